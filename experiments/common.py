@@ -1,0 +1,215 @@
+"""What every experiment shares: presets on the command line, a folder that resumes, jobs in processes, a report."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import multiprocessing
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from tqdm.auto import tqdm
+
+from pcsim import storage
+from pcsim.exceptions import PcsimError, StorageError
+
+Config = TypeVar("Config")
+
+
+def parse(
+    presets: Mapping[str, Config], arguments: Sequence[str] | None, description: str, flags: Mapping[str, str] = {}
+) -> Config:
+    """The configuration of a command line: `--preset NAME` chooses the defaults, every other option changes one.
+
+    `flags` are options that stand for a preset of their own.
+
+    Ends the program with status 2 and a message for an option that does not exist or a value out of range.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="quick")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    for flag, preset in flags.items():
+        if flag in given:
+            given = ["--preset", preset, *(option for option in given if option != flag)]
+    chosen, rest = first.parse_known_args(given)
+    if chosen.preset not in presets:
+        raise SystemExit(f"--preset {chosen.preset}: choose one of {', '.join(presets)}")
+    default = presets[chosen.preset]
+    usage = f"{description}\n\nPresets: {', '.join(presets)} (--preset NAME; the defaults below are those of {chosen.preset})."
+    return tyro.cli(type(default), default=default, args=rest, description=usage)
+
+
+def main(run: Callable[[Config], None], config: Callable[[], Config]) -> None:
+    """Run an experiment as a program: a failure the user can mend is a message and status 2, Ctrl-C keeps the folder."""
+    try:
+        run(config())
+    except PcsimError as reason:
+        print(f"\n{reason}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def claim(folder: Path, config: object) -> None:
+    """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
+    mine = plain(config)
+    path = folder / "config.json"
+    if not path.exists():
+        storage.write_json(path, mine)
+        return
+    storage.sweep_partials(folder)
+    theirs = storage.read_json(path)
+    if theirs != mine:
+        changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+        raise StorageError(
+            given=f"{folder}, made with "
+            + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
+            expected="the configuration it was begun with",
+            remedy="choose another --out, delete the folder, or give the same options to resume",
+        )
+
+
+def plain(value: Any) -> Any:
+    """JSON-able form of a configuration."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def pick_device(name: str) -> torch.device:
+    """auto takes a GPU where there is one. Raises StorageError for cuda without one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StorageError(given="--device cuda", expected="a CUDA device", remedy="use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
+    """(job, function(*job)) as they end, in `workers` processes of one thread each, or here if there is one.
+
+    Every job runs on one thread either way, so its result does not depend on `workers`.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for job in tqdm(jobs, desc=title, disable=None):
+                yield job, function(*job)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    lock = context.RLock()
+    tqdm.set_lock(lock)
+    initial = (lock, context.Value("i", 0))
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, initial) as pool:
+        waiting = {pool.submit(function, *job): job for job in jobs}
+        try:
+            for done in tqdm(as_completed(waiting), total=len(jobs), desc=title, disable=None):
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+_slot = 0
+
+
+def _start_worker(lock: Any, counter: Any) -> None:
+    global _slot
+    torch.set_num_threads(1)
+    tqdm.set_lock(lock)
+    with counter.get_lock():
+        counter.value += 1
+        _slot = counter.value
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)  # a worker must not go on writing into a folder that another run may take over
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def job_bar(description: str) -> Callable[..., tqdm]:
+    """A progress bar for a job, on the line of its worker."""
+
+    def make(*arguments: Any, **options: Any) -> tqdm:
+        return tqdm(*arguments, desc=description, position=_slot, leave=False, disable=None, **options)
+
+    return make
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """What the numbers may depend on besides the configuration."""
+    packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
+    return {
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {os.cpu_count()} cores",
+        "threads_per_job": 1,
+    }
+
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+img { max-width: 100%; display: block; margin: .5rem 0 } figure { margin: 2rem 0 } h1 { font-size: 1.5rem }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem } td, th { padding: .2rem .8rem; text-align: right }
+td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
+figcaption { color: #444 } code { background: #f3f3f3; padding: 0 .2rem }
+"""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    summary: str,
+    figures: Sequence[tuple[Path, str]],
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (),
+) -> None:
+    """One self-contained page: a summary, tables (caption, head, rows), and figures with a sentence each."""
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(summary)}</p>"]
+    for caption, head, rows in tables:
+        parts.append(f"<h2>{html.escape(caption)}</h2><table><tr>{_cells('th', head)}</tr>")
+        parts += [f"<tr>{_cells('td', row)}</tr>" for row in rows]
+        parts.append("</table>")
+    for figure, sentence in figures:
+        kind = "gif" if figure.suffix == ".gif" else "png"
+        data = base64.b64encode(figure.read_bytes()).decode()
+        parts.append(
+            f'<figure><img src="data:image/{kind};base64,{data}" alt="{html.escape(figure.stem)}">'
+            f"<figcaption>{html.escape(sentence)}</figcaption></figure>"
+        )
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    storage.write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>')
+
+
+def _cells(tag: str, cells: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same table for a terminal."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in (head, *rows)
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -1,0 +1,436 @@
+"""Do recurrent networks see through occlusion? (Spoerer, McClure & Kriegeskorte 2017)
+
+Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or on
+clutter), tests them clean, under more debris, in clutter and in noise, and lesions their recurrence.
+
+    python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores
+    python -m experiments.occlusion --preset standard     all six at the published width, three seeds, under 2 hours
+    python -m experiments.occlusion --pretrained          the whole report from weights that ship with pcsim
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from tqdm.auto import tqdm
+
+from experiments import common
+from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli, storage
+from pcsim.analysis import Estimate, compare_pairs, correct_choices, error_rate, hit_rate, state_change
+from pcsim.training import CHECK_EVERY, Training, evaluate, load_tensors, published, train
+
+DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
+CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
+LESIONS = {"no lateral": ("lateral",), "no top-down": ("top_down",), "neither": ("lateral", "top_down")}
+TEST_SEED = 1_000_000
+SHOWN = 8
+SETTLING_IMAGES, SETTLING_STEPS = 100, 12
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Occlusion:
+    """Options of the experiment; a preset gives the defaults."""
+
+    out: Path = Path("results/occlusion")
+    """folder for everything that comes out"""
+    seed: int = 0
+    """of the first repetition; repetitions use seed, seed + 1, ..."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to run"""
+    models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
+    """networks to compare"""
+    task: Literal["debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"] = "debris-light"
+    """what they are trained on"""
+    width: int = Field(16, gt=0)
+    """feature maps of B (the published networks have 32; BF has twice as many)"""
+    unroll: Literal["engineering", "biological"] = "engineering"
+    """whether a step is a feed-forward sweep, or one connection"""
+    repetitions: int = Field(1, gt=0)
+    """how many times to train each network, with other weights and images"""
+    images: int = Field(8_000, gt=0)
+    """training images"""
+    test_images: int = Field(2_000, gt=0)
+    """test images of each condition"""
+    training: Training = Training()
+    """how to train; its loss and seed are set by the task and the repetition"""
+    digits: Literal["rendered", "handwritten"] = "rendered"
+    """what is drawn: a font's digits, or MNIST"""
+    mnist: Path | None = None
+    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
+    pretrained: bool = False
+    """take the weights that ship with pcsim instead of training"""
+    workers: int = Field(2, gt=0)
+    """processes that train side by side; results do not depend on it"""
+
+
+SIX = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
+PRESETS = {
+    "smoke": Occlusion(
+        out=Path("results/occlusion-smoke"),
+        models=("blt_b", "blt"),
+        width=4,
+        images=400,
+        test_images=200,
+        training=Training(updates=60),
+    ),
+    "quick": Occlusion(),
+    "standard": Occlusion(
+        out=Path("results/occlusion-standard"),
+        models=SIX,
+        width=32,
+        repetitions=3,
+        images=40_000,
+        test_images=5_000,
+        training=Training(updates=4_000),
+    ),
+    "pretrained": Occlusion(
+        out=Path("results/occlusion-pretrained"), models=SIX, width=32, test_images=500, pretrained=True
+    ),
+    "paper": Occlusion(
+        out=Path("results/occlusion-paper"),
+        models=SIX,
+        width=32,
+        repetitions=5,
+        images=100_000,
+        test_images=10_000,
+        training=published(),
+        workers=1,
+    ),
+}
+
+
+def run(config: Occlusion) -> None:
+    """The whole experiment: train, test, analyse, draw, report. Resumes in its folder."""
+    begun = time.perf_counter()
+    check(config)
+    common.claim(config.out, config)
+    jobs = [(config, model, config.seed + r) for r in range(config.repetitions) for model in config.models[::-1]]
+    if not config.pretrained:
+        for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
+            tqdm.write(f"trained {label(job[1])}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+    for _ in common.run_jobs(score, jobs, config.workers, "testing"):
+        pass
+    results = analyse(config)
+    results |= common.environment(common.pick_device(config.device))
+    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
+    storage.write_json(config.out / "results.json", results)
+    figures = draw(config, results)
+    report(config, results, figures)
+
+
+def check(config: Occlusion) -> None:
+    """Refuse what would only fail after hours of training."""
+    for model in config.models:
+        models.build(model, width=config.width, unroll=config.unroll)
+        if config.pretrained:
+            models.build(model, weights=config.task)
+    glyphs(config, "test")
+
+
+# ---------------------------------------------------------------------- train and test
+
+
+def settings_for(config: Occlusion, repetition: int) -> Training:
+    """The training of one repetition: its own order of images, and the loss that the task asks for."""
+    loss: Literal["softmax", "sigmoid"] = "sigmoid" if config.task in CLUTTER else "softmax"
+    return dataclasses.replace(config.training, loss=loss, seed=repetition)
+
+
+def options_for(config: Occlusion) -> dict[str, object]:
+    """How the networks are built."""
+    return {"width": config.width, "unroll": config.unroll}
+
+
+def fit(config: Occlusion, model: str, repetition: int) -> list[float]:
+    """Train one network, or go on with it; its checkpoint is in the folder of the run. Returns the loss curve."""
+    path = file_of(config, "training", model, repetition)
+    seed = hashlib.sha256(f"{model} {repetition}".encode()).digest()[:4]
+    torch.manual_seed(int.from_bytes(seed))
+    network = models.build(model, **options_for(config)).to(common.pick_device(config.device))
+    shown = stimuli.scenes(config.task, repetition, 0, config.images, glyphs(config, "train"))
+    bar = common.job_bar(f"{label(model)} {repetition}")
+    settings = settings_for(config, repetition)
+    return train(network, torch.from_numpy(shown.images), shown.targets(), settings, checkpoint=path, bar=bar)
+
+
+def trained(config: Occlusion, model: str, repetition: int) -> Network:
+    """The network after training."""
+    device = common.pick_device(config.device)
+    if config.pretrained:
+        return models.build(model, weights=config.task).to(device)
+    network = models.build(model, **options_for(config))
+    tensors, _ = storage.read_tensors(file_of(config, "training", model, repetition), "training")
+    weights = {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
+    load_tensors(network, weights, model)
+    return network.to(device).eval()
+
+
+def score(config: Occlusion, model: str, repetition: int) -> None:
+    """Test one network in every condition, whole and lesioned, and keep which images it got right at every step."""
+    path = file_of(config, "scores", model, repetition)
+    if path.exists():
+        return
+    network = trained(config, model, repetition)
+    tensors: dict[str, torch.Tensor] = {}
+    for condition in test_conditions(config.task):
+        shown = test_scenes(config, condition)
+        images, targets = shown.pixels(), shown.targets()
+        logits = evaluate(network, images)
+        tensors[f"{condition}/intact"] = correct_choices(logits, targets)
+        tensors[f"{condition}/hits"] = hit_rate(logits[-1:], targets)[0]
+        for name, kinds in LESIONS.items() if condition in lesion_conditions(config.task) else ():
+            if {edge.kind for edge in network.projections}.issuperset(kinds):
+                tensors[f"{condition}/{name}"] = correct_choices(evaluate(network.without(*kinds), images), targets)
+    tensors |= settling(config, network)
+    shown = test_scenes(config, config.task)
+    tensors["guesses"] = probabilities(config, evaluate(network, shown.pixels()[:SHOWN]))
+    storage.write_tensors(path, {k: v.contiguous() for k, v in tensors.items()}, {"kind": "scores"})
+
+
+def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
+    """Relative change of the top area's state per step, long past the steps of training; nothing for one-step networks."""
+    if network.steps == 1:
+        return {}
+    changes = {}
+    for condition in ("clean", *lesion_conditions(config.task)):
+        images = test_scenes(config, condition).pixels()[:SETTLING_IMAGES]
+        record = Record(states=["l2"])
+        run_ = simulate(network, images, solver=Iterate(), until=float(SETTLING_STEPS), record=record)
+        changes[f"settling/{condition}"] = state_change(run_["l2"].cpu()).median(1).values
+    return changes
+
+
+def probabilities(config: Occlusion, logits: torch.Tensor) -> torch.Tensor:
+    """What the read-out says of each digit."""
+    return logits.sigmoid() if config.task in CLUTTER else logits.softmax(-1)
+
+
+def test_conditions(task: str) -> tuple[str, ...]:
+    """What a network trained on `task` is tested on."""
+    if task in CLUTTER:
+        return ("clean", *CLUTTER, "debris-light", "noise")
+    return ("clean", *DEBRIS, "clutter-light", "noise")
+
+
+def lesion_conditions(task: str) -> tuple[str, str]:
+    """The trained condition, and the hardest of its kind."""
+    hardest = CLUTTER[-1] if task in CLUTTER else DEBRIS[-1]
+    return (task, hardest) if task != hardest else ("clean", task)
+
+
+def test_scenes(config: Occlusion, condition: str) -> stimuli.Scenes:
+    """The same test images for every network and repetition; training never draws with this seed."""
+    return stimuli.scenes(condition, TEST_SEED, 0, config.test_images, glyphs(config, "test"))
+
+
+def file_of(config: Occlusion, kind: str, model: str, repetition: int) -> Path:
+    """Where the training or the scores of one network are kept."""
+    return config.out / kind / f"{model}-{repetition}.safetensors"
+
+
+def glyphs(config: Occlusion, split: str) -> stimuli.Glyphs | None:
+    """What digits are drawn with: None for the rendered ones."""
+    return stimuli.HandwrittenGlyphs(split, config.mnist) if config.digits == "handwritten" else None
+
+
+def label(model: str) -> str:
+    """The name a paper gives it: blt_bf is BF."""
+    return model.removeprefix("blt_").upper()
+
+
+# ---------------------------------------------------------------------- analyse
+
+
+def analyse(config: Occlusion) -> dict:
+    """Every number of the tables and figures, from the scores alone."""
+    scores = {
+        model: [
+            storage.read_tensors(file_of(config, "scores", model, config.seed + r), "scores")[0]
+            for r in range(config.repetitions)
+        ]
+        for model in config.models
+    }
+    conditions = test_conditions(config.task)
+    final = {
+        condition: {
+            label(model): np.stack([s[f"{condition}/intact"][-1].numpy() for s in rows])
+            for model, rows in scores.items()
+        }
+        for condition in conditions
+    }
+    results: dict = {"config": common.plain(config)}
+    results["parameters"] = {label(m): count_parameters(config, m) for m in config.models}
+    results["error"] = {
+        condition: {model: vars(error_rate(correct)) for model, correct in by_model.items()}
+        for condition, by_model in final.items()
+    }
+    results["error_by_repetition"] = {
+        condition: {model: (1 - correct.mean(1)).tolist() for model, correct in by_model.items()}
+        for condition, by_model in final.items()
+    }
+    results["hit_rate"] = {
+        condition: {label(m): mean_of(rows, f"{condition}/hits") for m, rows in scores.items()}
+        for condition in conditions
+    }
+    results["mcnemar"] = {
+        condition: [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(by_model)]
+        for condition, by_model in final.items()
+    }
+    results["accuracy_over_time"] = {
+        condition: {label(m): mean_of(rows, f"{condition}/intact", over_images=True) for m, rows in scores.items()}
+        for condition in conditions
+    }
+    results["lesions"] = {
+        condition: {
+            label(m): {
+                name: 1 - mean_of(rows, f"{condition}/{name}", over_images=True)[-1]
+                for name in ("intact", *LESIONS)
+                if f"{condition}/{name}" in rows[0]
+            }
+            for m, rows in scores.items()
+            if len(LESIONS.keys() & {key.partition("/")[2] for key in rows[0]})
+        }
+        for condition in lesion_conditions(config.task)
+    }
+    results["settling"] = {
+        label(m): {
+            key.partition("/")[2]: torch.stack([s[key] for s in rows]).mean(0).tolist()
+            for key in rows[0]
+            if key.startswith("settling/")
+        }
+        for m, rows in scores.items()
+        if any(key.startswith("settling/") for key in rows[0])
+    }
+    results["loss_per_step"] = {} if config.pretrained else loss_curves(config)
+    results["guesses"] = {label(m): rows[0]["guesses"].tolist() for m, rows in scores.items()}
+    return results
+
+
+def mean_of(rows: list[dict[str, torch.Tensor]], key: str, over_images: bool = False) -> Any:
+    """Mean over repetitions (and images), as numbers."""
+    stacked = torch.stack([row[key].double() for row in rows])
+    return stacked.mean((0, -1)).tolist() if over_images else stacked.mean().item()
+
+
+def count_parameters(config: Occlusion, model: str) -> int:
+    """Learnable parameters."""
+    width = 32 if config.pretrained else config.width
+    return sum(parameter.numel() for parameter in models.build(model, width=width).parameters())
+
+
+def loss_curves(config: Occlusion) -> dict[str, list[float]]:
+    """Loss of the first repetition, divided by the number of steps it was summed over."""
+    curves = {}
+    for model in config.models:
+        _, facts = storage.read_tensors(file_of(config, "training", model, config.seed), "training")
+        summed = models.build(model, **options_for(config)).steps if config.training.over_time == "sum" else 1
+        curves[label(model)] = [value / (summed or 1) for value in facts["history"]]
+    return curves
+
+
+def chance(condition: str) -> float:
+    """Error of naming the right number of digits at random."""
+    digits = stimuli.CONDITIONS[condition].digits
+    return 1 - 1 / math.comb(10, digits)
+
+
+# ---------------------------------------------------------------------- draw and report
+
+
+def draw(config: Occlusion, results: dict) -> list[tuple[Path, str]]:
+    """The figures, each with its sentence."""
+    conditions = test_conditions(config.task)
+    by_model = {
+        model: {c: Estimate(**results["error"][c][model]) for c in conditions} for model in results["parameters"]
+    }
+    level = {c: chance(c) for c in conditions}
+    shown = test_scenes(config, config.task)
+    figures = {
+        "errors": (
+            plots.error_by_condition(by_model, level).figure,
+            "Error of every network in every test condition, trained on "
+            f"{config.task}; bars are 95 % bootstrap intervals over repetitions and images, grey is guessing. "
+            "In clutter an answer is right only if it names every digit.",
+        ),
+        "accuracy_over_time": (
+            plots.accuracy_over_time(results["accuracy_over_time"], level),
+            "Share of correct answers at every time step. Step 0 is a feed-forward sweep; networks without "
+            "recurrence have no other and are drawn as a dashed level.",
+        ),
+        "guesses": (
+            plots.guesses(shown.pixels()[:SHOWN, 0].numpy(), results["guesses"], shown.targets()[:SHOWN].numpy()),
+            f"The first {SHOWN} test images, and how probable each network finds each digit at every step; the "
+            "red tick marks what is there.",
+        ),
+        "lesions": (
+            plots.lesions(results["lesions"]),
+            "What it costs to cut connections in the trained networks at test time, without training again.",
+        ),
+        "settling": (
+            plots.state_change(results["settling"], trained=3),
+            f"How much the state of area l2 changes in every step (median of {SETTLING_IMAGES} images), for clean "
+            "and occluded images, followed past the four steps of training.",
+        ),
+        "training": (
+            plots.training_curves(results["loss_per_step"], CHECK_EVERY).figure,
+            "Training loss per time step, first repetition.",
+        ),
+        "network": (
+            plots.network(models.build(config.models[-1], width=config.width)).figure,
+            f"The wiring of {label(config.models[-1])}; numbers beside edges are delays in steps.",
+        ),
+    }
+    if not results["settling"]:
+        del figures["settling"], figures["lesions"]
+    if not results["loss_per_step"]:
+        del figures["training"]
+    paths = []
+    for name, (figure, sentence) in figures.items():
+        path = config.out / f"{name}.png"
+        with storage.replacing(path) as partial:
+            figure.savefig(partial, dpi=130, format="png")
+        paths.append((path, sentence))
+    return paths
+
+
+def report(config: Occlusion, results: dict, figures: list[tuple[Path, str]]) -> None:
+    """The page, and the table at the end of the terminal."""
+    conditions = test_conditions(config.task)
+    head = ("network", "parameters", *conditions)
+    rows = []
+    for model, parameters in results["parameters"].items():
+        cells = [results["error"][c][model] for c in conditions]
+        rows.append((model, f"{parameters:,}", *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in cells)))
+    pairs = [
+        (f"{p['first']} - {p['second']}", f"{100 * p['difference']:+.1f}", f"{p['p']:.2g}", f"{p['q']:.2g}", "yes" if p["significant"] else "no")
+        for p in results["mcnemar"][config.task]
+    ]
+    pair_head = ("pair", "difference (points)", "p", "q (FDR)", "significant")
+    title = f"Recurrent networks and occlusion: trained on {config.task}"
+    summary = (
+        f"{len(config.models)} networks, {config.repetitions} repetition(s), {config.images:,} training images "
+        f"({config.digits} digits), {config.training.updates:,} updates of {config.training.batch}; tested on "
+        f"{config.test_images:,} images of each condition. Errors in %, with 95 % intervals."
+    )
+    if config.pretrained:
+        summary = f"Weights that ship with pcsim, tested on {config.test_images:,} images of each condition. Errors in %."
+    tables = [
+        ("Error (%)", head, rows),
+        (f"Pairs of networks on {config.task}: McNemar tests, false discovery rate 0.05", pair_head, pairs),
+    ]
+    common.write_report(config.out / "report.html", title, summary, figures, tables)
+    print(f"\n{title}\n\n{common.text_table(head, rows)}\n\n{common.text_table(pair_head, pairs)}")
+    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {config.out / 'report.html'}; numbers are in results.json.")
+
+
+if __name__ == "__main__":
+    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__), {"--pretrained": "pretrained"}))

@@ -1,0 +1,55 @@
+"""pcsim: recurrent models of vision as dynamical systems.
+
+net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
+run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
+"""
+
+from pcsim import analysis, connections, models, plots, rules, stimuli, storage, training
+from pcsim.clock import Clock
+from pcsim.exceptions import (
+    PcsimError,
+    PcsimWarning,
+    SolverError,
+    StimulusError,
+    StorageError,
+    TrainingError,
+    WiringError,
+)
+from pcsim.graph import Network, Population, Projection
+from pcsim.recording import Record, Run, Snapshot, Status
+from pcsim.simulate import rollout, simulate
+from pcsim.solvers import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+
+__all__ = [
+    "RK4",
+    "Clock",
+    "Euler",
+    "ExponentialEuler",
+    "Heun",
+    "Iterate",
+    "Network",
+    "PcsimError",
+    "PcsimWarning",
+    "Population",
+    "Projection",
+    "Record",
+    "Run",
+    "Snapshot",
+    "SolverError",
+    "Status",
+    "StimulusError",
+    "StorageError",
+    "TorchDiffEq",
+    "TrainingError",
+    "WiringError",
+    "analysis",
+    "connections",
+    "models",
+    "plots",
+    "rollout",
+    "rules",
+    "simulate",
+    "stimuli",
+    "storage",
+    "training",
+]

@@ -1,0 +1,17 @@
+"""Pure functions from arrays to numbers."""
+
+from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
+from pcsim.analysis.dynamics import state_change
+from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, mcnemar
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "accuracy_over_time",
+    "compare_pairs",
+    "correct_choices",
+    "error_rate",
+    "hit_rate",
+    "mcnemar",
+    "state_change",
+]

@@ -1,0 +1,84 @@
+"""Error rates with intervals, and paired tests between models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Correct = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
+    """Share of wrong answers, `correct` being (repetitions, images), with a 95 % percentile bootstrap interval.
+
+    Repetitions and images are both drawn with replacement, the same images for every repetition drawn, so the
+    interval holds for other trainings and other images. With one repetition it holds for other images only.
+    """
+    wrong = ~correct
+    repetitions, images = wrong.shape
+    generator = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for draw in range(draws):
+        rows = generator.integers(repetitions, size=repetitions)
+        counts = wrong[rows].sum(0)
+        means[draw] = counts[generator.integers(images, size=images)].mean() / repetitions
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(wrong.mean()), float(low), float(high))
+
+
+def mcnemar(first: Correct, second: Correct) -> float:
+    """Exact two-sided McNemar test: p of so unequal a split of the images that only one of two models gets right."""
+    from scipy.stats import binomtest
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images: p of McNemar's test, and q, p adjusted for all pairs compared together."""
+
+    first: str
+    second: str
+    difference: float
+    p: float
+    q: float
+
+    @property
+    def significant(self) -> bool:
+        """At a false discovery rate of 0.05."""
+        return self.q < 0.05
+
+
+def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
+    """McNemar tests of all pairs of models, adjusted by Benjamini & Hochberg 1995.
+
+    correct[model] is (repetitions, images); repetition r of one model is paired with repetition r of the other.
+    `difference` is the error of `first` less that of `second`.
+    """
+    from scipy.stats import false_discovery_control
+
+    pairs = list(combinations(correct, 2))
+    if not pairs:
+        return []
+    ps = [mcnemar(correct[a].ravel(), correct[b].ravel()) for a, b in pairs]
+    qs = false_discovery_control(ps)
+    return [
+        Comparison(a, b, float(correct[b].mean() - correct[a].mean()), p, float(q))
+        for (a, b), p, q in zip(pairs, ps, qs, strict=True)
+    ]

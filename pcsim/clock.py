@@ -1,0 +1,28 @@
+"""The clock: an integer step, from which the time in ms is computed and never accumulated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Clock:
+    """time = step * dt, in ms."""
+
+    dt: float
+    step: int = 0
+
+    @property
+    def time(self) -> float:
+        """Present time in ms, exact however long the run."""
+        return self.step * self.dt
+
+    def tick(self) -> Clock:
+        """The clock one step later."""
+        return replace(self, step=self.step + 1)
+
+
+def whole_steps(span: float, dt: float) -> int | None:
+    """How many steps of `dt` make `span` (both ms), or None where no whole number does (to 1e-9)."""
+    steps = round(span / dt)
+    return steps if abs(steps * dt - span) <= 1e-9 * max(abs(span), dt) else None

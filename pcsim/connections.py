@@ -1,0 +1,133 @@
+"""Transforms for the edges of a network: modules from one activity (batch, channel, height, width) to another.
+
+Any `torch.nn.Module` will do; these are the ones that the models here share.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pcsim.exceptions import WiringError
+
+
+def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """A convolution that keeps the size (divides it by `stride`): zero padding kernel // 2."""
+    return nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias)
+
+
+def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
+    """A transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
+    padding = (kernel - stride + 1) // 2
+    return nn.ConvTranspose2d(
+        channels, out, kernel, stride, padding, output_padding=stride - kernel + 2 * padding, bias=bias
+    )
+
+
+def pool(size: int = 2) -> nn.MaxPool2d:
+    """Maximum over size x size windows, stride `size`."""
+    return nn.MaxPool2d(size)
+
+
+class GlobalMaxPool(nn.Module):
+    """y[c] = max over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """The spatial maximum."""
+        return value.amax((-2, -1))
+
+
+class Standardise(nn.Module):
+    """(x - mean) / sd with the pixel mean and sd of a training set, kept as buffers. Defaults change nothing."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, mean: float = 0.0, sd: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("sd", torch.tensor(sd))
+
+    def fit(self, images: Tensor) -> None:
+        """Take mean and sd over all pixels of `images`."""
+        self.mean.copy_(images.double().mean())
+        self.sd.copy_(images.double().std())
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(x - mean) / sd."""
+        return (value - self.mean) / self.sd
+
+
+class LocalResponseNorm(nn.Module):
+    """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, the window clipped at the first and last channel.
+
+    alpha is not divided by n. (torch's own operator divides, so its alpha is n times this one; TensorFlow's
+    takes the radius n//2.) The window sum is one 1x1 convolution with a banded matrix: several times faster on
+    a CPU, forwards and backwards, than torch's operator, which averages over a 3-d pool.
+    Source: Krizhevsky et al. 2012 section 3.3; constants of Spoerer et al. 2017.
+    """
+
+    band: Tensor
+    offset: Tensor
+
+    def __init__(self, channels: int, n: int = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
+        super().__init__()
+        index = torch.arange(channels)
+        band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())
+        # alpha and c ride along as the weight and bias of that convolution.
+        self.register_buffer("band", alpha * band[:, :, None, None], persistent=False)
+        self.register_buffer("offset", torch.full((channels,), c), persistent=False)
+        self.beta = beta
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(batch, channel, height, width) -> the same."""
+        scale = functional.conv2d(value.square(), self.band, self.offset)
+        # A general power costs more than the convolution that precedes it.
+        return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
+
+
+class Tied(nn.Module):
+    """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
+
+    The weight stays that of `forward_map`, so learning either moves both; its bias is not used.
+    """
+
+    def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.forward_map = forward_map
+
+    def forward(self, value: Tensor) -> Tensor:
+        """W^T x; for a strided convolution the result is `stride` times as large as `value`."""
+        owner = self.forward_map
+        if isinstance(owner, nn.Linear):
+            return functional.linear(value, owner.weight.t())
+        if not isinstance(owner.padding, tuple):
+            raise WiringError(
+                given=f"a convolution with padding={owner.padding!r} to transpose",
+                expected="padding as numbers",
+                remedy="build it with connections.conv",
+            )
+        stride, kernel, padding = owner.stride, owner.kernel_size, owner.padding
+        extra = [max(0, s - k + 2 * p) for s, k, p in zip(stride, kernel, padding, strict=True)]
+        return functional.conv_transpose2d(value, owner.weight, None, stride, padding, extra)
+
+
+def summary(transform: nn.Module) -> str:
+    """A transform in a few words, for the wiring table: "pool 2, conv 3x3 32>64"."""
+    if isinstance(transform, nn.Sequential):
+        return ", ".join(text for part in transform if (text := summary(part)))
+    if isinstance(transform, nn.Identity):
+        return ""
+    if isinstance(transform, nn.Conv2d | nn.ConvTranspose2d):
+        word = "conv" if isinstance(transform, nn.Conv2d) else "up-conv"
+        kernel = "x".join(map(str, transform.kernel_size))
+        stride = f" /{transform.stride[0]}" if transform.stride[0] > 1 else ""
+        return f"{word} {kernel} {transform.in_channels}>{transform.out_channels}{stride}"
+    if isinstance(transform, nn.Linear):
+        return f"linear {transform.in_features}>{transform.out_features}"
+    if isinstance(transform, nn.MaxPool2d):
+        return f"max pool {transform.kernel_size}"
+    if isinstance(transform, Tied):
+        return f"transpose of {summary(transform.forward_map)}"
+    return type(transform).__name__

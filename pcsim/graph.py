@@ -1,0 +1,440 @@
+"""Populations joined by projections: what a network is, in which order it is evaluated, how it is read and drawn."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pcsim import connections
+from pcsim.clock import Clock
+from pcsim.exceptions import WiringError
+from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
+from pcsim.rules.predictive import PredictionError
+from pcsim.rules.time_constants import TimeConstant
+from pcsim.state import Shape, State, zeros
+from pcsim.wiring import Shapes, check_names, infer_shapes, tau_by_name, topological_order
+
+Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
+Window = tuple[float, float]
+Advance = Callable[[Map | Flow, Own, dict[str, Tensor]], Own]
+
+
+@dataclass(frozen=True)
+class Population:
+    """A named group of units with one rule.
+
+    `shape` (channel, height, width) is inferred from the inputs unless declared. `active=(a, b)` makes it
+    respond in steps a <= step < b only and hold its value outside them.
+    """
+
+    name: str
+    rule: Rule
+    shape: Shape | None = None
+    active: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Projection:
+    """An edge: `transform` of the source's value, added to what arrives at a port of the target.
+
+    delay   0 reads the source's value of this step, 1 that of the step before, n that of n steps before.
+            None (the default) means 0 in a discrete network; in a flow every edge reads the present.
+    port    the input of the target's rule; by default the one called like `kind`, else the rule's first.
+    before  what a delayed edge gives until its source has spoken: nothing ("absent"), or the transform of
+            zeros ("zeros").
+    silent  a window [from, to) in ms during which the edge is lesioned.
+    name    "source->target" unless two projections share both.
+    """
+
+    source: str
+    target: str
+    transform: nn.Module = field(default_factory=nn.Identity)
+    kind: Kind = "bottom_up"
+    delay: int | None = None
+    port: str | None = None
+    before: Literal["absent", "zeros"] = "absent"
+    silent: Window | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or f"{self.source}->{self.target}")
+
+    @property
+    def key(self) -> str:
+        """The name under which its parameters are stored."""
+        return re.sub(r"\W", "_", self.name.replace("->", "_to_"))
+
+    def is_silent(self, time: float) -> bool:
+        """Whether the edge is lesioned at `time` ms."""
+        return self.silent is not None and self.silent[0] <= time < self.silent[1]
+
+
+class Network(nn.Module):
+    """Populations and projections, validated, with shapes inferred and the order of evaluation derived.
+
+    inputs       shape (channel, height, width) of every stimulus, by name
+    readout      the population whose value answers the task, if there is one
+    steps        for a discrete model, how many steps its paper runs it for
+    initialiser  a network run for one step on the first input, whose values populations of the same name
+                 start from; it usually shares modules with this one
+
+    Raises WiringError for duplicate or unknown names, shapes that do not fit, a zero-delay cycle, flows mixed
+    with maps, and delays in a flow.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Shape],
+        populations: Sequence[Population],
+        projections: Sequence[Projection],
+        *,
+        readout: str | None = None,
+        steps: int | None = None,
+        name: str = "network",
+        initialiser: Network | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.readout, self.steps = name, readout, steps
+        self.inputs = dict(inputs)
+        self.populations = {population.name: population for population in populations}
+        check_names(self.inputs, populations, projections, readout)
+        self.is_flow = _is_flow(populations)
+        self.projections = tuple(self._resolved(edge) for edge in projections)
+        self.rules = nn.ModuleDict({population.name: population.rule for population in populations})
+        self.transforms = nn.ModuleDict({edge.key: edge.transform for edge in self.projections})
+        self.initialiser = initialiser
+        declared = {p.name: tuple(p.shape) for p in populations if p.shape is not None}
+        self.shapes: Shapes = infer_shapes(self.inputs, self._rules, declared, self.projections)
+        self.order = self._order(lambda edge: edge.delay == 0)
+        self.incoming = {n: tuple(e for e in self.projections if e.target == n) for n in self.populations}
+        self._present_order()
+        self.to(memory_format=torch.channels_last)
+
+    # ------------------------------------------------------------------ structure
+
+    @property
+    def _rules(self) -> dict[str, Rule]:
+        return {name: population.rule for name, population in self.populations.items()}
+
+    def _resolved(self, edge: Projection) -> Projection:
+        """The edge with its port and delay made explicit."""
+        rule = self.populations[edge.target].rule
+        port = edge.port or (edge.kind if edge.kind in rule.ports else rule.ports[0])
+        if port not in rule.ports:
+            raise WiringError(
+                given=f"edge {edge.name} to port {port!r}",
+                expected=f"one of the ports of {type(rule).__name__}: {', '.join(rule.ports)}",
+                remedy="correct port=... of the projection",
+            )
+        source = self.populations.get(edge.source)
+        has_memory = source is not None and not isinstance(source.rule, Wire)
+        delay = edge.delay if edge.delay is not None else int(self.is_flow and has_memory)
+        if self.is_flow and (delay > 1 or (delay == 1 and source is None)):
+            raise WiringError(
+                given=f"edge {edge.name} with delay={delay} in a flow",
+                expected="every value read at the present time",
+                remedy="leave the delay out: a delayed flow would be a delay equation",
+            )
+        return replace(edge, delay=delay, port=port)
+
+    def _order(self, counts: Callable[[Projection], bool]) -> tuple[str, ...]:
+        before: dict[str, list[str]] = {name: [] for name in self.populations}
+        for edge in self.projections:
+            if counts(edge) and edge.source in self.populations:
+                before[edge.target].append(edge.source)
+        return topological_order(list(self.populations), before)
+
+    def _present_order(self) -> tuple[str, ...]:
+        """Order of the wires when all memories are given: what a flow evaluates at one instant."""
+        if not self.is_flow:
+            return self.order
+        return self._order(lambda edge: edge.source in self.wires and edge.target in self.wires)
+
+    @cached_property
+    def wires(self) -> tuple[str, ...]:
+        """Populations without memory."""
+        return tuple(name for name, rule in self._rules.items() if isinstance(rule, Wire))
+
+    @cached_property
+    def memories(self) -> tuple[str, ...]:
+        """Populations with memory."""
+        return tuple(name for name in self.populations if name not in self.wires)
+
+    @property
+    def flows(self) -> dict[str, Flow]:
+        """The rules of the populations that flow."""
+        return {name: rule for name, rule in self._rules.items() if isinstance(rule, Flow)}
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Populations that are prediction errors."""
+        return tuple(name for name, rule in self._rules.items() if isinstance(_bare(rule), PredictionError))
+
+    @cached_property
+    def _kept(self) -> dict[str, int]:
+        """Sources read with a delay, and the longest one."""
+        longest: dict[str, int] = {}
+        for edge in self.projections:
+            longest[edge.source] = max(longest.get(edge.source, 0), edge.delay or 0)
+        return {name: delay for name, delay in longest.items() if delay > 0}
+
+    def shape(self, name: str) -> Shape:
+        """(channel, height, width) of an input or population."""
+        return self.shapes.nodes[name]
+
+    # ------------------------------------------------------------------ dynamics
+
+    def initial_state(self, inputs: State) -> State:
+        """What the network starts from: zeros, or what its initialiser says of the first `inputs` (batch, ...)."""
+        like = next(iter(inputs.values()))
+        state: State = {}
+        for name in self.memories:
+            for variable, shape in self.shapes.variables[name].items():
+                state[_key(name, variable)] = zeros(shape, like)
+        if not self.is_flow:
+            for name, delay in self._kept.items():
+                state.setdefault(name, zeros(self.shapes.nodes[name], like))
+                state |= {f"{name}@{n}": zeros(self.shapes.nodes[name], like) for n in range(2, delay + 1)}
+        if self.initialiser is not None:
+            start = self.initialiser.sweep(Clock(1.0), self.initialiser.initial_state(inputs), inputs, next_value)
+            state |= {name: value for name, value in start.items() if name in state}
+        return state
+
+    def sweep(self, clock: Clock, state: State, inputs: State, advance: Advance) -> State:
+        """One step: every population once, in the derived order, `advance` saying how a memory takes its next value.
+
+        Edges of delay 0 read what this sweep has just made, others the `state` before it. Returns the value of
+        every population (and what its delays still need).
+        """
+        values: State = dict(inputs)
+        for name in self.order:
+            rule, active = self.populations[name].rule, self.populations[name].active
+            if active is not None and not active[0] <= clock.step < active[1]:
+                held = self.shapes.variables[name]
+                like = next(iter(inputs.values()))
+                values |= {k: state[k] if k in state else zeros(s, like) for k, s in _named(name, held).items()}
+                continue
+            ports = self._ports(name, clock, values, state)
+            if isinstance(rule, Wire):
+                values[name] = rule(**ports)
+            else:
+                values |= _named(name, advance(rule, self._own(name, state), ports))
+        for name, delay in self._kept.items():
+            values |= {f"{name}@{n}": state[name if n == 2 else f"{name}@{n - 1}"] for n in range(2, delay + 1)}
+        return {name: value for name, value in values.items() if name not in inputs or name in self._kept}
+
+    def derivative(self, clock: Clock, state: State, inputs: State) -> State:
+        """d state / dt per ms of a flow, every memory read at the present time."""
+        values = self._at_present(clock, state, inputs, self.wires)
+        rates: State = {}
+        for name in self.memories:
+            ports = self._ports(name, clock, values, values)
+            rates |= _named(name, self.populations[name].rule(self._own(name, state), **ports))
+        return rates
+
+    def observe(self, clock: Clock, state: State, inputs: State, names: Sequence[str]) -> State:
+        """The values of `names` that belong to a state; the wires among them are computed for a flow."""
+        if all(name in state for name in names):
+            return {name: state[name] for name in names}
+        values = self._at_present(clock, state, inputs, names)
+        return {name: values[name] for name in names}
+
+    def _at_present(self, clock: Clock, state: State, inputs: State, names: Sequence[str]) -> State:
+        values = inputs | state
+        needed = self._upstream_wires(tuple(names))
+        for name in self._wire_order:
+            if name in needed:
+                values[name] = self.populations[name].rule(**self._ports(name, clock, values, values))
+        return values
+
+    @cached_property
+    def _wire_order(self) -> tuple[str, ...]:
+        return tuple(name for name in self._present_order() if name in self.wires)
+
+    def _upstream_wires(self, names: tuple[str, ...]) -> set[str]:
+        needed: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in self.wires and name not in needed:
+                needed.add(name)
+                waiting += [edge.source for edge in self.incoming[name]]
+        return needed
+
+    def _own(self, name: str, state: State) -> Own:
+        variables = self.shapes.variables[name]
+        if len(variables) == 1:
+            return state[name]
+        return {variable: state[_key(name, variable)] for variable in variables}
+
+    def _ports(self, name: str, clock: Clock, fresh: State, past: State) -> dict[str, Tensor]:
+        """The sums at the ports of a population: zeros where nothing arrives."""
+        sums: dict[str, Tensor] = {}
+        for edge in self.incoming[name]:
+            value = self._read(edge, clock, fresh, past)
+            if value is not None:
+                port = edge.port or ""
+                sums[port] = sums[port] + value if port in sums else value
+        for port, shape in self.shapes.ports[name].items():
+            if port not in sums:
+                sums[port] = zeros(shape, next(fresh[name] for name in self.inputs))
+        return sums
+
+    def _read(self, edge: Projection, clock: Clock, fresh: State, past: State) -> Tensor | None:
+        delay = edge.delay or 0
+        not_spoken = not self.is_flow and edge.before == "absent" and clock.step < delay
+        if not_spoken or edge.is_silent(clock.time):
+            return None
+        if delay == 0:
+            return edge.transform(fresh[edge.source])
+        return edge.transform(past[edge.source if delay == 1 else f"{edge.source}@{delay}"])
+
+    # ------------------------------------------------------------------ variants
+
+    def relaxed(self, tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]) -> Network:
+        """The same network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
+
+        tau in ms: one number, one per population with memory in their order, or a dict by name (in which a value
+        may also be a `LearnableTau` or one number per channel). A wire that some edge reads with a delay has a
+        past and so becomes a memory too. Modules are shared with this network.
+
+        A delay of 0 between two memories is a statement about one step and has no meaning at an instant: the
+        flow reads every memory at the present time, whatever the unrolling, and only one-stage solvers (Euler,
+        ExponentialEuler), which advance population after population in the derived order, can tell unrollings
+        apart. With dt = tau, Euler is the published map exactly.
+        """
+        if self.is_flow:
+            raise WiringError(
+                given=f"relaxed() of {self.name!r}, whose populations are flows already",
+                expected="a discrete network (maps)",
+                remedy="give the flows the time constants you want when you build them",
+            )
+        remembered = [n for n in self.populations if n in self.memories or n in self._kept]
+        taus = tau_by_name(tau, remembered)
+        for name, delay in self._kept.items():
+            if delay > 1 or name in self.inputs:
+                raise WiringError(
+                    given=f"relaxed() of {self.name!r}, which reads {name!r} {delay} steps late",
+                    expected="delays of at most one step, between populations",
+                    remedy="build it with delay 0 or 1: a longer one would be a delay equation in continuous time",
+                )
+        populations = [
+            replace(p, rule=Relaxed(p.rule, taus[p.name]), shape=self.shape(p.name))
+            if p.name in remembered and isinstance(p.rule, Map | Wire)
+            else p
+            for p in self.populations.values()
+        ]
+        return Network(
+            self.inputs,
+            populations,
+            self.projections,
+            readout=self.readout,
+            steps=self.steps,
+            name=f"relaxed {self.name}",
+            initialiser=self.initialiser,
+        )
+
+    def without(self, *edges: str, during: Window | None = None) -> Network:
+        """The same network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").
+
+        For good, or in the window `during=(from, to)` in ms. Parameters are shared and keep their names, so a
+        lesion costs nothing and trained weights still load.
+        """
+        window = (-math.inf, math.inf) if during is None else (float(during[0]), float(during[1]))
+        if not window[0] < window[1]:
+            raise WiringError(
+                given=f"a lesion during {window}", expected="(from, to) with from < to, ms", remedy="swap the ends"
+            )
+        wanted = {edge.replace(" ", "") for edge in edges}
+        known = {edge.kind for edge in self.projections} | {edge.name for edge in self.projections}
+        if not wanted or wanted - known:
+            raise WiringError(
+                given=f"without({', '.join(map(repr, edges))}): {', '.join(sorted(wanted - known)) or 'nothing'} unknown",
+                expected=f"kinds or edges of {self.name!r}: {', '.join(sorted(known))}",
+                remedy="choose from these; net.describe() lists them",
+            )
+        lesioned = copy(self)
+        lesioned._modules = dict(self._modules)
+        lesioned.projections = tuple(
+            replace(edge, silent=window) if {edge.kind, edge.name} & wanted else edge for edge in self.projections
+        )
+        lesioned.incoming = {n: tuple(e for e in lesioned.projections if e.target == n) for n in self.populations}
+        return lesioned
+
+    @property
+    def change_times(self) -> tuple[float, ...]:
+        """Times in ms at which a lesion begins or ends."""
+        ends = {end for edge in self.projections if edge.silent for end in edge.silent}
+        return tuple(sorted(end for end in ends if math.isfinite(end)))
+
+    # ------------------------------------------------------------------ description
+
+    def describe(self) -> str:
+        """The wiring as a table: node | rule | shape | what it reads, in the order of evaluation."""
+        rows = [("order", "node", "kind", "shape", "reads (delay in steps)")]
+        rows += [("", name, "input", _by(shape), "") for name, shape in self.inputs.items()]
+        for position, name in enumerate(self.order, 1):
+            rule = self.populations[name].rule
+            reads = [_edge_text(edge, self.is_flow) for edge in self.incoming[name]] or [""]
+            rows.append((str(position), name, f"{_kind(rule)}: {rule.describe()}", _by(self.shape(name)), reads[0]))
+            rows += [("", "", "", "", text) for text in reads[1:]]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        count = sum(parameter.numel() for parameter in self.parameters())
+        title = f"{self.name}: {'flow' if self.is_flow else 'map'}, {count:,} parameters"
+        return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def next_value(rule: Map | Flow, own: Own, ports: dict[str, Tensor]) -> Own:
+    """How a discrete network takes its next value: as its map says."""
+    return rule(own, **ports)
+
+
+def _key(name: str, variable: str) -> str:
+    return name if variable == "value" else f"{name}.{variable}"
+
+
+def _named(name: str, own: object) -> dict:
+    return {_key(name, variable): value for variable, value in own.items()} if isinstance(own, dict) else {name: own}
+
+
+def _bare(rule: Rule) -> Rule:
+    return rule.rule if isinstance(rule, Relaxed) else rule
+
+
+def _kind(rule: Rule) -> str:
+    return next(base.__name__.lower() for base in (Flow, Map, Wire) if isinstance(rule, base))
+
+
+def _by(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _edge_text(edge: Projection, is_flow: bool) -> str:
+    when = "" if is_flow else f" ({edge.delay})"
+    transform = connections.summary(edge.transform)
+    lesion = ""
+    if edge.silent:
+        always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
+        lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
+    return f"{edge.source}{when} {edge.kind}" + (f": {transform}" if transform else "") + lesion
+
+
+def _is_flow(populations: Sequence[Population]) -> bool:
+    flows = [p.name for p in populations if isinstance(p.rule, Flow)]
+    maps = [p.name for p in populations if isinstance(p.rule, Map)]
+    if flows and maps:
+        raise WiringError(
+            given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
+            expected="all memories of one kind",
+            remedy="wrap the maps in rules.Relaxed(rule, tau)",
+        )
+    return bool(flows)

@@ -1,0 +1,96 @@
+"""The BLT family: bottom-up, lateral and top-down convolutional networks (Spoerer, McClure & Kriegeskorte 2017).
+
+    z[t,m] = Wb[m] * pool(h[t,m-1]) + Wl[m] * h[t-1,m] + Wt[m] *T h[t-1,m+1] + b[m]
+    h[t,m] = LRN( ReLU( z[t,m] ) )                                                      m = 1, 2
+    readout[t] = Wr max_{i,j} h[t,2] + br                                               at every step
+
+Lateral and top-down input is absent at t = 0, so the first step is a feed-forward sweep. The published
+networks have 32 maps in both layers (B, BL, BT, BLT), 5x5 kernels (BK) or 64 maps (BF), and these numbers
+of parameters: B 9,898, BT 19,114, BK 26,794, BL 28,330, BLT 37,546, BF 38,218. BK is the control of matched
+size for BL, BF for BLT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from torch import nn
+
+from pcsim.connections import LocalResponseNorm
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network
+from pcsim.models.areas import add_readout, areas
+from pcsim.models.registry import register
+from pcsim.rules.rate import Rate
+
+Unroll = Literal["engineering", "biological"]
+DELAYS: dict[str, tuple[int, int]] = {"engineering": (0, 1), "biological": (1, 1)}
+
+
+def _blt(
+    name: str,
+    lateral: bool,
+    top_down: bool,
+    kernel: int,
+    widening: int,
+    /,
+    width: int = 32,
+    *,
+    unroll: Unroll = "engineering",
+    lrn: Literal["state", "output"] = "state",
+    size: int = 32,
+    channels: int = 1,
+    classes: int = 10,
+) -> Network:
+    if unroll not in DELAYS or lrn not in ("state", "output"):
+        raise WiringError(
+            given=f"unroll={unroll!r}, lrn={lrn!r}",
+            expected="unroll 'engineering' (a feed-forward sweep in every step) or 'biological' (every edge one "
+            "step); lrn 'state' (recurrence reads normalised activity) or 'output' (it reads what precedes it)",
+            remedy="choose from these",
+        )
+    maps = widening * width
+    normalised = lrn == "state"
+    rules = [Rate(maps, normalise=LocalResponseNorm(maps) if normalised else None) for _ in range(2)]
+    wiring = areas(
+        rules,
+        (maps, maps),
+        (channels, size, size),
+        kernel=kernel,
+        lateral=lateral,
+        top_down=top_down,
+        delays=DELAYS[unroll],
+        bottom_up=nn.Identity if normalised else lambda: LocalResponseNorm(maps),
+    )
+    populations, projections = add_readout(wiring, maps, classes)
+    return Network(
+        {"image": (channels, size, size)},
+        populations,
+        projections,
+        readout="readout",
+        steps=4 if lateral or top_down else DELAYS[unroll][0] + 1,
+        name=name,
+    )
+
+
+def _member(
+    name: str, doc: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
+) -> Callable[..., Network]:
+    member = partial(_blt, name, lateral, top_down, kernel, widening)
+    member.__name__ = name  # type: ignore[attr-defined]
+    member.__doc__ = f"""{doc}
+
+    width (feature maps of B), unroll ("engineering" or "biological"), lrn ("state" or "output"),
+    size (image side), channels (of the image), classes. See the module for equations and source.
+    """
+    return register(member)
+
+
+blt_b = _member("blt_b", "B: bottom-up only.")
+blt_bk = _member("blt_bk", "BK: bottom-up only, 5x5 kernels; the control of matched size for BL.", kernel=5)
+blt_bf = _member("blt_bf", "BF: bottom-up only, twice the maps; the control of matched size for BLT.", widening=2)
+blt_bl = _member("blt_bl", "BL: bottom-up and lateral.", lateral=True)
+blt_bt = _member("blt_bt", "BT: bottom-up and top-down.", top_down=True)
+blt = _member("blt", "BLT: bottom-up, lateral and top-down.", lateral=True, top_down=True)

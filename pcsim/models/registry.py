@@ -1,0 +1,56 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network
+
+Model = TypeVar("Model", bound=Callable[..., Network])
+MODELS: dict[str, Callable[..., Network]] = {}
+
+
+def register(model: Model) -> Model:
+    """Make a function that returns a `Network` known by its own name."""
+    MODELS[model.__name__] = model
+    return model
+
+
+def names() -> tuple[str, ...]:
+    """The registered models."""
+    return tuple(MODELS)
+
+
+def build(name: str, *, weights: str | None = None, **options: object) -> Network:
+    """The registered model `name`, built with `options`; with `weights`, one of the trained sets that ship with pcsim.
+
+    Raises WiringError for an unknown model or option, StorageError for unknown weights.
+
+        pcsim.models.build("blt", width=16)
+        pcsim.models.build("blt", weights="debris-light")
+    """
+    if name not in MODELS:
+        raise unknown("model", name, names())
+    known = tuple(inspect.signature(MODELS[name]).parameters)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    if weights is None:
+        return MODELS[name](**options)
+    from pcsim.models.weights import pretrained
+
+    return pretrained(name, weights, **options)
+
+
+def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
+    """The failure for a name that is not among `known`, with the nearest one."""
+    near = difflib.get_close_matches(given, known, 1)
+    return WiringError(
+        given=f"{what} {given!r}",
+        expected=f"one of {', '.join(known)}",
+        remedy=f"did you mean {near[0]!r}?" if near else "choose one of these",
+    )

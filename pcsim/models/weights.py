@@ -1,0 +1,61 @@
+"""Trained weights that ship with pcsim: small safetensors files with the settings and scores they were made with."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from pcsim import storage
+from pcsim.exceptions import StorageError
+from pcsim.graph import Network
+from pcsim.models.registry import build
+from pcsim.training import load_tensors, trained_tensors
+
+FOLDER = files("pcsim.models") / "trained"
+
+
+def available() -> dict[str, tuple[str, ...]]:
+    """Names of the sets of weights, by model."""
+    found: dict[str, list[str]] = {}
+    for entry in sorted(item.name for item in FOLDER.iterdir() if item.name.endswith(".safetensors")):
+        model, weights = entry.removesuffix(".safetensors").split(".")
+        found.setdefault(model, []).append(weights)
+    return {model: tuple(names) for model, names in found.items()}
+
+
+def pretrained(model: str, weights: str, **options: Any) -> Network:
+    """`model` with the trained `weights`, built with the options they were trained with (yours take precedence).
+
+    Raises StorageError for weights that do not exist for this model, or do not fit other options.
+    """
+    known = available().get(model, ())
+    if weights not in known:
+        raise StorageError(
+            given=f"weights {weights!r} for {model!r}",
+            expected=f"one of {', '.join(known) or 'none: no weights ship for this model'}",
+            remedy="choose from models.trained(), or train it with experiments.occlusion",
+        )
+    with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
+        return load(path, **options)
+
+
+def load(path: Path, **options: Any) -> Network:
+    """A trained network from a file that `save` wrote."""
+    tensors, facts = storage.read_tensors(path, "weights")
+    network = build(facts["model"], **{**facts["options"], **options})
+    load_tensors(network, tensors, str(path))
+    return network.eval()
+
+
+def about(model: str, weights: str) -> dict[str, Any]:
+    """The settings and scores kept with shipped weights."""
+    with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
+        return storage.read_tensors(path, "weights")[1]
+
+
+def save(network: Network, path: Path, model: str, options: dict[str, Any], **facts: Any) -> None:
+    """Write the weights of a registered `model` built with `options`, and any facts (settings, scores)."""
+    storage.write_tensors(
+        path, trained_tensors(network), {"kind": "weights", "model": model, "options": options, **facts}
+    )

@@ -1,0 +1,248 @@
+"""Pictures: pure functions from numbers (or a network) to an `Axes` or `Figure`. They neither compute, save nor show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from numpy.typing import ArrayLike
+
+from pcsim.analysis.statistics import Estimate
+from pcsim.graph import Network, Projection
+from pcsim.recording import Run
+
+KIND_STYLE = {
+    "bottom_up": ("#1f77b4", "-", "bottom-up"),
+    "lateral": ("#2ca02c", "-", "lateral"),
+    "top_down": ("#d62728", "--", "top-down"),
+    "prediction": ("#9467bd", "--", "prediction"),
+    "error": ("#ff7f0e", "-", "prediction error"),
+}
+LESION = "#bbbbbb"
+
+
+def axes(width: float = 5.0, height: float = 3.5) -> Axes:
+    """A fresh axes on a figure of its own, size in inches."""
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+# ---------------------------------------------------------------------- the network
+
+
+def network(net: Network, ax: Axes | None = None) -> Axes:
+    """The wiring: populations as boxes, inputs at the bottom; edges by kind, lesioned ones grey and dotted.
+
+    The delay in steps stands beside an edge of a discrete network that reads an earlier step.
+    """
+    levels = _levels(net)
+    ax = ax or axes(1.2 + 2.2 * max(map(len, levels)), 0.8 + 1.15 * len(levels))
+    place = {name: (2.0 * (i - (len(row) - 1) / 2), float(y)) for y, row in enumerate(levels) for i, name in enumerate(row)}
+    for name, (x, y) in place.items():
+        is_input = name in net.inputs
+        face = "#eeeeee" if is_input else "#ffffff"
+        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.2), 1.0, 0.4, boxstyle="round,pad=0.02", fc=face, ec="#333333"))
+        shape = "x".join(map(str, net.shape(name)))
+        ax.text(x, y, f"{name}\n{shape}", ha="center", va="center", fontsize=9)
+    for edge in net.projections:
+        _draw_edge(ax, edge, place[edge.source], place[edge.target], net.is_flow)
+    shown = dict.fromkeys(edge.kind for edge in net.projections)
+    handles = [ax.plot([], [], KIND_STYLE[kind][1], color=KIND_STYLE[kind][0], label=KIND_STYLE[kind][2])[0] for kind in shown]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    across = max(x for x, _ in place.values())
+    ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.45, len(levels) - 0.35), title=net.name)
+    ax.axis("off")
+    return ax
+
+
+def _levels(net: Network) -> list[list[str]]:
+    """Rows of names from the inputs up: a population stands above all that feed it bottom-up."""
+    level = dict.fromkeys(net.inputs, 0)
+    upward = [e for e in net.projections if e.kind == "bottom_up"]
+    for _ in net.populations:
+        for edge in upward:
+            if edge.source in level and edge.target not in net.inputs:
+                level[edge.target] = min(max(level.get(edge.target, 0), level[edge.source] + 1), len(net.populations))
+    for edge in net.projections:
+        level.setdefault(edge.source, level.get(edge.target, 1))
+    rows: dict[int, list[str]] = {}
+    for name in (*net.inputs, *net.populations):
+        rows.setdefault(level.get(name, 1), []).append(name)
+    return [rows[key] for key in sorted(rows)]
+
+
+def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bool) -> None:
+    colour, line, _ = KIND_STYLE[edge.kind]
+    if edge.silent:
+        colour, line = LESION, ":"
+    style = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "mutation_scale": 12, "linewidth": 1.5}
+    (x0, y0), (x1, y1) = start, end
+    delay = "" if is_flow or not edge.delay else str(edge.delay)
+    if edge.source == edge.target:
+        ax.add_patch(FancyArrowPatch((x0 - 0.5, y0 + 0.1), (x0 - 0.5, y0 - 0.1), connectionstyle="arc3,rad=1.6", **style))
+        ax.text(x0 - 0.86, y0, delay, color=colour, fontsize=8, va="center", ha="right")
+        return
+    side = 0.25 if y1 > y0 else -0.25
+    lift = 0.22 * np.sign(y1 - y0)
+    shift = -0.15 if y1 > y0 else 0.25
+    if y1 == y0:
+        left = -0.52 if x1 < x0 else 0.52
+        points = ((x0 + left, y0), (x1 - left, y1))
+    else:
+        points = ((x0 + shift, y0 + lift), (x1 + shift, y1 - lift))
+    curve = 0.0 if abs(y1 - y0) <= 1 else side
+    ax.add_patch(FancyArrowPatch(*points, connectionstyle=f"arc3,rad={curve}", **style))
+    middle = ((points[0][0] + points[1][0]) / 2 + 0.08, (points[0][1] + points[1][1]) / 2)
+    ax.text(*middle, delay, color=colour, fontsize=8, va="center", ha="left")
+
+
+# ---------------------------------------------------------------------- runs
+
+
+def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
+    """Mean squared prediction error against time, one line a population: median over samples, band 25 to 75 %."""
+    ax = ax or axes()
+    for name, value in run.errors.items():
+        low, middle, high = np.quantile(value.cpu().numpy(), [0.25, 0.5, 0.75], axis=1)
+        (line,) = ax.plot(run.times, middle, label=name)
+        ax.fill_between(run.times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set(xlabel="time (ms)", ylabel="mean squared prediction error", yscale="log")
+    ax.legend(frameon=False)
+    return ax
+
+
+# ---------------------------------------------------------------------- experiments
+
+
+def error_by_condition(
+    estimates: Mapping[str, Mapping[str, Estimate]], chance: Mapping[str, float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Error rate of every model (colour) in every condition (place), with 95 % intervals; chance as a grey tick.
+
+    estimates[model][condition]; chance[condition] is the error of guessing.
+    """
+    conditions = list(next(iter(estimates.values())))
+    ax = ax or axes(1.5 + 1.3 * len(conditions), 4.0)
+    offsets = np.linspace(-0.3, 0.3, len(estimates)) if len(estimates) > 1 else np.zeros(1)
+    for offset, (model, row) in zip(offsets, estimates.items(), strict=True):
+        middle = 100 * np.array([row[c].mean for c in conditions])
+        ends = 100 * np.array([[row[c].mean - row[c].low, row[c].high - row[c].mean] for c in conditions]).T
+        ax.errorbar(np.arange(len(conditions)) + offset, middle, ends.clip(0), fmt="o", ms=5, capsize=2, label=model)
+    for place, condition in enumerate(conditions):
+        if chance is not None:
+            ax.hlines(100 * chance[condition], place - 0.4, place + 0.4, color="0.6", linewidth=1, zorder=0)
+    ax.set_xticks(range(len(conditions)), conditions)
+    ax.set(ylabel="error (%)", ylim=(0, 102), xlim=(-0.5, len(conditions) - 0.5))
+    for place in range(1, len(conditions)):
+        ax.axvline(place - 0.5, color="0.9", linewidth=0.8, zorder=0)
+    ax.legend(frameon=False, ncols=len(estimates), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def accuracy_over_time(
+    curves: Mapping[str, Mapping[str, ArrayLike]], chance: Mapping[str, float] | None = None
+) -> Figure:
+    """Accuracy against time step, a panel for every condition, a line for every model: curves[condition][model] (time,).
+
+    A feed-forward network, which has one step, is a dashed level.
+    """
+    figure = Figure(figsize=(1.0 + 2.3 * len(curves), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    longest = max(len(np.asarray(curve)) for models in curves.values() for curve in models.values())
+    for panel, (condition, models) in zip(panels, curves.items(), strict=True):
+        for index, (model, curve) in enumerate(models.items()):
+            values = 100 * np.asarray(curve)
+            if len(values) == 1:
+                panel.axhline(values[0], color=f"C{index}", linestyle="--", linewidth=1.2, label=model)
+            else:
+                panel.plot(np.arange(len(values)), values, "o-", ms=4, color=f"C{index}", label=model)
+        if chance is not None:
+            panel.axhline(100 * (1 - chance[condition]), color="0.7", linewidth=1, zorder=0)
+        panel.set(title=condition, xlabel="time step", xticks=range(longest))
+    panels[0].set(ylabel="correct (%)", ylim=(0, 102))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
+    """Relative change of the state per step, a panel for every model, a line for every condition, log scale.
+
+    curves[model][condition] is (steps,), from the change at step 1 on; `trained` marks the last step trained for.
+    """
+    figure = Figure(figsize=(1.0 + 2.8 * len(curves), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    for panel, (model, conditions) in zip(panels, curves.items(), strict=True):
+        for condition, curve in conditions.items():
+            values = np.asarray(curve)
+            panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3.5, label=condition)
+        if trained is not None:
+            panel.axvline(trained, color="0.7", linestyle=":", linewidth=1)
+            panel.text(trained, 0.98, " trained to here", transform=panel.get_xaxis_transform(), fontsize=8, va="top", color="0.4")
+        panel.set(title=model, xlabel="time step", yscale="log")
+    panels[0].set(ylabel="relative change of the state")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: ArrayLike) -> Figure:
+    """Stimuli, and under each what every network says of it over time.
+
+    images (n, height, width); probabilities[model] (time, n, classes); targets (n, classes), 1 at what is shown:
+    a red tick beside the class. A network with one step is one column wide.
+    """
+    images, targets = np.asarray(images), np.asarray(targets)
+    count = len(images)
+    rows = 1 + len(probabilities)
+    figure = Figure(figsize=(0.9 + 1.15 * count, 1.3 + 1.35 * len(probabilities)), layout="constrained")
+    panels = figure.subplots(rows, count, squeeze=False)
+    for column in range(count):
+        panels[0, column].imshow(images[column], cmap="gray", vmin=0, vmax=np.asarray(images).max())
+        panels[0, column].set(xticks=[], yticks=[])
+        for row, (model, value) in enumerate(probabilities.items(), 1):
+            panel, shown = panels[row, column], np.asarray(value)[:, column].T
+            picture = panel.imshow(shown, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            panel.set(xticks=range(shown.shape[1]), yticks=range(shown.shape[0]) if column == 0 else [])
+            panel.tick_params(labelsize=6, length=2)
+            for digit in np.flatnonzero(targets[column]):
+                panel.plot(-0.5, digit, ">", color="#d62728", ms=5, clip_on=False)
+            if column == 0:
+                panel.set_ylabel(f"{model}\ndigit", fontsize=8)
+            if row == rows - 1:
+                panel.set_xlabel("step", fontsize=8)
+    figure.colorbar(picture, ax=panels[1:], label="probability", shrink=0.8, aspect=30)
+    return figure
+
+
+def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Error with and without connections, a panel for every condition: costs[condition][model][lesion], "intact" first."""
+    figure = Figure(figsize=(1.2 + 3.4 * len(costs), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
+    kinds = list(dict.fromkeys(kind for models in costs.values() for row in models.values() for kind in row))
+    for panel, (condition, models) in zip(panels, costs.items(), strict=True):
+        for place, (_, row) in enumerate(models.items()):
+            for offset, kind in enumerate(row):
+                index = kinds.index(kind)
+                height = 100 * row[kind]
+                x = place + 0.2 * (offset - (len(row) - 1) / 2)
+                panel.bar(x, height, 0.18, color=f"C{index}", label=kind)
+                panel.text(x, height + 1, f"{height:.0f}", ha="center", fontsize=7)
+        panel.set_xticks(range(len(models)), list(models))
+        panel.set(title=condition)
+    panels[0].set(ylabel="error (%)", ylim=(0, 108))
+    handles = [panels[0].bar(0, 0, color=f"C{index}") for index in range(len(kinds))]
+    figure.legend(handles, kinds, loc="outside upper center", ncols=len(kinds), frameon=False)
+    return figure
+
+
+def training_curves(curves: Mapping[str, Sequence[float]], every: int, ax: Axes | None = None) -> Axes:
+    """Loss (mean of `every` updates, divided by the number of time steps) against updates, a line for every network."""
+    ax = ax or axes()
+    for name, curve in curves.items():
+        ax.plot(every * np.arange(1, len(curve) + 1), curve, linewidth=1.2, label=name)
+    ax.set(xlabel="update", ylabel="loss per time step")
+    ax.legend(frameon=False)
+    return ax

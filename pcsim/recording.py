@@ -1,0 +1,205 @@
+"""What is kept of a simulation: `Record` says what and when, `Run` is what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsim import storage
+from pcsim.clock import Clock
+from pcsim.exceptions import StimulusError, WiringError
+from pcsim.graph import Network
+from pcsim.state import State
+
+if TYPE_CHECKING:
+    import xarray
+
+Names = Sequence[str] | Literal["all"]
+
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean_square": lambda value: value.flatten(1).square().mean(1),
+    "norm": lambda value: value.flatten(1).norm(dim=1),
+    "mean": lambda value: value.flatten(1).mean(1),
+    "max_space": lambda value: value.flatten(2).amax(2) if value.dim() > 2 else value,
+}
+AXES = ("channel", "height", "width")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to keep, every `every` steps.
+
+    states   populations (or "all") kept whole: (time, batch, channel, height, width)
+    errors   prediction errors (or "all") kept as their mean square per sample: (time, batch)
+    reduce   {population: reduction or reductions} among mean_square, norm, mean (each (time, batch)) and
+             max_space (time, batch, channel); kept under "population.reduction"
+    """
+
+    states: Names = ()
+    errors: Names = ()
+    reduce: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    every: int = 1
+
+    def plan(self, network: Network) -> list[tuple[str, str, str | None]]:
+        """(key, population, reduction) of everything kept. Raises WiringError for what `network` does not have."""
+        if not isinstance(self.every, int) or self.every < 1:
+            raise WiringError(
+                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="use every=1"
+            )
+        states = tuple(network.populations) if self.states == "all" else self.states
+        errors = network.errors if self.errors == "all" else self.errors
+        plan: list[tuple[str, str, str | None]] = [(name, name, None) for name in states]
+        plan += [(f"{name}.mean_square", name, "mean_square") for name in errors]
+        for name, kinds in self.reduce.items():
+            plan += [(f"{name}.{kind}", name, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+        for _, name, reduction in plan:
+            if name not in network.populations or (reduction is not None and reduction not in REDUCTIONS):
+                raise WiringError(
+                    given=f"a record of {name!r}" + (f" reduced by {reduction!r}" if reduction else ""),
+                    expected=f"a population among {', '.join(network.populations)}; a reduction among "
+                    + ", ".join(REDUCTIONS),
+                    remedy="correct the Record",
+                )
+        return list(dict.fromkeys(plan))
+
+
+class Recorder:
+    """Copies what a `Record` asks for into buffers made once, before the first step."""
+
+    def __init__(self, record: Record, network: Network, steps: int) -> None:
+        self.plan = record.plan(network)
+        self.every = record.every
+        self.steps = steps
+        self.names = tuple(dict.fromkeys(name for _, name, _ in self.plan))
+        self.buffers: dict[str, Tensor] = {}
+        self.rows: list[int] = []
+
+    def due(self, step: int) -> bool:
+        """Whether the state after `step` steps of this run is kept."""
+        return bool(self.plan) and step % self.every == 0
+
+    def keep(self, step: int, values: State) -> None:
+        """Write one row."""
+        row = len(self.rows)
+        for key, name, reduction in self.plan:
+            value = values[name] if reduction is None else REDUCTIONS[reduction](values[name])
+            if key not in self.buffers:
+                self.buffers[key] = value.new_empty((self.steps // self.every, *value.shape))
+            self.buffers[key][row] = value
+        self.rows.append(step)
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Key -> (time, batch, ...), the rows that were written."""
+        return {key: buffer[: len(self.rows)] for key, buffer in self.buffers.items()}
+
+
+class Status(Enum):
+    """How a sample ended."""
+
+    COMPLETED = "ran to the end with finite values"
+    DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Take a smaller dt, or weaker feedback"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run can go on: pass it as `simulate(..., start=run.final)`."""
+
+    clock: Clock
+    state: State
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out of a simulation.
+
+    values       key -> (time, batch, ...): "v1" whole, "v1.norm" reduced
+    times        (time,) ms
+    status       (batch,) of `Status`
+    valid_until  (batch,) ms, the last time at which a sample was finite
+    diverged_in  (batch,), the population that first was not, or ""
+    labels       of the stimulus, if it had any
+    about        network, solver, steps, versions, device, wall time, evaluations
+    final        where the run can go on
+    """
+
+    values: dict[str, Tensor]
+    times: NDArray[np.float64]
+    status: tuple[Status, ...]
+    valid_until: NDArray[np.float64]
+    diverged_in: tuple[str, ...]
+    about: dict[str, object]
+    final: Snapshot
+    labels: Tensor | None = None
+
+    def __getitem__(self, key: str) -> Tensor:
+        """(time, batch, ...) of "population" or "population.reduction"."""
+        if key not in self.values:
+            raise StimulusError(
+                given=f"run[{key!r}]",
+                expected=f"one of {', '.join(self.values) or 'nothing: the run recorded nothing'}",
+                remedy="name it in simulate(..., record=Record(states=[...]))",
+            )
+        return self.values[key]
+
+    @property
+    def errors(self) -> dict[str, Tensor]:
+        """Population -> mean squared prediction error per sample, (time, batch)."""
+        return {key.split(".")[0]: value for key, value in self.values.items() if key.endswith(".mean_square")}
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The values as a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`."""
+        import xarray
+
+        arrays = {}
+        for key, value in self.values.items():
+            axes = [f"{key.split('.')[0]}_{axis}" for axis in AXES[: value.dim() - 2]]
+            arrays[key] = (["time", "sample", *axes], value.cpu().numpy())
+        sample = np.arange(len(self.status))
+        coordinates = {"time": ("time", self.times, {"units": "ms"}), "sample": sample}
+        data = xarray.Dataset(arrays, coordinates, {"about": json.dumps(self.about)})
+        data["status"] = ("sample", [status.name for status in self.status])
+        data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})
+        return data
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one file that holds only numbers and text, checked on reading."""
+        facts = {
+            "status": [status.name for status in self.status],
+            "diverged_in": list(self.diverged_in),
+            "clock": vars(self.final.clock),
+            "about": self.about,
+        }
+        tensors = {f"values/{key}": value for key, value in self.values.items()}
+        tensors |= {f"state/{key}": value for key, value in self.final.state.items()}
+        tensors |= {"times": torch.from_numpy(self.times), "valid_until": torch.from_numpy(self.valid_until)}
+        if self.labels is not None:
+            tensors["labels"] = self.labels
+        storage.write_tensors(Path(path), tensors, {"kind": "run", **facts})
+
+    @staticmethod
+    def load(path: str | Path) -> Run:
+        """Read what `save` wrote. Raises StorageError for a missing, damaged or foreign file."""
+        tensors, facts = storage.read_tensors(Path(path), "run")
+        return Run(
+            values=_under("values/", tensors),
+            times=tensors["times"].numpy(),
+            status=tuple(Status[name] for name in facts["status"]),
+            valid_until=tensors["valid_until"].numpy(),
+            diverged_in=tuple(facts["diverged_in"]),
+            about=facts["about"],
+            final=Snapshot(Clock(**facts["clock"]), _under("state/", tensors)),
+            labels=tensors.get("labels"),
+        )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,135 @@
+"""How one population responds: three kinds of rule, told apart by what they have memory of.
+
+    Flow   has memory, says its rate of change     forward(own, **ports) -> d own / dt
+    Map    has memory, says its next value         forward(own, **ports) -> next
+    Wire   has none, says its value now            forward(**ports)      -> value
+
+A rule sees its own variables and the sums that arrive at its named input ports; it knows neither its
+neighbours nor the step. Sums are zero where nothing arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pcsim.exceptions import WiringError
+from pcsim.rules.time_constants import TimeConstant, time_constant
+from pcsim.state import Shape, State
+
+Own = Tensor | State
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda drive: drive,
+    "relu": functional.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": functional.elu,
+    "softplus": functional.softplus,
+}
+
+
+def activation_named(name: str) -> Callable[[Tensor], Tensor]:
+    """The pointwise nonlinearity of that name. Raises WiringError with the known names."""
+    if name not in ACTIVATIONS:
+        raise WiringError(
+            given=f"activation {name!r}",
+            expected=f"one of {', '.join(ACTIVATIONS)}",
+            remedy="choose one of these, or put a module of your own into the transform of an edge",
+        )
+    return ACTIVATIONS[name]
+
+
+class Rule(nn.Module):
+    """Base of the three kinds.
+
+    `ports` names the inputs, the first being where projections arrive unless they say otherwise.
+    `extra` names variables kept besides the value that other populations read; a rule with extras
+    gets and gives a dict with the keys "value" and those names, a rule without gets and gives a tensor.
+    """
+
+    ports: tuple[str, ...] = ("drive",)
+    extra: tuple[str, ...] = ()
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Shape of "value" and of each extra, from the shapes at the connected ports; all equal by default."""
+        given = set(ports.values())
+        if len(given) != 1:
+            raise WiringError(
+                given=", ".join(f"{port}: {shape}" for port, shape in ports.items()) or "no input",
+                expected=f"one shape at every port of {type(self).__name__}",
+                remedy="make the transforms of the incoming projections end in the same (channel, height, width)",
+            )
+        shape = given.pop()
+        return {name: shape for name in ("value", *self.extra)}
+
+    def describe(self) -> str:
+        """A word or two for the wiring table."""
+        return type(self).__name__
+
+
+class Wire(Rule):
+    """value = f(ports): no memory of its own."""
+
+    def forward(self, **ports: Tensor) -> Tensor:
+        """The value now, from the sums at the ports."""
+        raise NotImplementedError
+
+
+class Map(Rule):
+    """own(t) = F(own(t-1), ports): says its next value."""
+
+    def forward(self, own: Own, **ports: Tensor) -> Own:
+        """The next value, from the own variables of the step before and the sums at the ports."""
+        raise NotImplementedError
+
+
+class Flow(Rule):
+    """d own/dt = G(own, ports), per ms. `tau` is the time constant that limits the step."""
+
+    tau: TimeConstant
+
+    def forward(self, own: Own, **ports: Tensor) -> Own:
+        """The rate of change per ms, from the present own variables and the sums at the ports."""
+        raise NotImplementedError
+
+
+class Relaxed(Flow):
+    """tau d own/dt = F(own, ports) - own, for any map or wire F.
+
+    Euler with dt = tau gives own <- F(own, ports) back. `tau` is in ms: a number, one per channel, or a
+    `LearnableTau`.
+    """
+
+    def __init__(self, rule: Map | Wire, tau: float | Tensor | TimeConstant) -> None:
+        super().__init__()
+        self.rule = rule
+        self.tau = time_constant(tau)
+        self.ports, self.extra = rule.ports, rule.extra
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """As the rule that is relaxed toward."""
+        return self.rule.shapes(ports)
+
+    def target(self, own: Own, **ports: Tensor) -> Own:
+        """What the map (or wire) would have said."""
+        return self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports)
+
+    def forward(self, own: Own, **ports: Tensor) -> Own:
+        """(F(own, ports) - own) / tau."""
+        tau = self.tau()
+        return combine(lambda target, now: (target - now) / tau, self.target(own, **ports), own)
+
+    def describe(self) -> str:
+        return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"
+
+
+def combine(function: Callable[..., Tensor], *values: Own) -> Own:
+    """`function` on a tensor, or on each variable of a dict of them."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return function(*values)
+    return {name: function(*(value[name] for value in values)) for name in first}

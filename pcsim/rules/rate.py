@@ -1,0 +1,50 @@
+"""Rate units.
+
+    h(t) = N( f( drive(t) + b ) )                    as a map (RCNN, BLT)
+    tau dr/dt = -r + f( drive + b )                  as a flow (leaky RCNN)
+
+f is a pointwise nonlinearity, N an optional normalisation over channels, b one bias per channel shared
+by all inputs of the population.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.rules.base import Map, Own, Relaxed, activation_named
+from pcsim.rules.time_constants import TimeConstant
+
+
+class Rate(Map):
+    """h(t) = N( f( drive(t) + b ) ), drive: (batch, channel, height, width).
+
+    Source: Liang & Hu 2015 eq. 2-3 (RCNN), Spoerer et al. 2017 eq. 1-3 (BLT).
+    """
+
+    def __init__(
+        self, channels: int, activation: str = "relu", bias: bool = True, normalise: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.function = activation_named(activation)
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1)) if bias else None
+        self.normalise = normalise
+
+    def forward(self, own: Own, *, drive: Tensor) -> Tensor:
+        """N(f(drive + b)); the own value has no say in it."""
+        if self.bias is not None:
+            drive = drive + self.bias
+        value = self.function(drive)
+        return value if self.normalise is None else self.normalise(value)
+
+    def describe(self) -> str:
+        """Nonlinearity and normalisation."""
+        return self.activation + (f", {type(self.normalise).__name__}" if self.normalise is not None else "")
+
+
+def leaky_rate(
+    channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True
+) -> Relaxed:
+    """tau dr/dt = -r + f(drive + b), tau in ms. A leaky unit is a rate map relaxed toward."""
+    return Relaxed(Rate(channels, activation, bias), tau)

@@ -1,0 +1,35 @@
+"""The state of a network: a dict of named tensors, each (batch, ...).
+
+A population `v1` keeps its value under "v1", any further variable of its rule under "v1.c", and
+values that a delay of n > 1 steps still needs under "v1@n".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Shape = tuple[int, ...]
+
+
+def axpy(state: State, terms: Iterable[tuple[float, State]]) -> State:
+    """state + sum_i a_i x_i, name by name."""
+    result = dict(state)
+    for factor, other in terms:
+        for name, value in other.items():
+            result[name] = torch.add(result[name], value, alpha=factor)
+    return result
+
+
+def finite(state: State) -> Tensor:
+    """Which samples are finite, population by population: bool (name, batch); reads nothing back to the host."""
+    return torch.stack([torch.isfinite(value.flatten(1).sum(1)) for value in state.values()])
+
+
+def zeros(shape: Shape, like: Tensor) -> Tensor:
+    """A zero activity (batch, *shape) with the batch, type and device of `like`; images are channels_last."""
+    value = like.new_zeros((like.shape[0], *shape))
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value

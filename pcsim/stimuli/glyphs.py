@@ -1,0 +1,185 @@
+"""Digits to draw with: rendered from a font that Matplotlib ships, or handwritten.
+
+A glyph is a black face on a white outline, drawn on a canvas of SUPER x SUPER samples for every pixel of the
+32x32 image. Its two layers are kept as what they let through and what they add:
+
+    painted = through * canvas + added,    through = (1 - outline)(1 - face),  added = WHITE outline (1 - face)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from pcsim.stimuli.mnist import load_mnist
+
+SIZE, SUPER = 32, 4
+CANVAS = SIZE * SUPER
+GREY, WHITE = 119.0, 255.0
+# How far the white outline shows outside the face, in canvas samples.
+OUTLINE = 3.0
+# DejaVu Sans Bold, brought to the height, width and weight of the reference's Helvetica Bold (20 x 14 pixels with
+# its outline): font size on the 512-pixel page, horizontal stretch, and canvas samples taken off every edge.
+FONT_PIXELS, STRETCH, THINNING = 408, 0.88, 1.4
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """Layers of one digit on a patch of canvas: what it lets through, what it adds, where it is (all (height, width))."""
+
+    through: Array
+    added: Array
+    silhouette: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Digits at image resolution, trimmed: grey (n, side, side), mask (n, side, side), height and width (n,)."""
+
+    grey: Array
+    mask: NDArray[np.bool_]
+    height: NDArray[np.int64]
+    width: NDArray[np.int64]
+
+
+class Glyphs:
+    """A set of digits. `faces` is (n, height, width) in [0, 1] at canvas resolution, `labels` (n,) their identities."""
+
+    labels: NDArray[np.int64]
+    pool = 2_000
+
+    def faces(self, ids: NDArray[np.int64]) -> Array:
+        """Coverage of the black face, (len(ids), height, width), centred."""
+        raise NotImplementedError
+
+    def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
+        """The layers of the digits `ids`, outlines added and patches trimmed to what shows."""
+        faces = self.faces(ids)
+        reach = int(np.ceil(OUTLINE))
+        faces = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
+        outlines = _dilate(faces, OUTLINE)
+        through, added = (1 - outlines) * (1 - faces), WHITE * outlines * (1 - faces)
+        return [Glyph(t, a, o >= 0.5) for t, a, o in zip(through, added, outlines, strict=True)]
+
+    def of_class(self, digit: int) -> NDArray[np.int64]:
+        """The ids of one digit."""
+        return np.flatnonzero(self.labels == digit)
+
+    @cached_property
+    def templates(self) -> Templates:
+        """What fragments are cut from: the first `pool` digits at image resolution."""
+        ids = np.arange(min(len(self.labels), self.pool))
+        side = 40
+        grey = np.zeros((len(ids), side, side), np.float32)
+        mask = np.zeros((len(ids), side, side), np.bool_)
+        sizes = np.zeros((2, len(ids)), np.int64)
+        for row, glyph in enumerate(self.glyphs(ids)):
+            canvas = np.full((CANVAS, CANVAS), GREY, np.float32)
+            cover = np.zeros((CANVAS, CANVAS), np.float32)
+            place(glyph, CANVAS // 2, CANVAS // 2, canvas, cover)
+            small, shape = box_average(np.stack([canvas, cover]))
+            inside = shape >= 127 / 255
+            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            height, width = inside[box].shape
+            grey[row, :height, :width], mask[row, :height, :width] = small[box], inside[box]
+            sizes[:, row] = height, width
+        return Templates(grey, mask, sizes[0], sizes[1])
+
+
+class RenderedGlyphs(Glyphs):
+    """The ten digits of DejaVu Sans Bold."""
+
+    def __init__(self) -> None:
+        self.labels = np.arange(10)
+        self._faces = _render()
+
+    def faces(self, ids: NDArray[np.int64]) -> Array:
+        """(len(ids), height, width)."""
+        return self._faces[ids]
+
+    @cached_property
+    def _glyphs(self) -> list[Glyph]:
+        return super().glyphs(self.labels)
+
+    def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
+        """The same ten objects again."""
+        return [self._glyphs[i] for i in ids]
+
+
+class HandwrittenGlyphs(Glyphs):
+    """MNIST digits, as tall as the rendered ones. `split` is "train" or "test"; `folder` holds the idx files."""
+
+    def __init__(self, split: str, folder: Path | None = None) -> None:
+        images, labels = load_mnist(split, folder)
+        self.images, self.labels = images, labels.astype(np.int64)
+
+    def faces(self, ids: NDArray[np.int64]) -> Array:
+        """MNIST's 20-pixel box becomes 18.75 image pixels, its soft edges hard."""
+        small = torch.from_numpy(self.images[ids, None].astype(np.float32) / 255)
+        side = round(28 * 3.75)
+        large = functional.interpolate(small, (side, side), mode="bilinear", align_corners=False)
+        return ((large - 0.5) * 3 + 0.5).clamp(0, 1)[:, 0].numpy()
+
+
+@lru_cache(maxsize=4)
+def rendered() -> RenderedGlyphs:
+    """The rendered digits, drawn once."""
+    return RenderedGlyphs()
+
+
+def _render() -> Array:
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+    font = ImageFont.truetype(str(path), FONT_PIXELS)
+    faces = []
+    for digit in range(10):
+        page = Image.new("L", (512, 512), 0)
+        ImageDraw.Draw(page).text((256, 256), str(digit), fill=255, font=font, anchor="mm")
+        narrow = page.resize((round(CANVAS * STRETCH), CANVAS), Image.Resampling.BOX)
+        faces.append(np.asarray(narrow, np.float32) / 255)
+    return 1 - _dilate(1 - np.stack(faces), THINNING)
+
+
+def _dilate(faces: Array, radius: float) -> Array:
+    """Maximum over a disk, soft by one sample at its rim."""
+    reach = int(np.ceil(radius))
+    padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
+    height, width = faces.shape[1:]
+    result = np.zeros_like(faces)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            weight = np.float32(np.clip(radius + 0.5 - np.hypot(dy, dx), 0.0, 1.0))
+            if weight > 0:
+                shifted = padded[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+                np.maximum(result, weight * shifted, out=result)
+    return result
+
+
+def place(glyph: Glyph, y: int, x: int, canvas: Array, *covers: Array) -> None:
+    """Paint `glyph` centred at canvas sample (y, x); write 1 into `covers` under its silhouette."""
+    height, width = glyph.through.shape
+    top, left = y - height // 2, x - width // 2
+    rows = slice(max(top, 0), min(top + height, CANVAS))
+    columns = slice(max(left, 0), min(left + width, CANVAS))
+    part = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+    patch = canvas[rows, columns]
+    patch *= glyph.through[part]
+    patch += glyph.added[part]
+    for cover in covers:
+        cover[rows, columns][glyph.silhouette[part]] = 1
+
+
+def box_average(canvas: Array) -> Array:
+    """(n, CANVAS, CANVAS) -> (n, SIZE, SIZE): exact means over SUPER x SUPER samples."""
+    return functional.avg_pool2d(torch.from_numpy(canvas)[:, None], SUPER)[:, 0].numpy()

@@ -1,0 +1,109 @@
+"""MNIST from idx files: a local folder first, else a download whose content is checked.
+
+LeCun, Cortes & Burges; the digits are under CC BY-SA 3.0 and are not shipped with pcsim.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcsim.exceptions import StorageError
+
+VARIABLE = "PCSIM_MNIST"
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+# SHA-256 of the decompressed files: a .gz may be packed in more than one way.
+FILES = {
+    "train": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    },
+    "test": {
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+}
+
+
+def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (n, 28, 28) and labels (n,) of "train" or "test".
+
+    `folder` (or the environment variable PCSIM_MNIST) holds the idx files, raw or .gz; without it they are
+    downloaded once into the user's cache. Raises StorageError for a missing or altered file.
+    """
+    if split not in FILES:
+        raise StorageError(given=f"split {split!r}", expected="train or test", remedy="choose one of them")
+    where = folder or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
+    images, labels = (
+        read_idx(_checked(_local(where, name) if where else _cached(name), name, digest))
+        for name, digest in FILES[split].items()
+    )
+    return images, labels
+
+
+def read_idx(content: bytes) -> NDArray[np.uint8]:
+    """An array from the bytes of an idx file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data."""
+    rank = content[3]
+    shape = np.frombuffer(content, ">u4", rank, 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _local(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise StorageError(
+        given=f"folder {folder}",
+        expected=f"{name} or {name}.gz in it",
+        remedy=f"point {VARIABLE} or the option at the folder with the four idx files, or leave it out to download",
+    )
+
+
+def _cached(name: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcsim" / "mnist"
+    path = cache / f"{name}.gz"
+    if path.is_file():
+        return path
+    failures = []
+    for mirror in MIRRORS:
+        try:
+            with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=60) as answer:
+                content = answer.read()
+        except (urllib.error.URLError, TimeoutError) as reason:
+            failures.append(f"{mirror}: {reason}")
+            continue
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        partial.write_bytes(content)
+        partial.replace(path)
+        return path
+    raise StorageError(
+        given=f"no local MNIST, and no mirror answered ({'; '.join(failures)})",
+        expected=f"{name}.gz",
+        remedy=f"put the four idx files into a folder and set {VARIABLE} to it",
+    )
+
+
+def _checked(path: Path, name: str, digest: str) -> bytes:
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, gzip.BadGzipFile) as reason:
+        content = str(reason).encode()
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise StorageError(
+            given=f"{path} with SHA-256 {found[:12]}... when unpacked",
+            expected=f"{name} with {digest[:12]}...",
+            remedy="the file is damaged or is another one: delete it and get it again",
+        )
+    return content

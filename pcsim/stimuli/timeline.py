@@ -1,0 +1,142 @@
+"""What is shown when: a timeline of epochs in ms, constant between its change times."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from pcsim.exceptions import StimulusError
+from pcsim.stimuli.random import normal
+
+Frame = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """`frame(k)`, (batch, channel, height, width), is shown from k * every to (k + 1) * every ms of the epoch."""
+
+    duration: float
+    every: float
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Epochs one after another. Times outside show nothing new: the first and last frame hold.
+
+    Make one with `held`, `sequence`, `blank` or `noise`, join them with `then`:
+
+        held(images, 100.0).then(blank(50.0, like=images)).then(held(others))
+    """
+
+    epochs: tuple[Epoch, ...]
+    labels: Tensor | None = field(default=None, compare=False)
+
+    @property
+    def duration(self) -> float:
+        """Total length in ms; infinite where the last image is held for ever."""
+        return math.fsum(epoch.duration for epoch in self.epochs)
+
+    @property
+    def starts(self) -> list[float]:
+        """Onset of every epoch, ms."""
+        return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
+
+    def change_times(self, until: float) -> list[float]:
+        """Times in ms in (0, until) at which what is shown may change."""
+        changes: set[float] = set(self.starts)
+        for start, epoch in zip(self.starts, self.epochs, strict=True):
+            end = min(until, start + epoch.duration)
+            if math.isfinite(epoch.every):
+                changes |= {start + k * epoch.every for k in range(math.ceil((end - start) / epoch.every))}
+        return sorted(time for time in changes if 0.0 < time < until)
+
+    def at(self, time: float) -> Tensor:
+        """What is shown at `time` ms (at a change: what comes), (batch, channel, height, width)."""
+        # A time that is a step count times dt may fall one rounding short of the change it lands on.
+        time = max(time, 0.0) * (1.0 + 1e-12) + 1e-12
+        starts = self.starts
+        position = bisect_right(starts, time) - 1
+        epoch = self.epochs[position]
+        into = min(time - starts[position], epoch.duration)
+        last = math.ceil(epoch.duration / epoch.every * (1.0 - 1e-12)) - 1 if math.isfinite(epoch.duration) else None
+        frame = int(into / epoch.every) if math.isfinite(epoch.every) else 0
+        return epoch.frame(frame if last is None else max(0, min(frame, last)))
+
+    def then(self, other: Timeline) -> Timeline:
+        """This, and after its end the other. Raises StimulusError if this never ends."""
+        if not math.isfinite(self.duration):
+            raise StimulusError(
+                given="then() after an epoch that never ends",
+                expected="a duration in ms",
+                remedy="write held(images, duration=...)",
+            )
+        return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
+
+    def with_labels(self, labels: Tensor) -> Timeline:
+        """The same with labels, (batch,) or (batch, classes), carried along for whoever scores the run."""
+        return replace(self, labels=labels)
+
+
+def held(images: Tensor, duration: float = math.inf) -> Timeline:
+    """`images` (batch, channel, height, width), shown unchanged for `duration` ms (for ever by default)."""
+    _check_duration(duration)
+    return Timeline((Epoch(duration, math.inf, lambda _: images),))
+
+
+def sequence(frames: Tensor, every: float) -> Timeline:
+    """`frames` (time, batch, channel, height, width), each shown for `every` ms."""
+    _check_duration(every)
+    if frames.dim() != 5:
+        raise StimulusError(
+            given=f"frames of shape {tuple(frames.shape)}",
+            expected="(time, batch, channel, height, width)",
+            remedy="add the missing axis with frames[:, None]",
+        )
+    return Timeline((Epoch(len(frames) * every, every, lambda k: frames[k]),))
+
+
+def blank(duration: float, like: Tensor, level: float = 0.0) -> Timeline:
+    """A uniform field of `level` for `duration` ms, in the shape of the images `like`."""
+    return held(torch.full_like(like, level), duration)
+
+
+def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, first: int = 0) -> Timeline:
+    """`images` plus Gaussian pixel noise of `sd`, drawn anew every `every` ms.
+
+    The noise of sample i in frame k is a function of (seed, first + i, k), whatever the batch.
+    """
+    _check_duration(every)
+
+    def frame(number: int) -> Tensor:
+        drawn = normal(seed, f"noise frame {number}", first, len(images), images[0].numel())
+        return images + sd * torch.from_numpy(drawn).to(images).view_as(images)
+
+    return Timeline((Epoch(duration, every, frame),))
+
+
+def _check_duration(duration: float) -> None:
+    if not duration > 0:
+        raise StimulusError(
+            given=f"a duration of {duration} ms", expected="a positive time", remedy="leave the epoch out instead"
+        )
+
+
+def as_timelines(stimulus: Timeline | Tensor | dict[str, Timeline | Tensor], inputs: Sequence[str]) -> dict:
+    """One timeline for each input of a network; a tensor is an image held for ever.
+
+    Raises StimulusError unless the names are those of the inputs.
+    """
+    named = stimulus if isinstance(stimulus, dict) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
+    if set(named) != set(inputs):
+        raise StimulusError(
+            given=f"stimuli for {', '.join(named) or 'one unnamed input'}",
+            expected=f"one for each input: {', '.join(inputs)}",
+            remedy="pass a dict {input name: timeline or images}",
+        )
+    return {name: held(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}

@@ -1,0 +1,143 @@
+"""Files that survive: written whole or not at all, checked when read, never run as code.
+
+A file of tensors is a safetensors file whose metadata holds plain JSON and the SHA-256 of the tensors. This room
+knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pcsim.exceptions import StorageError
+
+FORMAT = 1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` only once it is complete and on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what killed writers left behind in `folder`."""
+    for partial in folder.rglob(".*.part"):
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON, keys in the given order."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises StorageError for a missing or damaged file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
+        raise _damaged(path, str(reason)) from reason
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = json.dumps({"format": FORMAT, "sha256": _digest(dense), **facts})
+    with replacing(path) as partial:
+        partial.write_bytes(save(dense, {"pcsim": described}))
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of a file that `write_tensors` wrote with that kind.
+
+    Raises StorageError for a file that is missing, truncated, altered in any byte, of another kind, or newer.
+    """
+    try:
+        with safe_open(str(path), "pt") as opened:
+            facts = json.loads((opened.metadata() or {})["pcsim"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as reason:
+        raise _damaged(path, f"{type(reason).__name__}: {reason}") from reason
+    if facts.get("format") != FORMAT or facts.get("kind") != kind:
+        raise StorageError(
+            given=f"{path}: a {facts.get('kind')!r} of format {facts.get('format')}",
+            expected=f"a {kind!r} of format {FORMAT}",
+            remedy="give the right file, or read it with the version of pcsim that wrote it",
+        )
+    if facts.pop("sha256") != _digest(tensors):
+        raise _damaged(path, "its content does not match its SHA-256")
+    return tensors, facts
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: str) -> StorageError:
+    missing = not path.exists()
+    return StorageError(
+        given=f"{path}, which {'does not exist' if missing else f'cannot be read ({reason})'}",
+        expected="a whole file written by pcsim",
+        remedy="check the path" if missing else "delete it and make it again: a damaged file is never used",
+    )
+
+
+def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
+    """Nested dicts and lists taken apart: the tensors by path, and the rest as JSON with {"tensor": path} in their place."""
+    if isinstance(nested, Tensor):
+        return {prefix: nested}, {"tensor": prefix}
+    if isinstance(nested, dict):
+        tensors: dict[str, Tensor] = {}
+        items = []
+        for key, value in nested.items():
+            inner, skeleton = flatten_nested(value, f"{prefix}/{key}")
+            tensors |= inner
+            items.append([key, skeleton])
+        return tensors, {"dict": items}
+    if isinstance(nested, list | tuple):
+        parts = [flatten_nested(value, f"{prefix}/{index}") for index, value in enumerate(nested)]
+        return {name: tensor for inner, _ in parts for name, tensor in inner.items()}, {
+            "list": [skeleton for _, skeleton in parts]
+        }
+    return {}, {"value": nested}
+
+
+def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
+    """The inverse of `flatten_nested`."""
+    (what, content), *_ = skeleton.items()
+    if what == "tensor":
+        return tensors[content]
+    if what == "dict":
+        return {key: restore_nested(tensors, value) for key, value in content}
+    if what == "list":
+        return [restore_nested(tensors, value) for value in content]
+    return content

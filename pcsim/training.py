@@ -1,0 +1,300 @@
+"""Training through time: a loss at every step, an optimiser, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from pcsim import storage
+from pcsim.connections import Standardise
+from pcsim.exceptions import StorageError, TrainingError
+from pcsim.graph import Network
+from pcsim.simulate import rollout
+from pcsim.solvers import Iterate, Solver
+from pcsim.stimuli.digits import as_pixels
+
+CHECK_EVERY = 20
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Training:
+    """How to train. The defaults suit small networks on a CPU; `published()` is Spoerer et al. 2017."""
+
+    updates: int = Field(2_000, gt=0)
+    """optimiser steps"""
+    batch: int = Field(20, gt=0)
+    """images per update"""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    """cosine: to zero at the last update; exponential: a factor 0.1 every `decade` updates, smoothly"""
+    decade: int = Field(40_000, gt=0)
+    """updates for a factor 0.1 (schedule exponential)"""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """of sgd"""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty on all parameters"""
+    clip: float | None = Field(10.0, gt=0)
+    """largest norm of the gradient; None for no clipping"""
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: one class is right; sigmoid: every class is present or not"""
+    over_time: Literal["sum", "mean", "last"] = "sum"
+    """how the losses of the steps make one"""
+    seed: int = 0
+    """of the order of the images (initial weights are the caller's)"""
+
+    def rate(self, update: int) -> float:
+        """Learning rate of update 0, 1, ..."""
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
+        if self.schedule == "exponential":
+            return self.learning_rate * 0.1 ** (update / self.decade)
+        return self.learning_rate
+
+
+def published(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
+    """Spoerer et al. 2017: 100 epochs of 100,000 images in batches of 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4."""
+    return Training(
+        updates=100_000,
+        batch=100,
+        optimiser="sgd",
+        learning_rate=0.1,
+        schedule="exponential",
+        decade=40_000,
+        weight_decay=5e-4,
+        clip=None,
+        loss=loss,
+        seed=seed,
+    )
+
+
+def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor:
+    """Cross-entropy of one step, averaged over the batch.
+
+    logits and targets (batch, classes), targets 1 at every class that is present. softmax: of the distribution
+    that the targets make when normalised; sigmoid: summed over classes.
+    """
+    if kind == "softmax":
+        return functional.cross_entropy(logits, targets / targets.sum(1, keepdim=True))
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+
+
+def loss_over_time(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+) -> Tensor:
+    """The losses of all steps as one; see `Training.over_time`."""
+    readout = _readout(network)
+    losses = []
+    for clock, state, inputs in rollout(network, images, solver, steps):
+        if settings.over_time == "last" and clock.step < steps:
+            continue
+        logits = network.observe(clock, state, inputs, [readout])[readout]
+        losses.append(loss_at_step(logits, targets, settings.loss))
+    total = torch.stack(losses)
+    return total.mean() if settings.over_time == "mean" else total.sum()
+
+
+def train(
+    network: Network,
+    images: Tensor,
+    targets: Tensor,
+    settings: Training,
+    *,
+    solver: Solver | None = None,
+    steps: int | None = None,
+    checkpoint: Path | None = None,
+    every: int = 200,
+    bar: Callable[..., tqdm] = tqdm,
+) -> list[float]:
+    """Train in place; returns the mean loss of every 20 updates.
+
+    images   (n, channel, height, width) uint8, or floating point; uint8 is shown as values in [0, 1]
+    targets  (n, classes), 1 at every class present
+    solver   Iterate() unless given; `steps` are the network's own unless given
+    checkpoint  a file, written every `every` updates and at the end; if it is there, training goes on from it
+             and ends with the same bits as if it had never stopped
+    bar      makes the progress bar
+
+    The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
+    Raises TrainingError when the loss is no longer finite, StorageError if the checkpoint belongs to other settings.
+    """
+    solver = solver or Iterate()
+    steps = steps or network.steps
+    if steps is None:
+        raise TrainingError(
+            given="no number of steps", expected="how many steps to train through", remedy="pass steps=..."
+        )
+    optimiser = _optimiser(network, settings)
+    done, history = _resume(checkpoint, network, optimiser, settings)
+    if done == 0:
+        for module in network.modules():
+            if isinstance(module, Standardise):
+                module.fit(as_pixels(images[:10_000]))
+    network.train()
+    recent: list[Tensor] = []
+    device = next(network.parameters()).device
+    with bar(total=settings.updates, initial=done, unit="update") as progress:
+        for update in range(done, settings.updates):
+            chosen = _batch(len(images), settings, update)
+            shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
+            optimiser.param_groups[0]["lr"] = settings.rate(update)
+            loss = loss_over_time(network, shown, wanted, settings, solver, steps)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            optimiser.step()
+            recent.append(loss.detach())
+            progress.update()
+            last = update + 1 == settings.updates
+            if (update + 1) % CHECK_EVERY == 0 or last:
+                history.append(_checked_mean(recent, update, settings))
+                recent.clear()
+                progress.set_postfix(loss=f"{history[-1]:.3f}")
+            if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
+                _save(checkpoint, network, optimiser, settings, update + 1, history)
+    network.eval()
+    return history
+
+
+def evaluate(
+    network: Network,
+    images: Tensor,
+    *,
+    solver: Solver | None = None,
+    steps: int | None = None,
+    batch: int = 250,
+    bar: Callable[..., tqdm] | None = None,
+) -> Tensor:
+    """The read-out at every step, (time, n, classes), on the CPU; images as for `train`."""
+    solver, steps = solver or Iterate(), steps or network.steps or 1
+    readout = _readout(network)
+    device = next(network.parameters()).device
+    parts = []
+    network.eval()
+    starts = range(0, len(images), batch)
+    with torch.no_grad():
+        for first in bar(starts) if bar else starts:
+            shown = as_pixels(images[first : first + batch]).to(device)
+            rows = [
+                network.observe(clock, state, inputs, [readout])[readout]
+                for clock, state, inputs in rollout(network, shown, solver, steps)
+            ]
+            parts.append(torch.stack(rows).cpu())
+    return torch.cat(parts, dim=1)
+
+
+def trained_tensors(network: Network) -> dict[str, Tensor]:
+    """Every parameter and lasting buffer once, by its first name: what a file of weights holds."""
+    lasting = network.state_dict(keep_vars=True)
+    unique: dict[int, str] = {}
+    for name, tensor in lasting.items():
+        unique.setdefault(id(tensor), name)
+    return {name: lasting[name] for name in unique.values()}
+
+
+def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
+    """Put what `trained_tensors` gave back into a network. Raises StorageError unless names and shapes agree."""
+    wanted = trained_tensors(network)
+    mismatched = [
+        f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"
+        for name in chain(wanted, tensors)
+        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape
+    ]
+    if mismatched:
+        raise StorageError(
+            given=f"{origin} with {', '.join(mismatched[:4])}{' ...' if len(mismatched) > 4 else ''}",
+            expected=f"the {len(wanted)} tensors of {network.name!r}",
+            remedy="build the network with the options that the weights were trained with",
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
+
+
+def _readout(network: Network) -> str:
+    if network.readout is None:
+        raise TrainingError(
+            given=f"{network.name!r}, which names no read-out",
+            expected="a population whose value is scored",
+            remedy="build it with Network(..., readout='name')",
+        )
+    return network.readout
+
+
+def _optimiser(network: Network, settings: Training) -> torch.optim.Optimizer:
+    parameters = list(network.parameters())
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _batch(count: int, settings: Training, update: int) -> Tensor:
+    """The images of one update: a new order in every epoch, a function of (seed, update)."""
+    per_epoch = max(1, count // settings.batch)
+    epoch, position = divmod(update, per_epoch)
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)[position * settings.batch : (position + 1) * settings.batch]
+
+
+def _checked_mean(losses: list[Tensor], update: int, settings: Training) -> float:
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise TrainingError(
+            given=f"a loss of {mean} within the {len(losses)} updates up to {update + 1}",
+            expected="a finite loss",
+            remedy=f"lower the learning rate ({settings.learning_rate:g}), or set clip (now {settings.clip})",
+        )
+    return mean
+
+
+def _save(
+    path: Path, network: Network, optimiser: torch.optim.Optimizer, settings: Training, done: int, history: list[float]
+) -> None:
+    state, skeleton = storage.flatten_nested(optimiser.state_dict(), "optimiser")
+    weights = {f"network/{name}": tensor for name, tensor in trained_tensors(network).items()}
+    facts = {
+        "kind": "training",
+        "network": network.name,
+        "settings": asdict(settings),
+        "done": done,
+        "history": history,
+        "optimiser": skeleton,
+    }
+    storage.write_tensors(path, weights | state, facts)
+
+
+def _resume(
+    path: Path | None, network: Network, optimiser: torch.optim.Optimizer, settings: Training
+) -> tuple[int, list[float]]:
+    if path is None or not path.exists():
+        return 0, []
+    tensors, facts = storage.read_tensors(path, "training")
+    if facts["settings"] != asdict(settings) or facts["network"] != network.name:
+        raise StorageError(
+            given=f"{path}, a training of {facts['network']!r} with {facts['settings']}",
+            expected=f"one of {network.name!r} with {asdict(settings)}",
+            remedy="use another folder, or the settings it was begun with",
+        )
+    weights = {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
+    load_tensors(network, weights, str(path))
+    optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+    for held in optimiser.state.values():
+        for name, value in held.items():
+            if isinstance(value, Tensor) and value.dim() == 4:
+                # Files hold plain layouts; the same bits after a resume need the layout of the parameters.
+                held[name] = value.contiguous(memory_format=torch.channels_last)
+    return facts["done"], facts["history"]
