@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -122,7 +122,7 @@ class Euler(OneStage):
 
     def _advance(self, rule: Flow, own: Own, ports: dict[str, Tensor]) -> Own:
         if isinstance(rule, Relaxed):
-            return _toward(rule, own, ports, self.dt / rule.tau())
+            return _toward(rule, own, ports, lambda ratio: ratio, self.dt)
         return combine(lambda value, rate: value + self.dt * rate, own, rule(own, **ports))
 
 
@@ -141,20 +141,24 @@ class ExponentialEuler(OneStage):
             )
 
     def _advance(self, rule: Flow, own: Own, ports: dict[str, Tensor]) -> Own:
-        ratio = self.dt / rule.tau()
-        share = -torch.expm1(-ratio) if isinstance(ratio, Tensor) else -math.expm1(-ratio)
-        return _toward(rule, own, ports, share)
+        return _toward(rule, own, ports, _decayed, self.dt)
 
 
-def _toward(rule: Flow, own: Own, ports: dict[str, Tensor], share: float | Tensor) -> Own:
-    """own + share (target - own), and the target to the last bit at share = 1."""
+def _decayed(ratio: float | Tensor) -> float | Tensor:
+    return -torch.expm1(-ratio) if isinstance(ratio, Tensor) else -math.expm1(-ratio)
+
+
+def _toward(
+    rule: Flow, own: Own, ports: dict[str, Tensor], share: Callable[[float | Tensor], float | Tensor], dt: float
+) -> Own:
+    """own + share(dt / tau) (target - own), and the target to the last bit at a share of 1."""
     if not isinstance(rule, Relaxed):
         raise TypeError(f"{type(rule).__name__} has no target")
-
-    def move(value: Tensor, target: Tensor) -> Tensor:
-        return torch.lerp(value, target, share.to(value) if isinstance(share, Tensor) else share)
-
-    return combine(move, own, rule.target(own, **ports))
+    return combine(
+        lambda value, target: torch.lerp(value, target, share(dt / rule.tau.for_(value))),
+        own,
+        rule.target(own, **ports),
+    )
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,8 @@ class TorchDiffEq(Solver):
         start = tuple(state.values())
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
-        step = {"step_size": self.dt} if self.method in FIXED else {}
+        # An adaptive method must land on the end: left alone it steps beyond and interpolates back.
+        step = {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         extra: dict = {"adjoint_params": tuple(network.parameters())} if self.adjoint else {}
         integrate = odeint_adjoint if self.adjoint else odeint
         with warnings.catch_warnings():

@@ -29,6 +29,11 @@ def finite(state: State) -> Tensor:
     return torch.stack([torch.isfinite(value.flatten(1).sum(1)) for value in state.values()])
 
 
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """(channel,) in a shape that broadcasts over an activity (batch, channel, ...) such as `like`."""
+    return values.to(like).reshape(-1, *(1,) * (like.dim() - 2))
+
+
 def zeros(shape: Shape, like: Tensor) -> Tensor:
     """A zero activity (batch, *shape) with the batch, type and device of `like`; images are channels_last."""
     value = like.new_zeros((like.shape[0], *shape))

@@ -65,7 +65,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
-    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: safetensors refuses tensors that share memory, as the values that a delay holds may.
+    dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     described = json.dumps({"format": FORMAT, "sha256": _digest(dense), **facts})
     with replacing(path) as partial:
         partial.write_bytes(save(dense, {"pcsim": described}))

@@ -25,6 +25,7 @@ from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.digits import as_pixels
 
 CHECK_EVERY = 20
+EXPLODED = 100
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -127,7 +128,7 @@ def train(
     bar      makes the progress bar
 
     The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
-    Raises TrainingError when the loss is no longer finite, StorageError if the checkpoint belongs to other settings.
+    Raises TrainingError when the loss explodes or is no longer finite, StorageError if the checkpoint belongs to other settings.
     """
     solver = solver or Iterate()
     steps = steps or network.steps
@@ -159,7 +160,7 @@ def train(
             progress.update()
             last = update + 1 == settings.updates
             if (update + 1) % CHECK_EVERY == 0 or last:
-                history.append(_checked_mean(recent, update, settings))
+                history.append(_checked_mean(recent, history, update, settings))
                 recent.clear()
                 progress.set_postfix(loss=f"{history[-1]:.3f}")
             if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
@@ -250,12 +251,13 @@ def _batch(count: int, settings: Training, update: int) -> Tensor:
     return torch.randperm(count, generator=generator)[position * settings.batch : (position + 1) * settings.batch]
 
 
-def _checked_mean(losses: list[Tensor], update: int, settings: Training) -> float:
+def _checked_mean(losses: list[Tensor], history: list[float], update: int, settings: Training) -> float:
     mean = float(torch.stack(losses).mean())
-    if not math.isfinite(mean):
+    beginning = history[0] if history else float(losses[0])
+    if not mean <= EXPLODED * beginning:
         raise TrainingError(
-            given=f"a loss of {mean} within the {len(losses)} updates up to {update + 1}",
-            expected="a finite loss",
+            given=f"a loss of {mean:.4g} within the {len(losses)} updates up to {update + 1}, from {beginning:.4g} at first",
+            expected=f"a finite loss below {EXPLODED} times the first",
             remedy=f"lower the learning rate ({settings.learning_rate:g}), or set clip (now {settings.clip})",
         )
     return mean

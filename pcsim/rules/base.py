@@ -120,8 +120,7 @@ class Relaxed(Flow):
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
         """(F(own, ports) - own) / tau."""
-        tau = self.tau()
-        return combine(lambda target, now: (target - now) / tau, self.target(own, **ports), own)
+        return combine(lambda target, now: (target - now) / self.tau.for_(now), self.target(own, **ports), own)
 
     def describe(self) -> str:
         return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"

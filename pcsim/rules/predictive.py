@@ -61,7 +61,7 @@ class ErrorRelaxation(Flow):
 
     def forward(self, own: Own, *, drive: Tensor, error: Tensor) -> Tensor:
         """(drive - error) / tau."""
-        return (drive - error) / self.tau()
+        return (drive - error) / self.tau.for_(drive)
 
     def describe(self) -> str:
         """With its time constant."""

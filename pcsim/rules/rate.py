@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from pcsim.rules.base import Map, Own, Relaxed, activation_named
 from pcsim.rules.time_constants import TimeConstant
+from pcsim.state import per_channel
 
 
 class Rate(Map):
-    """h(t) = N( f( drive(t) + b ) ), drive: (batch, channel, height, width).
+    """h(t) = N( f( drive(t) + b ) ), drive: (batch, channel, ...).
 
     Source: Liang & Hu 2015 eq. 2-3 (RCNN), Spoerer et al. 2017 eq. 1-3 (BLT).
     """
@@ -28,13 +29,13 @@ class Rate(Map):
         super().__init__()
         self.activation = activation
         self.function = activation_named(activation)
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
         self.normalise = normalise
 
     def forward(self, own: Own, *, drive: Tensor) -> Tensor:
         """N(f(drive + b)); the own value has no say in it."""
         if self.bias is not None:
-            drive = drive + self.bias
+            drive = drive + per_channel(self.bias, drive)
         value = self.function(drive)
         return value if self.normalise is None else self.normalise(value)
 

@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.exceptions import WiringError
+from pcsim.state import per_channel
 
 
 class TimeConstant(nn.Module):
-    """A time constant in ms; called without arguments it gives a number or a tensor (channel, 1, 1)."""
+    """A time constant in ms; called without arguments it gives a number or a tensor (channel,)."""
 
     def forward(self) -> float | Tensor:
         """The present value, ms."""
         raise NotImplementedError
+
+    def for_(self, like: Tensor) -> float | Tensor:
+        """The present value in a shape that divides an activity such as `like`."""
+        value = self()
+        return per_channel(value, like) if isinstance(value, Tensor) else value
 
     def smallest(self) -> float:
         """The smallest value over channels, ms: what limits an explicit step."""
@@ -44,10 +50,10 @@ class FixedTau(TimeConstant):
         values = torch.as_tensor(tau, dtype=torch.float64)
         _require_positive(values, "tau")
         self.value = float(values) if values.dim() == 0 else None
-        self.register_buffer("per_channel", values.reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("per_channel", values.reshape(-1), persistent=False)
 
     def forward(self) -> float | Tensor:
-        """The number, or (channel, 1, 1)."""
+        """The number, or (channel,)."""
         return self.per_channel if self.value is None else self.value
 
 
@@ -70,10 +76,10 @@ class LearnableTau(TimeConstant):
                 remedy="move start inside the range or widen it with span",
             )
         self.minimum, self.span = minimum, span
-        self.xi = nn.Parameter(torch.full((channels, 1, 1), math.log(share / (1.0 - share))))
+        self.xi = nn.Parameter(torch.full((channels,), math.log(share / (1.0 - share))))
 
     def forward(self) -> Tensor:
-        """(channel, 1, 1), ms."""
+        """(channel,), ms."""
         return self.minimum + self.span * torch.sigmoid(self.xi)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.rules.base import Wire, activation_named
+from pcsim.state import per_channel
 
 
 class Sum(Wire):
@@ -26,4 +27,4 @@ class Sum(Wire):
         """f(drive + b)."""
         if self.bias is None:
             return self.function(drive)
-        return self.function(drive + self.bias.view(-1, *(1,) * (drive.dim() - 2)))
+        return self.function(drive + per_channel(self.bias, drive))

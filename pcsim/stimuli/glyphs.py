@@ -61,7 +61,7 @@ class Glyphs:
         raise NotImplementedError
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """The layers of the digits `ids`, outlines added and patches trimmed to what shows."""
+        """The layers of the digits `ids`, faces with their outlines."""
         faces = self.faces(ids)
         reach = int(np.ceil(OUTLINE))
         faces = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))

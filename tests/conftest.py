@@ -1,0 +1,34 @@
+"""Every test: one thread, its own seed. `float64` for those that compare numbers with something exact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+MNIST = Path(os.environ.get("PCSIM_MNIST", Path(__file__).parents[2] / "shared" / "data" / "mnist"))
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Networks built inside are double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def mnist() -> Path:
+    """A folder with the idx files, or a skipped test."""
+    if not MNIST.is_dir():
+        pytest.skip("no MNIST folder: set PCSIM_MNIST to one with the four idx files")
+    return MNIST

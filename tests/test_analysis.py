@@ -1,0 +1,72 @@
+"""Analysis against hand counts, closed forms and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pcsim import analysis
+
+
+def test_all_of_k_digits_must_be_named() -> None:
+    targets = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    logits = torch.tensor([[[9.0, 8, 1, 0], [9.0, 1, 8, 0]], [[9.0, 1, 8, 0], [0.0, 1, 8, 9]]])
+    assert analysis.correct_choices(logits, targets).tolist() == [[True, False], [False, True]]
+    assert analysis.hit_rate(logits, targets).tolist() == [[1.0, 0.5], [0.5, 1.0]]
+    assert analysis.accuracy_over_time(analysis.correct_choices(logits, targets)).tolist() == [0.5, 0.5]
+
+
+def test_single_digit_choice_is_the_argmax() -> None:
+    logits, classes = torch.randn(3, 50, 10), torch.randint(10, (50,))
+    targets = torch.nn.functional.one_hot(classes, 10).float()
+    assert torch.equal(analysis.correct_choices(logits, targets), logits.argmax(-1) == classes)
+
+
+def test_mcnemar_is_the_binomial_of_the_discordant_images() -> None:
+    first = np.array([1] * 8 + [0] * 2 + [1] * 90, bool)
+    second = np.array([0] * 8 + [1] * 2 + [1] * 90, bool)
+    # two-sided binomial of 2 in 10: 2 (1 + 10 + 45) / 1024
+    assert analysis.mcnemar(first, second) == pytest.approx(112 / 1024)
+    assert analysis.mcnemar(first, first) == 1.0
+
+
+def test_mcnemar_rejects_a_true_null_at_its_level() -> None:
+    generator = np.random.default_rng(0)
+    ps = [analysis.mcnemar(*(generator.random((2, 300)) < 0.7)) for _ in range(400)]
+    assert np.mean(np.array(ps) < 0.05) <= 0.06
+
+
+def test_pairs_are_adjusted_together() -> None:
+    generator = np.random.default_rng(1)
+    base = generator.random((2, 500)) < 0.5
+    correct = {"a": base, "b": base ^ (generator.random((2, 500)) < 0.02), "c": base | (generator.random((2, 500)) < 0.3)}
+    pairs = analysis.compare_pairs(correct)
+    assert [(p.first, p.second) for p in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert all(p.q >= p.p for p in pairs) and pairs[1].significant and not pairs[0].significant
+    assert pairs[1].difference == pytest.approx(correct["c"].mean() - base.mean())
+    assert max(p.q for p in pairs) == pytest.approx(max(p.p for p in pairs))
+    assert analysis.compare_pairs({"a": base}) == []
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(2)
+    covered = []
+    for _ in range(200):
+        estimate = analysis.error_rate(generator.random((1, 200)) < 0.7, draws=300)
+        covered.append(estimate.low <= 0.3 <= estimate.high)
+    assert 0.89 <= np.mean(covered) <= 0.99
+
+
+def test_the_interval_widens_with_unlike_repetitions() -> None:
+    generator = np.random.default_rng(3)
+    alike = generator.random((4, 1000)) < 0.7
+    unlike = np.stack([generator.random(1000) < p for p in (0.5, 0.6, 0.8, 0.9)])
+    first, second = analysis.error_rate(alike), analysis.error_rate(unlike)
+    assert second.high - second.low > 3 * (first.high - first.low)
+
+
+def test_state_change_is_the_relative_step() -> None:
+    values = torch.zeros(4, 2, 3)
+    values[1, 0], values[2, 0], values[3, 0] = torch.tensor([3.0, 4, 0]), torch.tensor([3.0, 4, 0]), torch.tensor([6.0, 8, 0])
+    assert torch.allclose(analysis.state_change(values), torch.tensor([[1.0, 0], [0, 0], [0.5, 0]]))

@@ -1,0 +1,178 @@
+"""The graph: order, delays, shapes, windows, lesions, the table."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from examples import chain, dense, linear_pc, two_layers
+from torch import nn
+
+import pcsim
+from pcsim import Iterate, Network, Population, Projection, Record, WiringError, simulate
+from pcsim.connections import conv, pool, up_conv
+from pcsim.rules import Rate, Relaxed, Sum
+
+
+def pulse(steps: int) -> pcsim.stimuli.Timeline:
+    frames = torch.zeros(steps, 1, 1)
+    frames[0] = 1.0
+    return pcsim.stimuli.Timeline((pcsim.stimuli.timeline.Epoch(float(steps), 1.0, lambda k: frames[k]),))
+
+
+@pytest.mark.parametrize("delays", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
+def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> None:
+    run = simulate(
+        chain(delays), pulse(8), solver=Iterate(), until=8.0, record=Record(states="all")
+    )
+    for area in range(len(delays)):
+        trace = run[f"a{area + 1}"].flatten()
+        expected = torch.zeros(8)
+        expected[sum(delays[: area + 1])] = 1.0
+        assert torch.equal(trace, expected)
+
+
+def test_absent_contributes_nothing_and_zeros_contributes_the_transform_of_zeros() -> None:
+    for before, first in (("absent", 0.0), ("zeros", 1.0)):
+        biased = nn.Linear(1, 1)
+        nn.init.ones_(biased.bias)
+        nn.init.ones_(biased.weight)
+        net = Network(
+            {"u": (1,)},
+            [Population("a", Rate(1, "identity", bias=False)), Population("b", Rate(1, "identity", bias=False))],
+            [Projection("u", "a"), Projection("a", "b", biased, delay=1, before=before)],
+        )
+        run = simulate(net, torch.full((1, 1), 5.0), solver=Iterate(), until=2.0, record=Record(states=["b"]))
+        assert run["b"].flatten().tolist() == [first, 6.0]
+
+
+def test_order_follows_zero_delay_edges_whatever_the_declaration() -> None:
+    net = Network(
+        {"u": (2,)},
+        [Population("c", Sum()), Population("b", Rate(2)), Population("a", Rate(2))],
+        [Projection("u", "a"), Projection("a", "b"), Projection("b", "c"), Projection("c", "a", delay=1)],
+    )
+    assert net.order == ("a", "b", "c")
+
+
+def test_a_cycle_of_zero_delay_is_refused_and_printed() -> None:
+    with pytest.raises(WiringError, match="a -> b -> a|b -> a -> b"):
+        Network(
+            {"u": (2,)},
+            [Population("a", Rate(2)), Population("b", Rate(2))],
+            [Projection("u", "a"), Projection("a", "b"), Projection("b", "a")],
+        )
+
+
+def test_a_shape_mismatch_names_edge_shapes_and_fix() -> None:
+    with pytest.raises(WiringError) as caught:
+        Network(
+            {"image": (1, 8, 8)},
+            [Population("v1", Rate(4)), Population("v2", Rate(6))],
+            [
+                Projection("image", "v1", conv(1, 4)),
+                Projection("v1", "v2", nn.Sequential(pool(), conv(4, 6))),
+                Projection("v2", "v1", conv(6, 4), kind="top_down", delay=1),
+            ],
+        )
+    text = str(caught.value)
+    assert "v2->v1" in text and "(4, 4, 4)" in text and "(4, 8, 8)" in text and "up_conv(..., stride=2)" in text
+
+
+def test_a_transform_that_refuses_its_source_is_named() -> None:
+    with pytest.raises(WiringError, match="image->v1.*(1, 8, 8)"):
+        Network({"image": (1, 8, 8)}, [Population("v1", Rate(4))], [Projection("image", "v1", conv(3, 4))])
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (4, 2), (5, 2), (3, 1), (4, 4), (5, 3)])
+def test_up_conv_multiplies_the_size_by_its_stride(kernel: int, stride: int) -> None:
+    assert up_conv(2, 3, kernel, stride)(torch.zeros(1, 2, 5, 7)).shape == (1, 3, 5 * stride, 7 * stride)
+
+
+def test_an_unreached_population_is_refused() -> None:
+    with pytest.raises(WiringError, match="no shape for b"):
+        Network({"u": (2,)}, [Population("a", Rate(2)), Population("b", Rate(2))], [Projection("u", "a")])
+
+
+def test_activity_windows_hold_the_value_outside() -> None:
+    net = Network(
+        {"u": (1,)},
+        [Population("a", Rate(1, "identity", bias=False), active=(1, 3))],
+        [Projection("u", "a"), Projection("a", "a", kind="lateral", delay=1)],
+    )
+    run = simulate(net, torch.ones(1, 1), solver=Iterate(), until=5.0, record=Record(states=["a"]))
+    assert run["a"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_an_initialiser_gives_the_first_state() -> None:
+    weights = dense(3, 3)
+    forward = Network({"u": (3,)}, [Population("a", Rate(3))], [Projection("u", "a", weights)])
+    frozen = Network(
+        {"u": (3,)},
+        [Population("a", Rate(3, "identity", bias=False), shape=(3,)), Population("s", Sum())],
+        [Projection("a", "a", kind="lateral", delay=1, before="zeros"), Projection("u", "s")],
+        initialiser=forward,
+    )
+    shown = torch.randn(2, 3)
+    run = simulate(frozen, shown, solver=Iterate(), until=3.0, record=Record(states=["a"]))
+    assert torch.equal(run["a"][-1], torch.relu(shown @ weights.weight.T))
+
+
+def test_a_lesion_by_kind_equals_a_network_built_without_the_edge() -> None:
+    whole = pcsim.models.blt(width=4)
+    cut = pcsim.models.blt_bl(width=4)
+    cut.load_state_dict({k: v for k, v in whole.state_dict().items() if "l2_to_l1" not in k})
+    images = torch.rand(3, 1, 32, 32)
+    lesioned = simulate(whole.without("top_down"), images, solver=Iterate())["readout"]
+    assert torch.equal(lesioned, simulate(cut, images, solver=Iterate())["readout"])
+    assert not torch.equal(lesioned, simulate(whole, images, solver=Iterate())["readout"])
+
+
+def test_a_lesion_by_edge_in_a_window_acts_only_there() -> None:
+    net, shown = two_layers(), torch.randn(2, 4)
+    record = Record(states=["a"])
+    intact = simulate(net, shown, solver=Iterate(), until=6.0, record=record)["a"]
+    late = simulate(net.without("b -> a", during=(3.0, 4.0)), shown, solver=Iterate(), until=6.0, record=record)["a"]
+    assert torch.equal(intact[:3], late[:3]) and not torch.equal(intact[3], late[3])
+    never = simulate(net.without("b->a", during=(10.0, 11.0)), shown, solver=Iterate(), until=6.0, record=record)["a"]
+    assert torch.equal(intact, never)
+
+
+def test_a_lesion_leaves_the_whole_network_as_it_was() -> None:
+    net = two_layers()
+    assert "LESIONED" in net.without("top_down").describe() and "LESIONED" not in net.describe()
+
+
+def test_describe_lists_order_shapes_and_delays() -> None:
+    text = pcsim.models.blt().describe()
+    assert "37,546 parameters" in text
+    assert [line.split()[1] for line in text.splitlines() if line[:1].isdigit()] == ["l1", "l2", "readout"]
+    assert "l2 (1) top_down: up-conv 3x3 32>32 /2" in text and "32x16x16" in text
+
+
+def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
+    net = two_layers()
+    flow = net.relaxed(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
+    assert flow.is_flow and isinstance(flow.populations["a"].rule, Relaxed)
+    assert {id(p) for p in flow.parameters()} == {id(p) for p in net.parameters()}
+    assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
+
+
+def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
+    net = Network(
+        {"u": (1,)},
+        [Population("e", Sum()), Population("r", Rate(1, bias=False))],
+        [Projection("u", "e"), Projection("e", "r", delay=1)],
+    )
+    assert net.memories == ("r",) and set(net.relaxed(tau=2.0).memories) == {"e", "r"}
+
+
+def test_errors_lists_prediction_errors() -> None:
+    assert linear_pc(dense(4, 2)).errors == ("e",)
+
+
+def test_dynamics_do_not_depend_on_who_else_is_in_the_batch(float64: None) -> None:
+    net, images = pcsim.models.blt(width=4), torch.rand(16, 1, 32, 32)
+    whole = simulate(net, images, solver=Iterate())["readout"]
+    for batch in (1, 3, 8):
+        part = simulate(net, images[:batch], solver=Iterate())["readout"]
+        assert torch.allclose(part, whole[:, :batch], rtol=0, atol=1e-12)

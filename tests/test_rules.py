@@ -1,0 +1,111 @@
+"""Rules and transforms against their equations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pcsim import WiringError, rules
+from pcsim.connections import GlobalMaxPool, LocalResponseNorm, Standardise, Tied, conv, up_conv
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def test_rate_adds_the_bias_before_the_nonlinearity() -> None:
+    rule = rules.Rate(2, "relu")
+    with torch.no_grad():
+        rule.bias.copy_(torch.tensor([-1.0, 2.0]))
+    drive = torch.tensor([[[[0.5]], [[-1.5]]]])
+    assert rule(torch.full((1, 2, 1, 1), 9.0), drive=drive).flatten().tolist() == [0.0, 0.5]
+
+
+def test_relaxed_moves_toward_the_map_at_rate_one_over_tau() -> None:
+    rule = rules.leaky_rate(2, torch.tensor([5.0, 20.0]), "identity", bias=False)
+    rate = rule(torch.ones(1, 2, 1, 1), drive=torch.full((1, 2, 1, 1), 11.0))
+    assert torch.allclose(rate.flatten(), torch.tensor([2.0, 0.5]))
+
+
+def test_prediction_error_is_target_less_prediction_times_precision() -> None:
+    error = rules.PredictionError(precision=2.0)(target=torch.tensor([3.0]), prediction=torch.tensor([1.0]))
+    assert error.item() == 4.0
+
+
+def test_relaxation_climbs_the_drive_and_descends_the_own_error() -> None:
+    rate = rules.ErrorRelaxation(10.0)(torch.zeros(1), drive=torch.tensor([3.0]), error=torch.tensor([1.0]))
+    assert rate.item() == pytest.approx(0.2)
+
+
+def test_learnable_tau_is_the_sigmoid_between_its_ends() -> None:
+    tau = rules.LearnableTau(1, minimum=2.0, span=10.0)
+    with torch.no_grad():
+        tau.xi.fill_(0.7)
+    assert tau().item() == pytest.approx(2.0 + 10.0 / (1.0 + math.exp(-0.7)))
+
+
+@pytest.mark.parametrize("bad", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_tau_that_is_no_time_is_refused(bad: float) -> None:
+    with pytest.raises(WiringError, match="positive, finite"):
+        rules.time_constant(bad)
+
+
+def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(WiringError, match="softplus"):
+        rules.Rate(2, "rleu")
+
+
+@pytest.mark.parametrize(("n", "alpha", "beta"), [(5, 0.1, 0.5), (3, 0.5, 0.75), (4, 1.0, 1.0), (13, 0.1, 0.75)])
+def test_local_response_norm_is_the_sum_over_the_clipped_window(n: int, alpha: float, beta: float) -> None:
+    x = torch.randn(2, 9, 3, 4)
+    expected = np.empty(x.shape)
+    for k in range(9):
+        window = x.numpy()[:, max(0, k - n // 2) : min(8, k + n // 2) + 1]
+        expected[:, k] = x.numpy()[:, k] / (1.0 + alpha * (window**2).sum(1)) ** beta
+    assert np.allclose(LocalResponseNorm(9, n, alpha, beta)(x).numpy(), expected, rtol=1e-12)
+
+
+def test_torchs_own_response_norm_divides_alpha_by_n() -> None:
+    x = torch.randn(2, 9, 3, 4)
+    theirs = nn.LocalResponseNorm(size=5, alpha=5 * 0.1, beta=0.5, k=1.0)(x)
+    assert torch.allclose(LocalResponseNorm(9, 5, 0.1, 0.5)(x), theirs, rtol=1e-10)
+
+
+def test_standardise_takes_mean_and_sd_of_the_training_set() -> None:
+    images, transform = torch.rand(50, 1, 4, 4) * 3 + 1, Standardise()
+    transform.fit(images)
+    shown = transform(images)
+    assert shown.mean().item() == pytest.approx(0.0, abs=1e-12) and shown.std().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("forward", [nn.Linear(4, 7), conv(3, 5), conv(2, 4, 3, stride=2), conv(2, 4, 5, stride=1)])
+def test_tied_is_the_transpose(forward: nn.Module) -> None:
+    forward = forward.double()
+    x = torch.randn(1, *((4,) if isinstance(forward, nn.Linear) else (forward.in_channels, 6, 6)))
+    y = torch.randn_like(forward(x))
+    bias = forward.bias
+    image = forward(x) if bias is None else forward(x) - bias
+    assert (image * y).sum().item() == pytest.approx((x * Tied(forward)(y)).sum().item(), rel=1e-10)
+
+
+def test_tied_refuses_named_padding() -> None:
+    with pytest.raises(WiringError, match="padding as numbers"):
+        Tied(nn.Conv2d(1, 1, 3, padding="same"))(torch.zeros(1, 1, 4, 4))
+
+
+def test_global_max_pool_keeps_the_largest_of_a_map() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.equal(GlobalMaxPool()(x), x.flatten(2).max(2).values)
+
+
+def test_gradients_of_rules_and_transforms_pass_gradcheck() -> None:
+    drive = torch.randn(2, 6, 3, 3, requires_grad=True)
+    own = torch.randn(2, 6, 3, 3, requires_grad=True)
+    norm = LocalResponseNorm(6, alpha=0.1)
+    assert torch.autograd.gradcheck(norm, (drive,))
+    tau = rules.LearnableTau(6, 1.0, 5.0)
+    leaky = rules.leaky_rate(6, tau, "tanh")
+    assert torch.autograd.gradcheck(lambda o, d: leaky(o, drive=d), (own, drive))
+    assert torch.autograd.gradcheck(up_conv(6, 2), (drive,))
