@@ -15,10 +15,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import tyro
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from pcsim import storage
@@ -46,12 +48,13 @@ def parse(
     if chosen.preset not in presets:
         raise SystemExit(f"--preset {chosen.preset}: choose one of {', '.join(presets)}")
     default = presets[chosen.preset]
-    usage = f"{description}\n\nPresets: {', '.join(presets)} (--preset NAME; the defaults below are those of {chosen.preset})."
+    known = ", ".join(presets)
+    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of {chosen.preset}."
     return tyro.cli(type(default), default=default, args=rest, description=usage)
 
 
 def main(run: Callable[[Config], None], config: Callable[[], Config]) -> None:
-    """Run an experiment as a program: a failure the user can mend is a message and status 2, Ctrl-C keeps the folder."""
+    """Run an experiment as a program: a failure the user can mend is a message and status 2; Ctrl-C can resume."""
     try:
         run(config())
     except PcsimError as reason:
@@ -64,7 +67,7 @@ def main(run: Callable[[Config], None], config: Callable[[], Config]) -> None:
 
 def claim(folder: Path, config: object) -> None:
     """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
-    mine = plain(config)
+    mine = recorded(config)
     path = folder / "config.json"
     if not path.exists():
         storage.write_json(path, mine)
@@ -79,6 +82,11 @@ def claim(folder: Path, config: object) -> None:
             expected="the configuration it was begun with",
             remedy="choose another --out, delete the folder, or give the same options to resume",
         )
+
+
+def recorded(config: object) -> dict[str, Any]:
+    """The configuration that results depend on: not where they are put, nor how many processes made them."""
+    return {key: value for key, value in plain(config).items() if key not in ("out", "workers", "checkpoint_every")}
 
 
 def plain(value: Any) -> Any:
@@ -168,6 +176,13 @@ def environment(device: torch.device) -> dict[str, object]:
     }
 
 
+def save_figure(picture: Figure | Axes, path: Path) -> None:
+    """Write a figure (or the figure of an axes) as PNG."""
+    figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture
+    with storage.replacing(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
+
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 img { max-width: 100%; display: block; margin: .5rem 0 } figure { margin: 2rem 0 } h1 { font-size: 1.5rem }
@@ -209,7 +224,10 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same table for a terminal."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in (head, *rows)
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

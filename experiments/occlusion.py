@@ -15,7 +15,7 @@ import hashlib
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -48,17 +48,19 @@ class Occlusion:
     """where to run"""
     models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
     """networks to compare"""
-    task: Literal["debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"] = "debris-light"
+    task: Literal[
+        "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"
+    ] = "debris-light"
     """what they are trained on"""
-    width: int = Field(16, gt=0)
+    width: Annotated[int, Field(gt=0)] = 16
     """feature maps of B (the published networks have 32; BF has twice as many)"""
     unroll: Literal["engineering", "biological"] = "engineering"
     """whether a step is a feed-forward sweep, or one connection"""
-    repetitions: int = Field(1, gt=0)
+    repetitions: Annotated[int, Field(gt=0)] = 1
     """how many times to train each network, with other weights and images"""
-    images: int = Field(8_000, gt=0)
+    images: Annotated[int, Field(gt=0)] = 8_000
     """training images"""
-    test_images: int = Field(2_000, gt=0)
+    test_images: Annotated[int, Field(gt=0)] = 2_000
     """test images of each condition"""
     training: Training = Training()
     """how to train; its loss and seed are set by the task and the repetition"""
@@ -68,7 +70,9 @@ class Occlusion:
     """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
     pretrained: bool = False
     """take the weights that ship with pcsim instead of training"""
-    workers: int = Field(2, gt=0)
+    checkpoint_every: Annotated[int, Field(gt=0)] = 100
+    """updates between checkpoints"""
+    workers: Annotated[int, Field(gt=0)] = 2
     """processes that train side by side; results do not depend on it"""
 
 
@@ -81,6 +85,7 @@ PRESETS = {
         images=400,
         test_images=200,
         training=Training(updates=60),
+        checkpoint_every=20,
     ),
     "quick": Occlusion(),
     "standard": Occlusion(
@@ -123,6 +128,8 @@ def run(config: Occlusion) -> None:
     results |= common.environment(common.pick_device(config.device))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)
+    if not config.pretrained:
+        export(config, results)
     figures = draw(config, results)
     report(config, results, figures)
 
@@ -145,7 +152,7 @@ def settings_for(config: Occlusion, repetition: int) -> Training:
     return dataclasses.replace(config.training, loss=loss, seed=repetition)
 
 
-def options_for(config: Occlusion) -> dict[str, object]:
+def options_for(config: Occlusion) -> dict[str, Any]:
     """How the networks are built."""
     return {"width": config.width, "unroll": config.unroll}
 
@@ -159,7 +166,9 @@ def fit(config: Occlusion, model: str, repetition: int) -> list[float]:
     shown = stimuli.scenes(config.task, repetition, 0, config.images, glyphs(config, "train"))
     bar = common.job_bar(f"{label(model)} {repetition}")
     settings = settings_for(config, repetition)
-    return train(network, torch.from_numpy(shown.images), shown.targets(), settings, checkpoint=path, bar=bar)
+    images = torch.from_numpy(shown.images)
+    every = config.checkpoint_every
+    return train(network, images, shown.targets(), settings, checkpoint=path, every=every, bar=bar)
 
 
 def trained(config: Occlusion, model: str, repetition: int) -> Network:
@@ -197,7 +206,7 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
 
 
 def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
-    """Relative change of the top area's state per step, long past the steps of training; nothing for one-step networks."""
+    """Relative change of the top area's state per step, long past the steps of training; {} for one-step networks."""
     if network.steps == 1:
         return {}
     changes = {}
@@ -247,6 +256,20 @@ def label(model: str) -> str:
     return model.removeprefix("blt_").upper()
 
 
+def export(config: Occlusion, results: dict) -> None:
+    """The networks of the first repetition as small files that `pcsim.models.weights.load` opens."""
+    for model in config.models:
+        errors = {c: by_model[label(model)][0] for c, by_model in results["error_by_repetition"].items()}
+        models.weights.save(
+            trained(config, model, config.seed),
+            config.out / "weights" / f"{model}.{config.task}.safetensors",
+            model,
+            options_for(config),
+            trained_with=results["config"],
+            error=errors,
+        )
+
+
 # ---------------------------------------------------------------------- analyse
 
 
@@ -267,7 +290,7 @@ def analyse(config: Occlusion) -> dict:
         }
         for condition in conditions
     }
-    results: dict = {"config": common.plain(config)}
+    results: dict = {"config": common.recorded(config)}
     results["parameters"] = {label(m): count_parameters(config, m) for m in config.models}
     results["error"] = {
         condition: {model: vars(error_rate(correct)) for model, correct in by_model.items()}
@@ -354,9 +377,9 @@ def draw(config: Occlusion, results: dict) -> list[tuple[Path, str]]:
     }
     level = {c: chance(c) for c in conditions}
     shown = test_scenes(config, config.task)
-    figures = {
+    figures: dict[str, tuple[Any, str]] = {
         "errors": (
-            plots.error_by_condition(by_model, level).figure,
+            plots.error_by_condition(by_model, level),
             "Error of every network in every test condition, trained on "
             f"{config.task}; bars are 95 % bootstrap intervals over repetitions and images, grey is guessing. "
             "In clutter an answer is right only if it names every digit.",
@@ -381,11 +404,11 @@ def draw(config: Occlusion, results: dict) -> list[tuple[Path, str]]:
             "and occluded images, followed past the four steps of training.",
         ),
         "training": (
-            plots.training_curves(results["loss_per_step"], CHECK_EVERY).figure,
+            plots.training_curves(results["loss_per_step"], CHECK_EVERY),
             "Training loss per time step, first repetition.",
         ),
         "network": (
-            plots.network(models.build(config.models[-1], width=config.width)).figure,
+            plots.network(models.build(config.models[-1], width=config.width)),
             f"The wiring of {label(config.models[-1])}; numbers beside edges are delays in steps.",
         ),
     }
@@ -394,10 +417,9 @@ def draw(config: Occlusion, results: dict) -> list[tuple[Path, str]]:
     if not results["loss_per_step"]:
         del figures["training"]
     paths = []
-    for name, (figure, sentence) in figures.items():
+    for name, (picture, sentence) in figures.items():
         path = config.out / f"{name}.png"
-        with storage.replacing(path) as partial:
-            figure.savefig(partial, dpi=130, format="png")
+        common.save_figure(picture, path)
         paths.append((path, sentence))
     return paths
 
@@ -409,9 +431,21 @@ def report(config: Occlusion, results: dict, figures: list[tuple[Path, str]]) ->
     rows = []
     for model, parameters in results["parameters"].items():
         cells = [results["error"][c][model] for c in conditions]
-        rows.append((model, f"{parameters:,}", *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in cells)))
+        rows.append(
+            (
+                model,
+                f"{parameters:,}",
+                *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in cells),
+            )
+        )
     pairs = [
-        (f"{p['first']} - {p['second']}", f"{100 * p['difference']:+.1f}", f"{p['p']:.2g}", f"{p['q']:.2g}", "yes" if p["significant"] else "no")
+        (
+            f"{p['first']} - {p['second']}",
+            f"{100 * p['difference']:+.1f}",
+            f"{p['p']:.2g}",
+            f"{p['q']:.2g}",
+            "yes" if p["significant"] else "no",
+        )
         for p in results["mcnemar"][config.task]
     ]
     pair_head = ("pair", "difference (points)", "p", "q (FDR)", "significant")
@@ -422,7 +456,9 @@ def report(config: Occlusion, results: dict, figures: list[tuple[Path, str]]) ->
         f"{config.test_images:,} images of each condition. Errors in %, with 95 % intervals."
     )
     if config.pretrained:
-        summary = f"Weights that ship with pcsim, tested on {config.test_images:,} images of each condition. Errors in %."
+        summary = (
+            f"Weights that ship with pcsim, tested on {config.test_images:,} images of each condition. Errors in %."
+        )
     tables = [
         ("Error (%)", head, rows),
         (f"Pairs of networks on {config.task}: McNemar tests, false discovery rate 0.05", pair_head, pairs),

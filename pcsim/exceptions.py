@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class PcsimError(ValueError):
     """A failure that the user can mend. `given`, `expected` and `remedy` are whole phrases."""
@@ -9,6 +11,14 @@ class PcsimError(ValueError):
     def __init__(self, *, given: str, expected: str, remedy: str) -> None:
         super().__init__(f"given: {given}\nexpected: {expected}\nremedy: {remedy}")
         self.given, self.expected, self.remedy = given, expected, remedy
+
+    def __reduce__(self) -> tuple[Callable[..., PcsimError], tuple[type[PcsimError], str, str, str]]:
+        # Exceptions cross process borders by their positional arguments, and these have none.
+        return _rebuilt, (type(self), self.given, self.expected, self.remedy)
+
+
+def _rebuilt(kind: type[PcsimError], given: str, expected: str, remedy: str) -> PcsimError:
+    return kind(given=given, expected=expected, remedy=remedy)
 
 
 class WiringError(PcsimError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from pcsim.wiring import Shapes, check_names, infer_shapes, tau_by_name, topolog
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
 Window = tuple[float, float]
-Advance = Callable[[Map | Flow, Own, dict[str, Tensor]], Own]
+Advance = Callable[[Any, Own, dict[str, Tensor]], Own]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ class Network(nn.Module):
         self.order = self._order(lambda edge: edge.delay == 0)
         self.incoming = {n: tuple(e for e in self.projections if e.target == n) for n in self.populations}
         self._present_order()
-        self.to(memory_format=torch.channels_last)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     # ------------------------------------------------------------------ structure
 
@@ -209,7 +211,7 @@ class Network(nn.Module):
         return state
 
     def sweep(self, clock: Clock, state: State, inputs: State, advance: Advance) -> State:
-        """One step: every population once, in the derived order, `advance` saying how a memory takes its next value.
+        """One step: every population once, in the derived order; `advance` says how a memory takes its next value.
 
         Edges of delay 0 read what this sweep has just made, others the `state` before it. Returns the value of
         every population (and what its delays still need).
@@ -357,7 +359,7 @@ class Network(nn.Module):
         known = {edge.kind for edge in self.projections} | {edge.name for edge in self.projections}
         if not wanted or wanted - known:
             raise WiringError(
-                given=f"without({', '.join(map(repr, edges))}): {', '.join(sorted(wanted - known)) or 'nothing'} unknown",
+                given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
                 expected=f"kinds or edges of {self.name!r}: {', '.join(sorted(known))}",
                 remedy="choose from these; net.describe() lists them",
             )

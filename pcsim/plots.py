@@ -1,8 +1,9 @@
-"""Pictures: pure functions from numbers (or a network) to an `Axes` or `Figure`. They neither compute, save nor show."""
+"""Pure functions from numbers (or a network) to an `Axes` or `Figure`. They neither compute, save nor show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -39,7 +40,9 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     """
     levels = _levels(net)
     ax = ax or axes(1.2 + 2.2 * max(map(len, levels)), 0.8 + 1.15 * len(levels))
-    place = {name: (2.0 * (i - (len(row) - 1) / 2), float(y)) for y, row in enumerate(levels) for i, name in enumerate(row)}
+    place = {
+        name: (2.0 * (i - (len(row) - 1) / 2), float(y)) for y, row in enumerate(levels) for i, name in enumerate(row)
+    }
     for name, (x, y) in place.items():
         is_input = name in net.inputs
         face = "#eeeeee" if is_input else "#ffffff"
@@ -49,7 +52,9 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     for edge in net.projections:
         _draw_edge(ax, edge, place[edge.source], place[edge.target], net.is_flow)
     shown = dict.fromkeys(edge.kind for edge in net.projections)
-    handles = [ax.plot([], [], KIND_STYLE[kind][1], color=KIND_STYLE[kind][0], label=KIND_STYLE[kind][2])[0] for kind in shown]
+    handles = [
+        ax.plot([], [], KIND_STYLE[kind][1], color=KIND_STYLE[kind][0], label=KIND_STYLE[kind][2])[0] for kind in shown
+    ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     across = max(x for x, _ in place.values())
     ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.45, len(levels) - 0.35), title=net.name)
@@ -77,11 +82,19 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
     colour, line, _ = KIND_STYLE[edge.kind]
     if edge.silent:
         colour, line = LESION, ":"
-    style = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "mutation_scale": 12, "linewidth": 1.5}
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "linestyle": line,
+        "mutation_scale": 12,
+        "linewidth": 1.5,
+    }
     (x0, y0), (x1, y1) = start, end
     delay = "" if is_flow or not edge.delay else str(edge.delay)
     if edge.source == edge.target:
-        ax.add_patch(FancyArrowPatch((x0 - 0.5, y0 + 0.1), (x0 - 0.5, y0 - 0.1), connectionstyle="arc3,rad=1.6", **style))
+        ax.add_patch(
+            FancyArrowPatch((x0 - 0.5, y0 + 0.1), (x0 - 0.5, y0 - 0.1), connectionstyle="arc3,rad=1.6", **style)
+        )
         ax.text(x0 - 0.86, y0, delay, color=colour, fontsize=8, va="center", ha="right")
         return
     side = 0.25 if y1 > y0 else -0.25
@@ -144,7 +157,7 @@ def error_by_condition(
 def accuracy_over_time(
     curves: Mapping[str, Mapping[str, ArrayLike]], chance: Mapping[str, float] | None = None
 ) -> Figure:
-    """Accuracy against time step, a panel for every condition, a line for every model: curves[condition][model] (time,).
+    """Accuracy against time step, a panel a condition, a line a model: curves[condition][model] is (time,).
 
     A feed-forward network, which has one step, is a dashed level.
     """
@@ -180,7 +193,15 @@ def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | N
             panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3.5, label=condition)
         if trained is not None:
             panel.axvline(trained, color="0.7", linestyle=":", linewidth=1)
-            panel.text(trained, 0.98, " trained to here", transform=panel.get_xaxis_transform(), fontsize=8, va="top", color="0.4")
+            panel.text(
+                trained,
+                0.98,
+                " trained to here",
+                transform=panel.get_xaxis_transform(),
+                fontsize=8,
+                va="top",
+                color="0.4",
+            )
         panel.set(title=model, xlabel="time step", yscale="log")
     panels[0].set(ylabel="relative change of the state")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -218,7 +239,7 @@ def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: 
 
 
 def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Error with and without connections, a panel for every condition: costs[condition][model][lesion], "intact" first."""
+    """Error with and without connections, a panel a condition: costs[condition][model][lesion], "intact" first."""
     figure = Figure(figsize=(1.2 + 3.4 * len(costs), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
     kinds = list(dict.fromkeys(kind for models in costs.values() for row in models.values() for kind in row))

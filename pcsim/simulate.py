@@ -150,7 +150,7 @@ def _finish(recorder: Recorder, watch: _Watch, final: Snapshot, stimulus: Stimul
         )
     return Run(
         values=values,
-        times=rows * dt,
+        times=(rows * dt).astype(np.float64),
         status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad),
         valid_until=np.where(bad < 0, final.clock.time, (bad - 1) * dt),
         diverged_in=tuple("" if step < 0 else names[index] for step, index in zip(bad, where, strict=True)),
@@ -240,5 +240,3 @@ def _provenance(network: Network, solver: Solver, clock: Clock, seconds: float, 
         "seconds": round(seconds, 3),
         "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
     }
-
-

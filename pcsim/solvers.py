@@ -284,7 +284,9 @@ class TorchDiffEq(Solver):
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
         # An adaptive method must land on the end: left alone it steps beyond and interpolates back.
-        step = {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
+        step = (
+            {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
+        )
         extra: dict = {"adjoint_params": tuple(network.parameters())} if self.adjoint else {}
         integrate = odeint_adjoint if self.adjoint else odeint
         with warnings.catch_warnings():

@@ -113,7 +113,7 @@ def _damaged(path: Path, reason: str) -> StorageError:
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Nested dicts and lists taken apart: the tensors by path, and the rest as JSON with {"tensor": path} in their place."""
+    """Nested dicts and lists taken apart: tensors by path, and the rest as JSON with paths in their place."""
     if isinstance(nested, Tensor):
         return {prefix: nested}, {"tensor": prefix}
     if isinstance(nested, dict):

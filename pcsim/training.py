@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -32,21 +32,21 @@ EXPLODED = 100
 class Training:
     """How to train. The defaults suit small networks on a CPU; `published()` is Spoerer et al. 2017."""
 
-    updates: int = Field(2_000, gt=0)
+    updates: Annotated[int, Field(gt=0)] = 2_000
     """optimiser steps"""
-    batch: int = Field(20, gt=0)
+    batch: Annotated[int, Field(gt=0)] = 20
     """images per update"""
     optimiser: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """cosine: to zero at the last update; exponential: a factor 0.1 every `decade` updates, smoothly"""
-    decade: int = Field(40_000, gt=0)
+    decade: Annotated[int, Field(gt=0)] = 40_000
     """updates for a factor 0.1 (schedule exponential)"""
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """of sgd"""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty on all parameters"""
-    clip: float | None = Field(10.0, gt=0)
+    clip: Annotated[float | None, Field(gt=0)] = 10.0
     """largest norm of the gradient; None for no clipping"""
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """softmax: one class is right; sigmoid: every class is present or not"""
@@ -65,7 +65,7 @@ class Training:
 
 
 def published(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
-    """Spoerer et al. 2017: 100 epochs of 100,000 images in batches of 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4."""
+    """Spoerer et al. 2017: 100 epochs of 100,000 images by 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4."""
     return Training(
         updates=100_000,
         batch=100,
@@ -128,7 +128,8 @@ def train(
     bar      makes the progress bar
 
     The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
-    Raises TrainingError when the loss explodes or is no longer finite, StorageError if the checkpoint belongs to other settings.
+    Raises TrainingError when the loss explodes or is no longer finite, StorageError if the checkpoint belongs to
+    other settings.
     """
     solver = solver or Iterate()
     steps = steps or network.steps
@@ -256,7 +257,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
     beginning = history[0] if history else float(losses[0])
     if not mean <= EXPLODED * beginning:
         raise TrainingError(
-            given=f"a loss of {mean:.4g} within the {len(losses)} updates up to {update + 1}, from {beginning:.4g} at first",
+            given=f"a loss of {mean:.4g} in the updates up to {update + 1}, from {beginning:.4g} at first",
             expected=f"a finite loss below {EXPLODED} times the first",
             remedy=f"lower the learning rate ({settings.learning_rate:g}), or set clip (now {settings.clip})",
         )

@@ -40,7 +40,11 @@ def test_mcnemar_rejects_a_true_null_at_its_level() -> None:
 def test_pairs_are_adjusted_together() -> None:
     generator = np.random.default_rng(1)
     base = generator.random((2, 500)) < 0.5
-    correct = {"a": base, "b": base ^ (generator.random((2, 500)) < 0.02), "c": base | (generator.random((2, 500)) < 0.3)}
+    correct = {
+        "a": base,
+        "b": base ^ (generator.random((2, 500)) < 0.02),
+        "c": base | (generator.random((2, 500)) < 0.3),
+    }
     pairs = analysis.compare_pairs(correct)
     assert [(p.first, p.second) for p in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(p.q >= p.p for p in pairs) and pairs[1].significant and not pairs[0].significant
@@ -68,5 +72,9 @@ def test_the_interval_widens_with_unlike_repetitions() -> None:
 
 def test_state_change_is_the_relative_step() -> None:
     values = torch.zeros(4, 2, 3)
-    values[1, 0], values[2, 0], values[3, 0] = torch.tensor([3.0, 4, 0]), torch.tensor([3.0, 4, 0]), torch.tensor([6.0, 8, 0])
+    values[1, 0], values[2, 0], values[3, 0] = (
+        torch.tensor([3.0, 4, 0]),
+        torch.tensor([3.0, 4, 0]),
+        torch.tensor([6.0, 8, 0]),
+    )
     assert torch.allclose(analysis.state_change(values), torch.tensor([[1.0, 0], [0, 0], [0.5, 0]]))

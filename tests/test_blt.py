@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 import pcsim
-import tolerances
 from pcsim import Iterate, Record, models, simulate
 from pcsim.connections import LocalResponseNorm
 
@@ -93,13 +93,18 @@ def test_a_biological_readout_does_not_depend_on_the_image_before_it_can() -> No
     images = torch.rand(2, 1, 32, 32, requires_grad=True)
     for clock, state, inputs in pcsim.rollout(net, images, Iterate(), 3):
         (gradient,) = torch.autograd.grad(
-            net.observe(clock, state, inputs, ["readout"])["readout"].sum(), images, retain_graph=True, materialize_grads=True
+            net.observe(clock, state, inputs, ["readout"])["readout"].sum(),
+            images,
+            retain_graph=True,
+            materialize_grads=True,
         )
         arrived = clock.step >= 2  # two layers: the second hears of the image one step after the first
         assert bool((gradient != 0).any()) is arrived
 
 
-@pytest.mark.parametrize(("name", "expected"), [("blt_b", [8]), ("blt_bk", [14]), ("blt_bl", [8, 12, 16, 20]), ("blt", [8, 14, 20, 26])])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("blt_b", [8]), ("blt_bk", [14]), ("blt_bl", [8, 12, 16, 20]), ("blt", [8, 14, 20, 26])]
+)
 def test_receptive_fields_grow_as_published(name: str, expected: list[int]) -> None:
     net = models.build(name, width=2)
     for parameter in net.parameters():

@@ -21,9 +21,7 @@ def pulse(steps: int) -> pcsim.stimuli.Timeline:
 
 @pytest.mark.parametrize("delays", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
 def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> None:
-    run = simulate(
-        chain(delays), pulse(8), solver=Iterate(), until=8.0, record=Record(states="all")
-    )
+    run = simulate(chain(delays), pulse(8), solver=Iterate(), until=8.0, record=Record(states="all"))
     for area in range(len(delays)):
         trace = run[f"a{area + 1}"].flatten()
         expected = torch.zeros(8)

@@ -31,7 +31,9 @@ def test_recorded_error_is_state_less_prediction_per_sample() -> None:
 
 def test_max_space_keeps_channels() -> None:
     net = pcsim.models.blt_b(width=3)
-    run = simulate(net, torch.rand(2, 1, 32, 32), solver=Iterate(), record=Record(states=["l2"], reduce={"l2": "max_space"}))
+    run = simulate(
+        net, torch.rand(2, 1, 32, 32), solver=Iterate(), record=Record(states=["l2"], reduce={"l2": "max_space"})
+    )
     assert torch.equal(run["l2.max_space"], run["l2"].amax((-2, -1)))
 
 
@@ -73,7 +75,12 @@ def test_a_saved_run_comes_back_whole(tmp_path: Path) -> None:
 
 def test_to_xarray_labels_axes_and_times() -> None:
     shown = pcsim.stimuli.digit_debris(batch=3)
-    run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate(dt=10.0), record=Record(states=["l2", "readout"], reduce={"l1": "norm"}))
+    run = simulate(
+        pcsim.models.blt(width=2),
+        shown,
+        solver=Iterate(dt=10.0),
+        record=Record(states=["l2", "readout"], reduce={"l1": "norm"}),
+    )
     data = run.to_xarray()
     assert data["l2"].dims == ("time", "sample", "l2_channel", "l2_height", "l2_width")
     assert data["l1.norm"].dims == ("time", "sample")
@@ -160,7 +167,9 @@ def test_a_stimulus_changes_at_its_times_for_every_solver() -> None:
         assert run.times[-1] == 12.0
         part = simulate(net, first, solver=solver, until=6.0, record=Record(states=["r"]))
         assert torch.equal(run["r"][: len(part.times)], part["r"])
-        later = simulate(net, torch.zeros_like(first), solver=solver, until=8.0, record=Record(states=["r"]), start=part.final)
+        later = simulate(
+            net, torch.zeros_like(first), solver=solver, until=8.0, record=Record(states=["r"]), start=part.final
+        )
         assert torch.allclose(run["r"][len(part.times) : len(part.times) + len(later.times)], later["r"], atol=1e-6)
 
 
@@ -195,7 +204,9 @@ def test_two_inputs_are_shown_by_name() -> None:
 
 
 def test_time_does_not_drift() -> None:
-    run = simulate(leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=0.1), until=1000.0, record=Record(states=["r"], every=1000))
+    run = simulate(
+        leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=0.1), until=1000.0, record=Record(states=["r"], every=1000)
+    )
     assert np.array_equal(run.times, 100.0 * np.arange(1, 11))
 
 

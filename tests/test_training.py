@@ -158,7 +158,9 @@ def test_a_relaxed_network_trains_too() -> None:
     assert math.isfinite(history[0]) and flow.populations["l1"].rule.rule.bias.grad is not None
 
 
-@pytest.mark.parametrize("bad", [{"updates": 0}, {"batch": -1}, {"learning_rate": 0.0}, {"optimiser": "lion"}, {"beta": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"updates": 0}, {"batch": -1}, {"learning_rate": 0.0}, {"optimiser": "lion"}, {"beta": 1}]
+)
 def test_settings_out_of_range_are_refused(bad: dict) -> None:
     with pytest.raises((ValidationError, TypeError)):
         Training(**bad)

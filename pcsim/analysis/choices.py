@@ -26,5 +26,3 @@ def accuracy_over_time(correct: Tensor) -> Tensor:
 def _chosen(logits: Tensor, targets: Tensor) -> Tensor:
     rank = logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     return rank < targets.sum(-1, keepdim=True)
-
-

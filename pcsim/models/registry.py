@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pcsim.exceptions import WiringError
 from pcsim.graph import Network
@@ -25,7 +25,7 @@ def names() -> tuple[str, ...]:
     return tuple(MODELS)
 
 
-def build(name: str, *, weights: str | None = None, **options: object) -> Network:
+def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
     """The registered model `name`, built with `options`; with `weights`, one of the trained sets that ship with pcsim.
 
     Raises WiringError for an unknown model or option, StorageError for unknown weights.
@@ -41,7 +41,7 @@ def build(name: str, *, weights: str | None = None, **options: object) -> Networ
             raise unknown(f"option of {name}", option, known)
     if weights is None:
         return MODELS[name](**options)
-    from pcsim.models.weights import pretrained
+    from pcsim.models.weights import pretrained  # which builds networks itself
 
     return pretrained(name, weights, **options)
 

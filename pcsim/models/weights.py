@@ -34,7 +34,7 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
         raise StorageError(
             given=f"weights {weights!r} for {model!r}",
             expected=f"one of {', '.join(known) or 'none: no weights ship for this model'}",
-            remedy="choose from models.trained(), or train it with experiments.occlusion",
+            remedy="models.weights.available() lists them; experiments.occlusion trains others",
         )
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return load(path, **options)

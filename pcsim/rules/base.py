@@ -64,7 +64,7 @@ class Rule(nn.Module):
                 remedy="make the transforms of the incoming projections end in the same (channel, height, width)",
             )
         shape = given.pop()
-        return {name: shape for name in ("value", *self.extra)}
+        return dict.fromkeys(("value", *self.extra), shape)
 
     def describe(self) -> str:
         """A word or two for the wiring table."""
@@ -72,29 +72,20 @@ class Rule(nn.Module):
 
 
 class Wire(Rule):
-    """value = f(ports): no memory of its own."""
-
-    def forward(self, **ports: Tensor) -> Tensor:
-        """The value now, from the sums at the ports."""
-        raise NotImplementedError
+    """value = f(ports): no memory of its own. `forward(**ports)` gives the value now."""
 
 
 class Map(Rule):
-    """own(t) = F(own(t-1), ports): says its next value."""
-
-    def forward(self, own: Own, **ports: Tensor) -> Own:
-        """The next value, from the own variables of the step before and the sums at the ports."""
-        raise NotImplementedError
+    """own(t) = F(own(t-1), ports). `forward(own, **ports)` gives the next value (a dict of them with `extra`)."""
 
 
 class Flow(Rule):
-    """d own/dt = G(own, ports), per ms. `tau` is the time constant that limits the step."""
+    """d own/dt = G(own, ports). `forward(own, **ports)` gives the rate of change per ms.
+
+    `tau` is the time constant that limits the step.
+    """
 
     tau: TimeConstant
-
-    def forward(self, own: Own, **ports: Tensor) -> Own:
-        """The rate of change per ms, from the present own variables and the sums at the ports."""
-        raise NotImplementedError
 
 
 class Relaxed(Flow):
@@ -123,12 +114,12 @@ class Relaxed(Flow):
         return combine(lambda target, now: (target - now) / self.tau.for_(now), self.target(own, **ports), own)
 
     def describe(self) -> str:
+        """What is relaxed toward, and how fast."""
         return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"
 
 
-def combine(function: Callable[..., Tensor], *values: Own) -> Own:
-    """`function` on a tensor, or on each variable of a dict of them."""
-    first = values[0]
-    if isinstance(first, Tensor):
-        return function(*values)
-    return {name: function(*(value[name] for value in values)) for name in first}
+def combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
+    """`function` on two tensors, or on each variable of two dicts of them."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {name: function(value, second[name]) for name, value in first.items()}
+    return function(first, second)

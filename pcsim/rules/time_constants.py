@@ -1,6 +1,6 @@
 """Time constants in ms: fixed numbers, one per channel, or learnable.
 
-    tau = tau_min + tau' sigmoid(xi)          one xi per channel, learnable
+tau = tau_min + tau' sigmoid(xi)          one xi per channel, learnable
 """
 
 from __future__ import annotations

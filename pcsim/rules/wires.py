@@ -1,6 +1,6 @@
 """Values without memory.
 
-    y = f( drive + b )
+y = f( drive + b )
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Condition:
-    """What is shown: `digits` digits under `fragments` fragments, with Gaussian pixel noise of `noise` (sd, in [0, 1])."""
+    """What is shown: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`."""
 
     digits: int = 1
     fragments: int = 0
@@ -135,11 +135,11 @@ def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyp
         target = box_average(silhouettes) >= 127 / 255
         visible = ((target & ~debris).sum((1, 2)) / target.sum((1, 2)))[:, None]
         covered = debris.mean((1, 2))
-    images = np.rint(images).astype(np.uint8)[:, None]
-    if condition.noise:
-        drawn = normal(seed, "noise", first, count, SIZE * SIZE).reshape(images.shape)
-        images = (images / 255 + condition.noise * drawn).astype(np.float32)
-    return Scenes(images, identities, visible, covered)
+    shown = np.rint(images).astype(np.uint8)[:, None]
+    if not condition.noise:
+        return Scenes(shown, identities, visible, covered)
+    drawn = normal(seed, "noise", first, count, SIZE * SIZE).reshape(shown.shape)
+    return Scenes((shown / 255 + condition.noise * drawn).astype(np.float32), identities, visible, covered)
 
 
 def _digits(digits: int, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
@@ -151,7 +151,10 @@ def _digits(digits: int, seed: int, first: int, count: int, glyphs: Glyphs) -> t
     y = np.trunc(CANVAS * (SHIFT_Y + SPREAD_Y * (2 * place_y - 1))).astype(int) + CANVAS // 2
     members = [glyphs.of_class(digit) for digit in range(10)]
     ids = np.array(
-        [[members[d][int(u * len(members[d]))] for d, u in zip(*row, strict=True)] for row in zip(identities, exemplar, strict=True)]
+        [
+            [members[d][int(u * len(members[d]))] for d, u in zip(*row, strict=True)]
+            for row in zip(identities, exemplar, strict=True)
+        ]
     )
     patches = iter(glyphs.glyphs(ids.ravel()))
     canvas = np.full((count, CANVAS, CANVAS), GREY, np.float32)

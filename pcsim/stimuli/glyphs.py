@@ -33,7 +33,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Glyph:
-    """Layers of one digit on a patch of canvas: what it lets through, what it adds, where it is (all (height, width))."""
+    """Layers of one digit on a patch of canvas, (height, width): what it lets through, what it adds, where it is."""
 
     through: Array
     added: Array
@@ -148,10 +148,10 @@ def _render() -> Array:
         ImageDraw.Draw(page).text((256, 256), str(digit), fill=255, font=font, anchor="mm")
         narrow = page.resize((round(CANVAS * STRETCH), CANVAS), Image.Resampling.BOX)
         faces.append(np.asarray(narrow, np.float32) / 255)
-    return 1 - _dilate(1 - np.stack(faces), THINNING)
+    return (1 - _dilate(1 - np.stack(faces), THINNING)).astype(np.float32)
 
 
-def _dilate(faces: Array, radius: float) -> Array:
+def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
     """Maximum over a disk, soft by one sample at its rim."""
     reach = int(np.ceil(radius))
     padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import tolerances
 import torch
 from examples import dense, leaky_net, linear_pc, two_layers
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import pcsim
-import tolerances
 from pcsim import (
     RK4,
     Euler,
@@ -66,7 +66,9 @@ def test_observed_order_on_a_nonlinear_net(name: str, seed: int) -> None:
     assert np.all(np.abs(slopes - nominal) <= allowed), slopes
 
 
-@pytest.mark.parametrize(("name", "bound"), [("Euler", 1e-2), ("Heun", 2e-4), ("RK4", 1e-8), ("ExponentialEuler", 1e-2)])
+@pytest.mark.parametrize(
+    ("name", "bound"), [("Euler", 1e-2), ("Heun", 2e-4), ("RK4", 1e-8), ("ExponentialEuler", 1e-2)]
+)
 def test_close_to_scipy_within_the_bound_of_the_order(name: str, bound: float) -> None:
     net, shown = leaky_net(), torch.randn(3, 16)
     gap = end_state(net, shown, SOLVERS[name](dt=10 / 64), 20.0) - scipy_end(net, shown, 20.0)

@@ -1,0 +1,250 @@
+"""Every mistake a user is known to make: its own message with what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from examples import leaky_net
+
+import pcsim
+from pcsim import (
+    RK4,
+    Euler,
+    ExponentialEuler,
+    Heun,
+    Iterate,
+    Network,
+    PcsimError,
+    Population,
+    Projection,
+    Record,
+    TorchDiffEq,
+    models,
+    simulate,
+    stimuli,
+)
+from pcsim.rules import ErrorRelaxation, LearnableTau, Rate, Sum, leaky_rate
+
+IMAGE = torch.rand(2, 1, 32, 32)
+
+
+def blt() -> Network:
+    return models.blt(width=2)
+
+
+def flow() -> Network:
+    return leaky_net(4)
+
+
+def spoiled(value: float) -> torch.Tensor:
+    image = IMAGE.clone()
+    image[1, 0, 3, 3] = value
+    return image
+
+
+def two(first: str, second: str) -> Network:
+    return Network({"u": (2,)}, [Population(first, Rate(2)), Population(second, Rate(2))], [Projection("u", first)])
+
+
+def one(rule: object, **edge: object) -> Network:
+    return Network({"u": (2,)}, [Population("a", rule)], [Projection("u", "a", **edge)])
+
+
+CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, in the message, in the remedy)
+    "unknown model": (lambda: models.build("btl"), "model 'btl'", "did you mean"),
+    "unknown option": (lambda: models.build("blt", kernel=3), "option of blt 'kernel'", "choose one of these"),
+    "unknown unrolling": (lambda: models.blt(unroll="bio"), "unroll='bio'", "choose from these"),
+    "channel count": (lambda: simulate(blt(), torch.rand(2, 3, 32, 32), solver=Iterate()), "(2, 3, 32, 32)", "resize"),
+    "image size": (lambda: simulate(blt(), torch.rand(2, 1, 28, 28), solver=Iterate()), "(batch, 1, 32, 32)", "pad"),
+    "missing batch": (lambda: simulate(blt(), IMAGE[0], solver=Iterate()), "(1, 32, 32)", "add the missing axis"),
+    "integer input": (lambda: simulate(blt(), (IMAGE * 255).byte(), solver=Iterate()), "torch.uint8", "/ 255"),
+    "NaN input": (lambda: simulate(blt(), spoiled(float("nan")), solver=Iterate()), "NaN or infinite", "nan_to_num"),
+    "infinite input": (lambda: simulate(blt(), spoiled(float("inf")), solver=Iterate()), "NaN or infinite", "clean"),
+    "tau zero": (lambda: leaky_rate(2, 0.0), "tau = 0.0", "tau > 0"),
+    "tau negative": (lambda: models.leaky_rcnn(tau=(10.0, -5.0, 20.0)), "-5.0", "tau > 0"),
+    "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
+    "relaxed tau": (lambda: blt().relaxed(tau=-2.0), "-2.0", "tau > 0"),
+    "too few taus": (lambda: blt().relaxed(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
+    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "inside the range"),
+    "relaxed twice": (lambda: blt().relaxed(tau=1.0).relaxed(tau=1.0), "flows already", "when you build them"),
+    "dt zero": (lambda: Euler(dt=0.0), "dt=0.0", "tenth of the smallest tau"),
+    "dt negative": (lambda: RK4(dt=-1.0), "dt=-1.0", "tenth"),
+    "dt not a number": (lambda: Heun(dt=float("nan")), "dt=nan", "tenth"),
+    "dt does not divide": (
+        lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=3.0), until=10.0),
+        "until = 10 ms with dt = 3 ms",
+        "dt = 3.33333333333 ms",
+    ),
+    "change between steps": (
+        lambda: simulate(
+            flow(), stimuli.held(torch.rand(1, 4), 5.0).then(stimuli.held(torch.rand(1, 4), 7.0)), solver=Euler(dt=2.0)
+        ),
+        "at 5 ms and dt = 2 ms",
+        "dt = 2.5 ms would",
+    ),
+    "lesion between steps": (
+        lambda: simulate(
+            flow().without("lateral", during=(1.0, 4.0)), torch.rand(1, 4), solver=Euler(dt=2.0), until=8.0
+        ),
+        "at 1 ms and dt = 2 ms",
+        "dt = 1 ms would",
+    ),
+    "Euler at the border": (
+        lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=20.0), until=40.0),
+        "20 ms, 2 times the tau of 'r'",
+        "ExponentialEuler",
+    ),
+    "Heun beyond the border": (
+        lambda: simulate(flow(), torch.rand(1, 4), solver=Heun(dt=25.0), until=50.0),
+        "less than 2 tau",
+        "well below 20 ms",
+    ),
+    "RK4 beyond the border": (
+        lambda: simulate(flow(), torch.rand(1, 4), solver=RK4(dt=28.0), until=56.0),
+        "less than 2.785 tau",
+        "well below 27.85",
+    ),
+    "map under RK4": (lambda: simulate(blt(), IMAGE, solver=RK4(dt=1.0), until=4.0), "(maps)", "Iterate()"),
+    "map under torchdiffeq": (
+        lambda: simulate(blt(), IMAGE, solver=TorchDiffEq(dt=1.0, method="rk4"), until=4.0),
+        "(maps)",
+        "relaxed(tau=...)",
+    ),
+    "flow under Iterate": (lambda: simulate(flow(), torch.rand(1, 4), solver=Iterate(), until=4.0), "(flows)", "Euler"),
+    "flow and map": (
+        lambda: Network(
+            {"u": (2,)},
+            [Population("a", Rate(2)), Population("b", leaky_rate(2, 1.0))],
+            [Projection("u", "a"), Projection("a", "b")],
+        ),
+        "flows (b) and maps (a)",
+        "Relaxed",
+    ),
+    "no leak under ExponentialEuler": (
+        lambda: simulate(
+            Network({"u": (2,)}, [Population("a", ErrorRelaxation(5.0))], [Projection("u", "a")]),
+            torch.rand(1, 2),
+            solver=ExponentialEuler(dt=1.0),
+            until=1.0,
+        ),
+        "ExponentialEuler for a",
+        "use Euler",
+    ),
+    "zero-delay cycle": (
+        lambda: Network({"u": (2,)}, [Population("a", Rate(2))], [Projection("u", "a"), Projection("a", "a")]),
+        "a -> a",
+        "delay=1",
+    ),
+    "duplicate name": (lambda: two("a", "a"), "'a', 2 times", "rename"),
+    "name of an input": (lambda: two("u", "b"), "'u', 2 times", "rename"),
+    "name with a dot": (lambda: two("a.b", "c"), "'a.b'", "rename"),
+    "unknown source": (
+        lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("v", "a")]),
+        "edge v->a",
+        "correct the name",
+    ),
+    "unknown kind": (lambda: one(Rate(2), kind="feedback"), "kind='feedback'", "correct"),
+    "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
+    "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
+    "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay equation"),
+    "unknown read-out": (
+        lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a")], readout="y"),
+        "readout='y'",
+        "correct",
+    ),
+    "same edge twice": (
+        lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a"), Projection("u", "a")]),
+        "two projections",
+        "name=",
+    ),
+    "unknown lesion": (lambda: blt().without("feedback"), "lesion of feedback", "describe()"),
+    "lesion backwards": (lambda: blt().without("lateral", during=(5.0, 1.0)), "(5.0, 1.0)", "swap"),
+    "unknown record": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["v9"])),
+        "'v9'",
+        "correct the Record",
+    ),
+    "unknown reduction": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(reduce={"l1": "median"})),
+        "'median'",
+        "correct",
+    ),
+    "record never": (lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(every=0)), "every=0", "every=1"),
+    "key not recorded": (lambda: simulate(blt(), IMAGE, solver=Iterate())["l1"], "run['l1']", "Record(states"),
+    "no end": (lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=1.0)), "no end", "until"),
+    "unknown method": (lambda: TorchDiffEq(dt=1.0, method="rk5"), "'rk5'", "torchdiffeq's methods"),
+    "adaptive without tolerances": (lambda: TorchDiffEq(dt=1.0, method="dopri5"), "rtol=None", "rtol=1e-5"),
+    "misspelt torchdiffeq option": (
+        lambda: simulate(
+            flow(),
+            torch.rand(1, 4),
+            solver=TorchDiffEq(dt=1.0, method="dopri5", rtol=1e-3, atol=1e-3, options={"max_stepps": 3}),
+            until=1.0,
+        ),
+        "max_stepps",
+        "",
+    ),
+    "adjoint over several tau": (
+        lambda: simulate(
+            flow(),
+            torch.rand(1, 4),
+            solver=TorchDiffEq(dt=20.0, method="dopri5", rtol=1e-3, atol=1e-3, adjoint=True),
+            until=20.0,
+        ),
+        "adjoint=True with dt = 20 ms",
+        "dt <= 10 ms",
+    ),
+    "step cap": (
+        lambda: simulate(
+            flow(),
+            torch.rand(1, 4),
+            solver=TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-9, atol=1e-12, max_evaluations=20),
+            until=10.0,
+        ),
+        "20 evaluations were not enough",
+        "loosen rtol",
+    ),
+    "damaged run": (lambda: pcsim.Run.load(Path(__file__)), "cannot be read", "make it again"),
+    "missing run": (lambda: pcsim.Run.load("nowhere.run"), "does not exist", "check the path"),
+    "missing MNIST": (lambda: stimuli.load_mnist("train", Path("nowhere")), "nowhere", "four idx files"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_has_its_own_message(case: str) -> None:
+    attempt, said, remedy = CASES[case]
+    with pytest.raises(PcsimError) as caught:
+        attempt()
+    text = str(caught.value)
+    assert text.startswith("given: ") and "\nexpected: " in text and "\nremedy: " in text
+    assert said in text and remedy in caught.value.remedy
+
+
+def test_a_message_crosses_process_borders() -> None:
+    import pickle
+
+    original = pcsim.SolverError(given="a", expected="b", remedy="c")
+    copy = pickle.loads(pickle.dumps(original))
+    assert type(copy) is pcsim.SolverError
+    assert str(copy) == str(original) and copy.remedy == "c"
+
+
+def test_messages_survive_optimised_python() -> None:
+    """No promise rests on an `assert` that `python -O` drops."""
+    import subprocess
+    import sys
+
+    here = Path(__file__).parent
+    code = f"""
+import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
+import test_bad_input as t
+for name in ("step cap", "NaN input", "dt zero", "zero-delay cycle", "damaged run"):
+    try: t.CASES[name][0]()
+    except t.PcsimError: continue
+    sys.exit(name)
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
