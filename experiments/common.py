@@ -27,6 +27,8 @@ from pcsim import storage
 from pcsim.exceptions import PcsimError, StorageError
 
 Config = TypeVar("Config")
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""caption, head, rows"""
 
 
 def parse(
@@ -184,10 +186,10 @@ def save_figure(picture: Figure | Axes, path: Path) -> None:
 
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 img { max-width: 100%; display: block; margin: .5rem 0 } figure { margin: 2rem 0 } h1 { font-size: 1.5rem }
-table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem } td, th { padding: .2rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .85rem } td, th { padding: .2rem .6rem; text-align: right }
+td { white-space: nowrap } td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
 figcaption { color: #444 } code { background: #f3f3f3; padding: 0 .2rem }
 """
 
@@ -197,9 +199,9 @@ def write_report(
     title: str,
     summary: str,
     figures: Sequence[tuple[Path, str]],
-    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (),
+    tables: Sequence[Table] = (),
 ) -> None:
-    """One self-contained page: a summary, tables (caption, head, rows), and figures with a sentence each."""
+    """One self-contained page: a summary, tables, and figures with a sentence each."""
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(summary)}</p>"]
     for caption, head, rows in tables:
         parts.append(f"<h2>{html.escape(caption)}</h2><table><tr>{_cells('th', head)}</tr>")

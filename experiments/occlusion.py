@@ -17,16 +17,15 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
-from experiments import common
-from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli, storage
-from pcsim.analysis import Estimate, compare_pairs, correct_choices, error_rate, hit_rate, state_change
-from pcsim.training import CHECK_EVERY, Training, evaluate, load_tensors, published, train
+from experiments import common, occlusion_report
+from pcsim import Iterate, Network, Record, models, simulate, stimuli, storage
+from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
+from pcsim.training import Training, evaluate, load_tensors, published, train
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
@@ -75,6 +74,11 @@ class Occlusion:
     workers: Annotated[int, Field(gt=0)] = 2
     """processes that train side by side; results do not depend on it"""
 
+    @property
+    def seeds(self) -> range:
+        """Of the repetitions."""
+        return range(self.seed, self.seed + self.repetitions)
+
 
 SIX = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
 PRESETS = {
@@ -118,7 +122,7 @@ def run(config: Occlusion) -> None:
     begun = time.perf_counter()
     check(config)
     common.claim(config.out, config)
-    jobs = [(config, model, config.seed + r) for r in range(config.repetitions) for model in config.models[::-1]]
+    jobs = [(config, model, seed) for seed in config.seeds for model in config.models[::-1]]
     if not config.pretrained:
         for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
             tqdm.write(f"trained {label(job[1])}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
@@ -130,8 +134,9 @@ def run(config: Occlusion) -> None:
     storage.write_json(config.out / "results.json", results)
     if not config.pretrained:
         export(config, results)
-    figures = draw(config, results)
-    report(config, results, figures)
+    shown = test_scenes(config, config.task)
+    images, targets = shown.pixels()[:SHOWN, 0].numpy(), shown.targets()[:SHOWN].numpy()
+    occlusion_report.write(results, config.out, images, targets, models.build(config.models[-1], width=config.width))
 
 
 def check(config: Occlusion) -> None:
@@ -210,12 +215,17 @@ def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
     if network.steps == 1:
         return {}
     changes = {}
-    for condition in ("clean", *lesion_conditions(config.task)):
+    for condition in settling_conditions(config):
         images = test_scenes(config, condition).pixels()[:SETTLING_IMAGES]
         record = Record(states=["l2"])
         run_ = simulate(network, images, solver=Iterate(), until=float(SETTLING_STEPS), record=record)
         changes[f"settling/{condition}"] = state_change(run_["l2"].cpu()).median(1).values
     return changes
+
+
+def settling_conditions(config: Occlusion) -> tuple[str, ...]:
+    """Clean images beside those that lesions are tested on."""
+    return tuple(dict.fromkeys(("clean", *lesion_conditions(config.task))))
 
 
 def probabilities(config: Occlusion, logits: torch.Tensor) -> torch.Tensor:
@@ -273,80 +283,61 @@ def export(config: Occlusion, results: dict) -> None:
 # ---------------------------------------------------------------------- analyse
 
 
-def analyse(config: Occlusion) -> dict:
+def analyse(config: Occlusion) -> dict[str, Any]:
     """Every number of the tables and figures, from the scores alone."""
     scores = {
-        model: [
-            storage.read_tensors(file_of(config, "scores", model, config.seed + r), "scores")[0]
-            for r in range(config.repetitions)
-        ]
+        label(model): [storage.read_tensors(file_of(config, "scores", model, r), "scores")[0] for r in config.seeds]
         for model in config.models
     }
-    conditions = test_conditions(config.task)
-    final = {
-        condition: {
-            label(model): np.stack([s[f"{condition}/intact"][-1].numpy() for s in rows])
-            for model, rows in scores.items()
-        }
-        for condition in conditions
-    }
-    results: dict = {"config": common.recorded(config)}
+    results: dict[str, Any] = {"config": common.recorded(config)}
     results["parameters"] = {label(m): count_parameters(config, m) for m in config.models}
-    results["error"] = {
-        condition: {model: vars(error_rate(correct)) for model, correct in by_model.items()}
-        for condition, by_model in final.items()
+    results["trained_steps"] = max(models.build(m).steps or 1 for m in config.models)
+    per_condition: dict[str, Any] = {
+        key: {} for key in ("chance", "error", "error_by_repetition", "hit_rate", "mcnemar", "accuracy_over_time")
     }
-    results["error_by_repetition"] = {
-        condition: {model: (1 - correct.mean(1)).tolist() for model, correct in by_model.items()}
-        for condition, by_model in final.items()
-    }
-    results["hit_rate"] = {
-        condition: {label(m): mean_of(rows, f"{condition}/hits") for m, rows in scores.items()}
-        for condition in conditions
-    }
-    results["mcnemar"] = {
-        condition: [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(by_model)]
-        for condition, by_model in final.items()
-    }
-    results["accuracy_over_time"] = {
-        condition: {label(m): mean_of(rows, f"{condition}/intact", over_images=True) for m, rows in scores.items()}
-        for condition in conditions
-    }
-    results["lesions"] = {
-        condition: {
-            label(m): {
-                name: 1 - mean_of(rows, f"{condition}/{name}", over_images=True)[-1]
-                for name in ("intact", *LESIONS)
-                if f"{condition}/{name}" in rows[0]
-            }
-            for m, rows in scores.items()
-            if len(LESIONS.keys() & {key.partition("/")[2] for key in rows[0]})
-        }
-        for condition in lesion_conditions(config.task)
-    }
+    for condition in test_conditions(config.task):
+        correct = {model: torch.stack([s[f"{condition}/intact"] for s in rows]) for model, rows in scores.items()}
+        final = {model: value[:, -1].numpy() for model, value in correct.items()}
+        hits = {model: torch.stack([s[f"{condition}/hits"] for s in rows]) for model, rows in scores.items()}
+        numbers = (
+            1 - 1 / math.comb(10, stimuli.CONDITIONS[condition].digits),
+            {model: vars(error_rate(value)) for model, value in final.items()},
+            {model: (1 - value.mean(1)).tolist() for model, value in final.items()},
+            {model: value.double().mean().item() for model, value in hits.items()},
+            [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(final)],
+            {model: value.double().mean((0, 2)).tolist() for model, value in correct.items()},
+        )
+        for key, value in zip(per_condition, numbers, strict=True):
+            per_condition[key][condition] = value
+    results |= per_condition
+    results["lesions_at_test"] = lesion_costs(config, scores)
     results["settling"] = {
-        label(m): {
-            key.partition("/")[2]: torch.stack([s[key] for s in rows]).mean(0).tolist()
-            for key in rows[0]
-            if key.startswith("settling/")
+        model: {
+            c: torch.stack([s[f"settling/{c}"] for s in rows]).mean(0).tolist() for c in settling_conditions(config)
         }
-        for m, rows in scores.items()
-        if any(key.startswith("settling/") for key in rows[0])
+        for model, rows in scores.items()
+        if f"settling/{config.task}" in rows[0]
     }
     results["loss_per_step"] = {} if config.pretrained else loss_curves(config)
-    results["guesses"] = {label(m): rows[0]["guesses"].tolist() for m, rows in scores.items()}
+    results["guesses"] = {model: rows[0]["guesses"].tolist() for model, rows in scores.items()}
     return results
 
 
-def mean_of(rows: list[dict[str, torch.Tensor]], key: str, over_images: bool = False) -> Any:
-    """Mean over repetitions (and images), as numbers."""
-    stacked = torch.stack([row[key].double() for row in rows])
-    return stacked.mean((0, -1)).tolist() if over_images else stacked.mean().item()
+def lesion_costs(config: Occlusion, scores: dict[str, list[dict[str, torch.Tensor]]]) -> dict[str, Any]:
+    """Final error with and without connections: condition, network, lesion; {} if nothing is recurrent."""
+    costs: dict[str, Any] = {}
+    for condition in lesion_conditions(config.task):
+        for model, rows in scores.items():
+            kinds = [name for name in LESIONS if f"{condition}/{name}" in rows[0]]
+            for name in ("intact", *kinds) if kinds else ():
+                correct = torch.stack([s[f"{condition}/{name}"][-1] for s in rows])
+                costs.setdefault(condition, {}).setdefault(model, {})[name] = 1 - correct.double().mean().item()
+    return costs
 
 
 def count_parameters(config: Occlusion, model: str) -> int:
     """Learnable parameters."""
-    width = 32 if config.pretrained else config.width
+    width = models.weights.about(model, config.task)["options"]["width"] if config.pretrained else config.width
     return sum(parameter.numel() for parameter in models.build(model, width=width).parameters())
 
 
@@ -358,114 +349,6 @@ def loss_curves(config: Occlusion) -> dict[str, list[float]]:
         summed = models.build(model, **options_for(config)).steps if config.training.over_time == "sum" else 1
         curves[label(model)] = [value / (summed or 1) for value in facts["history"]]
     return curves
-
-
-def chance(condition: str) -> float:
-    """Error of naming the right number of digits at random."""
-    digits = stimuli.CONDITIONS[condition].digits
-    return 1 - 1 / math.comb(10, digits)
-
-
-# ---------------------------------------------------------------------- draw and report
-
-
-def draw(config: Occlusion, results: dict) -> list[tuple[Path, str]]:
-    """The figures, each with its sentence."""
-    conditions = test_conditions(config.task)
-    by_model = {
-        model: {c: Estimate(**results["error"][c][model]) for c in conditions} for model in results["parameters"]
-    }
-    level = {c: chance(c) for c in conditions}
-    shown = test_scenes(config, config.task)
-    figures: dict[str, tuple[Any, str]] = {
-        "errors": (
-            plots.error_by_condition(by_model, level),
-            "Error of every network in every test condition, trained on "
-            f"{config.task}; bars are 95 % bootstrap intervals over repetitions and images, grey is guessing. "
-            "In clutter an answer is right only if it names every digit.",
-        ),
-        "accuracy_over_time": (
-            plots.accuracy_over_time(results["accuracy_over_time"], level),
-            "Share of correct answers at every time step. Step 0 is a feed-forward sweep; networks without "
-            "recurrence have no other and are drawn as a dashed level.",
-        ),
-        "guesses": (
-            plots.guesses(shown.pixels()[:SHOWN, 0].numpy(), results["guesses"], shown.targets()[:SHOWN].numpy()),
-            f"The first {SHOWN} test images, and how probable each network finds each digit at every step; the "
-            "red tick marks what is there.",
-        ),
-        "lesions": (
-            plots.lesions(results["lesions"]),
-            "What it costs to cut connections in the trained networks at test time, without training again.",
-        ),
-        "settling": (
-            plots.state_change(results["settling"], trained=3),
-            f"How much the state of area l2 changes in every step (median of {SETTLING_IMAGES} images), for clean "
-            "and occluded images, followed past the four steps of training.",
-        ),
-        "training": (
-            plots.training_curves(results["loss_per_step"], CHECK_EVERY),
-            "Training loss per time step, first repetition.",
-        ),
-        "network": (
-            plots.network(models.build(config.models[-1], width=config.width)),
-            f"The wiring of {label(config.models[-1])}; numbers beside edges are delays in steps.",
-        ),
-    }
-    if not results["settling"]:
-        del figures["settling"], figures["lesions"]
-    if not results["loss_per_step"]:
-        del figures["training"]
-    paths = []
-    for name, (picture, sentence) in figures.items():
-        path = config.out / f"{name}.png"
-        common.save_figure(picture, path)
-        paths.append((path, sentence))
-    return paths
-
-
-def report(config: Occlusion, results: dict, figures: list[tuple[Path, str]]) -> None:
-    """The page, and the table at the end of the terminal."""
-    conditions = test_conditions(config.task)
-    head = ("network", "parameters", *conditions)
-    rows = []
-    for model, parameters in results["parameters"].items():
-        cells = [results["error"][c][model] for c in conditions]
-        rows.append(
-            (
-                model,
-                f"{parameters:,}",
-                *(f"{100 * e['mean']:.1f} [{100 * e['low']:.1f}, {100 * e['high']:.1f}]" for e in cells),
-            )
-        )
-    pairs = [
-        (
-            f"{p['first']} - {p['second']}",
-            f"{100 * p['difference']:+.1f}",
-            f"{p['p']:.2g}",
-            f"{p['q']:.2g}",
-            "yes" if p["significant"] else "no",
-        )
-        for p in results["mcnemar"][config.task]
-    ]
-    pair_head = ("pair", "difference (points)", "p", "q (FDR)", "significant")
-    title = f"Recurrent networks and occlusion: trained on {config.task}"
-    summary = (
-        f"{len(config.models)} networks, {config.repetitions} repetition(s), {config.images:,} training images "
-        f"({config.digits} digits), {config.training.updates:,} updates of {config.training.batch}; tested on "
-        f"{config.test_images:,} images of each condition. Errors in %, with 95 % intervals."
-    )
-    if config.pretrained:
-        summary = (
-            f"Weights that ship with pcsim, tested on {config.test_images:,} images of each condition. Errors in %."
-        )
-    tables = [
-        ("Error (%)", head, rows),
-        (f"Pairs of networks on {config.task}: McNemar tests, false discovery rate 0.05", pair_head, pairs),
-    ]
-    common.write_report(config.out / "report.html", title, summary, figures, tables)
-    print(f"\n{title}\n\n{common.text_table(head, rows)}\n\n{common.text_table(pair_head, pairs)}")
-    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {config.out / 'report.html'}; numbers are in results.json.")
 
 
 if __name__ == "__main__":

@@ -161,10 +161,15 @@ def accuracy_over_time(
 
     A feed-forward network, which has one step, is a dashed level.
     """
-    figure = Figure(figsize=(1.0 + 2.3 * len(curves), 3.2), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(1.0 + 2.8 * columns, 0.6 + 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    panels = grid.ravel()
     longest = max(len(np.asarray(curve)) for models in curves.values() for curve in models.values())
-    for panel, (condition, models) in zip(panels, curves.items(), strict=True):
+    for panel in panels[len(curves) :]:
+        panel.remove()
+    for panel, (condition, models) in zip(panels, curves.items(), strict=False):
         for index, (model, curve) in enumerate(models.items()):
             values = 100 * np.asarray(curve)
             if len(values) == 1:
@@ -174,7 +179,8 @@ def accuracy_over_time(
         if chance is not None:
             panel.axhline(100 * (1 - chance[condition]), color="0.7", linewidth=1, zorder=0)
         panel.set(title=condition, xlabel="time step", xticks=range(longest))
-    panels[0].set(ylabel="correct (%)", ylim=(0, 102))
+    for row in grid:
+        row[0].set(ylabel="correct (%)", ylim=(0, 102))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
