@@ -210,6 +210,14 @@ class Network(nn.Module):
             state |= {name: value for name, value in start.items() if name in state}
         return state
 
+    def held(self, inputs: State) -> State:
+        """`inputs`, and under the name of every edge that reads one at once what it delivers.
+
+        An image that is held is transformed once, not at every step.
+        """
+        edges = (edge for edge in self.projections if edge.source in inputs and edge.delay == 0)
+        return inputs | {edge.name: edge.transform(inputs[edge.source]) for edge in edges}
+
     def sweep(self, clock: Clock, state: State, inputs: State, advance: Advance) -> State:
         """One step: every population once, in the derived order; `advance` says how a memory takes its next value.
 
@@ -295,6 +303,8 @@ class Network(nn.Module):
         not_spoken = not self.is_flow and edge.before == "absent" and clock.step < delay
         if not_spoken or edge.is_silent(clock.time):
             return None
+        if edge.name in fresh:
+            return fresh[edge.name]
         if delay == 0:
             return edge.transform(fresh[edge.source])
         return edge.transform(past[edge.source if delay == 1 else f"{edge.source}@{delay}"])

@@ -147,7 +147,7 @@ def error_by_condition(
         if chance is not None:
             ax.hlines(100 * chance[condition], place - 0.4, place + 0.4, color="0.6", linewidth=1, zorder=0)
     ax.set_xticks(range(len(conditions)), conditions)
-    ax.set(ylabel="error (%)", ylim=(0, 102), xlim=(-0.5, len(conditions) - 0.5))
+    ax.set(ylabel="error (%)", ylim=(-3, 103), xlim=(-0.5, len(conditions) - 0.5))
     for place in range(1, len(conditions)):
         ax.axvline(place - 0.5, color="0.9", linewidth=0.8, zorder=0)
     ax.legend(frameon=False, ncols=len(estimates), loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -48,13 +48,15 @@ def rollout(
         )
     inputs = _shown(network, timelines, clock.time)
     state = start.state if start else network.initial_state(inputs)
+    seen = network.held(inputs) if solver.holds_inputs else inputs
     changes = {whole_steps(change, solver.dt) for line in timelines.values() for change in line.change_times(until)}
     for _ in range(steps):
         if clock.step in changes:
             inputs = _shown(network, timelines, clock.time)
-        state = solver.advance(network, clock, state, inputs)
+            seen = network.held(inputs) if solver.holds_inputs else inputs
+        state = solver.advance(network, clock, state, seen)
         clock = clock.tick()
-        yield clock, state, inputs
+        yield clock, state, seen
 
 
 def simulate(

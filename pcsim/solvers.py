@@ -40,6 +40,11 @@ class Solver(ABC):
         """Largest stable dt / tau on a pure leak."""
         return math.inf
 
+    @property
+    def holds_inputs(self) -> bool:
+        """Whether what the inputs deliver may be computed once and used at every step."""
+        return True
+
     def check(self, network: Network) -> None:
         """Raise SolverError where this solver cannot advance `network`, warn where it hardly can."""
         if not network.is_flow:
@@ -258,6 +263,11 @@ class TorchDiffEq(Solver):
                 expected="both tolerances for an adaptive method",
                 remedy="for instance rtol=1e-5, atol=1e-7",
             )
+
+    @property
+    def holds_inputs(self) -> bool:
+        """Not under the adjoint, which only sees parameters that the right-hand side uses itself."""
+        return not self.adjoint
 
     @property
     def border(self) -> float:

@@ -114,12 +114,12 @@ def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: i
     def build(poisoned: bool) -> Network:
         edges = []
         for source, name in (("u", "a"), ("a", "b")):
-            first: nn.Module = transforms[name][0]
+            within: nn.Module = transforms[name][1]
             if poisoned and name == area:
-                first = nn.Sequential(first, Poison(sample, step))
+                within = nn.Sequential(within, Poison(sample, step))
             edges += [
-                Projection(source, name, first, delay=1 if name == "b" else 0),
-                Projection(name, name, transforms[name][1], kind="lateral", delay=1),
+                Projection(source, name, transforms[name][0], delay=1 if name == "b" else 0),
+                Projection(name, name, within, kind="lateral", delay=1),
             ]
         return Network({"u": (3,)}, [Population("a", Rate(3, "tanh")), Population("b", Rate(3, "tanh"))], edges)
 
@@ -128,8 +128,7 @@ def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: i
     with pytest.warns(PcsimWarning, match=f"sample {sample} in '{area}'"):
         run = simulate(build(True), shown, solver=Iterate(), until=45.0, record=record)
     others = [i for i in range(5) if i != sample]
-    # The edge into b reads a with a delay, so its first call is at step 1.
-    at = step + (1 if area == "b" else 0)
+    at = step + 1  # a lateral edge is first read at step 1
     assert run.status[sample] is Status.DIVERGED and all(run.status[i] is Status.COMPLETED for i in others)
     assert run.diverged_in[sample] == area and run.valid_until[sample] == at
     for name in "ab":
