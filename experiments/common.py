@@ -188,7 +188,8 @@ def save_figure(picture: Figure | Axes, path: Path) -> None:
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 img { max-width: 100%; display: block; margin: .5rem 0 } figure { margin: 2rem 0 } h1 { font-size: 1.5rem }
-table { border-collapse: collapse; margin: 1rem 0; font-size: .85rem } td, th { padding: .2rem .6rem; text-align: right }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .85rem } 
+td, th { padding: .2rem .6rem; text-align: right }
 td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
 figcaption { color: #444 } code { background: #f3f3f3; padding: 0 .2rem }
 """

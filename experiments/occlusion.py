@@ -98,7 +98,7 @@ PRESETS = {
         width=32,
         repetitions=3,
         images=40_000,
-        test_images=5_000,
+        test_images=2_000,
         training=Training(updates=4_000),
     ),
     "pretrained": Occlusion(

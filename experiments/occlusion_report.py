@@ -47,7 +47,7 @@ def pictures(results: dict[str, Any], images: np.ndarray, targets: np.ndarray, n
             "errors",
             plots.error_by_condition(by_model, chance),
             f"Error of every network in every test condition, trained on {task}; bars are 95 % bootstrap intervals "
-            "over repetitions and images, grey is guessing. In clutter an answer is right only if it names every digit.",
+            "over repetitions and images, grey is guessing. In clutter an answer must name every digit.",
         ),
         (
             "accuracy_over_time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,35 @@ REFERENCE = {
     "clutter-moderate": (102.4, 56.6, [0.426, 0.513, 0.713, 1.0], 0.0),
     "clutter-heavy": (101.0, 59.0, [0.275, 0.405, 0.544, 0.700, 1.0], 0.0),
 }
-# The first of four digits misses 0.03: 0.392 here, 0.426 (+- 0.015, its 200 images) there. Between its neighbours of
-# three and five digits, 0.527 and 0.275, which ours meet, a smooth curve passes at 0.39.
-KNOWN_GAP = {("clutter-moderate", 0): 0.04}
+# The reference value has a standard error of 0.015 and lies off the curve through its own neighbours, the first of
+# three digits (0.527) and of five (0.275), which ours meet; see docs/checks.md.
+MISSED = pytest.mark.xfail(
+    strict=True, reason="0.392 here, 0.426 in 200 images of the reference: 0.034 apart, not 0.03"
+)
+VISIBLE = [
+    pytest.param(condition, order, marks=MISSED if (condition, order) == ("clutter-moderate", 0) else ())
+    for condition, (_, _, visible, _) in REFERENCE.items()
+    for order in range(len(visible))
+]
+
+
+@lru_cache
+def drawn(condition: str) -> stimuli.Scenes:
+    return stimuli.scenes(condition, seed=0, first=0, count=2_000)
 
 
 @pytest.mark.parametrize("condition", REFERENCE)
-def test_statistics_are_those_of_the_reference(condition: str) -> None:
-    shown = stimuli.scenes(condition, seed=0, first=0, count=2_000)
-    mean, sd, visible, covered = REFERENCE[condition]
-    images = shown.images.astype(float)
+def test_grey_levels_and_coverage_are_those_of_the_reference(condition: str) -> None:
+    mean, sd, _, covered = REFERENCE[condition]
+    images = drawn(condition).images.astype(float)
     assert images.mean() == pytest.approx(mean, rel=0.05)
     assert images.std((1, 2, 3)).mean() == pytest.approx(sd, rel=0.05)
-    assert shown.covered.mean() == pytest.approx(covered, abs=0.03)
-    for order, (ours, theirs) in enumerate(zip(shown.visible.mean(0), visible, strict=True)):
-        assert ours == pytest.approx(theirs, abs=KNOWN_GAP.get((condition, order), 0.03))
+    assert drawn(condition).covered.mean() == pytest.approx(covered, abs=0.03)
+
+
+@pytest.mark.parametrize(("condition", "order"), VISIBLE)
+def test_visible_shares_are_those_of_the_reference(condition: str, order: int) -> None:
+    assert drawn(condition).visible[:, order].mean() == pytest.approx(REFERENCE[condition][2][order], abs=0.03)
 
 
 @pytest.mark.parametrize("condition", stimuli.CONDITIONS)
