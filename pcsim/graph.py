@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pcsim import connections
 from pcsim.clock import Clock
+from pcsim.description import describe
 from pcsim.exceptions import WiringError
 from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
 from pcsim.rules.predictive import PredictionError
@@ -113,9 +113,8 @@ class Network(nn.Module):
         self.initialiser = initialiser
         declared = {p.name: tuple(p.shape) for p in populations if p.shape is not None}
         self.shapes: Shapes = infer_shapes(self.inputs, self._rules, declared, self.projections)
-        self.order = self._order(lambda edge: edge.delay == 0)
+        self.order = self._order([edge for edge in self.projections if edge.delay == 0])
         self.incoming = {n: tuple(e for e in self.projections if e.target == n) for n in self.populations}
-        self._present_order()
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -147,18 +146,13 @@ class Network(nn.Module):
             )
         return replace(edge, delay=delay, port=port)
 
-    def _order(self, counts: Callable[[Projection], bool]) -> tuple[str, ...]:
+    def _order(self, edges: Sequence[Projection]) -> tuple[str, ...]:
+        """The populations, each after the sources of these edges to it."""
         before: dict[str, list[str]] = {name: [] for name in self.populations}
-        for edge in self.projections:
-            if counts(edge) and edge.source in self.populations:
+        for edge in edges:
+            if edge.source in self.populations:
                 before[edge.target].append(edge.source)
         return topological_order(list(self.populations), before)
-
-    def _present_order(self) -> tuple[str, ...]:
-        """Order of the wires when all memories are given: what a flow evaluates at one instant."""
-        if not self.is_flow:
-            return self.order
-        return self._order(lambda edge: edge.source in self.wires and edge.target in self.wires)
 
     @cached_property
     def wires(self) -> tuple[str, ...]:
@@ -267,7 +261,9 @@ class Network(nn.Module):
 
     @cached_property
     def _wire_order(self) -> tuple[str, ...]:
-        return tuple(name for name in self._present_order() if name in self.wires)
+        """The wires in the order in which a flow evaluates them at one instant, all memories given."""
+        order = self._order([edge for edge in self.projections if edge.source in self.wires])
+        return tuple(name for name in order if name in self.wires)
 
     def _upstream_wires(self, names: tuple[str, ...]) -> set[str]:
         needed: set[str] = set()
@@ -391,18 +387,7 @@ class Network(nn.Module):
 
     def describe(self) -> str:
         """The wiring as a table: node | rule | shape | what it reads, in the order of evaluation."""
-        rows = [("order", "node", "kind", "shape", "reads (delay in steps)")]
-        rows += [("", name, "input", _by(shape), "") for name, shape in self.inputs.items()]
-        for position, name in enumerate(self.order, 1):
-            rule = self.populations[name].rule
-            reads = [_edge_text(edge, self.is_flow) for edge in self.incoming[name]] or [""]
-            rows.append((str(position), name, f"{_kind(rule)}: {rule.describe()}", _by(self.shape(name)), reads[0]))
-            rows += [("", "", "", "", text) for text in reads[1:]]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        count = sum(parameter.numel() for parameter in self.parameters())
-        title = f"{self.name}: {'flow' if self.is_flow else 'map'}, {count:,} parameters"
-        return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+        return describe(self)
 
 
 def next_value(rule: Map | Flow, own: Own, ports: dict[str, Tensor]) -> Own:
@@ -422,24 +407,6 @@ def _bare(rule: Rule) -> Rule:
     return rule.rule if isinstance(rule, Relaxed) else rule
 
 
-def _kind(rule: Rule) -> str:
-    return next(base.__name__.lower() for base in (Flow, Map, Wire) if isinstance(rule, base))
-
-
-def _by(shape: Shape) -> str:
-    return "x".join(map(str, shape))
-
-
-def _edge_text(edge: Projection, is_flow: bool) -> str:
-    when = "" if is_flow else f" ({edge.delay})"
-    transform = connections.summary(edge.transform)
-    lesion = ""
-    if edge.silent:
-        always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
-        lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
-    return f"{edge.source}{when} {edge.kind}" + (f": {transform}" if transform else "") + lesion
-
-
 def _is_flow(populations: Sequence[Population]) -> bool:
     flows = [p.name for p in populations if isinstance(p.rule, Flow)]
     maps = [p.name for p in populations if isinstance(p.rule, Map)]
@@ -448,5 +415,11 @@ def _is_flow(populations: Sequence[Population]) -> bool:
             given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
             expected="all memories of one kind",
             remedy="wrap the maps in rules.Relaxed(rule, tau)",
+        )
+    if flows and (windowed := [p.name for p in populations if p.active is not None]):
+        raise WiringError(
+            given=f"an activity window of {', '.join(windowed)} in a flow",
+            expected="windows in discrete networks only: they count steps",
+            remedy="leave the windows out",
         )
     return bool(flows)

@@ -55,6 +55,8 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     handles = [
         ax.plot([], [], KIND_STYLE[kind][1], color=KIND_STYLE[kind][0], label=KIND_STYLE[kind][2])[0] for kind in shown
     ]
+    if any(edge.silent for edge in net.projections):
+        handles.append(ax.plot([], [], ":", color=LESION, label="lesioned")[0])
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     across = max(x for x, _ in place.values())
     ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.45, len(levels) - 0.35), title=net.name)

@@ -80,7 +80,8 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     try:
         with safe_open(str(path), "pt") as opened:
             facts = json.loads((opened.metadata() or {})["pcsim"])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = opened.keys()
+            tensors = {name: opened.get_tensor(name) for name in names}
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as reason:
         raise _damaged(path, f"{type(reason).__name__}: {reason}") from reason
     if facts.get("format") != FORMAT or facts.get("kind") != kind:

@@ -26,6 +26,7 @@ from pcsim.stimuli.digits import as_pixels
 
 CHECK_EVERY = 20
 EXPLODED = 100
+STANDARDISED = 10_000
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -140,9 +141,7 @@ def train(
     optimiser = _optimiser(network, settings)
     done, history = _resume(checkpoint, network, optimiser, settings)
     if done == 0:
-        for module in network.modules():
-            if isinstance(module, Standardise):
-                module.fit(as_pixels(images[:10_000]))
+        _fit_standardise(network, images)
     network.train()
     recent: list[Tensor] = []
     device = next(network.parameters()).device
@@ -223,6 +222,12 @@ def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> N
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])
+
+
+def _fit_standardise(network: Network, images: Tensor) -> None:
+    for module in network.modules():
+        if isinstance(module, Standardise):
+            module.fit(as_pixels(images[:STANDARDISED]))
 
 
 def _readout(network: Network) -> str:

@@ -151,6 +151,11 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
     "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
     "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay equation"),
+    "window in a flow": (
+        lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(0, 3))], [Projection("u", "a")]),
+        "activity window of a",
+        "leave the windows out",
+    ),
     "unknown read-out": (
         lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a")], readout="y"),
         "readout='y'",

@@ -15,7 +15,7 @@ def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
     ax = plots.network(pcsim.models.blt().without("top_down"))
     words = {text.get_text() for text in ax.texts}
     assert "l1\n32x32x32" in words and "readout\n10" in words
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
     arrows = [patch for patch in ax.patches if isinstance(patch, plots.FancyArrowPatch)]
     assert len(arrows) == 6
     assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1

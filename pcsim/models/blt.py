@@ -79,13 +79,12 @@ def _member(
     name: str, doc: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
 ) -> Callable[..., Network]:
     member = partial(_blt, name, lateral, top_down, kernel, widening)
-    member.__name__ = name  # type: ignore[attr-defined]
     member.__doc__ = f"""{doc}
 
     width (feature maps of B), unroll ("engineering" or "biological"), lrn ("state" or "output"),
     size (image side), channels (of the image), classes. See the module for equations and source.
     """
-    return register(member)
+    return register(member, name)
 
 
 blt_b = _member("blt_b", "B: bottom-up only.")

@@ -14,9 +14,9 @@ Model = TypeVar("Model", bound=Callable[..., Network])
 MODELS: dict[str, Callable[..., Network]] = {}
 
 
-def register(model: Model) -> Model:
-    """Make a function that returns a `Network` known by its own name."""
-    MODELS[model.__name__] = model
+def register(model: Model, name: str | None = None) -> Model:
+    """Make a function that returns a `Network` known, by its own name unless another is given."""
+    MODELS[name or model.__name__] = model
     return model
 
 

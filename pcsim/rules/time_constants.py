@@ -6,6 +6,7 @@ tau = tau_min + tau' sigmoid(xi)          one xi per channel, learnable
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -15,12 +16,12 @@ from pcsim.exceptions import WiringError
 from pcsim.state import per_channel
 
 
-class TimeConstant(nn.Module):
+class TimeConstant(nn.Module, ABC):
     """A time constant in ms; called without arguments it gives a number or a tensor (channel,)."""
 
+    @abstractmethod
     def forward(self) -> float | Tensor:
         """The present value, ms."""
-        raise NotImplementedError
 
     def for_(self, like: Tensor) -> float | Tensor:
         """The present value in a shape that divides an activity such as `like`."""

@@ -8,6 +8,7 @@ A glyph is a black face on a white outline, drawn on a canvas of SUPER x SUPER s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -50,15 +51,15 @@ class Templates:
     width: NDArray[np.int64]
 
 
-class Glyphs:
+class Glyphs(ABC):
     """A set of digits. `faces` is (n, height, width) in [0, 1] at canvas resolution, `labels` (n,) their identities."""
 
     labels: NDArray[np.int64]
     pool = 2_000
 
+    @abstractmethod
     def faces(self, ids: NDArray[np.int64]) -> Array:
         """Coverage of the black face, (len(ids), height, width), centred."""
-        raise NotImplementedError
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
         """The layers of the digits `ids`, faces with their outlines."""

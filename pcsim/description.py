@@ -1,0 +1,49 @@
+"""A network as a table for reading."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pcsim import connections
+from pcsim.rules.base import Flow, Map, Rule, Wire
+from pcsim.state import Shape
+
+if TYPE_CHECKING:
+    from pcsim.graph import Network, Projection
+
+HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
+
+
+def describe(network: Network) -> str:
+    """node | rule | shape | what it reads, in the order of evaluation."""
+    rows = [HEAD]
+    rows += [("", name, "input", _by(shape), "") for name, shape in network.inputs.items()]
+    for position, name in enumerate(network.order, 1):
+        rule = network.populations[name].rule
+        reads = [_edge_text(edge, network.is_flow) for edge in network.incoming[name]] or [""]
+        rows.append((str(position), name, f"{_kind(rule)}: {rule.describe()}", _by(network.shape(name)), reads[0]))
+        rows += [("", "", "", "", text) for text in reads[1:]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    count = sum(parameter.numel() for parameter in network.parameters())
+    title = f"{network.name}: {'flow' if network.is_flow else 'map'}, {count:,} parameters"
+    return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _kind(rule: Rule) -> str:
+    return next(base.__name__.lower() for base in (Flow, Map, Wire) if isinstance(rule, base))
+
+
+def _by(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _edge_text(edge: Projection, is_flow: bool) -> str:
+    when = "" if is_flow else f" ({edge.delay})"
+    transform = connections.summary(edge.transform)
+    lesion = ""
+    if edge.silent:
+        always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
+        lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
+    return f"{edge.source}{when} {edge.kind}" + (f": {transform}" if transform else "") + lesion
