@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -153,7 +153,8 @@ class Run:
     @property
     def errors(self) -> dict[str, Tensor]:
         """Population -> mean squared prediction error per sample, (time, batch)."""
-        return {key.split(".")[0]: value for key, value in self.values.items() if key.endswith(".mean_square")}
+        names = cast(list[str], self.about["errors"])
+        return {name: self.values[f"{name}.mean_square"] for name in names if f"{name}.mean_square" in self.values}
 
     def to_xarray(self) -> xarray.Dataset:
         """The values as a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`."""

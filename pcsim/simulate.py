@@ -233,6 +233,7 @@ def _provenance(network: Network, solver: Solver, clock: Clock, seconds: float, 
     value = next(iter(state.values()))
     return {
         "network": network.name,
+        "errors": list(network.errors),
         "solver": repr(solver),
         "steps": clock.step,
         "device": str(value.device),

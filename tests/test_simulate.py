@@ -21,11 +21,12 @@ from pcsim.stimuli import blank, held, noise, sequence
 def test_recorded_error_is_state_less_prediction_per_sample() -> None:
     weights = dense(6, 3)
     shown = torch.randn(4, 6)
-    record = Record(states=["r", "e"], errors="all", reduce={"e": ["norm", "max_space"]})
+    record = Record(states=["r", "e"], errors="all", reduce={"e": ["norm", "max_space"], "r": "mean_square"})
     run = simulate(linear_pc(weights), shown, solver=Euler(dt=1.0), until=5.0, record=record)
     error = shown - run["r"] @ weights.weight.T
     assert torch.allclose(run["e"], error, atol=1e-6)
     assert torch.allclose(run.errors["e"], error.square().mean(2), atol=1e-6)
+    assert set(run.errors) == {"e"}
     assert torch.allclose(run["e.norm"], error.norm(dim=2), atol=1e-6)
 
 

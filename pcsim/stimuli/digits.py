@@ -22,9 +22,9 @@ from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_aver
 from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
-# Offsets of a digit's centre, as shares of the image: x in +-SPREAD_X, y in SHIFT_Y +- SPREAD_Y. The reference
+# Offsets of a digit's centre, as shares of the image: x in +-SPREAD_X, y in +-SPREAD_Y. The reference
 # adds 0.076 to y because its glyph box is not centred; ours is.
-SPREAD_X, SPREAD_Y, SHIFT_Y = 0.29, 0.19, 0.0
+SPREAD_X, SPREAD_Y = 0.29, 0.19
 FRAGMENT_SIDES = (6, 9)
 CHUNK = 500
 
@@ -148,7 +148,7 @@ def _digits(digits: int, seed: int, first: int, count: int, glyphs: Glyphs) -> t
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
     place_x, place_y, exemplar = drawn[:, 10:].reshape(count, 3, digits).transpose(1, 0, 2)
     x = np.trunc(CANVAS * SPREAD_X * (2 * place_x - 1)).astype(int) + CANVAS // 2
-    y = np.trunc(CANVAS * (SHIFT_Y + SPREAD_Y * (2 * place_y - 1))).astype(int) + CANVAS // 2
+    y = np.trunc(CANVAS * SPREAD_Y * (2 * place_y - 1)).astype(int) + CANVAS // 2
     members = [glyphs.of_class(digit) for digit in range(10)]
     ids = np.array(
         [
