@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 
@@ -20,6 +22,12 @@ class Clock:
     def tick(self) -> Clock:
         """The clock one step later."""
         return replace(self, step=self.step + 1)
+
+
+def dividing_step(dt: float, spans: Iterable[float]) -> float:
+    """The largest step of at most `dt` that divides all `spans` (ms), on a grid of a nanosecond."""
+    common = math.gcd(*(round(span * 1e6) for span in spans)) or round(dt * 1e6)
+    return common / math.ceil(common / (dt * 1e6) * (1 - 1e-12)) / 1e6
 
 
 def whole_steps(span: float, dt: float) -> int | None:

@@ -21,7 +21,7 @@ def describe(network: Network) -> str:
     rows += [("", name, "input", _by(shape), "") for name, shape in network.inputs.items()]
     for position, name in enumerate(network.order, 1):
         rule = network.populations[name].rule
-        reads = [_edge_text(edge, network.is_flow) for edge in network.incoming[name]] or [""]
+        reads = [_edge_text(edge, network.is_flow, rule) for edge in network.incoming[name]] or [""]
         rows.append((str(position), name, f"{_kind(rule)}: {rule.describe()}", _by(network.shape(name)), reads[0]))
         rows += [("", "", "", "", text) for text in reads[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
@@ -39,11 +39,12 @@ def _by(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def _edge_text(edge: Projection, is_flow: bool) -> str:
+def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
     when = "" if is_flow else f" ({edge.delay})"
     transform = connections.summary(edge.transform)
     lesion = ""
     if edge.silent:
         always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
         lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
-    return f"{edge.source}{when} {edge.kind}" + (f": {transform}" if transform else "") + lesion
+    port = "" if edge.port == rule.ports[0] else f" to {edge.port}"
+    return f"{edge.source}{when} {edge.kind}{port}" + (f": {transform}" if transform else "") + lesion

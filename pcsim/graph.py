@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from pcsim.description import describe
 from pcsim.exceptions import WiringError
 from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
 from pcsim.rules.predictive import PredictionError
-from pcsim.rules.time_constants import TimeConstant
+from pcsim.rules.time_constants import TimeConstant, time_constant
 from pcsim.state import Shape, State, zeros
 from pcsim.wiring import Shapes, check_names, infer_shapes, tau_by_name, topological_order
 
@@ -310,21 +310,17 @@ class Network(nn.Module):
     def relaxed(self, tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]) -> Network:
         """The same network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
+        A network of flows keeps its equations and gets other time constants. Parameters are shared either way.
+
         tau in ms: one number, one per population with memory in their order, or a dict by name (in which a value
         may also be a `LearnableTau` or one number per channel). A wire that some edge reads with a delay has a
-        past and so becomes a memory too. Modules are shared with this network.
+        past and so becomes a memory too.
 
         A delay of 0 between two memories is a statement about one step and has no meaning at an instant: the
         flow reads every memory at the present time, whatever the unrolling, and only one-stage solvers (Euler,
         ExponentialEuler), which advance population after population in the derived order, can tell unrollings
         apart. With dt = tau, Euler is the published map exactly.
         """
-        if self.is_flow:
-            raise WiringError(
-                given=f"relaxed() of {self.name!r}, whose populations are flows already",
-                expected="a discrete network (maps)",
-                remedy="give the flows the time constants you want when you build them",
-            )
         remembered = [n for n in self.populations if n in self.memories or n in self._kept]
         taus = tau_by_name(tau, remembered)
         for name, delay in self._kept.items():
@@ -335,9 +331,7 @@ class Network(nn.Module):
                     remedy="build it with delay 0 or 1: a longer one would be a delay equation in continuous time",
                 )
         populations = [
-            replace(p, rule=Relaxed(p.rule, taus[p.name]), shape=self.shape(p.name))
-            if p.name in remembered and isinstance(p.rule, Map | Wire)
-            else p
+            replace(p, rule=_with_tau(p.rule, taus[p.name]), shape=self.shape(p.name)) if p.name in remembered else p
             for p in self.populations.values()
         ]
         return Network(
@@ -346,15 +340,15 @@ class Network(nn.Module):
             self.projections,
             readout=self.readout,
             steps=self.steps,
-            name=f"relaxed {self.name}",
+            name=self.name if self.is_flow else f"relaxed {self.name}",
             initialiser=self.initialiser,
         )
 
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """The same network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").
 
-        For good, or in the window `during=(from, to)` in ms. Parameters are shared and keep their names, so a
-        lesion costs nothing and trained weights still load.
+        For good, or in the window `during=(from, to)` in ms (an edge has one window: the last given). Parameters
+        are shared and keep their names, so a lesion costs nothing and trained weights still load.
         """
         window = (-math.inf, math.inf) if during is None else (float(during[0]), float(during[1]))
         if not window[0] < window[1]:
@@ -403,8 +397,22 @@ def _named(name: str, own: object) -> dict:
     return {_key(name, variable): value for variable, value in own.items()} if isinstance(own, dict) else {name: own}
 
 
+def _with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
+    """The rule relaxed toward, or a flow with another time constant and the same parameters."""
+    if isinstance(rule, Map | Wire):
+        return Relaxed(rule, tau)
+    flow = cast(Flow, copy(rule))
+    flow._modules = dict(rule._modules)
+    flow.tau = time_constant(tau)
+    return flow
+
+
 def _bare(rule: Rule) -> Rule:
     return rule.rule if isinstance(rule, Relaxed) else rule
+
+
+def _is_timed(rule: Flow) -> bool:
+    return isinstance(getattr(rule, "tau", None), TimeConstant)
 
 
 def _is_flow(populations: Sequence[Population]) -> bool:
@@ -415,6 +423,12 @@ def _is_flow(populations: Sequence[Population]) -> bool:
             given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
             expected="all memories of one kind",
             remedy="wrap the maps in rules.Relaxed(rule, tau)",
+        )
+    if untimed := [p.name for p in populations if isinstance(p.rule, Flow) and not _is_timed(p.rule)]:
+        raise WiringError(
+            given=f"flows without a time constant: {', '.join(untimed)}",
+            expected="rule.tau, a TimeConstant in ms",
+            remedy="write self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
         )
     if flows and (windowed := [p.name for p in populations if p.active is not None]):
         raise WiringError(

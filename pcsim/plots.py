@@ -12,6 +12,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import ArrayLike
 
 from pcsim.analysis.statistics import Estimate
+from pcsim.exceptions import StimulusError
 from pcsim.graph import Network, Projection
 from pcsim.recording import Run
 
@@ -118,6 +119,12 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
 
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
     """Mean squared prediction error against time, one line a population: median over samples, band 25 to 75 %."""
+    if not run.errors:
+        raise StimulusError(
+            given="a run without prediction errors",
+            expected="errors recorded from a network that has them",
+            remedy="simulate(..., record=Record(errors='all'))",
+        )
     ax = ax or axes()
     for name, value in run.errors.items():
         low, middle, high = np.quantile(value.cpu().numpy(), [0.25, 0.5, 0.75], axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pcsim.state import State
 if TYPE_CHECKING:
     import xarray
 
-Names = Sequence[str] | Literal["all"]
+Names = Sequence[str] | str
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_square": lambda value: value.flatten(1).square().mean(1),
@@ -55,8 +55,14 @@ class Record:
             raise WiringError(
                 given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="use every=1"
             )
-        states = tuple(network.populations) if self.states == "all" else self.states
-        errors = network.errors if self.errors == "all" else self.errors
+        states = _names(self.states, tuple(network.populations))
+        errors = _names(self.errors, network.errors)
+        if wrong := [name for name in errors if name not in network.errors]:
+            raise WiringError(
+                given=f"a record of the errors {', '.join(wrong)}",
+                expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'it has none'}",
+                remedy="name other populations in states=..., or their mean square in reduce=...",
+            )
         plan: list[tuple[str, str, str | None]] = [(name, name, None) for name in states]
         plan += [(f"{name}.mean_square", name, "mean_square") for name in errors]
         for name, kinds in self.reduce.items():
@@ -72,11 +78,23 @@ class Record:
         return list(dict.fromkeys(plan))
 
 
+def _names(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return known if given == "all" else (given,)
+    return tuple(given)
+
+
 class Recorder:
     """Copies what a `Record` asks for into buffers made once, before the first step."""
 
     def __init__(self, record: Record, network: Network, steps: int) -> None:
         self.plan = record.plan(network)
+        if record.every > steps:
+            raise WiringError(
+                given=f"Record(every={record.every}) in a run of {steps} steps",
+                expected="at least one row",
+                remedy="record more often, or run longer",
+            )
         self.every = record.every
         self.steps = steps
         self.names = tuple(dict.fromkeys(name for _, name, _ in self.plan))
@@ -117,7 +135,7 @@ class Snapshot:
     state: State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """What came out of a simulation.
 
@@ -139,6 +157,12 @@ class Run:
     about: dict[str, object]
     final: Snapshot
     labels: Tensor | None = None
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{key} {tuple(value.shape)}" for key, value in self.values.items())
+        diverged = sum(status is Status.DIVERGED for status in self.status)
+        end = f"{self.final.clock.time:g} ms, {len(self.status)} samples, {diverged} diverged"
+        return f"Run({self.about['network']}: {end}; {kept})"
 
     def __getitem__(self, key: str) -> Tensor:
         """(time, batch, ...) of "population" or "population.reduction"."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim.clock import Clock, whole_steps
+from pcsim.clock import Clock, dividing_step, whole_steps
 from pcsim.exceptions import PcsimWarning, SolverError, StimulusError
 from pcsim.graph import Network
 from pcsim.recording import Record, Recorder, Run, Snapshot, Status
@@ -35,6 +35,7 @@ def rollout(
     Everything is checked before the first step: the solver against the network, the stimulus against the inputs,
     change times against the step.
     """
+    _require_solver(solver)
     solver.check(network)
     timelines = as_timelines(stimulus, list(network.inputs))
     until = (steps + (start.clock.step if start else 0)) * solver.dt
@@ -80,6 +81,7 @@ def simulate(
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
     """
+    _require_solver(solver)
     steps = _steps(network, stimulus, solver, until) - (start.clock.step if start else 0)
     if steps < 1:
         raise SolverError(
@@ -107,6 +109,15 @@ def simulate(
         network.train(was_training)
     about = _provenance(network, solver, clock, time.perf_counter() - begun, state)
     return _finish(recorder, watch, Snapshot(clock, state), stimulus, about)
+
+
+def _require_solver(solver: object) -> None:
+    if not isinstance(solver, Solver):
+        raise SolverError(
+            given=f"solver={solver!r}",
+            expected="a solver with its step, such as pcsim.RK4(dt=1.0)",
+            remedy="use Iterate() for a discrete network; Euler, Heun, RK4, ExponentialEuler or TorchDiffEq for a flow",
+        )
 
 
 class _Watch:
@@ -176,7 +187,7 @@ def _steps(network: Network, stimulus: Stimulus, solver: Solver, until: float | 
             return network.steps
     steps = whole_steps(until, solver.dt) if math.isfinite(until) and until > 0 else None
     if not steps:
-        near = until / max(1, round(until / solver.dt)) if math.isfinite(until) and until > 0 else solver.dt
+        near = dividing_step(solver.dt, [until]) if math.isfinite(until) and until > 0 else solver.dt
         raise SolverError(
             given=f"until = {until:g} ms with dt = {solver.dt:g} ms",
             expected="a positive whole number of steps",
@@ -187,12 +198,13 @@ def _steps(network: Network, stimulus: Stimulus, solver: Solver, until: float | 
 
 def _check_change_times(network: Network, timelines: dict[str, Timeline], dt: float, until: float) -> None:
     changes = [change for line in timelines.values() for change in line.change_times(until)]
-    for change in (*changes, *(c for c in network.change_times if c < until)):
+    changes += [change for change in network.change_times if change < until]
+    for change in changes:
         if whole_steps(change, dt) is None:
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
                 expected="steps that land on every change",
-                remedy=f"dt = {change / max(1, round(change / dt)):.12g} ms would; or move the change",
+                remedy=f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change",
             )
 
 

@@ -134,6 +134,12 @@ def train(
     """
     solver = solver or Iterate()
     steps = steps or network.steps
+    if targets.dim() != 2 or len(targets) != len(images) or not targets.is_floating_point():
+        raise TrainingError(
+            given=f"{len(images)} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
+            expected="floating-point targets (images, classes), 1 at every class that is shown",
+            remedy="torch.nn.functional.one_hot(labels, classes).float() makes them from labels",
+        )
     if steps is None:
         raise TrainingError(
             given="no number of steps", expected="how many steps to train through", remedy="pass steps=..."

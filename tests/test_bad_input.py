@@ -24,10 +24,12 @@ from pcsim import (
     Record,
     TorchDiffEq,
     models,
+    plots,
     simulate,
     stimuli,
 )
-from pcsim.rules import ErrorRelaxation, LearnableTau, Rate, Sum, leaky_rate
+from pcsim.rules import ErrorRelaxation, Flow, LearnableTau, Rate, Sum, leaky_rate
+from pcsim.training import Training, train
 
 IMAGE = torch.rand(2, 1, 32, 32)
 
@@ -44,6 +46,13 @@ def spoiled(value: float) -> torch.Tensor:
     image = IMAGE.clone()
     image[1, 0, 3, 3] = value
     return image
+
+
+class Untimed(Flow):
+    """A flow whose author forgot its time constant."""
+
+    def forward(self, own: torch.Tensor, *, drive: torch.Tensor) -> torch.Tensor:
+        return drive - own
 
 
 def two(first: str, second: str) -> Network:
@@ -70,21 +79,52 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "relaxed tau": (lambda: blt().relaxed(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().relaxed(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
     "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "inside the range"),
-    "relaxed twice": (lambda: blt().relaxed(tau=1.0).relaxed(tau=1.0), "flows already", "when you build them"),
+    "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
+    "channels of a rule": (
+        lambda: Network({"u": (3,)}, [Population("a", Rate(2))], [Projection("u", "a")]),
+        "'a' with Rate(2) that receives 3 channels",
+        "the channels that arrive",
+    ),
+    "channels of a read-out": (lambda: one(Sum(channels=7)), "Sum(7) that receives 2", "the channels that arrive"),
+    "NumPy images": (lambda: simulate(blt(), IMAGE.numpy(), solver=Iterate()), "a ndarray", "torch.from_numpy"),
+    "solver by name": (lambda: simulate(flow(), torch.rand(1, 4), solver="rk4", until=4.0), "'rk4'", "Euler, Heun"),
+    "solver class": (lambda: simulate(flow(), torch.rand(1, 4), solver=RK4, until=4.0), "RK4", "Euler, Heun"),
+    "errors of a state": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(errors=["l1"])),
+        "errors l1",
+        "name other populations",
+    ),
+    "record too rarely": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["l1"], every=9)),
+        "every=9",
+        "more often",
+    ),
+    "integer labels": (
+        lambda: train(blt(), IMAGE, torch.tensor([1, 2]), Training(updates=1)),
+        "targets of shape (2,)",
+        "one_hot",
+    ),
+    "too few targets": (lambda: train(blt(), IMAGE, torch.eye(10)[:1], Training(updates=1)), "2 images", "one_hot"),
+    "no images": (lambda: stimuli.digit_debris(batch=0), "0 images", "correct"),
+    "no errors to plot": (
+        lambda: plots.error_convergence(simulate(blt(), IMAGE, solver=Iterate())),
+        "without prediction errors",
+        "errors='all'",
+    ),
     "dt zero": (lambda: Euler(dt=0.0), "dt=0.0", "tenth of the smallest tau"),
     "dt negative": (lambda: RK4(dt=-1.0), "dt=-1.0", "tenth"),
     "dt not a number": (lambda: Heun(dt=float("nan")), "dt=nan", "tenth"),
     "dt does not divide": (
         lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=3.0), until=10.0),
         "until = 10 ms with dt = 3 ms",
-        "dt = 3.33333333333 ms",
+        "dt = 2.5 ms",
     ),
     "change between steps": (
         lambda: simulate(
             flow(), stimuli.held(torch.rand(1, 4), 5.0).then(stimuli.held(torch.rand(1, 4), 7.0)), solver=Euler(dt=2.0)
         ),
         "at 5 ms and dt = 2 ms",
-        "dt = 2.5 ms would",
+        "dt = 1 ms would",
     ),
     "lesion between steps": (
         lambda: simulate(

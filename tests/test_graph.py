@@ -155,6 +155,23 @@ def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
     assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
 
 
+def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
+    from examples import leaky_net
+
+    shown, record = torch.randn(2, 16), Record(states=["r"])
+    fast = leaky_net(tau=5.0)
+    slow = fast.relaxed(tau=20.0)
+    runs = [
+        simulate(net, shown, solver=pcsim.Euler(dt=0.2 * tau), until=10 * tau, record=record)["r"]
+        for net, tau in ((fast, 5.0), (slow, 20.0))
+    ]
+    assert torch.allclose(*runs, atol=1e-6), "time in units of tau is all that differs"
+    assert {id(p) for p in slow.parameters()} == {id(p) for p in fast.parameters()}
+    assert "tau 5 ms" in fast.describe() and "tau 20 ms" in slow.describe()
+    weights = dense(4, 2)
+    assert "tau 3 ms" in linear_pc(weights, tau=10.0).relaxed(tau=3.0).describe()
+
+
 def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
     net = Network(
         {"u": (1,)},

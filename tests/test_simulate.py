@@ -203,6 +203,11 @@ def test_two_inputs_are_shown_by_name() -> None:
         simulate(net, torch.ones(1, 2), solver=Iterate(), until=1.0)
 
 
+def test_a_run_is_told_in_one_line() -> None:
+    run = simulate(leaky_net(2), torch.zeros(3, 2), solver=Euler(dt=1.0), until=5.0, record=Record(states="r"))
+    assert repr(run) == "Run(network: 5 ms, 3 samples, 0 diverged; r (5, 3, 2))"
+
+
 def test_time_does_not_drift() -> None:
     run = simulate(
         leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=0.1), until=1000.0, record=Record(states=["r"], every=1000)

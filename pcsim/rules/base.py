@@ -70,6 +70,17 @@ class Rule(nn.Module):
         """A word or two for the wiring table."""
         return type(self).__name__
 
+    def _shapes_of_channels(self, channels: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The default shapes, for a rule whose parameters fit that many channels only."""
+        shapes = Rule.shapes(self, ports)
+        if shapes["value"][0] != channels:
+            raise WiringError(
+                given=f"{type(self).__name__}({channels}) that receives {shapes['value'][0]} channels",
+                expected=f"{channels} channels",
+                remedy="give the rule the channels that arrive, or the transforms that many output channels",
+            )
+        return shapes
+
 
 class Wire(Rule):
     """value = f(ports): no memory of its own. `forward(**ports)` gives the value now."""

@@ -9,12 +9,14 @@ by all inputs of the population.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pcsim.rules.base import Map, Own, Relaxed, activation_named
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.state import per_channel
+from pcsim.state import Shape, per_channel
 
 
 class Rate(Map):
@@ -27,10 +29,15 @@ class Rate(Map):
         self, channels: int, activation: str = "relu", bias: bool = True, normalise: nn.Module | None = None
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.activation = activation
         self.function = activation_named(activation)
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
         self.normalise = normalise
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """That of the drive, whose channels must be those of the bias."""
+        return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Own, *, drive: Tensor) -> Tensor:
         """N(f(drive + b)); the own value has no say in it."""

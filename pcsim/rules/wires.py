@@ -5,11 +5,13 @@ y = f( drive + b )
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pcsim.rules.base import Wire, activation_named
-from pcsim.state import per_channel
+from pcsim.state import Shape, per_channel
 
 
 class Sum(Wire):
@@ -22,6 +24,10 @@ class Sum(Wire):
         super().__init__()
         self.function = activation_named(activation)
         self.bias = nn.Parameter(torch.zeros(channels)) if channels is not None else None
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """That of the drive, whose channels must be those of the bias if there is one."""
+        return super().shapes(ports) if self.bias is None else self._shapes_of_channels(len(self.bias), ports)
 
     def forward(self, *, drive: Tensor) -> Tensor:
         """f(drive + b)."""

@@ -50,7 +50,7 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scenes:
     """n images and what is in them.
 
@@ -64,6 +64,9 @@ class Scenes:
     identities: NDArray[np.int64]
     visible: NDArray[np.float64]
     covered: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"Scenes({len(self.images)} images of {self.identities.shape[1]} digit(s))"
 
     def pixels(self) -> Tensor:
         """The images as float32, black 0 and white 1, (n, 1, 32, 32)."""
@@ -85,6 +88,10 @@ def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs
     Raises StimulusError for an unknown condition, or one that cannot be drawn.
     """
     condition = named_condition(condition)
+    if first < 0 or count < 1:
+        raise StimulusError(
+            given=f"{count} images from index {first}", expected="at least one, from 0 on", remedy="correct the numbers"
+        )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
     return Scenes(*(np.concatenate(field) for field in zip(*(vars(part).values() for part in parts), strict=True)))

@@ -139,4 +139,11 @@ def as_timelines(stimulus: Timeline | Tensor | dict[str, Timeline | Tensor], inp
             expected=f"one for each input: {', '.join(inputs)}",
             remedy="pass a dict {input name: timeline or images}",
         )
+    for name, shown in named.items():
+        if not isinstance(shown, Tensor | Timeline):
+            raise StimulusError(
+                given=f"a {type(shown).__name__} for input {name!r}",
+                expected="a torch tensor (batch, channel, height, width) or a stimuli.Timeline",
+                remedy="write torch.from_numpy(images) for a NumPy array",
+            )
     return {name: held(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}
