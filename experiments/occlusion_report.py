@@ -107,11 +107,16 @@ def pair_table(results: dict[str, Any]) -> common.Table:
         (
             f"{pair['first']} - {pair['second']}",
             f"{100 * pair['difference']:+.1f}",
-            f"{pair['p']:.2g}",
-            f"{pair['q']:.2g}",
+            probability(pair["p"]),
+            probability(pair["q"]),
             "yes" if pair["significant"] else "no",
         )
         for pair in results["mcnemar"][task]
     ]
     head = ("pair", "difference (points)", "p", "q (FDR)", "significant")
     return f"Pairs of networks on {task}: McNemar tests, false discovery rate 0.05", head, rows
+
+
+def probability(p: float) -> str:
+    """Two digits; a p-value too small for a double is not zero."""
+    return f"{p:.2g}" if p > 0 else "< 1e-300"
