@@ -90,6 +90,7 @@ PRESETS = {
         test_images=200,
         training=Training(updates=60),
         checkpoint_every=20,
+        workers=1,
     ),
     "quick": Occlusion(),
     "standard": Occlusion(
@@ -102,7 +103,7 @@ PRESETS = {
         training=Training(updates=4_000),
     ),
     "pretrained": Occlusion(
-        out=Path("results/occlusion-pretrained"), models=SIX, width=32, test_images=500, pretrained=True
+        out=Path("results/occlusion-pretrained"), models=SIX, width=32, test_images=300, pretrained=True
     ),
     "paper": Occlusion(
         out=Path("results/occlusion-paper"),

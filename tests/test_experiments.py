@@ -71,16 +71,19 @@ def test_killed_in_mid_training_and_begun_again_it_ends_with_the_same_numbers(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert first.exists() and not (out / "results.json").exists()
-    run(out)  # with two workers: that must not matter either
+    run(out, "--workers", "2")  # that must not matter either
     assert numbers(out) == numbers(undisturbed)
 
 
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     out = tmp_path / "orphans"
     process = subprocess.Popen(
-        command(out, "--training.updates", "100000"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command(out, "--training.updates", "100000", "--workers", "2"),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 200
     while not list(out.glob("training/*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.05)
