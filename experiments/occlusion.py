@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import math
 import time
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -135,8 +136,8 @@ def run(config: Occlusion) -> None:
     storage.write_json(config.out / "results.json", results)
     if not config.pretrained:
         export(config, results)
-    shown = test_scenes(config, config.task)
-    images, targets = shown.pixels()[:SHOWN, 0].numpy(), shown.targets()[:SHOWN].numpy()
+    shown = test_scenes(config, config.task, SHOWN)
+    images, targets = shown.pixels()[:, 0].numpy(), shown.targets().numpy()
     occlusion_report.write(results, config.out, images, targets, models.build(config.models[-1], width=config.width))
 
 
@@ -184,8 +185,7 @@ def trained(config: Occlusion, model: str, repetition: int) -> Network:
         return models.build(model, weights=config.task).to(device)
     network = models.build(model, **options_for(config))
     tensors, _ = storage.read_tensors(file_of(config, "training", model, repetition), "training")
-    weights = {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
-    load_tensors(network, weights, model)
+    load_tensors(network, storage.under("network/", tensors), model)
     return network.to(device).eval()
 
 
@@ -197,7 +197,7 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
     network = trained(config, model, repetition)
     tensors: dict[str, torch.Tensor] = {}
     for condition in test_conditions(config.task):
-        shown = test_scenes(config, condition)
+        shown = test_scenes(config, condition, config.test_images)
         images, targets = shown.pixels(), shown.targets()
         logits = evaluate(network, images)
         tensors[f"{condition}/intact"] = correct_choices(logits, targets)
@@ -206,8 +206,8 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
             if {edge.kind for edge in network.projections}.issuperset(kinds):
                 tensors[f"{condition}/{name}"] = correct_choices(evaluate(network.without(*kinds), images), targets)
     tensors |= settling(config, network)
-    shown = test_scenes(config, config.task)
-    tensors["guesses"] = probabilities(config, evaluate(network, shown.pixels()[:SHOWN]))
+    shown = test_scenes(config, config.task, SHOWN)
+    tensors["guesses"] = probabilities(config, evaluate(network, shown.pixels()))
     storage.write_tensors(path, {k: v.contiguous() for k, v in tensors.items()}, {"kind": "scores"})
 
 
@@ -217,7 +217,7 @@ def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
         return {}
     changes = {}
     for condition in settling_conditions(config):
-        images = test_scenes(config, condition).pixels()[:SETTLING_IMAGES]
+        images = test_scenes(config, condition, SETTLING_IMAGES).pixels()
         record = Record(states=["l2"])
         run_ = simulate(network, images, solver=Iterate(), until=float(SETTLING_STEPS), record=record)
         changes[f"settling/{condition}"] = state_change(run_["l2"].cpu()).median(1).values
@@ -247,9 +247,9 @@ def lesion_conditions(task: str) -> tuple[str, str]:
     return (task, hardest) if task != hardest else ("clean", task)
 
 
-def test_scenes(config: Occlusion, condition: str) -> stimuli.Scenes:
-    """The same test images for every network and repetition; training never draws with this seed."""
-    return stimuli.scenes(condition, TEST_SEED, 0, config.test_images, glyphs(config, "test"))
+def test_scenes(config: Occlusion, condition: str, count: int) -> stimuli.Scenes:
+    """The first test images, the same for every network and repetition; training never draws with this seed."""
+    return stimuli.scenes(condition, TEST_SEED, 0, min(count, config.test_images), glyphs(config, "test"))
 
 
 def file_of(config: Occlusion, kind: str, model: str, repetition: int) -> Path:
@@ -259,7 +259,13 @@ def file_of(config: Occlusion, kind: str, model: str, repetition: int) -> Path:
 
 def glyphs(config: Occlusion, split: str) -> stimuli.Glyphs | None:
     """What digits are drawn with: None for the rendered ones."""
-    return stimuli.HandwrittenGlyphs(split, config.mnist) if config.digits == "handwritten" else None
+    return handwritten(split, config.mnist) if config.digits == "handwritten" else None
+
+
+@cache
+def handwritten(split: str, folder: Path | None) -> stimuli.Glyphs:
+    """MNIST, read and unpacked once in a process."""
+    return stimuli.HandwrittenGlyphs(split, folder)
 
 
 def label(model: str) -> str:

@@ -215,16 +215,12 @@ class Run:
         """Read what `save` wrote. Raises StorageError for a missing, damaged or foreign file."""
         tensors, facts = storage.read_tensors(Path(path), "run")
         return Run(
-            values=_under("values/", tensors),
+            values=storage.under("values/", tensors),
             times=tensors["times"].numpy(),
             status=tuple(Status[name] for name in facts["status"]),
             valid_until=tensors["valid_until"].numpy(),
             diverged_in=tuple(facts["diverged_in"]),
             about=facts["about"],
-            final=Snapshot(Clock(**facts["clock"]), _under("state/", tensors)),
+            final=Snapshot(Clock(**facts["clock"]), storage.under("state/", tensors)),
             labels=tensors.get("labels"),
         )
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -303,8 +303,7 @@ def _resume(
             expected=f"one of {network.name!r} with {asdict(settings)}",
             remedy="use another folder, or the settings it was begun with",
         )
-    weights = {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
-    load_tensors(network, weights, str(path))
+    load_tensors(network, storage.under("network/", tensors), str(path))
     optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
     for held in optimiser.state.values():
         for name, value in held.items():
