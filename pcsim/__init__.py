@@ -4,7 +4,7 @@ net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
 run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
 """
 
-from pcsim import analysis, connections, models, plots, rules, stimuli, storage, training
+from pcsim import analysis, connections, models, plasticity, plots, rules, stimuli, storage, training
 from pcsim.clock import Clock
 from pcsim.exceptions import (
     PcsimError,
@@ -45,6 +45,7 @@ __all__ = [
     "analysis",
     "connections",
     "models",
+    "plasticity",
     "plots",
     "rollout",
     "rules",

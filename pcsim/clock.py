@@ -23,6 +23,14 @@ class Clock:
         """The clock one step later."""
         return replace(self, step=self.step + 1)
 
+    def within(self, window: tuple[float, float]) -> bool:
+        """Whether the step that begins now lies in the window [from, to) in ms, whatever the rounding of its ends."""
+        return window[0] <= (self.step + 0.5) * self.dt < window[1]
+
+    def begins(self, time: float) -> bool:
+        """Whether the step that begins now begins at `time` ms."""
+        return abs(self.time - time) < 0.5 * self.dt
+
 
 def dividing_step(dt: float, spans: Iterable[float]) -> float:
     """The largest step of at most `dt` that divides all `spans` (ms), on a grid of a nanosecond."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcsim.exceptions import WiringError
+from pcsim.rules.base import activation_named
+from pcsim.state import Shape
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
@@ -36,6 +38,38 @@ class GlobalMaxPool(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """The spatial maximum."""
         return value.amax((-2, -1))
+
+
+class GlobalMeanPool(nn.Module):
+    """y[c] = mean over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """The spatial mean."""
+        return value.mean((-2, -1))
+
+
+class HalfSquare(nn.Module):
+    """y = 1/2 factor sum x^2 over everything but the batch; (batch, ...) -> (batch, 1): one term of an energy."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(batch, 1)."""
+        return 0.5 * self.factor * value.flatten(1).square().sum(1, keepdim=True)
+
+
+class Activation(nn.Module):
+    """y = f(gain x), a pointwise nonlinearity by name, for edges that deliver f of a memory."""
+
+    def __init__(self, name: str, gain: float = 1.0) -> None:
+        super().__init__()
+        self.name, self.function, self.gain = name, activation_named(name), gain
+
+    def forward(self, value: Tensor) -> Tensor:
+        """f(gain x)."""
+        return self.function(value if self.gain == 1.0 else self.gain * value)
 
 
 class Standardise(nn.Module):
@@ -113,6 +147,33 @@ class Tied(nn.Module):
         return functional.conv_transpose2d(value, owner.weight, None, stride, padding, extra)
 
 
+class Adjoint(nn.Module):
+    """y = scale J^T x, J the Jacobian of an affine `forward_map` from activities of `shape`: its transpose.
+
+    For the maps that have one written out, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
+    """
+
+    def __init__(self, forward_map: nn.Module, shape: Shape, scale: float = 1.0) -> None:
+        super().__init__()
+        self.forward_map, self.shape, self.scale = forward_map, shape, scale
+        like = next(forward_map.parameters(), torch.zeros(()))
+        one, other = (torch.randn(1, *shape, dtype=like.dtype, device=like.device) for _ in range(2))
+        with torch.no_grad():
+            none, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        if not torch.allclose(both + none, first + second, rtol=1e-3, atol=1e-4):
+            raise WiringError(
+                given=f"{summary(forward_map)}, which is not affine",
+                expected="a linear map and perhaps a bias: only then is its transpose the same everywhere",
+                remedy="leave nonlinearities and normalisation out of it",
+            )
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(batch, ...) as `forward_map` gives -> (batch, *shape)."""
+        origin = value.new_zeros((value.shape[0], *self.shape))
+        pulled_back = torch.func.vjp(self.forward_map, origin)[1]
+        return self.scale * pulled_back(value)[0]
+
+
 def summary(transform: nn.Module) -> str:
     """A transform in a few words, for the wiring table: "pool 2, conv 3x3 32>64"."""
     if isinstance(transform, nn.Sequential):
@@ -128,6 +189,10 @@ def summary(transform: nn.Module) -> str:
         return f"linear {transform.in_features}>{transform.out_features}"
     if isinstance(transform, nn.MaxPool2d):
         return f"max pool {transform.kernel_size}"
-    if isinstance(transform, Tied):
+    if isinstance(transform, nn.Upsample):
+        return f"{transform.mode} up {transform.scale_factor:g}"
+    if isinstance(transform, Activation):
+        return "" if transform.name == "identity" else transform.name
+    if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
     return type(transform).__name__

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,20 @@ from torch import Tensor, nn
 from pcsim.clock import Clock
 from pcsim.description import describe
 from pcsim.exceptions import WiringError
-from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
-from pcsim.rules.predictive import PredictionError
-from pcsim.rules.time_constants import TimeConstant, time_constant
+from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, with_tau
+from pcsim.rules.predictive import ErrorUnit
+from pcsim.rules.time_constants import TimeConstant
 from pcsim.state import Shape, State, zeros
-from pcsim.wiring import Shapes, check_names, infer_shapes, tau_by_name, topological_order
+from pcsim.wiring import (
+    Shapes,
+    all_flows,
+    check_names,
+    check_windows,
+    in_ms,
+    infer_shapes,
+    tau_by_name,
+    topological_order,
+)
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
 Window = tuple[float, float]
@@ -31,14 +40,16 @@ Advance = Callable[[Any, Own, dict[str, Tensor]], Own]
 class Population:
     """A named group of units with one rule.
 
-    `shape` (channel, height, width) is inferred from the inputs unless declared. `active=(a, b)` makes it
-    respond in steps a <= step < b only and hold its value outside them.
+    shape   (channel, height, width), inferred from the inputs unless declared
+    active  (a, b): responds in steps a <= step < b only (in a flow: ms) and holds its value outside them
+    copies  a population from whose value (and further variables) it starts when its window opens
     """
 
     name: str
     rule: Rule
     shape: Shape | None = None
-    active: tuple[int, int] | None = None
+    active: Window | None = None
+    copies: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,9 +83,9 @@ class Projection:
         """The name under which its parameters are stored."""
         return re.sub(r"\W", "_", self.name.replace("->", "_to_"))
 
-    def is_silent(self, time: float) -> bool:
-        """Whether the edge is lesioned at `time` ms."""
-        return self.silent is not None and self.silent[0] <= time < self.silent[1]
+    def is_silent(self, clock: Clock) -> bool:
+        """Whether the edge is lesioned in the step that begins now."""
+        return self.silent is not None and clock.within(self.silent)
 
 
 class Network(nn.Module):
@@ -106,7 +117,7 @@ class Network(nn.Module):
         self.inputs = dict(inputs)
         self.populations = {population.name: population for population in populations}
         check_names(self.inputs, populations, projections, readout)
-        self.is_flow = _is_flow(populations)
+        self.is_flow = all_flows(populations)
         self.projections = tuple(self._resolved(edge) for edge in projections)
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})
         self.transforms = nn.ModuleDict({edge.key: edge.transform for edge in self.projections})
@@ -115,6 +126,7 @@ class Network(nn.Module):
         self.shapes: Shapes = infer_shapes(self.inputs, self._rules, declared, self.projections)
         self.order = self._order([edge for edge in self.projections if edge.delay == 0])
         self.incoming = {n: tuple(e for e in self.projections if e.target == n) for n in self.populations}
+        check_windows(populations, self.shapes.variables)
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -172,7 +184,13 @@ class Network(nn.Module):
     @property
     def errors(self) -> tuple[str, ...]:
         """Populations that are prediction errors."""
-        return tuple(name for name, rule in self._rules.items() if isinstance(_bare(rule), PredictionError))
+        return tuple(name for name, rule in self._rules.items() if isinstance(_bare(rule), ErrorUnit))
+
+    @property
+    def predicted(self) -> dict[str, str]:
+        """Prediction error -> the population (or input) it is the error about."""
+        edges = ((name, edge) for name in self.errors for edge in self.incoming[name] if edge.port == "target")
+        return {name: edge.source for name, edge in edges}
 
     @cached_property
     def _kept(self) -> dict[str, int]:
@@ -220,8 +238,8 @@ class Network(nn.Module):
         """
         values: State = dict(inputs)
         for name in self.order:
-            rule, active = self.populations[name].rule, self.populations[name].active
-            if active is not None and not active[0] <= clock.step < active[1]:
+            rule = self.populations[name].rule
+            if not self._is_active(name, clock):
                 held = self.shapes.variables[name]
                 like = next(iter(inputs.values()))
                 values |= {k: state[k] if k in state else zeros(s, like) for k, s in _named(name, held).items()}
@@ -237,26 +255,52 @@ class Network(nn.Module):
 
     def derivative(self, clock: Clock, state: State, inputs: State) -> State:
         """d state / dt per ms of a flow, every memory read at the present time."""
-        values = self._at_present(clock, state, inputs, self.wires)
+        active = [name for name in self.memories if self._is_active(name, clock)]
+        values = self._at_present(clock, state, inputs, [e.source for name in active for e in self.incoming[name]])
         rates: State = {}
         for name in self.memories:
-            ports = self._ports(name, clock, values, values)
-            rates |= _named(name, self.populations[name].rule(self._own(name, state), **ports))
+            if name in active:
+                ports = self._ports(name, clock, values, values)
+                rates |= _named(name, self.populations[name].rule(self._own(name, state), **ports))
+            else:
+                variables = _named(name, self.shapes.variables[name])
+                rates |= {key: torch.zeros_like(state[key]) for key in variables}
         return rates
 
     def observe(self, clock: Clock, state: State, inputs: State, names: Sequence[str]) -> State:
-        """The values of `names` that belong to a state; the wires among them are computed for a flow."""
-        if all(name in state for name in names):
-            return {name: state[name] for name in names}
-        values = self._at_present(clock, state, inputs, names)
+        """The values of `names` (inputs included) that belong to a state; a flow's wires are computed."""
+        values = inputs | state
+        if not all(name in values for name in names):
+            values = self._at_present(clock, state, inputs, names)
         return {name: values[name] for name in names}
+
+    def respond(self, wire: str, clock: Clock, values: State) -> Tensor:
+        """The value of one wire, from `values` of what it reads."""
+        return self.populations[wire].rule(**self._ports(wire, clock, values, values))
+
+    def opened(self, clock: Clock, state: State, inputs: State) -> State:
+        """The state from which a step starts: a population whose window opens takes over what it copies."""
+        for name, population in self.populations.items():
+            if population.copies and population.active and self._windows(clock).begins(population.active[0]):
+                source = self.observe(clock, state, inputs, [population.copies])
+                keys = {v: (_key(name, v), _key(population.copies, v)) for v in self.shapes.variables[name]}
+                state = state | {own: (state | source)[other] for own, other in keys.values()}
+        return state
+
+    def _windows(self, clock: Clock) -> Clock:
+        """The clock in which activity windows are told: ms in a flow, steps in a discrete network."""
+        return clock if self.is_flow else Clock(1.0, clock.step)
+
+    def _is_active(self, name: str, clock: Clock) -> bool:
+        active = self.populations[name].active
+        return active is None or self._windows(clock).within(active)
 
     def _at_present(self, clock: Clock, state: State, inputs: State, names: Sequence[str]) -> State:
         values = inputs | state
         needed = self._upstream_wires(tuple(names))
         for name in self._wire_order:
             if name in needed:
-                values[name] = self.populations[name].rule(**self._ports(name, clock, values, values))
+                values[name] = self.respond(name, clock, values)
         return values
 
     @cached_property
@@ -296,8 +340,9 @@ class Network(nn.Module):
 
     def _read(self, edge: Projection, clock: Clock, fresh: State, past: State) -> Tensor | None:
         delay = edge.delay or 0
-        not_spoken = not self.is_flow and edge.before == "absent" and clock.step < delay
-        if not_spoken or edge.is_silent(clock.time):
+        first = delay - 1 if self.initialiser and edge.source in self.initialiser.populations else delay
+        not_spoken = not self.is_flow and edge.before == "absent" and clock.step < first
+        if not_spoken or edge.is_silent(clock):
             return None
         if edge.name in fresh:
             return fresh[edge.name]
@@ -307,14 +352,17 @@ class Network(nn.Module):
 
     # ------------------------------------------------------------------ variants
 
-    def relaxed(self, tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]) -> Network:
+    def relaxed(
+        self, tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant], step: float | None = None
+    ) -> Network:
         """The same network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
         A network of flows keeps its equations and gets other time constants. Parameters are shared either way.
 
         tau in ms: one number, one per population with memory in their order, or a dict by name (in which a value
         may also be a `LearnableTau` or one number per channel). A wire that some edge reads with a delay has a
-        past and so becomes a memory too.
+        past and so becomes a memory too. `step` is how many ms one step of the discrete network stands for where
+        it has activity windows; by default tau, if that is one number.
 
         A delay of 0 between two memories is a statement about one step and has no meaning at an instant: the
         flow reads every memory at the present time, whatever the unrolling, and only one-stage solvers (Euler,
@@ -330,8 +378,16 @@ class Network(nn.Module):
                     expected="delays of at most one step, between populations",
                     remedy="build it with delay 0 or 1: a longer one would be a delay equation in continuous time",
                 )
+        scale = 1.0 if self.is_flow else step or tau
         populations = [
-            replace(p, rule=_with_tau(p.rule, taus[p.name]), shape=self.shape(p.name)) if p.name in remembered else p
+            replace(
+                p,
+                rule=with_tau(p.rule, taus[p.name]),
+                shape=self.shape(p.name),
+                active=in_ms(p.name, p.active, scale) if p.active else None,
+            )
+            if p.name in remembered
+            else replace(p, active=None)
             for p in self.populations.values()
         ]
         return Network(
@@ -341,6 +397,27 @@ class Network(nn.Module):
             readout=self.readout,
             steps=self.steps,
             name=self.name if self.is_flow else f"relaxed {self.name}",
+            initialiser=self.initialiser,
+        )
+
+    def clamped(self, *names: str) -> Network:
+        """The same network with populations held at what they are shown: they become inputs.
+
+        Edges to them fall away; edges from them read what is shown, at once. Parameters are shared.
+        """
+        if unknown := [name for name in names if name not in self.populations]:
+            raise WiringError(
+                given=f"a clamp of {', '.join(unknown)}",
+                expected=f"populations of {self.name!r}: {', '.join(self.populations)}",
+                remedy="choose from these",
+            )
+        return Network(
+            self.inputs | {name: self.shape(name) for name in names},
+            [replace(p, shape=self.shape(p.name)) for p in self.populations.values() if p.name not in names],
+            [replace(e, delay=0) if e.source in names else e for e in self.projections if e.target not in names],
+            readout=None if self.readout in names else self.readout,
+            steps=self.steps,
+            name=self.name,
             initialiser=self.initialiser,
         )
 
@@ -373,8 +450,10 @@ class Network(nn.Module):
 
     @property
     def change_times(self) -> tuple[float, ...]:
-        """Times in ms at which a lesion begins or ends."""
+        """Times in ms at which a lesion begins or ends, and in a flow an activity window too."""
         ends = {end for edge in self.projections if edge.silent for end in edge.silent}
+        if self.is_flow:
+            ends |= {end for population in self.populations.values() for end in population.active or ()}
         return tuple(sorted(end for end in ends if math.isfinite(end)))
 
     # ------------------------------------------------------------------ description
@@ -397,43 +476,5 @@ def _named(name: str, own: object) -> dict:
     return {_key(name, variable): value for variable, value in own.items()} if isinstance(own, dict) else {name: own}
 
 
-def _with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
-    """The rule relaxed toward, or a flow with another time constant and the same parameters."""
-    if isinstance(rule, Map | Wire):
-        return Relaxed(rule, tau)
-    flow = cast(Flow, copy(rule))
-    flow._modules = dict(rule._modules)
-    flow.tau = time_constant(tau)
-    return flow
-
-
 def _bare(rule: Rule) -> Rule:
     return rule.rule if isinstance(rule, Relaxed) else rule
-
-
-def _is_timed(rule: Flow) -> bool:
-    return isinstance(getattr(rule, "tau", None), TimeConstant)
-
-
-def _is_flow(populations: Sequence[Population]) -> bool:
-    flows = [p.name for p in populations if isinstance(p.rule, Flow)]
-    maps = [p.name for p in populations if isinstance(p.rule, Map)]
-    if flows and maps:
-        raise WiringError(
-            given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
-            expected="all memories of one kind",
-            remedy="wrap the maps in rules.Relaxed(rule, tau)",
-        )
-    if untimed := [p.name for p in populations if isinstance(p.rule, Flow) and not _is_timed(p.rule)]:
-        raise WiringError(
-            given=f"flows without a time constant: {', '.join(untimed)}",
-            expected="rule.tau, a TimeConstant in ms",
-            remedy="write self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
-        )
-    if flows and (windowed := [p.name for p in populations if p.active is not None]):
-        raise WiringError(
-            given=f"an activity window of {', '.join(windowed)} in a flow",
-            expected="windows in discrete networks only: they count steps",
-            remedy="leave the windows out",
-        )
-    return bool(flows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,15 +36,14 @@ def axes(width: float = 5.0, height: float = 3.5) -> Axes:
 
 
 def network(net: Network, ax: Axes | None = None) -> Axes:
-    """The wiring: populations as boxes, inputs at the bottom; edges by kind, lesioned ones grey and dotted.
+    """The wiring: populations as boxes; edges by kind, lesioned ones grey and dotted.
 
+    Names that end in a number (r1, p1, e1) stand in the row of that number, in a column for what precedes it.
     The delay in steps stands beside an edge of a discrete network that reads an earlier step.
     """
-    levels = _levels(net)
-    ax = ax or axes(1.2 + 2.2 * max(map(len, levels)), 0.8 + 1.15 * len(levels))
-    place = {
-        name: (2.0 * (i - (len(row) - 1) / 2), float(y)) for y, row in enumerate(levels) for i, name in enumerate(row)
-    }
+    place = _places(net)
+    across, height = max(x for x, _ in place.values()), max(y for _, y in place.values())
+    ax = ax or axes(3.8 + 2.0 * across, 1.6 + 1.25 * height)
     for name, (x, y) in place.items():
         is_input = name in net.inputs
         face = "#eeeeee" if is_input else "#ffffff"
@@ -59,26 +59,46 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     if any(edge.silent for edge in net.projections):
         handles.append(ax.plot([], [], ":", color=LESION, label="lesioned")[0])
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    across = max(x for x, _ in place.values())
-    ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.45, len(levels) - 0.35), title=net.name)
+    ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.6, height + 0.65), title=net.name)
     ax.axis("off")
     return ax
 
 
+def _places(net: Network) -> dict[str, tuple[float, float]]:
+    """(x, y) of every input and population, x centred, y counted from 0 at the bottom."""
+    names = [*net.inputs, *net.populations]
+    split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
+    numbered = {name: (found[1], int(found[2])) for name, found in split.items() if found}
+    rows: dict[float, list[str]] = {}
+    if not numbered:
+        rows = {float(y): row for y, row in enumerate(_levels(net))}
+        return {name: (2.0 * (i - (len(row) - 1) / 2), y) for y, row in rows.items() for i, name in enumerate(row)}
+    columns = list(dict.fromkeys(prefix for prefix, _ in numbered.values()))
+    middle = (len(columns) - 1) / 2
+    low, high = (pick(number for _, number in numbered.values()) for pick in (min, max))
+    place = {name: (2.0 * (columns.index(prefix) - middle), float(n)) for name, (prefix, n) in numbered.items()}
+    for name in names:
+        if name not in place:
+            # Inputs and what only inputs feed stand below, everything else above.
+            early = name in net.inputs or all(edge.source in net.inputs for edge in net.incoming[name])
+            rows.setdefault(low - 1.0 if early else high + 1.0, []).append(name)
+    for y, row in rows.items():
+        place |= {name: (2.0 * (i - (len(row) - 1) / 2), y) for i, name in enumerate(row)}
+    bottom = min(y for _, y in place.values())
+    return {name: (x, y - bottom) for name, (x, y) in place.items()}
+
+
 def _levels(net: Network) -> list[list[str]]:
-    """Rows of names from the inputs up: a population stands above all that feed it bottom-up."""
-    level = dict.fromkeys(net.inputs, 0)
-    upward = [e for e in net.projections if e.kind == "bottom_up"]
-    for _ in net.populations:
-        for edge in upward:
-            if edge.source in level and edge.target not in net.inputs:
-                level[edge.target] = min(max(level.get(edge.target, 0), level[edge.source] + 1), len(net.populations))
-    for edge in net.projections:
-        level.setdefault(edge.source, level.get(edge.target, 1))
-    rows: dict[int, list[str]] = {}
-    for name in (*net.inputs, *net.populations):
-        rows.setdefault(level.get(name, 1), []).append(name)
-    return [rows[key] for key in sorted(rows)]
+    """Rows of names from the inputs up: a population stands above all that feed it, whichever way round a loop."""
+    rows, seen = [list(net.inputs)], set(net.inputs)
+    roots = [n for n in net.populations if all(e.source in (*net.inputs, n) for e in net.incoming[n])]
+    fresh = roots or list(net.memories)
+    while fresh:
+        rows.append(fresh)
+        seen |= set(fresh)
+        reached = (edge.target for edge in net.projections if edge.source in fresh and edge.target not in seen)
+        fresh = list(dict.fromkeys(reached))
+    return [*rows, *([rest] if (rest := [n for n in net.populations if n not in seen]) else [])]
 
 
 def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bool) -> None:
@@ -100,15 +120,14 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
         )
         ax.text(x0 - 0.86, y0, delay, color=colour, fontsize=8, va="center", ha="right")
         return
-    side = 0.25 if y1 > y0 else -0.25
-    lift = 0.22 * np.sign(y1 - y0)
-    shift = -0.15 if y1 > y0 else 0.25
     if y1 == y0:
-        left = -0.52 if x1 < x0 else 0.52
-        points = ((x0 + left, y0), (x1 - left, y1))
+        left, far = -0.52 if x1 < x0 else 0.52, abs(x1 - x0) > 2.1
+        points = ((x0 + left / 2, y0 + 0.2), (x1 - left / 2, y1 + 0.2)) if far else ((x0 + left, y0), (x1 - left, y1))
+        curve = 0.18 * np.sign(x0 - x1) if far else 0.12
     else:
+        lift, shift = 0.22 * np.sign(y1 - y0), -0.15 if y1 > y0 else 0.25
         points = ((x0 + shift, y0 + lift), (x1 + shift, y1 - lift))
-    curve = 0.0 if abs(y1 - y0) <= 1 else side
+        curve = 0.0 if abs(y1 - y0) <= 1 else 0.25 * np.sign(y1 - y0)
     ax.add_patch(FancyArrowPatch(*points, connectionstyle=f"arc3,rad={curve}", **style))
     middle = ((points[0][0] + points[1][0]) / 2 + 0.08, (points[0][1] + points[1][1]) / 2)
     ax.text(*middle, delay, color=colour, fontsize=8, va="center", ha="left")

@@ -31,6 +31,14 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda value: value.flatten(1).mean(1),
     "max_space": lambda value: value.flatten(2).amax(2) if value.dim() > 2 else value,
 }
+
+
+def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
+    """sum e^2 / sum r^2 for each sample, (batch,): a prediction error in units of the activity it is about."""
+    activity = predicted.flatten(1).square().sum(1)
+    return error.flatten(1).square().sum(1) / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+
+
 AXES = ("channel", "height", "width")
 
 
@@ -40,17 +48,19 @@ class Record:
 
     states   populations (or "all") kept whole: (time, batch, channel, height, width)
     errors   prediction errors (or "all") kept as their mean square per sample: (time, batch)
+    relative  also keep them divided by the activity they are about, sum e^2 / sum r^2, under "error.relative"
     reduce   {population: reduction or reductions} among mean_square, norm, mean (each (time, batch)) and
              max_space (time, batch, channel); kept under "population.reduction"
     """
 
     states: Names = ()
     errors: Names = ()
+    relative: bool = False
     reduce: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     every: int = 1
 
-    def plan(self, network: Network) -> list[tuple[str, str, str | None]]:
-        """(key, population, reduction) of everything kept. Raises WiringError for what `network` does not have."""
+    def plan(self, network: Network) -> list[tuple[str, tuple[str, ...], Callable[..., Tensor]]]:
+        """(key, populations, function of their values) of everything kept. Raises WiringError for what is not there."""
         if not isinstance(self.every, int) or self.every < 1:
             raise WiringError(
                 given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="use every=1"
@@ -63,11 +73,10 @@ class Record:
                 expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'it has none'}",
                 remedy="name other populations in states=..., or their mean square in reduce=...",
             )
-        plan: list[tuple[str, str, str | None]] = [(name, name, None) for name in states]
-        plan += [(f"{name}.mean_square", name, "mean_square") for name in errors]
+        reduced = [(name, "mean_square") for name in errors]
         for name, kinds in self.reduce.items():
-            plan += [(f"{name}.{kind}", name, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
-        for _, name, reduction in plan:
+            reduced += [(name, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+        for name, reduction in [*((name, None) for name in states), *reduced]:
             if name not in network.populations or (reduction is not None and reduction not in REDUCTIONS):
                 raise WiringError(
                     given=f"a record of {name!r}" + (f" reduced by {reduction!r}" if reduction else ""),
@@ -75,7 +84,15 @@ class Record:
                     + ", ".join(REDUCTIONS),
                     remedy="correct the Record",
                 )
-        return list(dict.fromkeys(plan))
+        plan: list[tuple[str, tuple[str, ...], Callable[..., Tensor]]] = [(name, (name,), _whole) for name in states]
+        plan += [(f"{name}.{reduction}", (name,), REDUCTIONS[reduction]) for name, reduction in reduced]
+        if self.relative:
+            plan += [(f"{e}.relative", (e, network.predicted[e]), relative_square) for e in errors]
+        return list({key: (key, names, function) for key, names, function in plan}.values())
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value
 
 
 def _names(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,7 +114,7 @@ class Recorder:
             )
         self.every = record.every
         self.steps = steps
-        self.names = tuple(dict.fromkeys(name for _, name, _ in self.plan))
+        self.names = tuple(dict.fromkeys(name for _, names, _ in self.plan for name in names))
         self.buffers: dict[str, Tensor] = {}
         self.rows: list[int] = []
 
@@ -108,8 +125,8 @@ class Recorder:
     def keep(self, step: int, values: State) -> None:
         """Write one row."""
         row = len(self.rows)
-        for key, name, reduction in self.plan:
-            value = values[name] if reduction is None else REDUCTIONS[reduction](values[name])
+        for key, names, function in self.plan:
+            value = function(*(values[name] for name in names))
             if key not in self.buffers:
                 self.buffers[key] = value.new_empty((self.steps // self.every, *value.shape))
             self.buffers[key][row] = value
@@ -177,8 +194,16 @@ class Run:
     @property
     def errors(self) -> dict[str, Tensor]:
         """Population -> mean squared prediction error per sample, (time, batch)."""
+        return self._of_errors("mean_square")
+
+    @property
+    def relative_errors(self) -> dict[str, Tensor]:
+        """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch)."""
+        return self._of_errors("relative")
+
+    def _of_errors(self, kind: str) -> dict[str, Tensor]:
         names = cast(list[str], self.about["errors"])
-        return {name: self.values[f"{name}.mean_square"] for name in names if f"{name}.mean_square" in self.values}
+        return {name: self.values[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in self.values}
 
     def to_xarray(self) -> xarray.Dataset:
         """The values as a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`."""

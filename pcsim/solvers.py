@@ -73,9 +73,13 @@ class Solver(ABC):
                 stacklevel=4,
             )
 
-    @abstractmethod
     def advance(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """The state one step later."""
+        return self._step(network, clock, network.opened(clock, state, inputs), inputs)
+
+    @abstractmethod
+    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
+        """The state one step later, activity windows that open now being opened already."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Iterate(Solver):
                 remedy="use Euler, Heun, RK4, ExponentialEuler or TorchDiffEq with a dt in ms",
             )
 
-    def advance(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
+    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """One sweep; the state holds the value of every population."""
         return network.sweep(clock, state, inputs, next_value)
 
@@ -110,7 +114,7 @@ class OneStage(Solver):
     def _advance(self, rule: Flow, own: Own, ports: dict[str, Tensor]) -> Own:
         """The population's variables one step later."""
 
-    def advance(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
+    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """One sweep over the populations."""
         values = network.sweep(clock, state, inputs, self._advance)
         return {name: values[name] for name in state}
@@ -175,7 +179,7 @@ class RungeKutta(Solver):
     def tableau(self) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
         """(a, b): the rows of the stages after the first, and the weights."""
 
-    def advance(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
+    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """One step, all populations together."""
         rows, weights = self.tableau
         rates = [network.derivative(clock, state, inputs)]
@@ -285,7 +289,7 @@ class TorchDiffEq(Solver):
                 remedy=f"take dt <= {smallest:g} ms, or leave adjoint off",
             )
 
-    def advance(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
+    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """Integrate from clock.time to clock.time + dt."""
         from torchdiffeq import odeint, odeint_adjoint
 

@@ -20,6 +20,7 @@ from pcsim import storage
 from pcsim.connections import Standardise
 from pcsim.exceptions import StorageError, TrainingError
 from pcsim.graph import Network
+from pcsim.recording import relative_square
 from pcsim.simulate import rollout
 from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.digits import as_pixels
@@ -53,6 +54,8 @@ class Training:
     """softmax: one class is right; sigmoid: every class is present or not"""
     over_time: Literal["sum", "mean", "last"] = "sum"
     """how the losses of the steps make one"""
+    reconstruction: Annotated[float, Field(ge=0)] = 0.0
+    """weight of the relative prediction error, the mean over errors, samples and steps, added to the loss"""
     seed: int = 0
     """of the order of the images (initial weights are the caller's)"""
 
@@ -97,14 +100,21 @@ def loss_over_time(
 ) -> Tensor:
     """The losses of all steps as one; see `Training.over_time`."""
     readout = _readout(network)
-    losses = []
+    watched = [readout]
+    if settings.reconstruction:
+        _require_errors(network)
+        watched += [*network.predicted, *network.predicted.values()]
+    losses, surprises = [], []
     for clock, state, inputs in rollout(network, images, solver, steps):
-        if settings.over_time == "last" and clock.step < steps:
-            continue
-        logits = network.observe(clock, state, inputs, [readout])[readout]
-        losses.append(loss_at_step(logits, targets, settings.loss))
+        values = network.observe(clock, state, inputs, watched)
+        if settings.reconstruction:
+            pairs = network.predicted.items()
+            surprises.append(torch.stack([relative_square(values[e], values[of]).mean() for e, of in pairs]).mean())
+        if settings.over_time != "last" or clock.step == steps:
+            losses.append(loss_at_step(values[readout], targets, settings.loss))
     total = torch.stack(losses)
-    return total.mean() if settings.over_time == "mean" else total.sum()
+    loss = total.mean() if settings.over_time == "mean" else total.sum()
+    return loss + settings.reconstruction * torch.stack(surprises).mean() if surprises else loss
 
 
 def train(
@@ -144,25 +154,45 @@ def train(
         raise TrainingError(
             given="no number of steps", expected="how many steps to train through", remedy="pass steps=..."
         )
+    if checkpoint is None or not checkpoint.exists():
+        _fit_standardise(network, images)
+    device = next(network.parameters()).device
+
+    def gradient(chosen: Tensor) -> Tensor:
+        shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
+        loss = loss_over_time(network, shown, wanted, settings, solver, steps)
+        loss.backward()
+        return loss.detach()
+
+    return optimise(network, len(images), settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+
+
+def optimise(
+    network: Network,
+    count: int,
+    settings: Training,
+    gradient: Callable[[Tensor], Tensor],
+    *,
+    checkpoint: Path | None = None,
+    every: int = 200,
+    bar: Callable[..., tqdm] = tqdm,
+) -> list[float]:
+    """The loop over updates: `gradient(indices)` adds to every parameter's `grad` and returns a loss to report.
+
+    count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
+    """
     optimiser = _optimiser(network, settings)
     done, history = _resume(checkpoint, network, optimiser, settings)
-    if done == 0:
-        _fit_standardise(network, images)
     network.train()
     recent: list[Tensor] = []
-    device = next(network.parameters()).device
     with bar(total=settings.updates, initial=done, unit="update") as progress:
         for update in range(done, settings.updates):
-            chosen = _batch(len(images), settings, update)
-            shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
             optimiser.param_groups[0]["lr"] = settings.rate(update)
-            loss = loss_over_time(network, shown, wanted, settings, solver, steps)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            recent.append(gradient(_batch(count, settings, update)))
             if settings.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimiser.step()
-            recent.append(loss.detach())
             progress.update()
             last = update + 1 == settings.updates
             if (update + 1) % CHECK_EVERY == 0 or last:
@@ -246,8 +276,17 @@ def _readout(network: Network) -> str:
     return network.readout
 
 
+def _require_errors(network: Network) -> None:
+    if not network.errors:
+        raise TrainingError(
+            given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
+            expected="populations whose rule is PredictionError",
+            remedy="set reconstruction=0, or train a predictive network",
+        )
+
+
 def _optimiser(network: Network, settings: Training) -> torch.optim.Optimizer:
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if settings.optimiser == "adam":
         return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(

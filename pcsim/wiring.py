@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcsim.exceptions import PcsimError, WiringError
-from pcsim.rules.base import Rule
+from pcsim.rules.base import Flow, Map, Rule
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.state import Shape
 
@@ -181,6 +181,38 @@ def tau_by_name(
     return taus
 
 
+def in_ms(name: str, window: tuple[float, float], step: object) -> tuple[float, float]:
+    """A window in steps as one in ms, a step standing for `step` ms."""
+    if not isinstance(step, int | float):
+        raise WiringError(
+            given=f"a relaxed network with several time constants and an activity window of {name!r}",
+            expected="how many ms a step of the discrete network stands for",
+            remedy="write relaxed(tau=..., step=10.0)",
+        )
+    return window[0] * step, window[1] * step
+
+
+def check_windows(populations: Sequence[Population], variables: Mapping[str, Mapping[str, Shape]]) -> None:
+    """Refuse activity windows that are empty or open too early, and copies of what does not fit."""
+    known = {population.name: population for population in populations}
+    for name, population in known.items():
+        active, copies = population.active, population.copies
+        if active is not None and not 0 <= active[0] < active[1]:
+            raise WiringError(
+                given=f"population {name!r} active in {active}",
+                expected="(from, to) with 0 <= from < to",
+                remedy="leave the population out if it never responds",
+            )
+        if copies is None:
+            continue
+        if copies not in known or variables[copies] != variables[name] or active is None or active[0] == 0:
+            raise WiringError(
+                given=f"population {name!r} that copies {copies!r} and is active in {active}",
+                expected=f"a population with the variables {dict(variables[name])}, and a window that opens after 0",
+                remedy="give both populations rules with the same variables and shapes, and an active=(from, to)",
+            )
+
+
 def check_names(
     inputs: Mapping[str, Shape],
     populations: Sequence[Population],
@@ -228,3 +260,26 @@ def check_names(
         raise WiringError(
             given=f"readout={readout!r}", expected=f"one of {', '.join(sorted(targets))}", remedy="correct the name"
         )
+
+
+def _is_timed(rule: Flow) -> bool:
+    return isinstance(getattr(rule, "tau", None), TimeConstant)
+
+
+def all_flows(populations: Sequence[Population]) -> bool:
+    """Whether the memories are flows. Raises WiringError where they are of both kinds, or have no time constant."""
+    flows = [p.name for p in populations if isinstance(p.rule, Flow)]
+    maps = [p.name for p in populations if isinstance(p.rule, Map)]
+    if flows and maps:
+        raise WiringError(
+            given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
+            expected="all memories of one kind",
+            remedy="wrap the maps in rules.Relaxed(rule, tau)",
+        )
+    if untimed := [p.name for p in populations if isinstance(p.rule, Flow) and not _is_timed(p.rule)]:
+        raise WiringError(
+            given=f"flows without a time constant: {', '.join(untimed)}",
+            expected="rule.tau, a TimeConstant in ms",
+            remedy="write self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
+        )
+    return bool(flows)

@@ -123,31 +123,6 @@ def test_receptive_fields_grow_as_published(name: str, expected: list[int]) -> N
     assert sides == expected
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_parameter_of_every_model_gets_a_gradient(name: str) -> None:
-    net = models.build(name)
-    images = torch.rand(4, *net.inputs["image"])
-    if net.is_flow:
-        path = pcsim.rollout(net, images, pcsim.Euler(dt=2.0), 6)
-    else:
-        path = pcsim.rollout(net, images, Iterate(), net.steps)
-    loss = sum(net.observe(c, s, i, ["readout"])["readout"].square().sum() for c, s, i in path)
-    loss.backward()
-    dead = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not dead
-
-
-@pytest.mark.parametrize("name", models.names())
-def test_every_model_runs_in_both_precisions_and_is_drawn(name: str) -> None:
-    for dtype in (torch.float32, torch.float64):
-        net = models.build(name).to(dtype)
-        solver = pcsim.RK4(dt=5.0) if net.is_flow else Iterate()
-        run = simulate(net, torch.rand(2, 1, 32, 32), solver=solver, until=10.0)
-        assert run["readout"].dtype == dtype and run["readout"].shape[1:] == (2, 10)
-        assert torch.isfinite(run["readout"]).all()
-    assert net.name in pcsim.plots.network(net).get_title()
-
-
 def test_models_refuse_what_they_do_not_know() -> None:
     with pytest.raises(pcsim.WiringError, match="did you mean 'blt_bl'"):
         models.build("blt_bll")

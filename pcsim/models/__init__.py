@@ -1,11 +1,20 @@
 """Published models: each a function that wires populations and projections into a `Network`."""
 
-from pcsim.models import weights
+from pcsim.models import published, weights
 from pcsim.models.blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
+from pcsim.models.hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
+from pcsim.models.pcn_global import pcn_global
+from pcsim.models.pcn_local import Architecture, pcn_local
+from pcsim.models.predictive_coding import predictive_coding
+from pcsim.models.prednet import hand_over, prednet, prednet_kitti
 from pcsim.models.rcnn import leaky_rcnn
-from pcsim.models.registry import build, names, register
+from pcsim.models.registry import available, build, paper, register
+from pcsim.models.retrofit import retrofit
+from pcsim.models.sequence import convlstm, subconvlstm, sublstm
 
 __all__ = [
+    "Architecture",
+    "available",
     "blt",
     "blt_b",
     "blt_bf",
@@ -13,8 +22,24 @@ __all__ = [
     "blt_bl",
     "blt_bt",
     "build",
+    "convlstm",
+    "hand_over",
+    "hebbian",
+    "hopfield",
+    "hopfield_continuous",
+    "hopfield_modern",
     "leaky_rcnn",
-    "names",
+    "paper",
+    "pcn_global",
+    "pcn_local",
+    "predictive_coding",
+    "prednet",
+    "prednet_kitti",
+    "published",
+    "random_patterns",
     "register",
+    "retrofit",
+    "subconvlstm",
+    "sublstm",
     "weights",
 ]

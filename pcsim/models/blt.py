@@ -84,7 +84,7 @@ def _member(
     width (feature maps of B), unroll ("engineering" or "biological"), lrn ("state" or "output"),
     size (image side), channels (of the image), classes. See the module for equations and source.
     """
-    return register(member, name)
+    return register(paper="Spoerer et al. 2017", name=name)(member)
 
 
 blt_b = _member("blt_b", "B: bottom-up only.")

@@ -20,7 +20,7 @@ from pcsim.rules.rate import leaky_rate
 from pcsim.rules.time_constants import TimeConstant
 
 
-@register
+@register(paper="leaky form of Liang & Hu 2015")
 def leaky_rcnn(
     channels: Sequence[int] = (16, 32, 64),
     tau: Sequence[float | Tensor | TimeConstant] | float = (10.0, 20.0, 40.0),

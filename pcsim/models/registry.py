@@ -5,24 +5,47 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pcsim.exceptions import WiringError
 from pcsim.graph import Network
 
 Model = TypeVar("Model", bound=Callable[..., Network])
-MODELS: dict[str, Callable[..., Network]] = {}
 
 
-def register(model: Model, name: str | None = None) -> Model:
-    """Make a function that returns a `Network` known, by its own name unless another is given."""
-    MODELS[name or model.__name__] = model
-    return model
+@dataclass(frozen=True)
+class Entry:
+    """A registered model: what builds it, and the paper it is from."""
+
+    build: Callable[..., Network]
+    paper: str
 
 
-def names() -> tuple[str, ...]:
+MODELS: dict[str, Entry] = {}
+
+
+def register(*, paper: str, name: str | None = None) -> Callable[[Model], Model]:
+    """Make a function that returns a `Network` known, by its own name unless another is given.
+
+    @register(paper="Lotter et al. 2017")
+    """
+
+    def known(model: Model) -> Model:
+        MODELS[name or model.__name__] = Entry(model, paper)
+        return model
+
+    return known
+
+
+def available() -> tuple[str, ...]:
     """The registered models."""
     return tuple(MODELS)
+
+
+def paper(name: str) -> str:
+    """Where a registered model was published."""
+    return MODELS[name].paper
 
 
 def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
@@ -34,13 +57,15 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
         pcsim.models.build("blt", weights="debris-light")
     """
     if name not in MODELS:
-        raise unknown("model", name, names())
-    known = tuple(inspect.signature(MODELS[name]).parameters)
+        raise unknown("model", name, available())
+    model = MODELS[name].build
+    parameters = inspect.signature(model).parameters
+    known = tuple(option for option, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD)
     for option in options:
-        if option not in known:
+        if option not in known and len(known) == len(parameters):
             raise unknown(f"option of {name}", option, known)
     if weights is None:
-        return MODELS[name](**options)
+        return model(**options)
     from pcsim.models.weights import pretrained  # which builds networks itself
 
     return pretrained(name, weights, **options)

@@ -1,24 +1,50 @@
 """How one population responds to what arrives: flow, map and wire rules."""
 
+from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
-from pcsim.rules.predictive import ErrorRelaxation, Prediction, PredictionError
+from pcsim.rules.gated import LSTM, SubLSTM
+from pcsim.rules.predictive import (
+    Blend,
+    Correction,
+    ErrorRelaxation,
+    ErrorUnit,
+    Mixture,
+    Prediction,
+    PredictionError,
+    SplitError,
+    UpdateRate,
+)
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
 from pcsim.rules.wires import Sum
 
 __all__ = [
+    "LSTM",
+    "Blend",
+    "Correction",
+    "Energy",
     "ErrorRelaxation",
+    "ErrorUnit",
     "FixedTau",
     "Flow",
+    "GradedEnergy",
     "LearnableTau",
     "Map",
+    "Mixture",
     "Prediction",
     "PredictionError",
     "Rate",
     "Relaxed",
+    "RetrievalEnergy",
     "Rule",
+    "Softmax",
+    "SplitError",
+    "SubLSTM",
     "Sum",
+    "Threshold",
+    "ThresholdEnergy",
     "TimeConstant",
+    "UpdateRate",
     "Wire",
     "leaky_rate",
     "time_constant",

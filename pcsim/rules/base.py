@@ -11,6 +11,8 @@ neighbours nor the step. Sums are zero where nothing arrives.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +29,20 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
+    "hard_sigmoid": lambda drive: (0.2 * drive + 0.5).clamp(0.0, 1.0),
     "elu": functional.elu,
     "softplus": functional.softplus,
 }
+
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": torch.ones_like,
+    "relu": lambda value: (value > 0).to(value),
+    "tanh": lambda value: 1.0 - torch.tanh(value).square(),
+    "sigmoid": lambda value: torch.sigmoid(value) * torch.sigmoid(-value),
+    "softplus": torch.sigmoid,
+}
+"""Derivatives of the activations that a gradient flow may use."""
 
 
 def activation_named(name: str) -> Callable[[Tensor], Tensor]:
@@ -41,6 +54,17 @@ def activation_named(name: str) -> Callable[[Tensor], Tensor]:
             remedy="choose one of these, or put a module of your own into the transform of an edge",
         )
     return ACTIVATIONS[name]
+
+
+def slope_named(name: str) -> Callable[[Tensor], Tensor]:
+    """The derivative of that nonlinearity. Raises WiringError with the known names."""
+    if name not in SLOPES:
+        raise WiringError(
+            given=f"activation {name!r} in a gradient flow",
+            expected=f"one whose derivative is known: {', '.join(SLOPES)}",
+            remedy="choose one of these",
+        )
+    return SLOPES[name]
 
 
 class Rule(nn.Module):
@@ -69,6 +93,17 @@ class Rule(nn.Module):
     def describe(self) -> str:
         """A word or two for the wiring table."""
         return type(self).__name__
+
+    def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """The shapes of a cell of `channels` maps at whose one port `gates` times as many arrive."""
+        arriving = Rule.shapes(self, ports)["value"]
+        if arriving[0] != gates * channels:
+            raise WiringError(
+                given=f"{type(self).__name__}({channels}) that receives {arriving[0]} channels",
+                expected=f"{gates * channels}: {gates} for each of its own",
+                remedy="give the transforms of its incoming projections that many output channels",
+            )
+        return dict.fromkeys(("value", *self.extra), (channels, *arriving[1:]))
 
     def _shapes_of_channels(self, channels: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """The default shapes, for a rule whose parameters fit that many channels only."""
@@ -134,3 +169,13 @@ def combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
     if isinstance(first, dict) and isinstance(second, dict):
         return {name: function(value, second[name]) for name, value in first.items()}
     return function(first, second)
+
+
+def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
+    """The rule relaxed toward, or a flow with another time constant and the same parameters."""
+    if isinstance(rule, Map | Wire):
+        return Relaxed(rule, tau)
+    flow = cast(Flow, copy(rule))
+    flow._modules = dict(rule._modules)
+    flow.tau = time_constant(tau)
+    return flow

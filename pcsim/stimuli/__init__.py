@@ -10,7 +10,7 @@ from pcsim.stimuli.digits import (
 )
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
-from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence
+from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
 
 __all__ = [
     "CONDITIONS",
@@ -28,4 +28,5 @@ __all__ = [
     "noise",
     "scenes",
     "sequence",
+    "turns",
 ]

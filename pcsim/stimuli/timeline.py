@@ -6,12 +6,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from pcsim.exceptions import StimulusError
-from pcsim.stimuli.random import normal
+from pcsim.stimuli.random import normal, uniform
 
 Frame = Callable[[int], Tensor]
 
@@ -118,6 +119,25 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
         return images + sd * torch.from_numpy(drawn).to(images).view_as(images)
 
     return Timeline((Epoch(duration, every, frame),))
+
+
+def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 1.0) -> Timeline:
+    """Whose turn it is, (batch, units): one unit of each sample for `every` ms, all in random order in each sweep.
+
+    For networks whose units are updated one after another. The order of sample i in a sweep is a function of
+    (seed, first + i, sweep).
+    """
+    _check_duration(every)
+
+    @lru_cache(maxsize=1)
+    def order(sweep: int) -> Tensor:
+        return torch.from_numpy(uniform(seed, f"turns {sweep}", first, batch, units).argsort(1))
+
+    def frame(number: int) -> Tensor:
+        chosen = order(number // units)[:, number % units]
+        return torch.nn.functional.one_hot(chosen, units).to(torch.get_default_dtype())
+
+    return Timeline((Epoch(sweeps * units * every, every, frame),))
 
 
 def _check_duration(duration: float) -> None:

@@ -1,0 +1,55 @@
+"""Look at the models from a shell.
+
+python -m pcsim models                              what there is: paper, parameters, edges of each kind
+python -m pcsim describe NAME [--draw FILE]         wiring, order of evaluation, parameters; the graph as a picture
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, cast
+
+import tyro
+from matplotlib.figure import Figure
+
+from pcsim import models, plots
+from pcsim.exceptions import PcsimError
+from pcsim.wiring import KINDS
+
+
+def list_models() -> None:
+    """List the registered models with their paper, number of parameters and number of edges of each kind."""
+    rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
+    for name in models.available():
+        net = models.build(name)
+        kinds: list[str] = [edge.kind for edge in net.projections]
+        count = sum(parameter.numel() for parameter in net.parameters())
+        rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells, row[-1]]))
+
+
+def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = None) -> None:
+    """Print the wiring of a model as published, in its order of evaluation, and draw the graph into a file.
+
+    Args:
+        name: of a registered model
+        draw: file for the picture (.png, .pdf, .svg); NAME.png unless given
+    """
+    net = models.build(name)
+    print(net.describe())
+    path = draw or Path(f"{name}.png")
+    cast(Figure, plots.network(net).figure).savefig(path, dpi=150)
+    print(f"drawn into {path}")
+
+
+if __name__ == "__main__":
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"models": list_models, "describe": describe}, prog="python -m pcsim", description=__doc__
+        )
+    except PcsimError as reason:
+        sys.exit(f"error: {reason}")

@@ -1,0 +1,197 @@
+"""Hopfield networks: binary (1982), graded (1984) and modern (Ramsauer et al. 2020).
+
+    1982    s_i <- sgn( sum_j W_ij s_j - theta ),  W = 1/N sum_mu xi xi^T, zero diagonal
+    1984    tau du/dt = -u + W v + I,  v = tanh( g u )
+    modern  xi <- X softmax( beta X^T xi )
+
+Weights store patterns; they are not learned by gradient. Each network starts from its "cue". Its energy is a
+population, so it can be recorded at every step: it never rises for units that take turns (1982), along the flow
+(1984), and from step to step (modern); with all units at once (1982, synchronous) it may, and the end may be a
+cycle of two.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.connections import Activation
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.attractor import GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
+from pcsim.rules.base import Relaxed
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+
+def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
+    """(count, units) of -1 and 1, independent and equally likely."""
+    generator = torch.Generator().manual_seed(seed)
+    return 2.0 * torch.randint(0, 2, (count, units), generator=generator).to(torch.get_default_dtype()) - 1.0
+
+
+def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
+    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
+
+    `centred` subtracts the overall mean from the patterns first, for images with unequal shares of black and white.
+    """
+    stored = patterns - patterns.mean() if centred else patterns
+    weights = stored.t() @ stored / patterns.shape[1]
+    return weights.fill_diagonal_(0.0)
+
+
+@register(paper="Hopfield 1982")
+def hopfield(
+    patterns: Tensor | None = None,
+    *,
+    units: int = 100,
+    count: int = 7,
+    seed: int = 0,
+    weights: Tensor | None = None,
+    mode: Literal["asynchronous", "synchronous"] = "asynchronous",
+    threshold: float = 0.0,
+    centred: bool = False,
+) -> Network:
+    """The binary network. Inputs: "cue" (units,), and for asynchronous updates "turn": 1 where a unit is updated.
+
+    patterns   (count, units) of -1 and 1; without, `count` random ones of `units`
+    weights    (units, units) to use instead of the Hebbian ones
+    threshold  theta, in units of the field
+    centred    see `hebbian`
+
+    `stimuli.turns` makes turns in random order. At a field of exactly theta a unit keeps its state.
+    Raises WiringError for patterns of other values.
+
+        net = models.hopfield(patterns)
+        run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), sweeps=10)}, solver=Iterate())
+    """
+    stored = _patterns(patterns, count, units, seed)
+    if mode not in ("asynchronous", "synchronous"):
+        raise WiringError(given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="choose one")
+    matrix = _linear(hebbian(stored, centred) if weights is None else weights)
+    size = matrix.in_features
+    inputs = {"cue": (size,)} | ({"turn": (size,)} if mode == "asynchronous" else {})
+    turns = [Projection("turn", "s", port="turn")] if mode == "asynchronous" else []
+    return Network(
+        inputs,
+        [
+            Population("s", Threshold(threshold, mode == "synchronous"), (size,)),
+            Population("field", Sum()),
+            Population("energy", ThresholdEnergy(threshold)),
+        ],
+        [
+            *turns,
+            Projection("s", "s", matrix, "lateral", 1),
+            Projection("s", "field", matrix, "lateral"),
+            Projection("s", "energy", kind="lateral"),
+            Projection("field", "energy", kind="lateral", port="field"),
+        ],
+        readout="s",
+        steps=10 * size if turns else 10,
+        name="hopfield",
+        initialiser=_from_cue("s", size),
+    )
+
+
+@register(paper="Hopfield 1984")
+def hopfield_continuous(
+    patterns: Tensor | None = None,
+    *,
+    units: int = 100,
+    count: int = 7,
+    seed: int = 0,
+    weights: Tensor | None = None,
+    tau: float = 10.0,
+    gain: float = 4.0,
+    drive: bool = False,
+) -> Network:
+    """The graded network, a flow. Inputs: "cue" (units,), where u starts; with `drive` also "current", I.
+
+    tau   ms; gain: g, the slope of v = tanh(g u); other options as `hopfield`
+    """
+    stored = _patterns(patterns, count, units, seed)
+    matrix = _linear(hebbian(stored) if weights is None else weights)
+    size = matrix.in_features
+    current = []
+    if drive:
+        current = [Projection("current", "u"), Projection("current", "energy", port="current")]
+    return Network(
+        {"cue": (size,)} | ({"current": (size,)} if drive else {}),
+        [
+            Population("u", Relaxed(Sum(), tau), (size,)),
+            Population("v", Sum()),
+            Population("field", Sum()),
+            Population("energy", GradedEnergy(gain)),
+        ],
+        [
+            *current,
+            Projection("u", "v", Activation("tanh", gain), "lateral"),
+            Projection("v", "field", matrix, "lateral"),
+            Projection("field", "u", kind="lateral"),
+            Projection("v", "energy", kind="lateral"),
+            Projection("field", "energy", kind="lateral", port="field"),
+        ],
+        readout="v",
+        name="hopfield_continuous",
+        initialiser=_from_cue("u", size),
+    )
+
+
+@register(paper="Ramsauer et al. 2020")
+def hopfield_modern(
+    patterns: Tensor | None = None, *, units: int = 100, count: int = 7, seed: int = 0, beta: float = 1.0
+) -> Network:
+    """The modern network: dense associative memory, real-valued patterns, retrieval mostly in one step.
+
+    patterns  (count, units), any numbers; beta: inverse temperature. Input: "cue" (units,).
+    """
+    stored = random_patterns(count, units, seed) if patterns is None else patterns
+    match = _linear(stored)
+    size = match.in_features
+    return Network(
+        {"cue": (size,)},
+        [
+            Population("attention", Softmax(beta)),
+            Population("xi", Rate(size, "identity", bias=False), (size,)),
+            Population("match", Sum()),
+            Population("energy", RetrievalEnergy(beta, float(stored.norm(dim=1).max()))),
+        ],
+        [
+            Projection("xi", "attention", match, "lateral", 1),
+            Projection("attention", "xi", _linear(stored.t()), "lateral"),
+            Projection("xi", "match", match, "lateral"),
+            Projection("xi", "energy", kind="lateral"),
+            Projection("match", "energy", kind="lateral", port="match"),
+        ],
+        readout="xi",
+        steps=5,
+        name="hopfield_modern",
+        initialiser=_from_cue("xi", size),
+    )
+
+
+def _from_cue(name: str, units: int) -> Network:
+    """What makes `name` start from the cue."""
+    return Network({"cue": (units,)}, [Population(name, Sum())], [Projection("cue", name)])
+
+
+def _linear(weights: Tensor) -> nn.Linear:
+    """A fixed linear map."""
+    linear = nn.Linear(weights.shape[1], weights.shape[0], bias=False)
+    linear.weight = nn.Parameter(weights.to(linear.weight).contiguous(), requires_grad=False)
+    return linear
+
+
+def _patterns(patterns: Tensor | None, count: int, units: int, seed: int) -> Tensor:
+    if patterns is None:
+        return random_patterns(count, units, seed)
+    if patterns.dim() != 2 or not bool((patterns.abs() == 1).all()):
+        raise WiringError(
+            given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
+            expected="(count, units) of -1 and 1",
+            remedy="write 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
+        )
+    return patterns

@@ -1,0 +1,158 @@
+"""Predictive coding network with global recurrent processing (Wen et al. 2018, ICML, arXiv 1802.04762).
+
+    r_l(0) = ReLU( FF_l( r_{l-1}(0) ) )                                         l = 1..L, r_0 the image
+    top-down, l = L..1:     p_{l-1} = FB_l( r_l )
+                            r_{l-1} <- ReLU( (1 - a) r_{l-1} + a p_{l-1} )      l > 1
+    bottom-up, l = 1..L:    e_{l-1} = r_{l-1} - p_{l-1}
+                            r_l <- ReLU( r_l + b FF_l( e_{l-1} ) )
+
+The value that the top-down sweep leaves is a node of its own, `prior`, so that each is written once; both sweeps then
+follow from the delays. FF is a 3x3 convolution, where the layer downsamples with a 2x2 max pool; FB is a bilinear
+upsampling there, and a transposed convolution; no biases. The rates a (at first 0.5) and b (1) are one number a
+channel, rectified. The prediction error is not in the published loss; `Training(reconstruction=...)` adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from torch import nn
+
+from pcsim.connections import GlobalMeanPool, Tied, conv, pool
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.predictive import Blend, Correction, Prediction, PredictionError, UpdateRate
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+
+@register(paper="Wen et al. 2018")
+def pcn_global(
+    channels: Sequence[int] = (64, 64, 128, 128, 256, 256, 256, 256),
+    pooled: Sequence[int] = (3, 5),
+    cycles: int = 6,
+    *,
+    tied: bool = False,
+    order: Literal["sweeps", "synchronous"] = "sweeps",
+    norm: Literal["none", "group"] = "none",
+    activation: str = "relu",
+    rates: tuple[float, float] = (0.5, 1.0),
+    align_corners: bool = False,
+    image: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Network:
+    """PCN with global loops: every layer predicts the one below, and is corrected by the error of its prediction.
+
+    channels   feature maps of layers 1..L
+    pooled     layers (from 1) that halve the size
+    cycles     of the loop; 0 gives the plain feed-forward network
+    tied       FB uses the weights of FF, and both start from Xavier's normal distribution, as published
+    order      "sweeps" as published; in "synchronous", every value reads those of the cycle before
+    norm       "group": GroupNorm with one group after every update, as an early version of the code had it
+    rates      a and b before training
+    align_corners  of the bilinear upsampling: the published results were made with True, today's default is False
+
+    Raises WiringError for pooled layers that do not exist, or an image that cannot be halved so often.
+    """
+    count = len(channels)
+    _check(count, pooled, cycles, order, norm, image)
+    ff, fb = _sweep_modules(channels, pooled, tied, align_corners, image[0])
+    norms = [nn.GroupNorm(1, channel) if norm == "group" else None for channel in channels]
+    nodes = ["image", *(f"r{layer}" for layer in range(1, count + 1))]
+    head = nn.Sequential(GlobalMeanPool(), nn.Linear(channels[-1], classes))
+    readout = Projection(nodes[-1], "readout", head, delay=0)
+    plain = Network(
+        {"image": image},
+        [
+            *(
+                Population(node, Rate(c, activation, False, n))
+                for node, c, n in zip(nodes[1:], channels, norms, strict=True)
+            ),
+            Population("readout", Sum()),
+        ],
+        [*(Projection(low, high, up) for low, high, up in zip(nodes, nodes[1:], ff, strict=False)), readout],
+        readout="readout",
+        steps=1,
+        name="pcn_global",
+    )
+    if cycles == 0:
+        return plain
+    populations = [Population("readout", Sum())]
+    for layer, (channel, normalise) in enumerate(zip(channels, norms, strict=True), 1):
+        populations += [
+            Population(f"p{layer - 1}", Prediction()),
+            Population(f"e{layer - 1}", PredictionError()),
+            Population(nodes[layer], Correction(UpdateRate(channel, rates[1]), activation, normalise)),
+        ]
+        if layer < count:
+            own_norm = nn.GroupNorm(1, channel) if norm == "group" else None
+            populations.append(Population(f"prior{layer}", Blend(UpdateRate(channel, rates[0]), activation, own_norm)))
+    return Network(
+        {"image": image},
+        populations,
+        [*_loop(nodes, ff, fb, order == "synchronous"), readout],
+        readout="readout",
+        steps=cycles,
+        name="pcn_global",
+        initialiser=plain,
+    )
+
+
+def _loop(
+    nodes: Sequence[str], ff: Sequence[nn.Module], fb: Sequence[nn.Module], synchronous: bool
+) -> Iterator[Projection]:
+    """The edges of one cycle, layer by layer."""
+    top = len(ff)
+    for layer, (up, down) in enumerate(zip(ff, fb, strict=True), 1):
+        this, below, prior = nodes[layer], nodes[layer - 1], f"prior{layer}"
+        p, e = f"p{layer - 1}", f"e{layer - 1}"
+        from_prior = layer < top and not synchronous
+        yield Projection(prior if from_prior else this, p, down, "prediction", delay=0 if from_prior else 1)
+        yield Projection(below, e, delay=1 if synchronous and layer > 1 else 0)
+        yield Projection(p, e, kind="prediction")
+        yield Projection(e, this, up, "error", port="drive")
+        if layer == top:
+            yield Projection(this, this, kind="lateral", delay=1, port="prior")
+        else:
+            yield Projection(this, prior, kind="lateral", delay=1)
+            yield Projection(f"p{layer}", prior, kind="top_down", port="prediction")
+            yield Projection(prior, this, kind="lateral", port="prior")
+
+
+def _sweep_modules(
+    channels: Sequence[int], pooled: Sequence[int], tied: bool, align_corners: bool, image_channels: int
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """FF and FB of every layer."""
+    ff: list[nn.Module] = []
+    fb: list[nn.Module] = []
+    for layer, (fewer, more) in enumerate(zip([image_channels, *channels], channels, strict=False), 1):
+        up = conv(fewer, more)
+        down: nn.Module = Tied(up) if tied else nn.ConvTranspose2d(more, fewer, 3, padding=1, bias=False)
+        if tied:
+            nn.init.xavier_normal_(up.weight)
+        if layer in pooled:
+            enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+            ff.append(nn.Sequential(up, pool()))
+            fb.append(nn.Sequential(enlarge, down))
+        else:
+            ff.append(up)
+            fb.append(down)
+    return ff, fb
+
+
+def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: str, image: tuple[int, int, int]) -> None:
+    multiple = 2 ** len(pooled)
+    if not set(pooled) <= set(range(1, layers + 1)) or image[1] % multiple or image[2] % multiple:
+        raise WiringError(
+            given=f"pooling after layers {tuple(pooled)} of {layers}, image {image[1]}x{image[2]}",
+            expected=f"layers from 1 to {layers}, and a height and width that {multiple} divides",
+            remedy="correct pooled=..., or crop or pad the images",
+        )
+    if cycles < 0 or order not in ("sweeps", "synchronous") or norm not in ("none", "group"):
+        raise WiringError(
+            given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
+            expected="cycles >= 0; order 'sweeps' or 'synchronous'; norm 'none' or 'group'",
+            remedy="choose from these",
+        )

@@ -1,0 +1,155 @@
+"""Predictive coding network with local recurrent processing (Han et al. 2018, NeurIPS, arXiv 1805.07526).
+
+Block by block, each finishing its T cycles before the next begins:
+
+    x = BatchNorm( output of the block below )                  once, fixed during the cycles
+    y(0) = FF( x )
+    p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ) a channel, b0 = 0 at first
+    output = y + Bypass( x ), then 2x2 max pool where the architecture has one
+
+No nonlinearity on y, one on the error. FF and FB are 3x3, Bypass 1x1, without biases. A block is active in a window of
+T + 1 steps of the one clock, the first for x and y(0), and holds its values outside it: every cycle can be recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from pcsim.connections import GlobalMeanPool, conv, pool
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.predictive import Correction, Prediction, PredictionError, UpdateRate
+from pcsim.rules.wires import Sum
+
+Variant = Literal["published", "chainer"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Output channels of the blocks, which blocks (from 1) a pool follows, channels of the 7x7 stem of stride 2."""
+
+    channels: tuple[int, ...]
+    pooled: tuple[int, ...]
+    stem: int | None = None
+
+
+ARCHITECTURES = {
+    "C": Architecture((64, 64, 128, 128, 256, 256, 256, 256), (3, 5)),
+    "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
+    "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
+}
+"""C and D are for CIFAR, E for ImageNet (its pools stand where the code has them, one after the paper's list)."""
+
+
+@register(paper="Han et al. 2018")
+def pcn_local(
+    architecture: str | Architecture = "D",
+    cycles: int = 5,
+    *,
+    variant: Variant = "published",
+    image: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Network:
+    """PCN with local loops: every block predicts its own input and corrects itself by what it could not predict.
+
+    architecture  "C", "D", "E" or an `Architecture`
+    cycles        T; 0 gives the plain network with the same FF and bypass
+    variant       "published", or "chainer" as in T. Yamamoto's Chainer code: the error is about the input before batch
+                  norm, FF, FB and bypass have biases, the rate is |b|, one a block, no ReLU before the average pool,
+                  no bias in the last layer
+
+    Raises WiringError for an unknown architecture or variant, or an image that cannot be halved so often.
+    """
+    plan = _plan(architecture, cycles, variant, image)
+    published = variant == "published"
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    source, channels = "image", image[0]
+    entry: list[nn.Module] = []
+    if plan.stem is not None:
+        entry = [nn.Conv2d(channels, plan.stem, 7, 2, 3, bias=False), nn.BatchNorm2d(plan.stem), nn.ReLU()]
+        channels = plan.stem
+    for block, out in enumerate(plan.channels, 1):
+        nodes, edges = _block(block, source, entry, channels, out, cycles, published)
+        populations += nodes
+        projections += edges
+        source, channels = f"out{block}", out
+        entry = [pool()] if block in plan.pooled else []
+    steps = len(plan.channels) * (cycles + 1)
+    head = [*entry, nn.BatchNorm2d(channels), *([nn.ReLU()] if published else []), GlobalMeanPool()]
+    populations.append(Population("readout", Sum(), active=(steps - 1, steps)))
+    linear = nn.Linear(channels, classes, bias=published)
+    projections.append(Projection(source, "readout", nn.Sequential(*head, linear)))
+    return Network({"image": image}, populations, projections, readout="readout", steps=steps, name="pcn_local")
+
+
+def _block(
+    block: int, source: str, entry: Sequence[nn.Module], channels: int, out: int, cycles: int, published: bool
+) -> tuple[list[Population], list[Projection]]:
+    """Populations and edges of one block, with their windows; `entry` is what its input passes through."""
+    x, s, y, p, e, end = (f"{name}{block}" for name in ("x", "s", "y", "p", "e", "out"))
+    first = (block - 1) * (cycles + 1)
+    start, loop, finish = (first, first + 1), (first + 1, first + 1 + cycles), (first + cycles, first + cycles + 1)
+    bias = not published
+    forward = conv(channels, out, bias=bias)
+    populations = [
+        Population(x, Sum(), active=start),
+        Population(s, Sum(), active=start),
+        Population(end, Sum(), active=finish),
+    ]
+    projections = [
+        Projection(source, x, nn.Sequential(*entry, nn.BatchNorm2d(channels))),
+        Projection(x, s, forward),
+        Projection(x, end, conv(channels, out, 1, bias=bias)),
+    ]
+    if cycles == 0:
+        return populations, [*projections, Projection(s, end)]
+    rate = UpdateRate(out, 1.0, offset=1.0) if published else UpdateRate(1, 1.0, form="absolute")
+    backward = nn.ConvTranspose2d(out, channels, 3, padding=1, bias=bias)
+    about = Projection(x, e) if published else Projection(source, e, nn.Sequential(*entry))
+    return (
+        [
+            *populations,
+            Population(p, Prediction(), active=loop),
+            Population(e, PredictionError(activation="relu"), active=loop),
+            Population(y, Correction(rate, "identity"), active=loop, copies=s),
+        ],
+        [
+            *projections,
+            Projection(y, p, backward, "prediction", delay=1),
+            about,
+            Projection(p, e, kind="prediction"),
+            Projection(e, y, forward, "error", port="drive"),
+            Projection(y, y, kind="lateral", delay=1, port="prior"),
+            Projection(y, end),
+        ],
+    )
+
+
+def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tuple[int, int, int]) -> Architecture:
+    if isinstance(architecture, str) and architecture not in ARCHITECTURES:
+        raise WiringError(
+            given=f"architecture {architecture!r}",
+            expected=f"one of {', '.join(ARCHITECTURES)}, or an Architecture",
+            remedy="A and B of the paper are not in its code; write Architecture(channels, pooled)",
+        )
+    plan = ARCHITECTURES[architecture] if isinstance(architecture, str) else architecture
+    multiple = 2 ** (len(plan.pooled) + (plan.stem is not None))
+    if image[1] % multiple or image[2] % multiple:
+        raise WiringError(
+            given=f"an image of {image[1]}x{image[2]}",
+            expected=f"a height and width that {multiple} divides",
+            remedy="crop or pad the images, or pool less",
+        )
+    if cycles < 0 or variant not in ("published", "chainer"):
+        raise WiringError(
+            given=f"cycles={cycles}, variant={variant!r}",
+            expected="cycles >= 0; variant 'published' or 'chainer'",
+            remedy="choose from these",
+        )
+    return plan

@@ -1,0 +1,131 @@
+"""Hierarchical predictive coding (Rao & Ballard 1999; Whittington & Bogacz 2017).
+
+    E = sum_l pi_l / 2 |r_l - p_l|^2,   p_l = W_l f( r_{l+1} ) + b_l
+    e_l = pi_l ( r_l - p_l )
+    tau dr_l/dt = f'(r_l) W_{l-1}^T e_{l-1} - e_l           = - dE/dr_l
+    dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.plasticity`)
+
+Layer 0 is what is predicted last; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
+infer its causes; clamp the top and the network generates; clamp both ends and it learns with supervision. The transpose
+W^T shares the weights of W. Whittington & Bogacz 2017 eq. 2.15-2.19, with f inside the prediction; Rao & Ballard 1999
+have f outside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pcsim.connections import Activation, HalfSquare, Tied, conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.predictive import ErrorRelaxation, Prediction, PredictionError
+from pcsim.rules.time_constants import TimeConstant
+from pcsim.rules.wires import Sum
+from pcsim.state import Shape
+
+
+@register(paper="Rao & Ballard 1999; Whittington & Bogacz 2017")
+def predictive_coding(
+    layers: Sequence[Shape] = ((1, 28, 28), (256,), (64,)),
+    *,
+    clamped: Sequence[str] = ("r0",),
+    tau: float | Tensor | TimeConstant | Sequence[float | Tensor | TimeConstant] = 10.0,
+    activation: str = "identity",
+    precision: float | Sequence[float] = 1.0,
+    bias: bool = True,
+    kernel: int = 3,
+    start: str = "zeros",
+) -> Network:
+    """Hierarchical predictive coding as a gradient flow, with the energy E as a population of its own.
+
+    layers     shape of every layer from the predicted end up: vectors (n,) or maps (channel, height, width). Between
+               maps the weights are convolutions (of `kernel`, the upper layer smaller by a whole factor or of equal
+               size), elsewhere dense
+    clamped    layers that are inputs; `net.clamped("r2")` clamps more
+    tau        ms, one for all layers or one for each
+    precision  pi, one for all errors or one for each, e0 first
+    start      "zeros", or "predictions": each layer starts at what the ones above predict, from a clamped top down
+
+    Raises WiringError for fewer than two layers, sizes that do not divide, or a start that the clamps do not allow.
+
+        net = pcsim.models.predictive_coding(((10,), (300,), (784,)), clamped=("r2",))  # W&B: image above, label below
+    """
+    count = len(layers)
+    taus = list(tau) if isinstance(tau, Sequence) else [tau] * count
+    precisions = list(precision) if isinstance(precision, Sequence) else [precision] * (count - 1)
+    top = f"r{count - 1}"
+    _check(layers, len(taus), precisions, start, start == "zeros" or top in clamped)
+    populations = [
+        Population(f"r{layer}", ErrorRelaxation(taus[layer], activation), tuple(shape))
+        for layer, shape in enumerate(layers)
+    ]
+    populations.append(Population("energy", Sum()))
+    projections: list[Projection] = []
+    guesses: list[Projection] = []
+    biases = [Prediction(channels=shape[0] if bias else None) for shape in layers[:-1]]
+    for layer, (low, high, pi) in enumerate(zip(layers, layers[1:], precisions, strict=False)):
+        up, down = _pair(tuple(low), tuple(high), kernel)
+        r, above, p, e = f"r{layer}", f"r{layer + 1}", f"p{layer}", f"e{layer}"
+        populations += [Population(p, biases[layer]), Population(e, PredictionError(pi))]
+        predicting = nn.Sequential(Activation(activation), down)
+        projections += [
+            Projection(above, p, predicting, "prediction"),
+            Projection(p, e, kind="prediction"),
+            Projection(r, e),
+            Projection(e, r, kind="error", port="error"),
+            Projection(e, above, up, "bottom_up"),
+            Projection(e, "energy", HalfSquare(1.0 / pi), "error"),
+        ]
+        guesses.append(Projection(above, r, predicting, "prediction"))
+    initialiser = None
+    if start == "predictions":
+        names = [Population(f"r{layer}", biases[layer]) for layer in range(count - 1)]
+        initialiser = Network({top: tuple(layers[-1])}, names, guesses, readout="r0", steps=1, name="predictions")
+    return Network({}, populations, projections, name="predictive_coding", initialiser=initialiser).clamped(*clamped)
+
+
+def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
+    """What carries an error from the layer below up, and its transpose, which carries predictions down."""
+    if len(low) == len(high) == 3:
+        stride = low[1] // high[1]
+        if low[1:] != (stride * high[1], stride * high[2]):
+            raise WiringError(
+                given=f"layers of {low} and, above it, {high}",
+                expected="maps whose height and width are the same whole fraction of those below",
+                remedy="choose sizes that divide, or make the upper layer a vector (n,)",
+            )
+        convolution = conv(low[0], high[0], kernel, stride)
+        return convolution, Tied(convolution)
+    linear = nn.Linear(_size(low), _size(high), bias=False)
+    down: nn.Module = Tied(linear)
+    up: nn.Module = linear
+    if len(low) > 1:
+        up, down = nn.Sequential(nn.Flatten(), up), nn.Sequential(down, nn.Unflatten(1, low))
+    if len(high) > 1:
+        up, down = nn.Sequential(up, nn.Unflatten(1, high)), nn.Sequential(nn.Flatten(), down)
+    return up, down
+
+
+def _size(shape: Shape) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _check(layers: Sequence[Shape], taus: int, precisions: Sequence[float], start: str, can_start: bool) -> None:
+    if len(layers) < 2 or taus != len(layers) or len(precisions) != len(layers) - 1 or min(precisions) <= 0:
+        raise WiringError(
+            given=f"{len(layers)} layers, {taus} time constants, precisions {list(precisions)}",
+            expected="at least two layers, a tau for each, and a positive precision for each but the top",
+            remedy="give one number for all, or a sequence of that length, lowest layer first",
+        )
+    if start not in ("zeros", "predictions") or not can_start:
+        raise WiringError(
+            given=f"start={start!r} and a top that is " + ("clamped" if can_start else "not clamped"),
+            expected="start 'zeros', or 'predictions' with the top layer clamped: predictions go down from there",
+            remedy=f"add 'r{len(layers) - 1}' to clamped, or start from zeros",
+        )

@@ -1,0 +1,126 @@
+"""Weights published for other code, read into pcsim's networks.
+
+    tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
+    models.published.load(net, tensors, models.published.libilab_pcn)
+
+A mapping takes a network and the names of the other code's tensors and says which of them belongs to each of ours, and
+how it is to be changed on the way. Nothing is guessed: a tensor that is missing, left over or of another shape is an
+error. No weights ship with pcsim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from pcsim.exceptions import StorageError
+from pcsim.graph import Network
+from pcsim.training import load_tensors, trained_tensors
+
+Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
+"""our name -> (their names, function of those tensors)"""
+Naming = Callable[[Network], Sources]
+
+
+def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
+    """Put published `tensors` into a network built to the same sizes.
+
+    naming  `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`
+    Raises StorageError naming what is missing, left over, or of another shape.
+    """
+    plain = {name.removeprefix("module."): value for name, value in tensors.items()}
+    sources = naming(network)
+    wanted = {name for names, _ in sources.values() for name in names}
+    if wanted != set(plain):
+        raise StorageError(
+            given=_differences(wanted, set(plain)),
+            expected=f"the {len(wanted)} tensors that {naming.__name__} knows for {network.name!r}",
+            remedy="build the network with the published sizes (layers, tied or not, classes)",
+        )
+    ours = {name: function(*(plain[other] for other in names)) for name, (names, function) in sources.items()}
+    load_tensors(network, ours, naming.__name__)
+
+
+def libilab_pcn(network: Network) -> Sources:
+    """libilab/PCN-with-Global-Recurrent-Processing, classes `PredNet` (untied) and `PredNetTied`.
+
+    FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L, b0.L, linear.weight and
+    linear.bias; L counts from 0, and a0.0 belongs to layer 1. The rates are (1, channel, 1, 1) there, (channel,) here.
+    """
+    layers = len(network.predicted)
+    name = _names(network)
+    transforms = {edge.name: edge.transform for edge in network.projections}
+    sources: Sources = {}
+    for layer in range(layers):
+        (up,) = transforms[f"e{layer}->r{layer + 1}"].parameters()
+        (down,) = network.incoming[f"p{layer}"][0].transform.parameters()
+        if up is down:
+            sources[name[id(up)]] = ((f"conv.{layer}.weights",), _same)
+        else:
+            sources[name[id(up)]] = ((f"FFconv.{layer}.conv2d.weight",), _same)
+            sources[name[id(down)]] = ((f"FBconv.{layer}.convtranspose2d.weight",), _same)
+        sources[f"rules.r{layer + 1}.rate.weight"] = ((f"b0.{layer}",), torch.flatten)
+        if layer + 1 < layers:
+            sources[f"rules.prior{layer + 1}.rate.weight"] = ((f"a0.{layer}",), torch.flatten)
+    weight, bias = transforms[f"r{layers}->readout"].parameters()
+    sources[name[id(weight)]] = (("linear.weight",), _same)
+    sources[name[id(bias)]] = (("linear.bias",), _same)
+    return sources
+
+
+def zcrwind_prednet(network: Network) -> Sources:
+    """zcrwind/PredNet_pytorch, a faithful port of the original, for nets whose R have as many channels as their A.
+
+    i.L, f.L, c.L, o.L: one convolution a gate over the concatenation [R, E, up(R above)]; A.2L and Ahat.2L. Here the
+    gates of a source are one convolution, stacked i, f, o, c, and the concatenation is a sum.
+    """
+    layers = len(network.predicted)
+    name = _names(network)
+    transforms = {edge.name: edge.transform for edge in network.projections}
+    sources: Sources = {}
+    for layer in range(layers):
+        r, e = f"r{layer}", f"e{layer}"
+        ends = [0, network.shape(r)[0]]
+        ends.append(ends[-1] + network.shape(e)[0])
+        parts = [f"{r}->{r}", f"{e}->{r}"]
+        if layer + 1 < layers:
+            ends.append(ends[-1] + network.shape(f"r{layer + 1}")[0])
+            parts.append(f"r{layer + 1}->{r}")
+            weight, bias = transforms[f"{e}->a{layer + 1}"].parameters()
+            sources[name[id(weight)]] = ((f"A.{2 * layer}.weight",), _same)
+            sources[name[id(bias)]] = ((f"A.{2 * layer}.bias",), _same)
+        for part, first, last in zip(parts, ends, ends[1:], strict=False):
+            (gates,) = transforms[part].parameters()
+            sources[name[id(gates)]] = (tuple(f"{gate}.{layer}.weight" for gate in "ifoc"), _stacked(first, last))
+        sources[f"rules.{r}.bias"] = (tuple(f"{gate}.{layer}.bias" for gate in "ifoc"), _stacked())
+        (weight,) = transforms[f"{r}->p{layer}"].parameters()
+        sources[name[id(weight)]] = ((f"Ahat.{2 * layer}.weight",), _same)
+        sources[f"rules.p{layer}.bias"] = ((f"Ahat.{2 * layer}.bias",), _same)
+    return sources
+
+
+def _names(network: Network) -> dict[int, str]:
+    """Parameter -> the name under which it is stored."""
+    return {id(tensor): name for name, tensor in trained_tensors(network).items()}
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _stacked(first: int | None = None, last: int | None = None) -> Callable[..., Tensor]:
+    """The gates one after another, each with the input channels first..last of the concatenation."""
+    if first is None:
+        return lambda *gates: torch.cat(gates)
+    return lambda *gates: torch.cat([gate[:, first:last] for gate in gates])
+
+
+def _differences(wanted: set[str], given: set[str]) -> str:
+    parts = [
+        f"{word} {', '.join(sorted(names)[:5])}"
+        for word, names in (("without", wanted - given), ("with", given - wanted))
+        if names
+    ]
+    return "tensors " + " and ".join(parts)

@@ -1,0 +1,129 @@
+"""Predictive dynamics for a feed-forward network (Choksi et al. 2021, NeurIPS, "Predify").
+
+    r_n(t) = beta F_n( r_{n-1}(t) ) + lambda p_n(t-1) + (1 - beta - lambda) r_n(t-1) - alpha grad_{r_n} eps_{n-1}(t-1)
+    p_{n-1}(t) = P_n( r_n(t) ),   eps_{n-1}(t) = mean( ( p_{n-1}(t) - r_{n-1}(t) )^2 )         r_0 the image
+    r_n(0) = F_n( r_{n-1}(0) )
+
+The stages F of a trained network become areas; predictors P, one a stage, are added. Where the reference averages the
+error over the batch, so that a sample's dynamics depend on the others, the error here is per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.connections import Adjoint, up_conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.rules.predictive import Mixture, Prediction, PredictionError
+from pcsim.rules.wires import Sum
+from pcsim.state import Shape
+from pcsim.wiring import transformed_shape
+
+
+def retrofit(
+    stages: Sequence[nn.Module] | nn.Sequential,
+    image: Shape,
+    *,
+    head: nn.Module | None = None,
+    predictors: Sequence[nn.Module] | None = None,
+    feed_forward: float = 0.33,
+    feedback: float = 0.33,
+    correction: float = 0.01,
+    scale: Literal["mean", "receptive_field"] = "receptive_field",
+    steps: int = 5,
+) -> Network:
+    """A feed-forward network as areas r1, r2, ... that predict each other, sharing the modules it is made of.
+
+    stages      what leads from one area to the next: an nn.Sequential, or parts of one, such as
+                [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
+    image       shape of the input, (channel, height, width)
+    head        from the last area to the read-out; nothing by default
+    predictors  one a stage, from its area to the shape of the one below; affine. By default transposed
+                convolutions between maps, and dense ones elsewhere
+    feed_forward, feedback, correction  beta, lambda and alpha at first; all learnable, for each area
+    scale       of the gradient: "mean" as the equation has it, or "receptive_field", in which the mean over N values
+                becomes 1/sqrt(C), C being how many values of the prediction one unit reaches (the reference's PCoderN)
+
+    Put a trained network into eval() mode first: batch norm would otherwise mix the samples.
+    Raises WiringError for predictors that do not fit or are not affine, and shares that leave no memory.
+    """
+    shapes = [tuple(image)]
+    for stage in stages:
+        shapes.append(transformed_shape(stage, shapes[-1]))
+    count = len(shapes) - 1
+    chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
+    if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
+        raise WiringError(
+            given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
+            expected="a predictor for every stage; scale 'mean' or 'receptive_field'",
+            remedy="give predictors=[...] one module a stage, lowest first",
+        )
+    populations: list[Population] = [Population("readout", Sum())]
+    projections: list[Projection] = []
+    first: list[Population] = []
+    nodes = ["image", *(f"r{area}" for area in range(1, count + 1))]
+    upward = [Projection(low, high, stage, delay=0) for (low, high), stage in zip(pairwise(nodes), stages, strict=True)]
+    predicting: list[Projection] = []
+    for area, predictor in enumerate(chosen, 1):
+        this, p, e = nodes[area], f"p{area - 1}", f"e{area - 1}"
+        wires = [Population(p, Prediction()), Population(e, PredictionError())]
+        rule = Mixture(feed_forward, feedback, correction, has_feedback=area < count)
+        populations += [*wires, Population(this, rule)]
+        first += [*wires, Population(this, Sum())]
+        predicting += [
+            Projection(this, p, predictor, "prediction", 0),
+            Projection(p, e, kind="prediction", delay=0),
+            Projection(nodes[area - 1], e, delay=0),
+        ]
+        pulled = Adjoint(predictor, shapes[area], _scale(predictor, shapes[area], shapes[area - 1], scale))
+        projections.append(Projection(e, this, pulled, "error", 1))
+        if area < count:
+            projections.append(Projection(f"p{area}", this, kind="top_down", delay=1, port="prediction"))
+    upward.append(Projection(nodes[-1], "readout", nn.Identity() if head is None else head, delay=0))
+    plain = Network({"image": shapes[0]}, [populations[0], *first], upward + predicting, name="feed-forward pass")
+    return Network(
+        {"image": shapes[0]},
+        populations,
+        upward + predicting + projections,
+        readout="readout",
+        steps=steps,
+        name="retrofit",
+        initialiser=plain,
+    )
+
+
+def _predictor(high: Shape, low: Shape) -> nn.Module:
+    """The default: enlarge by a transposed convolution where the sizes divide, else densely."""
+    if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
+        stride = low[1] // high[1]
+        return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)
+    size = {name: torch.Size(shape).numel() for name, shape in (("high", high), ("low", low))}
+    return nn.Sequential(nn.Flatten(), nn.Linear(size["high"], size["low"]), nn.Unflatten(1, low))
+
+
+def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
+    """What multiplies P^T (r - p): 2 / N, or 2 / sqrt(C)."""
+    if transformed_shape(predictor, high) != low:
+        raise WiringError(
+            given=f"a predictor that makes {transformed_shape(predictor, high)} of {high}",
+            expected=f"{low}, the shape of the area below",
+            remedy="change its stride or its output channels",
+        )
+    if kind == "mean":
+        return 2.0 / torch.Size(low).numel()
+    one = torch.zeros(1, *high)
+    centre = (0, *(extent // 2 for extent in high))
+    one[centre] = 1.0
+    with torch.no_grad():
+        reached: Tensor = predictor(one.to(_like(predictor))) != predictor(torch.zeros_like(one).to(_like(predictor)))
+    return 2.0 / float(reached.sum()) ** 0.5
+
+
+def _like(module: nn.Module) -> Tensor:
+    return next(module.parameters(), torch.zeros(()))

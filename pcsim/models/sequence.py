@@ -1,0 +1,159 @@
+"""Sequence models: ConvLSTM, subLSTM and subConvLSTM.
+
+    ConvLSTM (Shi et al. 2015)      i, f, o = s(.), z = tanh(.), c <- f c + i z, h = o tanh(c), with peepholes
+    subLSTM (Costa et al. 2017)     i, o, z, f = s(.), c <- f c + z - i, h = s(c) - o
+    subConvLSTM                     its convolution
+
+The convolutional ones are encoder-forecasters. The encoder reads frames for `seen` steps; the forecaster starts from
+the encoder's h and c, reads nothing but itself, and predicts `unseen` frames through a 1x1 convolution of all layers.
+Frames are cut into patches that become channels, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from pcsim.connections import conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.base import Rule
+from pcsim.rules.gated import LSTM, Peephole, SubLSTM
+from pcsim.rules.predictive import Prediction
+from pcsim.rules.wires import Sum
+
+
+@register(paper="Shi et al. 2015")
+def convlstm(
+    channels: Sequence[int] = (128, 64, 64),
+    *,
+    peephole: Peephole = "channel",
+    gate: str = "sigmoid",
+    kernel: int = 5,
+    input_kernel: int | None = None,
+    seen: int = 10,
+    unseen: int = 10,
+    image: tuple[int, int, int] = (1, 64, 64),
+    patch: int = 4,
+) -> Network:
+    """ConvLSTM encoder-forecaster.
+
+    The paper's equations have a peephole weight for every channel and position ("full"), its published numbers of
+    parameters one for each channel (the default here), for all five networks of its table.
+
+    channels     of the layers, from the frame up
+    kernel       of the state-to-state convolutions; `input_kernel` of the others, the same by default
+    seen, unseen  steps of encoder and forecaster
+    patch        side of the patches that become channels
+    Raises WiringError for sizes that do not fit.
+    """
+    at = (image[1] // patch, image[2] // patch) if peephole == "full" else None
+    rules = [lambda maps=maps: LSTM(maps, peephole, at, gate) for maps in channels]
+    return _forecaster("convlstm", channels, rules, 4, kernel, input_kernel or kernel, seen, unseen, image, patch)
+
+
+@register(paper="convolution of Costa et al. 2017")
+def subconvlstm(
+    channels: Sequence[int] = (128, 64, 64),
+    *,
+    fixed_forget: bool = False,
+    kernel: int = 5,
+    input_kernel: int | None = None,
+    seen: int = 10,
+    unseen: int = 10,
+    image: tuple[int, int, int] = (1, 64, 64),
+    patch: int = 4,
+) -> Network:
+    """subConvLSTM encoder-forecaster: `convlstm` with subtractive gates. No number of it is published.
+
+    fixed_forget  one learned forget factor for each channel; other options as `convlstm`.
+    """
+    rules = [lambda maps=maps: SubLSTM(maps, fixed_forget) for maps in channels]
+    gates = 3 if fixed_forget else 4
+    return _forecaster(
+        "subconvlstm", channels, rules, gates, kernel, input_kernel or kernel, seen, unseen, image, patch
+    )
+
+
+@register(paper="Costa et al. 2017")
+def sublstm(
+    units: int = 50,
+    inputs: int = 1,
+    *,
+    layers: int = 1,
+    fixed_forget: bool = False,
+    forget: float = 0.0,
+    steps: int = 784,
+    classes: int = 10,
+) -> Network:
+    """subLSTM for sequences of vectors: `inputs` numbers at every step, by default the pixels of an MNIST digit.
+
+    fixed_forget  fix-subLSTM; forget: initial bias of the forget gate (+1 helps; published: 0)
+    Weights start uniform within 1/sqrt(units). Raises WiringError for no layers.
+    """
+    if layers < 1 or units < 1:
+        raise WiringError(
+            given=f"{layers} layers of {units} units", expected="at least one of each", remedy="raise them"
+        )
+    gates = (3 if fixed_forget else 4) * units
+    names = ["input", *(f"h{layer}" for layer in range(1, layers + 1))]
+    populations = [Population(name, SubLSTM(units, fixed_forget, forget)) for name in names[1:]]
+    projections = []
+    for below, name in pairwise(names):
+        up = nn.Linear(inputs if below == "input" else units, gates, bias=False)
+        across = nn.Linear(units, gates, bias=False)
+        for linear in (up, across):
+            nn.init.uniform_(linear.weight, -(units**-0.5), units**-0.5)
+        projections += [Projection(below, name, up), Projection(name, name, across, "lateral", 1)]
+    return Network(
+        {"input": (inputs,)},
+        [*populations, Population("readout", Sum())],
+        [*projections, Projection(names[-1], "readout", nn.Linear(units, classes))],
+        readout="readout",
+        steps=steps,
+        name="sublstm",
+    )
+
+
+def _forecaster(
+    name: str,
+    channels: Sequence[int],
+    rules: Sequence[Callable[[], Rule]],
+    gates: int,
+    kernel: int,
+    input_kernel: int,
+    seen: int,
+    unseen: int,
+    image: tuple[int, int, int],
+    patch: int,
+) -> Network:
+    if seen < 1 or unseen < 1 or image[1] % patch or image[2] % patch or not channels:
+        raise WiringError(
+            given=f"{len(channels)} layers, seen={seen}, unseen={unseen}, an image of {image}, patches of {patch}",
+            expected="at least one layer and one step of each, and a height and width that the patch divides",
+            remedy="choose such sizes",
+        )
+    maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
+    populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]
+    projections = [Projection("image", "frame", nn.PixelUnshuffle(patch))]
+    below = ("frame", "")
+    fewer = maps
+    for layer, (count, rule) in enumerate(zip(channels, rules, strict=True), 1):
+        encoder, forecaster = f"encoder{layer}", f"forecaster{layer}"
+        shape = (count, height, width)
+        populations += [
+            Population(encoder, rule(), shape, active=(0, seen)),
+            Population(forecaster, rule(), shape, active=(seen, seen + unseen), copies=encoder),
+        ]
+        for source, target in zip(below, (encoder, forecaster), strict=True):
+            if source:
+                projections.append(Projection(source, target, conv(fewer, gates * count, input_kernel)))
+            projections.append(Projection(target, target, conv(count, gates * count, kernel), "lateral", 1))
+        projections.append(Projection(forecaster, "forecast", conv(count, maps, 1), "prediction"))
+        below, fewer = (encoder, forecaster), count
+    populations.append(Population("prediction", Sum()))
+    projections.append(Projection("forecast", "prediction", nn.PixelShuffle(patch), "prediction"))
+    return Network({"image": image}, populations, projections, readout="prediction", steps=seen + unseen, name=name)

@@ -1,0 +1,133 @@
+"""Gated cells: memories whose input arrives as one stack of gates.
+
+The projections to a cell deliver all its gates at once (one convolution for each source); the bias belongs to the
+cell. Between image-shaped populations the cell is convolutional, between vectors it is dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.exceptions import WiringError
+from pcsim.rules.base import Map, activation_named
+from pcsim.state import Shape, State, per_channel
+
+Peephole = Literal["none", "channel", "full"]
+
+
+class LSTM(Map):
+    """i, f, o = s(gates + b + peephole);  c(t) = f c(t-1) + i tanh(z);  h(t) = o tanh(c(t)).
+
+    The port "gates" gets i, f, o, z stacked, (batch, 4 * channels, ...); the peepholes of i and f look at
+    c(t-1), that of o at c(t).
+
+    peephole  "none"; "channel", one weight for each gate and channel; "full", one for each position too, which ties
+              the cell to maps of `size` (height, width)
+    gate      s: "sigmoid", or "hard_sigmoid", clip(0.2 x + 0.5, 0, 1)
+    forget    initial bias of the forget gate
+
+    Source: Shi et al. 2015 eq. 3 (convolutional, full peepholes); Hochreiter & Schmidhuber 1997, Gers et al. 2000.
+    Raises WiringError for an unknown peephole or gate, or a size that is missing.
+    """
+
+    ports = ("gates",)
+    extra = ("c",)
+
+    def __init__(
+        self,
+        channels: int,
+        peephole: Peephole = "none",
+        size: tuple[int, int] | None = None,
+        gate: str = "sigmoid",
+        forget: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if peephole not in ("none", "channel", "full") or (peephole == "full") != (size is not None):
+            raise WiringError(
+                given=f"LSTM(peephole={peephole!r}, size={size})",
+                expected="peephole 'none' or 'channel', or 'full' with size=(height, width)",
+                remedy="give the size of the maps with full peepholes, and only with them",
+            )
+        self.channels, self.kind, self.size = channels, peephole, size
+        self.gate = activation_named(gate)
+        self.gate_name = gate
+        self.bias = nn.Parameter(torch.zeros(4 * channels))
+        with torch.no_grad():
+            self.bias[channels : 2 * channels] = forget
+        weights = {"none": None, "channel": (3, channels), "full": (3, channels, *(size or ()))}[peephole]
+        self.peephole = nn.Parameter(torch.zeros(weights)) if weights else None
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """A quarter of the channels of the gates."""
+        shapes = self._shapes_of_gates(self.channels, 4, ports)
+        if self.size is not None and shapes["value"][1:] != self.size:
+            raise WiringError(
+                given=f"maps of {shapes['value'][1:]} for full peepholes of {self.size}",
+                expected="the same height and width",
+                remedy="build the network for this image size, or use peephole='channel'",
+            )
+        return shapes
+
+    def forward(self, own: State, *, gates: Tensor) -> State:
+        """The next h ("value") and c."""
+        c = own["c"]
+        i, f, o, z = (gates + per_channel(self.bias, gates)).chunk(4, dim=1)
+        if self.peephole is not None:
+            i, f = i + self._look(0, c), f + self._look(1, c)
+        c = self.gate(f) * c + self.gate(i) * torch.tanh(z)
+        if self.peephole is not None:
+            o = o + self._look(2, c)
+        return {"value": self.gate(o) * torch.tanh(c), "c": c}
+
+    def _look(self, gate: int, c: Tensor) -> Tensor:
+        assert self.peephole is not None
+        weight = self.peephole[gate]
+        return (weight if self.kind == "full" else per_channel(weight, c)) * c
+
+    def describe(self) -> str:
+        """Gates and peepholes."""
+        return f"LSTM, {self.gate_name}" + ("" if self.kind == "none" else f", {self.kind} peepholes")
+
+
+class SubLSTM(Map):
+    """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
+
+    Inhibition is subtractive: the input and output gates are taken away, not multiplied. All four are logistic;
+    the port "gates" gets i, o, z, f stacked, (batch, 4 * channels, ...), or with `fixed_forget` i, o, z only: f is
+    then one learned number in [0, 1] for each channel, constant in time (fix-subLSTM).
+
+    Source: Costa et al. 2017 eq. 5-10; its convolution (subConvLSTM) replaces the matrices by convolutions.
+    """
+
+    ports = ("gates",)
+    extra = ("c",)
+
+    def __init__(self, channels: int, fixed_forget: bool = False, forget: float = 0.0) -> None:
+        super().__init__()
+        self.channels = channels
+        self.gates = 3 if fixed_forget else 4
+        self.bias = nn.Parameter(torch.zeros(self.gates * channels))
+        self.kept = nn.Parameter(torch.full((channels,), 0.5)) if fixed_forget else None
+        if not fixed_forget:
+            with torch.no_grad():
+                self.bias[3 * channels :] = forget
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """A quarter of the channels of the gates, a third with a fixed forget gate."""
+        return self._shapes_of_gates(self.channels, self.gates, ports)
+
+    def forward(self, own: State, *, gates: Tensor) -> State:
+        """The next h ("value") and c."""
+        opened = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(self.gates, dim=1)
+        i, o, z = opened[:3]
+        f = opened[3] if self.kept is None else per_channel(self.kept.clamp(0.0, 1.0), i)
+        c = f * own["c"] + z - i
+        return {"value": torch.sigmoid(c) - o, "c": c}
+
+    def describe(self) -> str:
+        """Which forget gate."""
+        return "subLSTM" + ("" if self.kept is None else ", fixed forget")

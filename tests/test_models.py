@@ -1,0 +1,153 @@
+"""What holds for every registered model. It grows with the registry: a model without a small size fails here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small import PUBLISHED_COUNTS, SMALL, shown, small, stepping
+from tolerances import ALONE_OR_IN_A_BATCH, ULPS_MAP_EQUALS_EULER
+
+import pcsim
+from pcsim import RK4, Clock, Euler, Iterate, Record, models, rollout, simulate
+from pcsim.graph import next_value
+from pcsim.training import load_tensors, trained_tensors
+
+NAMES = models.available()
+
+
+def test_every_registered_model_is_tested_small() -> None:
+    assert set(SMALL) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_in_both_precisions_and_is_drawn_and_described(name: str) -> None:
+    for dtype in (torch.float32, torch.float64):
+        net = small(name).to(dtype)
+        solver, steps = stepping(net)
+        run = simulate(net, shown(net, 2), solver=solver, until=steps * solver.dt, record=Record(states="all"))
+        for key, value in run.values.items():
+            assert value.dtype == dtype and value.shape[:2] == (steps, 2) and torch.isfinite(value).all(), key
+            assert value.shape[2:] == net.shape(key)
+    axes = pcsim.plots.network(net)
+    boxes = {text.get_text().split("\n")[0] for text in axes.texts}
+    assert set(net.populations) <= boxes
+    assert all(population in net.describe() for population in net.populations)
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED_COUNTS.items())
+def test_it_has_as_many_parameters_as_published(name: str, count: int) -> None:
+    assert sum(parameter.numel() for parameter in models.build(name).parameters()) == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    loss = torch.zeros(())
+    for clock, state, inputs in rollout(net, shown(net, 4), solver, net.steps if name == "pcn_local" else steps):
+        values = net.observe(clock, state, inputs, list(net.populations))
+        loss = loss + sum(value.square().sum() for value in values.values())
+    trainable = {key: p for key, p in net.named_parameters() if p.requires_grad}
+    if not trainable:
+        assert name.startswith("hopfield"), "only stored patterns are not learned"
+        return
+    loss.backward()
+    assert not [key for key, p in trainable.items() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_does_not_see_the_others_of_its_batch(name: str, float64: None) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    batch = shown(net, 8)
+    record = Record(states="all")
+    whole = simulate(net, batch, solver=solver, until=steps * solver.dt, record=record)
+    alone = {key: value[:1] for key, value in batch.items()}
+    single = simulate(net, alone, solver=solver, until=steps * solver.dt, record=record)
+    for key in whole.values:
+        assert torch.allclose(single[key][:, 0], whole[key][:, 0], rtol=0, atol=ALONE_OR_IN_A_BATCH), key
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not small(name).is_flow])
+def test_relaxed_at_dt_equal_tau_is_the_map(name: str) -> None:
+    net = small(name)
+    steps = min(net.steps or 8, 12)
+    record = Record(states=net.memories)
+    discrete = simulate(net, shown(net, 2), solver=Iterate(), until=float(steps), record=record)
+    flow = simulate(net.relaxed(tau=8.0), shown(net, 2), solver=Euler(dt=8.0), until=8.0 * steps, record=record)
+    for key in net.memories:
+        spacing = torch.finfo(torch.float32).eps * discrete[key].abs()
+        assert ((flow[key] - discrete[key]).abs() <= ULPS_MAP_EQUALS_EULER * spacing).all(), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_relaxed_flow_stays_finite_under_rk4(name: str) -> None:
+    net = small(name)
+    flow = net.relaxed(tau=8.0)
+    steps = 8.0 * min(net.steps or 8, 12)
+    run = simulate(flow, shown(net, 2), solver=RK4(dt=4.0), until=steps, record=Record(states="all"))
+    assert all(torch.isfinite(value).all() for value in run.values.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_kind_of_edge_can_be_lesioned_and_matters(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    record = Record(states="all")
+
+    def values(of: pcsim.Network) -> dict[str, torch.Tensor]:
+        return simulate(of, shown(net, 2), solver=solver, until=steps * solver.dt, record=record).values
+
+    intact = values(net)
+    for kind in {edge.kind for edge in net.projections if edge.silent is None}:
+        lesioned = values(net.without(kind))
+        assert any(not torch.equal(lesioned[key], intact[key]) for key in intact), kind
+    assert all(torch.equal(value, intact[key]) for key, value in values(net).items()), "a lesion left a trace"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_it_is_the_same(name: str) -> None:
+    net, other = small(name), models.build(name, **SMALL[name]).eval()
+    load_tensors(other, {key: value.clone() for key, value in trained_tensors(net).items()}, name)
+    solver, steps = stepping(net)
+    runs = [
+        simulate(each, shown(net, 2), solver=solver, until=steps * solver.dt, record=Record(states="all"))
+        for each in (net, other)
+    ]
+    assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0].values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_one_step_compiles_into_one_graph(name: str) -> None:
+    """fullgraph=True raises at a graph break. `aot_eager` traces forward without needing a C++ compiler."""
+    net = small(name)
+    inputs = shown(net, 2)
+    solver, steps = stepping(net)
+    *_, (clock, state, seen) = rollout(net, inputs, solver, min(steps, 2))
+
+    def step(state: dict, seen: dict) -> dict:
+        if net.is_flow:
+            return solver.advance(net, clock, state, seen)
+        return net.sweep(clock, state, seen, next_value)
+
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(dict(state), dict(seen))
+        expected = step(state, seen)
+    assert set(compiled) == set(expected)
+    assert all(torch.allclose(compiled[key], expected[key], atol=1e-5) for key in expected)
+
+
+def test_a_window_opens_in_a_flow_at_the_time_of_its_step() -> None:
+    net = small("pcn_local")
+    with pytest.raises(pcsim.WiringError, match="step=10.0"):
+        net.relaxed(tau=(5.0, 10.0))
+    flow = net.relaxed(tau=(5.0, 10.0), step=20.0)
+    assert flow.populations["y1"].active == (20.0, 80.0)
+    run = simulate(flow, shown(net, 2), solver=RK4(dt=5.0), until=160.0, record=Record(states=["y1", "s1"]))
+    before, after, end = run["y1"][3], run["y1"][4], run["y1"][15]  # 20, 25 and 80 ms
+    assert (before == 0).all() and (after != 0).any() and (end == run["y1"][-1]).all() and (end != after).any()
+    state = {key: torch.zeros(2, *flow.shape(key)) for key in flow.memories}
+    assert torch.equal(flow.opened(Clock(5.0, 4), state, shown(net, 2))["y1"], run["s1"][3])
+    assert flow.opened(Clock(5.0, 3), state, shown(net, 2)) is state
