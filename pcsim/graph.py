@@ -398,7 +398,7 @@ class Network(nn.Module):
             steps=self.steps,
             name=self.name if self.is_flow else f"relaxed {self.name}",
             initialiser=self.initialiser,
-        )
+        ).train(self.training)
 
     def clamped(self, *names: str) -> Network:
         """The same network with populations held at what they are shown: they become inputs.
@@ -419,7 +419,7 @@ class Network(nn.Module):
             steps=self.steps,
             name=self.name,
             initialiser=self.initialiser,
-        )
+        ).train(self.training)
 
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """The same network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").

@@ -92,7 +92,7 @@ def simulate(
     recorder = Recorder(record or _readout_record(network), network, steps)
     watch = _Watch(network.memories)
     begun = time.perf_counter()
-    was_training = network.training
+    training = {module: module.training for module in network.modules()}
     network.eval()
     bar = tqdm(total=steps, unit="step", disable=None if progress else True)
     try:
@@ -106,7 +106,8 @@ def simulate(
                 if count % CHUNK == 0 and watch.all_diverged():
                     break
     finally:
-        network.train(was_training)
+        for module, mode in training.items():
+            module.training = mode
     about = _provenance(network, solver, clock, time.perf_counter() - begun, state)
     return _finish(recorder, watch, Snapshot(clock, state), stimulus, about)
 

@@ -191,10 +191,24 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
     "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
     "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay equation"),
-    "window in a flow": (
-        lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(0, 3))], [Projection("u", "a")]),
-        "activity window of a",
-        "leave the windows out",
+    "empty window": (
+        lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(3, 3))], [Projection("u", "a")]),
+        "'a' active in (3, 3)",
+        "leave the population out",
+    ),
+    "copy of nothing": (
+        lambda: Network({"u": (2,)}, [Population("a", Rate(2), active=(1, 3), copies="b")], [Projection("u", "a")]),
+        "'a' that copies 'b'",
+        "the same variables and shapes",
+    ),
+    "copy at the very start": (
+        lambda: Network(
+            {"u": (2,)},
+            [Population("b", Rate(2)), Population("a", Rate(2), active=(0, 3), copies="b")],
+            [Projection("u", "a"), Projection("u", "b")],
+        ),
+        "active in (0, 3)",
+        "active=(from, to)",
     ),
     "unknown read-out": (
         lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a")], readout="y"),

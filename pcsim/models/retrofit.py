@@ -95,7 +95,7 @@ def retrofit(
         steps=steps,
         name="retrofit",
         initialiser=plain,
-    )
+    ).train(any(module.training for stage in stages for module in stage.modules()))
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:
