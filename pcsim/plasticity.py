@@ -50,8 +50,10 @@ def local_gradient(network: Network, clock: Clock, state: State, inputs: State) 
             expected="populations whose rule is PredictionError",
             remedy="train it through time: pcsim.training.train",
         )
+    # Without what the solver computed of held inputs once: that has no gradient.
+    shown = {name: inputs[name] for name in network.inputs}
     with torch.no_grad():
-        values = inputs | state | network.observe(clock, state, inputs, network.errors)
+        values = shown | state | network.observe(clock, state, shown, network.errors)
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]

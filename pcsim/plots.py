@@ -154,6 +154,31 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
+    """Relative prediction error against cycles, a panel a network, a line a layer: errors[network][error] (cycles,).
+
+    `trained` marks the last cycle trained for; the dashed level is a prediction of nothing.
+    """
+    columns = min(3, len(errors))
+    rows = -(-len(errors) // columns)
+    figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(errors) :]:
+        panel.remove()
+    for panel, (network_name, layers) in zip(panels, errors.items(), strict=False):
+        for layer, curve in layers.items():
+            values = np.asarray(curve)
+            panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3.5, label=layer)
+        panel.axhline(1.0, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        if trained is not None:
+            panel.axvline(trained, color="0.7", linestyle=":", linewidth=1, zorder=0)
+        panel.set(yscale="log", xlabel="cycle")
+        panel.set_title(network_name, fontsize=10)
+        panel.legend(frameon=False, fontsize=8)
+    figure.supylabel("squared error / squared activity", fontsize=10)
+    return figure
+
+
 # ---------------------------------------------------------------------- experiments
 
 
@@ -211,6 +236,32 @@ def accuracy_over_time(
         row[0].set(ylabel="correct (%)", ylim=(0, 102))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def accuracy_by_cycles(curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int]) -> Figure:
+    """Accuracy of networks trained with T cycles (left) and of each of them over its cycles (right).
+
+    curves[network] holds one (cycles,) for each repetition, from cycle 1 on (a network without cycles has one value);
+    cycles[network] is its T.
+    """
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for index, (name, rows) in enumerate(curves.items()):
+        values, at, colour = 100 * np.asarray(rows), max(cycles[name] - 1, 0), f"C{index}"
+        ends = values[:, at]
+        left.plot(np.full(len(ends), index), ends, "o", ms=5, color=colour)
+        left.hlines(ends.mean(), index - 0.25, index + 0.25, color=colour, linewidth=2)
+        if values.shape[1] == 1:
+            right.axhline(values.mean(), color=colour, linestyle="--", linewidth=1.2, label=name)
+            continue
+        mean = values.mean(0)
+        right.plot(np.arange(1, len(mean) + 1), mean, "-", color=colour, label=name)
+        right.plot(at + 1, mean[at], "o", ms=7, color=colour)
+    left.set_xticks(range(len(curves)), list(curves), rotation=20)
+    left.set(ylabel="correct (%)", ylim=(0, 102), title="at the last cycle trained for")
+    right.set(xlabel="cycle", title="read out at every cycle")
+    right.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -300,4 +351,60 @@ def training_curves(curves: Mapping[str, Sequence[float]], every: int, ax: Axes 
         ax.plot(every * np.arange(1, len(curve) + 1), curve, linewidth=1.2, label=name)
     ax.set(xlabel="update", ylabel="loss per time step")
     ax.legend(frameon=False)
+    return ax
+
+
+def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
+    """Accuracy against updates: curves[rule] holds one list of (update, accuracy) for each repetition."""
+    ax = ax or axes()
+    for index, (name, repetitions) in enumerate(curves.items()):
+        for number, repetition in enumerate(repetitions):
+            update, accuracy = np.asarray(repetition).T
+            label = name if number == 0 else None
+            ax.plot(update, 100 * accuracy, ("-", "--")[index % 2], color=f"C{index}", linewidth=1.3, label=label)
+    ax.set(xlabel="update", ylabel="correct (%)", ylim=(0, 102))
+    ax.legend(frameon=False)
+    return ax
+
+
+def alignment(curves: Sequence[tuple[ArrayLike, ArrayLike]], ax: Axes | None = None) -> Axes:
+    """1 - cosine between two weight changes against the precision of the output, a line a repetition, both log."""
+    ax = ax or axes()
+    for precision, cosine in curves:
+        ax.plot(precision, np.clip(1.0 - np.asarray(cosine), 1e-8, None), "o-", ms=4)
+    ax.set(xscale="log", yscale="log", xlabel="precision of the output's error")
+    ax.set(ylabel="1 - cosine with backpropagation")
+    return ax
+
+
+def completion(
+    corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
+) -> Figure:
+    """Share of completed patterns (left) and settling time (right) against the share of flipped units.
+
+    completed[network] and settled[network] are (repetitions, corruption).
+    """
+    figure = Figure(figsize=(9.0, 3.5), layout="constrained")
+    panels = figure.subplots(1, 2)
+    flipped = 100 * np.asarray(corruption)
+    for panel, values, factor in zip(panels, (completed, settled), (100.0, 1.0), strict=True):
+        for index, (name, rows) in enumerate(values.items()):
+            data = factor * np.asarray(rows)
+            panel.plot(flipped, data.mean(0), "-", color=f"C{index}", label=name)
+            panel.plot(flipped, data.T, "o", ms=3.5, color=f"C{index}", alpha=0.6)
+        panel.set(xlabel="units flipped (%)")
+    panels[0].set(ylabel="completed (%)", ylim=(-3, 103))
+    panels[1].set(ylabel="settled after (sweeps, tau, steps)", ylim=(0, None))
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def capacity(loads: Sequence[float], overlap: ArrayLike, border: float = 0.138, ax: Axes | None = None) -> Axes:
+    """Overlap with the stored pattern, (repetitions, loads), against patterns per unit; the border is dotted."""
+    ax = ax or axes()
+    data = np.asarray(overlap)
+    ax.plot(loads, data.mean(0), "-", color="C0")
+    ax.plot(loads, data.T, "o", ms=4, color="C0", alpha=0.6)
+    ax.axvline(border, color="0.6", linestyle=":", linewidth=1)
+    ax.set(xlabel="patterns per unit", ylabel="overlap after settling", ylim=(0, 1.03))
     return ax

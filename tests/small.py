@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hopfield_modern": {"units": 20, "count": 3},
 }
 
-PUBLISHED_COUNTS = {  # parameters of the registered defaults, where a number is published or follows from published code
+PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows from published code
     "blt_b": 9_898,
     "blt_bk": 26_794,
     "blt_bf": 38_218,

@@ -24,7 +24,7 @@ from plain import (
     relu,
     sigmoid,
 )
-from small import shown, small
+from small import shown
 from tolerances import EQUATIONS
 
 import pcsim
@@ -126,10 +126,10 @@ def test_pcn_local(variant: str) -> None:
             trace[name].append(value.copy())
 
     def kernel(edge: str, value: Array, function: Callable[..., Array] = conv) -> Array:
-        return function(value, *weights(net, edge)[:1], bias=(weights(net, edge) + [None])[1])
+        return function(value, *weights(net, edge)[:1], bias=[*weights(net, edge), None][1])
 
     for block in (1, 2):
-        norm = [m for e in net.incoming[f"x{block}"] for m in e.transform if isinstance(m, torch.nn.BatchNorm2d)][0]
+        (norm,) = (m for e in net.incoming[f"x{block}"] for m in e.transform if isinstance(m, torch.nn.BatchNorm2d))
         if block == 2:
             inside = max_pool(held["out1"])
         mean, variance = per_channel(array(norm.running_mean)), per_channel(array(norm.running_var))
@@ -442,7 +442,7 @@ def test_predictive_coding(activation: str) -> None:
         return p + (per_channel(bias[k]) if p.ndim == 4 else bias[k])
 
     r = [array(x), *(np.zeros((3, *net.shape(f"r{k}"))) for k in (1, 2, 3))]
-    names = [name for name in net.populations]
+    names = list(net.populations)
     run = simulate(net, x, solver=Euler(dt=1.0), until=6.0, record=Record(states=names))
 
     def errors() -> tuple[list[Array], list[Array]]:

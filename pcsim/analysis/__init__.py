@@ -1,7 +1,7 @@
 """Pure functions from arrays to numbers."""
 
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
-from pcsim.analysis.dynamics import state_change
+from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, mcnemar
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "correct_choices",
     "error_rate",
     "hit_rate",
+    "largest_eigenvalue",
     "mcnemar",
     "state_change",
 ]

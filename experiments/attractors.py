@@ -1,0 +1,194 @@
+"""How do attractor networks complete a corrupted pattern, how long do they take, and how many can they hold?
+
+Hopfield networks (binary with units in turn, graded, modern) start from stored patterns of which a share of the units
+is flipped. Measured against corruption: how often the pattern is completed, and how long the network takes to settle;
+for the binary network also the overlap against the load (patterns per unit), whose border is near 0.138.
+
+    python -m experiments.attractors                     100 units, 7 patterns, a minute
+    python -m experiments.attractors --preset standard   three repetitions of 500 units
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from experiments import common
+from pcsim import Euler, Iterate, Network, Record, models, plots, simulate, stimuli, storage
+from pcsim.solvers import Solver
+
+KINDS = ("binary", "graded", "modern")
+TAU, DT = 10.0, 1.0
+"""ms, of the graded network and of its steps"""
+SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Attractors:
+    """Options of the experiment; a preset gives the defaults."""
+
+    out: Path = Path("results/attractors")
+    """folder for everything that comes out"""
+    seed: int = 0
+    """of the first repetition"""
+    units: Annotated[int, Field(gt=1)] = 100
+    """of every network"""
+    patterns: Annotated[int, Field(gt=0)] = 7
+    """stored when corruption is varied"""
+    corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+    """shares of units that are flipped"""
+    loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
+    """patterns per unit, each cued without corruption"""
+    cues: Annotated[int, Field(gt=0)] = 100
+    """of each corruption, the patterns in turn"""
+    repetitions: Annotated[int, Field(gt=0)] = 1
+    """with other patterns and cues"""
+    workers: Annotated[int, Field(gt=0)] = 1
+    """processes; results do not depend on it"""
+
+
+PRESETS = {
+    "smoke": Attractors(
+        out=Path("results/attractors-smoke"), units=40, patterns=3, corruption=(0.1, 0.3), loads=(0.05, 0.2), cues=12
+    ),
+    "quick": Attractors(),
+    "standard": Attractors(out=Path("results/attractors-standard"), units=500, patterns=35, repetitions=3, workers=2),
+    "paper": Attractors(out=Path("results/attractors-paper"), units=1_000, patterns=70, repetitions=10, workers=2),
+}
+
+
+def run(config: Attractors) -> None:
+    """The whole experiment. What is done already is not done again."""
+    begun = time.perf_counter()
+    common.claim(config.out, config)
+    seeds = range(config.seed, config.seed + config.repetitions)
+    jobs = [(config, seed) for seed in seeds]
+    kept = {job[1]: row for job, row in common.run_jobs(measure, jobs, config.workers, "completing")}
+    results: dict[str, Any] = {"config": common.recorded(config), "repetitions": [kept[seed] for seed in seeds]}
+    results |= common.environment(torch.device("cpu"))
+    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
+    storage.write_json(config.out / "results.json", results)
+    report(config, results)
+
+
+def measure(config: Attractors, seed: int) -> dict[str, Any]:
+    """All numbers of one repetition."""
+    path = config.out / "repetitions" / f"{seed}.json"
+    if path.exists():
+        return storage.read_json(path)
+    patterns = models.random_patterns(config.patterns, config.units, seed)
+    rows: dict[str, Any] = {kind: [] for kind in KINDS}
+    for share in config.corruption:
+        cues, wanted = corrupted(patterns, config.cues, share, seed)
+        for kind in KINDS:
+            rows[kind].append(complete(kind, patterns, cues, wanted, seed))
+    overlaps = []
+    for load in config.loads:
+        stored = models.random_patterns(max(1, round(load * config.units)), config.units, seed + 10_000)
+        cues, wanted = corrupted(stored, min(config.cues, len(stored)), 0.0, seed)
+        overlaps.append(complete("binary", stored, cues, wanted, seed)["overlap"])
+    storage.write_json(path, rows | {"load_overlap": overlaps})
+    return rows | {"load_overlap": overlaps}
+
+
+def corrupted(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """(cues, patterns they are made of), (count, units) each: exactly that share of the units is flipped."""
+    wanted = patterns[torch.arange(count) % len(patterns)]
+    order = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(seed + 1)).argsort(1)
+    flipped = order < round(share * patterns.shape[1])
+    return torch.where(flipped, -wanted, wanted), wanted
+
+
+def complete(kind: str, patterns: Tensor, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
+    """Share completed, overlap at the end, median settling time in units of the network, energy at every row.
+
+    completed: the end has the sign of the pattern at every unit. settled: when the state last changed (by more than
+    1 % of its size for graded ones), in sweeps, time constants or steps.
+    """
+    net, given, solver, until, unit = setting(kind, patterns, cues, seed)
+    every = max(1, int(unit) // 10) if kind == "binary" else 1
+    run_ = simulate(
+        net, given, solver=solver, until=until, record=Record(states=[net.readout or "", "energy"], every=every)
+    )
+    states = run_[net.readout or ""]
+    end = torch.where(states[-1] < 0, -1.0, 1.0)
+    change = (states - states[-1]).norm(dim=2) > 0.01 * states[-1].norm(dim=1)
+    moving = torch.cat([(cues - states[-1]).norm(dim=1)[None] > 0.01 * states[-1].norm(dim=1), change])
+    last = moving.int().flip(0).argmax(0)
+    settled = torch.where(moving.any(0), len(moving) - last, torch.zeros_like(last)).double() * every * solver.dt / unit
+    return {
+        "completed": (end == wanted).all(1).double().mean().item(),
+        "overlap": (end * wanted).mean(1).double().mean().item(),
+        "settled": settled.median().item(),
+        "energy": run_["energy"][:, :, 0].mean(1).tolist(),
+        "rises": float(run_["energy"].diff(dim=0).max()),
+    }
+
+
+def setting(
+    kind: str, patterns: Tensor, cues: Tensor, seed: int
+) -> tuple[Network, dict[str, Tensor | stimuli.Timeline], Solver, float, float]:
+    """Network, stimuli, solver, end, and the unit that settling is measured in, all in ms."""
+    units = patterns.shape[1]
+    if kind == "binary":
+        turns = stimuli.turns(units, len(cues), SWEEPS, seed)
+        return models.hopfield(patterns), {"cue": cues, "turn": turns}, Iterate(), float(SWEEPS * units), float(units)
+    if kind == "graded":
+        return models.hopfield_continuous(patterns, tau=TAU), {"cue": 0.5 * cues}, Euler(dt=DT), GRADED_MS, TAU
+    return models.hopfield_modern(patterns, beta=1.0), {"cue": cues}, Iterate(), float(MODERN_STEPS), 1.0
+
+
+def report(config: Attractors, results: dict[str, Any]) -> None:
+    """Figures, page, and the table in the terminal."""
+    rows = results["repetitions"]
+    completed = {kind: [[at["completed"] for at in row[kind]] for row in rows] for kind in KINDS}
+    settled = {kind: [[at["settled"] for at in row[kind]] for row in rows] for kind in KINDS}
+    overlap = [row["load_overlap"] for row in rows]
+    saved = []
+    for name, figure, sentence in (
+        (
+            "completion",
+            plots.completion(config.corruption, completed, settled),
+            "Left: share of cues that end with every unit as stored. Right: median time until the state no longer "
+            "changes, in sweeps (binary), time constants (graded) or steps (modern). A line is the mean over "
+            "repetitions, dots are repetitions.",
+        ),
+        (
+            "capacity",
+            plots.capacity(config.loads, overlap),
+            "Overlap with the stored pattern after settling from it, against the load; the dotted line is the border "
+            "of 0.138 patterns a unit for very large networks (Amit, Gutfreund & Sompolinsky 1985).",
+        ),
+    ):
+        common.save_figure(figure, config.out / f"{name}.png")
+        saved.append((config.out / f"{name}.png", sentence))
+    lines = [
+        (
+            f"{100 * share:.0f} %",
+            *(f"{100 * np.mean([row[i] for row in completed[kind]]):.1f}" for kind in KINDS),
+            *(f"{np.mean([row[i] for row in settled[kind]]):.1f}" for kind in KINDS),
+        )
+        for i, share in enumerate(config.corruption)
+    ]
+    head = ("flipped", *(f"{kind}, completed (%)" for kind in KINDS), *(f"{kind}, settled" for kind in KINDS))
+    table = ("Completion, and settling in sweeps / time constants / steps", head, lines)
+    title = "Attractor networks: completion and settling against corruption"
+    summary = (
+        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, "
+        f"{config.repetitions} repetition(s). Hopfield 1982, 1984; Ramsauer et al. 2020."
+    )
+    common.write_report(config.out / "report.html", title, summary, saved, [table])
+    done = config.out / "report.html"
+    print(f"\n{title}\n\n{table[0]}\n\n{common.text_table(head, lines)}")
+    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {done}; numbers are in results.json.")
+
+
+if __name__ == "__main__":
+    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
