@@ -25,6 +25,7 @@ KIND_STYLE = {
     "error": ("#ff7f0e", "-", "prediction error"),
 }
 LESION = "#bbbbbb"
+START: dict[str, Any] = {"arrowstyle": "-|>", "color": "#666666", "linestyle": ":", "mutation_scale": 12}
 
 
 def axes(width: float = 5.0, height: float = 3.5) -> Axes:
@@ -36,7 +37,7 @@ def axes(width: float = 5.0, height: float = 3.5) -> Axes:
 
 
 def network(net: Network, ax: Axes | None = None) -> Axes:
-    """The wiring: populations as boxes; edges by kind, lesioned ones grey and dotted.
+    """The wiring: populations as boxes; edges by kind, lesioned ones light grey and dotted, dark where a run starts.
 
     Names that end in a number (r1, p1, e1) stand in the row of that number, in a column for what precedes it.
     The delay in steps stands beside an edge of a discrete network that reads an earlier step.
@@ -52,10 +53,17 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
         ax.text(x, y, f"{name}\n{shape}", ha="center", va="center", fontsize=9)
     for edge in net.projections:
         _draw_edge(ax, edge, place[edge.source], place[edge.target], net.is_flow)
+    connected = {edge.source for edge in net.projections}
+    starts = [e for e in net.initialiser.projections if e.source not in connected] if net.initialiser else []
+    for edge in starts:
+        arrow = FancyArrowPatch(place[edge.source], place[edge.target], shrinkA=16, shrinkB=16, **START)
+        ax.add_patch(arrow)
     shown = dict.fromkeys(edge.kind for edge in net.projections)
     handles = [
         ax.plot([], [], KIND_STYLE[kind][1], color=KIND_STYLE[kind][0], label=KIND_STYLE[kind][2])[0] for kind in shown
     ]
+    if starts:
+        handles.append(ax.plot([], [], ":", color=START["color"], label="start")[0])
     if any(edge.silent for edge in net.projections):
         handles.append(ax.plot([], [], ":", color=LESION, label="lesioned")[0])
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pcsim import models
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": f"docs_{page.stem}"}
@@ -25,7 +29,17 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
             value()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_model_has_a_page_with_every_part_and_a_drawing() -> None:
+    index = (ROOT / "docs" / "models" / "README.md").read_text()
+    for name in models.available():
+        (row,) = [line for line in index.splitlines() if f"`{name}`" in line and line.startswith("|")]
+        page = (ROOT / "docs" / "models" / re.search(r"\]\(([^)]+)\)", row)[1]).read_text()
+        assert re.search(r"!\[wiring of [^]]*\]\(", page), name
+        for part in ("# ", "    ", "```python", "**Checked.**", "**Settings.**", "**Traps.**", "**Source.**"):
+            assert f"\n{part}" in f"\n{page}", (name, part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:

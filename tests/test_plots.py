@@ -62,3 +62,30 @@ def test_curves_panels_and_guesses_have_one_of_each() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["intact", "neither"]
     ax = plots.training_curves({"B": [2.0, 1.0]}, every=20)
     assert ax.get_lines()[0].get_xdata().tolist() == [20, 40]
+
+
+def test_populations_stand_in_the_row_of_their_number() -> None:
+    ax = plots.network(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
+    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
+    assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
+    assert place["r1"][0] == place["r2"][0] == place["r3"][0]
+    assert place["image"][1] < place["e0"][1]
+    assert len(set(place.values())) == len(place)
+
+
+def test_cycles_learning_and_attractors_show_their_numbers() -> None:
+    figure = plots.accuracy_by_cycles({"T=0": [[0.5], [0.7]], "T=2": [[0.2, 0.8, 0.3]] * 2}, {"T=0": 0, "T=2": 2})
+    left, right = figure.axes
+    assert [line.get_ydata().tolist() for line in left.get_lines()] == [[50.0, 70.0], [80.0, 80.0]]
+    assert right.get_lines()[-1].get_xdata().tolist() == [2]
+    figure = plots.errors_over_cycles({"a": {"e0": [1.0, 0.5], "e1": [2.0, 1.0]}, "b": {"e0": [1.0, 3.0]}}, trained=1)
+    assert [panel.get_title() for panel in figure.axes] == ["a", "b"]
+    assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_lines()[0].get_ydata().tolist() == [1.0, 3.0]
+    ax = plots.learning_curves({"local": [[(0, 0.1), (10, 0.9)]]})
+    assert ax.get_lines()[0].get_ydata().tolist() == [10.0, 90.0]
+    ax = plots.alignment([([1.0, 0.1], [0.9, 0.99])])
+    assert np.allclose(ax.get_lines()[0].get_ydata(), [0.1, 0.01])
+    figure = plots.completion([0.0, 0.5], {"binary": [[1.0, 0.5]]}, {"binary": [[0.0, 3.0]]})
+    assert figure.axes[0].get_lines()[0].get_ydata().tolist() == [100.0, 50.0]
+    ax = plots.capacity([0.1, 0.2], [[1.0, 0.4], [1.0, 0.6]])
+    assert np.allclose(ax.get_lines()[0].get_ydata(), [1.0, 0.5])

@@ -1,0 +1,59 @@
+"""The experiments with few parts: what they promise at their smoke size, and that a second run changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIGURES = {
+    "attractors": {"completion", "capacity"},
+    "local_learning": {"accuracy", "alignment"},
+    "pcn_cycles": {"accuracy", "errors", "network"},
+}
+
+
+def run(name: str, out: Path, *options: str) -> str:
+    command = [sys.executable, "-m", f"experiments.{name}", "--preset", "smoke", "--out", str(out), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def numbers(out: Path) -> dict:
+    found = json.loads((out / "results.json").read_text())
+    assert found.pop("wall_time_s") >= 0
+    return found
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    out = tmp_path / name
+    assert "report.html" in run(name, out)
+    assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(FIGURES[name]) and 'src="http' not in page
+    found = numbers(out)
+    assert found["versions"]["torch"] and found["config"]["seed"] == 0
+    (out / "results.json").unlink()
+    run(name, out)  # resumes: nothing is left to do but the analysis
+    assert numbers(out) == found
+
+
+def test_what_attractors_complete_and_what_they_do_not(tmp_path: Path) -> None:
+    run("attractors", tmp_path / "a", "--units", "100", "--patterns", "7", "--corruption", "0.1", "0.5")
+    (row,) = numbers(tmp_path / "a")["repetitions"]
+    assert row["binary"][0]["completed"] == row["graded"][0]["completed"] == row["modern"][0]["completed"] == 1.0
+    assert max(row[kind][1]["completed"] for kind in ("binary", "graded", "modern")) < 0.5, "half is flipped"
+    assert all(at["rises"] <= 1e-4 for kind in ("binary", "graded", "modern") for at in row[kind])
+
+
+def test_cycles_of_a_construction_lower_the_error_as_it_must(tmp_path: Path) -> None:
+    run("pcn_cycles", tmp_path / "c")
+    errors = numbers(tmp_path / "c")["errors"]["one tied linear layer, b < 2/lambda_max: must fall"]["e0"]
+    assert all(later < earlier for earlier, later in pairwise(errors))
