@@ -82,7 +82,7 @@ PRESETS = {
         repetitions=3,
         images=60_000,
         test_images=10_000,
-        training=Training(updates=6_000, batch=50, learning_rate=1e-3),
+        training=Training(updates=15_000, batch=50, learning_rate=1e-3),
         digits="handwritten",
     ),
     "paper": LocalLearning(

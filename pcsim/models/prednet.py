@@ -92,7 +92,6 @@ def prednet(
             enlarged = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), gates[2])
             to_target = conv(2 * count, channels[layer + 1], kernel, bias=True)
             _glorot([to_target], channels[layer + 1])
-            nn.init.zeros_(to_target.bias)  # type: ignore[arg-type]
             populations.append(Population(f"a{layer + 1}", Sum()))
             projections += [
                 Projection(f"r{layer + 1}", f"r{layer}", enlarged, "top_down"),
@@ -121,11 +120,13 @@ def hand_over(network: Network, time: float) -> Network:
 
 
 def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
-    """Uniform within sqrt(6 / (fan in + fan out)) of one convolution over the concatenation, for each gate."""
+    """Uniform within sqrt(6 / (fan in + fan out)) of one convolution a gate over the concatenation; biases zero."""
     area = math.prod(convolutions[0].kernel_size)
     bound = math.sqrt(6.0 / (area * (sum(c.in_channels for c in convolutions) + out)))
     for convolution in convolutions:
         nn.init.uniform_(convolution.weight, -bound, bound)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
 
 
 def _check(layers: int, representations: int, cell: str, feedback: str, size: tuple[int, int]) -> None:

@@ -76,17 +76,16 @@ class LSTM(Map):
         """The next h ("value") and c."""
         c = own["c"]
         i, f, o, z = (gates + per_channel(self.bias, gates)).chunk(4, dim=1)
-        if self.peephole is not None:
-            i, f = i + self._look(0, c), f + self._look(1, c)
+        i, f = self._looking(i, 0, c), self._looking(f, 1, c)
         c = self.gate(f) * c + self.gate(i) * torch.tanh(z)
-        if self.peephole is not None:
-            o = o + self._look(2, c)
-        return {"value": self.gate(o) * torch.tanh(c), "c": c}
+        return {"value": self.gate(self._looking(o, 2, c)) * torch.tanh(c), "c": c}
 
-    def _look(self, gate: int, c: Tensor) -> Tensor:
-        assert self.peephole is not None
+    def _looking(self, drive: Tensor, gate: int, c: Tensor) -> Tensor:
+        """The drive of a gate with what it sees of c through its peephole."""
+        if self.peephole is None:
+            return drive
         weight = self.peephole[gate]
-        return (weight if self.kind == "full" else per_channel(weight, c)) * c
+        return drive + (weight if self.kind == "full" else per_channel(weight, c)) * c
 
     def describe(self) -> str:
         """Gates and peepholes."""
