@@ -61,7 +61,7 @@ class Cycles:
     )
     """how to train as published; its seed is that of the repetition"""
     predicting: Training = Training(
-        updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.02
+        updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
     """how to train the network that is also taught to predict"""
     long: Annotated[int, Field(gt=0)] = 10
@@ -90,7 +90,7 @@ PRESETS = {
         test_images=100,
         training=Training(updates=20, batch=20, optimiser="sgd", learning_rate=0.02, over_time="last"),
         predicting=Training(
-            updates=20, batch=20, optimiser="sgd", learning_rate=0.05, over_time="last", reconstruction=0.02
+            updates=20, batch=20, optimiser="sgd", learning_rate=0.05, over_time="last", reconstruction=0.3
         ),
         checkpoint_every=20,
         workers=1,
@@ -110,6 +110,7 @@ PRESETS = {
         training=Training(
             updates=97_500, batch=128, optimiser="sgd", learning_rate=0.01, weight_decay=5e-4, over_time="last"
         ),
+        predicting=dataclasses.replace(Cycles().predicting, updates=97_500, batch=128),
         digits="handwritten",
         workers=1,
     ),
