@@ -42,6 +42,8 @@ class LocalLearning:
     """units of the layers between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
     """f in the predictions W f(r)"""
+    precision: Annotated[float, Field(gt=0)] = 0.1
+    """of the label's error, against 1 for the others: the smaller, the nearer is the local rule to backpropagation"""
     dt: Annotated[float, Field(gt=0)] = 2.0
     """ms; every layer has a time constant of 10 ms"""
     relax: Annotated[float, Field(gt=0)] = 40.0
@@ -82,7 +84,7 @@ PRESETS = {
         repetitions=3,
         images=60_000,
         test_images=10_000,
-        training=Training(updates=15_000, batch=50, learning_rate=1e-3),
+        training=Training(updates=6_000, batch=50, learning_rate=1e-3),
         digits="handwritten",
     ),
     "paper": LocalLearning(
@@ -134,7 +136,7 @@ def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tens
     return images.flatten(1) - 0.5, targets
 
 
-def build(config: LocalLearning, repetition: int, pixels: int, precision: float = 1.0) -> Network:
+def build(config: LocalLearning, repetition: int, pixels: int, precision: float) -> Network:
     """Label r0 below, image on top, starting from the predictions; `precision` is that of the label's error."""
     torch.manual_seed(repetition)
     sizes = [(10,), *((units,) for units in config.hidden[::-1]), (pixels,)]
@@ -159,7 +161,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
         return storage.read_json(path)["accuracy"]
     images, targets = data(config, "train", repetition, config.images)
     shown, wanted = data(config, "test", TEST_SEED, config.test_images)
-    network = build(config, repetition, images.shape[1])
+    network = build(config, repetition, images.shape[1], config.precision)
     (top,) = network.inputs
     learning = network.clamped("r0")
     settings = dataclasses.replace(config.training, seed=repetition)
