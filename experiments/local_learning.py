@@ -224,9 +224,9 @@ def report(config: LocalLearning, results: dict[str, Any]) -> None:
     saved = []
     for name, figure, sentence in (
         (
-            "accuracy",
+            "error",
             plots.learning_curves(results["accuracy"]),
-            "Test accuracy over training, a thin line a repetition, by the local rule and by backpropagation from "
+            "Test error over training, a line a repetition, by the local rule and by backpropagation from "
             "the same first weights and the same order of images.",
         ),
         (

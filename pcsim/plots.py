@@ -363,14 +363,16 @@ def training_curves(curves: Mapping[str, Sequence[float]], every: int, ax: Axes 
 
 
 def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
-    """Accuracy against updates: curves[rule] holds one list of (update, accuracy) for each repetition."""
+    """Error against updates, log scale: curves[rule] holds one list of (update, accuracy) for each repetition."""
     ax = ax or axes()
     for index, (name, repetitions) in enumerate(curves.items()):
         for number, repetition in enumerate(repetitions):
             update, accuracy = np.asarray(repetition).T
             label = name if number == 0 else None
-            ax.plot(update, 100 * accuracy, ("-", "--")[index % 2], color=f"C{index}", linewidth=1.3, label=label)
-    ax.set(xlabel="update", ylabel="correct (%)", ylim=(0, 102))
+            ax.plot(update, 100 * (1 - accuracy), ("-", "--")[index % 2], color=f"C{index}", linewidth=1.3, label=label)
+    ax.set(xlabel="update", ylabel="error (%)", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else "")
     ax.legend(frameon=False)
     return ax
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIGURES = {
     "attractors": {"completion", "capacity"},
-    "local_learning": {"accuracy", "alignment"},
+    "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
 }
 
