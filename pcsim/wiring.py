@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcsim.exceptions import PcsimError, WiringError
+from pcsim.parts import Population, Projection
 from pcsim.rules.base import Flow, Map, Rule
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.state import Shape
-
-if TYPE_CHECKING:
-    from pcsim.graph import Population, Projection
 
 Node = TypeVar("Node", bound=Hashable)
 KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")

@@ -14,6 +14,7 @@ from pcsim.solvers import Solver
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"width": 3, "size": 8} for name in ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")},
     "leaky_rcnn": {"channels": (3, 4), "tau": (10.0, 10.0), "size": 8},
+    "rcnn": {"channels": 4, "iterations": 2, "size": 8, "image_channels": 1, "classes": 3},
     "convlstm": {"channels": (4, 3), "kernel": 3, "seen": 3, "unseen": 3, "image": (1, 16, 16)},
     "subconvlstm": {"channels": (4, 3), "kernel": 3, "seen": 3, "unseen": 3, "image": (1, 16, 16)},
     "sublstm": {"units": 5, "inputs": 3, "layers": 2, "steps": 5, "classes": 3},
@@ -34,6 +35,7 @@ PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows 
     "blt_bl": 28_330,
     "blt_bt": 19_114,
     "blt": 37_546,
+    "rcnn": 672_202,
     "convlstm": 7_585_296,
     "pcn_global": 4_653_450,
     "pcn_local": 9_898_192,

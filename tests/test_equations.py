@@ -109,6 +109,49 @@ def test_pcn_global(tied: bool, order: str, norm: str) -> None:
     agree(net, trace, {"image": x})
 
 
+@pytest.mark.parametrize("alpha", [0.001, 0.1])
+def test_rcnn(alpha: float) -> None:
+    """Each layer iterates to its end before the next; at alpha = 0.1 a wrong convention of the norm shows."""
+    net = models.rcnn(16, 2, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    image = shown(net, 3)["image"]
+    held: dict[str, Array] = {name: np.zeros((3, *net.shape(name))) for name in net.populations}
+    trace: Trace = {name: [] for name in net.populations}
+
+    def lrn(x: Array) -> Array:
+        squares = np.zeros_like(x)
+        for k in range(16):
+            squares[:, k] = (x[:, max(0, k - 1) : k + 2] ** 2).sum(1)  # N = 16 / 8 + 1 = 3
+        return x * (1 + alpha / 3 * squares) ** -0.75
+
+    def pool(x: Array) -> Array:
+        """3x3 windows, stride 2, one row and column of padding."""
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+        size = x.shape[2] // 2
+        return np.maximum.reduce(
+            [padded[:, :, u : u + 2 * size : 2, v : v + 2 * size : 2] for u in range(3) for v in range(3)]
+        )
+
+    bias = per_channel(array(net.populations["features"].rule.bias))
+    held["features"] = relu(conv(array(image), weights(net, "image->features")[0]) + bias)
+    for layer, source in ((1, "features"), (2, "x1")):
+        u, x = f"u{layer}", f"x{layer}"
+        held[u] = conv(pool(held[source]), weights(net, f"{source}->{u}")[0])
+        for _ in range(3):
+            drive = held[u] + conv(held[x], weights(net, f"{x}->{x}")[0])
+            held[x] = lrn(relu(drive + per_channel(array(net.populations[x].rule.bias))))
+            if layer == 2:
+                weight, shift = weights(net, "x2->readout")
+                held["readout"] = held["x2"].max((2, 3)) @ weight.T + shift
+            for name in trace:
+                trace[name].append(held[name])
+    agree(net, trace, {"image": image})
+    run = simulate(net, image, solver=Iterate(), record=Record(states=["readout"]))
+    assert np.abs(array(run["readout"][-1]) - held["readout"]).max() <= EQUATIONS
+
+
 @pytest.mark.parametrize("variant", ["published", "chainer"])
 def test_pcn_local(variant: str) -> None:
     net = models.pcn_local(models.Architecture((4, 5), (1,)), 3, variant=variant, image=(2, 8, 8), classes=3).eval()

@@ -7,7 +7,7 @@ from pcsim.models.pcn_global import pcn_global
 from pcsim.models.pcn_local import Architecture, pcn_local
 from pcsim.models.predictive_coding import predictive_coding
 from pcsim.models.prednet import hand_over, prednet, prednet_kitti
-from pcsim.models.rcnn import leaky_rcnn
+from pcsim.models.rcnn import leaky_rcnn, rcnn
 from pcsim.models.registry import available, build, paper, register
 from pcsim.models.retrofit import retrofit
 from pcsim.models.sequence import convlstm, subconvlstm, sublstm
@@ -37,6 +37,7 @@ __all__ = [
     "prednet_kitti",
     "published",
     "random_patterns",
+    "rcnn",
     "register",
     "retrofit",
     "subconvlstm",

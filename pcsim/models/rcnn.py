@@ -1,23 +1,28 @@
-"""Leaky recurrent convolutional networks.
+"""Recurrent convolutional networks (Liang & Hu 2015), as published and leaky.
 
-    tau_a dr_a/dt = -r_a + f( BU_a(r_{a-1}) + LAT_a(r_a) + TD_a(r_{a+1}) + b_a )
+    published   z(t) = W_f u + W_r x(t-1) + b,   x(t) = LRN( ReLU( z(t) ) ),   x(-1) = 0,   t = 0..T
+    leaky       tau_a dr_a/dt = -r_a + f( BU_a(r_{a-1}) + LAT_a(r_a) + TD_a(r_{a+1}) + b_a )
 
-Every area reads the present activity of the areas around it. Euler with dt = tau is the discrete RCNN in which
-every edge takes one step. Source: the leaky form of Liang & Hu 2015 eq. 1-3; time constants per area in ms.
+In the published network a layer iterates to its end, on the fixed output u of the layer below, before the next one
+begins: each is active in a window of T + 1 steps. In the leaky one every area reads the present activity of the areas
+around it, and Euler with dt = tau is the discrete network in which every edge takes one step; tau per area in ms.
+Liang & Hu 2015 eq. 1-3; LRN is x_k / (1 + alpha/N sum of x^2 over N maps)^beta, alpha 0.001, beta 0.75, N = K/8 + 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
 from pcsim.exceptions import WiringError
-from pcsim.graph import Network
+from pcsim.graph import Network, Population, Projection
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
-from pcsim.rules.rate import leaky_rate
+from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.time_constants import TimeConstant
+from pcsim.rules.wires import Sum
 
 
 @register(paper="leaky form of Liang & Hu 2015")
@@ -52,3 +57,65 @@ def leaky_rcnn(
     wiring = areas(rules, channels, image, kernel=kernel, lateral=lateral, top_down=top_down)
     populations, projections = add_readout(wiring, channels[-1], classes)
     return Network({"image": image}, populations, projections, readout="readout", name="leaky_rcnn")
+
+
+@register(paper="Liang & Hu 2015")
+def rcnn(
+    channels: int = 96,
+    iterations: int = 3,
+    *,
+    layers: int = 4,
+    dropout: float = 0.5,
+    lrn: tuple[float, float] = (0.001, 0.75),
+    size: int = 32,
+    image_channels: int = 3,
+    classes: int = 10,
+) -> Network:
+    """RCNN-K: a convolution, recurrent layers of K maps with a pool in the middle, a global maximum, a linear layer.
+
+    channels    K: 96, 128 and 160 are published (0.67, 1.19 and 1.86 M parameters)
+    iterations  T after the feed-forward step; 0 gives the feed-forward network
+    layers      recurrent ones, an even number
+    dropout     between them, in training
+    lrn         alpha and beta; alpha is divided by the window N (as torch does, TensorFlow does not)
+
+    Raises WiringError for sizes that do not fit.
+    """
+    if layers < 2 or layers % 2 or iterations < 0 or size % 4:
+        raise WiringError(
+            given=f"{layers} layers, {iterations} iterations, images of {size}x{size}",
+            expected="an even number of layers, iterations >= 0, and a size that 4 divides",
+            remedy="choose such numbers",
+        )
+    window = channels // 8 + 1
+    steps = layers * (iterations + 1)
+    populations = [Population("features", Sum("relu", channels), active=(0, 1))]
+    projections = [Projection("image", "features", conv(image_channels, channels, 5))]
+    source = "features"
+    for layer in range(1, layers + 1):
+        first = (layer - 1) * (iterations + 1)
+        u, x = f"u{layer}", f"x{layer}"
+        norm = LocalResponseNorm(channels, window, lrn[0] / window, lrn[1])
+        entry: list[nn.Module] = [nn.Dropout(dropout)] if layer > 1 else []
+        if layer in (1, layers // 2 + 1):
+            entry.append(nn.MaxPool2d(3, 2, 1))
+        populations += [
+            Population(u, Sum(), active=(first, first + 1)),
+            Population(x, Rate(channels, normalise=norm), active=(first, first + iterations + 1)),
+        ]
+        projections += [
+            Projection(source, u, nn.Sequential(*entry, conv(channels, channels))),
+            Projection(u, x),
+            Projection(x, x, conv(channels, channels), "lateral", 1),
+        ]
+        source = x
+    populations.append(Population("readout", Sum(), active=(steps - 1, steps)))
+    head = nn.Sequential(GlobalMaxPool(), nn.Linear(channels, classes))
+    return Network(
+        {"image": (image_channels, size, size)},
+        populations,
+        [*projections, Projection(source, "readout", head)],
+        readout="readout",
+        steps=steps,
+        name="rcnn",
+    )
