@@ -5,7 +5,7 @@ the products of activity and prediction error at each synapse; a twin with the s
 backpropagation through the feed-forward pass that the network's predictions make. Compared: test accuracy over
 training, and the angle between the two weight changes at the start.
 
-    python -m experiments.local_learning                     rendered digits under light debris, 2 minutes
+    python -m experiments.local_learning                     rendered digits, 2 minutes
     python -m experiments.local_learning --preset standard   MNIST, three repetitions
 """
 
@@ -54,10 +54,10 @@ class LocalLearning:
     """training images"""
     test_images: Annotated[int, Field(gt=0)] = 2_000
     """test images"""
-    training: Training = Training(updates=1_500, batch=50, learning_rate=1e-3)
+    training: Training = Training(updates=3_000, batch=50, learning_rate=2e-3)
     """how to train; its seed is that of the repetition"""
     digits: Literal["rendered", "handwritten"] = "rendered"
-    """rendered digits under light debris, or the images of MNIST as they are"""
+    """rendered digits at random places, or the images of MNIST as they are"""
     mnist: Path | None = None
     """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
     workers: Annotated[int, Field(gt=0)] = 2
@@ -131,7 +131,7 @@ def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tens
         images = torch.from_numpy(pixels[:count].copy()).float() / 255
         targets = torch.nn.functional.one_hot(torch.from_numpy(labels[:count].astype(int)), 10).float()
     else:
-        shown = stimuli.scenes("debris-light", seed, 0, count)
+        shown = stimuli.scenes("clean", seed, 0, count)
         images, targets = shown.pixels(), shown.targets()
     return images.flatten(1) - 0.5, targets
 
