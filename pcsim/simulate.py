@@ -218,7 +218,8 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
             raise StimulusError(
                 given=f"input {name!r} of shape {tuple(image.shape)}",
                 expected=f"(batch, {', '.join(map(str, shape))}): (batch, channel, height, width)",
-                remedy="resize or pad the images, add the missing axis, or build the network for this size",
+                remedy="resize or pad the images, add the missing axis (a film: stimuli.sequence), or build the "
+                "network for this size",
             )
         if not image.is_floating_point():
             raise StimulusError(
@@ -235,6 +236,13 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
         if parameter is not None:
             image = image.to(device=parameter.device, dtype=parameter.dtype)
         shown[name] = image.contiguous(memory_format=torch.channels_last) if image.dim() == 4 else image
+    batches = {name: len(image) for name, image in shown.items()}
+    if len(set(batches.values())) > 1:
+        raise StimulusError(
+            given=", ".join(f"{count} samples for input {name!r}" for name, count in batches.items()),
+            expected="as many for each input",
+            remedy="repeat the shorter one: images.expand(count, -1, -1, -1)",
+        )
     return shown
 
 

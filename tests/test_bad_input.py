@@ -191,6 +191,16 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
     "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
     "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay equation"),
+    "unequal batches": (
+        lambda: simulate(
+            models.predictive_coding(((4,), (3,), (2,)), clamped=("r0", "r2")),
+            {"r0": torch.rand(3, 4), "r2": torch.rand(2, 2)},
+            solver=Euler(dt=1.0),
+            until=2.0,
+        ),
+        "3 samples for input 'r0', 2 samples for input 'r2'",
+        "repeat the shorter one",
+    ),
     "empty window": (
         lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(3, 3))], [Projection("u", "a")]),
         "'a' active in (3, 3)",

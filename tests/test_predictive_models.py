@@ -306,8 +306,9 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "retrofit: shares": (
         lambda: models.retrofit(stages(), (1, 8, 8), feed_forward=0.8, feedback=0.3),
         "feed_forward=0.8",
-        "make them smaller",
+        "choose such shares",
     ),
+    "retrofit: one module": (lambda: models.retrofit(conv(1, 4), (1, 8, 8)), "one Conv2d", "pass an nn.Sequential"),
     "retrofit: predictors": (
         lambda: models.retrofit(stages(), (1, 8, 8), predictors=[conv(4, 1)]),
         "3 stages, 1 predictors",

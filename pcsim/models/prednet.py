@@ -63,7 +63,7 @@ def prednet(
     projections = [
         Projection("frame", "a0"),
         # Lesioned until a hand-over: the loop is open.
-        Projection("p0", "a0", kind="top_down", delay=int(feedback == "previous"), silent=(-math.inf, math.inf)),
+        Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), silent=(-math.inf, math.inf)),
     ]
     for layer, (count, rep) in enumerate(zip(channels, maps, strict=True)):
         at = (size[0] >> layer, size[1] >> layer)
@@ -141,5 +141,6 @@ def _check(layers: int, representations: int, cell: str, feedback: str, size: tu
         raise WiringError(
             given=f"cell={cell!r}, feedback={feedback!r}",
             expected="cell 'convlstm' or 'subconvlstm', feedback 'current' or 'previous'",
-            remedy="choose from these; peephole='channel' or 'full' makes the peephole ConvLSTM",
+            remedy="choose from these"
+            + ("" if cell in ("convlstm", "subconvlstm") else "; peephole= makes the peephole ConvLSTM"),
         )

@@ -53,6 +53,12 @@ def retrofit(
     Put a trained network into eval() mode first: batch norm would otherwise mix the samples.
     Raises WiringError for predictors that do not fit or are not affine, and shares that leave no memory.
     """
+    if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
+        raise WiringError(
+            given=f"one {type(stages).__name__} to retrofit",
+            expected="the stages that become areas, one after another",
+            remedy="pass an nn.Sequential of them, or a list: [nn.Sequential(net.conv1, net.relu), net.layer1]",
+        )
     shapes = [tuple(image)]
     for stage in stages:
         shapes.append(transformed_shape(stage, shapes[-1]))

@@ -192,7 +192,7 @@ class Mixture(Map):
             raise WiringError(
                 given=f"Mixture(feed_forward={feed_forward}, feedback={feedback})",
                 expected="positive shares whose sum is below 1: the rest is memory",
-                remedy="make them smaller",
+                remedy="choose such shares; to cut feedback take it small and lesion it, net.without('top_down')",
             )
         self.has_feedback = has_feedback
         self.logits = nn.Parameter(torch.tensor(shares).log())
