@@ -345,7 +345,7 @@ def lesion_costs(config: Occlusion, scores: dict[str, list[dict[str, torch.Tenso
 def count_parameters(config: Occlusion, model: str) -> int:
     """Learnable parameters."""
     width = models.weights.about(model, config.task)["options"]["width"] if config.pretrained else config.width
-    return sum(parameter.numel() for parameter in models.build(model, width=width).parameters())
+    return models.build(model, width=width).parameter_count
 
 
 def loss_curves(config: Occlusion) -> dict[str, list[float]]:

@@ -192,7 +192,7 @@ def analyse(config: Cycles) -> dict[str, Any]:
     for kind, cycles in [*(("published", c) for c in config.cycles), ("predicting", max(config.cycles))]:
         rows = [accuracy(trained(config, kind, cycles, seed)) for seed in config.seeds]
         at = max(cycles - 1, 0)
-        parameters = sum(parameter.numel() for parameter in build(config, kind, cycles).parameters())
+        parameters = build(config, kind, cycles).parameter_count
         networks[f"{kind} T={cycles}"] = {
             "cycles": cycles,
             "parameters": parameters,

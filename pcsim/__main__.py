@@ -24,7 +24,7 @@ def list_models() -> None:
     for name in models.available():
         net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
-        count = sum(parameter.numel() for parameter in net.parameters())
+        count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

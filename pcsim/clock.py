@@ -9,19 +9,24 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Clock:
-    """time = step * dt, in ms."""
+    """time = (step + fraction) * dt, in ms; `fraction` is where within its step a solver looks."""
 
     dt: float
     step: int = 0
+    fraction: float = 0.0
 
     @property
     def time(self) -> float:
         """Present time in ms, exact however long the run."""
-        return self.step * self.dt
+        return (self.step + self.fraction) * self.dt
 
     def tick(self) -> Clock:
         """The clock one step later."""
         return replace(self, step=self.step + 1)
+
+    def at(self, fraction: float) -> Clock:
+        """The clock at a stage of this step: 0 at its beginning, 1 at its end."""
+        return replace(self, fraction=fraction)
 
     def within(self, window: tuple[float, float]) -> bool:
         """Whether the step that begins now lies in the window [from, to) in ms, whatever the rounding of its ends."""
@@ -29,7 +34,11 @@ class Clock:
 
     def begins(self, time: float) -> bool:
         """Whether the step that begins now begins at `time` ms."""
-        return abs(self.time - time) < 0.5 * self.dt
+        return abs(self.step * self.dt - time) < 0.5 * self.dt
+
+    def count(self, origin: float, span: float) -> int:
+        """How many whole spans (ms) have gone by between `origin` and the middle of this step."""
+        return math.floor(((self.step + 0.5) * self.dt - origin) / span)
 
 
 def dividing_step(dt: float, spans: Iterable[float]) -> float:

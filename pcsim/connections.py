@@ -5,6 +5,9 @@ Any `torch.nn.Module` will do; these are the ones that the models here share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -121,6 +124,98 @@ class LocalResponseNorm(nn.Module):
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
 
 
+class Phased(nn.Module):
+    """A transform that differs from step to step: `forward(value, phase)`.
+
+    `phase` counts the steps of the edge from 0, or from the beginning of its window; the last one of which a
+    transform knows holds for all after it.
+    """
+
+    def forward(self, value: Tensor, phase: int = 0) -> Tensor:
+        """What arrives in that step."""
+        raise NotImplementedError
+
+
+class Chain(Phased):
+    """Transforms one after another, like `nn.Sequential`, some of which may be `Phased`."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, value: Tensor, phase: int = 0) -> Tensor:
+        """The last of them."""
+        for part in self.parts:
+            value = part(value, phase) if isinstance(part, Phased) else part(value)
+        return value
+
+
+class PerStep(Phased):
+    """Another transform in every step: nothing is shared over time."""
+
+    def __init__(self, transforms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+
+    def forward(self, value: Tensor, phase: int = 0) -> Tensor:
+        """That of this step."""
+        return self.transforms[min(phase, len(self.transforms) - 1)](value)
+
+
+class StepNorm(Phased):
+    """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with its own statistics, weight and bias in
+    each of `steps` steps, stacked as (step, channel).
+
+    In training the mean and variance are those of the batch, and the running ones follow; in evaluation the running
+    ones hold. Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, steps: int, momentum: float = 0.1, eps: float = 1e-5, scale: float = 1.0) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight = nn.Parameter(torch.full((steps, channels), scale))
+        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.register_buffer("running_mean", torch.zeros(steps, channels))
+        self.register_buffer("running_var", torch.ones(steps, channels))
+
+    def forward(self, value: Tensor, phase: int = 0) -> Tensor:
+        """(batch, channel, ...) -> the same."""
+        t = min(phase, len(self.weight) - 1)
+        mean, variance = self.running_mean[t], self.running_var[t]
+        return functional.batch_norm(
+            value, mean, variance, self.weight[t], self.bias[t], self.training, self.momentum, self.eps
+        )
+
+
+class Strided(nn.Module):
+    """The same convolution as `convolution`, weights shared, with another stride."""
+
+    def __init__(self, convolution: nn.Conv2d, stride: int) -> None:
+        super().__init__()
+        self.convolution, self.stride = convolution, stride
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(batch, channel, height, width) -> (batch, out, about height / stride, width / stride)."""
+        owner = self.convolution
+        padding = cast(tuple[int, int], owner.padding)
+        return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding)
+
+
+class Resize(nn.Module):
+    """Bilinear interpolation to maps of `size` (height, width), corners on corners unless `corners` is False."""
+
+    def __init__(self, size: tuple[int, int], corners: bool = True) -> None:
+        super().__init__()
+        self.size, self.corners = size, corners
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(batch, channel, *size)."""
+        return functional.interpolate(value, self.size, mode="bilinear", align_corners=self.corners)
+
+
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
@@ -176,8 +271,19 @@ class Adjoint(nn.Module):
 
 def summary(transform: nn.Module) -> str:
     """A transform in a few words, for the wiring table: "pool 2, conv 3x3 32>64"."""
-    if isinstance(transform, nn.Sequential):
-        return ", ".join(text for part in transform if (text := summary(part)))
+    if isinstance(transform, nn.Sequential | Chain):
+        parts = transform if isinstance(transform, nn.Sequential) else transform.parts
+        return ", ".join(text for part in parts if (text := summary(part)))
+    if isinstance(transform, PerStep):
+        return f"in each of {len(transform.transforms)} steps its own {summary(transform.transforms[0])}"
+    if isinstance(transform, StepNorm):
+        return f"norm of each of {len(transform.weight)} steps"
+    if isinstance(transform, nn.BatchNorm2d | nn.GroupNorm | nn.ReLU | nn.ELU):
+        return {"BatchNorm2d": "batch norm", "GroupNorm": "group norm"}.get(name := type(transform).__name__, name)
+    if isinstance(transform, Strided):
+        return f"{summary(transform.convolution)} at /{transform.stride}"
+    if isinstance(transform, Resize):
+        return f"resize to {transform.size[0]}x{transform.size[1]}"
     if isinstance(transform, nn.Identity):
         return ""
     if isinstance(transform, nn.Conv2d | nn.ConvTranspose2d):

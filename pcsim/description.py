@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcsim import connections
 from pcsim.rules.base import Flow, Map, Rule, Wire
+from pcsim.rules.time_constants import TimeConstant
 from pcsim.state import Shape
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def describe(network: Network) -> str:
         rows += [("", "", "", "", text) for text in reads[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    count = sum(parameter.numel() for parameter in network.parameters())
-    title = f"{network.name}: {'flow' if network.is_flow else 'map'}, {count:,} parameters"
+    title = f"{network.name}: {'flow' if network.is_flow else 'map'}, {network.parameter_count:,} parameters"
     return "\n".join([title, lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
@@ -41,6 +41,10 @@ def _by(shape: Shape) -> str:
 
 def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
     when = "" if is_flow else f" ({edge.delay})"
+    if isinstance(edge.delay_ms, TimeConstant):
+        when = f" ({edge.delay_ms.describe()} ms)"
+    if edge.active:
+        when += f" in {edge.active[0]:g}.." + ("" if math.isinf(edge.active[1]) else f"{edge.active[1]:g}")
     transform = connections.summary(edge.transform)
     lesion = ""
     if edge.silent:

@@ -13,16 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.clock import Clock
+from pcsim.connections import Phased
 from pcsim.description import describe
 from pcsim.exceptions import WiringError
+from pcsim.history import recalled, remembered, steps_for
 from pcsim.parts import Population, Projection, Window
 from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, with_tau
 from pcsim.rules.predictive import ErrorUnit
-from pcsim.rules.time_constants import TimeConstant
+from pcsim.rules.time_constants import TimeConstant, time_constant
 from pcsim.state import Shape, State, zeros
 from pcsim.wiring import (
     Shapes,
     all_flows,
+    arrivals,
+    check_delay_ms,
     check_names,
     check_windows,
     in_ms,
@@ -40,11 +44,13 @@ class Network(nn.Module):
     inputs       shape (channel, height, width) of every stimulus, by name
     readout      the population whose value answers the task, if there is one
     steps        for a discrete model, how many steps its paper runs it for
+    step_ms      how many ms of neural time a step stands for; in a relaxed network, after which its per-step
+                 transforms move on
     initialiser  a network run for one step on the first input, whose values populations of the same name
                  start from; it usually shares modules with this one
 
     Raises WiringError for duplicate or unknown names, shapes that do not fit, a zero-delay cycle, flows mixed
-    with maps, and delays in a flow.
+    with maps, delays in steps in a flow and delays in ms in a discrete network.
     """
 
     def __init__(
@@ -55,11 +61,12 @@ class Network(nn.Module):
         *,
         readout: str | None = None,
         steps: int | None = None,
+        step_ms: float = 10.0,
         name: str = "network",
         initialiser: Network | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.readout, self.steps = name, readout, steps
+        self.name, self.readout, self.steps, self.step_ms = name, readout, steps, step_ms
         self.inputs = dict(inputs)
         self.populations = {population.name: population for population in populations}
         check_names(self.inputs, populations, projections, readout)
@@ -67,6 +74,8 @@ class Network(nn.Module):
         self.projections = tuple(self._resolved(edge) for edge in projections)
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})
         self.transforms = nn.ModuleDict({edge.key: edge.transform for edge in self.projections})
+        delays = {edge.key: edge.delay_ms for edge in self.projections if isinstance(edge.delay_ms, nn.Module)}
+        self.delays = nn.ModuleDict(delays)
         self.initialiser = initialiser
         declared = {p.name: tuple(p.shape) for p in populations if p.shape is not None}
         self.shapes: Shapes = infer_shapes(self.inputs, self._rules, declared, self.projections)
@@ -95,12 +104,15 @@ class Network(nn.Module):
             )
         source = self.populations.get(edge.source)
         has_memory = source is not None and not isinstance(source.rule, Wire)
+        if edge.delay_ms is not None:
+            check_delay_ms(edge, self.is_flow, None if source is None else has_memory)
+            return replace(edge, delay=1, port=port, delay_ms=time_constant(edge.delay_ms))
         delay = edge.delay if edge.delay is not None else int(self.is_flow and has_memory)
         if self.is_flow and (delay > 1 or (delay == 1 and source is None)):
             raise WiringError(
                 given=f"edge {edge.name} with delay={delay} in a flow",
-                expected="every value read at the present time",
-                remedy="leave the delay out: a delayed flow would be a delay equation",
+                expected="every value read at the present time, or some ms ago",
+                remedy="leave the delay out, or write delay_ms=... for a conduction delay",
             )
         return replace(edge, delay=delay, port=port)
 
@@ -143,8 +155,33 @@ class Network(nn.Module):
         """Sources read with a delay, and the longest one."""
         longest: dict[str, int] = {}
         for edge in self.projections:
-            longest[edge.source] = max(longest.get(edge.source, 0), edge.delay or 0)
+            if edge.delay_ms is None:
+                longest[edge.source] = max(longest.get(edge.source, 0), edge.delay or 0)
         return {name: delay for name, delay in longest.items() if delay > 0}
+
+    @cached_property
+    def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
+        """Source -> the delays in ms with which edges of a flow read it."""
+        found: dict[str, tuple[TimeConstant, ...]] = {}
+        for edge in self.projections:
+            if isinstance(edge.delay_ms, TimeConstant):
+                found[edge.source] = (*found.get(edge.source, ()), edge.delay_ms)
+        return found
+
+    @property
+    def arrivals(self) -> dict[str, float]:
+        """Population -> when an onset of the inputs first reaches it: the shortest path of delays.
+
+        In steps for a discrete network (0: in the first step), in ms for a flow. Infinite where nothing arrives. Edges
+        lesioned for good do not count.
+        """
+        early = tuple(self.initialiser.populations) if self.initialiser else ()
+        return arrivals(tuple(self.inputs), self.populations, self.projections, self.is_flow, early)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the network learns, shared ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def shape(self, name: str) -> Shape:
         """(channel, height, width) of an input or population."""
@@ -174,7 +211,8 @@ class Network(nn.Module):
         An image that is held is transformed once, not at every step.
         """
         edges = (edge for edge in self.projections if edge.source in inputs and edge.delay == 0)
-        return inputs | {edge.name: edge.transform(inputs[edge.source]) for edge in edges}
+        lasting = (edge for edge in edges if not isinstance(edge.transform, Phased))
+        return inputs | {edge.name: edge.transform(inputs[edge.source]) for edge in lasting}
 
     def sweep(self, clock: Clock, state: State, inputs: State, advance: Advance) -> State:
         """One step: every population once, in the derived order; `advance` says how a memory takes its next value.
@@ -217,7 +255,7 @@ class Network(nn.Module):
         """The values of `names` (inputs included) that belong to a state; a flow's wires are computed."""
         values = inputs | state
         if not all(name in values for name in names):
-            values = self._at_present(clock, state, inputs, names)
+            values = self._at_present(clock, self._remembering(clock, state, inputs), inputs, names)
         return {name: values[name] for name in names}
 
     def respond(self, wire: str, clock: Clock, values: State) -> Tensor:
@@ -225,13 +263,21 @@ class Network(nn.Module):
         return self.populations[wire].rule(**self._ports(wire, clock, values, values))
 
     def opened(self, clock: Clock, state: State, inputs: State) -> State:
-        """The state from which a step starts: a population whose window opens takes over what it copies."""
+        """The state from which a step starts: the past added that conduction delays read, and what is copied where a
+        window opens.
+        """
+        state = self._remembering(clock, state, inputs)
         for name, population in self.populations.items():
             if population.copies and population.active and self._windows(clock).begins(population.active[0]):
                 source = self.observe(clock, state, inputs, [population.copies])
                 keys = {v: (_key(name, v), _key(population.copies, v)) for v in self.shapes.variables[name]}
                 state = state | {own: (state | source)[other] for own, other in keys.values()}
         return state
+
+    def _remembering(self, clock: Clock, state: State, inputs: State) -> State:
+        delays = self.conduction_delays.items()
+        steps = {name: steps_for(max(delay.largest() for delay in those), clock.dt) for name, those in delays}
+        return remembered(state, inputs | state, steps) if steps else state
 
     def _windows(self, clock: Clock) -> Clock:
         """The clock in which activity windows are told: ms in a flow, steps in a discrete network."""
@@ -288,13 +334,21 @@ class Network(nn.Module):
         delay = edge.delay or 0
         first = delay - 1 if self.initialiser and edge.source in self.initialiser.populations else delay
         not_spoken = not self.is_flow and edge.before == "absent" and clock.step < first
-        if not_spoken or edge.is_silent(clock):
+        if not_spoken or edge.is_silent(clock) or not (edge.active is None or self._windows(clock).within(edge.active)):
             return None
         if edge.name in fresh:
             return fresh[edge.name]
-        if delay == 0:
-            return edge.transform(fresh[edge.source])
-        return edge.transform(past[edge.source if delay == 1 else f"{edge.source}@{delay}"])
+        if isinstance(edge.delay_ms, TimeConstant):
+            value = recalled(past, edge.source, edge.delay_ms(), clock, held=edge.source in self.inputs)
+            if value is None and edge.before == "absent":
+                return None
+            value = torch.zeros_like(past[f"{edge.source}@0"]) if value is None else value
+        else:
+            value = fresh[edge.source] if delay == 0 else past[edge.source if delay == 1 else f"{edge.source}@{delay}"]
+        if not isinstance(edge.transform, Phased):
+            return edge.transform(value)
+        span = self.step_ms if self.is_flow else 1.0
+        return edge.transform(value, self._windows(clock).count(edge.active[0] if edge.active else 0.0, span))
 
     # ------------------------------------------------------------------ variants
 
@@ -307,8 +361,8 @@ class Network(nn.Module):
 
         tau in ms: one number, one per population with memory in their order, or a dict by name (in which a value
         may also be a `LearnableTau` or one number per channel). A wire that some edge reads with a delay has a
-        past and so becomes a memory too. `step` is how many ms one step of the discrete network stands for where
-        it has activity windows; by default tau, if that is one number.
+        past and so becomes a memory too. `step` is how many ms one step of the discrete network stands for, in its
+        windows, per-step transforms and delays of more than a step; by default tau, if that is one number.
 
         A delay of 0 between two memories is a statement about one step and has no meaning at an instant: the
         flow reads every memory at the present time, whatever the unrolling, and only one-stage solvers (Euler,
@@ -317,14 +371,10 @@ class Network(nn.Module):
         """
         remembered = [n for n in self.populations if n in self.memories or n in self._kept]
         taus = tau_by_name(tau, remembered)
-        for name, delay in self._kept.items():
-            if delay > 1 or name in self.inputs:
-                raise WiringError(
-                    given=f"relaxed() of {self.name!r}, which reads {name!r} {delay} steps late",
-                    expected="delays of at most one step, between populations",
-                    remedy="build it with delay 0 or 1: a longer one would be a delay equation in continuous time",
-                )
         scale = 1.0 if self.is_flow else step or tau
+        timed = scale if isinstance(scale, int | float) and not self.is_flow else self.step_ms
+        if any(isinstance(edge.transform, Phased) for edge in self.projections) and not self.is_flow:
+            in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
         populations = [
             replace(
                 p,
@@ -339,12 +389,22 @@ class Network(nn.Module):
         return Network(
             self.inputs,
             populations,
-            self.projections,
+            [self._timed(edge, scale) for edge in self.projections],
             readout=self.readout,
             steps=self.steps,
+            step_ms=timed,
             name=self.name if self.is_flow else f"relaxed {self.name}",
             initialiser=self.initialiser,
         ).train(self.training)
+
+    def _timed(self, edge: Projection, step: object) -> Projection:
+        """The edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay in ms."""
+        late = (edge.delay or 0) - (edge.source in self.populations)
+        if edge.active is not None:
+            edge = replace(edge, active=in_ms(edge.name, edge.active, step))
+        if self.is_flow or late < 1:
+            return edge
+        return replace(edge, delay=None, delay_ms=in_ms(edge.name, (0.0, late), step)[1])
 
     def clamped(self, *names: str) -> Network:
         """The same network with populations held at what they are shown: they become inputs.
@@ -360,12 +420,16 @@ class Network(nn.Module):
         return Network(
             self.inputs | {name: self.shape(name) for name in names},
             [replace(p, shape=self.shape(p.name)) for p in self.populations.values() if p.name not in names],
-            [replace(e, delay=0) if e.source in names else e for e in self.projections if e.target not in names],
+            [self._clamped(e, names) for e in self.projections if e.target not in names],
             readout=None if self.readout in names else self.readout,
             steps=self.steps,
+            step_ms=self.step_ms,
             name=self.name,
             initialiser=self.initialiser,
         ).train(self.training)
+
+    def _clamped(self, edge: Projection, names: Sequence[str]) -> Projection:
+        return replace(edge, delay=0) if edge.source in names and edge.delay_ms is None else edge
 
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """The same network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").
@@ -399,7 +463,8 @@ class Network(nn.Module):
         """Times in ms at which a lesion begins or ends, and in a flow an activity window too."""
         ends = {end for edge in self.projections if edge.silent for end in edge.silent}
         if self.is_flow:
-            ends |= {end for population in self.populations.values() for end in population.active or ()}
+            windows = [p.active for p in self.populations.values()] + [edge.active for edge in self.projections]
+            ends |= {end for window in windows for end in window or ()} - {0.0}
         return tuple(sorted(end for end in ends if math.isfinite(end)))
 
     # ------------------------------------------------------------------ description

@@ -10,6 +10,7 @@ from torch import nn
 
 from pcsim.clock import Clock
 from pcsim.rules.base import Rule
+from pcsim.rules.time_constants import TimeConstant
 from pcsim.state import Shape
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
@@ -41,6 +42,10 @@ class Projection:
     port    the input of the target's rule; by default the one called like `kind`, else the rule's first.
     before  what a delayed edge gives until its source has spoken: nothing ("absent"), or the transform of
             zeros ("zeros").
+    active  (a, b): delivers in steps a <= step < b only (in a flow: ms), and nothing outside them. A transform
+            that differs from step to step (`connections.Phased`) counts its steps from a.
+    delay_ms  in a flow, a conduction delay: the source's value that long ago, interpolated between steps. A
+            number, or a `LearnableTau(1, ...)`, which then is a learnable delay.
     silent  a window [from, to) in ms during which the edge is lesioned.
     name    "source->target" unless two projections share both.
     """
@@ -52,6 +57,8 @@ class Projection:
     delay: int | None = None
     port: str | None = None
     before: Literal["absent", "zeros"] = "absent"
+    active: Window | None = None
+    delay_ms: float | TimeConstant | None = None
     silent: Window | None = None
     name: str = ""
 

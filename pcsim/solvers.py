@@ -117,7 +117,7 @@ class OneStage(Solver):
     def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
         """One sweep over the populations."""
         values = network.sweep(clock, state, inputs, self._advance)
-        return {name: values[name] for name in state}
+        return {name: values.get(name, state[name]) for name in state}
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,17 @@ def _toward(
 class RungeKutta(Solver):
     """k_i = G(r + dt sum_j a_ij k_j),  r(t + dt) = r + dt sum_i b_i k_i: explicit, fixed step."""
 
+    def check(self, network: Network) -> None:
+        """Also raise SolverError where a conduction delay is shorter than a step."""
+        super().check(network)
+        delays = [delay.smallest() for those in network.conduction_delays.values() for delay in those]
+        if delays and min(delays) < self.dt * (1.0 - 1e-9):
+            raise SolverError(
+                given=f"dt = {self.dt:g} ms and a conduction delay of {min(delays):g} ms in {network.name!r}",
+                expected="a step no longer than the shortest delay",
+                remedy=f"take dt <= {min(delays):g} ms, or Euler",
+            )
+
     @property
     @abstractmethod
     def tableau(self) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
@@ -185,7 +196,7 @@ class RungeKutta(Solver):
         rates = [network.derivative(clock, state, inputs)]
         for row in rows:
             stage = axpy(state, ((self.dt * a, k) for a, k in zip(row, rates, strict=False) if a))
-            rates.append(network.derivative(clock, stage, inputs))
+            rates.append(network.derivative(clock.at(sum(row)), stage, inputs))
         return axpy(state, ((self.dt * b, k) for b, k in zip(weights, rates, strict=True)))
 
 
@@ -281,6 +292,12 @@ class TorchDiffEq(Solver):
     def check(self, network: Network) -> None:
         """Also refuse the adjoint over more than one tau."""
         super().check(network)
+        if network.conduction_delays:
+            raise SolverError(
+                given=f"TorchDiffEq for {network.name!r}, which has conduction delays",
+                expected="a solver that keeps the past: torchdiffeq solves no delay equations",
+                remedy="use RK4, Heun, Euler or ExponentialEuler",
+            )
         smallest = min(rule.tau.smallest() for rule in network.flows.values())
         if self.adjoint and self.dt > smallest:
             raise SolverError(

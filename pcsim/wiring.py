@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pcsim.connections import Phased
 from pcsim.exceptions import PcsimError, WiringError
 from pcsim.parts import Population, Projection
 from pcsim.rules.base import Flow, Map, Rule
@@ -179,11 +181,60 @@ def tau_by_name(
     return taus
 
 
+def arrivals(
+    inputs: Sequence[str],
+    populations: Mapping[str, Population],
+    projections: Sequence[Projection],
+    is_flow: bool,
+    early: Sequence[str] = (),
+) -> dict[str, float]:
+    """When an onset of the inputs first reaches each population, by the shortest path of delays (Bellman-Ford).
+
+    In steps, or for a flow in ms; windows of edges and populations hold it up. Those named `early` have it before
+    the first step.
+    """
+    reached = dict.fromkeys(populations, math.inf) | dict.fromkeys(inputs, 0.0) | dict.fromkeys(early, -1.0 + is_flow)
+    edges = [edge for edge in projections if edge.silent != (-math.inf, math.inf)]
+    for _ in range(len(populations) + 1):
+        for edge in edges:
+            delay = float(cast(TimeConstant, edge.delay_ms)()) if edge.delay_ms else 0.0 if is_flow else edge.delay or 0
+            at = _within(edge.active, reached[edge.source] + delay)
+            reached[edge.target] = min(reached[edge.target], _within(populations[edge.target].active, at))
+        for name, population in populations.items():
+            if population.copies and population.active and reached[population.copies] < population.active[0]:
+                reached[name] = min(reached[name], population.active[0])
+    return {name: max(reached[name], 0.0) for name in populations}
+
+
+def _within(window: tuple[float, float] | None, at: float) -> float:
+    """The first time from `at` on that lies in the window; never, if it is over."""
+    if window is None:
+        return at
+    return max(at, window[0]) if at < window[1] else math.inf
+
+
+def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> None:
+    """Refuse a conduction delay that nothing can read; `has_memory` is None where the source is an input."""
+    learned = isinstance(edge.delay_ms, nn.Module) and any(True for _ in edge.delay_ms.parameters())
+    if not is_flow or edge.delay not in (None, 1):
+        raise WiringError(
+            given=f"edge {edge.name} with delay_ms={edge.delay_ms} and delay={edge.delay}",
+            expected="a delay in ms in a flow, or a delay in steps in a discrete network",
+            remedy="leave the other one out" if is_flow else "write delay=1, or make the network a flow",
+        )
+    if has_memory is False or (has_memory is None and learned):
+        raise WiringError(
+            given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
+            expected="a source with memory (or, for a fixed delay, an input)",
+            remedy="read the population that it is computed from, or relax it: rules.Relaxed(rule, tau)",
+        )
+
+
 def in_ms(name: str, window: tuple[float, float], step: object) -> tuple[float, float]:
     """A window in steps as one in ms, a step standing for `step` ms."""
     if not isinstance(step, int | float):
         raise WiringError(
-            given=f"a relaxed network with several time constants and an activity window of {name!r}",
+            given=f"a relaxed network with several time constants and steps to be counted by {name!r}",
             expected="how many ms a step of the discrete network stands for",
             remedy="write relaxed(tau=..., step=10.0)",
         )
@@ -241,6 +292,7 @@ def check_names(
                 expected=f"a kind among {', '.join(KINDS)}; before 'absent' or 'zeros'",
                 remedy="correct the projection",
             )
+        _check_window(edge)
         if edge.delay is not None and (not isinstance(edge.delay, int) or edge.delay < 0):
             raise WiringError(
                 given=f"edge {edge.name} with delay={edge.delay!r}",
@@ -257,6 +309,21 @@ def check_names(
     if readout is not None and readout not in targets:
         raise WiringError(
             given=f"readout={readout!r}", expected=f"one of {', '.join(sorted(targets))}", remedy="correct the name"
+        )
+
+
+def _check_window(edge: Projection) -> None:
+    if edge.active is not None and not 0 <= edge.active[0] < edge.active[1]:
+        raise WiringError(
+            given=f"edge {edge.name} active in {edge.active}",
+            expected="(from, to) with 0 <= from < to",
+            remedy="leave the edge out if it never delivers; (n, math.inf) for one that delivers from step n on",
+        )
+    if not isinstance(edge.transform, Phased) and any(isinstance(part, Phased) for part in edge.transform.modules()):
+        raise WiringError(
+            given=f"edge {edge.name}: a {type(edge.transform).__name__} around a transform that differs between steps",
+            expected="one that passes the step on",
+            remedy="write connections.Chain(...) instead of nn.Sequential(...)",
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pcsim"
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
 ROOMS = """
-exceptions storage clock state rules connections parts wiring description graph models solvers stimuli recording
+exceptions storage clock state history rules connections parts wiring description graph models solvers stimuli recording
 simulate training plasticity analysis plots __main__
 """
 # Shipped weights are read in training's file form, and only when they are asked for.

@@ -190,7 +190,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown kind": (lambda: one(Rate(2), kind="feedback"), "kind='feedback'", "correct"),
     "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
     "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
-    "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay equation"),
+    "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay_ms"),
     "unequal batches": (
         lambda: simulate(
             models.predictive_coding(((4,), (3,), (2,)), clamped=("r0", "r2")),

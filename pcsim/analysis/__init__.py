@@ -2,6 +2,7 @@
 
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
+from pcsim.analysis.latency import first_difference, latencies
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, mcnemar
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "compare_pairs",
     "correct_choices",
     "error_rate",
+    "first_difference",
     "hit_rate",
     "largest_eigenvalue",
+    "latencies",
     "mcnemar",
     "state_change",
 ]

@@ -33,6 +33,11 @@ class TimeConstant(nn.Module, ABC):
         value = self()
         return float(value.detach().min()) if isinstance(value, Tensor) else value
 
+    def largest(self) -> float:
+        """The largest value it has or, where it is learned, may come to have, ms."""
+        value = self()
+        return float(value.detach().max()) if isinstance(value, Tensor) else value
+
     def describe(self) -> str:
         """The value, or its range over channels."""
         value = self()
@@ -82,6 +87,10 @@ class LearnableTau(TimeConstant):
     def forward(self) -> Tensor:
         """(channel,), ms."""
         return self.minimum + self.span * torch.sigmoid(self.xi)
+
+    def largest(self) -> float:
+        """minimum + span."""
+        return self.minimum + self.span
 
 
 def time_constant(tau: float | Sequence[float] | Tensor | TimeConstant) -> TimeConstant:
