@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -151,8 +153,7 @@ def report(config: Attractors, results: dict[str, Any]) -> None:
     completed = {kind: [[at["completed"] for at in row[kind]] for row in rows] for kind in KINDS}
     settled = {kind: [[at["settled"] for at in row[kind]] for row in rows] for kind in KINDS}
     overlap = [row["load_overlap"] for row in rows]
-    saved = []
-    for name, figure, sentence in (
+    figures: list[tuple[str, Figure | Axes, str]] = [
         (
             "completion",
             plots.completion(config.corruption, completed, settled),
@@ -166,9 +167,7 @@ def report(config: Attractors, results: dict[str, Any]) -> None:
             "Overlap with the stored pattern after settling from it, against the load; the dotted line is the border "
             "of 0.138 patterns a unit for very large networks (Amit, Gutfreund & Sompolinsky 1985).",
         ),
-    ):
-        common.save_figure(figure, config.out / f"{name}.png")
-        saved.append((config.out / f"{name}.png", sentence))
+    ]
     lines = [
         (
             f"{100 * share:.0f} %",
@@ -184,10 +183,7 @@ def report(config: Attractors, results: dict[str, Any]) -> None:
         f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, "
         f"{config.repetitions} repetition(s). Hopfield 1982, 1984; Ramsauer et al. 2020."
     )
-    common.write_report(config.out / "report.html", title, summary, saved, [table])
-    done = config.out / "report.html"
-    print(f"\n{title}\n\n{table[0]}\n\n{common.text_table(head, lines)}")
-    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {done}; numbers are in results.json.")
+    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from pcsim import storage
+from pcsim import Network, storage
 from pcsim.exceptions import PcsimError, StorageError
+from pcsim.training import load_tensors
 
 Config = TypeVar("Config")
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
@@ -217,6 +218,33 @@ def write_report(
         )
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     storage.write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>')
+
+
+def publish(
+    out: Path,
+    title: str,
+    summary: str,
+    figures: Sequence[tuple[str, Figure | Axes, str]],
+    tables: Sequence[Table],
+    seconds: float,
+) -> None:
+    """Save figures (name, picture, sentence), write `report.html`, print the tables and where to look next."""
+    saved = []
+    for name, picture, sentence in figures:
+        save_figure(picture, out / f"{name}.png")
+        saved.append((out / f"{name}.png", sentence))
+    write_report(out / "report.html", title, summary, saved, tables)
+    print(f"\n{title}")
+    for caption, head, rows in tables:
+        print(f"\n{caption}\n\n{text_table(head, rows)}")
+    print(f"\nDone in {seconds:.0f} s. Open {out / 'report.html'}; numbers are in results.json.")
+
+
+def trained(network: Network, checkpoint: Path, device: str) -> Network:
+    """The network with what a training left in its checkpoint, ready for evaluation."""
+    tensors, _ = storage.read_tensors(checkpoint, "training")
+    load_tensors(network, storage.under("network/", tensors), str(checkpoint))
+    return network.to(pick_device(device)).eval()
 
 
 def _cells(tag: str, cells: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -223,8 +225,7 @@ def flat_gradient(network: Network) -> Tensor:
 
 def report(config: LocalLearning, results: dict[str, Any]) -> None:
     """Figures, page, and the table in the terminal."""
-    saved = []
-    for name, figure, sentence in (
+    figures: list[tuple[str, Figure | Axes, str]] = [
         (
             "error",
             plots.learning_curves(results["accuracy"]),
@@ -237,9 +238,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> None:
             "Angle between the weight changes of the local rule and of backpropagation before training, against the "
             "precision of the label's error: the less precise the output, the nearer (Whittington & Bogacz 2017).",
         ),
-    ):
-        common.save_figure(figure, config.out / f"{name}.png")
-        saved.append((config.out / f"{name}.png", sentence))
+    ]
     rows = []
     for rule, runs in results["accuracy"].items():
         ends = [100 * rows_[-1][1] for rows_ in runs]
@@ -250,10 +249,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> None:
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits}), layers "
         f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, {config.repetitions} repetition(s)."
     )
-    common.write_report(config.out / "report.html", title, summary, saved, [table])
-    print(f"\n{title}\n\n{table[0]}\n\n{common.text_table(table[1], table[2])}")
-    done = config.out / "report.html"
-    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {done}; numbers are in results.json.")
+    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
 
 
 if __name__ == "__main__":

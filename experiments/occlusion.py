@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from experiments import common, occlusion_report
 from pcsim import Iterate, Network, Record, models, simulate, stimuli, storage
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
-from pcsim.training import Training, evaluate, load_tensors, published, train
+from pcsim.training import Training, evaluate, published, train
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
@@ -184,9 +184,7 @@ def trained(config: Occlusion, model: str, repetition: int) -> Network:
     if config.pretrained:
         return models.build(model, weights=config.task).to(device)
     network = models.build(model, **options_for(config))
-    tensors, _ = storage.read_tensors(file_of(config, "training", model, repetition), "training")
-    load_tensors(network, storage.under("network/", tensors), model)
-    return network.to(device).eval()
+    return common.trained(network, file_of(config, "training", model, repetition), config.device)
 
 
 def score(config: Occlusion, model: str, repetition: int) -> None:

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from experiments import common
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli, storage
 from pcsim.analysis import largest_eigenvalue
-from pcsim.training import Training, evaluate, load_tensors, train
+from pcsim.training import Training, evaluate, train
 
 TEST_SEED = 1_000_000
 WATCHED = 64
@@ -173,10 +173,7 @@ def fit(config: Cycles, kind: str, cycles: int, repetition: int) -> list[float]:
 
 def trained(config: Cycles, kind: str, cycles: int, repetition: int) -> Network:
     """The network after training."""
-    network = build(config, kind, cycles)
-    tensors, _ = storage.read_tensors(path_of(config, kind, cycles, repetition), "training")
-    load_tensors(network, storage.under("network/", tensors), kind)
-    return network.to(common.pick_device(config.device)).eval()
+    return common.trained(build(config, kind, cycles), path_of(config, kind, cycles, repetition), config.device)
 
 
 def analyse(config: Cycles) -> dict[str, Any]:
@@ -235,7 +232,6 @@ def follow(network: Network, images: Tensor, cycles: int) -> dict[str, list[floa
 
 def report(config: Cycles, results: dict[str, Any]) -> None:
     """Figures, page, and the table in the terminal."""
-    out = config.out
     figures: list[tuple[str, Figure | Axes, str]] = [
         (
             "accuracy",
@@ -258,10 +254,6 @@ def report(config: Cycles, results: dict[str, Any]) -> None:
         ),
         ("network", plots.network(build(config, "published", max(config.cycles))), "The network."),
     ]
-    saved = []
-    for name, figure, sentence in figures:
-        common.save_figure(figure, out / f"{name}.png")
-        saved.append((out / f"{name}.png", sentence))
     head = ("network", "parameters", "accuracy (%), a repetition each", "mean")
     rows = [
         (
@@ -283,11 +275,7 @@ def report(config: Cycles, results: dict[str, Any]) -> None:
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits under "
         f"{config.fragments} fragments), {config.repetitions} repetition(s). Wen et al. 2018."
     )
-    common.write_report(out / "report.html", title, summary, saved, tables)
-    print(f"\n{title}")
-    for caption, heads, lines in tables:
-        print(f"\n{caption}\n\n{common.text_table(heads, lines)}")
-    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; numbers are in results.json.")
+    common.publish(config.out, title, summary, figures, tables, results["wall_time_s"])
 
 
 if __name__ == "__main__":

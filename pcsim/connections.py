@@ -22,6 +22,30 @@ def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool =
     return nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias)
 
 
+def same_conv(
+    channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False, separable: bool = False
+) -> nn.Module:
+    """A convolution whose output is 1/stride as large, padded as TensorFlow's SAME is: odd pixels right and below.
+
+    separable  a convolution of each channel on its own, then a 1x1 convolution that mixes them
+    """
+    extra = max(kernel - stride, 0)
+    before, after = extra // 2, extra - extra // 2
+    first, groups = (channels, channels) if separable else (out, 1)
+    spatial = nn.Conv2d(
+        channels,
+        first,
+        kernel,
+        stride,
+        padding=before if before == after else 0,
+        groups=groups,
+        bias=bias and not separable,
+    )
+    parts: list[nn.Module] = [] if before == after else [nn.ZeroPad2d((before, after, before, after))]
+    parts += [spatial, nn.Conv2d(channels, out, 1, bias=bias)] if separable else [spatial]
+    return nn.Sequential(*parts) if len(parts) > 1 else spatial
+
+
 def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
     """A transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
     padding = (kernel - stride + 1) // 2

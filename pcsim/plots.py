@@ -247,11 +247,13 @@ def accuracy_over_time(
     return figure
 
 
-def accuracy_by_cycles(curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int]) -> Figure:
+def accuracy_by_cycles(
+    curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int], unit: str = "cycle"
+) -> Figure:
     """Accuracy of networks trained with T cycles (left) and of each of them over its cycles (right).
 
     curves[network] holds one (cycles,) for each repetition, from cycle 1 on (a network without cycles has one value);
-    cycles[network] is its T.
+    cycles[network] is its T; `unit` is what they are called.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -267,8 +269,8 @@ def accuracy_by_cycles(curves: Mapping[str, Sequence[ArrayLike]], cycles: Mappin
         right.plot(np.arange(1, len(mean) + 1), mean, "-", color=colour, label=name)
         right.plot(at + 1, mean[at], "o", ms=7, color=colour)
     left.set_xticks(range(len(curves)), list(curves), rotation=20)
-    left.set(ylabel="correct (%)", ylim=(0, 102), title="at the last cycle trained for")
-    right.set(xlabel="cycle", title="read out at every cycle")
+    left.set(ylabel="correct (%)", ylim=(0, 102), title=f"at the last {unit} trained for")
+    right.set(xlabel=unit, title=f"read out at every {unit}")
     right.legend(frameon=False, fontsize=8)
     return figure
 

@@ -2,7 +2,11 @@
 
 from pcsim.models import published, weights
 from pcsim.models.blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
+from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell
+from pcsim.models.convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models.hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
+from pcsim.models.matching import matched
+from pcsim.models.multi_state import multi_state, shared_resnet
 from pcsim.models.pcn_global import pcn_global
 from pcsim.models.pcn_local import Architecture, pcn_local
 from pcsim.models.predictive_coding import predictive_coding
@@ -13,7 +17,12 @@ from pcsim.models.retrofit import retrofit
 from pcsim.models.sequence import convlstm, subconvlstm, sublstm
 
 __all__ = [
+    "CELLS",
+    "MEDIAN",
+    "SHALLOW",
     "Architecture",
+    "Layer",
+    "ReciprocalCell",
     "available",
     "blt",
     "blt_b",
@@ -23,12 +32,17 @@ __all__ = [
     "blt_bt",
     "build",
     "convlstm",
+    "convrnn",
+    "convrnn_intermediate",
+    "convrnn_shallow",
     "hand_over",
     "hebbian",
     "hopfield",
     "hopfield_continuous",
     "hopfield_modern",
     "leaky_rcnn",
+    "matched",
+    "multi_state",
     "paper",
     "pcn_global",
     "pcn_local",
@@ -40,6 +54,7 @@ __all__ = [
     "rcnn",
     "register",
     "retrofit",
+    "shared_resnet",
     "subconvlstm",
     "sublstm",
     "weights",

@@ -15,6 +15,7 @@ from pcsim.rules.predictive import (
     UpdateRate,
 )
 from pcsim.rules.rate import Rate, leaky_rate
+from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
 from pcsim.rules.wires import Sum
 
@@ -22,18 +23,24 @@ __all__ = [
     "LSTM",
     "Blend",
     "Correction",
+    "Decay",
     "Energy",
     "ErrorRelaxation",
     "ErrorUnit",
     "FixedTau",
     "Flow",
+    "Gate",
+    "Gated",
+    "GatedUpdate",
     "GradedEnergy",
+    "Highway",
     "LearnableTau",
     "Map",
     "Mixture",
     "Prediction",
     "PredictionError",
     "Rate",
+    "ReciprocalGated",
     "Relaxed",
     "RetrievalEnergy",
     "Rule",

@@ -1,0 +1,311 @@
+"""Recurrent cells for a layer of a ConvRNN: populations and edges around its feed-forward drive x (Nayebi et al. 2018).
+
+Every cell of layer n makes a population h{n}, which other layers read, and whatever memory it needs beside it.
+
+    reciprocal    h = f( [1 - s(W_ch c)] x + [1 - s(W_hh h)] h ),   c = f( [1 - s(W_hc h)] x + [1 - s(W_cc c)] c )
+    time_decay    s = a s + x,  h = f(s)
+    simple_rnn    h = f( LN( W x + U h ) )
+    gru           h = u h + (1 - u) tanh(W x + U (r h)),  u, r = s(.)
+    ugrnn         h = u h + (1 - u) tanh(W x + U h)
+    intersection  s = u s + (1 - u) tanh(.),  h = v x + (1 - v) ReLU(.)
+    lstm          Hochreiter & Schmidhuber 1997, forget bias 1
+    none          h = f(x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
+from torch import nn
+
+from pcsim.connections import Activation, same_conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Population, Projection
+from pcsim.models.areas import Wiring
+from pcsim.parts import Kind
+from pcsim.rules.base import Rule
+from pcsim.rules.gated import LSTM
+from pcsim.rules.rate import Rate
+from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
+from pcsim.rules.wires import Sum
+
+Kernel = Annotated[int, Field(ge=1)]
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
+class ReciprocalCell:
+    """Every choice of the reciprocal gated cell. The defaults are the cell as published (eq. 4-5).
+
+    With x the drive of the layer, `res` what that drive is a convolution of, and fb what comes from above:
+
+        c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(x) + conv(res)] )
+        h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(x) + W c + res + f_fb(conv(fb))] )
+
+    Source: Nayebi et al. 2018 figure 3a and its reference code; `MEDIAN` is the cell that its search ended with.
+    """
+
+    depth: Annotated[int | None, Field(ge=0)] = None
+    """channels of c; None for as many as the layer has, 0 for no c"""
+    tau: Gate = Gate()
+    """how much of its own value a unit keeps"""
+    gate: Gate = Gate()
+    """how much of its drive it takes"""
+    tau_kernel: Kernel = 3
+    """of the convolutions that set tau"""
+    gate_kernel: Kernel = 3
+    """of those that set the gates"""
+    input_to_cell: bool = True
+    """x drives c"""
+    cell_kernel: Kernel | None = None
+    """of the convolution from x to c; None for x itself, which then must have as many channels"""
+    input_to_out_kernel: Kernel | None = None
+    """of the convolution from x to h; None for x itself"""
+    input_to_tau: bool = False
+    """x also sets both tau"""
+    input_to_gate: bool = False
+    """x also sets both gates"""
+    cell_to_out: bool = False
+    """c drives h through a convolution, instead of gating its drive"""
+    cell_residual: bool = False
+    """res drives c"""
+    out_residual: bool = False
+    """res drives h, through a 1x1 convolution where the channels differ"""
+    residual_to_cell_tau: bool = False
+    """res sets the tau of c"""
+    residual_to_cell_gate: bool = False
+    """res sets the gate of c"""
+    residual_to_out_tau: bool = False
+    """res sets the tau of h"""
+    residual_to_out_gate: bool = False
+    """res sets the gate of h"""
+    separable: tuple[Literal["tau", "gate", "input", "feedback"], ...] = ()
+    """which convolutions are depthwise separable: tau, gate, input (to cell and out), feedback"""
+    input_activation: str = "identity"
+    """of what the convolutions of x deliver"""
+    cell_activation: str = "elu"
+    """f_c"""
+    out_activation: str = "elu"
+    """f_h"""
+    feedback_activation: str = "identity"
+    """f_fb"""
+    feedback_kernel: Kernel = 1
+    """of the convolution of what comes from above"""
+    feedback_entry: Literal["input", "cell", "out"] = "out"
+    """what it adds to: x, or the drive of c or h"""
+    bias: bool = False
+    """biases, one a channel, of gates, tau, and the convolutions of x and feedback"""
+
+
+PUBLISHED = ReciprocalCell()
+MEDIAN = ReciprocalCell(
+    depth=64,
+    tau=Gate(0.9219, -0.9219),
+    gate=Gate(0.7007, -0.7007, "tanh"),
+    tau_kernel=7,
+    gate_kernel=7,
+    cell_kernel=2,
+    input_to_out_kernel=3,
+    out_residual=True,
+    separable=("tau", "gate"),
+    input_activation="elu",
+    bias=True,
+)
+"""The median cell of the search, in the intermediate ConvRNN."""
+SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, bias=True)
+"""The cell of the shallow ConvRNN."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a cell goes: layer n, its maps, and how to get at `res`, what its drive x{n} is a convolution of."""
+
+    layer: int
+    channels: int
+    size: tuple[int, int]
+    source: str
+    source_channels: int
+    shrink: Callable[[], list[nn.Module]]
+    delay: int
+
+    @property
+    def x(self) -> str:
+        """The drive."""
+        return f"x{self.layer}"
+
+    @property
+    def h(self) -> str:
+        """What other layers read."""
+        return f"h{self.layer}"
+
+    def conv(self, channels: int, out: int, kernel: int, separable: bool = False, bias: bool = False) -> nn.Module:
+        """A convolution that keeps the size, its kernel no larger than the maps."""
+        return same_conv(channels, out, min(kernel, *self.size), 1, bias, separable)
+
+    def residual(self, target: str, port: str, out: int, kernel: int | None, separable: bool = False) -> Projection:
+        """res -> target; without a kernel as it is, or through a 1x1 convolution where the channels differ."""
+        parts = self.shrink()
+        if kernel is not None or out != self.source_channels:
+            parts.append(self.conv(self.source_channels, out, kernel or 1, separable))
+        return edge(self.source, target, nn.Sequential(*parts), "bottom_up", self.delay, port)
+
+
+def edge(
+    source: str,
+    target: str,
+    transform: nn.Module | None = None,
+    kind: Kind = "bottom_up",
+    delay: int = 0,
+    port: str = "",
+) -> Projection:
+    """A projection whose name says its port, since a cell gets several from one source."""
+    name = f"{source}->{target}" + (f":{port}" if port not in ("", "drive") else "")
+    return Projection(source, target, transform or nn.Identity(), kind, delay, port or None, name=name)
+
+
+def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
+    """The reciprocal gated cell: h{n} and c{n}, each gating the other."""
+    maps, depth, c, h = site.channels, cell.depth, f"c{site.layer}", site.h
+    depth = maps if depth is None else depth
+    _check(cell, depth, maps)
+    tau, gate = "tau" in cell.separable, "gate" in cell.separable
+
+    def driven(target: str, out: int, kernel: int | None) -> Projection:
+        parts = [] if kernel is None else [site.conv(maps, out, kernel, "input" in cell.separable, cell.bias)]
+        return edge(site.x, target, nn.Sequential(*parts, Activation(cell.input_activation)))
+
+    units = [(h, maps, cell.out_activation), *([(c, depth, cell.cell_activation)] if depth else [])]
+    populations = []
+    projections = [driven(h, maps, cell.input_to_out_kernel)]
+    for name, out, activation in units:
+        populations.append(Population(name, ReciprocalGated(out, activation, cell.gate, cell.tau, cell.bias)))
+        kept = site.conv(out, out, cell.tau_kernel, tau)
+        projections.append(edge(name, name, kept, "lateral", 1, "retention"))
+        if cell.input_to_tau:
+            projections.append(edge(site.x, name, site.conv(maps, out, cell.tau_kernel, tau), port="retention"))
+        if cell.input_to_gate:
+            projections.append(edge(site.x, name, site.conv(maps, out, cell.gate_kernel, gate), port="gate"))
+    if cell.out_residual:
+        projections.append(site.residual(h, "drive", maps, None))
+    if cell.residual_to_out_tau:
+        projections.append(site.residual(h, "retention", maps, cell.tau_kernel, tau))
+    if cell.residual_to_out_gate:
+        projections.append(site.residual(h, "gate", maps, cell.gate_kernel, gate))
+    if depth:
+        through = site.conv(depth, maps, cell.gate_kernel, gate and not cell.cell_to_out)
+        projections.append(edge(c, h, through, "lateral", 1, "drive" if cell.cell_to_out else "gate"))
+        projections.append(edge(h, c, site.conv(maps, depth, cell.gate_kernel, gate), "lateral", 1, "gate"))
+        if cell.input_to_cell:
+            projections.append(driven(c, depth, cell.cell_kernel))
+        if cell.cell_residual:
+            projections.append(site.residual(c, "drive", depth, cell.cell_kernel or 1))
+        if cell.residual_to_cell_tau:
+            projections.append(site.residual(c, "retention", depth, cell.tau_kernel, tau))
+        if cell.residual_to_cell_gate:
+            projections.append(site.residual(c, "gate", depth, cell.gate_kernel, gate))
+    return populations, projections
+
+
+def _check(cell: ReciprocalCell, depth: int, maps: int) -> None:
+    if depth and not (cell.input_to_cell or cell.cell_residual):
+        raise WiringError(
+            given="a cell state that nothing drives",
+            expected="input_to_cell or cell_residual",
+            remedy="set one of them, or depth=0 for no cell state",
+        )
+    if depth not in (0, maps) and cell.input_to_cell and cell.cell_kernel is None:
+        raise WiringError(
+            given=f"{depth} channels of c driven by {maps} of x as they are",
+            expected="a convolution between them",
+            remedy="give cell_kernel, or depth=None",
+        )
+    if cell.feedback_entry == "cell" and not depth:
+        raise WiringError(
+            given="feedback_entry='cell' without a cell state", expected="depth > 0", remedy="let it enter 'out'"
+        )
+
+
+def time_decay(site: Site) -> Wiring:
+    """A memory s{n} that decays by a learnable factor (0 at first), and h{n} = ELU(s{n})."""
+    s = f"s{site.layer}"
+    populations = [Population(s, Decay()), Population(site.h, Sum("elu"))]
+    return populations, [edge(site.x, s), edge(s, site.h, kind="lateral")]
+
+
+def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own: str = "") -> Wiring:
+    """h{n} (or `own`) of `rule`, whose `ports` each read x and the unit itself through convolutions."""
+    name = own or site.h
+    maps = site.channels
+    projections = []
+    for port in ports:
+        projections.append(edge(site.x, name, site.conv(maps, width * maps, 3), port=port))
+        projections.append(edge(name, name, site.conv(maps, width * maps, 3), "lateral", 1, port))
+    return [Population(name, rule, (maps, *site.size))], projections
+
+
+def simple_rnn(site: Site) -> Wiring:
+    """z{n} = W x + U h, h{n} = ELU(LN(z{n})), normalised over maps and places with one weight and bias a map."""
+    z, maps = f"z{site.layer}", site.channels
+    populations = [Population(z, Sum()), Population(site.h, Rate(maps, "elu", bias=False))]
+    return populations, [
+        edge(site.x, z, site.conv(maps, maps, 3)),
+        edge(site.h, z, site.conv(maps, maps, 3), "lateral", 1),
+        edge(z, site.h, nn.GroupNorm(1, maps), "lateral"),
+    ]
+
+
+def gru(site: Site) -> Wiring:
+    """Gated recurrent unit; r{n} is h as the reset gate lets it through. Source: Cho et al. 2014."""
+    r, maps = f"r{site.layer}", site.channels
+    populations, projections = _recurrent(site, GatedUpdate(maps), ["update"])
+    return [Population(r, Gated(maps)), *populations], [
+        edge(site.h, r, kind="lateral", delay=1),
+        edge(site.h, r, site.conv(maps, maps, 3), "lateral", 1, "gate"),
+        edge(site.x, r, site.conv(maps, maps, 3), port="gate"),
+        *projections,
+        edge(site.x, site.h, site.conv(maps, maps, 3), port="candidate"),
+        edge(r, site.h, site.conv(maps, maps, 3), "lateral", port="candidate"),
+    ]
+
+
+def ugrnn(site: Site) -> Wiring:
+    """Update-gate RNN. Source: Collins et al. 2017; the bias of the gate starts at 1."""
+    return _recurrent(site, GatedUpdate(site.channels, kept=1.0), ["candidate", "update"])
+
+
+def intersection(site: Site) -> Wiring:
+    """+RNN: a memory s{n}, and h{n} that may pass x on as it is. Collins et al. 2017; gate biases start at 1."""
+    s, maps = f"s{site.layer}", site.channels
+    populations, projections = _recurrent(site, GatedUpdate(maps, kept=1.0), ["candidate", "update"], own=s)
+    ways: list[tuple[str, Kind, int]] = [(site.x, "bottom_up", 0), (s, "lateral", 1)]
+    outward = [
+        edge(source, site.h, site.conv(maps, maps, 3), kind, delay, port)
+        for port in ("candidate", "update")
+        for source, kind, delay in ways
+    ]
+    return [*populations, Population(site.h, Highway(maps))], [*projections, edge(site.x, site.h), *outward]
+
+
+def lstm(site: Site) -> Wiring:
+    """Convolutional LSTM without peepholes, forget bias 1."""
+    return _recurrent(site, LSTM(site.channels, forget=1.0), ["gates"], width=4)
+
+
+def none(site: Site) -> Wiring:
+    """No recurrence: h{n} = ELU(x{n})."""
+    return [Population(site.h, Rate(site.channels, "elu", bias=False))], [edge(site.x, site.h)]
+
+
+CELLS: dict[str, Callable[[Site], Wiring]] = {
+    "reciprocal": reciprocal,
+    "time_decay": time_decay,
+    "simple_rnn": simple_rnn,
+    "gru": gru,
+    "ugrnn": ugrnn,
+    "intersection": intersection,
+    "lstm": lstm,
+    "none": none,
+}

@@ -1,0 +1,228 @@
+"""Convolutional networks with recurrent cells and long-range feedback (Nayebi et al. 2018, NeurIPS).
+
+    x_n(t) = W_n pool( h_{n-1}(t-1) ) + b_n,   h_n(t) = cell( x_n(t) ),   f_n(t) = sum_m W_nm resize( h_m(t-1) )
+
+Layer n reads the layer below one step late, so that the image takes as many steps as there are layers ("biological", as
+published: 10 ms a step), or within the step ("engineering"). A cell (`models.cells`) gives a layer memory; feedback f_n
+comes from layers above, bilinearly resized. Before their source has spoken, edges deliver the transform of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from torch import nn
+
+from pcsim.connections import GlobalMeanPool, Resize, Standardise, same_conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models import cells
+from pcsim.models.areas import Wiring
+from pcsim.models.blt import DELAYS, Unroll
+from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
+from pcsim.models.registry import register, unknown
+from pcsim.rules.wires import Sum
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution to `channels` maps, ELU, and where `pooled` a 2x2 maximum on the way up."""
+
+    channels: int
+    pooled: bool = False
+    kernel: int = 3
+    stride: int = 1
+
+
+@register(paper="Nayebi et al. 2018")
+def convrnn(
+    layers: Sequence[Layer] = (Layer(16, True), Layer(16, True), Layer(16)),
+    cell: str | ReciprocalCell = "reciprocal",
+    *,
+    recurrent: Sequence[int] = (2, 3),
+    feedback: Sequence[tuple[int, int]] = ((3, 2),),
+    unroll: Unroll = "biological",
+    readout: Literal["mean", "conv"] = "mean",
+    steps: int | None = None,
+    image: tuple[int, int, int] = (1, 32, 32),
+    classes: int = 10,
+) -> Network:
+    """A ConvRNN: convolutional layers, recurrent cells in some of them, feedback from higher to lower ones.
+
+    layers     from the image up; `Layer(channels, pooled, kernel, stride)`
+    cell       one of `models.cells.CELLS`, or a `ReciprocalCell` with other choices
+    recurrent  the layers (from 1) that get the cell; the others have none
+    feedback   (from, to): layers joined top-down
+    unroll     "biological", every edge between layers one step, or "engineering", a feed-forward sweep in every step
+    readout    "mean": spatial mean, then a linear layer; "conv": a 2x2 convolution to the classes, then the mean
+    steps      by default so many that recurrence has time to act: the layers, the read-out and 6 more. The control
+               called minimal unroll has layers + 2
+
+    Raises WiringError for layers, cells or feedback that do not exist or do not fit.
+
+        net = pcsim.models.convrnn(cell="gru", feedback=())
+    """
+    _check(layers, cell, recurrent, feedback, unroll)
+    cell = ReciprocalCell() if cell == "reciprocal" else cell
+    up, back = DELAYS[unroll]
+    sizes = _sizes(layers, image)
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    source, channels = "image", image[0]
+    for n, layer in enumerate(layers, 1):
+        delay = 0 if n == 1 else up
+        below = layers[n - 2] if n > 1 else None
+        entry: list[nn.Module] = [Standardise()] if below is None else _pool(below)
+        drive = nn.Sequential(*entry, same_conv(channels, layer.channels, layer.kernel, layer.stride))
+        populations.append(Population(f"x{n}", Sum("identity", layer.channels)))
+        projections.append(Projection(source, f"x{n}", drive, delay=delay, before="zeros"))
+
+        def shrink(below: Layer | None = below, stride: int = layer.stride) -> list[nn.Module]:
+            return [*(_pool(below) if below else []), *([nn.AvgPool2d(stride)] if stride > 1 else [])]
+
+        site = Site(n, layer.channels, sizes[n - 1], source, channels, shrink, delay)
+        nodes, edges = _cell(site, cell if n in recurrent else "none")
+        senders = [high for high, low in feedback if low == n]
+        fed = _feedback(site, cell, senders, layers, back) if senders else ([], [])
+        populations += [*fed[0], *nodes]
+        projections += [*fed[1], *edges]
+        source, channels = f"h{n}", layer.channels
+    head: list[nn.Module] = [*_pool(layers[-1]), GlobalMeanPool(), nn.Linear(channels, classes)]
+    if readout == "conv":
+        head[-2:] = [nn.Conv2d(channels, classes, 2), GlobalMeanPool()]
+    populations.append(Population("readout", Sum()))
+    projections.append(Projection(source, "readout", nn.Sequential(*head), delay=up, before="zeros"))
+    return Network(
+        {"image": image},
+        populations,
+        projections,
+        readout="readout",
+        steps=steps or len(layers) + 7,
+        name="convrnn",
+    )
+
+
+@register(paper="Nayebi et al. 2018")
+def convrnn_shallow(
+    cell: str | ReciprocalCell = SHALLOW,
+    *,
+    unroll: Unroll = "biological",
+    steps: int = 16,
+    image: tuple[int, int, int] = (3, 224, 224),
+    classes: int = 1000,
+    width: int = 64,
+) -> Network:
+    """The shallow ConvRNN: five layers, cells in the upper three, no feedback. width: maps of the first layer."""
+    maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
+    layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
+    return convrnn(
+        layers,
+        cell,
+        recurrent=(3, 4, 5),
+        feedback=(),
+        unroll=unroll,
+        readout="conv",
+        steps=steps,
+        image=image,
+        classes=classes,
+    )
+
+
+@register(paper="Nayebi et al. 2018")
+def convrnn_intermediate(
+    cell: str | ReciprocalCell = MEDIAN,
+    *,
+    feedback: Sequence[tuple[int, int]] = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9)),
+    unroll: Unroll = "biological",
+    steps: int = 17,
+    image: tuple[int, int, int] = (3, 224, 224),
+    classes: int = 1000,
+    width: int = 64,
+) -> Network:
+    """The intermediate ConvRNN: ten layers, cells in 4 to 10, five long-range feedback edges; 15,445,800 parameters.
+
+    width: maps of the first layer. With steps=12 it is the control with minimal unroll.
+    """
+    w = width
+    layers = [
+        Layer(w, True, 7, 2),
+        *(Layer(2 * w), Layer(2 * w), Layer(2 * w, True), Layer(2 * w)),
+        *(Layer(4 * w, True), Layer(4 * w, True), Layer(4 * w), Layer(8 * w), Layer(8 * w, True)),
+    ]
+    return convrnn(
+        layers,
+        cell,
+        recurrent=range(4, 11),
+        feedback=feedback,
+        unroll=unroll,
+        steps=steps,
+        image=image,
+        classes=classes,
+    )
+
+
+def _pool(layer: Layer) -> list[nn.Module]:
+    return [nn.MaxPool2d(2, 2, ceil_mode=True)] if layer.pooled else []
+
+
+def _sizes(layers: Sequence[Layer], image: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Height and width of every layer, before its pool."""
+    sizes, height, width = [], image[1], image[2]
+    for layer in layers:
+        height, width = ceil(height / layer.stride), ceil(width / layer.stride)
+        sizes.append((height, width))
+        if layer.pooled:
+            height, width = ceil(height / 2), ceil(width / 2)
+    return sizes
+
+
+def _cell(site: Site, cell: str | ReciprocalCell) -> Wiring:
+    return cells.reciprocal(site, cell) if isinstance(cell, ReciprocalCell) else CELLS[cell](site)
+
+
+def _feedback(
+    site: Site, cell: str | ReciprocalCell, senders: Sequence[int], layers: Sequence[Layer], delay: int
+) -> Wiring:
+    """f{n}: what comes from the layers above, and where it enters."""
+    chosen = cell if isinstance(cell, ReciprocalCell) else ReciprocalCell(feedback_entry="input")
+    f, entry = f"f{site.layer}", {"input": site.x, "cell": f"c{site.layer}", "out": site.h}[chosen.feedback_entry]
+    maps = site.channels if chosen.feedback_entry != "cell" or chosen.depth is None else chosen.depth
+    projections = [
+        Projection(
+            f"h{high}",
+            f,
+            nn.Sequential(
+                *_pool(layers[high - 1]),
+                Resize(site.size),
+                site.conv(layers[high - 1].channels, maps, chosen.feedback_kernel, "feedback" in chosen.separable),
+            ),
+            "top_down",
+            delay,
+            before="zeros",
+        )
+        for high in senders
+    ]
+    rule = Sum(chosen.feedback_activation, maps if chosen.bias else None)
+    return [Population(f, rule)], [*projections, Projection(f, entry, kind="top_down")]
+
+
+def _check(
+    layers: Sequence[Layer],
+    cell: str | ReciprocalCell,
+    recurrent: Sequence[int],
+    feedback: Sequence[tuple[int, int]],
+    unroll: str,
+) -> None:
+    if isinstance(cell, str) and cell not in CELLS:
+        raise unknown("cell", cell, tuple(CELLS))
+    known = range(1, len(layers) + 1)
+    wrong = [edge for edge in feedback if not (edge[0] in known and edge[1] in known and edge[0] > edge[1])]
+    if wrong or not set(recurrent) <= set(known) or unroll not in DELAYS:
+        raise WiringError(
+            given=f"{len(layers)} layers, recurrent {tuple(recurrent)}, feedback {tuple(feedback)}, unroll={unroll!r}",
+            expected=f"layers 1 to {len(layers)}, feedback (from, to) downwards, unroll {' or '.join(DELAYS)}",
+            remedy="choose such layers",
+        )

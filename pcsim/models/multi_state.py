@@ -1,0 +1,163 @@
+"""Weight-shared residual networks and multi-state networks (Liao & Poggio 2016, arXiv 1604.03640).
+
+    h_i(t) = h_i(t-1) + sum_j K_ij( h_j(t-1) ),   h_1(0) = pre-net(image),   read-out = post-net(h_S(t))
+    K = conv( ReLU( BN_t( conv( ReLU( BN_t( . ) ) ) ) ) )
+
+With one state this is a residual network whose T - 1 blocks share their weights: a recurrent network. With several,
+states of decreasing resolution exchange through any adjacency of transitions. Batch norm has its own statistics, weight
+and bias in each step. A step moves every state at once, so the image takes S - 1 transitions to reach the top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from torch import nn
+
+from pcsim.connections import Chain, GlobalMeanPool, PerStep, Standardise, StepNorm, conv, up_conv
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.parts import Kind
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+Norm = Literal["step", "shared", "none"]
+Adjacency = str | Sequence[Sequence[int]]
+ADJACENCIES: dict[str, tuple[int, ...] | None] = {
+    "feed-forward": (0, 1),
+    "feedback": (-1, 0, 1),
+    "full": None,
+}
+"""How many states up transitions lead: to itself and the next; also the one below; None for any."""
+
+
+@register(paper="Liao & Poggio 2016")
+def multi_state(
+    channels: Sequence[int] = (16, 32, 64),
+    adjacency: Adjacency = "feedback",
+    *,
+    steps: int = 6,
+    shared: bool = True,
+    norm: Norm = "step",
+    given: Literal["first", "every"] = "first",
+    stride: int = 1,
+    image: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Network:
+    """States of decreasing resolution with transitions between them.
+
+    channels   of the states, each half as large as the one before
+    adjacency  "feed-forward", "feedback" (neighbours), "full", or a matrix: row i, column j is 1 where state i reads
+               state j
+    shared     whether a transition has the same convolutions in every step; without, it is an ordinary residual network
+    norm       "step", batch norm of its own in each step; "shared", one for all; "none"
+    given      whether the image is given in the first step only, or in every one
+    stride     of the pre-net, a 3x3 convolution
+
+    Raises WiringError for an adjacency that does not fit, or an image that cannot be halved so often.
+    """
+    reads = _matrix(adjacency, len(channels))
+    if steps < 2 or norm not in ("step", "shared", "none") or given not in ("first", "every"):
+        raise WiringError(
+            given=f"steps={steps}, norm={norm!r}, given={given!r}",
+            expected="at least two steps; norm 'step', 'shared' or 'none'; given 'first' or 'every'",
+            remedy="choose from these",
+        )
+    multiple = stride * 2 ** (len(channels) - 1)
+    if image[1] % multiple or image[2] % multiple:
+        raise WiringError(
+            given=f"an image of {image[1]}x{image[2]} for {len(channels)} states",
+            expected=f"a height and width that {multiple} divides",
+            remedy="crop or pad the images, or use fewer states",
+        )
+    height, width = image[1] // stride, image[2] // stride
+    names = [f"h{n}" for n in range(1, len(channels) + 1)]
+    shapes = [(count, height >> n, width >> n) for n, count in enumerate(channels)]
+    populations = [
+        Population(name, Rate(shape[0], "identity", bias=False), shape)
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+    entry = nn.Sequential(Standardise(), conv(image[0], channels[0], 3, stride))
+    projections = [Projection("image", "h1", entry, active=(0, 1) if given == "first" else None)]
+    projections += [Projection(name, name, nn.Identity(), "lateral", 1, name=f"{name} stays") for name in names]
+    for i, target in enumerate(names):
+        for j, source in enumerate(names):
+            if not reads[i][j]:
+                continue
+            kind: Kind = "lateral" if i == j else "bottom_up" if i > j else "top_down"
+            norms = _norms(norm, steps - 1, shared)
+            made = [_transition(channels[j], channels[i], i - j, norms) for _ in range(1 if shared else steps - 1)]
+            transform = made[0] if shared else PerStep(made)
+            projections.append(Projection(source, target, transform, kind, 1, active=(1, math.inf)))
+    last = channels[-1]
+    after = _norms("step" if norm == "step" or not shared else norm, steps, True)
+    head = Chain(*after(last), nn.ReLU(), GlobalMeanPool(), nn.Linear(last, classes))
+    return Network(
+        {"image": image},
+        [*populations, Population("readout", Sum())],
+        [*projections, Projection(names[-1], "readout", head)],
+        readout="readout",
+        steps=steps,
+        name="multi_state" if len(channels) > 1 else "shared_resnet",
+    )
+
+
+@register(paper="Liao & Poggio 2016")
+def shared_resnet(
+    channels: int = 64,
+    steps: int = 10,
+    *,
+    shared: bool = True,
+    norm: Norm = "step",
+    given: Literal["first", "every"] = "first",
+    stride: int = 1,
+    image: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Network:
+    """A residual network of steps - 1 blocks with shared weights: one state. Options as `multi_state`."""
+    return multi_state(
+        (channels,),
+        "full",
+        steps=steps,
+        shared=shared,
+        norm=norm,
+        given=given,
+        stride=stride,
+        image=image,
+        classes=classes,
+    )
+
+
+def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
+    if isinstance(adjacency, str) and adjacency in ADJACENCIES:
+        upward = ADJACENCIES[adjacency]
+        return [[upward is None or i - j in upward for j in range(states)] for i in range(states)]
+    rows = [] if isinstance(adjacency, str) else [[bool(entry) for entry in row] for row in adjacency]
+    if states == 0 or [len(row) for row in rows] != [states] * states:
+        raise WiringError(
+            given=f"adjacency {adjacency!r} of {states} states",
+            expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} numbers",
+            remedy="write row i, column j as 1 where state i reads state j",
+        )
+    return rows
+
+
+def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Module]]:
+    """What makes the norm (or none) of so many channels."""
+
+    def make(channels: int) -> list[nn.Module]:
+        if norm == "none":
+            return []
+        return [StepNorm(channels, steps) if norm == "step" and shared else nn.BatchNorm2d(channels)]
+
+    return make
+
+
+def _transition(channels: int, out: int, upward: int, norms: Callable[[int], list[nn.Module]]) -> Chain | nn.Sequential:
+    """K: two of norm, ReLU, 3x3 convolution, the first of which halves or doubles the size `upward` times."""
+    first: nn.Module = conv(channels, out, 3, 2**upward) if upward >= 0 else up_conv(channels, out, 3, 2**-upward)
+    parts = [*norms(channels), nn.ReLU(), first, *norms(out), nn.ReLU(), conv(out, out)]
+    return Chain(*parts) if any(isinstance(part, StepNorm) for part in parts) else nn.Sequential(*parts)

@@ -1,0 +1,156 @@
+"""Units whose gates are projections of their own.
+
+    h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g and k are offset + factor s(.), 1 - s(.)
+    h(t) = u h(t-1) + (1 - u) f(candidate)                  gated update, u = s(update)
+    h(t) = a h(t-1) + drive                                 decay
+    y = s(gate) drive                                       gated, without memory
+    y = u drive + (1 - u) f(candidate)                      highway, without memory
+
+Every gate is a port: which populations open it, and through which transform, are edges that can be recorded, lesioned
+and delayed. A port at which nothing arrives is zero, so that a gate of 1 - s(0) is one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.rules.base import Map, Wire, activation_named
+from pcsim.state import Shape, per_channel
+
+
+@dataclass(frozen=True)
+class Gate:
+    """g(x) = offset + factor s(x); 1 - sigmoid(x) unless said otherwise."""
+
+    offset: float = 1.0
+    factor: float = -1.0
+    nonlinearity: str = "sigmoid"
+
+    def __call__(self, drive: Tensor) -> Tensor:
+        """g(drive)."""
+        return self.offset + self.factor * activation_named(self.nonlinearity)(drive)
+
+
+class ReciprocalGated(Map):
+    """h(t) = f( g(gate + b_g) drive + k(retention + b_k) h(t-1) ).
+
+    A reciprocal gated cell is two of these, h and c: the gate of each is driven by the other, the retention by itself.
+    bias  whether both gates have a bias for each channel
+    Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); its reference code for the other forms.
+    """
+
+    ports = ("drive", "gate", "retention")
+
+    def __init__(
+        self,
+        channels: int,
+        activation: str = "elu",
+        gate: Gate = Gate(),
+        retention: Gate = Gate(),
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels, self.activation = channels, activation
+        self.function = activation_named(activation)
+        self.gate, self.retention = gate, retention
+        activation_named(gate.nonlinearity), activation_named(retention.nonlinearity)
+        self.bias = nn.Parameter(torch.zeros(2, channels)) if bias else None
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """That of the drive, whose channels must be those of the unit."""
+        return self._shapes_of_channels(self.channels, ports)
+
+    def forward(self, own: Tensor, *, drive: Tensor, gate: Tensor, retention: Tensor) -> Tensor:
+        """The next value."""
+        if self.bias is not None:
+            gate, retention = gate + per_channel(self.bias[0], gate), retention + per_channel(self.bias[1], retention)
+        return self.function(self.gate(gate) * drive + self.retention(retention) * own)
+
+    def describe(self) -> str:
+        """Nonlinearities."""
+        return f"reciprocal gated, {self.activation}, gates {self.gate.nonlinearity}"
+
+
+class GatedUpdate(Map):
+    """h(t) = u h(t-1) + (1 - u) f(candidate + b),  u = s(update + b_u).
+
+    `kept` is the initial b_u: above 0 the unit starts by remembering. Source: the UGRNN of Collins et al. 2017 eq. 5-7;
+    with a candidate that reads h through a `Gated` reset, the GRU of Cho et al. 2014.
+    """
+
+    ports = ("candidate", "update")
+
+    def __init__(self, channels: int, activation: str = "tanh", kept: float = 0.0) -> None:
+        super().__init__()
+        self.channels, self.activation = channels, activation
+        self.function = activation_named(activation)
+        self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Those of the candidate."""
+        return self._shapes_of_channels(self.channels, ports)
+
+    def forward(self, own: Tensor, *, candidate: Tensor, update: Tensor) -> Tensor:
+        """The next value."""
+        fresh = self.function(candidate + per_channel(self.bias[0], candidate))
+        return torch.lerp(fresh, own, torch.sigmoid(update + per_channel(self.bias[1], update)))
+
+    def describe(self) -> str:
+        """The nonlinearity of the candidate."""
+        return f"gated update, {self.activation}"
+
+
+class Decay(Map):
+    """h(t) = a h(t-1) + drive, one learnable a, or with a number given as `fixed` that one (1 adds up evidence).
+
+    Source: "time decay" of Nayebi et al. 2018, where a starts at 0.
+    """
+
+    def __init__(self, fixed: float | None = None) -> None:
+        super().__init__()
+        self.kept: nn.Parameter | float = nn.Parameter(torch.zeros(())) if fixed is None else fixed
+
+    def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
+        """The next value."""
+        return self.kept * own + drive
+
+    def describe(self) -> str:
+        """What is kept of the value before."""
+        return "decay" if isinstance(self.kept, nn.Parameter) else f"adds up, {self.kept:g} kept"
+
+
+class Gated(Wire):
+    """y = s(gate + b) drive: what a gate lets through. `bias` is how many channels b has; without, there is none."""
+
+    ports = ("drive", "gate")
+
+    def __init__(self, bias: int | None = None) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(bias)) if bias is not None else None
+
+    def forward(self, *, drive: Tensor, gate: Tensor) -> Tensor:
+        """s(gate + b) drive."""
+        return torch.sigmoid(gate if self.bias is None else gate + per_channel(self.bias, gate)) * drive
+
+
+class Highway(Wire):
+    """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that may pass its drive on as it is.
+
+    `kept` is the initial b_u. Source: Collins et al. 2017 eq. 8-13, the output of the intersection RNN (+RNN).
+    """
+
+    ports = ("drive", "candidate", "update")
+
+    def __init__(self, channels: int, activation: str = "relu", kept: float = 1.0) -> None:
+        super().__init__()
+        self.function = activation_named(activation)
+        self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
+
+    def forward(self, *, drive: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
+        """The value now."""
+        fresh = self.function(candidate + per_channel(self.bias[0], candidate))
+        return torch.lerp(fresh, drive, torch.sigmoid(update + per_channel(self.bias[1], update)))
