@@ -32,6 +32,7 @@ from pcsim.wiring import (
     in_ms,
     infer_shapes,
     tau_by_name,
+    timed,
     topological_order,
 )
 
@@ -46,6 +47,8 @@ class Network(nn.Module):
     steps        for a discrete model, how many steps its paper runs it for
     step_ms      how many ms of neural time a step stands for; in a relaxed network, after which its per-step
                  transforms move on
+    timing       population -> (ms after the onset, ms per step) where its steps do not follow the common clock; see
+                 `time_of`
     initialiser  a network run for one step on the first input, whose values populations of the same name
                  start from; it usually shares modules with this one
 
@@ -62,11 +65,13 @@ class Network(nn.Module):
         readout: str | None = None,
         steps: int | None = None,
         step_ms: float = 10.0,
+        timing: Mapping[str, tuple[float, float]] | None = None,
         name: str = "network",
         initialiser: Network | None = None,
     ) -> None:
         super().__init__()
         self.name, self.readout, self.steps, self.step_ms = name, readout, steps, step_ms
+        self.timing = dict(timing or {})
         self.inputs = dict(inputs)
         self.populations = {population.name: population for population in populations}
         check_names(self.inputs, populations, projections, readout)
@@ -186,6 +191,16 @@ class Network(nn.Module):
     def shape(self, name: str) -> Shape:
         """(channel, height, width) of an input or population."""
         return self.shapes.nodes[name]
+
+    def time_of(self, name: str, step: int) -> float:
+        """How many ms after the onset of the image step 0, 1, ... of a discrete network stands for in that population.
+
+        (step + 1) step_ms, the end of the step; or by `timing`, counted from the beginning of its window.
+        """
+        if name not in self.timing:
+            return (step + 1) * self.step_ms
+        begin = (self.populations[name].active or (0, 0))[0]
+        return self.timing[name][0] + (step - begin) * self.timing[name][1]
 
     # ------------------------------------------------------------------ dynamics
 
@@ -372,7 +387,7 @@ class Network(nn.Module):
         remembered = [n for n in self.populations if n in self.memories or n in self._kept]
         taus = tau_by_name(tau, remembered)
         scale = 1.0 if self.is_flow else step or tau
-        timed = scale if isinstance(scale, int | float) and not self.is_flow else self.step_ms
+        timing = scale if isinstance(scale, int | float) and not self.is_flow else self.step_ms
         if any(isinstance(edge.transform, Phased) for edge in self.projections) and not self.is_flow:
             in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
         populations = [
@@ -386,25 +401,12 @@ class Network(nn.Module):
             else replace(p, active=None)
             for p in self.populations.values()
         ]
-        return Network(
-            self.inputs,
+        return self._rebuilt(
             populations,
-            [self._timed(edge, scale) for edge in self.projections],
-            readout=self.readout,
-            steps=self.steps,
-            step_ms=timed,
+            [timed(edge, edge.source in self.inputs, self.is_flow, scale) for edge in self.projections],
+            step_ms=timing,
             name=self.name if self.is_flow else f"relaxed {self.name}",
-            initialiser=self.initialiser,
-        ).train(self.training)
-
-    def _timed(self, edge: Projection, step: object) -> Projection:
-        """The edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay in ms."""
-        late = (edge.delay or 0) - (edge.source in self.populations)
-        if edge.active is not None:
-            edge = replace(edge, active=in_ms(edge.name, edge.active, step))
-        if self.is_flow or late < 1:
-            return edge
-        return replace(edge, delay=None, delay_ms=in_ms(edge.name, (0.0, late), step)[1])
+        )
 
     def clamped(self, *names: str) -> Network:
         """The same network with populations held at what they are shown: they become inputs.
@@ -417,16 +419,17 @@ class Network(nn.Module):
                 expected=f"populations of {self.name!r}: {', '.join(self.populations)}",
                 remedy="choose from these",
             )
-        return Network(
-            self.inputs | {name: self.shape(name) for name in names},
+        return self._rebuilt(
             [replace(p, shape=self.shape(p.name)) for p in self.populations.values() if p.name not in names],
             [self._clamped(e, names) for e in self.projections if e.target not in names],
+            inputs=self.inputs | {name: self.shape(name) for name in names},
             readout=None if self.readout in names else self.readout,
-            steps=self.steps,
-            step_ms=self.step_ms,
-            name=self.name,
-            initialiser=self.initialiser,
-        ).train(self.training)
+        )
+
+    def _rebuilt(self, populations: Sequence[Population], projections: Sequence[Projection], **changes: Any) -> Network:
+        same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
+        options = {name: getattr(self, name) for name in same} | changes
+        return Network(options.pop("inputs"), populations, projections, **options).train(self.training)
 
     def _clamped(self, edge: Projection, names: Sequence[str]) -> Projection:
         return replace(edge, delay=0) if edge.source in names and edge.delay_ms is None else edge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar, cast
 
@@ -239,6 +239,16 @@ def in_ms(name: str, window: tuple[float, float], step: object) -> tuple[float, 
             remedy="write relaxed(tau=..., step=10.0)",
         )
     return window[0] * step, window[1] * step
+
+
+def timed(edge: Projection, from_input: bool, is_flow: bool, step: object) -> Projection:
+    """The edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay in ms."""
+    late = (edge.delay or 0) - (not from_input)
+    if edge.active is not None:
+        edge = replace(edge, active=in_ms(edge.name, edge.active, step))
+    if is_flow or late < 1:
+        return edge
+    return replace(edge, delay=None, delay_ms=in_ms(edge.name, (0.0, late), step)[1])
 
 
 def check_windows(populations: Sequence[Population], variables: Mapping[str, Mapping[str, Shape]]) -> None:

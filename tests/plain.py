@@ -76,3 +76,56 @@ def hard_sigmoid(x: Array) -> Array:
 
 def per_channel(values: Array) -> Array:
     return values[None, :, None, None]
+
+
+def elu(x: Array) -> Array:
+    return np.where(x > 0, x, np.exp(np.minimum(x, 0.0)) - 1.0)
+
+
+def same_conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1) -> Array:
+    """TensorFlow's SAME: kernel - stride rows of padding in all, the odd one at the end."""
+    extra = weight.shape[2] - stride
+    before, after = extra // 2, extra - extra // 2
+    x = np.pad(x, ((0, 0), (0, 0), (before, after), (before, after)))
+    return conv(x, weight, bias, stride, padding=0)
+
+
+def separable(x: Array, depthwise: Array, pointwise: Array) -> Array:
+    """Each channel with a kernel of its own, then mixed."""
+    each = [same_conv(x[:, c : c + 1], depthwise[c : c + 1]) for c in range(x.shape[1])]
+    return conv(np.concatenate(each, 1), pointwise)
+
+
+def batch_norm(x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
+    """With running statistics."""
+    scaled = (x - per_channel(mean)) / np.sqrt(per_channel(variance) + eps)
+    return scaled * per_channel(weight) + per_channel(bias)
+
+
+def group_norm(x: Array, groups: int, weight: Array, bias: Array) -> Array:
+    """Mean 0 and variance 1 over the maps of each group and all places."""
+    parts = []
+    for part in np.split(x, groups, axis=1):
+        mean, variance = part.mean((1, 2, 3), keepdims=True), part.var((1, 2, 3), keepdims=True)
+        parts.append((part - mean) / np.sqrt(variance + 1e-5))
+    return np.concatenate(parts, 1) * per_channel(weight) + per_channel(bias)
+
+
+def max_pool3(x: Array) -> Array:
+    """3x3 windows, stride 2, one row and column of padding."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    rows, columns = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
+    seen = [padded[:, :, u : u + 2 * rows : 2, v : v + 2 * columns : 2] for u in range(3) for v in range(3)]
+    return np.maximum.reduce([part[:, :, :rows, :columns] for part in seen])
+
+
+def resize(x: Array, size: tuple[int, int]) -> Array:
+    """Bilinear, corners on corners."""
+    for axis, wanted in ((2, size[0]), (3, size[1])):
+        given = x.shape[axis]
+        at = np.arange(wanted) * ((given - 1) / max(wanted - 1, 1))
+        low = np.minimum(np.floor(at).astype(int), given - 1)
+        high = np.minimum(low + 1, given - 1)
+        share = (at - low).reshape([-1 if a == axis else 1 for a in range(4)])
+        x = (1 - share) * x.take(low, axis) + share * x.take(high, axis)
+    return x

@@ -2,19 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pcsim import Euler, Iterate, Network, models
-from pcsim.models import Architecture
+from pcsim.models import CELLS, MEDIAN, Architecture, Gate, Layer, ReciprocalCell
 from pcsim.solvers import Solver
 
+PLAIN_CONVRNN = {"layers": (Layer(4, True), Layer(4, True), Layer(5)), "image": (1, 16, 16), "classes": 3}
+EVERY_EDGE = ReciprocalCell(
+    depth=3,
+    tau=Gate(0.8, -0.6),
+    gate=Gate(0.7, -0.7, "tanh"),
+    cell_kernel=2,
+    input_to_out_kernel=3,
+    input_to_tau=True,
+    input_to_gate=True,
+    cell_residual=True,
+    out_residual=True,
+    residual_to_cell_tau=True,
+    residual_to_cell_gate=True,
+    residual_to_out_tau=True,
+    residual_to_out_gate=True,
+    separable=("tau", "gate", "input", "feedback"),
+    input_activation="relu",
+    cell_activation="tanh",
+    feedback_activation="elu",
+    feedback_kernel=3,
+    bias=True,
+)
+"""Every optional edge of the reciprocal cell at once, but cell_to_out, which replaces a gate."""
+CORNET = {"channels": (4, 4, 8, 8), "image": (2, 32, 32), "classes": 3}
+
+# A key is a registered model, or "model/variant".
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"width": 3, "size": 8} for name in ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")},
     "leaky_rcnn": {"channels": (3, 4), "tau": (10.0, 10.0), "size": 8},
     "rcnn": {"channels": 4, "iterations": 2, "size": 8, "image_channels": 1, "classes": 3},
+    "grcnn": {"channels": (4, 5), "iterations": 2, "stem": 3, "size": 8, "classes": 3},
+    **{
+        f"rcnn_sat_{kind}": {"maps": (4, 5), "kernels": (3, 1), "steps": steps, "size": 8, "channels": 1, "classes": 3}
+        for kind, steps in (("b", 1), ("bk", 1), ("bf", 1), ("bd", 1), ("bl", 4))
+    },
+    "shared_resnet": {"channels": 4, "steps": 4, "image": (1, 8, 8), "classes": 3},
+    "multi_state": {"channels": (3, 4), "steps": 4, "image": (1, 8, 8), "classes": 3},
+    "multi_state/unshared": {
+        "channels": (3, 4, 4),
+        "adjacency": "full",
+        "shared": False,
+        "steps": 4,
+        "image": (1, 8, 8),
+        "classes": 3,
+    },
+    "convrnn": PLAIN_CONVRNN,
+    **{f"convrnn/{cell}": PLAIN_CONVRNN | {"cell": cell} for cell in CELLS if cell != "reciprocal"},
+    "convrnn/every_edge": PLAIN_CONVRNN | {"cell": EVERY_EDGE, "unroll": "engineering"},
+    "convrnn_shallow": {"width": 2, "steps": 8, "image": (2, 96, 96), "classes": 3},
+    "convrnn_intermediate": {
+        "cell": dataclasses.replace(MEDIAN, depth=3),
+        "width": 2,
+        "image": (2, 64, 64),
+        "classes": 3,
+        "steps": 12,
+    },
+    "cornet_z": CORNET,
+    "cornet_r": CORNET | {"groups": 2},
+    "cornet_rt": CORNET | {"groups": 2},
+    "cornet_s": CORNET | {"channels": (3, 4, 5, 6), "times": (2, 3, 1), "scale": 2},
+    "resnet18": CORNET,
+    "resnet34": CORNET | {"channels": (2, 3, 4, 5)},
     "convlstm": {"channels": (4, 3), "kernel": 3, "seen": 3, "unseen": 3, "image": (1, 16, 16)},
     "subconvlstm": {"channels": (4, 3), "kernel": 3, "seen": 3, "unseen": 3, "image": (1, 16, 16)},
     "sublstm": {"units": 5, "inputs": 3, "layers": 2, "steps": 5, "classes": 3},
@@ -36,6 +95,18 @@ PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows 
     "blt_bt": 19_114,
     "blt": 37_546,
     "rcnn": 672_202,
+    "rcnn_sat_b": 11_037_768,
+    "rcnn_sat_bk": 39_796_040,
+    "rcnn_sat_bf": 40_006_824,
+    "rcnn_sat_bd": 28_819_848,
+    "rcnn_sat_bl": 28_870_920,
+    "convrnn_intermediate": 15_445_800,
+    "cornet_z": 2_071_656,
+    "cornet_r": 5_208_936,
+    "cornet_rt": 5_208_936,
+    "cornet_s": 53_416_616,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
     "convlstm": 7_585_296,
     "pcn_global": 4_653_450,
     "pcn_local": 9_898_192,
@@ -45,7 +116,7 @@ PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows 
 
 def small(name: str) -> Network:
     """A small network, its weights scattered so that nothing hides behind zeros."""
-    net = models.build(name, **SMALL[name])
+    net = models.build(name.split("/")[0], **SMALL[name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():

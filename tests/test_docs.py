@@ -30,7 +30,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_every_model_has_a_page_with_every_part_and_a_drawing() -> None:
     index = (ROOT / "docs" / "models" / "README.md").read_text()
-    for name in SMALL:
+    for name in dict.fromkeys(key.split("/")[0] for key in SMALL):
         (row,) = [line for line in index.splitlines() if f"`{name}`" in line and line.startswith("|")]
         page = (ROOT / "docs" / "models" / re.search(r"\]\(([^)]+)\)", row)[1]).read_text()
         assert re.search(r"!\[wiring of [^]]*\]\(", page), name

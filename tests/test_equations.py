@@ -26,30 +26,12 @@ from plain import (
 )
 from small import shown
 from tolerances import EQUATIONS
+from tracing import Trace, agree, weights
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Record, models, simulate, stimuli
 
 pytestmark = pytest.mark.usefixtures("float64")
-Trace = dict[str, list[Array]]
-
-
-def weights(net: Network, edge: str) -> list[Array]:
-    """The parameters of the transform of an edge."""
-    (found,) = [e.transform for e in net.projections if e.name == edge]
-    return [array(parameter) for parameter in found.parameters()]
-
-
-def agree(net: Network, expected: Trace, inputs: dict, names: list[str] | None = None) -> None:
-    """Run the network and compare every recorded value with the trace."""
-    steps = max(map(len, expected.values()))
-    names = names or [name for name in net.populations if name != "readout"]
-    assert set(names) <= set(expected), set(names) - set(expected)
-    run = simulate(net, inputs, solver=Iterate(), until=float(steps), record=Record(states=names))
-    for name in names:
-        for step in range(steps):
-            difference = np.abs(array(run[name][step]) - expected[name][step]).max()
-            assert difference <= EQUATIONS * max(1.0, np.abs(expected[name][step]).max()), (name, step, difference)
 
 
 @pytest.mark.parametrize("tied", [False, True])

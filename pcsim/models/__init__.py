@@ -4,6 +4,8 @@ from pcsim.models import published, weights
 from pcsim.models.blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell
 from pcsim.models.convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
+from pcsim.models.cornet import cornet_r, cornet_rt, cornet_s, cornet_z
+from pcsim.models.grcnn import grcnn
 from pcsim.models.hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
 from pcsim.models.matching import matched
 from pcsim.models.multi_state import multi_state, shared_resnet
@@ -12,15 +14,19 @@ from pcsim.models.pcn_local import Architecture, pcn_local
 from pcsim.models.predictive_coding import predictive_coding
 from pcsim.models.prednet import hand_over, prednet, prednet_kitti
 from pcsim.models.rcnn import leaky_rcnn, rcnn
+from pcsim.models.rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
 from pcsim.models.registry import available, build, paper, register
+from pcsim.models.resnet import resnet18, resnet34
 from pcsim.models.retrofit import retrofit
 from pcsim.models.sequence import convlstm, subconvlstm, sublstm
+from pcsim.rules.reciprocal import Gate
 
 __all__ = [
     "CELLS",
     "MEDIAN",
     "SHALLOW",
     "Architecture",
+    "Gate",
     "Layer",
     "ReciprocalCell",
     "available",
@@ -35,6 +41,11 @@ __all__ = [
     "convrnn",
     "convrnn_intermediate",
     "convrnn_shallow",
+    "cornet_r",
+    "cornet_rt",
+    "cornet_s",
+    "cornet_z",
+    "grcnn",
     "hand_over",
     "hebbian",
     "hopfield",
@@ -52,7 +63,14 @@ __all__ = [
     "published",
     "random_patterns",
     "rcnn",
+    "rcnn_sat_b",
+    "rcnn_sat_bd",
+    "rcnn_sat_bf",
+    "rcnn_sat_bk",
+    "rcnn_sat_bl",
     "register",
+    "resnet18",
+    "resnet34",
     "retrofit",
     "shared_resnet",
     "subconvlstm",

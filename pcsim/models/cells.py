@@ -232,7 +232,7 @@ def time_decay(site: Site) -> Wiring:
     """A memory s{n} that decays by a learnable factor (0 at first), and h{n} = ELU(s{n})."""
     s = f"s{site.layer}"
     populations = [Population(s, Decay()), Population(site.h, Sum("elu"))]
-    return populations, [edge(site.x, s), edge(s, site.h, kind="lateral")]
+    return populations, [edge(site.x, s), edge(s, site.h)]
 
 
 def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own: str = "") -> Wiring:
@@ -253,7 +253,7 @@ def simple_rnn(site: Site) -> Wiring:
     return populations, [
         edge(site.x, z, site.conv(maps, maps, 3)),
         edge(site.h, z, site.conv(maps, maps, 3), "lateral", 1),
-        edge(z, site.h, nn.GroupNorm(1, maps), "lateral"),
+        edge(z, site.h, nn.GroupNorm(1, maps)),
     ]
 
 

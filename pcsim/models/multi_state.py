@@ -5,7 +5,8 @@
 
 With one state this is a residual network whose T - 1 blocks share their weights: a recurrent network. With several,
 states of decreasing resolution exchange through any adjacency of transitions. Batch norm has its own statistics, weight
-and bias in each step. A step moves every state at once, so the image takes S - 1 transitions to reach the top.
+and bias in each step. A step moves every state at once, so the image takes S - 1 transitions to reach the top; a
+transition begins when the image has reached its source.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ def multi_state(
     Raises WiringError for an adjacency that does not fit, or an image that cannot be halved so often.
     """
     reads = _matrix(adjacency, len(channels))
-    if steps < 2 or norm not in ("step", "shared", "none") or given not in ("first", "every"):
+    reached = _reached(reads)
+    if steps < max(reached) + 2 or norm not in ("step", "shared", "none") or given not in ("first", "every"):
         raise WiringError(
             given=f"steps={steps}, norm={norm!r}, given={given!r}",
-            expected="at least two steps; norm 'step', 'shared' or 'none'; given 'first' or 'every'",
-            remedy="choose from these",
+            expected=f"at least {max(reached) + 2:g} steps (every state reached, and one more); norm 'step', 'shared' "
+            "or 'none'; given 'first' or 'every'",
+            remedy="choose from these, and an adjacency that leads from the first state to every other",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
@@ -88,10 +91,11 @@ def multi_state(
             if not reads[i][j]:
                 continue
             kind: Kind = "lateral" if i == j else "bottom_up" if i > j else "top_down"
-            norms = _norms(norm, steps - 1, shared)
-            made = [_transition(channels[j], channels[i], i - j, norms) for _ in range(1 if shared else steps - 1)]
+            begin = int(reached[j]) + 1
+            norms = _norms(norm, steps - begin, shared)
+            made = [_transition(channels[j], channels[i], i - j, norms) for _ in range(1 if shared else steps - begin)]
             transform = made[0] if shared else PerStep(made)
-            projections.append(Projection(source, target, transform, kind, 1, active=(1, math.inf)))
+            projections.append(Projection(source, target, transform, kind, 1, active=(begin, math.inf)))
     last = channels[-1]
     after = _norms("step" if norm == "step" or not shared else norm, steps, True)
     head = Chain(*after(last), nn.ReLU(), GlobalMeanPool(), nn.Linear(last, classes))
@@ -143,6 +147,17 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
             remedy="write row i, column j as 1 where state i reads state j",
         )
     return rows
+
+
+def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:
+    """After how many transitions the image first is in each state."""
+    found = [0.0, *(math.inf for _ in reads[1:])]
+    for _ in reads:
+        found = [
+            min(at, *(found[j] + 1 for j, does in enumerate(row) if does), math.inf)
+            for at, row in zip(found, reads, strict=True)
+        ]
+    return found
 
 
 def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Module]]:

@@ -105,22 +105,15 @@ class GatedUpdate(Map):
 
 
 class Decay(Map):
-    """h(t) = a h(t-1) + drive, one learnable a, or with a number given as `fixed` that one (1 adds up evidence).
+    """h(t) = a h(t-1) + drive, one learnable a, which starts at 0. Source: "time decay" of Nayebi et al. 2018."""
 
-    Source: "time decay" of Nayebi et al. 2018, where a starts at 0.
-    """
-
-    def __init__(self, fixed: float | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.kept: nn.Parameter | float = nn.Parameter(torch.zeros(())) if fixed is None else fixed
+        self.kept = nn.Parameter(torch.zeros(()))
 
     def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
         """The next value."""
         return self.kept * own + drive
-
-    def describe(self) -> str:
-        """What is kept of the value before."""
-        return "decay" if isinstance(self.kept, nn.Parameter) else f"adds up, {self.kept:g} kept"
 
 
 class Gated(Wire):

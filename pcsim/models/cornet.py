@@ -1,0 +1,204 @@
+"""CORnet: areas V1, V2, V4 and IT (Kubilius et al. 2018, 2019).
+
+    Z     a_n = maxpool( ReLU( W a_{n-1} + b ) )
+    R     s_n(t) = ReLU( GN( W ( in_n(t) + s_n(t-1) ) ) ),   in_n(t) = ReLU( GN( V s_{n-1}(t) + b ) ),     in_n(0) = 0
+    RT    the same with in_n(t) = ReLU( GN( V s_{n-1}(t-1) + b ) )
+    S     x <- ReLU( N_t( W3 ReLU( N_t( W2 ReLU( N_t( W1 x ) ) ) ) ) + x ),   2, 4 and 2 times in V2, V4 and IT
+
+In R and RT the image reaches V1 at every step; what the areas above get differs in one number, the delay of their
+bottom-up edges, and is nothing in the first step. In S an area repeats its own loop to the end before the next one
+begins; weights are shared over the repeats, batch norms are not, and the first repeat halves the maps. Sizes follow
+from the image, whatever it is. Of each model the decoder is a global mean and a linear layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, conv
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.areas import Wiring
+from pcsim.models.registry import register
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+AREAS = ("v1", "v2", "v4", "it")
+CHANNELS = (64, 128, 256, 512)
+
+
+def _decoder(channels: int, classes: int, active: tuple[float, float] | None = None) -> Wiring:
+    head = nn.Sequential(GlobalMeanPool(), nn.Linear(channels, classes))
+    return [Population("readout", Sum(), active=active)], [Projection("it", "readout", head)]
+
+
+@register(paper="Kubilius et al. 2018")
+def cornet_z(
+    channels: Sequence[int] = CHANNELS, *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+) -> Network:
+    """CORnet-Z, feed-forward: in each area a convolution with bias, ReLU, then a 3x3 maximum of stride 2.
+
+    2,071,656 parameters; Xavier weights, biases 0. channels of the areas, image (channel, height, width), classes.
+    """
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    source, below = "image", image[0]
+    for area, count in zip(AREAS, channels, strict=True):
+        first = nn.Conv2d(below, count, 7, 2, 3) if area == "v1" else conv(below, count, bias=True)
+        populations.append(Population(area, Rate(count, "identity", bias=False)))
+        projections.append(Projection(source, area, nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(3, 2, 1))))
+        source, below = area, count
+    nodes, edges = _decoder(below, classes)
+    net = Network(
+        {"image": image}, populations + nodes, projections + edges, readout="readout", steps=1, name="cornet_z"
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    return net
+
+
+@register(paper="Kubilius et al. 2018")
+def cornet_r(
+    channels: Sequence[int] = CHANNELS,
+    steps: int = 5,
+    *,
+    image: tuple[int, int, int] = (3, 224, 224),
+    classes: int = 1000,
+    groups: int = 32,
+) -> Network:
+    """CORnet-R as its code has it: from the second step on an area reads the area below within the step.
+
+    5,208,936 parameters. channels of the areas, which `groups` (of the group norm) divides; steps; image; classes.
+    """
+    return _cornet_recurrent("cornet_r", 0, channels, steps, image, classes, groups)
+
+
+@register(paper="Kubilius et al. 2018")
+def cornet_rt(
+    channels: Sequence[int] = CHANNELS,
+    steps: int = 5,
+    *,
+    image: tuple[int, int, int] = (3, 224, 224),
+    classes: int = 1000,
+    groups: int = 32,
+) -> Network:
+    """CORnet-RT: an area reads the area below one step late, so that the image is in IT at the fourth step.
+
+    The paper calls it R. 5,208,936 parameters; options as `cornet_r`.
+    """
+    return _cornet_recurrent("cornet_rt", 1, channels, steps, image, classes, groups)
+
+
+def _cornet_recurrent(
+    name: str, delay: int, channels: Sequence[int], steps: int, image: tuple[int, int, int], classes: int, groups: int
+) -> Network:
+    """u{area} is what the area's own convolution reads: its input and its state of the step before."""
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    source, below = "image", image[0]
+    for area, count in zip(AREAS, channels, strict=True):
+        u, first = f"u_{area}", area == "v1"
+        entry = nn.Conv2d(below, count, 7, 4, 3) if first else conv(below, count, stride=2, bias=True)
+        populations += [Population(u, Sum()), Population(area, Rate(count, bias=False))]
+        projections += [
+            Projection(
+                source,
+                u,
+                nn.Sequential(entry, nn.GroupNorm(groups, count), nn.ReLU()),
+                delay=0 if first else delay,
+                active=None if first else (1, math.inf),
+            ),
+            Projection(area, u, nn.Identity(), "lateral", 1),
+            Projection(u, area, nn.Sequential(conv(count, count), nn.GroupNorm(groups, count))),
+        ]
+        source, below = area, count
+    nodes, edges = _decoder(below, classes)
+    return Network(
+        {"image": image}, populations + nodes, projections + edges, readout="readout", steps=steps, name=name
+    )
+
+
+@register(paper="Kubilius et al. 2019")
+def cornet_s(
+    channels: Sequence[int] = CHANNELS,
+    times: Sequence[int] = (2, 4, 2),
+    *,
+    image: tuple[int, int, int] = (3, 224, 224),
+    classes: int = 1000,
+    scale: int = 4,
+) -> Network:
+    """CORnet-S. 53,416,616 parameters; convolutions N(0, 2 / (kernel area * output channels)).
+
+    channels  of the areas
+    times     repeats in V2, V4 and IT
+    scale     how much wider than its area the middle of a repeat is
+
+    The repeats are steps of the one clock: V1 in the first, then V2, V4, IT for as many as they repeat. Of area n,
+    in_n is the 1x1 convolution of its input, first_n and wide_n the wide stage before and after the maps are halved,
+    deep_n the one after it. Populations hold their values outside their windows.
+    """
+    v1 = channels[0]
+    entry = [nn.Conv2d(image[0], v1, 7, 2, 3, bias=False), nn.BatchNorm2d(v1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    populations = [Population("stem", Sum(), active=(0, 1)), Population("v1", Sum(), active=(0, 1))]
+    projections = [
+        Projection("image", "stem", nn.Sequential(*entry)),
+        Projection("stem", "v1", nn.Sequential(conv(v1, v1), nn.BatchNorm2d(v1), nn.ReLU())),
+    ]
+    begin, below = 1, v1
+    timing = {"v1": (50.0, 100.0)}
+    onsets = {"v2": (70.0, 100.0), "v4": (90.0, 50.0), "it": (100.0, 100.0)}
+    for position, (count, repeats) in enumerate(zip(channels[1:], times, strict=True), 1):
+        area = AREAS[position]
+        nodes, edges = _repeated(area, AREAS[position - 1], below, count, scale * count, begin, begin + repeats)
+        populations += nodes
+        projections += edges
+        timing[area] = onsets[area]
+        begin, below = begin + repeats, count
+    nodes, edges = _decoder(below, classes, (begin - 1, begin))
+    net = Network(
+        {"image": image},
+        populations + nodes,
+        projections + edges,
+        readout="readout",
+        steps=begin,
+        timing=timing,
+        name="cornet_s",
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0.0, (2.0 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5)
+    return net
+
+
+def _repeated(area: str, source: str, below: int, count: int, wide: int, begin: int, end: int) -> Wiring:
+    """One area of CORnet-S, active from step `begin` to `end`."""
+    first, later, whole = (begin, begin + 1), (begin + 1, end), (begin, end)
+    into, start, loop, deep = (f"{name}_{area}" for name in ("in", "first", "wide", "deep"))
+    conv1, conv2, conv3 = conv(count, wide, 1), conv(wide, wide), conv(wide, count, 1)
+    skip = nn.Sequential(conv(count, count, 1, 2), nn.BatchNorm2d(count))
+    again = end - begin - 1
+    populations = [
+        Population(into, Sum(), active=first),
+        Population(start, Sum(), active=first),
+        Population(deep, Sum(), active=whole),
+        Population(area, Rate(count, bias=False), active=whole),
+    ]
+    projections = [
+        Projection(source, into, conv(below, count, 1)),
+        Projection(into, start, nn.Sequential(conv1, nn.BatchNorm2d(wide), nn.ReLU())),
+        Projection(start, deep, nn.Sequential(Strided(conv2, 2), nn.BatchNorm2d(wide), nn.ReLU()), active=first),
+        Projection(deep, area, Chain(conv3, StepNorm(count, again + 1)), active=whole),
+        Projection(into, area, skip, active=first),
+    ]
+    if again:
+        populations.insert(2, Population(loop, Sum(), active=later))
+        projections += [
+            Projection(area, loop, Chain(conv1, StepNorm(wide, again), nn.ReLU()), "lateral", 1, active=later),
+            Projection(loop, deep, Chain(conv2, StepNorm(wide, again), nn.ReLU()), active=later),
+            Projection(area, area, nn.Identity(), "lateral", 1, active=later),
+        ]
+    return populations, projections

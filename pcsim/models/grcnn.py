@@ -1,0 +1,109 @@
+"""Gated recurrent convolutional network (Wang & Hu 2017).
+
+    x(0) = ReLU( BN(w_f u) )
+    G(t) = s( BN(w_gf u) + BN_t(w_gr x(t-1)) )                                        w_gf, w_gr 1x1
+    x(t) = ReLU( BN(w_f u) + BN_t( BN_t(w_r x(t-1)) o G(t) ) ),   t = 1..T             w_f, w_r 3x3
+
+The gate multiplies the recurrent term only, so that a unit chooses how far its receptive field grows. Convolutions are
+shared over t, the three norms of recurrent terms are not; what u gives is computed once. As in the RCNN, a layer
+iterates to its end before the next one begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.rate import Rate
+from pcsim.rules.reciprocal import Gated
+from pcsim.rules.wires import Sum
+
+
+@register(paper="Wang & Hu 2017")
+def grcnn(
+    channels: Sequence[int] = (64, 128, 256),
+    iterations: int = 3,
+    *,
+    stem: int = 64,
+    size: int = 32,
+    image_channels: int = 1,
+    classes: int = 10,
+) -> Network:
+    """A convolution, then gated recurrent layers with 2x2 maxima between them, a global mean, a linear layer.
+
+    The layers are those of the paper's network for reading text; its two LSTMs and the CTC loss, which read a line from
+    left to right, are replaced by the mean.
+
+    channels    of the recurrent layers
+    iterations  T after the feed-forward step; 0 gives the feed-forward network
+    stem        channels of the first convolution
+
+    Raises WiringError for sizes that do not fit.
+    """
+    multiple = 2 ** len(channels)
+    if not channels or iterations < 0 or size % multiple:
+        raise WiringError(
+            given=f"{len(channels)} layers, {iterations} iterations, images of {size}x{size}",
+            expected=f"at least one layer, iterations >= 0, and a size that {multiple} divides",
+            remedy="choose such numbers",
+        )
+    steps = len(channels) * (iterations + 1)
+    populations = [Population("features", Sum("relu", stem), active=(0, 1))]
+    projections = [Projection("image", "features", nn.Sequential(Standardise(), conv(image_channels, stem)))]
+    source, below = "features", stem
+    for layer, count in enumerate(channels, 1):
+        begin = (layer - 1) * (iterations + 1)
+        nodes, edges = _layer(layer, source, below, count, begin, iterations)
+        populations += nodes
+        projections += edges
+        source, below = f"x{layer}", count
+    populations.append(Population("readout", Sum(), active=(steps - 1, steps)))
+    head = nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))
+    return Network(
+        {"image": (image_channels, size, size)},
+        populations,
+        [*projections, Projection(source, "readout", head)],
+        readout="readout",
+        steps=steps,
+        name="grcnn",
+    )
+
+
+def _layer(
+    layer: int, source: str, below: int, count: int, begin: int, iterations: int
+) -> tuple[list[Population], list[Projection]]:
+    """f = BN(w_f u) and x, and where it iterates g = BN(w_gf u) and m, the gated recurrent term."""
+    f, g, m, x = (f"{name}{layer}" for name in "fgmx")
+    first, end = (begin, begin + 1), begin + iterations + 1
+    populations = [
+        Population(f, Sum(), active=first),
+        Population(x, Rate(count, bias=False), active=(begin, end)),
+    ]
+    projections = [
+        Projection(source, f, nn.Sequential(pool(), conv(below, count), nn.BatchNorm2d(count))),
+        Projection(f, x),
+    ]
+    if iterations == 0:
+        return populations, projections
+    window = (begin + 1, end)
+
+    def step_norm() -> StepNorm:
+        return StepNorm(count, iterations)
+
+    populations += [Population(g, Sum(), active=first), Population(m, Gated(), active=window)]
+    projections += [
+        Projection(source, g, nn.Sequential(pool(), conv(below, count, 1), nn.BatchNorm2d(count))),
+        Projection(g, m, port="gate", active=(begin + 1, math.inf)),
+        Projection(x, m, Chain(conv(count, count), step_norm()), "lateral", 1, active=window),
+        Projection(
+            x, m, Chain(conv(count, count, 1), step_norm()), "lateral", 1, "gate", active=window, name=f"{x}->{m}:gate"
+        ),
+        Projection(m, x, Chain(step_norm()), "lateral", active=window),
+    ]
+    return populations, projections

@@ -1,0 +1,105 @@
+"""rcnn-sat: deep networks with lateral connections (Spoerer, Kietzmann, Mehrer, Charest & Kriegeskorte 2020).
+
+    z_n(t) = B_n pool( h_{n-1}(t) ) + L_n h_n(t-1),   h_n(t) = ReLU( BN_{n,t}( z_n(t) ) ),   n = 1..7
+    readout(t) = softmax( W mean_{i,j} h_7(t) + b )
+
+Batch norm has its own statistics, weight and bias in each layer and step; the convolutions are shared over time and
+have no bias. Lateral input is absent in the first step. B is feed-forward; its controls of matched size for BL have
+larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in [0, 1] are shown as values in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import nn
+
+from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+MAPS = (96, 128, 192, 256, 512, 1024, 2048)
+KERNELS = (7, 5, 3, 3, 3, 3, 1)
+WIDER = (11, 7, 5, 5, 5, 5, 3)
+
+
+def _rcnn_sat(
+    name: str,
+    lateral: bool,
+    widening: int,
+    deepening: int,
+    published: Sequence[int],
+    /,
+    maps: Sequence[int] = MAPS,
+    kernels: Sequence[int] | None = None,
+    *,
+    steps: int | None = None,
+    size: int = 128,
+    channels: int = 3,
+    classes: int = 1000,
+) -> Network:
+    steps, kernels = steps or (8 if lateral else 1), kernels or published
+    multiple = 2 ** (len(maps) - 1)
+    if len(maps) != len(kernels) or size % multiple or steps < 1:
+        raise WiringError(
+            given=f"{len(maps)} numbers of maps, {len(kernels)} kernels, images of {size}x{size}, {steps} steps",
+            expected=f"as many of each, and a size that {multiple} divides",
+            remedy="choose such numbers",
+        )
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    source, below = "image", channels
+    plan = [
+        (count * widening, kernel, copy)
+        for count, kernel in zip(maps, kernels, strict=True)
+        for copy in range(deepening)
+    ]
+    for n, (count, kernel, copy) in enumerate(plan, 1):
+        entry: list[nn.Module] = [Standardise(0.5, 0.5)] if n == 1 else [pool()] if copy == 0 else []
+        populations += [Population(f"z{n}", Sum()), Population(f"h{n}", Rate(count, bias=False))]
+        projections += [
+            Projection(source, f"z{n}", nn.Sequential(*entry, conv(below, count, kernel))),
+            Projection(f"z{n}", f"h{n}", Chain(StepNorm(count, steps, momentum=0.01, eps=1e-3))),
+        ]
+        if lateral:
+            projections.append(Projection(f"h{n}", f"z{n}", conv(count, count, kernel), "lateral", 1))
+        source, below = f"h{n}", count
+    head = nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))
+    populations.append(Population("readout", Sum()))
+    projections.append(Projection(source, "readout", head))
+    net = Network(
+        {"image": (channels, size, size)}, populations, projections, readout="readout", steps=steps, name=name
+    )
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+    return net
+
+
+def _member(
+    name: str,
+    doc: str,
+    *,
+    lateral: bool = False,
+    widening: int = 1,
+    deepening: int = 1,
+    kernels: Sequence[int] = KERNELS,
+) -> Callable[..., Network]:
+    member = partial(_rcnn_sat, name, lateral, widening, deepening, kernels)
+    member.__doc__ = f"""{doc}
+
+    maps (of the layers of B), kernels, steps, size (image side), channels (of the image), classes.
+    See the module for equations and source. Raises WiringError for sizes that do not fit.
+    """
+    return register(paper="Spoerer et al. 2020", name=name)(member)
+
+
+rcnn_sat_b = _member("rcnn_sat_b", "B: feed-forward; 11,037,768 parameters with 1,000 classes.")
+rcnn_sat_bk = _member("rcnn_sat_bk", "B-K: kernels 11, 7, 5, 5, 5, 5, 3; 39,796,040 parameters.", kernels=WIDER)
+rcnn_sat_bf = _member("rcnn_sat_bf", "B-F: twice the feature maps; 40,006,824 parameters.", widening=2)
+rcnn_sat_bd = _member("rcnn_sat_bd", "B-D: every layer twice; 28,819,848 parameters.", deepening=2)
+rcnn_sat_bl = _member("rcnn_sat_bl", "BL: lateral convolutions, 8 steps; 28,870,920 parameters.", lateral=True)

@@ -1,0 +1,66 @@
+"""Residual networks (He, Zhang, Ren & Sun 2016), feed-forward controls of our own.
+
+h_n = ReLU( BN(W ReLU(BN(W h_{n-1}))) + S h_{n-1} )          S the identity, or BN of a strided 1x1 convolution
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pcsim.connections import GlobalMeanPool, conv
+from pcsim.graph import Network, Population, Projection
+from pcsim.models.registry import register
+from pcsim.rules.rate import Rate
+from pcsim.rules.wires import Sum
+
+
+def _resnet(
+    name: str, blocks: Sequence[int], channels: Sequence[int], image: tuple[int, int, int], classes: int
+) -> Network:
+    first = channels[0]
+    stem = [nn.Conv2d(image[0], first, 7, 2, 3, bias=False), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    populations = [Population("h0", Rate(first, "identity", bias=False))]
+    projections = [Projection("image", "h0", nn.Sequential(*stem))]
+    below, n = first, 0
+    for stage, (count, out) in enumerate(zip(blocks, channels, strict=True)):
+        for block in range(count):
+            stride = 2 if stage and block == 0 else 1
+            n += 1
+            source, target = f"h{n - 1}", f"h{n}"
+            path = [conv(below, out, 3, stride), nn.BatchNorm2d(out), nn.ReLU(), conv(out, out), nn.BatchNorm2d(out)]
+            same = below == out and stride == 1
+            skip = [] if same else [conv(below, out, 1, stride), nn.BatchNorm2d(out)]
+            populations.append(Population(target, Rate(out, bias=False)))
+            projections += [
+                Projection(source, target, nn.Sequential(*path)),
+                Projection(source, target, nn.Sequential(*skip), name=f"{source}->{target} skip"),
+            ]
+            below = out
+    populations.append(Population("readout", Sum()))
+    projections.append(Projection(f"h{n}", "readout", nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))))
+    net = Network({"image": image}, populations, projections, readout="readout", steps=1, name=name)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    return net
+
+
+@register(paper="He et al. 2016")
+def resnet18(
+    channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+) -> Network:
+    """ResNet-18: four stages of two blocks; 11,689,512 parameters. Images of any size from 32 up.
+
+    channels of the stages; image (channel, height, width); classes.
+    """
+    return _resnet("resnet18", (2, 2, 2, 2), channels, image, classes)
+
+
+@register(paper="He et al. 2016")
+def resnet34(
+    channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+) -> Network:
+    """ResNet-34: stages of 3, 4, 6 and 3 blocks; 21,797,672 parameters. Options as `resnet18`."""
+    return _resnet("resnet34", (3, 4, 6, 3), channels, image, classes)
