@@ -3,19 +3,26 @@
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.latency import first_difference, latencies
+from pcsim.analysis.readouts import answer_steps, cumulative, decode, entropy, entropy_threshold, reaction_times
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, mcnemar
 
 __all__ = [
     "Comparison",
     "Estimate",
     "accuracy_over_time",
+    "answer_steps",
     "compare_pairs",
     "correct_choices",
+    "cumulative",
+    "decode",
+    "entropy",
+    "entropy_threshold",
     "error_rate",
     "first_difference",
     "hit_rate",
     "largest_eigenvalue",
     "latencies",
     "mcnemar",
+    "reaction_times",
     "state_change",
 ]

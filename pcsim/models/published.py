@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pcsim.connections import StepNorm
 from pcsim.exceptions import StorageError
 from pcsim.graph import Network
 from pcsim.training import load_tensors, trained_tensors
@@ -27,12 +28,14 @@ Naming = Callable[[Network], Sources]
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
     """Put published `tensors` into a network built to the same sizes.
 
-    naming  `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`
+    naming  `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`, `cornet` for the CORnets
     Raises StorageError naming what is missing, left over, or of another shape.
     """
-    plain = {name.removeprefix("module."): value for name, value in tensors.items()}
     sources = naming(network)
     wanted = {name for names, _ in sources.values() for name in names}
+    plain = {name.removeprefix("module."): value for name, value in tensors.items()}
+    # A norm that is a row of a `StepNorm` keeps no count of its batches.
+    plain = {name: value for name, value in plain.items() if name in wanted or not name.endswith("batches_tracked")}
     if wanted != set(plain):
         raise StorageError(
             given=_differences(wanted, set(plain)),
@@ -99,6 +102,63 @@ def zcrwind_prednet(network: Network) -> Sources:
         sources[name[id(weight)]] = ((f"Ahat.{2 * layer}.weight",), _same)
         sources[f"rules.p{layer}.bias"] = ((f"Ahat.{2 * layer}.bias",), _same)
     return sources
+
+
+def cornet(network: Network) -> Sources:
+    """dicarlolab/CORnet: `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` for the networks of the same name.
+
+    Z: V1.conv and so on. R, RT: V1.conv_input, V1.norm_input, V1.conv1, V1.norm1. S: V1.conv1, V1.norm1, V1.conv2,
+    V1.norm2; V2.conv_input, V2.skip, V2.norm_skip, V2.conv1..3, V2.norm1_0, norm1_1, .. for each repeat, which here are
+    rows of one tensor. decoder.linear.
+    """
+    naming = _OfModules(network)
+    naming.add("it->readout", ["decoder.linear"])
+    recurrent = "u_v1" in network.populations
+    source = "image"
+    for area in ("v1", "v2", "v4", "it"):
+        theirs = area.upper()
+        if recurrent:
+            naming.add(f"{source}->u_{area}", [f"{theirs}.conv_input", f"{theirs}.norm_input"])
+            naming.add(f"u_{area}->{area}", [f"{theirs}.conv1", f"{theirs}.norm1"])
+        elif f"in_{area}" in network.populations:
+            into, first, wide, deep = (f"{name}_{area}" for name in ("in", "first", "wide", "deep"))
+            naming.add(f"{source}->{into}", [f"{theirs}.conv_input"])
+            naming.add(f"{into}->{first}", [f"{theirs}.conv1", f"{theirs}.norm1_0"])
+            naming.add(f"{first}->{deep}", [f"{theirs}.conv2", f"{theirs}.norm2_0"])
+            naming.add(f"{deep}->{area}", [f"{theirs}.conv3", f"{theirs}.norm3_0"])
+            naming.add(f"{into}->{area}", [f"{theirs}.skip", f"{theirs}.norm_skip"])
+            if wide in network.populations:
+                naming.add(f"{area}->{wide}", [f"{theirs}.conv1", f"{theirs}.norm1_1"])
+                naming.add(f"{wide}->{deep}", [f"{theirs}.conv2", f"{theirs}.norm2_1"])
+        elif "stem" in network.populations:
+            naming.add("image->stem", ["V1.conv1", "V1.norm1"])
+            naming.add("stem->v1", ["V1.conv2", "V1.norm2"])
+        else:
+            naming.add(f"{source}->{area}", [f"{theirs}.conv"])
+        source = area
+    return naming.sources
+
+
+class _OfModules:
+    """Collects sources module by module: the parts of an edge that hold tensors, in order, under their names."""
+
+    def __init__(self, network: Network) -> None:
+        self.names = _names(network)
+        self.transforms = {edge.name: edge.transform for edge in network.projections}
+        self.sources: Sources = {}
+
+    def add(self, edge: str, theirs: list[str]) -> None:
+        """Say which of their modules those on `edge` are; the rows of a `StepNorm` count on from theirs."""
+        holding = [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
+        for module, prefix in zip(holding, theirs, strict=True):
+            tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
+            for name, tensor in tensors.items():
+                if isinstance(module, StepNorm):
+                    stem, first = prefix.rsplit("_", 1)
+                    rows = tuple(f"{stem}_{int(first) + t}.{name}" for t in range(len(tensor)))
+                    self.sources[self.names[id(tensor)]] = (rows, lambda *values: torch.stack(values))
+                elif id(tensor) in self.names:
+                    self.sources[self.names[id(tensor)]] = ((f"{prefix}.{name}",), _same)
 
 
 def _names(network: Network) -> dict[int, str]:
