@@ -48,9 +48,10 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     for name, (x, y) in place.items():
         is_input = name in net.inputs
         face = "#eeeeee" if is_input else "#ffffff"
-        ax.add_patch(FancyBboxPatch((x - 0.5, y - 0.2), 1.0, 0.4, boxstyle="round,pad=0.02", fc=face, ec="#333333"))
+        box = FancyBboxPatch((x - 0.5, y - 0.2), 1.0, 0.4, boxstyle="round,pad=0.02", fc=face, ec="#333333", zorder=3)
+        ax.add_patch(box)
         shape = "x".join(map(str, net.shape(name)))
-        ax.text(x, y, f"{name}\n{shape}", ha="center", va="center", fontsize=9)
+        ax.text(x, y, f"{name}\n{shape}", ha="center", va="center", fontsize=9, zorder=4)
     for edge in net.projections:
         _draw_edge(ax, edge, place[edge.source], place[edge.target], net.is_flow)
     connected = {edge.source for edge in net.projections}
@@ -67,7 +68,8 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     if any(edge.silent for edge in net.projections):
         handles.append(ax.plot([], [], ":", color=LESION, label="lesioned")[0])
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.6, height + 0.65), title=net.name)
+    widest = max((abs(place[e.source][0] - place[e.target][0]) for e in net.projections), default=0.0)
+    ax.set(xlim=(-across - 1.3, across + 1.3), ylim=(-0.6, height + 0.55 + 0.13 * widest), title=net.name)
     ax.axis("off")
     return ax
 
@@ -76,7 +78,8 @@ def _places(net: Network) -> dict[str, tuple[float, float]]:
     """(x, y) of every input and population, x centred, y counted from 0 at the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
-    numbered = {name: (found[1], int(found[2])) for name, found in split.items() if found}
+    numbers = sorted({int(found[2]) for found in split.values() if found})
+    numbered = {name: (found[1], numbers.index(int(found[2]))) for name, found in split.items() if found}
     rows: dict[float, list[str]] = {}
     if not numbered:
         rows = {float(y): row for y, row in enumerate(_levels(net))}
@@ -123,22 +126,24 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
     (x0, y0), (x1, y1) = start, end
     delay = "" if is_flow or not edge.delay else str(edge.delay)
     if edge.source == edge.target:
-        ax.add_patch(
-            FancyArrowPatch((x0 - 0.5, y0 + 0.1), (x0 - 0.5, y0 - 0.1), connectionstyle="arc3,rad=1.6", **style)
-        )
-        ax.text(x0 - 0.86, y0, delay, color=colour, fontsize=8, va="center", ha="right")
+        ends = (x0 - 0.28, y0 + 0.2), (x0 - 0.52, y0 + 0.06)
+        ax.add_patch(FancyArrowPatch(*ends, connectionstyle="arc3,rad=1.3", **style))
+        ax.text(x0 - 0.68, y0 + 0.24, delay, color=colour, fontsize=8, va="center", ha="right")
         return
     if y1 == y0:
         left, far = -0.52 if x1 < x0 else 0.52, abs(x1 - x0) > 2.1
         points = ((x0 + left / 2, y0 + 0.2), (x1 - left / 2, y1 + 0.2)) if far else ((x0 + left, y0), (x1 - left, y1))
-        curve = 0.18 * np.sign(x0 - x1) if far else 0.12
+        curve = (0.18 if x1 > x0 else 0.26) * np.sign(x0 - x1) if far else 0.12
     else:
         lift, shift = 0.22 * np.sign(y1 - y0), -0.15 if y1 > y0 else 0.25
         points = ((x0 + shift, y0 + lift), (x1 + shift, y1 - lift))
         curve = 0.0 if abs(y1 - y0) <= 1 else 0.25 * np.sign(y1 - y0)
     ax.add_patch(FancyArrowPatch(*points, connectionstyle=f"arc3,rad={curve}", **style))
-    middle = ((points[0][0] + points[1][0]) / 2 + 0.08, (points[0][1] + points[1][1]) / 2)
-    ax.text(*middle, delay, color=colour, fontsize=8, va="center", ha="left")
+    # The middle of the arc, which lies half as far out as its control point.
+    (xa, ya), (xb, yb) = points
+    middle = (xa + xb) / 2 + curve * (yb - ya) / 2, (ya + yb) / 2 - curve * (xb - xa) / 2
+    paper = {"fc": "white", "ec": "none", "pad": 0.6}
+    ax.text(*middle, delay, color=colour, fontsize=8, va="center", ha="center", bbox=paper)
 
 
 # ---------------------------------------------------------------------- runs

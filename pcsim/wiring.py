@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -197,13 +197,15 @@ def arrivals(
     edges = [edge for edge in projections if edge.silent != (-math.inf, math.inf)]
     for _ in range(len(populations) + 1):
         for edge in edges:
-            delay = float(cast(TimeConstant, edge.delay_ms)()) if edge.delay_ms else 0.0 if is_flow else edge.delay or 0
+            steps = 0.0 if is_flow else edge.delay or 0
+            delay = edge.delay_ms.smallest() if isinstance(edge.delay_ms, TimeConstant) else steps
             at = _within(edge.active, reached[edge.source] + delay)
             reached[edge.target] = min(reached[edge.target], _within(populations[edge.target].active, at))
         for name, population in populations.items():
             if population.copies and population.active and reached[population.copies] < population.active[0]:
                 reached[name] = min(reached[name], population.active[0])
-    return {name: max(reached[name], 0.0) for name in populations}
+    kind = float if is_flow else int
+    return {name: kind(max(reached[name], 0)) if reached[name] < math.inf else math.inf for name in populations}
 
 
 def _within(window: tuple[float, float] | None, at: float) -> float:

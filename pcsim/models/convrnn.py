@@ -118,7 +118,7 @@ def convrnn_shallow(
     """The shallow ConvRNN: five layers, cells in the upper three, no feedback. width: maps of the first layer."""
     maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
     layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
-    return convrnn(
+    net = convrnn(
         layers,
         cell,
         recurrent=(3, 4, 5),
@@ -129,6 +129,8 @@ def convrnn_shallow(
         image=image,
         classes=classes,
     )
+    net.name = "convrnn_shallow"
+    return net
 
 
 @register(paper="Nayebi et al. 2018")
@@ -152,7 +154,7 @@ def convrnn_intermediate(
         *(Layer(2 * w), Layer(2 * w), Layer(2 * w, True), Layer(2 * w)),
         *(Layer(4 * w, True), Layer(4 * w, True), Layer(4 * w), Layer(8 * w), Layer(8 * w, True)),
     ]
-    return convrnn(
+    net = convrnn(
         layers,
         cell,
         recurrent=range(4, 11),
@@ -162,6 +164,8 @@ def convrnn_intermediate(
         image=image,
         classes=classes,
     )
+    net.name = "convrnn_intermediate"
+    return net
 
 
 def _pool(layer: Layer) -> list[nn.Module]:
