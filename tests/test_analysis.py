@@ -78,3 +78,45 @@ def test_state_change_is_the_relative_step() -> None:
         torch.tensor([6.0, 8, 0]),
     )
     assert torch.allclose(analysis.state_change(values), torch.tensor([[1.0, 0], [0, 0], [0.5, 0]]))
+
+
+def test_the_decoders_choose_the_step_they_say() -> None:
+    """Three steps, three samples: sure early then unsure; sure late; never sure."""
+    confidence = torch.tensor([[0.95, 0.4, 0.5], [0.97, 0.6, 0.6], [0.5, 0.92, 0.55]])
+    logits = torch.stack([torch.log(confidence), torch.log1p(-confidence)], -1)
+    assert analysis.answer_steps(logits).tolist() == [2, 2, 2]
+    assert analysis.answer_steps(logits, "max_confidence").tolist() == [1, 2, 1]
+    assert analysis.answer_steps(logits, "threshold").tolist() == [0, 2, 1]
+    assert torch.equal(analysis.decode(logits, "threshold"), torch.stack([logits[0, 0], logits[2, 1], logits[1, 2]]))
+
+
+def test_reaction_times_are_when_entropy_falls_below_the_threshold() -> None:
+    from scipy.stats import entropy
+
+    logits = torch.randn(6, 40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = entropy(torch.softmax(logits.cumsum(0), -1).numpy(), axis=-1)
+    assert np.allclose(analysis.entropy(analysis.cumulative(logits)).numpy(), expected, atol=1e-12)
+    times = analysis.reaction_times(logits, 0.8)
+    for sample, step in enumerate(times.tolist()):
+        below = np.flatnonzero(expected[:, sample] < 0.8)
+        assert step == (below[0] if len(below) else 5)
+    assert analysis.reaction_times(logits, 0.0).tolist() == [5] * 40
+    assert analysis.reaction_times(logits, 10.0).tolist() == [0] * 40
+
+
+@pytest.mark.parametrize("wanted", [0.3, 2.0, 4.5])
+def test_the_threshold_is_fitted_to_a_mean_reaction_time(wanted: float) -> None:
+    logits = torch.randn(8, 200, 10, generator=torch.Generator().manual_seed(1))
+    threshold = analysis.entropy_threshold(logits, wanted)
+    found = analysis.reaction_times(logits, threshold).double().mean().item()
+    others = [analysis.reaction_times(logits, t).double().mean().item() for t in np.linspace(0.01, 2.4, 200)]
+    assert abs(found - wanted) <= min(abs(other - wanted) for other in others) + 1e-9
+
+
+def test_latency_is_measured_per_sample_and_missing_where_nothing_comes() -> None:
+    values = torch.zeros(5, 3, 2)
+    values[2:, 0, 1] = 1.0
+    values[4, 1] = 0.3
+    baseline = torch.zeros_like(values)
+    assert analysis.first_difference(values, baseline).tolist() == [2, 4, -1]
+    assert analysis.first_difference(values, baseline, tolerance=0.5).tolist() == [2, -1, -1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from examples import leaky_net
+from torch import nn
 
 import pcsim
 from pcsim import (
@@ -23,11 +24,14 @@ from pcsim import (
     Projection,
     Record,
     TorchDiffEq,
+    analysis,
     models,
     plots,
     simulate,
     stimuli,
 )
+from pcsim.connections import StepNorm
+from pcsim.models import ReciprocalCell
 from pcsim.rules import ErrorRelaxation, Flow, LearnableTau, Rate, Sum, leaky_rate
 from pcsim.training import Training, train
 
@@ -46,6 +50,10 @@ def spoiled(value: float) -> torch.Tensor:
     image = IMAGE.clone()
     image[1, 0, 3, 3] = value
     return image
+
+
+def run_every(every: int) -> pcsim.Run:
+    return simulate(blt(), IMAGE, solver=Iterate(), until=4.0, record=Record(states=["l1"], every=every))
 
 
 class Untimed(Flow):
@@ -191,6 +199,85 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown port": (lambda: one(Rate(2), port="gate"), "port 'gate'", "correct port"),
     "negative delay": (lambda: one(Rate(2), delay=-1), "delay=-1", "0 reads"),
     "delay in a flow": (lambda: one(leaky_rate(2, 1.0), delay=2), "delay=2 in a flow", "delay_ms"),
+    "delay in ms of steps": (lambda: one(Rate(2), delay_ms=3.0), "delay_ms=3.0", "make the network a flow"),
+    "both kinds of delay": (
+        lambda: one(leaky_rate(2, 1.0), delay=0, delay_ms=3.0),
+        "delay=0",
+        "leave the other one out",
+    ),
+    "no delay in ms": (lambda: one(leaky_rate(2, 1.0), delay_ms=0.0), "0.0", "tau > 0"),
+    "learnable delay of an input": (
+        lambda: one(leaky_rate(2, 1.0), delay_ms=LearnableTau(1, 1.0, 2.0)),
+        "learnable delay",
+        "rules.Relaxed",
+    ),
+    "step beyond the delay": (
+        lambda: simulate(one(leaky_rate(2, 5.0), delay_ms=1.0), torch.rand(1, 2), solver=RK4(dt=2.0), until=4.0),
+        "a conduction delay of 1 ms",
+        "dt <= 1 ms, or Euler",
+    ),
+    "delay under torchdiffeq": (
+        lambda: simulate(
+            one(leaky_rate(2, 5.0), delay_ms=1.0),
+            torch.rand(1, 2),
+            solver=TorchDiffEq(dt=1.0, method="rk4"),
+            until=4.0,
+        ),
+        "conduction delays",
+        "use RK4",
+    ),
+    "edge never active": (lambda: one(Rate(2), active=(3, 3)), "active in (3, 3)", "leave the edge out"),
+    "step lost in a Sequential": (
+        lambda: one(Rate(2), transform=nn.Sequential(StepNorm(2, 3))),
+        "a Sequential around",
+        "connections.Chain",
+    ),
+    "steps of unknown length": (
+        lambda: models.shared_resnet(2, 3, image=(1, 4, 4)).relaxed({"h1": 5.0}),
+        "several time constants",
+        "step=10.0",
+    ),
+    "unknown cell": (lambda: models.convrnn(cell="gruu"), "cell 'gruu'", "did you mean 'gru'?"),
+    "feedback upwards": (lambda: models.convrnn(feedback=[(1, 2)]), "((1, 2),)", "choose such layers"),
+    "cell that nothing drives": (
+        lambda: models.convrnn(cell=ReciprocalCell(input_to_cell=False)),
+        "nothing drives",
+        "depth=0",
+    ),
+    "cell of another depth": (lambda: models.convrnn(cell=ReciprocalCell(depth=3)), "3 channels of c", "cell_kernel"),
+    "feedback into no cell": (
+        lambda: models.convrnn(cell=ReciprocalCell(depth=0, feedback_entry="cell")),
+        "feedback_entry='cell'",
+        "'out'",
+    ),
+    "adjacency of another size": (
+        lambda: models.multi_state((2, 3), [[1]], image=(1, 8, 8)),
+        "adjacency [[1]] of 2 states",
+        "row i, column j",
+    ),
+    "state never reached": (
+        lambda: models.multi_state((2, 3), [[1, 0], [0, 1]], image=(1, 8, 8)),
+        "steps=6",
+        "leads from the first state",
+    ),
+    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 numbers of maps, 7 kernels", "choose such"),
+    "image too small for Gated RCNN": (lambda: models.grcnn(size=12), "images of 12x12", "choose such"),
+    "size out of reach": (
+        lambda: models.matched(lambda width: models.blt_b(width=width), 10**9, largest=4),
+        "1,000,000,000 parameters",
+        "largest",
+    ),
+    "unknown decoder": (lambda: analysis.decode(torch.rand(2, 3, 4), "best"), "'best'", "choose one"),
+    "latency of other rows": (
+        lambda: analysis.latencies(*(run_every(2) for _ in range(2))),
+        "rows every 2 ms",
+        "every=1",
+    ),
+    "latency of other runs": (
+        lambda: analysis.latencies(run_every(1), run_every(2)),
+        "Run(",
+        "change only the stimulus",
+    ),
     "unequal batches": (
         lambda: simulate(
             models.predictive_coding(((4,), (3,), (2,)), clamped=("r0", "r2")),

@@ -15,6 +15,7 @@ FIGURES = {
     "attractors": {"completion", "capacity"},
     "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
+    "recurrent_cells": {"accuracy", "network"},
 }
 
 
@@ -64,8 +65,23 @@ def a_construction_lowers_the_error_as_it_must(found: dict) -> None:
     assert all(later < earlier for earlier, later in pairwise(errors))
 
 
+def sizes_match(found: dict) -> None:
+    networks = found["networks"]
+    assert set(networks) == {"reciprocal", "simple_rnn", "lstm", "none", "minimal", "shared", "unshared"}
+    assert all(1_400 < networks[name]["parameters"] < 2_600 for name in ("reciprocal", "simple_rnn", "lstm", "none"))
+    assert networks["minimal"]["parameters"] == networks["reciprocal"]["parameters"]
+    assert networks["shared"]["parameters"] < networks["unshared"]["parameters"]
+    for row in networks.values():
+        (curve,) = row["accuracy_over_time"]
+        assert len(curve) == row["steps"] and row["error"] == [pytest.approx(1 - curve[-1])]
+    (first, *_) = networks["reciprocal"]["accuracy_over_time"]
+    assert len(set(first[:3])) == 1, "the image cannot have reached the read-out yet"
+    assert len(found["mcnemar"]["ConvRNN"]) == 10 and len(found["mcnemar"]["residual"]) == 1
+
+
 CHECKS = {
     "attractors": little_corruption_is_completed,
     "local_learning": backpropagation_is_approached,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
+    "recurrent_cells": sizes_match,
 }

@@ -109,20 +109,21 @@ def convrnn(
 def convrnn_shallow(
     cell: str | ReciprocalCell = SHALLOW,
     *,
+    feedback: Sequence[tuple[int, int]] = (),
     unroll: Unroll = "biological",
     steps: int = 16,
     image: tuple[int, int, int] = (3, 224, 224),
     classes: int = 1000,
     width: int = 64,
 ) -> Network:
-    """The shallow ConvRNN: five layers, cells in the upper three, no feedback. width: maps of the first layer."""
+    """The shallow ConvRNN: five layers, cells in the upper three. width: maps of the first layer."""
     maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
     layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
     net = convrnn(
         layers,
         cell,
         recurrent=(3, 4, 5),
-        feedback=(),
+        feedback=feedback,
         unroll=unroll,
         readout="conv",
         steps=steps,
