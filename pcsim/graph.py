@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcsim import variants
 from pcsim.clock import Clock
 from pcsim.connections import Phased
 from pcsim.description import describe
 from pcsim.exceptions import WiringError
 from pcsim.history import recalled, remembered, steps_for
 from pcsim.parts import Population, Projection, Window
-from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, with_tau
+from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
 from pcsim.rules.predictive import ErrorUnit
 from pcsim.rules.time_constants import TimeConstant, time_constant
 from pcsim.state import Shape, State, zeros
+from pcsim.variants import Taus
 from pcsim.wiring import (
     Shapes,
     all_flows,
@@ -29,10 +30,7 @@ from pcsim.wiring import (
     check_delay_ms,
     check_names,
     check_windows,
-    in_ms,
     infer_shapes,
-    tau_by_name,
-    timed,
     topological_order,
 )
 
@@ -156,8 +154,8 @@ class Network(nn.Module):
         return {name: edge.source for name, edge in edges}
 
     @cached_property
-    def _kept(self) -> dict[str, int]:
-        """Sources read with a delay, and the longest one."""
+    def step_delays(self) -> dict[str, int]:
+        """Source -> the longest delay in steps with which edges read it, where that is not 0."""
         longest: dict[str, int] = {}
         for edge in self.projections:
             if edge.delay_ms is None:
@@ -212,7 +210,7 @@ class Network(nn.Module):
             for variable, shape in self.shapes.variables[name].items():
                 state[_key(name, variable)] = zeros(shape, like)
         if not self.is_flow:
-            for name, delay in self._kept.items():
+            for name, delay in self.step_delays.items():
                 state.setdefault(name, zeros(self.shapes.nodes[name], like))
                 state |= {f"{name}@{n}": zeros(self.shapes.nodes[name], like) for n in range(2, delay + 1)}
         if self.initialiser is not None:
@@ -248,9 +246,9 @@ class Network(nn.Module):
                 values[name] = rule(**ports)
             else:
                 values |= _named(name, advance(rule, self._own(name, state), ports))
-        for name, delay in self._kept.items():
+        for name, delay in self.step_delays.items():
             values |= {f"{name}@{n}": state[name if n == 2 else f"{name}@{n - 1}"] for n in range(2, delay + 1)}
-        return {name: value for name, value in values.items() if name not in inputs or name in self._kept}
+        return {name: value for name, value in values.items() if name not in inputs or name in self.step_delays}
 
     def derivative(self, clock: Clock, state: State, inputs: State) -> State:
         """d state / dt per ms of a flow, every memory read at the present time."""
@@ -367,9 +365,7 @@ class Network(nn.Module):
 
     # ------------------------------------------------------------------ variants
 
-    def relaxed(
-        self, tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant], step: float | None = None
-    ) -> Network:
+    def relaxed(self, tau: Taus, step: float | None = None) -> Network:
         """The same network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
         A network of flows keeps its equations and gets other time constants. Parameters are shared either way.
@@ -384,55 +380,14 @@ class Network(nn.Module):
         ExponentialEuler), which advance population after population in the derived order, can tell unrollings
         apart. With dt = tau, Euler is the published map exactly.
         """
-        remembered = [n for n in self.populations if n in self.memories or n in self._kept]
-        taus = tau_by_name(tau, remembered)
-        scale = 1.0 if self.is_flow else step or tau
-        timing = scale if isinstance(scale, int | float) and not self.is_flow else self.step_ms
-        if any(isinstance(edge.transform, Phased) for edge in self.projections) and not self.is_flow:
-            in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
-        populations = [
-            replace(
-                p,
-                rule=with_tau(p.rule, taus[p.name]),
-                shape=self.shape(p.name),
-                active=in_ms(p.name, p.active, scale) if p.active else None,
-            )
-            if p.name in remembered
-            else replace(p, active=None)
-            for p in self.populations.values()
-        ]
-        return self._rebuilt(
-            populations,
-            [timed(edge, edge.source in self.inputs, self.is_flow, scale) for edge in self.projections],
-            step_ms=timing,
-            name=self.name if self.is_flow else f"relaxed {self.name}",
-        )
+        return variants.relaxed(self, tau, step)
 
     def clamped(self, *names: str) -> Network:
         """The same network with populations held at what they are shown: they become inputs.
 
         Edges to them fall away; edges from them read what is shown, at once. Parameters are shared.
         """
-        if unknown := [name for name in names if name not in self.populations]:
-            raise WiringError(
-                given=f"a clamp of {', '.join(unknown)}",
-                expected=f"populations of {self.name!r}: {', '.join(self.populations)}",
-                remedy="choose from these",
-            )
-        return self._rebuilt(
-            [replace(p, shape=self.shape(p.name)) for p in self.populations.values() if p.name not in names],
-            [self._clamped(e, names) for e in self.projections if e.target not in names],
-            inputs=self.inputs | {name: self.shape(name) for name in names},
-            readout=None if self.readout in names else self.readout,
-        )
-
-    def _rebuilt(self, populations: Sequence[Population], projections: Sequence[Projection], **changes: Any) -> Network:
-        same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
-        options = {name: getattr(self, name) for name in same} | changes
-        return Network(options.pop("inputs"), populations, projections, **options).train(self.training)
-
-    def _clamped(self, edge: Projection, names: Sequence[str]) -> Projection:
-        return replace(edge, delay=0) if edge.source in names and edge.delay_ms is None else edge
+        return variants.clamped(self, names)
 
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """The same network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").
@@ -440,26 +395,7 @@ class Network(nn.Module):
         For good, or in the window `during=(from, to)` in ms (an edge has one window: the last given). Parameters
         are shared and keep their names, so a lesion costs nothing and trained weights still load.
         """
-        window = (-math.inf, math.inf) if during is None else (float(during[0]), float(during[1]))
-        if not window[0] < window[1]:
-            raise WiringError(
-                given=f"a lesion during {window}", expected="(from, to) with from < to, ms", remedy="swap the ends"
-            )
-        wanted = {edge.replace(" ", "") for edge in edges}
-        known = {edge.kind for edge in self.projections} | {edge.name for edge in self.projections}
-        if not wanted or wanted - known:
-            raise WiringError(
-                given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
-                expected=f"kinds or edges of {self.name!r}: {', '.join(sorted(known))}",
-                remedy="choose from these; net.describe() lists them",
-            )
-        lesioned = copy(self)
-        lesioned._modules = dict(self._modules)
-        lesioned.projections = tuple(
-            replace(edge, silent=window) if {edge.kind, edge.name} & wanted else edge for edge in self.projections
-        )
-        lesioned.incoming = {n: tuple(e for e in lesioned.projections if e.target == n) for n in self.populations}
-        return lesioned
+        return variants.without(self, edges, during)
 
     @property
     def change_times(self) -> tuple[float, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
 from pcsim.connections import Phased
@@ -162,25 +162,6 @@ def _respond(name: str, rule: Rule, ports: Mapping[str, Shape]) -> dict[str, Sha
         ) from reason
 
 
-def tau_by_name(
-    tau: float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant], names: Sequence[str]
-) -> Mapping[str, float | Tensor | TimeConstant]:
-    """One time constant for each of `names`, from a number, a sequence in their order, or a dict."""
-    if isinstance(tau, Mapping):
-        given, taus = set(tau), dict(tau)
-    elif isinstance(tau, Sequence):
-        given, taus = set(names) if len(tau) == len(names) else set(), dict(zip(names, tau, strict=False))
-    else:
-        given, taus = set(names), dict.fromkeys(names, tau)
-    if given != set(names):
-        raise WiringError(
-            given=f"time constants {tau}",
-            expected=f"one for each of {', '.join(names)}",
-            remedy="give one number for all, a sequence in that order, or a dict by name",
-        )
-    return taus
-
-
 def arrivals(
     inputs: Sequence[str],
     populations: Mapping[str, Population],
@@ -230,27 +211,6 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
             expected="a source with memory (or, for a fixed delay, an input)",
             remedy="read the population that it is computed from, or relax it: rules.Relaxed(rule, tau)",
         )
-
-
-def in_ms(name: str, window: tuple[float, float], step: object) -> tuple[float, float]:
-    """A window in steps as one in ms, a step standing for `step` ms."""
-    if not isinstance(step, int | float):
-        raise WiringError(
-            given=f"a relaxed network with several time constants and steps to be counted by {name!r}",
-            expected="how many ms a step of the discrete network stands for",
-            remedy="write relaxed(tau=..., step=10.0)",
-        )
-    return window[0] * step, window[1] * step
-
-
-def timed(edge: Projection, from_input: bool, is_flow: bool, step: object) -> Projection:
-    """The edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay in ms."""
-    late = (edge.delay or 0) - (not from_input)
-    if edge.active is not None:
-        edge = replace(edge, active=in_ms(edge.name, edge.active, step))
-    if is_flow or late < 1:
-        return edge
-    return replace(edge, delay=None, delay_ms=in_ms(edge.name, (0.0, late), step)[1])
 
 
 def check_windows(populations: Sequence[Population], variables: Mapping[str, Mapping[str, Shape]]) -> None:

@@ -296,7 +296,7 @@ def fill_resnet(edges: dict[str, nn.Module], plain: ResNet) -> None:
     fill(edges["image->h0"], plain.conv1, plain.bn1)
     for n, block in enumerate(plain.blocks, 1):
         fill(edges[f"h{n - 1}->h{n}"], block.conv1, block.bn1, block.conv2, block.bn2)
-        fill(edges[f"h{n - 1}->h{n} skip"], block.downsample)
+        fill(edges[f"h{n - 1}->h{n}:skip"], block.downsample)
     fill(edges[f"h{len(plain.blocks)}->readout"], plain.fc)
 
 

@@ -366,9 +366,9 @@ def test_resnet18() -> None:
         stride = 2 if n in (3, 5, 7) else 1
         path = relu(batch_norm(conv(value, weight[0], None, stride), *first))
         path = batch_norm(conv(path, weight[1]), *second)
-        skip = norms(net, f"{edge} skip")
+        skip = norms(net, f"{edge}:skip")
         if skip:
-            value = batch_norm(conv(value, weights(net, f"{edge} skip")[0], None, stride, 0), *skip[0])
+            value = batch_norm(conv(value, weights(net, f"{edge}:skip")[0], None, stride, 0), *skip[0])
         value = relu(path + value)
         trace[f"h{n}"] = [value] * 4
     agree(net, trace, {"image": image}, list(trace))

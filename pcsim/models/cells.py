@@ -121,14 +121,19 @@ SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, bias=True)
 
 @dataclass(frozen=True)
 class Site:
-    """Where a cell goes: layer n, its maps, and how to get at `res`, what its drive x{n} is a convolution of."""
+    """Where a cell goes: layer n, its maps, and how to get at `res`, what its drive x{n} is a convolution of.
+
+    entry   what `res` passes through on its way up from `source` (a pool, say)
+    stride  of the convolution that makes x{n}
+    """
 
     layer: int
     channels: int
     size: tuple[int, int]
     source: str
     source_channels: int
-    shrink: Callable[[], list[nn.Module]]
+    entry: Callable[[], list[nn.Module]]
+    stride: int
     delay: int
 
     @property
@@ -147,7 +152,7 @@ class Site:
 
     def residual(self, target: str, port: str, out: int, kernel: int | None, separable: bool = False) -> Projection:
         """res -> target; without a kernel as it is, or through a 1x1 convolution where the channels differ."""
-        parts = self.shrink()
+        parts = [*self.entry(), *([nn.AvgPool2d(self.stride)] if self.stride > 1 else [])]
         if kernel is not None or out != self.source_channels:
             parts.append(self.conv(self.source_channels, out, kernel or 1, separable))
         return edge(self.source, target, nn.Sequential(*parts), "bottom_up", self.delay, port)

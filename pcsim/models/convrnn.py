@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Literal
 
@@ -68,33 +69,26 @@ def convrnn(
     _check(layers, cell, recurrent, feedback, unroll)
     cell = ReciprocalCell() if cell == "reciprocal" else cell
     up, back = DELAYS[unroll]
-    sizes = _sizes(layers, image)
     populations: list[Population] = []
     projections: list[Projection] = []
-    source, channels = "image", image[0]
-    for n, layer in enumerate(layers, 1):
-        delay = 0 if n == 1 else up
-        below = layers[n - 2] if n > 1 else None
-        entry: list[nn.Module] = [Standardise()] if below is None else _pool(below)
-        drive = nn.Sequential(*entry, same_conv(channels, layer.channels, layer.kernel, layer.stride))
-        populations.append(Population(f"x{n}", Sum("identity", layer.channels)))
-        projections.append(Projection(source, f"x{n}", drive, delay=delay, before="zeros"))
-
-        def shrink(below: Layer | None = below, stride: int = layer.stride) -> list[nn.Module]:
-            return [*(_pool(below) if below else []), *([nn.AvgPool2d(stride)] if stride > 1 else [])]
-
-        site = Site(n, layer.channels, sizes[n - 1], source, channels, shrink, delay)
-        nodes, edges = _cell(site, cell if n in recurrent else "none")
-        senders = [high for high, low in feedback if low == n]
+    for site, layer in zip(_sites(layers, image, up), layers, strict=True):
+        drive = same_conv(site.source_channels, layer.channels, layer.kernel, layer.stride)
+        populations.append(Population(site.x, Sum("identity", layer.channels)))
+        projections.append(
+            Projection(site.source, site.x, nn.Sequential(*site.entry(), drive), delay=site.delay, before="zeros")
+        )
+        nodes, edges = _cell(site, cell if site.layer in recurrent else "none")
+        senders = [high for high, low in feedback if low == site.layer]
         fed = _feedback(site, cell, senders, layers, back) if senders else ([], [])
         populations += [*fed[0], *nodes]
         projections += [*fed[1], *edges]
-        source, channels = f"h{n}", layer.channels
-    head: list[nn.Module] = [*_pool(layers[-1]), GlobalMeanPool(), nn.Linear(channels, classes)]
+    last = layers[-1]
+    head = [GlobalMeanPool(), nn.Linear(last.channels, classes)]
     if readout == "conv":
-        head[-2:] = [nn.Conv2d(channels, classes, 2), GlobalMeanPool()]
+        head = [nn.Conv2d(last.channels, classes, 2), GlobalMeanPool()]
     populations.append(Population("readout", Sum()))
-    projections.append(Projection(source, "readout", nn.Sequential(*head), delay=up, before="zeros"))
+    answer = nn.Sequential(*_pool(last), *head)
+    projections.append(Projection(f"h{len(layers)}", "readout", answer, delay=up, before="zeros"))
     return Network(
         {"image": image},
         populations,
@@ -173,15 +167,24 @@ def _pool(layer: Layer) -> list[nn.Module]:
     return [nn.MaxPool2d(2, 2, ceil_mode=True)] if layer.pooled else []
 
 
-def _sizes(layers: Sequence[Layer], image: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """Height and width of every layer, before its pool."""
-    sizes, height, width = [], image[1], image[2]
-    for layer in layers:
+def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
+    """Where each layer is, how large its maps are before its pool, and what it reads."""
+    sites: list[Site] = []
+    channels, height, width = image
+    for n, layer in enumerate(layers, 1):
         height, width = ceil(height / layer.stride), ceil(width / layer.stride)
-        sizes.append((height, width))
+        entry = partial(_pool, layers[n - 2]) if n > 1 else _standardised
+        source = f"h{n - 1}" if n > 1 else "image"
+        late = delay if n > 1 else 0
+        sites.append(Site(n, layer.channels, (height, width), source, channels, entry, layer.stride, late))
+        channels = layer.channels
         if layer.pooled:
             height, width = ceil(height / 2), ceil(width / 2)
-    return sizes
+    return sites
+
+
+def _standardised() -> list[nn.Module]:
+    return [Standardise()]
 
 
 def _cell(site: Site, cell: str | ReciprocalCell) -> Wiring:

@@ -61,11 +61,11 @@ def multi_state(
     Raises WiringError for an adjacency that does not fit, or an image that cannot be halved so often.
     """
     reads = _matrix(adjacency, len(channels))
-    reached = _reached(reads)
-    if steps < max(reached) + 2 or norm not in ("step", "shared", "none") or given not in ("first", "every"):
+    needed = max(_reached(reads)) + 2
+    if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
         raise WiringError(
             given=f"steps={steps}, norm={norm!r}, given={given!r}",
-            expected=f"at least {max(reached) + 2:g} steps (every state reached, and one more); norm 'step', 'shared' "
+            expected=f"at least {needed:g} steps (every state reached, and one more); norm 'step', 'shared' "
             "or 'none'; given 'first' or 'every'",
             remedy="choose from these, and an adjacency that leads from the first state to every other",
         )
@@ -85,19 +85,10 @@ def multi_state(
     ]
     entry = nn.Sequential(Standardise(), conv(image[0], channels[0], 3, stride))
     projections = [Projection("image", "h1", entry, active=(0, 1) if given == "first" else None)]
-    projections += [Projection(name, name, nn.Identity(), "lateral", 1, name=f"{name} stays") for name in names]
-    for i, target in enumerate(names):
-        for j, source in enumerate(names):
-            if not reads[i][j]:
-                continue
-            kind: Kind = "lateral" if i == j else "bottom_up" if i > j else "top_down"
-            begin = int(reached[j]) + 1
-            norms = _norms(norm, steps - begin, shared)
-            made = [_transition(channels[j], channels[i], i - j, norms) for _ in range(1 if shared else steps - begin)]
-            transform = made[0] if shared else PerStep(made)
-            projections.append(Projection(source, target, transform, kind, 1, active=(begin, math.inf)))
+    projections += [Projection(name, name, nn.Identity(), "lateral", 1, name=f"{name}->{name}:stays") for name in names]
+    projections += _transitions(names, channels, reads, steps, shared, norm)
     last = channels[-1]
-    after = _norms("step" if norm == "step" or not shared else norm, steps, True)
+    after = _norms(norm if shared or norm == "none" else "step", steps, True)
     head = Chain(*after(last), nn.ReLU(), GlobalMeanPool(), nn.Linear(last, classes))
     return Network(
         {"image": image},
@@ -147,6 +138,30 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
             remedy="write row i, column j as 1 where state i reads state j",
         )
     return rows
+
+
+def _transitions(
+    names: Sequence[str],
+    channels: Sequence[int],
+    reads: Sequence[Sequence[bool]],
+    steps: int,
+    shared: bool,
+    norm: Norm,
+) -> list[Projection]:
+    """K_ij for every state i that reads state j."""
+    reached = _reached(reads)
+    edges: list[Projection] = []
+    for i, target in enumerate(names):
+        for j, source in enumerate(names):
+            if not reads[i][j]:
+                continue
+            kind: Kind = "lateral" if i == j else "bottom_up" if i > j else "top_down"
+            begin = int(reached[j]) + 1
+            norms = _norms(norm, steps - begin, shared)
+            made = [_transition(channels[j], channels[i], i - j, norms) for _ in range(1 if shared else steps - begin)]
+            transform = made[0] if shared else PerStep(made)
+            edges.append(Projection(source, target, transform, kind, 1, active=(begin, math.inf)))
+    return edges
 
 
 def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:

@@ -35,7 +35,7 @@ def _resnet(
             populations.append(Population(target, Rate(out, bias=False)))
             projections += [
                 Projection(source, target, nn.Sequential(*path)),
-                Projection(source, target, nn.Sequential(*skip), name=f"{source}->{target} skip"),
+                Projection(source, target, nn.Sequential(*skip), name=f"{source}->{target}:skip"),
             ]
             below = out
     populations.append(Population("readout", Sum()))
