@@ -36,7 +36,8 @@ def test_it_runs_in_both_precisions_and_is_drawn_and_described(name: str) -> Non
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED_COUNTS.items())
 def test_it_has_as_many_parameters_as_published(name: str, count: int) -> None:
-    assert models.build(name).parameter_count == count
+    with torch.device("meta"):  # shapes only
+        assert models.build(name).parameter_count == count
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@
 
 from pcsim.models import published, weights
 from pcsim.models.blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
-from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell
+from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models.cornet import cornet_r, cornet_rt, cornet_s, cornet_z
 from pcsim.models.grcnn import grcnn
@@ -29,6 +29,7 @@ __all__ = [
     "Gate",
     "Layer",
     "ReciprocalCell",
+    "Site",
     "available",
     "blt",
     "blt_b",

@@ -9,7 +9,7 @@ comes from layers above, bilinearly resized. Before their source has spoken, edg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -27,6 +27,8 @@ from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.registry import register, unknown
 from pcsim.rules.wires import Sum
 
+Choice = str | ReciprocalCell | Callable[[Site], Wiring]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -41,7 +43,7 @@ class Layer:
 @register(paper="Nayebi et al. 2018")
 def convrnn(
     layers: Sequence[Layer] = (Layer(16, True), Layer(16, True), Layer(16)),
-    cell: str | ReciprocalCell = "reciprocal",
+    cell: Choice = "reciprocal",
     *,
     recurrent: Sequence[int] = (2, 3),
     feedback: Sequence[tuple[int, int]] = ((3, 2),),
@@ -54,7 +56,8 @@ def convrnn(
     """A ConvRNN: convolutional layers, recurrent cells in some of them, feedback from higher to lower ones.
 
     layers     from the image up; `Layer(channels, pooled, kernel, stride)`
-    cell       one of `models.cells.CELLS`, or a `ReciprocalCell` with other choices
+    cell       one of `models.CELLS`, a `ReciprocalCell` with other choices, or a function of your own from a `Site`
+               to the populations and edges of one layer
     recurrent  the layers (from 1) that get the cell; the others have none
     feedback   (from, to): layers joined top-down
     unroll     "biological", every edge between layers one step, or "engineering", a feed-forward sweep in every step
@@ -101,7 +104,7 @@ def convrnn(
 
 @register(paper="Nayebi et al. 2018")
 def convrnn_shallow(
-    cell: str | ReciprocalCell = SHALLOW,
+    cell: Choice = SHALLOW,
     *,
     feedback: Sequence[tuple[int, int]] = (),
     unroll: Unroll = "biological",
@@ -130,7 +133,7 @@ def convrnn_shallow(
 
 @register(paper="Nayebi et al. 2018")
 def convrnn_intermediate(
-    cell: str | ReciprocalCell = MEDIAN,
+    cell: Choice = MEDIAN,
     *,
     feedback: Sequence[tuple[int, int]] = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9)),
     unroll: Unroll = "biological",
@@ -187,13 +190,13 @@ def _standardised() -> list[nn.Module]:
     return [Standardise()]
 
 
-def _cell(site: Site, cell: str | ReciprocalCell) -> Wiring:
-    return cells.reciprocal(site, cell) if isinstance(cell, ReciprocalCell) else CELLS[cell](site)
+def _cell(site: Site, cell: Choice) -> Wiring:
+    if isinstance(cell, ReciprocalCell):
+        return cells.reciprocal(site, cell)
+    return (CELLS[cell] if isinstance(cell, str) else cell)(site)
 
 
-def _feedback(
-    site: Site, cell: str | ReciprocalCell, senders: Sequence[int], layers: Sequence[Layer], delay: int
-) -> Wiring:
+def _feedback(site: Site, cell: Choice, senders: Sequence[int], layers: Sequence[Layer], delay: int) -> Wiring:
     """f{n}: what comes from the layers above, and where it enters."""
     chosen = cell if isinstance(cell, ReciprocalCell) else ReciprocalCell(feedback_entry="input")
     f, entry = f"f{site.layer}", {"input": site.x, "cell": f"c{site.layer}", "out": site.h}[chosen.feedback_entry]
@@ -219,7 +222,7 @@ def _feedback(
 
 def _check(
     layers: Sequence[Layer],
-    cell: str | ReciprocalCell,
+    cell: Choice,
     recurrent: Sequence[int],
     feedback: Sequence[tuple[int, int]],
     unroll: str,

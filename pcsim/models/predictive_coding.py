@@ -13,6 +13,7 @@ have f outside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
             )
         convolution = conv(low[0], high[0], kernel, stride)
         return convolution, Tied(convolution)
-    linear = nn.Linear(_size(low), _size(high), bias=False)
+    linear = nn.Linear(math.prod(low), math.prod(high), bias=False)
     down: nn.Module = Tied(linear)
     up: nn.Module = linear
     if len(low) > 1:
@@ -107,13 +108,6 @@ def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
     if len(high) > 1:
         up, down = nn.Sequential(up, nn.Unflatten(1, high)), nn.Sequential(nn.Flatten(), down)
     return up, down
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
 
 
 def _check(layers: Sequence[Shape], taus: int, precisions: Sequence[float], start: str, can_start: bool) -> None:

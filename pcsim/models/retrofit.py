@@ -10,6 +10,7 @@ error over the batch, so that a sample's dynamics depend on the others, the erro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -109,8 +110,7 @@ def _predictor(high: Shape, low: Shape) -> nn.Module:
     if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
         stride = low[1] // high[1]
         return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)
-    size = {name: torch.Size(shape).numel() for name, shape in (("high", high), ("low", low))}
-    return nn.Sequential(nn.Flatten(), nn.Linear(size["high"], size["low"]), nn.Unflatten(1, low))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(high), math.prod(low)), nn.Unflatten(1, low))
 
 
 def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
@@ -122,7 +122,7 @@ def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
             remedy="change its stride or its output channels",
         )
     if kind == "mean":
-        return 2.0 / torch.Size(low).numel()
+        return 2.0 / math.prod(low)
     one = torch.zeros(1, *high)
     centre = (0, *(extent // 2 for extent in high))
     one[centre] = 1.0
