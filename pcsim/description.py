@@ -23,7 +23,8 @@ def describe(network: Network) -> str:
     for position, name in enumerate(network.order, 1):
         rule = network.populations[name].rule
         reads = [_edge_text(edge, network.is_flow, rule) for edge in network.incoming[name]] or [""]
-        rows.append((str(position), name, f"{_kind(rule)}: {rule.describe()}", _by(network.shape(name)), reads[0]))
+        what = f"{_kind(rule)}: {rule.describe()}{_window(network.populations[name].active)}"
+        rows.append((str(position), name, what, _by(network.shape(name)), reads[0]))
         rows += [("", "", "", "", text) for text in reads[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -43,12 +44,19 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
     when = "" if is_flow else f" ({edge.delay})"
     if isinstance(edge.delay_ms, TimeConstant):
         when = f" ({edge.delay_ms.describe()} ms)"
-    if edge.active:
-        when += f" in {edge.active[0]:g}.." + ("" if math.isinf(edge.active[1]) else f"{edge.active[1]:g}")
+    when += _window(edge.active)
     transform = connections.summary(edge.transform)
     lesion = ""
     if edge.silent:
         always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
         lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
     port = "" if edge.port == rule.ports[0] else f" to {edge.port}"
-    return f"{edge.source}{when} {edge.kind}{port}" + (f": {transform}" if transform else "") + lesion
+    name = "" if edge.name == f"{edge.source}->{edge.target}" else f"  [{edge.name}]"
+    return f"{edge.source}{when} {edge.kind}{port}" + (f": {transform}" if transform else "") + lesion + name
+
+
+def _window(active: tuple[float, float] | None) -> str:
+    """From the first step (or ms) on, and before the last number."""
+    if active is None:
+        return ""
+    return f", from {active[0]:g}" + ("" if math.isinf(active[1]) else f", before {active[1]:g}")

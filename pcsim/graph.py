@@ -197,7 +197,13 @@ class Network(nn.Module):
         """
         if name not in self.timing:
             return (step + 1) * self.step_ms
-        begin = (self.populations[name].active or (0, 0))[0]
+        begin, end = self.populations[name].active or (0, math.inf)
+        if not begin <= step < end:
+            raise WiringError(
+                given=f"step {step} of {name!r}",
+                expected=f"one in which it is active: from {begin:g} and before {end:g}",
+                remedy="its value outside them is one that it holds",
+            )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]
 
     # ------------------------------------------------------------------ dynamics

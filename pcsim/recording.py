@@ -191,6 +191,13 @@ class Run:
             )
         return self.values[key]
 
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def keys(self) -> tuple[str, ...]:
+        """What was recorded."""
+        return tuple(self.values)
+
     @property
     def errors(self) -> dict[str, Tensor]:
         """Population -> mean squared prediction error per sample, (time, batch)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.clock import Clock, dividing_step, whole_steps
-from pcsim.exceptions import PcsimWarning, SolverError, StimulusError
+from pcsim.exceptions import PcsimWarning, SolverError, StimulusError, WiringError
 from pcsim.graph import Network
 from pcsim.recording import Record, Recorder, Run, Snapshot, Status
 from pcsim.solvers import Solver
@@ -82,6 +82,10 @@ def simulate(
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
     """
     _require_solver(solver)
+    if not isinstance(record, Record | None):
+        raise WiringError(
+            given=f"record={record!r}", expected="a Record", remedy="write record=Record(states=[...], errors='all')"
+        )
     steps = _steps(network, stimulus, solver, until) - (start.clock.step if start else 0)
     if steps < 1:
         raise SolverError(

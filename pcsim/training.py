@@ -144,6 +144,7 @@ def train(
     """
     solver = solver or Iterate()
     steps = steps or network.steps
+    _require_tensors(images, targets)
     if targets.dim() != 2 or len(targets) != len(images) or not targets.is_floating_point():
         raise TrainingError(
             given=f"{len(images)} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
@@ -153,6 +154,13 @@ def train(
     if steps is None:
         raise TrainingError(
             given="no number of steps", expected="how many steps to train through", remedy="pass steps=..."
+        )
+    arrival = network.arrivals[_readout(network)]
+    if not network.is_flow and steps <= arrival:
+        raise TrainingError(
+            given=f"{steps} steps of {network.name!r}, whose read-out first hears of the image in step {arrival}",
+            expected=f"at least {arrival + 1} steps, as they are counted from 0",
+            remedy="raise steps, or reconnect what was lesioned: the read-out is blind",
         )
     if checkpoint is None or not checkpoint.exists():
         _fit_standardise(network, images)
@@ -165,6 +173,14 @@ def train(
         return loss.detach()
 
     return optimise(network, len(images), settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+
+
+def _require_tensors(*arrays: object) -> None:
+    for array in arrays:
+        if not isinstance(array, Tensor):
+            raise TrainingError(
+                given=f"a {type(array).__name__}", expected="tensors", remedy="torch.from_numpy(array) makes one"
+            )
 
 
 def optimise(
@@ -215,6 +231,7 @@ def evaluate(
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
     """The read-out at every step, (time, n, classes), on the CPU; images as for `train`."""
+    _require_tensors(images)
     solver, steps = solver or Iterate(), steps or network.steps or 1
     readout = _readout(network)
     device = next(network.parameters()).device

@@ -257,8 +257,8 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     ),
     "state never reached": (
         lambda: models.multi_state((2, 3), [[1, 0], [0, 1]], image=(1, 8, 8)),
-        "steps=6",
-        "leads from the first state",
+        "adjacency [[1, 0], [0, 1]]",
+        "reached before",
     ),
     "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 numbers of maps, 7 kernels", "choose such"),
     "image too small for Gated RCNN": (lambda: models.grcnn(size=12), "images of 12x12", "choose such"),
@@ -277,6 +277,49 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         lambda: analysis.latencies(run_every(1), run_every(2)),
         "Run(",
         "change only the stimulus",
+    ),
+    "weighted adjacency": (
+        lambda: models.multi_state((2, 3), [[1, 0], [0.5, 1]], image=(1, 8, 8)),
+        "0.5",
+        "as 1 where",
+    ),
+    "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "32 groups", "groups=2"),
+    "layers as numbers": (lambda: models.convrnn([8, 8, 16]), "layers", "Layer(8, pooled=True)"),
+    "tensor that learns as a delay": (
+        lambda: one(leaky_rate(2, 1.0), delay_ms=nn.Parameter(torch.tensor(3.0))),
+        "a tensor with a gradient",
+        "LearnableTau",
+    ),
+    "time outside the window": (
+        lambda: models.cornet_s((2, 2, 2, 2), image=(1, 32, 32)).time_of("it", 0),
+        "step 0 of 'it'",
+        "holds",
+    ),
+    "record as a list": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=["l1"]),
+        "record=['l1']",
+        "Record(states",
+    ),
+    "blind read-out": (
+        lambda: train(models.convrnn(steps=3), IMAGE, torch.eye(10)[:2], Training(updates=1)),
+        "3 steps of 'convrnn', whose read-out first hears of the image in step 3",
+        "blind",
+    ),
+    "NumPy images to train": (
+        lambda: train(blt(), IMAGE.numpy(), torch.eye(10)[:2], Training(updates=1)),
+        "a ndarray",
+        "torch.from_numpy",
+    ),
+    "reaction time beyond the run": (
+        lambda: analysis.entropy_threshold(torch.rand(8, 3, 4), 50.0),
+        "a mean of step 50",
+        "run it longer",
+    ),
+    "first step beyond the run": (lambda: analysis.decode(torch.rand(2, 3, 4), first=2), "first=2", "run longer"),
+    "nested state dict": (
+        lambda: models.published.load(models.cornet_z((2, 2, 2, 2)), {"state_dict": {}}, models.published.cornet),
+        "state_dict",
+        '["state_dict"]',
     ),
     "unequal batches": (
         lambda: simulate(

@@ -23,8 +23,8 @@ def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.
     """Population -> ms from `onset` to the beginning of the step in which it first answers, per sample (NaN: never).
 
     run, baseline  runs of one network with and without the onset, every step recorded; an answer is any difference
-    between them. In a discrete network, and in a flow under Heun or RK4, this is the shortest path of delays
-    (`Network.arrivals`); under Euler every population on the way adds one dt.
+    between them. In a discrete network, and in a flow under Heun or RK4 whose dt divides the delays, this is the
+    shortest path of delays (`Network.arrivals`); under Euler every population on the way adds one dt.
     Raises StimulusError for runs that do not belong together, or rows that leave steps out.
     """
     dt = run.final.clock.dt

@@ -227,6 +227,12 @@ def _check(
     feedback: Sequence[tuple[int, int]],
     unroll: str,
 ) -> None:
+    if not layers or not all(isinstance(layer, Layer) for layer in layers):
+        raise WiringError(
+            given=f"layers {list(layers)}",
+            expected="at least one, each a Layer",
+            remedy="write Layer(8, pooled=True)",
+        )
     if isinstance(cell, str) and cell not in CELLS:
         raise unknown("cell", cell, tuple(CELLS))
     known = range(1, len(layers) + 1)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, conv
+from pcsim.exceptions import WiringError
 from pcsim.graph import Network, Population, Projection
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
@@ -97,6 +98,12 @@ def _cornet_recurrent(
     name: str, delay: int, channels: Sequence[int], steps: int, image: tuple[int, int, int], classes: int, groups: int
 ) -> Network:
     """u{area} is what the area's own convolution reads: its input and its state of the step before."""
+    if any(count % groups for count in channels):
+        raise WiringError(
+            given=f"{groups} groups of the group norm for areas of {', '.join(map(str, channels))} channels",
+            expected="a number that divides all of them",
+            remedy=f"pass groups={math.gcd(*channels) // 2 or 1}, or another divisor",
+        )
     populations: list[Population] = []
     projections: list[Projection] = []
     source, below = "image", image[0]

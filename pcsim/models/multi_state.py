@@ -62,12 +62,18 @@ def multi_state(
     """
     reads = _matrix(adjacency, len(channels))
     needed = max(_reached(reads)) + 2
+    if needed == math.inf:
+        raise WiringError(
+            given=f"adjacency {adjacency!r}",
+            expected="transitions that lead from the first state to every other",
+            remedy="let each state read one that is reached before it",
+        )
     if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
         raise WiringError(
             given=f"steps={steps}, norm={norm!r}, given={given!r}",
             expected=f"at least {needed:g} steps (every state reached, and one more); norm 'step', 'shared' "
             "or 'none'; given 'first' or 'every'",
-            remedy="choose from these, and an adjacency that leads from the first state to every other",
+            remedy="choose from these",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
@@ -131,10 +137,11 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
         upward = ADJACENCIES[adjacency]
         return [[upward is None or i - j in upward for j in range(states)] for i in range(states)]
     rows = [] if isinstance(adjacency, str) else [[bool(entry) for entry in row] for row in adjacency]
-    if states == 0 or [len(row) for row in rows] != [states] * states:
+    entries = {entry for row in adjacency for entry in row} if not isinstance(adjacency, str) else set()
+    if states == 0 or [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
         raise WiringError(
             given=f"adjacency {adjacency!r} of {states} states",
-            expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} numbers",
+            expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} zeros and ones",
             remedy="write row i, column j as 1 where state i reads state j",
         )
     return rows

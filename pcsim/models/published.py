@@ -40,7 +40,8 @@ def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> Non
         raise StorageError(
             given=_differences(wanted, set(plain)),
             expected=f"the {len(wanted)} tensors that {naming.__name__} knows for {network.name!r}",
-            remedy="build the network with the published sizes (layers, tied or not, classes)",
+            remedy="build the network with the options of the published one (layers, times, tied or not, classes); a "
+            'checkpoint may hold the tensors one level down, in tensors["state_dict"]',
         )
     ours = {name: function(*(plain[other] for other in names)) for name, (names, function) in sources.items()}
     load_tensors(network, ours, naming.__name__)

@@ -53,6 +53,12 @@ class FixedTau(TimeConstant):
 
     def __init__(self, tau: float | Sequence[float] | Tensor) -> None:
         super().__init__()
+        if isinstance(tau, Tensor) and tau.requires_grad:
+            raise WiringError(
+                given="a tensor with a gradient as a fixed time constant or delay",
+                expected="numbers, or something that learns",
+                remedy="write LearnableTau(channels, minimum, span): it stays positive while it is trained",
+            )
         values = torch.as_tensor(tau, dtype=torch.float64)
         _require_positive(values, "tau")
         self.value = float(values) if values.dim() == 0 else None
