@@ -159,12 +159,31 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
         )
     ax = ax or axes()
     for name, value in run.errors.items():
-        low, middle, high = np.quantile(value.cpu().numpy(), [0.25, 0.5, 0.75], axis=1)
-        (line,) = ax.plot(run.times, middle, label=name)
-        ax.fill_between(run.times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        _banded(ax, run.times, value.cpu().numpy(), name)
     ax.set(xlabel="time (ms)", ylabel="mean squared prediction error", yscale="log")
     ax.legend(frameon=False)
     return ax
+
+
+def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """What was recorded against time, one line a key: median over samples, band 25 to 75 %.
+
+    A population kept whole is shown by the root mean square over its units.
+    """
+    ax = ax or axes()
+    for key in keys or run.keys():
+        value = run[key].cpu().numpy()
+        _banded(ax, run.times, value if value.ndim == 2 else np.sqrt((value**2).mean(tuple(range(2, value.ndim)))), key)
+    ax.set(xlabel="time (ms)", ylabel="activity (root mean square)")
+    ax.legend(frameon=False)
+    return ax
+
+
+def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
+    """Median over samples of values (time, batch), and the band between the quartiles."""
+    low, middle, high = np.quantile(np.asarray(values), [0.25, 0.5, 0.75], axis=1)
+    (line,) = ax.plot(times, middle, label=label)
+    ax.fill_between(times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:

@@ -7,7 +7,7 @@ import torch
 from examples import dense, linear_pc
 
 import pcsim
-from pcsim import Euler, Record, plots, simulate
+from pcsim import Euler, Iterate, Record, models, plots, simulate
 from pcsim.analysis import Estimate
 
 
@@ -89,3 +89,15 @@ def test_cycles_learning_and_attractors_show_their_numbers() -> None:
     assert figure.axes[0].get_lines()[0].get_ydata().tolist() == [100.0, 50.0]
     ax = plots.capacity([0.1, 0.2], [[1.0, 0.4], [1.0, 0.6]])
     assert np.allclose(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
+
+
+def test_activity_is_the_root_mean_square_over_units() -> None:
+    net = models.blt(width=2)
+    record = Record(states=["l1", "readout"], reduce={"l2": "mean"})
+    run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)
+    ax = plots.activity(run)
+    assert [line.get_label() for line in ax.lines] == ["l1", "readout", "l2.mean"]
+    expected = run["l1"].square().mean((2, 3, 4)).sqrt().median(1).values
+    assert np.allclose(ax.lines[0].get_ydata(), expected, atol=1e-6)
+    assert np.allclose(ax.lines[2].get_ydata(), run["l2.mean"].median(1).values, atol=1e-6)
+    assert len(plots.activity(run, ["l1"]).lines) == 1
