@@ -3,7 +3,7 @@
 Trains small networks on light debris and compares, with a test on the images themselves (McNemar):
 
     cells      a ConvRNN with reciprocal gated cells, simple RNNs, LSTMs or none, at equal numbers of parameters
-               (Nayebi et al. 2018); "minimal" is the reciprocal one with just enough steps for the image to arrive
+               (Nayebi et al. 2018); "minimal" is the reciprocal one with one step more than the image needs
     residual   a residual network whose blocks share their weights over time, and one in which they do not
                (Liao & Poggio 2016)
 

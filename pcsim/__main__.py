@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, cast
 
+import torch
 import tyro
 from matplotlib.figure import Figure
 
@@ -22,7 +23,8 @@ def list_models() -> None:
     """List the registered models with their paper, number of parameters and number of edges of each kind."""
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
-        net = models.build(name)
+        with torch.device("meta"):  # counts need shapes, not numbers
+            net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))

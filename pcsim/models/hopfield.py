@@ -30,7 +30,9 @@ from pcsim.rules.wires import Sum
 def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
     """(count, units) of -1 and 1, independent and equally likely."""
     generator = torch.Generator().manual_seed(seed)
-    return 2.0 * torch.randint(0, 2, (count, units), generator=generator).to(torch.get_default_dtype()) - 1.0
+    return (
+        2.0 * torch.randint(0, 2, (count, units), generator=generator, device="cpu").to(torch.get_default_dtype()) - 1.0
+    )
 
 
 def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:

@@ -59,7 +59,7 @@ class FixedTau(TimeConstant):
                 expected="numbers, or something that learns",
                 remedy="write LearnableTau(channels, minimum, span): it stays positive while it is trained",
             )
-        values = torch.as_tensor(tau, dtype=torch.float64)
+        values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
         _require_positive(values, "tau")
         self.value = float(values) if values.dim() == 0 else None
         self.register_buffer("per_channel", values.reshape(-1), persistent=False)
@@ -79,7 +79,7 @@ class LearnableTau(TimeConstant):
 
     def __init__(self, channels: int, minimum: float, span: float, start: float | None = None) -> None:
         super().__init__()
-        _require_positive(torch.tensor([minimum, span], dtype=torch.float64), "minimum and span of tau")
+        _require_positive(torch.tensor([minimum, span], dtype=torch.float64, device="cpu"), "minimum and span of tau")
         share = 0.5 if start is None else (start - minimum) / span
         if not 0.0 < share < 1.0:
             raise WiringError(
