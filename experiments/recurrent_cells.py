@@ -7,7 +7,7 @@ Trains small networks on light debris and compares, with a test on the images th
     residual   a residual network whose blocks share their weights over time, and one in which they do not
                (Liao & Poggio 2016)
 
-    python -m experiments.recurrent_cells                     one repetition, about 5 minutes on 2 cores
+    python -m experiments.recurrent_cells                     one repetition, about 7 minutes on 2 cores
     python -m experiments.recurrent_cells --preset standard   three repetitions, about an hour
 """
 
@@ -62,7 +62,7 @@ class RecurrentCells:
     """training images"""
     test_images: Annotated[int, Field(gt=0)] = 2_000
     """test images"""
-    training: Training = Training(updates=500, batch=20, over_time="last")
+    training: Training = Training(updates=1_000, batch=20, over_time="last")
     """how to train; its seed is that of the repetition"""
     checkpoint_every: Annotated[int, Field(gt=0)] = 200
     """updates between checkpoints"""
