@@ -17,8 +17,10 @@ from plain import (
     bilinear_up,
     conv,
     conv_transpose,
+    group_norm,
     hard_sigmoid,
     max_pool,
+    max_pool3,
     nearest_up,
     per_channel,
     relu,
@@ -61,9 +63,7 @@ def test_pcn_global(tied: bool, order: str, norm: str) -> None:
         if norm == "none":
             return value
         module = net.populations[population].rule.normalise
-        mean, variance = value.mean((1, 2, 3), keepdims=True), value.var((1, 2, 3), keepdims=True)
-        scaled = (value - mean) / np.sqrt(variance + 1e-5)
-        return scaled * per_channel(array(module.weight)) + per_channel(array(module.bias))
+        return group_norm(value, 1, array(module.weight), array(module.bias))
 
     r = [array(x)]
     for layer in range(3):
@@ -108,19 +108,11 @@ def test_rcnn(alpha: float) -> None:
             squares[:, k] = (x[:, max(0, k - 1) : k + 2] ** 2).sum(1)  # N = 16 / 8 + 1 = 3
         return x * (1 + alpha / 3 * squares) ** -0.75
 
-    def pool(x: Array) -> Array:
-        """3x3 windows, stride 2, one row and column of padding."""
-        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-        size = x.shape[2] // 2
-        return np.maximum.reduce(
-            [padded[:, :, u : u + 2 * size : 2, v : v + 2 * size : 2] for u in range(3) for v in range(3)]
-        )
-
     bias = per_channel(array(net.populations["features"].rule.bias))
     held["features"] = relu(conv(array(image), weights(net, "image->features")[0]) + bias)
     for layer, source in ((1, "features"), (2, "x1")):
         u, x = f"u{layer}", f"x{layer}"
-        held[u] = conv(pool(held[source]), weights(net, f"{source}->{u}")[0])
+        held[u] = conv(max_pool3(held[source]), weights(net, f"{source}->{u}")[0])
         for _ in range(3):
             drive = held[u] + conv(held[x], weights(net, f"{x}->{x}")[0])
             held[x] = lrn(relu(drive + per_channel(array(net.populations[x].rule.bias))))
