@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from pcsim.description import describe
 from pcsim.exceptions import WiringError
 from pcsim.history import recalled, remembered, steps_for
 from pcsim.parts import Population, Projection, Window
-from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire
+from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, combine
 from pcsim.rules.predictive import ErrorUnit
 from pcsim.rules.time_constants import TimeConstant, time_constant
 from pcsim.state import Shape, State, zeros
@@ -264,7 +264,7 @@ class Network(nn.Module):
         for name in self.memories:
             if name in active:
                 ports = self._ports(name, clock, values, values)
-                rates |= _named(name, self.populations[name].rule(self._own(name, state), **ports))
+                rates |= _named(name, _rate(self.populations[name].rule, self._own(name, state), ports))
             else:
                 variables = _named(name, self.shapes.variables[name])
                 rates |= {key: torch.zeros_like(state[key]) for key in variables}
@@ -351,9 +351,8 @@ class Network(nn.Module):
 
     def _read(self, edge: Projection, clock: Clock, fresh: State, past: State) -> Tensor | None:
         delay = edge.delay or 0
-        first = delay - 1 if self.initialiser and edge.source in self.initialiser.populations else delay
-        not_spoken = not self.is_flow and edge.before == "absent" and clock.step < first
-        if not_spoken or edge.is_silent(clock) or not (edge.active is None or self._windows(clock).within(edge.active)):
+        is_open = edge.active is None or self._windows(clock).within(edge.active)
+        if not is_open or edge.is_silent(clock) or self._is_absent(edge, clock):
             return None
         if edge.name in fresh:
             return fresh[edge.name]
@@ -364,10 +363,41 @@ class Network(nn.Module):
             value = torch.zeros_like(past[f"{edge.source}@0"]) if value is None else value
         else:
             value = fresh[edge.source] if delay == 0 else past[edge.source if delay == 1 else f"{edge.source}@{delay}"]
+        return edge.transform(value, *self._phase(edge, clock))
+
+    def _is_absent(self, edge: Projection, clock: Clock) -> bool:
+        """Whether the source of a delayed edge has not spoken yet; an initialiser speaks before the first step."""
+        if self.is_flow or not edge.delay or edge.before != "absent":
+            return False
+        early = self.initialiser is not None and edge.source in self.initialiser.populations
+        return clock.step < edge.delay - early
+
+    def _phase(self, edge: Projection, clock: Clock) -> tuple[int, ...]:
+        """(how many steps its window has been open,) for a transform that differs between steps."""
         if not isinstance(edge.transform, Phased):
-            return edge.transform(value)
+            return ()
         span = self.step_ms if self.is_flow else 1.0
-        return edge.transform(value, self._windows(clock).count(edge.active[0] if edge.active else 0.0, span))
+        return (self._windows(clock).count(edge.active[0] if edge.active else 0.0, span),)
+
+    def situation(self, clock: Clock) -> tuple[object, ...]:
+        """All that a step depends on besides tensors: what is open, silent, absent, and the phase of each transform.
+
+        Empty for a network that does the same in every step.
+        """
+        windows = self._windows(clock)
+        told: list[object] = []
+        for population in self.populations.values():
+            if population.active:
+                told += [windows.within(population.active), windows.begins(population.active[0])]
+        for edge in self.projections:
+            told += [clock.within(edge.silent)] if edge.silent else []
+            told += [windows.within(edge.active)] if edge.active else []
+            told += [self._is_absent(edge, clock)] if edge.delay and not self.is_flow else []
+            told += self._phase(edge, clock)
+        for delays in self.conduction_delays.values():
+            longest = max(steps_for(delay.largest(), clock.dt) for delay in delays)
+            told.append(min(clock.step, longest + 1))
+        return tuple(told)
 
     # ------------------------------------------------------------------ variants
 
@@ -422,6 +452,12 @@ class Network(nn.Module):
 def next_value(rule: Map | Flow, own: Own, ports: dict[str, Tensor]) -> Own:
     """How a discrete network takes its next value: as its map says."""
     return rule(own, **ports)
+
+
+def _rate(rule: Rule, own: Own, ports: dict[str, Tensor]) -> Own:
+    """d own / dt, per ms."""
+    flow = cast(Flow, rule)
+    return combine(lambda push, now: push / flow.tau.for_(now), flow(own, **ports), own)
 
 
 def _key(name: str, variable: str) -> str:

@@ -112,29 +112,48 @@ class Recorder:
                 expected="at least one row",
                 remedy="record more often, or run longer",
             )
+        self.network = network
         self.every = record.every
         self.steps = steps
         self.names = tuple(dict.fromkeys(name for _, names, _ in self.plan for name in names))
         self.buffers: dict[str, Tensor] = {}
         self.rows: list[int] = []
 
-    def due(self, step: int) -> bool:
-        """Whether the state after `step` steps of this run is kept."""
-        return bool(self.plan) and step % self.every == 0
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What is kept."""
+        return tuple(key for key, _, _ in self.plan)
 
-    def keep(self, step: int, values: State) -> None:
-        """Write one row."""
+    @property
+    def note(self) -> Callable[[Clock, State, State], State] | None:
+        """(clock, state, inputs) -> one row, key by key; None where nothing is kept."""
+        return self._row if self.plan else None
+
+    def _row(self, clock: Clock, state: State, inputs: State) -> State:
+        values = self.network.observe(clock, state, inputs, self.names)
+        return {key: function(*(values[name] for name in names)) for key, names, function in self.plan}
+
+    def keep(self, first: int, values: State) -> None:
+        """Write the next row of a run whose first step was `first`."""
         row = len(self.rows)
-        for key, names, function in self.plan:
-            value = function(*(values[name] for name in names))
+        for key, value in values.items():
             if key not in self.buffers:
-                self.buffers[key] = value.new_empty((self.steps // self.every, *value.shape))
+                self.buffers[key] = _rows_like(value, self.steps // self.every)
             self.buffers[key][row] = value
-        self.rows.append(step)
+        self.rows.append(first + (row + 1) * self.every)
 
     def arrays(self) -> dict[str, Tensor]:
         """Key -> (time, batch, ...), the rows that were written."""
         return {key: buffer[: len(self.rows)] for key, buffer in self.buffers.items()}
+
+
+def _rows_like(value: Tensor, rows: int) -> Tensor:
+    """An empty (rows, *value.shape) in the memory layout of `value`: rows are then copied as they lie."""
+    if torch.empty_like(value).stride() != value.stride():
+        return value.new_empty((rows, *value.shape))
+    return torch.empty_strided(
+        (rows, *value.shape), (value.numel(), *value.stride()), dtype=value.dtype, device=value.device
+    )
 
 
 class Status(Enum):

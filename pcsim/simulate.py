@@ -7,11 +7,12 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from functools import lru_cache
+from importlib import metadata
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pcsim.clock import Clock, dividing_step, whole_steps
@@ -19,45 +20,66 @@ from pcsim.exceptions import PcsimWarning, SolverError, StimulusError, WiringErr
 from pcsim.graph import Network
 from pcsim.recording import Record, Recorder, Run, Snapshot, Status
 from pcsim.solvers import Solver
-from pcsim.state import State, finite
+from pcsim.state import State
+from pcsim.stepping import Stepper, Watch, walk
 from pcsim.stimuli.timeline import Timeline, as_timelines
 
 Stimulus = Timeline | Tensor | dict[str, Timeline | Tensor]
-CHUNK = 32
 
 
 def rollout(
     network: Network, stimulus: Stimulus, solver: Solver, steps: int, start: Snapshot | None = None
 ) -> Iterator[tuple[Clock, State, State]]:
-    """Advance `steps` steps, yielding (clock, state, inputs) after each: the loop under `simulate` and `train`.
+    """Advance `steps` steps, yielding (clock, state, inputs) after each. Differentiable.
 
-    clock is the time reached, state the values there, inputs what was shown during the step. Differentiable.
-    Everything is checked before the first step: the solver against the network, the stimulus against the inputs,
-    change times against the step.
+    clock is the time reached, state the values there, inputs what was shown during the step. Everything is checked
+    before the first step: the solver against the network, the stimulus against the inputs, change times against the
+    step.
     """
-    _require_solver(solver)
-    solver.check(network)
-    timelines = as_timelines(stimulus, list(network.inputs))
-    until = (steps + (start.clock.step if start else 0)) * solver.dt
-    _check_change_times(network, timelines, solver.dt, until)
-    clock = start.clock if start else Clock(solver.dt)
-    if clock.dt != solver.dt:
-        raise SolverError(
-            given=f"a start made with dt = {clock.dt:g} ms and a solver with dt = {solver.dt:g} ms",
-            expected="the same dt",
-            remedy="go on with the solver that the run was made with",
-        )
-    inputs = _shown(network, timelines, clock.time)
-    state = start.state if start else network.initial_state(inputs)
-    seen = network.held(inputs) if solver.holds_inputs else inputs
-    changes = {whole_steps(change, solver.dt) for line in timelines.values() for change in line.change_times(until)}
+    course = _Course(network, stimulus, solver, steps, start)
+    stepper = Stepper(network, solver)
+    clock, state = course.clock, course.state
     for _ in range(steps):
-        if clock.step in changes:
-            inputs = _shown(network, timelines, clock.time)
-            seen = network.held(inputs) if solver.holds_inputs else inputs
-        state = solver.advance(network, clock, state, seen)
-        clock = clock.tick()
-        yield clock, state, seen
+        if clock.step in course.changes:
+            stepper.show(course.inputs(clock))
+        clock, state, _ = stepper.stretch(clock, state, 1, 0)
+        yield clock, state, stepper.inputs
+
+
+class _Course:
+    """What a run goes through: where it starts, what is shown when. Checks everything there is to check."""
+
+    def __init__(
+        self, network: Network, stimulus: Stimulus, solver: Solver, steps: int, start: Snapshot | None
+    ) -> None:
+        _require_solver(solver)
+        solver.check(network)
+        self.network, self.solver = network, solver
+        self.timelines = as_timelines(stimulus, list(network.inputs))
+        self.clock = start.clock if start else Clock(solver.dt)
+        if self.clock.dt != solver.dt:
+            raise SolverError(
+                given=f"a start made with dt = {self.clock.dt:g} ms and a solver with dt = {solver.dt:g} ms",
+                expected="the same dt",
+                remedy="go on with the solver that the run was made with",
+            )
+        self.end = steps + self.clock.step
+        until = self.end * solver.dt
+        changes = _changes(network, self.timelines, until)
+        _check_change_times(changes, solver.dt, until)
+        self.changes = {self.clock.step, *(whole_steps(change, solver.dt) or 0 for change in changes)}
+        self._shown = _shown(network, self.timelines, self.clock.time)
+        self.state = start.state if start else network.initial_state(self._shown)
+
+    def inputs(self, clock: Clock) -> State:
+        """What is shown from that time on, with what the solver may hold of it."""
+        if clock is not self.clock:
+            self._shown = _shown(self.network, self.timelines, clock.time)
+        return self.network.held(self._shown) if self.solver.holds_inputs else self._shown
+
+    def left(self, clock: Clock) -> int:
+        """How many steps there are before something changes, or the end."""
+        return min((change for change in self.changes if change > clock.step), default=self.end) - clock.step
 
 
 def simulate(
@@ -94,26 +116,39 @@ def simulate(
             remedy="raise until: it counts from the first start",
         )
     recorder = Recorder(record or _readout_record(network), network, steps)
-    watch = _Watch(network.memories)
     begun = time.perf_counter()
-    training = {module: module.training for module in network.modules()}
-    network.eval()
+    training = [module for _, module in walk(network) if module.training]
+    _set_training(training, False)
     bar = tqdm(total=steps, unit="step", disable=None if progress else True)
     try:
         with torch.no_grad(), bar:
-            clock, state = Clock(solver.dt), start.state if start else {}
-            for count, (clock, state, inputs) in enumerate(rollout(network, stimulus, solver, steps, start), 1):
-                watch.look(clock.step, state)
-                if recorder.due(count):
-                    recorder.keep(clock.step, network.observe(clock, state, inputs, recorder.names))
-                bar.update()
-                if count % CHUNK == 0 and watch.all_diverged():
-                    break
+            course = _Course(network, stimulus, solver, steps, start)
+            watch = Watch(network)
+            stepper = Stepper(network, solver, recorder.note, recorder.every, recorder.keys, watch)
+            clock, state = _run(course, stepper, recorder, bar)
     finally:
-        for module, mode in training.items():
-            module.training = mode
+        _set_training(training, True)
     about = _provenance(network, solver, clock, time.perf_counter() - begun, state)
     return _finish(recorder, watch, Snapshot(clock, state), stimulus, about)
+
+
+def _run(course: _Course, stepper: Stepper, recorder: Recorder, bar: tqdm) -> tuple[Clock, State]:
+    """The loop over time."""
+    clock, state, first = course.clock, course.state, course.clock.step
+    while clock.step < course.end and not (stepper.watch and stepper.watch.all_diverged()):
+        if clock.step in course.changes:
+            stepper.show(course.inputs(clock))
+        then, state, rows = stepper.stretch(clock, state, course.left(clock), clock.step - first)
+        for values in rows:
+            recorder.keep(first, values)
+        bar.update(then.step - clock.step)
+        clock = then
+    return clock, state
+
+
+def _set_training(modules: Sequence[nn.Module], mode: bool) -> None:
+    for module in modules:
+        vars(module)["training"] = mode  # what setting the attribute does, at a tenth of the cost
 
 
 def _require_solver(solver: object) -> None:
@@ -125,32 +160,9 @@ def _require_solver(solver: object) -> None:
         )
 
 
-class _Watch:
-    """Notes, without reading anything back, at which step and in which population each sample stopped being finite."""
-
-    def __init__(self, memories: Sequence[str]) -> None:
-        self.memories = memories
-        self.step: Tensor | None = None
-        self.population: Tensor | None = None
-
-    def look(self, step: int, state: State) -> None:
-        """One look at the state after `step` steps."""
-        bad = ~finite({name: state[name] for name in self.memories or state})
-        if self.step is None or self.population is None:
-            self.step = torch.full_like(bad[0], -1, dtype=torch.int64)
-            self.population = torch.zeros_like(self.step)
-        new = bad.any(0) & (self.step < 0)
-        self.step = torch.where(new, step, self.step)
-        self.population = torch.where(new, bad.int().argmax(0), self.population)
-
-    def all_diverged(self) -> bool:
-        """Whether nothing finite is left."""
-        return self.step is not None and bool((self.step >= 0).all())
-
-
-def _finish(recorder: Recorder, watch: _Watch, final: Snapshot, stimulus: Stimulus, about: dict) -> Run:
+def _finish(recorder: Recorder, watch: Watch, final: Snapshot, stimulus: Stimulus, about: dict) -> Run:
     dt = final.clock.dt
-    bad = watch.step.cpu().numpy() if watch.step is not None else np.zeros(0, np.int64)
+    bad = watch.step.cpu().numpy() if watch.step is not None else np.full(len(next(iter(final.state.values()))), -1)
     where = watch.population.cpu().numpy() if watch.population is not None else bad
     rows = np.asarray(recorder.rows, dtype=np.int64)
     values = recorder.arrays()
@@ -201,9 +213,13 @@ def _steps(network: Network, stimulus: Stimulus, solver: Solver, until: float | 
     return steps
 
 
-def _check_change_times(network: Network, timelines: dict[str, Timeline], dt: float, until: float) -> None:
+def _changes(network: Network, timelines: dict[str, Timeline], until: float) -> list[float]:
+    """Times in ms at which the stimulus or the network changes."""
     changes = [change for line in timelines.values() for change in line.change_times(until)]
-    changes += [change for change in network.change_times if change < until]
+    return changes + [change for change in network.change_times if change < until]
+
+
+def _check_change_times(changes: Sequence[float], dt: float, until: float) -> None:
     for change in changes:
         if whole_steps(change, dt) is None:
             raise SolverError(
@@ -252,6 +268,9 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
 
 def _readout_record(network: Network) -> Record:
     return Record(states=[network.readout] if network.readout else list(network.populations))
+
+
+version = lru_cache(metadata.version)
 
 
 def _provenance(network: Network, solver: Solver, clock: Clock, seconds: float, state: State) -> dict[str, object]:

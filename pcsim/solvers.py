@@ -41,6 +41,11 @@ class Solver(ABC):
         return math.inf
 
     @property
+    def replays(self) -> bool:
+        """Whether a step is the same tensor operations whatever the numbers."""
+        return True
+
+    @property
     def holds_inputs(self) -> bool:
         """Whether what the inputs deliver may be computed once and used at every step."""
         return True
@@ -132,7 +137,7 @@ class Euler(OneStage):
     def _advance(self, rule: Flow, own: Own, ports: dict[str, Tensor]) -> Own:
         if isinstance(rule, Relaxed):
             return _toward(rule, own, ports, lambda ratio: ratio, self.dt)
-        return combine(lambda value, rate: value + self.dt * rate, own, rule(own, **ports))
+        return combine(lambda value, push: _add(value, push, self.dt / rule.tau.for_(value)), own, rule(own, **ports))
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,13 @@ class ExponentialEuler(OneStage):
 
     def _advance(self, rule: Flow, own: Own, ports: dict[str, Tensor]) -> Own:
         return _toward(rule, own, ports, _decayed, self.dt)
+
+
+def _add(value: Tensor, push: Tensor, ratio: float | Tensor) -> Tensor:
+    """value + ratio push."""
+    if isinstance(ratio, Tensor):
+        return torch.addcmul(value, ratio, push)
+    return torch.add(value, push, alpha=ratio)
 
 
 def _decayed(ratio: float | Tensor) -> float | Tensor:
@@ -278,6 +290,11 @@ class TorchDiffEq(Solver):
                 expected="both tolerances for an adaptive method",
                 remedy="for instance rtol=1e-5, atol=1e-7",
             )
+
+    @property
+    def replays(self) -> bool:
+        """Not so: the library looks at times and errors."""
+        return False
 
     @property
     def holds_inputs(self) -> bool:

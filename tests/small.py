@@ -82,6 +82,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "prednet": {"channels": (1, 4, 5), "size": (16, 16)},
     "prednet_kitti": {"channels": (3, 4, 5), "size": (16, 24)},
     "predictive_coding": {"layers": ((2, 8, 8), (4, 4, 4), (6,), (3,)), "activation": "tanh"},
+    "predictive_coding/outside": {
+        "layers": ((4, 4, 4), (2, 8, 8), (3,)),
+        "activation": "sigmoid",
+        "nonlinearity": "outside",
+    },
     "hopfield": {"units": 20, "count": 2},
     "hopfield_continuous": {"units": 20, "count": 2},
     "hopfield_modern": {"units": 20, "count": 3},

@@ -425,8 +425,9 @@ def test_retrofit(scale: str) -> None:
     agree(net, trace, {"image": image})
 
 
+@pytest.mark.parametrize("nonlinearity", ["inside", "outside"])
 @pytest.mark.parametrize("activation", ["identity", "tanh", "sigmoid", "softplus", "relu"])
-def test_predictive_coding(activation: str) -> None:
+def test_predictive_coding(activation: str, nonlinearity: str) -> None:
     functions = {
         "identity": (lambda x: x, np.ones_like),
         "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
@@ -434,18 +435,20 @@ def test_predictive_coding(activation: str) -> None:
         "softplus": (lambda x: np.log1p(np.exp(x)), sigmoid),
         "relu": (relu, lambda x: (x > 0).astype(float)),
     }
-    f, slope = functions[activation]
     net = models.predictive_coding(
         ((2, 8, 8), (3, 4, 4), (6,), (4,)),
         tau=(10.0, 20.0, 5.0, 10.0),
         activation=activation,
+        nonlinearity=nonlinearity,
         precision=(1.0, 0.5, 2.0),
     )
+    inner, outer = (functions[activation], functions["identity"])[:: 1 if nonlinearity == "inside" else -1]
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     x = shown(net, 3)["r0"]
-    up = [weights(net, f"e{k}->r{k + 1}")[0] for k in range(3)]
+    passed = "d" if "d0" in net.populations else "e"
+    up = [weights(net, f"{passed}{k}->r{k + 1}")[0] for k in range(3)]
     bias = [array(net.populations[f"p{k}"].rule.bias) for k in range(3)]
     pi = (1.0, 0.5, 2.0)
 
@@ -454,27 +457,30 @@ def test_predictive_coding(activation: str) -> None:
 
     def descend(k: int, r: Array) -> Array:
         if k == 0:
-            return conv_transpose(f(r), up[0], stride=2) + per_channel(bias[0])
-        p = (f(r) @ up[k]).reshape(3, *net.shape(f"r{k}"))
+            return conv_transpose(inner[0](r), up[0], stride=2) + per_channel(bias[0])
+        p = (inner[0](r) @ up[k]).reshape(3, *net.shape(f"r{k}"))
         return p + (per_channel(bias[k]) if p.ndim == 4 else bias[k])
 
     r = [array(x), *(np.zeros((3, *net.shape(f"r{k}"))) for k in (1, 2, 3))]
     names = list(net.populations)
     run = simulate(net, x, solver=Euler(dt=1.0), until=6.0, record=Record(states=names))
 
-    def errors() -> tuple[list[Array], list[Array]]:
-        p = [descend(k, r[k + 1]) for k in range(3)]
-        return p, [pi[k] * (r[k] - p[k]) for k in range(3)]
+    def errors() -> tuple[list[Array], list[Array], list[Array]]:
+        drives = [descend(k, r[k + 1]) for k in range(3)]
+        p = [outer[0](drive) for drive in drives]
+        e = [pi[k] * (r[k] - p[k]) for k in range(3)]
+        return p, e, [outer[1](drive) * error for drive, error in zip(drives, e, strict=True)]
 
     for step in range(6):
-        _, e = errors()
+        _, e, d = errors()
         own = [*e, 0.0]
-        rates = [slope(r[k]) * ascend(k - 1, e[k - 1]) - own[k] for k in (1, 2, 3)]
+        rates = [inner[1](r[k]) * ascend(k - 1, d[k - 1]) - own[k] for k in (1, 2, 3)]
         r[1:] = [r[k] + rates[k - 1] / tau for k, tau in ((1, 20.0), (2, 5.0), (3, 10.0))]
-        p, e = errors()
+        p, e, d = errors()
         energy = sum((e[k] ** 2).reshape(3, -1).sum(1) / (2 * pi[k]) for k in range(3))
         expected = {f"r{k}": r[k] for k in (1, 2, 3)} | {f"p{k}": p[k] for k in range(3)}
         expected |= {f"e{k}": e[k] for k in range(3)} | {"energy": energy[:, None]}
+        expected |= {f"d{k}": d[k] for k in range(3)}
         for name in names:
             assert np.abs(array(run[name][step]) - expected[name]).max() <= EQUATIONS, (name, step)
 

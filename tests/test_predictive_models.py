@@ -300,6 +300,12 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "coding: start": (lambda: models.predictive_coding(start="predictions"), "not clamped", "add 'r2' to clamped"),
     "coding: slope": (lambda: models.predictive_coding(activation="elu"), "'elu' in a gradient flow", "choose one"),
+    "coding: where f is": (lambda: models.predictive_coding(nonlinearity="around"), "'around'", "choose one"),
+    "coding: through": (
+        lambda: models.predictive_coding(activation="elu", nonlinearity="outside"),
+        "through 'elu'",
+        "inside the prediction",
+    ),
     "clamp of nothing": (lambda: models.predictive_coding().clamped("r9"), "a clamp of r9", "choose from these"),
     "hopfield: patterns": (lambda: models.hopfield(torch.rand(3, 5)), "patterns of shape (3, 5)", "write 2.0 *"),
     "hopfield: mode": (lambda: models.hopfield(mode="random"), "mode='random'", "choose one"),

@@ -7,14 +7,15 @@
 
 Layer 0 is what is predicted last; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
 infer its causes; clamp the top and the network generates; clamp both ends and it learns with supervision. The transpose
-W^T shares the weights of W. Whittington & Bogacz 2017 eq. 2.15-2.19, with f inside the prediction; Rao & Ballard 1999
-have f outside it.
+W^T shares the weights of W. Whittington & Bogacz 2017 eq. 2.15-2.19, with f inside the prediction. Rao & Ballard 1999
+have f outside, p_l = f( W_l r_{l+1} + b_l ); errors then go up as W_l^T d_l with d_l = f'( W_l r_{l+1} + b_l ) e_l.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from pcsim.connections import Activation, HalfSquare, Tied, conv
 from pcsim.exceptions import WiringError
 from pcsim.graph import Network, Population, Projection
 from pcsim.models.registry import register
-from pcsim.rules.predictive import ErrorRelaxation, Prediction, PredictionError
+from pcsim.rules.predictive import ErrorRelaxation, ErrorThrough, Prediction, PredictionError
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum
 from pcsim.state import Shape
@@ -35,6 +36,7 @@ def predictive_coding(
     clamped: Sequence[str] = ("r0",),
     tau: float | Tensor | TimeConstant | Sequence[float | Tensor | TimeConstant] = 10.0,
     activation: str = "identity",
+    nonlinearity: Literal["inside", "outside"] = "inside",
     precision: float | Sequence[float] = 1.0,
     bias: bool = True,
     kernel: int = 3,
@@ -43,10 +45,11 @@ def predictive_coding(
     """Hierarchical predictive coding as a gradient flow, with the energy E as a population of its own.
 
     layers     shape of every layer from the predicted end up: vectors (n,) or maps (channel, height, width). Between
-               maps the weights are convolutions (of `kernel`, the upper layer smaller by a whole factor or of equal
+               maps the weights are convolutions (of `kernel`, one layer smaller by a whole factor or both of equal
                size), elsewhere dense
     clamped    layers that are inputs; `net.clamped("r2")` clamps more
     tau        ms, one for all layers or one for each
+    nonlinearity  where f is: p = W f(r) + b, or outside, p = f(W r + b)
     precision  pi, one for all errors or one for each, e0 first
     start      "zeros", or "predictions": each layer starts at what the ones above predict, from a clamped top down
 
@@ -59,25 +62,40 @@ def predictive_coding(
     precisions = list(precision) if isinstance(precision, Sequence) else [precision] * (count - 1)
     top = f"r{count - 1}"
     _check(layers, len(taus), precisions, start, start == "zeros" or top in clamped)
+    if nonlinearity not in ("inside", "outside"):
+        raise WiringError(
+            given=f"nonlinearity={nonlinearity!r}",
+            expected="'inside', p = W f(r) + b, or 'outside', p = f(W r + b)",
+            remedy="choose one of these",
+        )
+    inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
     populations = [
-        Population(f"r{layer}", ErrorRelaxation(taus[layer], activation), tuple(shape))
+        Population(f"r{layer}", ErrorRelaxation(taus[layer], inside), tuple(shape))
         for layer, shape in enumerate(layers)
     ]
     populations.append(Population("energy", Sum()))
     projections: list[Projection] = []
     guesses: list[Projection] = []
-    biases = [Prediction(channels=shape[0] if bias else None) for shape in layers[:-1]]
+    biases = [Prediction(outside, shape[0] if bias else None) for shape in layers[:-1]]
     for layer, (low, high, pi) in enumerate(zip(layers, layers[1:], precisions, strict=False)):
         up, down = _pair(tuple(low), tuple(high), kernel)
         r, above, p, e = f"r{layer}", f"r{layer + 1}", f"p{layer}", f"e{layer}"
         populations += [Population(p, biases[layer]), Population(e, PredictionError(pi))]
-        predicting = nn.Sequential(Activation(activation), down)
+        predicting = nn.Sequential(Activation(inside), down)
+        passed = e
+        if outside != "identity":
+            passed = f"d{layer}"
+            populations.append(Population(passed, ErrorThrough(outside)))
+            projections += [
+                Projection(e, passed, kind="error"),
+                Projection(p, passed, kind="prediction"),
+            ]
         projections += [
             Projection(above, p, predicting, "prediction"),
             Projection(p, e, kind="prediction"),
             Projection(r, e),
             Projection(e, r, kind="error", port="error"),
-            Projection(e, above, up, "bottom_up"),
+            Projection(passed, above, up, "bottom_up"),
             Projection(e, "energy", HalfSquare(1.0 / pi), "error"),
         ]
         guesses.append(Projection(above, r, predicting, "prediction"))
@@ -91,15 +109,16 @@ def predictive_coding(
 def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
     """What carries an error from the layer below up, and its transpose, which carries predictions down."""
     if len(low) == len(high) == 3:
-        stride = low[1] // high[1]
-        if low[1:] != (stride * high[1], stride * high[2]):
+        large, small = sorted((low, high), key=lambda shape: shape[1], reverse=True)
+        stride = large[1] // small[1]
+        if large[1:] != (stride * small[1], stride * small[2]):
             raise WiringError(
                 given=f"layers of {low} and, above it, {high}",
-                expected="maps whose height and width are the same whole fraction of those below",
+                expected="maps, the height and width of one the same whole fraction of those of the other",
                 remedy="choose sizes that divide, or make the upper layer a vector (n,)",
             )
-        convolution = conv(low[0], high[0], kernel, stride)
-        return convolution, Tied(convolution)
+        convolution = conv(large[0], small[0], kernel, stride)
+        return (convolution, Tied(convolution)) if large is low else (Tied(convolution), convolution)
     linear = nn.Linear(math.prod(low), math.prod(high), bias=False)
     down: nn.Module = Tied(linear)
     up: nn.Module = linear

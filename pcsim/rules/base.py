@@ -1,6 +1,6 @@
 """How one population responds: three kinds of rule, told apart by what they have memory of.
 
-    Flow   has memory, says its rate of change     forward(own, **ports) -> d own / dt
+    Flow   has memory, says how it is pushed       forward(own, **ports) -> tau d own / dt
     Map    has memory, says its next value         forward(own, **ports) -> next
     Wire   has none, says its value now            forward(**ports)      -> value
 
@@ -126,9 +126,9 @@ class Map(Rule):
 
 
 class Flow(Rule):
-    """d own/dt = G(own, ports). `forward(own, **ports)` gives the rate of change per ms.
+    """tau d own/dt = G(own, ports). `forward(own, **ports)` gives G, in the units of the activity.
 
-    `tau` is the time constant that limits the step.
+    `tau`, in ms, is the time constant that limits the step.
     """
 
     tau: TimeConstant
@@ -156,8 +156,8 @@ class Relaxed(Flow):
         return self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports)
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
-        """(F(own, ports) - own) / tau."""
-        return combine(lambda target, now: (target - now) / self.tau.for_(now), self.target(own, **ports), own)
+        """F(own, ports) - own."""
+        return combine(torch.sub, self.target(own, **ports), own)
 
     def describe(self) -> str:
         """What is relaxed toward, and how fast."""

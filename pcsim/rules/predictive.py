@@ -2,6 +2,7 @@
 
     p = f(drive)                                     prediction
     e = f( pi * (target - prediction) )              prediction error, per sample
+    d = f'(drive of p) e                             what of an error passes back through the prediction p = f(drive)
     tau dr/dt = f'(r) drive - error                  relaxation of a representation
     r <- f( (1 - a) state + a prediction )           a representation blended with what is predicted of it
     r <- f( prior + b drive )                        a representation corrected by an error
@@ -14,7 +15,7 @@ correction are the two sweeps of Wen et al. 2018; the correction alone, of itsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -86,6 +87,41 @@ class SplitError(ErrorUnit):
         return torch.cat([functional.relu(difference), functional.relu(-difference)], dim=1)
 
 
+_THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda error, value: torch.where(value > 0, error, 0.0),
+    "tanh": lambda error, value: torch.addcmul(error, error * value, value, value=-1),
+    "sigmoid": lambda error, value: error * torch.addcmul(value, value, value, value=-1),
+    "softplus": lambda error, value: torch.addcmul(error, error, torch.exp(-value), value=-1),
+}
+
+
+class ErrorThrough(Wire):
+    """d = f'(x) e where the prediction was p = f(x): the part of an error that its drive x can mend.
+
+    Ports "error", e, and "prediction", p, from which f' is written. Raises WiringError for an f whose slope is unknown.
+    """
+
+    ports = ("error", "prediction")
+
+    def __init__(self, activation: str) -> None:
+        super().__init__()
+        if activation not in _THROUGH:
+            raise WiringError(
+                given=f"an error through {activation!r}",
+                expected=f"a nonlinearity whose slope follows from its value: {', '.join(_THROUGH)}",
+                remedy="choose one of these, or put the nonlinearity inside the prediction",
+            )
+        self.activation = activation
+
+    def forward(self, *, error: Tensor, prediction: Tensor) -> Tensor:
+        """f'(x) e."""
+        return _THROUGH[self.activation](error, prediction)
+
+    def describe(self) -> str:
+        """Through what."""
+        return f"error through {self.activation}"
+
+
 class ErrorRelaxation(Flow):
     """tau dr/dt = f'(r) drive - error: descend the squared prediction errors below and at this level.
 
@@ -101,10 +137,10 @@ class ErrorRelaxation(Flow):
         self.slope = None if activation == "identity" else slope_named(activation)
 
     def forward(self, own: Tensor, *, drive: Tensor, error: Tensor) -> Tensor:
-        """(f'(r) drive - error) / tau."""
+        """f'(r) drive - error."""
         if self.slope is not None:
             drive = self.slope(own) * drive
-        return (drive - error) / self.tau.for_(drive)
+        return drive - error
 
     def describe(self) -> str:
         """With its time constant."""

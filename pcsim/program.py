@@ -1,0 +1,290 @@
+"""Straight-line programs: what a function of tensors does, traced once and replayed without the Python around it.
+
+    result = function(fixed, moving)                       dicts of tensors: fixed holds still, moving goes on
+
+`Trace` notes the tensor operations of one step, `Program` puts as many steps in a row as wanted. What depends on
+`fixed` alone (parameters, a held image, all that follows from them) is computed once for as long as it holds; equal
+operations are done once; what nobody reads is left out; an operation may write over an operand that nobody reads again.
+Operations and operands stay the same, and so does every bit of the result.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import Node
+
+Tensors = dict[str, Tensor]
+Function = Callable[[Tensors, Tensors], Tensors]
+
+# Elementwise, and with an out= that may be an operand.
+INTO = frozenset({"add", "sub", "mul", "div", "neg", "abs", "exp", "sqrt", "rsqrt", "square", "tanh", "sigmoid"})
+INTO |= {"lerp", "addcmul", "addcdiv"}
+OUT = INTO | {"mm", "addmm", "bmm"}
+# Same arguments and bits as the operator of that name, at half the cost of a call through torch.ops.
+DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
+
+
+class UntraceableError(Exception):
+    """The function looks at numbers or writes into what it is given: it can be run, not replayed."""
+
+
+class Trace:
+    """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError."""
+
+    def __init__(self, function: Function, fixed: Tensors, moving: Tensors) -> None:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        self.fixed, self.moving = tuple(fixed), tuple(moving)
+        self.results: tuple[str, ...] = ()
+
+        def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+            count = len(self.fixed)
+            result = function(
+                dict(zip(self.fixed, tensors[:count], strict=True)),
+                dict(zip(self.moving, tensors[count:], strict=True)),
+            )
+            self.results = tuple(result)
+            return tuple(result.values())
+
+        try:
+            # Run for real: fake tensors may lie in memory as no real ones do, and some kernels take that at its word.
+            with torch.no_grad(), torch.random.fork_rng():
+                # An object of its own for each name: a state may hold the very tensor that is shown.
+                module = make_fx(flat, tracing_mode="real")(*(t.detach() for t in (*fixed.values(), *moving.values())))
+        except Exception as reason:  # whatever it is, running the function raises it where it belongs
+            raise UntraceableError(str(reason)) from reason
+        self.graph = module.graph
+        if any(schema.is_mutable for node in self.graph.nodes if (schema := _schema(node))):
+            raise UntraceableError("an operation in place")
+        held = [cast(str, node.target) for node in self.graph.nodes if node.op == "get_attr"]
+        self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
+
+    def equals(self, other: Trace) -> bool:
+        """Whether the operations are the same, to the last number in them."""
+        mine, theirs = self.constants.values(), other.constants.values()
+        return str(self.graph) == str(other.graph) and all(map(torch.equal, mine, theirs))
+
+    def onto(self, graph: fx.Graph, given: dict[str, Node]) -> dict[str, Node]:
+        """The operations once more at the end of `graph`, from the nodes `given` by name; the nodes of the results."""
+        nodes: dict[Node, Node] = {}
+        names = iter((*self.fixed, *self.moving))
+        for node in self.graph.nodes:
+            if node.op == "placeholder":
+                nodes[node] = given[next(names)]
+            elif node.op == "get_attr":
+                nodes[node] = given[f"{node.target} of {id(self)}"]
+            elif node.op != "output":
+                nodes[node] = graph.node_copy(node, nodes.__getitem__)
+        ends = cast(tuple[Node, ...], next(iter(reversed(self.graph.nodes))).args[0])
+        return {name: nodes[end] for name, end in zip(self.results, ends, strict=True)}
+
+    def placeholders(self, graph: fx.Graph, names: Sequence[str]) -> dict[str, Node]:
+        """New placeholders in `graph` for some of fixed, moving and constants."""
+        shapes = dict(zip((*self.fixed, *self.moving), (n.meta["val"] for n in self.graph.nodes), strict=False))
+        made: dict[str, Node] = {}
+        for name in names:
+            made[name] = graph.placeholder(f"given_{len(graph.nodes)}")
+            made[name].meta["val"] = shapes.get(name)
+        return made
+
+
+class Program:
+    """As many steps in a row as `due` is long; after those where it is True, the values that `observe` computes.
+
+    advance  one step; where more follow, its results name all of its `moving`
+    observe  what is to be noted of the results of a step
+
+    `given(fixed)` computes what holds, and `run` takes it and the moving values to the moving values after the last
+    step and the rows noted on the way.
+    """
+
+    def __init__(self, advance: Trace, observe: Trace | None, due: Sequence[bool]) -> None:
+        graph = fx.Graph()
+        traces = (advance, observe) if observe else (advance,)
+        self.takes, self.gives = advance.moving, advance.results
+        self.notes = observe.results if observe else ()
+        self.is_long = len(due) > 1
+        self.constants = {name: value for trace in traces for name, value in trace.constants.items()}
+        fixed: dict[str, Node] = {}
+        for trace in traces:
+            fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+        self.fixed = tuple(fixed)
+        state = advance.placeholders(graph, self.takes)
+        rows: list[Node] = []
+        for note in due:
+            state = advance.onto(graph, fixed | state)
+            if note and observe:
+                rows += observe.onto(graph, fixed | state).values()
+        graph.output((*(state[name] for name in self.gives), *rows))
+        _deduplicate(graph)
+        before, self.body = _split(graph, set(fixed.values()))
+        self._before = _callable(before)
+        self._run = _callable(_reusing(self.body))
+
+    def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
+        """What the steps need of `fixed`."""
+        known = fixed | self.constants
+        with torch.no_grad():
+            return self._before(*(known[name] for name in self.fixed))
+
+    def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
+        """The moving values after the last step, and the rows noted on the way."""
+        # Inference mode saves a tenth of a small operation; clones leave it behind, and cost a long program nothing.
+        with torch.inference_mode(self.is_long), torch.no_grad():
+            made = self._run(*given, *[moving[name] for name in self.takes])
+        if self.is_long:
+            made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
+        rows = [
+            dict(zip(self.notes, made[first:], strict=False))
+            for first in range(len(self.gives), len(made), len(self.notes) or 1)
+        ]
+        return dict(zip(self.gives, made, strict=False)), rows
+
+
+def _schema(node: Node) -> torch._C.FunctionSchema | None:
+    return node.target._schema if isinstance(node.target, torch._ops.OpOverload) else None
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether doing it once is as good as doing it twice: not for what draws random numbers."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return torch.Tag.nondeterministic_seeded not in node.target.tags
+    return node.op == "call_function"
+
+
+def _deduplicate(graph: fx.Graph) -> None:
+    """Of operations that are equal, operands and all, only the first; and nothing that is not read."""
+    first: dict[object, Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function" and _is_pure(node):
+            same = first.setdefault(_frozen((node.target, node.args, node.kwargs)), node)
+            if same is not node:
+                node.replace_all_uses_with(same)
+                graph.erase_node(node)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and _is_pure(node) and not node.users:
+            graph.erase_node(node)
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(inner) for inner in value)
+    if isinstance(value, dict):
+        return tuple((key, _frozen(inner)) for key, inner in value.items())
+    # 0.0 and -0.0, 1 and 1.0 and True are equal in Python.
+    return value if isinstance(value, Node) else (type(value), repr(value))
+
+
+def _split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
+    """The part of `graph` that depends on the `fixed` placeholders alone, and the rest, which reads what it makes."""
+    steady = set(fixed)
+    for node in graph.nodes:
+        if node.op == "call_function" and _is_pure(node) and all(source in steady for source in node.all_input_nodes):
+            steady.add(node)
+    needed = [node for node in graph.nodes if node in steady and any(user not in steady for user in node.users)]
+    before, body = fx.Graph(), fx.Graph()
+    nodes = {node: before.node_copy(node) for node in graph.nodes if node in fixed}
+    for node in graph.nodes:
+        if node in steady and node not in fixed:
+            nodes[node] = before.node_copy(node, nodes.__getitem__)
+    before.output(tuple(nodes[node] for node in needed))
+    nodes = {}
+    for node in needed:
+        nodes[node] = body.placeholder(f"held_{len(nodes)}")
+        nodes[node].meta = dict(node.meta)
+    for node in graph.nodes:
+        if node not in steady:
+            nodes[node] = body.node_copy(node, nodes.__getitem__)
+    return before, body
+
+
+def _owner(node: Node, owners: dict[Node, Node]) -> Node:
+    """The node whose memory this one's value lies in."""
+    schema = _schema(node)
+    source = node.args[0] if node.args else None
+    if not isinstance(source, Node):
+        return node
+    if node.target is operator.getitem:
+        return owners[source] if owners[source] is not source else node
+    is_view = schema is not None and (
+        any(result.alias_info for result in schema.returns) or node.target is torch.ops.aten._unsafe_view.default
+    )
+    return owners[source] if is_view else node
+
+
+def _reusing(graph: fx.Graph) -> fx.Graph:
+    """The same graph with results written over memory of their form that nobody reads again, best an operand's."""
+    result = fx.Graph()
+    nodes: dict[Node, Node] = {}
+    for node in graph.nodes:
+        nodes[node] = result.node_copy(node, nodes.__getitem__)
+    order = {node: position for position, node in enumerate(result.nodes)}
+    owners: dict[Node, Node] = {}
+    last: dict[Node, int] = {}
+    lying: dict[Node, list[Node]] = defaultdict(list)
+    for node in result.nodes:
+        owners[node] = owner = _owner(node, owners)
+        lying[owner].append(node)
+        last[owner] = max(last.get(owner, 0), *(order[user] for user in node.users), 0)
+    spare: dict[object, list[Node]] = defaultdict(list)
+
+    def ends_with(operand: Node, node: Node) -> bool:
+        """Whether `operand` is the whole of a memory that is ours and is read here for the last time."""
+        own = owners[operand]
+        return own.op != "placeholder" and last[own] == order[node] and _size(operand) == _size(own)
+
+    for node in result.nodes:
+        name, form = _name(node), _form(node)
+        operands = node.all_input_nodes
+        if name in OUT and owners[node] is node:
+            ending = (operand for operand in operands if ends_with(operand, node) and _form(operand) == form)
+            alone = (o for o in ending if sum(owners[other] is owners[o] for other in operands) == 1)
+            over = next(alone, None) if name in INTO else None
+            if over is None and spare[form]:
+                over = spare[form].pop()
+            if over is not None:
+                own = owners[over]
+                owners.update(dict.fromkeys(lying[node], own))
+                lying[own] += lying.pop(node)
+                last[own] = last[node]
+                _write_over(node, over, name)
+        for own in {owners[operand] for operand in operands if ends_with(operand, node)} - {owners[node]}:
+            spare[_form(own)].append(own)
+    return result
+
+
+def _name(node: Node) -> str:
+    """ "add" for aten.add.Tensor."""
+    schema = _schema(node)
+    return schema.name.removeprefix("aten::") if schema else ""
+
+
+def _size(node: Node) -> int | None:
+    value = node.meta.get("val")
+    return value.numel() if isinstance(value, Tensor) else None
+
+
+def _form(node: Node) -> object:
+    value = node.meta.get("val")
+    return (value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else None
+
+
+def _write_over(node: Node, operand: Node, name: str) -> None:
+    if node.args[0] is operand:
+        node.op, node.target = "call_method", f"{name}_"
+    else:
+        node.target, node.kwargs = getattr(torch, name), {**node.kwargs, "out": operand}
+
+
+def _callable(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
+    """The graph as a plain function."""
+    for node in graph.nodes:
+        if (name := _name(node)) in DIRECT:
+            node.target = getattr(torch, name)
+    return fx.GraphModule({}, graph).forward
