@@ -8,7 +8,6 @@ held: Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import torch
@@ -18,7 +17,7 @@ from tqdm.auto import tqdm
 from pcsim.clock import Clock, whole_steps
 from pcsim.exceptions import SolverError, TrainingError, WiringError
 from pcsim.graph import Network
-from pcsim.simulate import rollout
+from pcsim.simulate import settled
 from pcsim.solvers import Solver
 from pcsim.state import State
 from pcsim.training import Training, optimise
@@ -33,9 +32,7 @@ def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: 
             expected="a positive whole number of steps",
             remedy="choose a dt that divides until",
         )
-    with torch.no_grad():
-        (end,) = deque(rollout(network, dict(shown), solver, steps), maxlen=1)
-    return end
+    return settled(network, dict(shown), solver, steps)
 
 
 def local_gradient(network: Network, clock: Clock, state: State, inputs: State) -> Tensor:

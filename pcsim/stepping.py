@@ -7,6 +7,8 @@ the time depends on which is used.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from pcsim.clock import Clock
 from pcsim.graph import Network
@@ -28,10 +31,13 @@ Note = Callable[[Clock, State, State], State]
 
 STRETCH = 32
 """steps in a long program, and between two looks at what a run has come to"""
-WARM = 64
-"""how often a situation is run before it is traced: tracing costs as much as some 50 steps of a small network"""
-ASKED = 2
+WARM = 256
+"""how often a situation is run before it is traced: that costs as much as some 50 steps of a small network, and saves
+half of each"""
+ASKED = 8
 """how often a number of steps at once is asked for before it gets a program of its own"""
+COMPILED = {True: 5, False: 20}
+"""steps in a compiled program, with convolutions and without: more take longer to compile and gain little"""
 FINITE = "finite?"
 """in the state of a map, (population, batch): whether each memory has been finite in every step of a stretch"""
 
@@ -58,7 +64,7 @@ class _Situation:
     advance: Trace | None = None
     note: Trace | None = None
     can: bool = True
-    programs: dict[tuple[bool, ...], Program] = field(default_factory=dict)
+    programs: dict[tuple[tuple[bool, ...], bool], Program] = field(default_factory=dict)
 
     @property
     def repeats(self) -> bool:
@@ -70,13 +76,13 @@ class _Situation:
         self.asked[due] += 1
         return self.repeats and self.asked[due] > ASKED
 
-    def program(self, due: tuple[bool, ...]) -> Program:
+    def program(self, due: tuple[bool, ...], compiled: bool) -> Program:
         """That of as many steps as `due` is long, noting where it is True."""
         if self.advance is None:
             raise AssertionError("traced before it is asked for")
-        if due not in self.programs:
-            self.programs[due] = Program(self.advance, self.note, due)
-        return self.programs[due]
+        if (due, compiled) not in self.programs:
+            self.programs[due, compiled] = Program(self.advance, self.note, due, compiled)
+        return self.programs[due, compiled]
 
 
 class _Unit(nn.Module):
@@ -126,6 +132,7 @@ class Stepper:
 
     note   what to note, and `kept` what tells it from what other runs note
     watch  looks for samples that diverge
+    compile  replay as compiled code, from the first step on
     """
 
     def __init__(
@@ -136,20 +143,30 @@ class Stepper:
         every: int = 1,
         kept: object = None,
         watch: Watch | None = None,
+        compile: bool = False,  # noqa: A002
     ) -> None:
         self.network, self.solver, self.note, self.every, self.watch = network, solver, note, every, watch
-        stretches = -(-every // STRETCH)
-        self.length = every // stretches if stretches > 1 else STRETCH // every * every
+        self.compile, self.compile_seconds = compile, 0.0
+        self.length = self.block = _fitting(every, STRETCH)
         self.inputs: State = {}
         self._given: dict[Program, tuple[Tensor, ...]] = {}
         self._unit = _Unit(network)
         self._modules = walk(self._unit)
+        if compile:
+            has_images = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for _, module in self._modules)
+            self.block = _fitting(every, COMPILED[has_images])
+            self.length = self.block * max(1, STRETCH // self.block)
         self._is_autonomous = not network.situation(Clock(solver.dt))
-        can = _replaying.get() and solver.replays and not torch.is_grad_enabled() and not network.training
+        can = _replaying.get() and solver.replays and not torch.is_grad_enabled() and not self._learns_statistics
         look = fingerprint(self._modules) if can else None
         self._look = look
         self._key = None if look is None else (look, solver, kept, watch is not None)
         self._situations = _known.setdefault(network, {})
+
+    @property
+    def _learns_statistics(self) -> bool:
+        """Whether a norm in training mode changes its running mean, which no operator says of itself."""
+        return any(m.training and getattr(m, "running_mean", None) is not None for _, m in self._modules)
 
     def show(self, inputs: State) -> None:
         """What the network sees from now on (see `Network.held`)."""
@@ -177,9 +194,11 @@ class Stepper:
                 if due[0]:
                     rows.append(self._noted(clock, state))
             else:
-                due = self._at_once(situation, clock, end, done)
-                state, noted = self._replay(situation, due, clock, state)
+                due, program = self._at_once(situation, clock, end, done)
+                state, noted = self._replay(program, len(due), clock, state)
                 rows += noted
+                if sum(due) > len(noted):
+                    rows.append(self._noted(clock.tick(len(due) - 1), state))
             clock, done = clock.tick(len(due)), done + len(due)
         return clock, state, rows
 
@@ -190,10 +209,20 @@ class Stepper:
         """What is noted after the step that `clock` stands at the beginning of."""
         return self.note(clock.tick(), state, self.inputs) if self.note else {}
 
-    def _at_once(self, situation: _Situation, clock: Clock, end: int, done: int) -> tuple[bool, ...]:
-        """The steps to replay as one program, all up to the end or a single one: after which of them to note."""
+    def _at_once(self, situation: _Situation, clock: Clock, end: int, done: int) -> tuple[tuple[bool, ...], Program]:
+        """How many steps to replay as one program (after which of them to note), and that program.
+
+        All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile.
+        """
         due = tuple(self._is_due(done + 1 + n) for n in range(end - clock.step))
-        return due if self._is_steady(clock, len(due)) and situation.offers(due) else due[:1]
+        if self.compile and len(due) >= self.block and done % self.block == 0 and self._is_steady(clock, self.block):
+            due = due[: self.block]
+            noting = due if any(due[:-1]) else (False,) * self.block
+            if situation.repeats:
+                return due, situation.program(noting, compiled=True)
+        whole = not self.compile and self._is_steady(clock, len(due)) and situation.offers(due)
+        due = due if whole else due[:1]
+        return due, situation.program(due, compiled=False)
 
     def _is_steady(self, clock: Clock, steps: int) -> bool:
         """Whether the situation stays what it is for so many steps."""
@@ -211,7 +240,7 @@ class Stepper:
     def _is_traced(self, situation: _Situation, clock: Clock, state: State) -> bool:
         """Whether it can be replayed; the trace is made when that has become worth it."""
         situation.times += 1
-        if situation.advance is None and situation.can and situation.times > WARM:
+        if situation.advance is None and situation.can and situation.times > (0 if self.compile else WARM):
             try:
                 if fingerprint(self._modules) != self._look:
                     raise UntraceableError("a module that changes from step to step")
@@ -247,20 +276,24 @@ class Stepper:
         shown = next(iter(self.inputs.values()))
         return state | {FINITE: shown.new_ones(len(shown), dtype=torch.bool)}
 
-    def _replay(
-        self, situation: _Situation, due: tuple[bool, ...], clock: Clock, state: State
-    ) -> tuple[State, list[State]]:
-        program = situation.program(due)
+    def _replay(self, program: Program, steps: int, clock: Clock, state: State) -> tuple[State, list[State]]:
         if program not in self._given:
             self._given[program] = program.given(self._fixed())
+        begun = time.perf_counter()
+        is_new = program.is_compiled and program.runs == 0
+        if is_new:
+            tqdm.write(f"pcsim: compiling {steps} steps of {self.network.name!r}, once ...", file=sys.stderr)
         after, noted = program.run(self._given[program], self._carried(state))
+        if is_new:
+            self.compile_seconds += time.perf_counter() - begun
+            tqdm.write(f"pcsim: compiled in {self.compile_seconds:.0f} s", file=sys.stderr)
         fine = after.pop(FINITE, None)
-        if self.watch and len(due) == 1:
+        if self.watch and steps == 1:
             self.watch.look(clock.step + 1, after)
         elif self.watch and not self.watch.is_fine(self.watch.finite(after).all(0) if fine is None else fine):
             # A flow that is not finite stays so, as it adds to what it was: looking at the end is enough. In which step
             # and population it came about, running the steps again tells.
-            for n in range(len(due)):
+            for n in range(steps):
                 state = self.advance(clock.tick(n), state)
                 self.watch.look(clock.step + n + 1, state)
         return after, noted
@@ -272,6 +305,12 @@ class Stepper:
             own = {**module._parameters, **module._buffers}
             fixed |= {f"{path}.{name}": value for name, value in own.items() if value is not None}
         return fixed
+
+
+def _fitting(every: int, most: int) -> int:
+    """At most so many steps: a multiple of `every`, or about a whole part of it."""
+    parts = -(-every // most)
+    return every // parts if parts > 1 else most // every * every
 
 
 def _forms(state: State) -> tuple[object, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import ConfigDict, Field
@@ -19,15 +19,17 @@ from tqdm.auto import tqdm
 from pcsim import storage
 from pcsim.connections import Standardise
 from pcsim.exceptions import StorageError, TrainingError
+from pcsim.gradients import Moment, at_fixed_point, square_root, trajectory, truncated
 from pcsim.graph import Network
 from pcsim.recording import relative_square
 from pcsim.simulate import rollout
-from pcsim.solvers import Iterate, Solver
+from pcsim.solvers import Iterate, Solver, TorchDiffEq
 from pcsim.stimuli.digits import as_pixels
 
 CHECK_EVERY = 20
 EXPLODED = 100
 STANDARDISED = 10_000
+ADJOINT_ERROR = 0.01
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -56,6 +58,12 @@ class Training:
     """how the losses of the steps make one"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.0
     """weight of the relative prediction error, the mean over errors, samples and steps, added to the loss"""
+    gradient: Literal["full", "checkpointed", "truncated", "adjoint", "implicit"] = "full"
+    """how it goes back through time, see `pcsim.gradients`: checkpointed is exact and takes less memory, truncated
+    forgets what was before the last `span` steps; adjoint (torchdiffeq's, for flows) and implicit (at a fixed point,
+    over_time="last") keep no steps"""
+    span: Annotated[int | None, Field(gt=0)] = None
+    """steps that are kept at a time: checkpointed (by default the square root of all) and truncated (no default)"""
     seed: int = 0
     """of the order of the images (initial weights are the caller's)"""
 
@@ -98,23 +106,44 @@ def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigm
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> Tensor:
-    """The losses of all steps as one; see `Training.over_time`."""
+    """The losses of all steps as one; see `Training.over_time`, and `Training.gradient` for what it differentiates."""
+    return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
+
+
+def losses_over_time(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+) -> Iterator[Tensor]:
+    """What sums to the loss, each part with a graph of its own: one, or one for each truncated span."""
     readout = _readout(network)
     watched = [readout]
     if settings.reconstruction:
         _require_errors(network)
         watched += [*network.predicted, *network.predicted.values()]
-    losses, surprises = [], []
-    for clock, state, inputs in rollout(network, images, solver, steps):
-        values = network.observe(clock, state, inputs, watched)
-        if settings.reconstruction:
-            pairs = network.predicted.items()
-            surprises.append(torch.stack([relative_square(values[e], values[of]).mean() for e, of in pairs]).mean())
-        if settings.over_time != "last" or clock.step == steps:
-            losses.append(loss_at_step(values[readout], targets, settings.loss))
-    total = torch.stack(losses)
-    loss = total.mean() if settings.over_time == "mean" else total.sum()
-    return loss + settings.reconstruction * torch.stack(surprises).mean() if surprises else loss
+    weight = 1.0 / steps if settings.over_time == "mean" else 1.0
+    for moments in _windows(network, images, settings, solver, steps, watched):
+        parts = []
+        for clock, values in moments:
+            if settings.over_time != "last" or clock.step == steps:
+                parts.append(weight * loss_at_step(values[readout], targets, settings.loss))
+            if settings.reconstruction:
+                pairs = network.predicted.items()
+                surprise = torch.stack([relative_square(values[e], values[of]).mean() for e, of in pairs]).mean()
+                parts.append(settings.reconstruction / steps * surprise)
+        if parts:
+            yield torch.stack(parts).sum()
+
+
+def _windows(
+    network: Network, images: Tensor, settings: Training, solver: Solver, steps: int, watched: Sequence[str]
+) -> Iterator[Iterable[Moment]]:
+    """The moments of all steps, together or, truncated, span by span."""
+    if settings.gradient == "implicit":
+        yield [at_fixed_point(network, images, solver, steps, watched)]
+    elif settings.gradient == "truncated":
+        yield from truncated(network, images, solver, steps, watched, settings.span or steps)
+    else:
+        span = (settings.span or square_root(steps)) if settings.gradient == "checkpointed" else 0
+        yield trajectory(network, images, solver, steps, watched, span)
 
 
 def train(
@@ -165,14 +194,68 @@ def train(
     if checkpoint is None or not checkpoint.exists():
         _fit_standardise(network, images)
     device = next(network.parameters()).device
+    solver = _checked_gradient(network, settings, solver)
+    if settings.gradient == "adjoint" and (checkpoint is None or not checkpoint.exists()):
+        first = _batch(len(images), settings, 0)
+        require_adjoint(
+            network, as_pixels(images[first]).to(device), targets[first].to(device), settings, solver, steps
+        )
 
     def gradient(chosen: Tensor) -> Tensor:
         shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
-        loss = loss_over_time(network, shown, wanted, settings, solver, steps)
-        loss.backward()
-        return loss.detach()
+        total = torch.zeros((), device=device)
+        for loss in losses_over_time(network, shown, wanted, settings, solver, steps):
+            loss.backward()
+            total = total + loss.detach()
+        return total
 
     return optimise(network, len(images), settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+
+
+def _checked_gradient(network: Network, settings: Training, solver: Solver) -> Solver:
+    """The solver to train with. Raises TrainingError where `settings.gradient` does not fit."""
+    wrong = {
+        "adjoint": not isinstance(solver, TorchDiffEq),
+        "implicit": settings.over_time != "last" or not network.is_flow,
+        "truncated": settings.span is None,
+    }
+    if wrong.get(settings.gradient):
+        raise TrainingError(
+            given=f"gradient={settings.gradient!r}, over_time={settings.over_time!r}, span={settings.span}, {solver}",
+            expected="adjoint: solver=TorchDiffEq(...); implicit: a flow and over_time='last'; truncated: a span",
+            remedy="choose these together, or gradient='checkpointed', which is exact for every network",
+        )
+    return (
+        replace(solver, adjoint=True) if isinstance(solver, TorchDiffEq) and settings.gradient == "adjoint" else solver
+    )
+
+
+def require_adjoint(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+) -> None:
+    """Raise TrainingError unless the adjoint's gradient is that of backpropagation to 1 % on these images."""
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    found = []
+    for adjoint in (True, False):
+        loss = loss_over_time(
+            network, images, targets, settings, replace(cast(TorchDiffEq, solver), adjoint=adjoint), steps
+        )
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        found.append(
+            torch.cat(
+                [
+                    g.reshape(-1) if g is not None else w.new_zeros(w.numel())
+                    for g, w in zip(gradients, weights, strict=True)
+                ]
+            )
+        )
+    off = float((found[0] - found[1]).norm() / found[1].norm())
+    if not off <= ADJOINT_ERROR:
+        raise TrainingError(
+            given=f"an adjoint gradient that is {off:.1%} off that of backpropagation on the first batch",
+            expected=f"at most {ADJOINT_ERROR:.0%}: it integrates backwards, where a leak is an explosion",
+            remedy="take a smaller dt or tighter tolerances, or gradient='checkpointed', which is exact",
+        )
 
 
 def _require_tensors(*arrays: object) -> None:

@@ -1,0 +1,175 @@
+"""How gradients go back through time.
+
+    full          every step is kept
+    checkpointed  spans of steps are run again when their gradient is wanted: exact, memory of the square root of steps
+    truncated     the past is a constant at the beginning of every span: not exact
+    implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
+
+(`adjoint`, which integrates backwards, is torchdiffeq's: `TorchDiffEq(adjoint=True)`.) Sources: Chen et al. 2016
+(arXiv 1604.06174) for the square root; Bai, Kolter & Koltun 2019 for the fixed point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pcsim.clock import Clock
+from pcsim.exceptions import TrainingError
+from pcsim.graph import Network
+from pcsim.simulate import Course, Stimulus, settled
+from pcsim.solvers import Solver
+from pcsim.state import State
+
+Moment = tuple[Clock, State]
+
+
+def trajectory(
+    network: Network, stimulus: Stimulus, solver: Solver, steps: int, names: Sequence[str], span: int = 0
+) -> Iterator[Moment]:
+    """(clock, values of `names`) after each of `steps` steps.
+
+    span  0 keeps all that a gradient needs; else that many steps at a time are kept only while their own gradient is
+          computed, for which they are run again
+    """
+    course = Course(network, stimulus, solver, steps)
+    clock, state = course.clock, course.state
+    while clock.step < course.end:
+        if clock.step in course.changes:
+            inputs = course.inputs(clock)
+        count = min(course.left(clock), span or 1)
+        run = partial(_run, network, solver, clock, count, names)
+        if span:
+            state, moments = checkpoint(
+                run, state, inputs, use_reentrant=False, context_fn=partial(_counted_once, network)
+            )
+        else:
+            state, moments = run(state, inputs)
+        yield from moments
+        clock = clock.tick(count)
+
+
+def truncated(
+    network: Network, stimulus: Stimulus, solver: Solver, steps: int, names: Sequence[str], span: int
+) -> Iterator[list[Moment]]:
+    """The same in windows of `span` steps. The state at the beginning of each is a constant, and its graph its own: a
+    loss may be backpropagated window by window.
+    """
+    course = Course(network, stimulus, solver, steps)
+    clock, state = course.clock, course.state
+    while clock.step < course.end:
+        moments: list[Moment] = []
+        end = min(clock.step + span, course.end)
+        inputs = course.inputs(clock)
+        while clock.step < end:
+            if clock.step in course.changes:
+                inputs = course.inputs(clock)
+            count = min(course.left(clock), end - clock.step)
+            state, made = _run(network, solver, clock, count, names, state, inputs)
+            moments += made
+            clock = clock.tick(count)
+        yield moments
+        state = {name: value.detach() for name, value in state.items()}
+
+
+def _run(
+    network: Network, solver: Solver, clock: Clock, count: int, names: Sequence[str], state: State, inputs: State
+) -> tuple[State, list[Moment]]:
+    moments = []
+    for _ in range(count):
+        state, clock = solver.advance(network, clock, state, inputs), clock.tick()
+        moments.append((clock, network.observe(clock, state, inputs, names)))
+    return state, moments
+
+
+def _counted_once(network: Network) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """What to run steps in, first and again: running means and variances must not count a step twice."""
+    return nullcontext(), _statistics_held(network)
+
+
+@contextmanager
+def _statistics_held(network: Network) -> Iterator[None]:
+    norms = [module for module in network.modules() if getattr(module, "running_mean", None) is not None]
+    before = [(vars(norm)["momentum"], norm._buffers.get("num_batches_tracked")) for norm in norms]
+    for norm in norms:
+        vars(norm)["momentum"] = 0.0
+        if "num_batches_tracked" in norm._buffers:
+            norm._buffers["num_batches_tracked"] = None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            vars(norm)["momentum"] = momentum
+            if counted is not None:
+                norm._buffers["num_batches_tracked"] = counted
+
+
+def square_root(steps: int) -> int:
+    """The span that needs least memory: as many spans as steps in each."""
+    return max(1, math.isqrt(steps))
+
+
+def at_fixed_point(
+    network: Network,
+    stimulus: Stimulus,
+    solver: Solver,
+    steps: int,
+    names: Sequence[str],
+    tolerance: float = 1e-4,
+    iterations: int = 1_000,
+) -> Moment:
+    """(clock, values of `names`) where the network has settled, with the gradient of the fixed point.
+
+    It is run for `steps` steps without keeping any of them; memory does not grow with time.
+    Raises TrainingError where one more step still moves the state by more than `tolerance` of its size, and, in the
+    backward pass, where `iterations` do not solve for u (then the fixed point is hardly stable).
+    """
+    clock, state, inputs = settled(network, stimulus, solver, steps)
+    shown = {name: inputs[name] for name in network.inputs}
+    inputs = network.held(shown) if solver.holds_inputs else shown
+    start = {name: value.detach().requires_grad_() for name, value in state.items()}
+    after = solver.advance(network, clock, start, inputs)
+    before, here = _flat(start), _flat(after)
+    moved = float((here - before).detach().norm() / before.detach().norm().clamp_min(torch.finfo(before.dtype).tiny))
+    if not moved <= tolerance:
+        raise TrainingError(
+            given=f"a state of {network.name!r} that another step moves by {moved:.2g} of its size, at step {steps}",
+            expected=f"a network that has settled, to {tolerance:g}",
+            remedy="run longer, take smaller weights, or use gradient='checkpointed', which needs no fixed point",
+        )
+    pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
+    result = _flat(solver.advance(network, clock, {name: value.detach() for name, value in state.items()}, inputs))
+    result.register_hook(partial(_solved, pulled, start, tolerance, iterations))
+    values: State = {}
+    for name, part in zip(start, result.split([value.numel() for value in start.values()]), strict=True):
+        values[name] = part.view_as(start[name])
+    return clock, network.observe(clock, values, inputs, names)
+
+
+def _flat(state: State) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in state.values()])
+
+
+def _solved(pulled: partial, start: State, tolerance: float, iterations: int, gradient: Tensor) -> Tensor:
+    """u = gradient + u dF/dz, by iteration: it converges where the dynamics do, and as fast."""
+    u = gradient
+    for _ in range(iterations):
+        parts = pulled(grad_outputs=u)
+        moved = [
+            part if part is not None else torch.zeros_like(value)
+            for part, value in zip(parts, start.values(), strict=True)
+        ]
+        before, u = u, gradient + torch.cat([part.reshape(-1) for part in moved])
+        if float((u - before).norm()) <= 0.01 * tolerance * float(u.norm()):
+            return u
+    raise TrainingError(
+        given=f"a gradient at the fixed point that {iterations} iterations do not find",
+        expected="a fixed point that is clearly stable",
+        remedy="take smaller weights, or gradient='checkpointed', which needs no fixed point",
+    )

@@ -1,0 +1,174 @@
+"""Every way back through time gives the gradient of backpropagation, or says what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small import SMALL, shown, small, stepping
+from torch import Tensor
+
+import pcsim
+from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, TrainingError, models
+from pcsim.gradients import at_fixed_point, square_root, trajectory
+from pcsim.rules import leaky_rate
+from pcsim.solvers import Solver
+from pcsim.training import Training, loss_over_time, losses_over_time, train
+
+EXACT = 1e-12
+
+
+def gradient(net: Network, settings: Training, solver: Solver, steps: int) -> Tensor:
+    """Of the loss, all parameters in a row."""
+    torch.manual_seed(3)
+    images = shown(net, 4)[next(iter(net.inputs))]
+    targets = torch.eye(net.shape(net.readout or "")[0])[torch.arange(4) % net.shape(net.readout or "")[0]]
+    net.zero_grad()
+    for loss in losses_over_time(net, images, targets.to(images), settings, solver, steps):
+        loss.backward()
+    return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in net.parameters()])
+
+
+def near(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+CLASSIFIERS = ("blt", "rcnn_sat_bl", "convrnn", "cornet_s", "pcn_global", "leaky_rcnn", "shared_resnet", "multi_state")
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64: None) -> None:
+    net = small(name).train()
+    solver, steps = stepping(net)
+    steps = net.steps or steps
+    start = {key: value.clone() for key, value in net.state_dict().items()}
+    full = gradient(net, Training(), solver, steps)
+    after = {key: value.clone() for key, value in net.state_dict().items()}
+    for span in (None, 2, steps):
+        net.load_state_dict(start)
+        again = gradient(net, Training(gradient="checkpointed", span=span), solver, steps)
+        assert near(again, full) <= EXACT
+        assert all(torch.allclose(value, after[key], rtol=EXACT) for key, value in net.state_dict().items())
+
+
+def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: None) -> None:
+    net = small("leaky_rcnn").train()
+    full = gradient(net, Training(), Euler(dt=2.0), 12)
+    truncated = [gradient(net, Training(gradient="truncated", span=n), Euler(dt=2.0), 12) for n in (12, 20, 6, 2)]
+    assert near(truncated[0], full) <= EXACT and near(truncated[1], full) <= EXACT
+    assert 1e-3 < near(truncated[2], full) < near(truncated[3], full)
+
+
+def test_truncated_is_the_gradient_with_the_past_held(float64: None) -> None:
+    """Two windows by hand: the second starts from a state that is a number."""
+    net = small("leaky_rcnn").train()
+    found = gradient(net, Training(gradient="truncated", span=3, over_time="last"), Euler(dt=2.0), 6)
+    images = shown(net, 4)["image"]
+    torch.manual_seed(3)
+    images = shown(net, 4)["image"]
+    targets = torch.eye(net.shape("readout")[0])[torch.arange(4) % net.shape("readout")[0]].to(images)
+    half = pcsim.simulate(net, images, solver=Euler(dt=2.0), until=6.0).final
+    *_, (clock, state, inputs) = pcsim.rollout(net, images, Euler(dt=2.0), 3, half)
+    logits = net.observe(clock, state, inputs, ["readout"])["readout"]
+    net.zero_grad()
+    pcsim.training.loss_at_step(logits, targets, "softmax").backward()
+    by_hand = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in net.parameters()])
+    assert near(found, by_hand) <= EXACT
+
+
+def contraction() -> Network:
+    torch.manual_seed(1)
+    return Network(
+        {"u": (5,)},
+        [Population("a", leaky_rate(6, 10.0, "tanh")), Population("b", leaky_rate(4, 20.0, "tanh"))],
+        [
+            Projection("u", "a", torch.nn.Linear(5, 6)),
+            Projection("a", "a", torch.nn.Linear(6, 6, bias=False), "lateral"),
+            Projection("a", "b", torch.nn.Linear(6, 4)),
+            Projection("b", "a", torch.nn.Linear(4, 6, bias=False), "top_down"),
+        ],
+        readout="b",
+    )
+
+
+@pytest.mark.parametrize("solver", [Euler(dt=5.0), pcsim.RK4(dt=5.0)])
+def test_implicit_is_the_gradient_of_a_long_run(solver: Solver, float64: None) -> None:
+    net = contraction()
+    settings = Training(over_time="last")
+    full = gradient(net, settings, solver, 400)
+    found = gradient(net, replace(settings, gradient="implicit"), solver, 400)
+    assert near(found, full) < 1e-5  # the fixed point is solved for to 1e-6; measured 1e-7
+
+
+def test_implicit_refuses_what_has_not_settled() -> None:
+    net = contraction()
+    with pytest.raises(TrainingError, match="another step moves"):
+        at_fixed_point(net, torch.randn(2, 5), Euler(dt=1.0), 3, ["b"])
+
+
+def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: None) -> None:
+    net = contraction()
+    solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-8, atol=1e-8)
+    full = gradient(net, Training(), solver, 10)
+    found = gradient(net, Training(gradient="adjoint"), replace(solver, adjoint=True), 10)
+    assert near(found, full) <= 1e-5  # ten of the smaller tau, restarted at each
+    images, targets = torch.randn(8, 5), torch.eye(4)[torch.arange(8) % 4]
+    settings = Training(updates=2, batch=4, gradient="adjoint")
+    train(net, images, targets, settings, solver=solver, steps=4)
+    coarse = TorchDiffEq(dt=10.0, method="euler")
+    with pytest.raises(TrainingError, match=r"% off that of backpropagation"):
+        train(net, images, targets, settings, solver=coarse, steps=4)
+
+
+@pytest.mark.parametrize(
+    "settings", [Training(gradient="adjoint"), Training(gradient="implicit"), Training(gradient="truncated")]
+)
+def test_what_does_not_fit_is_refused(settings: Training) -> None:
+    net = small("blt")
+    images, targets = torch.rand(4, *net.inputs["image"]), torch.eye(net.shape("readout")[0])[:4]
+    with pytest.raises(TrainingError, match="checkpointed', which is exact"):
+        train(net, images, targets, replace(settings, batch=2), solver=Iterate())
+
+
+def saved_bytes(net: Network, image: Tensor, steps: int, span: int) -> tuple[int, Tensor]:
+    """What autograd keeps at most at a time, and the gradient."""
+    kept = {"now": 0, "most": 0}
+
+    class Kept:
+        def __init__(self, value: Tensor) -> None:
+            self.value, self.size = value, value.numel() * value.element_size()
+            kept["now"] += self.size
+            kept["most"] = max(kept["most"], kept["now"])
+
+        def __del__(self) -> None:
+            kept["now"] -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda box: box.value):
+        moments = list(trajectory(net, image, Euler(dt=1.0), steps, ["l3"], span))
+        loss = moments[-1][1]["l3"].square().sum()
+        gradients = torch.autograd.grad(loss, [p for p in net.parameters() if p.dim() == 4])
+    return kept["most"], torch.cat([g.reshape(-1) for g in gradients])
+
+
+def test_the_square_root_keeps_a_quarter_at_most_at_400_steps(float64: None) -> None:
+    net = models.leaky_rcnn((4, 4, 4), size=8)
+    image = torch.rand(2, 1, 8, 8)
+    (most, full), (less, again) = (saved_bytes(net, image, 400, span) for span in (0, square_root(400)))
+    assert less <= 0.25 * most  # measured 0.1
+    assert near(again, full) <= EXACT
+
+
+def test_every_way_trains_to_the_same_loss_function() -> None:
+    """`loss_over_time` is one number whatever the way back."""
+    net = small("leaky_rcnn")
+    image = shown(net, 3)["image"]
+    targets = torch.eye(net.shape("readout")[0])[:3]
+    losses = []
+    for mode in ("full", "checkpointed", "truncated"):
+        settings = Training(gradient=mode, span=3)  # type: ignore[arg-type]
+        losses.append(loss_over_time(net, image, targets, settings, Euler(dt=2.0), 8).item())
+    assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], rel=1e-6)
+
+
+assert set(CLASSIFIERS) <= set(SMALL)
