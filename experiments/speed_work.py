@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim import RK4, Euler, Network, Population, Projection, Record, TorchDiffEq, models, rollout, simulate
+from pcsim import RK4, Dopri5, Euler, Network, Population, Projection, Record, models, rollout, simulate
 from pcsim.connections import conv, up_conv
 from pcsim.rules import leaky_rate
 from pcsim.solvers import Solver
@@ -298,7 +298,7 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
     """dopri5 at 1e-3 over 50 ms against 50 plain steps of Euler."""
-    solver = TorchDiffEq(dt=50.0, method="dopri5", rtol=1e-3, atol=1e-3)
+    solver = Dopri5(dt=50.0, rtol=1e-3, atol=1e-3)
     return Work(
         f"W4, batch {len(image)}: dopri5 at tolerances of 1e-3 over 50 ms, against Euler",
         {

@@ -5,6 +5,7 @@ run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim
 """
 
 from pcsim import analysis, connections, models, plasticity, plots, rules, stimuli, storage, training
+from pcsim.adaptive import Dopri5
 from pcsim.clock import Clock
 from pcsim.exceptions import (
     PcsimError,
@@ -23,6 +24,7 @@ from pcsim.solvers import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiff
 __all__ = [
     "RK4",
     "Clock",
+    "Dopri5",
     "Euler",
     "ExponentialEuler",
     "Heun",

@@ -21,7 +21,7 @@ from pcsim.parts import Population, Projection, Window
 from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, combine
 from pcsim.rules.predictive import ErrorUnit
 from pcsim.rules.time_constants import TimeConstant, time_constant
-from pcsim.state import Shape, State, zeros
+from pcsim.state import Shape, State, laid_out, zeros
 from pcsim.variants import Taus
 from pcsim.wiring import (
     Shapes,
@@ -231,7 +231,8 @@ class Network(nn.Module):
         """
         edges = (edge for edge in self.projections if edge.source in inputs and edge.delay == 0)
         lasting = (edge for edge in edges if not isinstance(edge.transform, Phased))
-        return inputs | {edge.name: edge.transform(inputs[edge.source]) for edge in lasting}
+        # torch lays out what a convolution makes of one channel as if nobody cared; sums would inherit that.
+        return inputs | {edge.name: laid_out(edge.transform(inputs[edge.source])) for edge in lasting}
 
     def sweep(self, clock: Clock, state: State, inputs: State, advance: Advance) -> State:
         """One step: every population once, in the derived order; `advance` says how a memory takes its next value.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, fx
@@ -295,7 +295,19 @@ def _callable(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """The graph as compiled code: one C++ call on a CPU, a CUDA graph on a GPU."""
-    on_gpu = any(node.meta["val"].is_cuda for node in graph.nodes if isinstance(node.meta.get("val"), Tensor))
-    options: Any = {"triton.cudagraphs": True} if on_gpu else {"cpp_wrapper": True}
-    return torch.compile(fx.GraphModule({}, graph), fullgraph=True, dynamic=False, options=options)
+    """The graph as compiled code, at the first call: one C++ function on a CPU, a CUDA graph on a GPU."""
+    from torch import _inductor as inductor
+
+    ready: Callable[..., tuple[Tensor, ...]] | None = None
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        nonlocal ready
+        if ready is None:
+            options = {"triton.cudagraphs": True} if tensors[0].is_cuda else {"cpp_wrapper": True}
+            # The graph is at hand: no need for torch.compile to find it, nor for its checks at every call.
+            for node in graph.nodes:
+                node.meta.clear()  # of the traces, each with fake tensors of its own kind
+            ready = inductor.compile(fx.GraphModule({}, graph), list(tensors), options=options)
+        return ready(*tensors)
+
+    return run

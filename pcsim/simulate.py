@@ -20,7 +20,7 @@ from pcsim.exceptions import PcsimWarning, SolverError, StimulusError, WiringErr
 from pcsim.graph import Network
 from pcsim.recording import Record, Recorder, Run, Snapshot, Status
 from pcsim.solvers import Solver
-from pcsim.state import State
+from pcsim.state import State, laid_out
 from pcsim.stepping import Stepper, Watch, walk
 from pcsim.stimuli.timeline import Timeline, as_timelines
 
@@ -271,7 +271,7 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
             )
         if parameter is not None:
             image = image.to(device=parameter.device, dtype=parameter.dtype)
-        shown[name] = image.contiguous(memory_format=torch.channels_last) if image.dim() == 4 else image
+        shown[name] = laid_out(image)
     batches = {name: len(image) for name, image in shown.items()}
     if len(set(batches.values())) > 1:
         raise StimulusError(

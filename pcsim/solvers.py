@@ -309,12 +309,7 @@ class TorchDiffEq(Solver):
     def check(self, network: Network) -> None:
         """Also refuse the adjoint over more than one tau."""
         super().check(network)
-        if network.conduction_delays:
-            raise SolverError(
-                given=f"TorchDiffEq for {network.name!r}, which has conduction delays",
-                expected="a solver that keeps the past: torchdiffeq solves no delay equations",
-                remedy="use RK4, Heun, Euler or ExponentialEuler",
-            )
+        refuse_delays(self, network)
         smallest = min(rule.tau.smallest() for rule in network.flows.values())
         if self.adjoint and self.dt > smallest:
             raise SolverError(
@@ -350,7 +345,7 @@ class TorchDiffEq(Solver):
                     remedy=str(reason),
                 ) from reason
             except AssertionError as reason:
-                raise _gave_up(self, network, clock, str(reason)) from reason
+                raise gave_up(self, network, clock, str(reason)) from reason
         return {name: value[-1] for name, value in zip(state, ends, strict=True)}
 
 
@@ -367,14 +362,26 @@ class _VectorField(torch.nn.Module):
     def forward(self, time: Tensor, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         self.evaluations += 1
         if self.evaluations > self.solver.max_evaluations:
-            raise _gave_up(self.solver, self.network, self.clock, f"{self.evaluations - 1} evaluations were not enough")
+            raise gave_up(self.solver, self.network, self.clock, f"{self.evaluations - 1} evaluations were not enough")
         rates = self.network.derivative(self.clock, dict(zip(self.names, values, strict=True)), self.inputs)
         return tuple(rates[name] for name in self.names)
 
 
-def _gave_up(solver: TorchDiffEq, network: Network, clock: Clock, reason: str) -> SolverError:
+def refuse_delays(solver: Solver, network: Network) -> None:
+    """Raise SolverError for conduction delays under an adaptive solver."""
+    if network.conduction_delays:
+        raise SolverError(
+            given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
+            expected="a solver that keeps the past: adaptive ones solve no delay equations",
+            remedy="use RK4, Heun, Euler or ExponentialEuler",
+        )
+
+
+def gave_up(solver: Solver, network: Network, clock: Clock, reason: str) -> SolverError:
+    """The error of an adaptive solver that does not get through."""
+    method = solver.method if isinstance(solver, TorchDiffEq) else type(solver).__name__
     return SolverError(
-        given=f"{solver.method} on {network.name!r} from {clock.time:g} ms: {reason}",
+        given=f"{method} on {network.name!r} from {clock.time:g} ms: {reason}",
         expected="a solution that stays finite and is not too stiff for the tolerances",
         remedy="loosen rtol and atol, look for runaway feedback with a fixed step, or raise max_evaluations",
     )

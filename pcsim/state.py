@@ -20,7 +20,8 @@ def axpy(state: State, terms: Iterable[tuple[float, State]]) -> State:
     result = dict(state)
     for factor, other in terms:
         for name, value in other.items():
-            result[name] = torch.add(result[name], value, alpha=factor)
+            own = result[name]
+            result[name] = torch.add(own, value, alpha=factor) if own is state[name] else own.add_(value, alpha=factor)
     return result
 
 
@@ -34,7 +35,11 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like).reshape(-1, *(1,) * (like.dim() - 2))
 
 
-def zeros(shape: Shape, like: Tensor) -> Tensor:
-    """A zero activity (batch, *shape) with the batch, type and device of `like`; images are channels_last."""
-    value = like.new_zeros((like.shape[0], *shape))
+def laid_out(value: Tensor) -> Tensor:
+    """The same activity with channels side by side in memory, if it is an image: convolutions are fastest then."""
     return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+
+
+def zeros(shape: Shape, like: Tensor) -> Tensor:
+    """A zero activity (batch, *shape) with the batch, type and device of `like`, laid out."""
+    return laid_out(like.new_zeros((like.shape[0], *shape)))

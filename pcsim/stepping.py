@@ -149,13 +149,14 @@ class Stepper:
         self.compile, self.compile_seconds = compile, 0.0
         self.length = self.block = _fitting(every, STRETCH)
         self.inputs: State = {}
+        self._shown: tuple[object, ...] = ()
         self._given: dict[Program, tuple[Tensor, ...]] = {}
         self._unit = _Unit(network)
-        self._modules = walk(self._unit)
+        self._modules = [(f"network.{path}" if path else "network", module) for path, module in walk(network)]
         if compile:
             has_images = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for _, module in self._modules)
             self.block = _fitting(every, COMPILED[has_images])
-            self.length = self.block * max(1, STRETCH // self.block)
+            self.length = self.block * max(1, 4 * STRETCH // self.block)
         self._is_autonomous = not network.situation(Clock(solver.dt))
         can = _replaying.get() and solver.replays and not torch.is_grad_enabled() and not self._learns_statistics
         look = fingerprint(self._modules) if can else None
@@ -170,7 +171,7 @@ class Stepper:
 
     def show(self, inputs: State) -> None:
         """What the network sees from now on (see `Network.held`)."""
-        self.inputs = inputs
+        self.inputs, self._shown = inputs, _forms(inputs)
         self._given.clear()
 
     def advance(self, clock: Clock, state: State) -> State:
@@ -184,23 +185,43 @@ class Stepper:
         """Some steps on, at most `left`, after `done`: the clock and state then, and what was noted on the way."""
         rows: list[State] = []
         end = clock.step + min(left, self.length - done % self.length)
+        unseen: tuple[Clock, State] | None = None
         while clock.step < end:
             situation = self._situation(clock, state)
             if situation is None or not self._is_traced(situation, clock, state):
+                state = self._seen(unseen, clock, state)
                 due: tuple[bool, ...] = (self._is_due(done + 1),)
-                state = self.advance(clock, state)
+                unseen, state = None, self.advance(clock, state)
                 if self.watch:
                     self.watch.look(clock.step + 1, state)
                 if due[0]:
                     rows.append(self._noted(clock, state))
             else:
                 due, program = self._at_once(situation, clock, end, done)
-                state, noted = self._replay(program, len(due), clock, state)
+                unseen = unseen or (clock, state)
+                state, noted = self._replay(program, len(due), state)
                 rows += noted
                 if sum(due) > len(noted):
                     rows.append(self._noted(clock.tick(len(due) - 1), state))
             clock, done = clock.tick(len(due)), done + len(due)
-        return clock, state, rows
+        return clock, self._seen(unseen, clock, state), rows
+
+    def _seen(self, unseen: tuple[Clock, State] | None, clock: Clock, state: State) -> State:
+        """The state after a look at it, if it was replayed from `unseen` on; if it is not finite, those steps are run.
+
+        A flow that is not finite stays so, as it adds to what it was: one look at the end of many steps is enough. A
+        map may forget, so its programs carry the answer of every step along.
+        """
+        fine = state.pop(FINITE, None)
+        if unseen is None or self.watch is None:
+            return state
+        if not self.watch.is_fine(self.watch.finite(state).all(0) if fine is None else fine):
+            then, past = unseen
+            past = {name: value for name, value in past.items() if name != FINITE}
+            while then.step < clock.step:
+                past, then = self.advance(then, past), then.tick()
+                self.watch.look(then.step, past)
+        return state
 
     def _is_due(self, done: int) -> bool:
         return self.note is not None and done % self.every == 0
@@ -235,7 +256,8 @@ class Stepper:
         if self._key is None:
             return None
         now = () if self._is_autonomous else (self.network.situation(clock), self.network.situation(clock.tick()))
-        return self._situations.setdefault((self._key, now, _forms(state), _forms(self.inputs)), _Situation())
+        key = (self._key, now, _forms(state), self._shown)
+        return self._situations.setdefault(key, _Situation())
 
     def _is_traced(self, situation: _Situation, clock: Clock, state: State) -> bool:
         """Whether it can be replayed; the trace is made when that has become worth it."""
@@ -271,32 +293,22 @@ class Stepper:
 
     def _carried(self, state: State) -> State:
         """With what programs carry along: whether a map, which may forget, has been finite in every step."""
-        if self.watch is None or not self.watch.forgets:
+        if self.watch is None or not self.watch.forgets or FINITE in state:
             return state
         shown = next(iter(self.inputs.values()))
         return state | {FINITE: shown.new_ones(len(shown), dtype=torch.bool)}
 
-    def _replay(self, program: Program, steps: int, clock: Clock, state: State) -> tuple[State, list[State]]:
+    def _replay(self, program: Program, steps: int, state: State) -> tuple[State, list[State]]:
         if program not in self._given:
             self._given[program] = program.given(self._fixed())
+        if not program.is_compiled or program.runs:
+            return program.run(self._given[program], self._carried(state))
         begun = time.perf_counter()
-        is_new = program.is_compiled and program.runs == 0
-        if is_new:
-            tqdm.write(f"pcsim: compiling {steps} steps of {self.network.name!r}, once ...", file=sys.stderr)
-        after, noted = program.run(self._given[program], self._carried(state))
-        if is_new:
-            self.compile_seconds += time.perf_counter() - begun
-            tqdm.write(f"pcsim: compiled in {self.compile_seconds:.0f} s", file=sys.stderr)
-        fine = after.pop(FINITE, None)
-        if self.watch and steps == 1:
-            self.watch.look(clock.step + 1, after)
-        elif self.watch and not self.watch.is_fine(self.watch.finite(after).all(0) if fine is None else fine):
-            # A flow that is not finite stays so, as it adds to what it was: looking at the end is enough. In which step
-            # and population it came about, running the steps again tells.
-            for n in range(steps):
-                state = self.advance(clock.tick(n), state)
-                self.watch.look(clock.step + n + 1, state)
-        return after, noted
+        tqdm.write(f"pcsim: compiling {steps} steps of {self.network.name!r}, once ...", file=sys.stderr)
+        made = program.run(self._given[program], self._carried(state))
+        self.compile_seconds += time.perf_counter() - begun
+        tqdm.write(f"pcsim: compiled in {self.compile_seconds:.0f} s", file=sys.stderr)
+        return made
 
     def _fixed(self) -> State:
         """The tensors that hold still: parameters and buffers by module, and what is shown."""
@@ -314,7 +326,11 @@ def _fitting(every: int, most: int) -> int:
 
 
 def _forms(state: State) -> tuple[object, ...]:
-    return tuple((name, value.shape, value.stride(), value.dtype, value.device) for name, value in state.items())
+    return tuple(
+        (name, value.shape, value.stride(), value.dtype, value.device)
+        for name, value in state.items()
+        if name != FINITE
+    )
 
 
 def walk(module: nn.Module) -> list[tuple[str, nn.Module]]:

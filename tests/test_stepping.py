@@ -28,10 +28,10 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     counts = {"steps": 0, "longest": 0}
     original = stepping_.Stepper._replay
 
-    def replay(self: stepping_.Stepper, program: Program, steps: int, clock: pcsim.Clock, state: dict) -> tuple:
+    def replay(self: stepping_.Stepper, program: Program, steps: int, state: dict) -> tuple:
         counts["steps"] += steps
         counts["longest"] = max(counts["longest"], steps)
-        return original(self, program, steps, clock, state)
+        return original(self, program, steps, state)
 
     monkeypatch.setattr(stepping_.Stepper, "_replay", replay)
     return counts
