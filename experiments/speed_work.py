@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from torch.nn import functional
 
 from pcsim import RK4, Dopri5, Euler, Network, Population, Projection, Record, models, rollout, simulate
 from pcsim.connections import conv, up_conv
+from pcsim.gradients import square_root, trajectory
 from pcsim.rules import leaky_rate
 from pcsim.solvers import Solver
 from pcsim.stimuli import Timeline
 
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
-Shown = Tensor | Timeline | dict[str, Tensor | Timeline]
+Shown = Tensor | Timeline | Mapping[str, Tensor]
 NOTHING: Result = {}
 """what a floor computes is no answer"""
 
@@ -49,8 +51,10 @@ def simulated(
     """pcsim's `simulate`, of which the last value of some populations is kept."""
     record = Record(states=kept, every=round(until / solver.dt))
 
+    seen: Any = dict(shown) if isinstance(shown, Mapping) else shown
+
     def run() -> Result:
-        done = simulate(network, shown, solver=solver, until=until, record=record, compile=compiled)
+        done = simulate(network, seen, solver=solver, until=until, record=record, compile=compiled)
         return {name: done[name][-1] for name in kept}
 
     return run
@@ -72,8 +76,11 @@ def channels_last(value: Tensor) -> Tensor:
 # ------------------------------------------------------------------ W1, W2b: relaxation of predictive coding
 
 
-def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Work:
-    """Layers from the image to the label, p = tanh(W r) without bias, both ends clamped, rate 0.1 a step."""
+IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
+
+
+def relaxing(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
+    """Layers from the image to the label, p = tanh(W r) without bias; both ends, which are shown."""
     torch.manual_seed(0)
     top = len(layers) - 1
     net = models.predictive_coding(
@@ -84,11 +91,17 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
         bias=False,
         start="predictions",
     )
+    return net, {f"r{top}": torch.randn(batch, *layers[0]), "r0": torch.randn(batch, *layers[-1])}
+
+
+def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Work:
+    """W1, W2b: both ends clamped, rate 0.1 a step."""
+    net, shown = relaxing(layers, batch)
+    top = len(layers) - 1
+    image, label = shown[f"r{top}"], shown["r0"]
     shared = [next(net.transforms[f"r{k + 1}_to_p{k}"].parameters()).detach() for k in reversed(range(top))]
     dense = len(layers[0]) == 1
     weights = [(w.T if dense else w).clone(memory_format=torch.contiguous_format) for w in shared]
-    image, label = torch.randn(batch, *layers[0]), torch.randn(batch, *layers[-1])
-    shown: Shown = {f"r{top}": image, "r0": label}
     up, down = (dense_up, dense_down) if dense else (conv_up, conv_down)
     step = torch.compile(relax, dynamic=False)
     until = float(steps)
@@ -344,3 +357,47 @@ def gradients(ends: Iterable[Tensor], weights: Sequence[Tensor]) -> Result:
     """The norm of d sum r^2 / d weights."""
     loss = torch.stack([end.square().sum() for end in ends]).sum()
     return {"norm": torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)]).norm()}
+
+
+# ------------------------------------------------------------------ what options cost
+
+
+def recording(batch: int, steps: int) -> Work:
+    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
+    net, shown = relaxing(IMAGES, batch)
+    top = ("r1", "r2")
+
+    def run(record: Record) -> Contender:
+        def contender() -> Result:
+            simulate(net, dict(shown), solver=Euler(dt=1.0), until=float(steps), record=record)
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
+        {
+            "plain": run(Record(states=top, every=steps)),
+            "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
+            "every state": run(Record(states=top)),
+        },
+    )
+
+
+def checkpointing(batch: int, steps: int) -> Work:
+    """Backpropagation through (b) with every step kept, and with the square root of them."""
+    net, _, image = leaky_blt(batch)
+    weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
+
+    def run(span: int) -> Contender:
+        def contender() -> Result:
+            ((_, values),) = deque(trajectory(net, image, Euler(dt=1.0), steps, ["l1", "l2", "l3"], span), maxlen=1)
+            return gradients(values.values(), weights)
+
+        return contender
+
+    return Work(
+        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
+        {"plain": run(0), "checkpointed": run(square_root(steps))},
+        gradient=True,
+    )

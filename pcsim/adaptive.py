@@ -15,7 +15,7 @@ from pcsim.clock import Clock
 from pcsim.exceptions import SolverError
 from pcsim.graph import Network
 from pcsim.solvers import Solver, gave_up, refuse_delays
-from pcsim.state import State, axpy
+from pcsim.state import State, axpy, units
 
 STAGES = (
     (1 / 5,),
@@ -77,7 +77,7 @@ class Dopri5(Solver):
             size = min(size, self.dt - now)
             rates, trial = [rate], state
             for row in STAGES:
-                trial = axpy(state, [(size * a, k) for a, k in zip(row, rates, strict=True) if a])
+                trial = _combined(state, [(size * a, k) for a, k in zip(row, rates, strict=True) if a])
                 rates.append(network.derivative(clock, trial, inputs))
             evaluations += len(STAGES)
             ratio = self._ratio(state, trial, size, rates)
@@ -90,16 +90,16 @@ class Dopri5(Solver):
 
     def _ratio(self, state: State, trial: State, size: float, rates: list[State]) -> float:
         """The error of the worst sample in units of what is tolerated."""
-        total, units = torch.zeros(()), 0
+        total, count = torch.zeros(()), 0
         for name in rates[0]:
             weights = [(size * e, k[name]) for e, k in zip(ERROR, rates, strict=True) if e]
             error = weights[0][0] * weights[0][1]
             for weight, value in weights[1:]:
-                error = torch.add(error, value, alpha=weight)
+                error = error.add_(value, alpha=weight)
             scale = torch.maximum(state[name].abs(), trial[name].abs()).mul_(self.rtol).add_(self.atol)
-            total = total.to(error) + (error.detach() / scale.detach()).square().flatten(1).sum(1)
-            units += error[0].numel()
-        return float((total.max() / units).sqrt())
+            total = total.to(error) + (error.detach() / scale.detach()).square().sum(units(error))
+            count += error[0].numel()
+        return float((total.max() / count).sqrt())
 
     def _first(self, network: Network, clock: Clock, state: State, inputs: State, rate: State) -> float:
         """A first step of which the second derivative says that it is small enough; one evaluation."""
@@ -115,7 +115,16 @@ class Dopri5(Solver):
     def _largest(self, state: State, values: State) -> float:
         """The rms of `values`, in units of what is tolerated, of the sample where it is largest."""
         squares = torch.stack(
-            [(values[name] / (self.atol + self.rtol * state[name].abs())).square().flatten(1).sum(1) for name in values]
+            [(v / (self.atol + self.rtol * state[name].abs())).square().sum(units(v)) for name, v in values.items()]
         )
-        units = sum(values[name][0].numel() for name in values)
-        return float((squares.sum(0).max() / units).sqrt())
+        count = sum(value[0].numel() for value in values.values())
+        return float((squares.sum(0).max() / count).sqrt())
+
+
+def _combined(state: State, terms: list[tuple[float, State]]) -> State:
+    """state + sum_i a_i x_i, in one tensor each: this solver is not replayed, so nobody else spares the memory."""
+    result = axpy(state, terms[:1])
+    for factor, other in terms[1:]:
+        for name, value in other.items():
+            result[name].add_(value, alpha=factor)
+    return result

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pcsim.exceptions import WiringError
 from pcsim.rules.base import activation_named
-from pcsim.state import Shape
+from pcsim.state import Shape, units
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
@@ -84,7 +84,7 @@ class HalfSquare(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """(batch, 1)."""
-        return 0.5 * self.factor * value.flatten(1).square().sum(1, keepdim=True)
+        return 0.5 * self.factor * value.square().sum(units(value))[:, None]
 
 
 class Activation(nn.Module):

@@ -19,7 +19,7 @@ from pcsim.exceptions import SolverError, TrainingError, WiringError
 from pcsim.graph import Network
 from pcsim.simulate import settled
 from pcsim.solvers import Solver
-from pcsim.state import State
+from pcsim.state import State, units
 from pcsim.training import Training, optimise
 
 
@@ -55,7 +55,7 @@ def local_gradient(network: Network, clock: Clock, state: State, inputs: State) 
     for name in network.errors:
         error = values[name]
         precision = getattr(network.populations[name].rule, "precision", 1.0)
-        energy = energy + error.flatten(1).square().sum(1) / (2.0 * precision)
+        energy = energy + error.square().sum(units(error)) / (2.0 * precision)
         predictions = [edge.source for edge in network.incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():

@@ -18,7 +18,7 @@ from pcsim import storage
 from pcsim.clock import Clock
 from pcsim.exceptions import StimulusError, WiringError
 from pcsim.graph import Network
-from pcsim.state import State
+from pcsim.state import State, units
 
 if TYPE_CHECKING:
     import xarray
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 Names = Sequence[str] | str
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean_square": lambda value: value.flatten(1).square().mean(1),
-    "norm": lambda value: value.flatten(1).norm(dim=1),
-    "mean": lambda value: value.flatten(1).mean(1),
+    "mean_square": lambda value: value.square().mean(units(value)),
+    "norm": lambda value: value.square().sum(units(value)).sqrt(),
+    "mean": lambda value: value.mean(units(value)),
     "max_space": lambda value: value.flatten(2).amax(2) if value.dim() > 2 else value,
 }
 
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     """sum e^2 / sum r^2 for each sample, (batch,): a prediction error in units of the activity it is about."""
-    activity = predicted.flatten(1).square().sum(1)
-    return error.flatten(1).square().sum(1) / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+    activity = predicted.square().sum(units(predicted))
+    return error.square().sum(units(error)) / activity.clamp_min(torch.finfo(activity.dtype).tiny)
 
 
 AXES = ("channel", "height", "width")

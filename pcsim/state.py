@@ -20,14 +20,18 @@ def axpy(state: State, terms: Iterable[tuple[float, State]]) -> State:
     result = dict(state)
     for factor, other in terms:
         for name, value in other.items():
-            own = result[name]
-            result[name] = torch.add(own, value, alpha=factor) if own is state[name] else own.add_(value, alpha=factor)
+            result[name] = torch.add(result[name], value, alpha=factor)
     return result
 
 
 def finite(state: State) -> Tensor:
     """Which samples are finite, population by population: bool (name, batch); reads nothing back to the host."""
-    return torch.stack([torch.isfinite(value.flatten(1).sum(1)) for value in state.values()])
+    return torch.stack([torch.isfinite(value.sum(units(value))) for value in state.values()])
+
+
+def units(value: Tensor) -> tuple[int, ...]:
+    """All axes of an activity but the batch. Flattening them first would copy what is laid out in channels_last."""
+    return tuple(range(1, value.dim()))
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -42,4 +46,6 @@ def laid_out(value: Tensor) -> Tensor:
 
 def zeros(shape: Shape, like: Tensor) -> Tensor:
     """A zero activity (batch, *shape) with the batch, type and device of `like`, laid out."""
-    return laid_out(like.new_zeros((like.shape[0], *shape)))
+    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    size = (like.shape[0], *shape)
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=layout).zero_()

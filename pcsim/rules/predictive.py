@@ -179,8 +179,7 @@ class Blend(Wire):
 
     def forward(self, *, state: Tensor, prediction: Tensor) -> Tensor:
         """N(f((1 - a) state + a prediction))."""
-        rate = self.rate(state)
-        value = self.function((1.0 - rate) * state + rate * prediction)
+        value = self.function(torch.lerp(state, prediction, self.rate(state)))
         return value if self.normalise is None else self.normalise(value)
 
 
@@ -201,7 +200,7 @@ class Correction(Map):
 
     def forward(self, own: Own, *, prior: Tensor, drive: Tensor) -> Tensor:
         """N(f(prior + b drive)); the own value speaks through the prior."""
-        value = self.function(prior + self.rate(prior) * drive)
+        value = self.function(torch.addcmul(prior, self.rate(prior), drive))
         return value if self.normalise is None else self.normalise(value)
 
 

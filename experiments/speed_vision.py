@@ -1,0 +1,195 @@
+"""More workloads of `experiments.speed`: PCN global, PredNet, learning by the local rule, stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from experiments.speed_work import NOTHING, Result, Work, by_torch, channels_last, simulated
+from pcsim import Euler, Iterate, Network, models, plasticity, stimuli
+
+
+def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:
+    """W5, (c): PCN global on 3x32x32, published order."""
+    torch.manual_seed(0)
+    net = models.pcn_global(channels, pooled, cycles).eval()
+    plain, in_layout = (PlainPCN(net, len(channels), cycles) for _ in range(2))
+    for parameter in in_layout.parameters():
+        parameter.data = channels_last(parameter.data) if parameter.dim() == 4 else parameter.data
+    image = torch.rand(batch, 3, 32, 32)
+    until = float(cycles)
+    return Work(
+        f"{'-'.join(map(str, channels))} maps, batch {batch}, {cycles} cycles",
+        {
+            "plain": lambda: plain(image),
+            "plain channels_last": lambda: in_layout(channels_last(image)),
+            "floor": lambda: in_layout.floor(channels_last(image)),
+            "pcsim": simulated(net, image, Iterate(), until, ("readout",)),
+            "pcsim compiled": simulated(net, image, Iterate(), until, ("readout",), True),
+        },
+    )
+
+
+class PlainPCN(nn.Module):
+    """Wen et al. 2018, algorithm 1, by hand."""
+
+    def __init__(self, net: Network, layers: int, cycles: int) -> None:
+        super().__init__()
+        own: Any = by_torch(net)
+        names = ["image", *(f"r{layer}" for layer in range(1, layers + 1))]
+        self.up = nn.ModuleList(own.transforms[f"e{k}_to_r{k + 1}"] for k in range(layers))
+        priors = [f"prior{k}" for k in range(1, layers)] + [names[-1]]
+        self.down = nn.ModuleList(own.transforms[f"{priors[k]}_to_p{k}"] for k in range(layers))
+        self.a = nn.ParameterList(own.rules[f"prior{k}"].rate.weight[:, None, None] for k in range(1, layers))
+        self.b = nn.ParameterList(own.rules[f"r{k}"].rate.weight[:, None, None] for k in range(1, layers + 1))
+        self.head = own.transforms[f"{names[-1]}_to_readout"]
+        self.layers, self.cycles = layers, cycles
+
+    def feed_forward(self, image: Tensor) -> list[Tensor]:
+        """r_0 (the image) to r_L."""
+        r = [image]
+        for up in self.up:
+            r.append(torch.relu(up(r[-1])))
+        return r
+
+    def forward(self, image: Tensor) -> Result:
+        """The read-out after the last cycle."""
+        r = self.feed_forward(image)
+        for _ in range(self.cycles):
+            p: list[Tensor] = [image] * self.layers
+            for layer in range(self.layers, 0, -1):
+                p[layer - 1] = self.down[layer - 1](r[layer])
+                if layer > 1:
+                    a = torch.relu(self.a[layer - 2] + 0.0)
+                    r[layer - 1] = torch.relu((1 - a) * r[layer - 1] + a * p[layer - 1])
+            for layer in range(1, self.layers + 1):
+                error = r[layer - 1] - p[layer - 1]
+                r[layer] = torch.relu(r[layer] + torch.relu(self.b[layer - 1]) * self.up[layer - 1](error))
+        return {"readout": self.head(r[-1])}
+
+    def floor(self, image: Tensor) -> Result:
+        """FF of every layer once more than FB; poolings and upsamplings included."""
+        r = self.feed_forward(image)
+        for _ in range(self.cycles):
+            for layer in range(self.layers):
+                self.down[layer](r[layer + 1])
+                self.up[layer](r[layer])
+        return NOTHING
+
+
+def prednet(
+    batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
+) -> Work:
+    """(d): PredNet in its KITTI size."""
+    torch.manual_seed(0)
+    net = models.prednet(channels, size=size).eval()
+    plain = PlainPredNet(net, channels)
+    film = torch.rand(frames, batch, channels[0], *size)
+    shown = stimuli.sequence(film, every=1.0)
+    return Work(
+        f"{'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
+        {
+            "plain": lambda: plain(film),
+            "pcsim": simulated(net, shown, Iterate(), float(frames), ("p0",)),
+            "pcsim compiled": simulated(net, shown, Iterate(), float(frames), ("p0",), True),
+        },
+    )
+
+
+class PlainPredNet(nn.Module):
+    """Lotter et al. 2017 by hand: the gates of a layer are one convolution over [E, R, R above]."""
+
+    def __init__(self, net: Network, channels: Sequence[int]) -> None:
+        super().__init__()
+        own: Any = by_torch(net)
+        self.channels, self.layers = channels, len(channels)
+        self.gates = nn.ModuleList()
+        for layer, count in enumerate(channels):
+            edges = [own.transforms[f"e{layer}_to_r{layer}"], own.transforms[f"r{layer}_to_r{layer}"]]
+            edges += [own.transforms[f"r{layer + 1}_to_r{layer}"][-1]] if layer + 1 < self.layers else []
+            gate = nn.Conv2d(sum(edge.in_channels for edge in edges), 4 * count, 3, padding=1)
+            gate.weight.data = torch.cat([edge.weight for edge in edges], 1).contiguous()
+            gate.bias = own.rules[f"r{layer}"].bias
+            self.gates.append(gate)
+        self.to_prediction = nn.ModuleList(own.transforms[f"r{layer}_to_p{layer}"] for layer in range(self.layers))
+        self.bias = nn.ParameterList(own.rules[f"p{layer}"].bias[:, None, None] for layer in range(self.layers))
+        self.to_target = nn.ModuleList(own.transforms[f"e{k}_to_a{k + 1}"] for k in range(self.layers - 1))
+
+    def forward(self, film: Tensor) -> Result:
+        """The prediction of the last frame."""
+        _, batch, _, height, width = film.shape
+        sizes = [(batch, c, height >> k, width >> k) for k, c in enumerate(self.channels)]
+        r, c = [film.new_zeros(size) for size in sizes], [film.new_zeros(size) for size in sizes]
+        e = [film.new_zeros(batch, 2 * size[1], *size[2:]) for size in sizes]
+        for frame in film:
+            for k in reversed(range(self.layers)):
+                above = (
+                    [functional.interpolate(r[k + 1], scale_factor=2, mode="nearest")] if k + 1 < self.layers else []
+                )
+                i, f, o, z = self.gates[k](torch.cat([e[k], r[k], *above], 1)).chunk(4, 1)
+                i, f, o = ((0.2 * gate + 0.5).clamp(0.0, 1.0) for gate in (i, f, o))
+                c[k] = f * c[k] + i * torch.tanh(z)
+                r[k] = o * torch.tanh(c[k])
+            target, predictions = frame, []
+            for k in range(self.layers):
+                p = torch.relu(self.to_prediction[k](r[k]) + self.bias[k])
+                p = p.clamp(max=1.0) if k == 0 else p
+                predictions.append(p)
+                e[k] = torch.cat([torch.relu(p - target), torch.relu(target - p)], 1)
+                if k + 1 < self.layers:
+                    target = self.to_target[k](e[k])
+        return {"p0": predictions[0]}
+
+
+def local_learning(batch: int, steps: int) -> Work:
+    """(e): one update of hierarchical predictive coding by its local rule: relax, then dW = d r^T."""
+    torch.manual_seed(0)
+    sizes = ((10,), (300,), (300,), (784,))
+    net = models.predictive_coding(
+        sizes, clamped=("r0", "r3"), activation="tanh", nonlinearity="outside", bias=False, start="predictions"
+    )
+    image, label = torch.rand(batch, 784), torch.eye(10)[torch.arange(batch) % 10]
+    parameters = [next(net.transforms[f"r{k + 1}_to_p{k}"].parameters()) for k in (2, 1, 0)]
+    weights = [p.detach().T.contiguous() for p in parameters]
+
+    def by_pcsim() -> Result:
+        net.zero_grad()
+        end = plasticity.relax(net, {"r3": image, "r0": label}, Euler(dt=1.0), float(steps))
+        plasticity.local_gradient(net, *end)
+        return {f"W{n}": p.grad for n, p in enumerate(parameters) if p.grad is not None}
+
+    def by_hand() -> Result:
+        z = [image]
+        for w in weights[:2]:
+            z.append(torch.tanh(z[-1] @ w.T))
+        z.append(label)
+        with torch.no_grad():
+            for _ in range(steps):
+                mu = [torch.tanh(low @ w.T) for low, w in zip(z, weights, strict=False)]
+                e = [high - m for high, m in zip(z[1:], mu, strict=True)]
+                d = [error * (1 - m**2) for error, m in zip(e, mu, strict=True)]
+                z[1] = z[1] - 0.1 * (e[0] - d[1] @ weights[1])
+                z[2] = z[2] - 0.1 * (e[1] - d[2] @ weights[2])
+            mu = [torch.tanh(low @ w.T) for low, w in zip(z, weights, strict=False)]
+            d = [(high - m) * (1 - m**2) for high, m in zip(z[1:], mu, strict=True)]
+        return {f"W{n}": -(z[n].T @ d[n]) / batch for n in range(3)}
+
+    return Work(
+        f"784-300-300-10, batch {batch}, {steps} steps of relaxation and the change of all weights",
+        {"plain": by_hand, "pcsim": by_pcsim},
+        gradient=True,
+    )
+
+
+def stimulus(count: int) -> Work:
+    """(g): digits under debris, drawn by (seed, index)."""
+
+    def drawn() -> Result:
+        stimuli.digit_debris(fragments=10, seed=0, batch=count).at(0.0)
+        return NOTHING
+
+    return Work(f"{count} images of digits under debris", {"pcsim": drawn})
