@@ -158,7 +158,7 @@ def _flat(state: State) -> Tensor:
 
 def _solved(pulled: partial, start: State, tolerance: float, iterations: int, gradient: Tensor) -> Tensor:
     """u = gradient + u dF/dz, by iteration: it converges where the dynamics do, and as fast."""
-    u = gradient
+    u, enough = gradient, max(1e-3 * tolerance, 10.0 * torch.finfo(gradient.dtype).eps)
     for _ in range(iterations):
         parts = pulled(grad_outputs=u)
         moved = [
@@ -166,7 +166,7 @@ def _solved(pulled: partial, start: State, tolerance: float, iterations: int, gr
             for part, value in zip(parts, start.values(), strict=True)
         ]
         before, u = u, gradient + torch.cat([part.reshape(-1) for part in moved])
-        if float((u - before).norm()) <= 0.01 * tolerance * float(u.norm()):
+        if float((u - before).norm()) <= enough * float(u.norm()):
             return u
     raise TrainingError(
         given=f"a gradient at the fixed point that {iterations} iterations do not find",

@@ -236,11 +236,14 @@ class Stepper:
         All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile.
         """
         due = tuple(self._is_due(done + 1 + n) for n in range(end - clock.step))
-        if self.compile and len(due) >= self.block and done % self.block == 0 and self._is_steady(clock, self.block):
+        period = max(self.every, self.block)
+        place = done % period
+        fits = place % self.block == 0 and place + self.block <= period and len(due) >= self.block
+        if self.compile and fits and situation.repeats and self._is_steady(clock, self.block):
             due = due[: self.block]
+            # What is noted at the end only is noted outside: then all blocks are the same.
             noting = due if any(due[:-1]) else (False,) * self.block
-            if situation.repeats:
-                return due, situation.program(noting, compiled=True)
+            return due, situation.program(noting, compiled=True)
         whole = not self.compile and self._is_steady(clock, len(due)) and situation.offers(due)
         due = due if whole else due[:1]
         return due, situation.program(due, compiled=False)

@@ -240,6 +240,53 @@ def test_nothing_is_read_back_between_two_looks(name: str) -> None:
     assert counts[0] <= 2 and counts[1] <= 10
 
 
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Blocks of steps are made as for compiling, and run without: no C++ compiler is needed. Their lengths."""
+    lengths: list[int] = []
+    original = Program.__init__
+
+    def init(self: Program, advance: object, observe: object, due: tuple, compiled: bool = False) -> None:
+        original(self, advance, observe, due, False)
+        self.is_compiled = compiled
+        if compiled:
+            lengths.append(len(due))
+
+    monkeypatch.setattr(Program, "__init__", init)
+    return lengths
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 7, 12, 60])
+def test_compiled_blocks_end_where_steps_do_and_are_few(
+    every: int, blocks: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = small("leaky_rcnn").without("top_down", during=(46.0, 90.0))
+    arguments = {"solver": Euler(dt=2.0), "until": 240.0, "record": Record(states="all", every=every)}
+    with directly():
+        run = simulate(net, shown(net, 2), **arguments)
+    compiled = simulate(net, shown(net, 2), **arguments, compile=True)
+    same(compiled, run)
+    assert len(set(blocks)) == 1 and len(blocks) <= 2, "one program for each situation"
+    assert compiled.about["compiled"] and "compiling" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["leaky_rcnn", "blt", "predictive_coding/outside", "pcn_global", "prednet", "convlstm"]
+)
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_compiled_code_agrees_to_rounding(name: str, float64: None) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    until = max(steps, 12) * solver.dt
+    runs = [
+        simulate(net, shown(net, 2), solver=solver, until=until, record=Record(states="all"), compile=compiled)
+        for compiled in (False, True)
+    ]
+    for key in runs[0].values:
+        assert torch.allclose(runs[0][key], runs[1][key], rtol=1e-10, atol=1e-12), key
+
+
 def test_what_holds_is_computed_once() -> None:
     """The prediction from a clamped layer, and everything else that follows from inputs and weights."""
     net = pcsim.models.predictive_coding(

@@ -15,6 +15,7 @@ from torch import Tensor
 import pcsim
 from pcsim import (
     RK4,
+    Dopri5,
     Euler,
     ExponentialEuler,
     Heun,
@@ -26,6 +27,7 @@ from pcsim import (
     Record,
     SolverError,
     TorchDiffEq,
+    adaptive,
     simulate,
 )
 from pcsim.rules import LearnableTau, leaky_rate
@@ -173,6 +175,39 @@ def test_every_torchdiffeq_method_agrees_with_scipy(method: str) -> None:
     else:
         solver, bound = TorchDiffEq(dt=0.5, method=method), 2e-2
     assert float((end_state(net, shown, solver, 20.0) - scipy_end(net, shown, 20.0)).abs().max()) < bound
+
+
+def test_dopri5_has_the_coefficients_of_scipy_and_meets_its_tolerance_sample_by_sample() -> None:
+    from scipy.integrate import RK45
+
+    for row, theirs in zip(adaptive.STAGES, [*RK45.A[1:], RK45.B], strict=True):
+        assert np.allclose([*row, *(0.0,) * (len(theirs) - len(row))], theirs, rtol=0, atol=1e-15)
+    assert np.allclose(np.abs(adaptive.ERROR), np.abs(RK45.E), rtol=0, atol=1e-15)
+    net, shown = leaky_net(), torch.randn(3, 16)
+    shown[0] *= 5.0
+    for rtol in (1e-3, 1e-6, 1e-9):
+        for dt in (2.0, 20.0):  # many ends to land on, or one
+            solver = Dopri5(dt=dt, rtol=rtol, atol=rtol)
+            off = (end_state(net, shown, solver, 20.0) - scipy_end(net, shown, 20.0)).abs().amax(1)
+            assert float(off.max()) < 10 * rtol  # measured up to 0.5 rtol
+    alone = end_state(net, shown[1:2], Dopri5(dt=20.0, rtol=1e-6, atol=1e-6), 20.0)
+    together = end_state(net, shown, Dopri5(dt=20.0, rtol=1e-6, atol=1e-6), 20.0)[1:2]
+    assert 0 < float((alone - together).abs().max()) < 1e-5, "the worst sample sets the step for all"
+
+
+def test_dopri5_gives_up_with_a_message_and_has_gradients() -> None:
+    net, shown = leaky_net(), torch.randn(2, 16)
+    with pytest.raises(SolverError, match="were not enough"):
+        simulate(net, shown, solver=Dopri5(dt=20.0, rtol=1e-10, atol=1e-10, max_evaluations=20), until=20.0)
+    with pytest.raises(SolverError, match="both tolerances"):
+        Dopri5(dt=1.0)
+    found = []
+    for solver in (Dopri5(dt=10.0, rtol=1e-9, atol=1e-9), RK4(dt=0.1)):
+        net.zero_grad()
+        *_, (_, state, _) = pcsim.rollout(net, shown, solver, round(10.0 / solver.dt))
+        state["r"].square().sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.allclose(*found, rtol=1e-6, atol=1e-8)
 
 
 def test_torchdiffeq_rk4_and_euler_are_ours_on_a_flow() -> None:
