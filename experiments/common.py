@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from pcsim import Network, storage
+from pcsim import Network, parallel, storage
 from pcsim.exceptions import PcsimError, StorageError
 from pcsim.training import load_tensors
 
@@ -59,7 +59,8 @@ def parse(
 def main(run: Callable[[Config], None], config: Callable[[], Config]) -> None:
     """Run an experiment as a program: a failure the user can mend is a message and status 2; Ctrl-C can resume."""
     try:
-        run(config())
+        with parallel.group():
+            run(config())
     except PcsimError as reason:
         print(f"\n{reason}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -72,10 +73,12 @@ def claim(folder: Path, config: object) -> None:
     """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
     mine = recorded(config)
     path = folder / "config.json"
-    if not path.exists():
-        storage.write_json(path, mine)
-        return
-    storage.sweep_partials(folder)
+    if parallel.rank() == 0:
+        if path.exists():
+            storage.sweep_partials(folder)
+        else:
+            storage.write_json(path, mine)
+    parallel.wait()
     theirs = storage.read_json(path)
     if theirs != mine:
         changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
@@ -110,12 +113,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def leave_the_rest_to_the_first() -> None:
+    """Under torchrun, after what all processes do together (training): the others end here."""
+    parallel.wait()
+    if parallel.rank() > 0:
+        raise SystemExit(0)
+
+
 def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
     """(job, function(*job)) as they end, in `workers` processes of one thread each, or here if there is one.
 
     Every job runs on one thread either way, so its result does not depend on `workers`.
     """
-    if workers <= 1 or len(jobs) <= 1:
+    if workers <= 1 or len(jobs) <= 1 or parallel.size() > 1:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

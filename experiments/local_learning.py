@@ -108,6 +108,7 @@ def run(config: LocalLearning) -> None:
     jobs = [(config, rule, seed) for seed in config.seeds for rule in RULES]
     for job, accuracy in common.run_jobs(fit, jobs, config.workers, "training"):
         tqdm.write(f"trained by {job[1]}, repetition {job[2]}: {100 * accuracy[-1][1]:.1f} % correct")
+    common.leave_the_rest_to_the_first()
     kept = {rule: [storage.read_json(path_of(config, rule, seed)) for seed in config.seeds] for rule in RULES}
     results: dict[str, Any] = {
         "config": common.recorded(config),

@@ -128,6 +128,7 @@ def run(config: Occlusion) -> None:
     if not config.pretrained:
         for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
             tqdm.write(f"trained {label(job[1])}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+        common.leave_the_rest_to_the_first()
     for _ in common.run_jobs(score, jobs, config.workers, "testing"):
         pass
     results = analyse(config)

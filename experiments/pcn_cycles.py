@@ -128,6 +128,7 @@ def run(config: Cycles) -> None:
     jobs += [(config, "predicting", max(config.cycles), seed) for seed in config.seeds]
     for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
         tqdm.write(f"trained {job[1]} T={job[2]}, repetition {job[3]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+    common.leave_the_rest_to_the_first()
     results = analyse(config) | common.environment(common.pick_device(config.device))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)

@@ -118,6 +118,7 @@ def run(config: RecurrentCells) -> None:
     jobs = [(config, name, seed) for seed in config.seeds for name in names]
     for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
         tqdm.write(f"trained {job[1]}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+    common.leave_the_rest_to_the_first()
     results = analyse(config, names) | common.environment(common.pick_device(config.device))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)

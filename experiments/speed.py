@@ -84,6 +84,8 @@ class Speed:
 
     out: Path = Path("results/speed")
     """folder for everything that comes out"""
+    seed: int = 0
+    """of weights and images"""
     works: tuple[str, ...] = tuple(work for work in WORKS if work not in ("a batch 256", "b 100 steps"))
     """rows of the table"""
     threads: tuple[Annotated[int, Field(gt=0)], ...] = (1,)
@@ -128,10 +130,11 @@ def run(config: Speed) -> None:
                 storage.write_json(part, {"work": work, "threads": threads, **measured(work, config, device)})
         rows.append(storage.read_json(part))
     seconds = time.perf_counter() - begun
-    facts = {"experiment": "speed", "config": common.plain(config), "environment": environment(device)}
-    storage.write_json(config.out / "results.json", {**facts, "rows": rows, "wall_time_s": seconds})
+    facts = environment(device)
+    results = {"config": common.recorded(config), **facts, "rows": rows, "wall_time_s": round(seconds, 1)}
+    storage.write_json(config.out / "results.json", results)
     tables = [made for threads in config.threads for made in tables_of(rows, threads)]
-    storage.write_text(config.out / "speed.md", markdown(tables, rows, facts["environment"]))
+    storage.write_text(config.out / "speed.md", markdown(tables, rows, facts))
     common.publish(
         config.out,
         "Speed",
@@ -145,6 +148,7 @@ def run(config: Speed) -> None:
 def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     """The times of every contender of one workload, round by round."""
     torch.compiler.reset()
+    torch.manual_seed(config.seed)
     work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     for package in config.against:
@@ -265,8 +269,8 @@ def table(rows: list[dict[str, Any]], caption: str) -> common.Table:
 
 def markdown(tables: list[common.Table], rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """The tables as a page for the docs."""
-    parts = [f"{key}: {value}" for key, value in facts.items()]
-    lines = ["Machine and versions: " + "; ".join(parts) + ".", ""]
+    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
+    lines = [f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}.", ""]
     for caption, head, body in tables:
         lines += [f"**{caption}** (median, quartiles)", "", "| " + " | ".join(head) + " |"]
         lines += ["|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body), ""]

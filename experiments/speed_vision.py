@@ -15,7 +15,6 @@ from pcsim import Euler, Iterate, Network, models, plasticity, stimuli
 
 def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:
     """W5, (c): PCN global on 3x32x32, published order."""
-    torch.manual_seed(0)
     net = models.pcn_global(channels, pooled, cycles).eval()
     plain, in_layout = (PlainPCN(net, len(channels), cycles) for _ in range(2))
     for parameter in in_layout.parameters():
@@ -85,7 +84,6 @@ def prednet(
     batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
 ) -> Work:
     """(d): PredNet in its KITTI size."""
-    torch.manual_seed(0)
     net = models.prednet(channels, size=size).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
@@ -147,7 +145,6 @@ class PlainPredNet(nn.Module):
 
 def local_learning(batch: int, steps: int) -> Work:
     """(e): one update of hierarchical predictive coding by its local rule: relax, then dW = d r^T."""
-    torch.manual_seed(0)
     sizes = ((10,), (300,), (300,), (784,))
     net = models.predictive_coding(
         sizes, clamped=("r0", "r3"), activation="tanh", nonlinearity="outside", bias=False, start="predictions"

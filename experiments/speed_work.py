@@ -81,7 +81,6 @@ IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
 
 def relaxing(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
     """Layers from the image to the label, p = tanh(W r) without bias; both ends, which are shown."""
-    torch.manual_seed(0)
     top = len(layers) - 1
     net = models.predictive_coding(
         layers[::-1],
@@ -244,7 +243,6 @@ class Areas(nn.Module):
 
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
     """W4: tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down; a static image."""
-    torch.manual_seed(0)
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels
     net = Network(
@@ -265,7 +263,6 @@ def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network
 
 def leaky_blt(batch: int) -> tuple[Network, Areas, Tensor]:
     """(a), (b): `models.leaky_rcnn` of three areas, 32 channels each, on 32x32."""
-    torch.manual_seed(0)
     taus = (10.0, 20.0, 40.0)
     net = models.leaky_rcnn((32, 32, 32), taus)
     return net, Areas(net, ("l1", "l2", "l3"), taus), torch.rand(batch, 1, 32, 32)

@@ -4,7 +4,7 @@ net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
 run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
 """
 
-from pcsim import analysis, connections, models, plasticity, plots, rules, stimuli, storage, training
+from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, storage, training
 from pcsim.adaptive import Dopri5
 from pcsim.clock import Clock
 from pcsim.exceptions import (
@@ -47,6 +47,7 @@ __all__ = [
     "analysis",
     "connections",
     "models",
+    "parallel",
     "plasticity",
     "plots",
     "rollout",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from pcsim import storage
+from pcsim import parallel, storage
 from pcsim.connections import Standardise
 from pcsim.exceptions import StorageError, TrainingError
 from pcsim.gradients import Moment, at_fixed_point, square_root, trajectory, truncated
@@ -279,16 +279,18 @@ def optimise(
     """The loop over updates: `gradient(indices)` adds to every parameter's `grad` and returns a loss to report.
 
     count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
+    Under torchrun every process takes its share of each batch (`pcsim.parallel`).
     """
     optimiser = _optimiser(network, settings)
     done, history = _resume(checkpoint, network, optimiser, settings)
+    parallel.agree(trained_tensors(network).values())
     network.train()
     recent: list[Tensor] = []
     with bar(total=settings.updates, initial=done, unit="update") as progress:
         for update in range(done, settings.updates):
             optimiser.param_groups[0]["lr"] = settings.rate(update)
             optimiser.zero_grad(set_to_none=True)
-            recent.append(gradient(_batch(count, settings, update)))
+            recent.append(_shared_gradient(network, gradient, _batch(count, settings, update)))
             if settings.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimiser.step()
@@ -299,9 +301,24 @@ def optimise(
                 recent.clear()
                 progress.set_postfix(loss=f"{history[-1]:.3f}")
             if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
-                _save(checkpoint, network, optimiser, settings, update + 1, history)
+                if parallel.rank() == 0:
+                    _save(checkpoint, network, optimiser, settings, update + 1, history)
+                parallel.wait()
     network.eval()
     return history
+
+
+def _shared_gradient(network: Network, gradient: Callable[[Tensor], Tensor], chosen: Tensor) -> Tensor:
+    """The gradient of a batch by all processes together (or this one alone), and its loss."""
+    loss = gradient(parallel.share(chosen)).clone()
+    if parallel.size() > 1:
+        trained = [p for p in network.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        statistics = [tensor for name, tensor in network.named_buffers() if "running" in name]
+        parallel.average([loss, *(p.grad for p in trained if p.grad is not None), *statistics])
+    return loss
 
 
 def evaluate(

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "pcsim"
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
 ROOMS = """
 exceptions storage clock state program history rules connections parts wiring variants description graph models solvers
-adaptive stepping stimuli recording simulate gradients training plasticity analysis plots __main__
+adaptive stepping stimuli recording simulate gradients parallel training plasticity analysis plots __main__
 """
 # Shipped weights are read in training's file form, and only when they are asked for.
 EXCEPTIONS = {("models", "training"), ("models", "storage")}

@@ -16,6 +16,7 @@ FIGURES = {
     "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "recurrent_cells": {"accuracy", "network"},
+    "speed": {"speed"},
 }
 
 
@@ -79,9 +80,16 @@ def sizes_match(found: dict) -> None:
     assert len(found["mcnemar"]["ConvRNN"]) == 10 and len(found["mcnemar"]["residual"]) == 1
 
 
+def answers_are_those_of_the_plain_loop(found: dict) -> None:
+    for row in found["rows"]:
+        assert all(len(times) == 2 and min(times) > 0 for times in row["seconds"].values())
+        assert 0 < row["differs_by"]["pcsim"] < 1e-4
+
+
 CHECKS = {
     "attractors": little_corruption_is_completed,
     "local_learning": backpropagation_is_approached,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "recurrent_cells": sizes_match,
+    "speed": answers_are_those_of_the_plain_loop,
 }

@@ -1,0 +1,84 @@
+"""Training in several processes: each takes its share of every batch, and the gradients are averaged.
+
+    torchrun --nproc-per-node 2 -m experiments.occlusion           the same script, on two GPUs or in two processes
+
+The mean over shares of the mean over a share is the mean over the batch, so the updates are those of one process (to
+rounding). Norms see their own share: their running statistics are averaged. The first process alone writes files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed
+
+from pcsim.exceptions import TrainingError
+
+
+def rank() -> int:
+    """Which process this is, from 0."""
+    return distributed.get_rank() if _is_joined() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return distributed.get_world_size() if _is_joined() else 1
+
+
+def _is_joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+@contextmanager
+def group() -> Iterator[int]:
+    """Join the processes that torchrun started, if it did; gives this one's rank."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
+        yield rank()
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield rank()
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait() -> None:
+    """Until all have come here."""
+    if size() > 1:
+        distributed.barrier()
+
+
+def agree(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the values of the first."""
+    if size() > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor.data, 0)
+
+
+def share(chosen: Tensor) -> Tensor:
+    """This process's part of a batch. Raises TrainingError unless all parts are of one size."""
+    if len(chosen) % size():
+        raise TrainingError(
+            given=f"a batch of {len(chosen)} for {size()} processes",
+            expected="the same number of samples for each",
+            remedy=f"take a batch that {size()} divides",
+        )
+    return chosen[rank() :: size()]
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace each by its mean over processes, all in one message."""
+    own = [tensor for tensor in tensors if tensor.is_floating_point()]
+    if size() == 1 or not own:
+        return
+    row = torch.cat([tensor.detach().reshape(-1) for tensor in own])
+    distributed.all_reduce(row)
+    with torch.no_grad():
+        for tensor, part in zip(own, (row / size()).split([tensor.numel() for tensor in own]), strict=True):
+            tensor.copy_(part.view_as(tensor))
