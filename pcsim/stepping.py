@@ -197,7 +197,7 @@ class Stepper:
                 if due[0]:
                     rows.append(self._noted(clock, state))
             else:
-                due, program = self._at_once(situation, clock, end, done)
+                due, program = self._at_once(situation, clock, end, done, alone=left == 1)
                 unseen = unseen or (clock, state)
                 state, noted = self._replay(program, len(due), state)
                 rows += noted
@@ -230,19 +230,23 @@ class Stepper:
         """What is noted after the step that `clock` stands at the beginning of."""
         return self.note(clock.tick(), state, self.inputs) if self.note else {}
 
-    def _at_once(self, situation: _Situation, clock: Clock, end: int, done: int) -> tuple[tuple[bool, ...], Program]:
+    def _at_once(
+        self, situation: _Situation, clock: Clock, end: int, done: int, alone: bool
+    ) -> tuple[tuple[bool, ...], Program]:
         """How many steps to replay as one program (after which of them to note), and that program.
 
-        All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile.
+        All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile. A
+        step alone between two changes of what is shown, as a frame of a film has it, is a block.
         """
         due = tuple(self._is_due(done + 1 + n) for n in range(end - clock.step))
-        period = max(self.every, self.block)
+        block = 1 if alone else self.block
+        period = max(self.every, block)
         place = done % period
-        fits = place % self.block == 0 and place + self.block <= period and len(due) >= self.block
-        if self.compile and fits and situation.repeats and self._is_steady(clock, self.block):
-            due = due[: self.block]
+        fits = place % block == 0 and place + block <= period and len(due) >= block
+        if self.compile and fits and situation.repeats and self._is_steady(clock, block):
+            due = due[:block]
             # What is noted at the end only is noted outside: then all blocks are the same.
-            noting = due if any(due[:-1]) else (False,) * self.block
+            noting = due if any(due[:-1]) else (False,) * block
             return due, situation.program(noting, compiled=True)
         whole = not self.compile and self._is_steady(clock, len(due)) and situation.offers(due)
         due = due if whole else due[:1]

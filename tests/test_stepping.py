@@ -270,6 +270,16 @@ def test_compiled_blocks_end_where_steps_do_and_are_few(
     assert compiled.about["compiled"] and "compiling" in capsys.readouterr().err
 
 
+def test_a_film_with_a_frame_a_step_is_compiled_step_by_step(blocks: list[int]) -> None:
+    net = small("prednet")
+    film = pcsim.stimuli.sequence(torch.rand(9, 2, *net.inputs["frame"]), every=1.0)
+    arguments = {"solver": Iterate(), "record": Record(states="all", every=3)}
+    with directly():
+        run = simulate(net, film, **arguments)
+    same(simulate(net, film, **arguments, compile=True), run)
+    assert set(blocks) == {1} and len(blocks) <= 3, "the first steps have absent edges"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["leaky_rcnn", "blt", "predictive_coding/outside", "pcn_global", "prednet", "convlstm"]
