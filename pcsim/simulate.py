@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 
 import numpy as np
@@ -42,7 +42,7 @@ def rollout(
     for _ in range(steps):
         if clock.step in course.changes:
             stepper.show(course.inputs(clock))
-        clock, state, _ = stepper.stretch(clock, state, 1, 0)
+        clock, state = stepper.stretch(clock, state, 1, 0)
         yield clock, state, stepper.inputs
 
 
@@ -91,7 +91,7 @@ def settled(network: Network, stimulus: Stimulus, solver: Solver, steps: int) ->
         while clock.step < course.end:
             if clock.step in course.changes:
                 stepper.show(course.inputs(clock))
-            clock, state, _ = stepper.stretch(clock, state, course.left(clock), clock.step)
+            clock, state = stepper.stretch(clock, state, course.left(clock), clock.step)
     return clock, state, stepper.inputs
 
 
@@ -154,9 +154,8 @@ def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm) -> tup
     while clock.step < course.end and not (stepper.watch and stepper.watch.all_diverged()):
         if clock.step in course.changes:
             stepper.show(course.inputs(clock))
-        then, state, rows = stepper.stretch(clock, state, course.left(clock), clock.step - first)
-        for values in rows:
-            recorder.keep(first, values)
+        keep = partial(recorder.keep, first)
+        then, state = stepper.stretch(clock, state, course.left(clock), clock.step - first, keep)
         bar.update(then.step - clock.step)
         clock = then
     return clock, state

@@ -29,8 +29,10 @@ from pcsim.state import State, finite
 Note = Callable[[Clock, State, State], State]
 """(clock, state, inputs) -> what to record of them"""
 
-STRETCH = 32
-"""steps in a long program, and between two looks at what a run has come to"""
+STRETCH = 128
+"""steps between two looks at what a run has come to"""
+BLOCK = 32
+"""steps in a long program"""
 WARM = 256
 """how often a situation is run before it is traced: that costs as much as some 50 steps of a small network, and saves
 half of each"""
@@ -147,7 +149,7 @@ class Stepper:
     ) -> None:
         self.network, self.solver, self.note, self.every, self.watch = network, solver, note, every, watch
         self.compile, self.compile_seconds = compile, 0.0
-        self.length = self.block = _fitting(every, STRETCH)
+        self.block = _fitting(every, BLOCK)
         self.inputs: State = {}
         self._shown: tuple[object, ...] = ()
         self._given: dict[Program, tuple[Tensor, ...]] = {}
@@ -156,7 +158,7 @@ class Stepper:
         if compile:
             has_images = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for _, module in self._modules)
             self.block = _fitting(every, COMPILED[has_images])
-            self.length = self.block * max(1, 4 * STRETCH // self.block)
+        self.length = self.block * max(1, STRETCH // self.block)
         self._is_autonomous = not network.situation(Clock(solver.dt))
         can = _replaying.get() and solver.replays and not torch.is_grad_enabled() and not self._learns_statistics
         look = fingerprint(self._modules) if can else None
@@ -181,9 +183,13 @@ class Stepper:
             after = after | {FINITE: state[FINITE] & self.watch.finite(after).all(0)}
         return after
 
-    def stretch(self, clock: Clock, state: State, left: int, done: int) -> tuple[Clock, State, list[State]]:
-        """Some steps on, at most `left`, after `done`: the clock and state then, and what was noted on the way."""
-        rows: list[State] = []
+    def stretch(
+        self, clock: Clock, state: State, left: int, done: int, keep: Callable[[State], None] = lambda _: None
+    ) -> tuple[Clock, State]:
+        """Some steps on, at most `left`, after `done`: the clock and state then. What is noted is given to `keep`.
+
+        After a stretch the run is looked at; memory for what is noted grows with a block only.
+        """
         end = clock.step + min(left, self.length - done % self.length)
         unseen: tuple[Clock, State] | None = None
         while clock.step < end:
@@ -195,16 +201,17 @@ class Stepper:
                 if self.watch:
                     self.watch.look(clock.step + 1, state)
                 if due[0]:
-                    rows.append(self._noted(clock, state))
+                    keep(self._noted(clock, state))
             else:
                 due, program = self._at_once(situation, clock, end, done, alone=left == 1)
                 unseen = unseen or (clock, state)
                 state, noted = self._replay(program, len(due), state)
-                rows += noted
+                for row in noted:
+                    keep(row)
                 if sum(due) > len(noted):
-                    rows.append(self._noted(clock.tick(len(due) - 1), state))
+                    keep(self._noted(clock.tick(len(due) - 1), state))
             clock, done = clock.tick(len(due)), done + len(due)
-        return clock, self._seen(unseen, clock, state), rows
+        return clock, self._seen(unseen, clock, state)
 
     def _seen(self, unseen: tuple[Clock, State] | None, clock: Clock, state: State) -> State:
         """The state after a look at it, if it was replayed from `unseen` on; if it is not finite, those steps are run.
@@ -238,7 +245,8 @@ class Stepper:
         All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile. A
         step alone between two changes of what is shown, as a frame of a film has it, is a block.
         """
-        due = tuple(self._is_due(done + 1 + n) for n in range(end - clock.step))
+        most = end - clock.step if self.compile else min(end - clock.step, self.block - done % self.block)
+        due = tuple(self._is_due(done + 1 + n) for n in range(most))
         block = 1 if alone else self.block
         period = max(self.every, block)
         place = done % period
