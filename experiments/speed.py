@@ -6,7 +6,6 @@ in one process; a number is the median over rounds of a contender's time over th
 
     python -m experiments.speed                      one thread, nothing compiled, some minutes
     python -m experiments.speed --preset standard    also compiled, on one thread and on two; half an hour
-    python -m experiments.speed --against pcx fabricpc    beside other packages, where they are installed
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +25,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
-from experiments import common, speed_peers
+from experiments import common
 from experiments.speed_vision import local_learning, pcn, prednet, stimulus
 from experiments.speed_work import (
     IMAGES,
@@ -48,15 +46,11 @@ from pcsim import PcsimError, storage
 DENSE_LARGE, DENSE_SMALL = ((784,), (512,), (512,), (10,)), ((32,), (64,), (64,), (10,))
 PUBLISHED = (64, 64, 128, 128, 256, 256, 256, 256)
 
-RELAXATIONS = {
-    "W1 large": (DENSE_LARGE, 64, 20),
-    "W1 small": (DENSE_SMALL, 16, 100),
-    "W2b batch 16": (IMAGES, 16, 20),
-    "W2b batch 1": (IMAGES, 1, 20),
-}
-"""layers, batch, steps"""
 WORKS: dict[str, Callable[[], Work]] = {
-    **{name: partial(relaxation, *problem) for name, problem in RELAXATIONS.items()},
+    "W1 large": lambda: relaxation(DENSE_LARGE, 64, steps=20),
+    "W1 small": lambda: relaxation(DENSE_SMALL, 16, steps=100),
+    "W2b batch 16": lambda: relaxation(IMAGES, 16, steps=20),
+    "W2b batch 1": lambda: relaxation(IMAGES, 1, steps=20),
     "W4 batch 16": lambda: ode(*three_areas((16, 32, 64), 28, 16), steps=50),
     "W4 batch 1": lambda: ode(*three_areas((16, 32, 64), 28, 1), steps=50),
     "W4 tiny": lambda: ode(*three_areas((4, 8, 8), 8, 4), steps=50),
@@ -86,7 +80,16 @@ class Speed:
     """folder for everything that comes out"""
     seed: int = 0
     """of weights and images"""
-    works: tuple[str, ...] = tuple(work for work in WORKS if work not in ("a batch 256", "b 100 steps"))
+    works: tuple[str, ...] = (
+        "W1 large",
+        "W1 small",
+        "W2b batch 16",
+        "W4 batch 16",
+        "W4 batch 1",
+        "a batch 1",
+        "W5",
+        "e",
+    )
     """rows of the table"""
     threads: tuple[Annotated[int, Field(gt=0)], ...] = (1,)
     """of PyTorch; one is pinned to one core"""
@@ -96,8 +99,6 @@ class Speed:
     """of the plain loop in one turn, at least one call"""
     compiled: bool = False
     """also what has to be compiled first, 5 to 60 s for each contender"""
-    against: tuple[str, ...] = ()
-    """other packages, where their work is the same: pcx, fabricpc"""
     device: str = "auto"
     """auto, cpu or cuda"""
 
@@ -151,8 +152,6 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
-    for package in config.against:
-        contenders |= speed_peers.contenders(package, RELAXATIONS.get(name))
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
     with torch.set_grad_enabled(work.gradient):
         answer = contenders[baseline]()
