@@ -46,6 +46,4 @@ def laid_out(value: Tensor) -> Tensor:
 
 def zeros(shape: Shape, like: Tensor) -> Tensor:
     """A zero activity (batch, *shape) with the batch, type and device of `like`, laid out."""
-    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
-    size = (like.shape[0], *shape)
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=layout).zero_()
+    return laid_out(like.new_zeros((like.shape[0], *shape)))
