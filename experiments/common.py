@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from pcsim import Network, parallel, storage
 from pcsim.exceptions import PcsimError, StorageError
-from pcsim.training import load_tensors
+from pcsim.weights import load_tensors
 
 Config = TypeVar("Config")
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]

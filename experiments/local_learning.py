@@ -114,7 +114,9 @@ def run(config: LocalLearning) -> None:
         "config": common.recorded(config),
         "accuracy": {rule: [row["accuracy"] for row in rows] for rule, rows in kept.items()},
         "energy": {rule: [row["energy"] for row in rows] for rule, rows in kept.items()},
-        "alignment": [alignment(config, seed) for seed in config.seeds],
+        "alignment": [
+            row for _, row in common.run_jobs(alignment, [(config, seed) for seed in config.seeds], 1, "alignment")
+        ],
     }
     results |= common.environment(torch.device("cpu"))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -18,13 +20,15 @@ from tqdm.auto import tqdm
 
 from pcsim import parallel, storage
 from pcsim.connections import Standardise
-from pcsim.exceptions import StorageError, TrainingError
+from pcsim.exceptions import PcsimWarning, StorageError, TrainingError
 from pcsim.gradients import Moment, at_fixed_point, square_root, trajectory, truncated
 from pcsim.graph import Network
+from pcsim.memory import available, foreseen
 from pcsim.recording import relative_square
 from pcsim.simulate import rollout
 from pcsim.solvers import Iterate, Solver, TorchDiffEq
 from pcsim.stimuli.digits import as_pixels
+from pcsim.weights import load_tensors, trained_tensors
 
 CHECK_EVERY = 20
 EXPLODED = 100
@@ -193,13 +197,24 @@ def train(
         )
     if checkpoint is None or not checkpoint.exists():
         _fit_standardise(network, images)
-    device = next(network.parameters()).device
     solver = _checked_gradient(network, settings, solver)
     if settings.gradient == "adjoint" and (checkpoint is None or not checkpoint.exists()):
         first = _batch(len(images), settings, 0)
-        require_adjoint(
-            network, as_pixels(images[first]).to(device), targets[first].to(device), settings, solver, steps
-        )
+        device = next(network.parameters()).device
+        shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
+        require_adjoint(network, shown, wanted, settings, solver, steps)
+
+    way = _way_back(network, images, targets, settings, solver, steps)
+    if parallel.rank() == 0:
+        _tell_memory(network, images, targets, settings, solver, steps)
+    return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, bar=bar)
+
+
+def _way_back(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+) -> Callable[[Tensor], Tensor]:
+    """indices -> their loss, adding its gradient to that of every parameter."""
+    device = next(network.parameters()).device
 
     def gradient(chosen: Tensor) -> Tensor:
         shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
@@ -209,7 +224,43 @@ def train(
             total = total + loss.detach()
         return total
 
-    return optimise(network, len(images), settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+    return gradient
+
+
+def memory_of_update(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: int
+) -> float:
+    """Bytes that training takes beside network and data: what gradients need of the steps, they and the optimiser.
+
+    Found by going through all steps with an eighth and a quarter of a batch, on a copy of the network.
+    """
+    trial = copy.deepcopy(network).train()
+    gradient = _way_back(trial, images, targets, settings, solver, steps)
+
+    def update(count: int) -> None:
+        trial.zero_grad(set_to_none=True)
+        gradient(_batch(len(images), settings, 0)[:count])
+
+    weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
+    share = -(-min(settings.batch, len(images)) // parallel.size())
+    return foreseen(update, share) + kept * weights
+
+
+def _tell_memory(
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+) -> None:
+    needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
+    there = available(next(network.parameters()).device)
+    work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient!r}"
+    tqdm.write(f"pcsim: training {network.name!r} will take about {needed / 1e6:.3g} MB: {work}", file=sys.stderr)
+    if needed > there:
+        warnings.warn(
+            f"training {network.name!r} will take about {needed / 1e9:.3g} GB ({work}), and there are "
+            f"{there / 1e9:.3g} GB. Take gradient='checkpointed', or a smaller batch.",
+            PcsimWarning,
+            stacklevel=3,
+        )
 
 
 def _checked_gradient(network: Network, settings: Training, solver: Solver) -> Solver:
@@ -225,9 +276,9 @@ def _checked_gradient(network: Network, settings: Training, solver: Solver) -> S
             expected="adjoint: solver=TorchDiffEq(...); implicit: a flow and over_time='last'; truncated: a span",
             remedy="choose these together, or gradient='checkpointed', which is exact for every network",
         )
-    return (
-        replace(solver, adjoint=True) if isinstance(solver, TorchDiffEq) and settings.gradient == "adjoint" else solver
-    )
+    if isinstance(solver, TorchDiffEq) and settings.gradient == "adjoint":
+        return replace(solver, adjoint=True)
+    return solver
 
 
 def require_adjoint(
@@ -240,15 +291,8 @@ def require_adjoint(
         loss = loss_over_time(
             network, images, targets, settings, replace(cast(TorchDiffEq, solver), adjoint=adjoint), steps
         )
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        found.append(
-            torch.cat(
-                [
-                    g.reshape(-1) if g is not None else w.new_zeros(w.numel())
-                    for g, w in zip(gradients, weights, strict=True)
-                ]
-            )
-        )
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+        found.append(nn.utils.parameters_to_vector(gradients))
     off = float((found[0] - found[1]).norm() / found[1].norm())
     if not off <= ADJOINT_ERROR:
         raise TrainingError(
@@ -347,34 +391,6 @@ def evaluate(
             ]
             parts.append(torch.stack(rows).cpu())
     return torch.cat(parts, dim=1)
-
-
-def trained_tensors(network: Network) -> dict[str, Tensor]:
-    """Every parameter and lasting buffer once, by its first name: what a file of weights holds."""
-    lasting = network.state_dict(keep_vars=True)
-    unique: dict[int, str] = {}
-    for name, tensor in lasting.items():
-        unique.setdefault(id(tensor), name)
-    return {name: lasting[name] for name in unique.values()}
-
-
-def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
-    """Put what `trained_tensors` gave back into a network. Raises StorageError unless names and shapes agree."""
-    wanted = trained_tensors(network)
-    mismatched = [
-        f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"
-        for name in chain(wanted, tensors)
-        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape
-    ]
-    if mismatched:
-        raise StorageError(
-            given=f"{origin} with {', '.join(mismatched[:4])}{' ...' if len(mismatched) > 4 else ''}",
-            expected=f"the {len(wanted)} tensors of {network.name!r}",
-            remedy="build the network with the options that the weights were trained with",
-        )
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(tensors[name])
 
 
 def _fit_standardise(network: Network, images: Tensor) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: two on a core wait for each other
+
 MNIST = Path(os.environ.get("PCSIM_MNIST", Path(__file__).parents[2] / "shared" / "data" / "mnist"))
 
 

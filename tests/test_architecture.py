@@ -10,11 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pcsim"
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
 ROOMS = """
-exceptions storage clock state program history rules connections parts wiring variants description graph models solvers
-adaptive stepping stimuli recording simulate gradients parallel training plasticity analysis plots __main__
+exceptions memory storage clock state program history rules connections parts wiring variants description graph
+weights models solvers adaptive stepping stimuli recording simulate gradients parallel training plasticity analysis
+plots __main__
 """
-# Shipped weights are read in training's file form, and only when they are asked for.
-EXCEPTIONS = {("models", "training"), ("models", "storage")}
 
 
 def room_of(path: Path) -> str:
@@ -36,7 +35,7 @@ def test_imports_point_one_way(path: Path) -> None:
     if room == "__init__":
         return
     for other in imported_rooms(path) - {room}:
-        if (room, other) not in EXCEPTIONS and not guarded(path, other):
+        if not guarded(path, other):
             assert ROOMS.split().index(other) < ROOMS.split().index(room), f"{room} imports {other}"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+of_one_run = pytest.mark.xdist_group("undisturbed")
 TINY = ["--preset", "smoke", "--images", "120", "--test-images", "30", "--training.updates", "60"]
 
 
@@ -41,6 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@of_one_run
 def test_it_writes_what_it_promises(undisturbed: Path) -> None:
     files = {path.name for path in undisturbed.iterdir()}
     assert {"config.json", "results.json", "report.html", "errors.png", "guesses.png", "network.png"} <= files
@@ -57,6 +59,7 @@ def test_it_writes_what_it_promises(undisturbed: Path) -> None:
         assert all(0 <= e["low"] <= e["mean"] <= e["high"] <= 1 for e in by_model.values())
 
 
+@of_one_run
 def test_killed_in_mid_training_and_begun_again_it_ends_with_the_same_numbers(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def alive(group: int) -> bool:
     return True
 
 
+@of_one_run
 def test_a_folder_of_another_configuration_is_refused_and_left_alone(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     printed = run(undisturbed, "--seed", "5", expect=2)
@@ -128,6 +132,7 @@ def test_a_wrong_option_is_named_and_nothing_is_written(options: tuple[str, ...]
     assert not out.exists()
 
 
+@of_one_run
 def test_a_damaged_checkpoint_is_named_not_used(undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "damaged"
     (out / "training").mkdir(parents=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pcsim.connections import StepNorm
 from pcsim.exceptions import StorageError
 from pcsim.graph import Network
-from pcsim.training import load_tensors, trained_tensors
+from pcsim.weights import load_tensors, trained_tensors
 
 Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
 """our name -> (their names, function of those tensors)"""

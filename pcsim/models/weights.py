@@ -10,7 +10,7 @@ from pcsim import storage
 from pcsim.exceptions import StorageError
 from pcsim.graph import Network
 from pcsim.models.registry import build
-from pcsim.training import load_tensors, trained_tensors
+from pcsim.weights import load_tensors, trained_tensors
 
 FOLDER = files("pcsim.models") / "trained"
 

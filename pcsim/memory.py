@@ -1,0 +1,67 @@
+"""How much memory a computation takes, told before it is begun."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+SHARES = (8, 4)
+"""into how many parts a batch is cut for the two runs that tell what all of it takes"""
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the tensors made inside: `now`, and at most at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and count what it made."""
+        result = function(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self._known:
+                    self._known.add(key)
+                    self.now += size
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._gone, key, size)
+        return result
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def foreseen(work: Callable[[int], object], samples: int) -> float:
+    """Bytes that work(samples) takes at most at a time: a + b samples, from two runs with an eighth and a quarter.
+
+    Random numbers drawn on the way are given back.
+    """
+    taken: dict[int, int] = {}
+    for least, share in zip((2, 4), SHARES, strict=True):
+        count = min(samples, max(least, samples // share))
+        if count not in taken:
+            with torch.random.fork_rng(), Live() as live:
+                work(count)
+            taken[count] = live.most
+    (few, less), (more, most) = min(taken.items()), max(taken.items())
+    return most + (samples - more) * (most - less) / max(1, more - few)
+
+
+def available(device: torch.device) -> float:
+    """Bytes that there are on a device in all; infinite where it does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[1])
+    names = getattr(os, "sysconf_names", {})
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if "SC_PHYS_PAGES" in names else float("inf")

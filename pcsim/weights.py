@@ -1,0 +1,39 @@
+"""The tensors of a network under one name each, as files of weights and checkpoints hold them."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from pcsim.exceptions import StorageError
+from pcsim.graph import Network
+
+
+def trained_tensors(network: Network) -> dict[str, Tensor]:
+    """Every parameter and lasting buffer once, by its first name: what a file of weights holds."""
+    lasting = network.state_dict(keep_vars=True)
+    unique: dict[int, str] = {}
+    for name, tensor in lasting.items():
+        unique.setdefault(id(tensor), name)
+    return {name: lasting[name] for name in unique.values()}
+
+
+def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
+    """Put what `trained_tensors` gave back into a network. Raises StorageError unless names and shapes agree."""
+    wanted = trained_tensors(network)
+    mismatched = [
+        f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"
+        for name in chain(wanted, tensors)
+        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape
+    ]
+    if mismatched:
+        raise StorageError(
+            given=f"{origin} with {', '.join(mismatched[:4])}{' ...' if len(mismatched) > 4 else ''}",
+            expected=f"the {len(wanted)} tensors of {network.name!r}",
+            remedy="build the network with the options that the weights were trained with",
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
