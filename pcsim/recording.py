@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 
 Names = Sequence[str] | str
 
+
+def _norm(value: Tensor) -> Tensor:
+    """One pass over memory, and no squares to be put anywhere."""
+    return torch.linalg.vector_norm(value, dim=units(value))
+
+
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean_square": lambda value: value.square().mean(units(value)),
-    "norm": lambda value: value.square().sum(units(value)).sqrt(),
+    "mean_square": lambda value: _norm(value).square() / value[0].numel(),
+    "norm": lambda value: _norm(value),
     "mean": lambda value: value.mean(units(value)),
     "max_space": lambda value: value.flatten(2).amax(2) if value.dim() > 2 else value,
 }
@@ -35,8 +41,8 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     """sum e^2 / sum r^2 for each sample, (batch,): a prediction error in units of the activity it is about."""
-    activity = predicted.square().sum(units(predicted))
-    return error.square().sum(units(error)) / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+    activity = _norm(predicted).square()
+    return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
 
 
 AXES = ("channel", "height", "width")

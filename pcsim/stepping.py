@@ -196,7 +196,7 @@ class Stepper:
             situation = self._situation(clock, state)
             if situation is None or not self._is_traced(situation, clock, state):
                 state = self._seen(unseen, clock, state)
-                due: tuple[bool, ...] = (self._is_due(done + 1),)
+                due = self._due(done, 1)
                 unseen, state = None, self.advance(clock, state)
                 if self.watch:
                     self.watch.look(clock.step + 1, state)
@@ -230,8 +230,13 @@ class Stepper:
                 self.watch.look(then.step, past)
         return state
 
-    def _is_due(self, done: int) -> bool:
-        return self.note is not None and done % self.every == 0
+    def _due(self, done: int, steps: int) -> tuple[bool, ...]:
+        """After which of the next steps to note."""
+        due = [False] * steps
+        if self.note:
+            first = -(done + 1) % self.every
+            due[first :: self.every] = [True] * len(range(first, steps, self.every))
+        return tuple(due)
 
     def _noted(self, clock: Clock, state: State) -> State:
         """What is noted after the step that `clock` stands at the beginning of."""
@@ -246,7 +251,7 @@ class Stepper:
         step alone between two changes of what is shown, as a frame of a film has it, is a block.
         """
         most = end - clock.step if self.compile else min(end - clock.step, self.block - done % self.block)
-        due = tuple(self._is_due(done + 1 + n) for n in range(most))
+        due = self._due(done, most)
         block = 1 if alone else self.block
         period = max(self.every, block)
         place = done % period
@@ -376,8 +381,8 @@ def fingerprint(modules: Iterable[tuple[str, nn.Module]]) -> tuple[object, ...] 
             settings += [id(module.projections), module.step_ms]
             continue
         settings.append(type(module))
-        for key, value in own.items():
-            if key not in _ORDINARY:
-                # What cannot be compared is known by which object it is.
-                settings += [key, value if type(value) in _PLAIN else id(value)]
+        for key in sorted(own.keys() - _ORDINARY):
+            value = own[key]
+            # What cannot be compared is known by which object it is.
+            settings += [key, value if type(value) in _PLAIN else id(value)]
     return tuple(settings)
