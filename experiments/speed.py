@@ -5,7 +5,7 @@ torch.compile and torchdiffeq on that loop, and as its convolutions or matrix pr
 in one process; a number is the median over rounds of a contender's time over that of the plain loop in the same round.
 
     python -m experiments.speed                      one thread, nothing compiled, some minutes
-    python -m experiments.speed --preset standard    also compiled, on one thread and on two; half an hour
+    python -m experiments.speed --preset standard    every workload, also compiled, beside other packages; an hour
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common
+from experiments.speed_options import batches, checkpointing, late, recording, rounding
+from experiments.speed_others import PACKAGES, against, is_installed
 from experiments.speed_vision import local_learning, pcn, prednet, stimulus
 from experiments.speed_work import (
     IMAGES,
     Contender,
     Work,
     adaptive,
-    checkpointing,
     higher_order,
     leaky_blt,
     ode,
-    recording,
     relaxation,
     three_areas,
     trained,
@@ -69,6 +69,9 @@ WORKS: dict[str, Callable[[], Work]] = {
     "g": lambda: stimulus(256),
     "records": lambda: recording(16, 100),
     "checkpointed": lambda: checkpointing(4, 400),
+    "rounded": lambda: rounding(32, 100),
+    "batches": lambda: batches(32, 128, 50),
+    "late": lambda: late(4, 200, 99_800),
 }
 
 
@@ -99,17 +102,28 @@ class Speed:
     """of the plain loop in one turn, at least one call"""
     compiled: bool = False
     """also what has to be compiled first, 5 to 60 s for each contender"""
+    against: tuple[str, ...] = ()
+    """other packages on W1 and W2b, if they are installed: fabricpc, ngclearn"""
     device: str = "auto"
     """auto, cpu or cuda"""
 
 
 PRESETS = {
-    "smoke": Speed(works=("W1 small", "e"), rounds=2, seconds=0.01),
+    "smoke": Speed(out=Path("results/speed-smoke"), works=("W1 small", "e"), rounds=2, seconds=0.01),
     "quick": Speed(),
-    "standard": Speed(works=tuple(WORKS), threads=(1, 2), rounds=9, compiled=True),
-    "paper": Speed(works=tuple(WORKS), rounds=15, compiled=True),
+    "standard": Speed(
+        out=Path("results/speed-standard"), works=tuple(WORKS), rounds=5, compiled=True, against=PACKAGES
+    ),
+    "paper": Speed(
+        out=Path("results/speed-paper"),
+        works=tuple(WORKS),
+        threads=(1, 2),
+        rounds=15,
+        compiled=True,
+        against=PACKAGES,
+    ),
 }
-WARM_CALLS, WARM_SECONDS = 30, 20.0
+WARM_CALLS, WARM_SECONDS = 40, 20.0
 """before pcsim is timed: it replays what has come back some hundred times"""
 FEWEST, LONGEST = 3, 60.0
 """rounds, of a workload that takes more than so many seconds"""
@@ -120,6 +134,11 @@ def run(config: Speed) -> None:
     begun = time.perf_counter()
     if unknown := [work for work in config.works if work not in WORKS]:
         raise SystemExit(f"--works {' '.join(unknown)}: choose from {', '.join(WORKS)}")
+    if unknown := [package for package in config.against if package not in PACKAGES]:
+        raise SystemExit(f"--against {' '.join(unknown)}: choose from {', '.join(PACKAGES)}")
+    for package in config.against:
+        if not is_installed(package):
+            tqdm.write(f"{package} is not installed: left out (pip install {package})")
     device = common.pick_device(config.device)
     common.claim(config.out, config)
     rows = []
@@ -152,6 +171,9 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
+    for package in filter(is_installed, config.against):
+        if work.relaxation and (other := against(package, *work.relaxation)):
+            contenders[package] = other
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
     with torch.set_grad_enabled(work.gradient):
         answer = contenders[baseline]()
@@ -179,7 +201,7 @@ def warmed(name: str, contender: Contender) -> float:
     begun = time.perf_counter()
     contender()
     first = time.perf_counter() - begun
-    for _ in range(1 if "compiled" in name or name == "floor" else WARM_CALLS):
+    for _ in range(1 if "compiled" in name or name in ("floor", *PACKAGES) else WARM_CALLS):
         if time.perf_counter() - begun > WARM_SECONDS:
             break
         contender()
@@ -228,7 +250,17 @@ def ratios(row: dict[str, Any], name: str) -> np.ndarray:
     return np.array(row["seconds"][name]) / np.array(row["seconds"][row["baseline"]])
 
 
-COLUMNS = ("pcsim", "pcsim compiled", "plain channels_last", "plain compiled", "torchdiffeq", "floor")
+MARKS = {
+    "pcsim": ("o", "C3"),
+    "pcsim compiled": ("s", "C1"),
+    "plain channels_last": ("D", "C2"),
+    "plain compiled": ("v", "C4"),
+    "torchdiffeq": ("^", "C0"),
+    "fabricpc": ("P", "C5"),
+    "ngclearn": ("X", "C6"),
+    "floor": ("|", "k"),
+}
+"""contender -> marker and colour, in the order of the columns"""
 
 
 def tables_of(rows: list[dict[str, Any]], threads: int) -> list[common.Table]:
@@ -243,8 +275,8 @@ def tables_of(rows: list[dict[str, Any]], threads: int) -> list[common.Table]:
 
 def table(rows: list[dict[str, Any]], caption: str) -> common.Table:
     """One row for each workload."""
-    others = sorted({name for row in rows for name in row["seconds"]} - {*COLUMNS, "plain"})
-    columns = [name for name in (*COLUMNS, *others) if any(name in row["seconds"] for row in rows)]
+    others = sorted({name for row in rows for name in row["seconds"]} - {*MARKS, "plain"})
+    columns = [name for name in (*MARKS, *others) if any(name in row["seconds"] for row in rows)]
     head = ("workload", "plain, ms", *columns)
 
     def cell(row: dict[str, Any], name: str) -> str:
@@ -292,10 +324,11 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     """A dot for each contender of each workload, logarithmic."""
     rows = [row for row in rows if "pcsim" in row["seconds"] and row["threads"] == rows[0]["threads"]][::-1]
     rows = [row for row in rows if row["baseline"] == "plain"]
-    names = [name for name in COLUMNS if any(name in row["seconds"] for row in rows)]
+    names = [name for name in MARKS if any(name in row["seconds"] for row in rows)]
     picture = Figure(figsize=(8.0, 0.36 * len(rows) + 1.6), layout="constrained")
     axes = picture.subplots()
-    for name, marker, colour in zip(names, "osDv^|", ("C3", "C1", "C2", "C4", "C0", "k"), strict=False):
+    for name in names:
+        marker, colour = MARKS[name]
         places = [place for place, row in enumerate(rows) if name in row["seconds"]]
         low, middle, high = np.array([np.quantile(ratios(rows[p], name), (0.25, 0.5, 0.75)) for p in places]).T
         spread = (middle - low, high - middle)

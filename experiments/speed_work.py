@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from pcsim import RK4, Dopri5, Euler, Network, Population, Projection, Record, models, rollout, simulate
 from pcsim.connections import conv, up_conv
-from pcsim.gradients import square_root, trajectory
 from pcsim.rules import leaky_rate
 from pcsim.solvers import Solver
 from pcsim.stimuli import Timeline
@@ -37,12 +36,14 @@ class Work:
     contenders  name -> what is timed; "plain" is what the others are divided by, and their answers must be its own
     tolerance   how far answers may lie from the plain one, relative to its largest value
     gradient    whether gradients are kept
+    relaxation  (weights, image, label, steps) that other packages can be asked for (`experiments.speed_others`)
     """
 
     what: str
     contenders: dict[str, Contender]
     tolerance: float = 1e-3
     gradient: bool = False
+    relaxation: tuple[list[Tensor], Tensor, Tensor, int] | None = None
 
 
 def simulated(
@@ -113,6 +114,7 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
             "pcsim": simulated(net, shown, Euler(dt=1.0), until, ("r1", "r2")),
             "pcsim compiled": simulated(net, shown, Euler(dt=1.0), until, ("r1", "r2"), True),
         },
+        relaxation=(weights, image, label, steps),
     )
 
 
@@ -354,47 +356,3 @@ def gradients(ends: Iterable[Tensor], weights: Sequence[Tensor]) -> Result:
     """The norm of d sum r^2 / d weights."""
     loss = torch.stack([end.square().sum() for end in ends]).sum()
     return {"norm": torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)]).norm()}
-
-
-# ------------------------------------------------------------------ what options cost
-
-
-def recording(batch: int, steps: int) -> Work:
-    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
-    net, shown = relaxing(IMAGES, batch)
-    top = ("r1", "r2")
-
-    def run(record: Record) -> Contender:
-        def contender() -> Result:
-            simulate(net, dict(shown), solver=Euler(dt=1.0), until=float(steps), record=record)
-            return NOTHING
-
-        return contender
-
-    return Work(
-        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
-        {
-            "plain": run(Record(states=top, every=steps)),
-            "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
-            "every state": run(Record(states=top)),
-        },
-    )
-
-
-def checkpointing(batch: int, steps: int) -> Work:
-    """Backpropagation through (b) with every step kept, and with the square root of them."""
-    net, _, image = leaky_blt(batch)
-    weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
-
-    def run(span: int) -> Contender:
-        def contender() -> Result:
-            ((_, values),) = deque(trajectory(net, image, Euler(dt=1.0), steps, ["l1", "l2", "l3"], span), maxlen=1)
-            return gradients(values.values(), weights)
-
-        return contender
-
-    return Work(
-        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
-        {"plain": run(0), "checkpointed": run(square_root(steps))},
-        gradient=True,
-    )

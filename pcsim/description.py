@@ -46,6 +46,7 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
         when = f" ({edge.delay_ms.describe()} ms)"
     when += _window(edge.active)
     transform = connections.summary(edge.transform)
+    transform += f" in {str(edge.precision).removeprefix('torch.')}" if transform and edge.precision else ""
     lesion = ""
     if edge.silent:
         always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from pcsim.clock import Clock
 from pcsim.rules.base import Rule
@@ -47,6 +48,8 @@ class Projection:
     delay_ms  in a flow, a conduction delay: the source's value that long ago, interpolated between steps. A
             number, or a `LearnableTau(1, ...)`, which then is a learnable delay.
     silent  a window [from, to) in ms during which the edge is lesioned.
+    precision  the type in which convolutions and matrix products of the transform are computed, such as
+            torch.bfloat16; what it delivers has the type of the source's value. None: that type.
     name    "source->target" unless two projections share both.
     """
 
@@ -60,6 +63,7 @@ class Projection:
     active: Window | None = None
     delay_ms: float | TimeConstant | None = None
     silent: Window | None = None
+    precision: torch.dtype | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -69,6 +73,13 @@ class Projection:
     def key(self) -> str:
         """The name under which its parameters are stored."""
         return re.sub(r"\W", "_", self.name.replace("->", "_to_"))
+
+    def deliver(self, value: Tensor, *phase: int) -> Tensor:
+        """The transform of the source's value (and of the step, if it differs between steps)."""
+        if self.precision is None:
+            return self.transform(value, *phase)
+        with torch.autocast(value.device.type, self.precision):
+            return self.transform(value, *phase).to(value.dtype)
 
     def is_silent(self, clock: Clock) -> bool:
         """Whether the edge is lesioned in the step that begins now."""

@@ -1,4 +1,4 @@
-"""The same network otherwise: in continuous time, clamped, lesioned. Parameters are shared."""
+"""The same network otherwise: in continuous time, clamped, lesioned, rounded. Parameters are shared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from pcsim.connections import Phased
@@ -77,13 +78,29 @@ def without(network: Network, edges: Sequence[str], during: Window | None) -> Ne
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
             remedy="choose from these; net.describe() lists them",
         )
-    lesioned = copy(network)
-    lesioned._modules = dict(network._modules)
-    lesioned.projections = tuple(
-        replace(edge, silent=window) if {edge.kind, edge.name} & wanted else edge for edge in network.projections
+    return _with_edges(
+        network, [replace(e, silent=window) if {e.kind, e.name} & wanted else e for e in network.projections]
     )
-    lesioned.incoming = {n: tuple(e for e in lesioned.projections if e.target == n) for n in network.populations}
-    return lesioned
+
+
+def rounded(network: Network, precision: torch.dtype) -> Network:
+    """See `Network.rounded`."""
+    if precision not in (torch.bfloat16, torch.float16):
+        raise WiringError(
+            given=f"rounded({precision})",
+            expected="torch.bfloat16 or torch.float16",
+            remedy="choose one of these; for double precision write net.double()",
+        )
+    return _with_edges(network, [replace(edge, precision=precision) for edge in network.projections])
+
+
+def _with_edges(network: Network, edges: Sequence[Projection]) -> Network:
+    """The network with other edges between the same populations, of the same transforms under the same names."""
+    other = copy(network)
+    other._modules = dict(network._modules)
+    other.projections = tuple(edges)
+    other.incoming = {n: tuple(e for e in edges if e.target == n) for n in network.populations}
+    return other
 
 
 def _rebuilt(

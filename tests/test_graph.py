@@ -191,3 +191,35 @@ def test_dynamics_do_not_depend_on_who_else_is_in_the_batch(float64: None) -> No
     for batch in (1, 3, 8):
         part = simulate(net, images[:batch], solver=Iterate())["readout"]
         assert torch.allclose(part, whole[:, :batch], rtol=0, atol=1e-12)
+
+
+def test_a_rounded_network_is_right_to_three_digits_and_no_more() -> None:
+    net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16), torch.rand(3, 1, 16, 16)
+    record = Record(states="all")
+    full, rounded = (
+        simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.rounded())
+    )
+    off = float((rounded - full).norm() / full.norm())
+    assert rounded.dtype == torch.float32 and 1e-5 < off < 1e-2  # bfloat16 has 8 bits: 4e-3 a product
+    assert "linear 8>10 in bfloat16" in net.rounded().describe() and "bfloat16" not in net.describe()
+    double = net.double()
+    exact, same = (
+        simulate(n, images.double(), solver=pcsim.Euler(dt=2.0), until=20.0)["readout"]
+        for n in (double, double.rounded())
+    )
+    assert torch.equal(exact, same)
+
+
+def test_a_rounded_network_shares_its_parameters_and_learns() -> None:
+    net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16)
+    rounded, images = net.rounded(), torch.rand(2, 1, 16, 16)
+    gradients = []
+    for each in (net, rounded):
+        net.zero_grad()
+        *_, (_, state, _) = pcsim.rollout(each, images, pcsim.Euler(dt=2.0), 5)
+        state["l2"].square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+    assert all(p is q for p, q in zip(net.parameters(), rounded.parameters(), strict=True))
+    assert 1e-5 < float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 2e-2
+    with pytest.raises(pcsim.WiringError, match=r"net\.double"):
+        net.rounded(torch.float64)

@@ -69,6 +69,14 @@ def test_every_solver_is_replayed_in_long_programs(solver: pcsim.solvers.Solver,
     assert replayed == {"steps": 100, "longest": 28}, "stretches are a multiple of what is recorded"
 
 
+def test_a_rounded_network_is_replayed_to_the_bit(replayed: dict[str, int]) -> None:
+    net = small("leaky_rcnn").rounded()
+    with directly():
+        run = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
+    same(simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0), run)
+    assert replayed["steps"] == 40
+
+
 def test_the_state_a_run_starts_from_is_left_alone(replayed: dict[str, int]) -> None:
     net = small("leaky_rcnn")
     first = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=20.0)

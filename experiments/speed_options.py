@@ -1,0 +1,114 @@
+"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, a late hour."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+
+from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
+from pcsim import Euler, Network, Record, Snapshot, simulate
+from pcsim.clock import Clock
+from pcsim.gradients import square_root, trajectory
+
+AREAS = ("l1", "l2", "l3")
+
+
+def recording(batch: int, steps: int) -> Work:
+    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
+    net, shown = relaxing(IMAGES, batch)
+    top = ("r1", "r2")
+
+    def run(record: Record) -> Contender:
+        def contender() -> Result:
+            simulate(net, dict(shown), solver=Euler(dt=1.0), until=float(steps), record=record)
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
+        {
+            "plain": run(Record(states=top, every=steps)),
+            "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
+            "every state": run(Record(states=top)),
+        },
+    )
+
+
+def checkpointing(batch: int, steps: int) -> Work:
+    """Backpropagation through (b) with every step kept, and with the square root of them."""
+    net, _, image = leaky_blt(batch)
+    weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
+
+    def run(span: int) -> Contender:
+        def contender() -> Result:
+            ((_, values),) = deque(trajectory(net, image, Euler(dt=1.0), steps, AREAS, span), maxlen=1)
+            return gradients(values.values(), weights)
+
+        return contender
+
+    return Work(
+        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
+        {"plain": run(0), "checkpointed": run(square_root(steps))},
+        gradient=True,
+    )
+
+
+def rounding(batch: int, steps: int) -> Work:
+    """(a) in single precision, and with the products of its edges in bfloat16."""
+    net, _, image = leaky_blt(batch)
+    record = Record(states=AREAS, every=steps)
+
+    def run(network: Network, compiled: bool = False) -> Contender:
+        def contender() -> Result:
+            done = simulate(network, image, solver=Euler(dt=1.0), until=float(steps), record=record, compile=compiled)
+            return {name: done[name][-1] for name in AREAS}
+
+        return contender
+
+    return Work(
+        f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
+        {"plain": run(net), "bfloat16": run(net.rounded()), "bfloat16 compiled": run(net.rounded(), True)},
+        tolerance=2e-2,  # its numbers have 8 bits
+    )
+
+
+def batches(few: int, many: int, steps: int) -> Work:
+    """The same images in one run of (a), and in several of fewer: cost is linear in the batch."""
+    net, _, images = leaky_blt(many)
+    record = Record(states=AREAS, every=steps)
+
+    def run(batch: int) -> Contender:
+        def contender() -> Result:
+            for part in images.split(batch):
+                simulate(net, part, solver=Euler(dt=1.0), until=float(steps), record=record)
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"(a), {steps} steps: {many} images in {many // few} runs of {few} (1), or in one",
+        {"plain": run(few), f"batch {many}": run(many)},
+    )
+
+
+def late(batch: int, steps: int, hour: int) -> Work:
+    """Steps of (a) at the beginning of a run, and after very many."""
+    net, _, image = leaky_blt(batch)
+    with torch.no_grad():
+        start = net.initial_state({"image": image})
+
+    def run(begin: int) -> Contender:
+        def contender() -> Result:
+            clock = Clock(1.0, begin)
+            until = float(begin + steps)
+            simulate(net, image, solver=Euler(dt=1.0), until=until, start=Snapshot(clock, start))
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"(a), batch {batch}, {steps} steps: from the first on (1), or after {hour:,}",
+        {"plain": run(0), f"after {hour:,}": run(hour)},
+    )
