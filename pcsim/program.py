@@ -30,6 +30,10 @@ OUT = INTO | {"mm", "addmm", "bmm"}
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
 
 
+LONG = 16
+"""steps from which on a program is run in inference mode"""
+
+
 class UntraceableError(Exception):
     """The function looks at numbers or writes into what it is given: it can be run, not replayed."""
 
@@ -110,7 +114,7 @@ class Program:
         traces = (advance, observe) if observe else (advance,)
         self.takes, self.gives = advance.moving, advance.results
         self.notes = observe.results if observe else ()
-        self.is_long = len(due) > 1
+        self.is_long = len(due) >= LONG
         self.constants = {name: value for trace in traces for name, value in trace.constants.items()}
         fixed: dict[str, Node] = {}
         for trace in traces:
@@ -137,12 +141,12 @@ class Program:
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
         """The moving values after the last step, and the rows noted on the way."""
-        # Inference mode saves a tenth of a small operation; clones leave it behind, and cost a long program nothing.
+        # Inference mode saves a tenth of a small operation; clones leave it behind, and cost a long program little.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():
             made = self._run(*given, *[moving[name] for name in self.takes])
         self.runs += 1
-        if self.is_long:
+        if inference or (self.is_compiled and made[0].is_cuda):  # a CUDA graph's next run writes over its results
             made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
         rows = [
             dict(zip(self.notes, made[first:], strict=False))

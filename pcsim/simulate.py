@@ -7,6 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from importlib import metadata
 
@@ -132,14 +133,14 @@ def simulate(
         )
     recorder = Recorder(record or _readout_record(network), network, steps)
     begun = time.perf_counter()
-    training = [module for _, module in walk(network) if module.training]
+    modules = walk(network)
+    training = [module for _, module in modules if module.training]
     _set_training(training, False)
-    bar = tqdm(total=steps, unit="step", disable=None if progress else True)
+    watch = Watch(network)
     try:
-        with torch.no_grad(), bar:
+        with torch.no_grad(), tqdm(total=steps, unit="step", disable=None) if progress else nullcontext() as bar:
             course = Course(network, stimulus, solver, steps, start)
-            watch = Watch(network)
-            stepper = Stepper(network, solver, recorder.note, recorder.every, recorder.keys, watch, compile)
+            stepper = Stepper(network, solver, recorder.note, recorder.every, recorder.keys, watch, compile, modules)
             clock, state = _run(course, stepper, recorder, bar)
     finally:
         _set_training(training, True)
@@ -148,7 +149,7 @@ def simulate(
     return _finish(recorder, watch, Snapshot(clock, state), stimulus, about)
 
 
-def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm) -> tuple[Clock, State]:
+def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm | None) -> tuple[Clock, State]:
     """The loop over time."""
     clock, state, first = course.clock, course.state, course.clock.step
     while clock.step < course.end and not (stepper.watch and stepper.watch.all_diverged()):
@@ -156,7 +157,8 @@ def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm) -> tup
             stepper.show(course.inputs(clock))
         keep = partial(recorder.keep, first)
         then, state = stepper.stretch(clock, state, course.left(clock), clock.step - first, keep)
-        bar.update(then.step - clock.step)
+        if bar is not None:
+            bar.update(then.step - clock.step)
         clock = then
     return clock, state
 
@@ -262,7 +264,8 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
                 expected="floating-point values, images usually in [0, 1]",
                 remedy="write images.float() / 255 for 8-bit images",
             )
-        if not bool(torch.isfinite(image).all()):
+        # One pass; a sum may also overflow.
+        if not math.isfinite(image.sum()) and not bool(torch.isfinite(image).all()):
             raise StimulusError(
                 given=f"input {name!r} with NaN or infinite values at {at:g} ms",
                 expected="finite values",

@@ -26,7 +26,7 @@ def axpy(state: State, terms: Iterable[tuple[float, State]]) -> State:
 
 def finite(state: State) -> Tensor:
     """Which samples are finite, population by population: bool (name, batch); reads nothing back to the host."""
-    return torch.stack([torch.isfinite(value.sum(units(value))) for value in state.values()])
+    return torch.isfinite(torch.stack([value.sum(units(value)) for value in state.values()]))
 
 
 def units(value: Tensor) -> tuple[int, ...]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,7 +42,7 @@ ASKED = 8
 COMPILED = {True: 5, False: 20}
 """steps in a compiled program, with convolutions and without: more take longer to compile and gain little"""
 FINITE = "finite?"
-"""in the state of a map, (population, batch): whether each memory has been finite in every step of a stretch"""
+"""in the state of a map, (batch,): whether all memories have been finite in every step of a stretch"""
 
 _replaying: ContextVar[bool] = ContextVar("replaying", default=True)
 _known: WeakKeyDictionary[Network, dict[object, _Situation]] = WeakKeyDictionary()
@@ -80,10 +81,8 @@ class _Situation:
 
     def program(self, due: tuple[bool, ...], compiled: bool) -> Program:
         """That of as many steps as `due` is long, noting where it is True."""
-        if self.advance is None:
-            raise AssertionError("traced before it is asked for")
         if (due, compiled) not in self.programs:
-            self.programs[due, compiled] = Program(self.advance, self.note, due, compiled)
+            self.programs[due, compiled] = Program(cast(Trace, self.advance), self.note, due, compiled)
         return self.programs[due, compiled]
 
 
@@ -135,6 +134,7 @@ class Stepper:
     note   what to note, and `kept` what tells it from what other runs note
     watch  looks for samples that diverge
     compile  replay as compiled code, from the first step on
+    modules  all inside the network, if they are known already (see `walk`)
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class Stepper:
         kept: object = None,
         watch: Watch | None = None,
         compile: bool = False,  # noqa: A002
+        modules: Sequence[tuple[str, nn.Module]] | None = None,
     ) -> None:
         self.network, self.solver, self.note, self.every, self.watch = network, solver, note, every, watch
         self.compile, self.compile_seconds = compile, 0.0
@@ -154,7 +155,9 @@ class Stepper:
         self._shown: tuple[object, ...] = ()
         self._given: dict[Program, tuple[Tensor, ...]] = {}
         self._unit = _Unit(network)
-        self._modules = [(f"network.{path}" if path else "network", module) for path, module in walk(network)]
+        self._modules = [
+            (f"network.{path}" if path else "network", module) for path, module in modules or walk(network)
+        ]
         if compile:
             has_images = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for _, module in self._modules)
             self.block = _fitting(every, COMPILED[has_images])
@@ -277,7 +280,9 @@ class Stepper:
             return None
         now = () if self._is_autonomous else (self.network.situation(clock), self.network.situation(clock.tick()))
         key = (self._key, now, _forms(state), self._shown)
-        return self._situations.setdefault(key, _Situation())
+        if key not in self._situations:
+            self._situations[key] = _Situation()
+        return self._situations[key]
 
     def _is_traced(self, situation: _Situation, clock: Clock, state: State) -> bool:
         """Whether it can be replayed; the trace is made when that has become worth it."""
