@@ -8,24 +8,32 @@ from pcsim.stimuli.digits import (
     digit_debris,
     scenes,
 )
+from pcsim.stimuli.film import Film, as_timeline, read_film, read_moving_mnist
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
+from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
 
 __all__ = [
     "CONDITIONS",
     "Condition",
+    "Film",
     "Glyphs",
     "HandwrittenGlyphs",
+    "Moving",
+    "MovingDigits",
     "RenderedGlyphs",
     "Scenes",
     "Timeline",
+    "as_timeline",
     "blank",
     "digit_clutter",
     "digit_debris",
     "held",
     "load_mnist",
     "noise",
+    "read_film",
+    "read_moving_mnist",
     "scenes",
     "sequence",
     "turns",

@@ -61,6 +61,10 @@ class Glyphs(ABC):
     def faces(self, ids: NDArray[np.int64]) -> Array:
         """Coverage of the black face, (len(ids), height, width), centred."""
 
+    @abstractmethod
+    def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """White on black as in MNIST, (len(ids), 28, 28)."""
+
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
         """The layers of the digits `ids`, faces with their outlines."""
         faces = self.faces(ids)
@@ -107,6 +111,17 @@ class RenderedGlyphs(Glyphs):
         """(len(ids), height, width)."""
         return self._faces[ids]
 
+    def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(len(ids), 28, 28)."""
+        return self._patches[ids]
+
+    @cached_property
+    def _patches(self) -> NDArray[np.uint8]:
+        height, width = self._faces.shape[1:]
+        page = np.zeros((10, CANVAS, CANVAS), np.float32)
+        page[:, (CANVAS - height) // 2 :, (CANVAS - width) // 2 :][:, :height, :width] = self._faces
+        return np.rint(WHITE * box_average(page)[:, 2:-2, 2:-2]).astype(np.uint8)
+
     @cached_property
     def _glyphs(self) -> list[Glyph]:
         return super().glyphs(self.labels)
@@ -122,6 +137,10 @@ class HandwrittenGlyphs(Glyphs):
     def __init__(self, split: str, folder: Path | None = None) -> None:
         images, labels = load_mnist(split, folder)
         self.images, self.labels = images, labels.astype(np.int64)
+
+    def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The digits as they are, (len(ids), 28, 28)."""
+        return self.images[ids]
 
     def faces(self, ids: NDArray[np.int64]) -> Array:
         """MNIST's 20-pixel box becomes 18.75 image pixels, its soft edges hard."""

@@ -1,0 +1,118 @@
+"""Moving digits (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681): they fly straight and bounce off walls.
+
+    x(t+1) = x(t) + v,   at a wall x is the wall and v turns round;   digits lie over each other by their maximum
+
+Every clip is a function of (seed, index).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcsim.exceptions import StimulusError
+from pcsim.stimuli.film import Film
+from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
+from pcsim.stimuli.random import uniform
+
+SIDE = 28
+INK = 128
+
+
+@dataclass(frozen=True, repr=False)
+class Moving:
+    """Clips and what is in them.
+
+    frames      (n, time, 1, size, size) uint8, white on black
+    identities  (n, digits)
+    corners     (n, time, digits, 2), row and column of the upper left of each 28x28 patch, in pixels
+    visible     (n, time, digits), the share of each digit's ink that no bar covers
+    """
+
+    frames: NDArray[np.uint8]
+    identities: NDArray[np.int64]
+    corners: NDArray[np.float64]
+    visible: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        count, length = self.frames.shape[:2]
+        return f"Moving({count} clips of {length} frames, {self.identities.shape[1]} digit(s))"
+
+
+@dataclass(frozen=True)
+class MovingDigits:
+    """What moves.
+
+    digits  how many, 1 to 3 usually, on frames of size x size pixels
+    speed   pixels a frame, uniformly from this range; the direction is uniform
+    bars    upright grey bars before which nothing is seen, `width` pixels wide, a `size / bars` apart
+    rate    frames a second, which the published sequences leave open
+    """
+
+    digits: int = 2
+    size: int = 64
+    speed: tuple[float, float] = (3.0, 5.0)
+    bars: int = 0
+    width: int = 8
+    rate: float = 10.0
+
+    def __post_init__(self) -> None:
+        slow, fast = self.speed
+        room = self.size - SIDE
+        bars_fit = self.bars >= 0 and self.width > 0 and self.bars * self.width < self.size
+        if self.digits < 1 or room < 1 or not 0 <= slow <= fast <= room or not bars_fit:
+            raise StimulusError(
+                given=f"{self}",
+                expected=f"at least one digit, size > {SIDE}, 0 <= slow <= fast <= size - {SIDE}, gaps between bars",
+                remedy="correct the numbers; MovingDigits() is the published set",
+            )
+
+    def draw(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
+        """The clips first, first + 1, ..., of `length` frames; the rendered digits unless others are given."""
+        source = glyphs or rendered()
+        drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
+        chosen, exemplar, angle, pace, *start = drawn[:, :-1].reshape(count, 6, self.digits).transpose(1, 0, 2)
+        corners = self._corners(np.stack(start, -1), angle, pace, length)
+        identities = (10 * chosen).astype(np.int64)
+        members = [source.of_class(digit) for digit in range(10)]
+        ids = [members[d][int(u * len(members[d]))] for d, u in zip(identities.flat, exemplar.flat, strict=True)]
+        patches = source.patches(np.array(ids)).reshape(count, self.digits, SIDE, SIDE)
+        covered = self._covered(drawn[:, -1])
+        frames = np.zeros((count, length, 1, self.size, self.size), np.uint8)
+        visible = np.ones((count, length, self.digits))
+        for n, t, d in np.ndindex(count, length, self.digits):
+            y, x = corners[n, t, d].astype(int)
+            place = frames[n, t, 0, y : y + SIDE, x : x + SIDE]
+            np.maximum(place, patches[n, d], out=place)
+            ink = patches[n, d] >= INK
+            visible[n, t, d] = 1.0 - (ink & covered[n, x : x + SIDE]).sum() / ink.sum()
+        frames[np.broadcast_to(covered[:, None, None, None], frames.shape)] = int(GREY)
+        return Moving(frames, identities, corners, visible)
+
+    def film(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
+        """The same as a film of `count` clips."""
+        return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
+
+    def _corners(self, start: NDArray, angle: NDArray, pace: NDArray, length: int) -> NDArray:
+        room = float(self.size - SIDE)
+        step = self.speed[0] + pace * (self.speed[1] - self.speed[0])
+        velocity = step[..., None] * np.stack([np.sin(2 * math.pi * angle), np.cos(2 * math.pi * angle)], -1)
+        place, places = room * start, []
+        for _ in range(length):
+            places.append(place)
+            place = place + velocity
+            velocity = np.where((place <= 0) | (place >= room), -velocity, velocity)
+            place = place.clip(0, room)
+        return np.stack(places, 1)
+
+    def _covered(self, phase: NDArray) -> NDArray[np.bool_]:
+        """Which columns a bar covers, (n, size)."""
+        covered = np.zeros((len(phase), self.size), np.bool_)
+        for row, shift in zip(covered, phase, strict=True):
+            for bar in range(self.bars):
+                left = int((shift + bar) * self.size / self.bars)
+                row[left : left + self.width] = True
+        return covered
