@@ -171,13 +171,10 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
     learning = network.clamped("r0")
     settings = dataclasses.replace(config.training, seed=repetition)
     accuracy: list[tuple[int, float]] = []
-    updates = 0
 
-    def gradient(chosen: Tensor) -> Tensor:
-        nonlocal updates
-        if updates % max(1, settings.updates // 20) == 0:
-            accuracy.append((updates, score(network, shown, wanted)))
-        updates += 1
+    def gradient(chosen: Tensor, update: int) -> Tensor:
+        if update % max(1, settings.updates // 20) == 0:
+            accuracy.append((update, score(network, shown, wanted)))
         batch = {top: images[chosen], "r0": targets[chosen]}
         if rule == "local":
             end = plasticity.relax(learning, batch, Euler(dt=config.dt), config.relax)
@@ -187,7 +184,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
         return loss.detach()
 
     energy = optimise(learning, len(images), settings, gradient, bar=common.job_bar(f"{rule} {repetition}"))
-    accuracy.append((updates, score(network, shown, wanted)))
+    accuracy.append((settings.updates, score(network, shown, wanted)))
     storage.write_json(path, {"accuracy": accuracy, "energy": energy})
     return accuracy
 

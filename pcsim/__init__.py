@@ -17,6 +17,7 @@ from pcsim.exceptions import (
     WiringError,
 )
 from pcsim.graph import Network, Population, Projection
+from pcsim.prediction import Forecast, predict
 from pcsim.recording import Record, Run, Snapshot, Status
 from pcsim.simulate import rollout, simulate
 from pcsim.solvers import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
@@ -27,6 +28,7 @@ __all__ = [
     "Dopri5",
     "Euler",
     "ExponentialEuler",
+    "Forecast",
     "Heun",
     "Iterate",
     "Network",
@@ -50,6 +52,7 @@ __all__ = [
     "parallel",
     "plasticity",
     "plots",
+    "predict",
     "rollout",
     "rules",
     "simulate",

@@ -91,7 +91,7 @@ def learn(
             remedy="clamp the layers you show with net.clamped(...), and give one sample for each image",
         )
 
-    def gradient(chosen: Tensor) -> Tensor:
+    def gradient(chosen: Tensor, _: int) -> Tensor:
         batch = {name: values[chosen] for name, values in shown.items()}
         return local_gradient(network, *relax(network, batch, solver, until)).mean()
 

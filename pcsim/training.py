@@ -34,6 +34,8 @@ CHECK_EVERY = 20
 EXPLODED = 100
 STANDARDISED = 10_000
 ADJOINT_ERROR = 0.01
+Gradient = Callable[[Tensor, int], Tensor]
+"""(indices of a batch, number of the update) -> its loss, adding the gradient to that of every parameter"""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -212,11 +214,11 @@ def train(
 
 def _way_back(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
-) -> Callable[[Tensor], Tensor]:
-    """indices -> their loss, adding its gradient to that of every parameter."""
+) -> Gradient:
+    """That of a loss on images, for `optimise`."""
     device = next(network.parameters()).device
 
-    def gradient(chosen: Tensor) -> Tensor:
+    def gradient(chosen: Tensor, _: int) -> Tensor:
         shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
         total = torch.zeros((), device=device)
         for loss in losses_over_time(network, shown, wanted, settings, solver, steps):
@@ -239,7 +241,7 @@ def memory_of_update(
 
     def update(count: int) -> None:
         trial.zero_grad(set_to_none=True)
-        gradient(_batch(len(images), settings, 0)[:count])
+        gradient(_batch(len(images), settings, 0)[:count], 0)
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
@@ -314,13 +316,13 @@ def optimise(
     network: Network,
     count: int,
     settings: Training,
-    gradient: Callable[[Tensor], Tensor],
+    gradient: Gradient,
     *,
     checkpoint: Path | None = None,
     every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """The loop over updates: `gradient(indices)` adds to every parameter's `grad` and returns a loss to report.
+    """The loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
 
     count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
     Under torchrun every process takes its share of each batch (`pcsim.parallel`).
@@ -334,7 +336,7 @@ def optimise(
         for update in range(done, settings.updates):
             optimiser.param_groups[0]["lr"] = settings.rate(update)
             optimiser.zero_grad(set_to_none=True)
-            recent.append(_shared_gradient(network, gradient, _batch(count, settings, update)))
+            recent.append(_shared_gradient(network, gradient, _batch(count, settings, update), update))
             if settings.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimiser.step()
@@ -352,9 +354,9 @@ def optimise(
     return history
 
 
-def _shared_gradient(network: Network, gradient: Callable[[Tensor], Tensor], chosen: Tensor) -> Tensor:
+def _shared_gradient(network: Network, gradient: Gradient, chosen: Tensor, update: int) -> Tensor:
     """The gradient of a batch by all processes together (or this one alone), and its loss."""
-    loss = gradient(parallel.share(chosen)).clone()
+    loss = gradient(parallel.share(chosen), update).clone()
     if parallel.size() > 1:
         trained = [p for p in network.parameters() if p.requires_grad]
         for parameter in trained:

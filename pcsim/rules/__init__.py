@@ -18,7 +18,7 @@ from pcsim.rules.predictive import (
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
-from pcsim.rules.wires import Sum
+from pcsim.rules.wires import HandOver, Sum
 
 __all__ = [
     "LSTM",
@@ -35,6 +35,7 @@ __all__ = [
     "Gated",
     "GatedUpdate",
     "GradedEnergy",
+    "HandOver",
     "Highway",
     "LearnableTau",
     "Map",

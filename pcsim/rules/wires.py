@@ -1,6 +1,6 @@
 """Values without memory.
 
-y = f( drive + b )
+y = f( drive + b ),   and   y = own where share > 1/2, given elsewhere
 """
 
 from __future__ import annotations
@@ -34,3 +34,20 @@ class Sum(Wire):
         if self.bias is None:
             return self.function(drive)
         return self.function(drive + per_channel(self.bias, drive))
+
+
+class HandOver(Wire):
+    """y = own where share > 1/2, given elsewhere: who is listened to, the world or the network itself.
+
+    `share` is (batch, 1, ...), a number for each sample. Gradients go to what was chosen.
+    """
+
+    ports = ("given", "own", "share")
+
+    def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+        """That of what is given, which the own must have too."""
+        return super().shapes({port: shape for port, shape in ports.items() if port != "share"})
+
+    def forward(self, *, given: Tensor, own: Tensor, share: Tensor) -> Tensor:
+        """One of the two."""
+        return torch.where(share > 0.5, own, given)

@@ -199,7 +199,7 @@ def read_moving_mnist(path: Path | str) -> Film:
 
     Their time has no unit; the rate is called 10 Hz.
     """
-    array = np.load(Path(path), mmap_mode="r", allow_pickle=False)
+    array = np.load(Path(path), mmap_mode="r")
     if array.ndim != 4 or array.shape[0] != 20 or array.shape[2:] != (64, 64):
         raise StimulusError(
             given=f"{path} of shape {array.shape}",
@@ -246,11 +246,11 @@ def _axes(array: NDArray) -> tuple[NDArray, ...]:
 
 
 def _read_npy(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    return _axes(np.load(path, allow_pickle=False)), None
+    return _axes(np.load(path)), None
 
 
 def _read_npz(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    with np.load(path, allow_pickle=False) as content:
+    with np.load(path) as content:
         key = "frames" if "frames" in content else content.files[0] if len(content.files) == 1 else None
         if key is None:
             raise StimulusError(

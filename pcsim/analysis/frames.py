@@ -1,0 +1,177 @@
+"""How good predicted frames are, beside what costs nothing to predict.
+
+    MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            pixels from 0 to 1
+    SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
+
+SSIM (Wang et al. 2004) has variants that differ by more than models do; each is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pcsim.exceptions import StimulusError
+
+Window = Literal["uniform", "gaussian"]
+
+
+def mse(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error of each frame: (..., channel, height, width) twice -> (...)."""
+    return (predicted - true).square().mean((-3, -2, -1))
+
+
+def mae(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean absolute error of each frame."""
+    return (predicted - true).abs().mean((-3, -2, -1))
+
+
+def psnr(predicted: Tensor, true: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each frame, dB, of pixels from 0 to 1; infinite for a perfect one."""
+    return -10.0 * mse(predicted, true).log10()
+
+
+def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
+    """Structural similarity of each frame, pixels from 0 to 1, the mean over channels and windows that lie inside.
+
+    window  "uniform": 7x7, sample variances, scikit-image's default (Brain-Score and most video papers' tool);
+            "gaussian": 11x11 of sd 1.5, population variances, as Wang et al. 2004
+    Constants (0.01)^2 and (0.03)^2. Raises StimulusError for frames smaller than the window.
+    """
+    side = 7 if window == "uniform" else 11
+    if min(true.shape[-2:]) < side:
+        raise StimulusError(
+            given=f"SSIM with a {window} window of frames of {true.shape[-2]}x{true.shape[-1]}",
+            expected=f"frames of at least {side}x{side}",
+            remedy="score them by mse, or make them larger",
+        )
+    x, y = (value.reshape(-1, 1, *value.shape[-2:]).double() for value in (predicted, true))
+    weights = _weights(window, side).to(x)
+
+    def mean(value: Tensor) -> Tensor:
+        return functional.conv2d(functional.conv2d(value, weights[None, None, None]), weights[None, None, :, None])
+
+    unbias = side**2 / (side**2 - 1) if window == "uniform" else 1.0
+    mean_x, mean_y = mean(x), mean(y)
+    var_x, var_y = unbias * (mean(x * x) - mean_x**2), unbias * (mean(y * y) - mean_y**2)
+    covariance = unbias * (mean(x * y) - mean_x * mean_y)
+    c1, c2 = 0.01**2, 0.03**2
+    both = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    each = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    return (both / each).mean((-2, -1)).reshape(true.shape[:-2]).mean(-1).to(true.dtype)
+
+
+def _weights(window: Window, side: int) -> Tensor:
+    if window == "uniform":
+        return torch.full((side,), 1.0 / side, dtype=torch.float64)
+    away = torch.arange(side, dtype=torch.float64) - side // 2
+    bell = torch.exp(-away.square() / (2 * 1.5**2))
+    return bell / bell.sum()
+
+
+SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mse,
+    "mae": mae,
+    "psnr": psnr,
+    "ssim_uniform7": ssim,
+    "ssim_gaussian11": lambda predicted, true: ssim(predicted, true, "gaussian"),
+}
+
+
+def copy_last(frames: Tensor, hand_over: int | None = None) -> Tensor:
+    """Every frame is said to be the last one seen: (n, time, ...) -> the same shape, row 0 NaN.
+
+    From `hand_over` on the last one seen is frame hand_over - 1.
+    """
+    seen = _last_seen(frames, hand_over)
+    return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, seen[1:]]], 1)
+
+
+def continue_linearly(frames: Tensor, hand_over: int | None = None) -> Tensor:
+    """x + h (x - x'), x and x' the last two frames seen, h how far ahead, kept in [0, 1]; rows 0 and 1 are NaN."""
+    seen = _last_seen(frames, hand_over)[2:]
+    ahead = (torch.arange(2, frames.shape[1]) - seen).to(frames).reshape(-1, 1, 1, 1)
+    line = frames[:, seen] + ahead * (frames[:, seen] - frames[:, seen - 1])
+    return torch.cat([torch.full_like(frames[:, :2], math.nan), line.clamp(0, 1)], 1)
+
+
+def training_mean(frames: Tensor, training: Tensor) -> Tensor:
+    """Every frame is said to be the mean of all frames of `training` (n, time, channel, height, width)."""
+    return training.mean((0, 1)).expand_as(frames)
+
+
+def _last_seen(frames: Tensor, hand_over: int | None) -> Tensor:
+    length = frames.shape[1]
+    return (torch.arange(length) - 1).clamp_max(length if hand_over is None else hand_over - 1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of predictions and of what costs nothing, frame by frame: name -> {score: (time,)}, means over clips.
+
+    Rows that were not predicted are NaN. `horizon` is how far ahead of the last frame seen each row is.
+    """
+
+    rows: dict[str, dict[str, Tensor]]
+    horizon: Tensor
+
+    def one_step(self, name: str = "network", score: str = "mse") -> float:
+        """The mean over the frames that were predicted one step ahead, from the third on, where all can be scored."""
+        rows = self.rows[name][score][2:][self.horizon[2:] == 1]
+        return float(rows.nanmean())
+
+    def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
+        """The score that many frames after the last one seen, in the extrapolated part (or one_step for 1)."""
+        where = torch.nonzero(self.horizon == horizon)
+        return float(self.rows[name][score][where[-1]])
+
+
+def score(
+    predictions: Tensor,
+    frames: Tensor,
+    *,
+    hand_over: int | None = None,
+    training: Tensor | None = None,
+    scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
+) -> Scored:
+    """Predictions (n, time, channel, height, width) against frames of that shape, always beside the baselines.
+
+    training  frames whose mean is one more baseline
+    Raises StimulusError for shapes that differ or scores that are unknown.
+    """
+    if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
+        raise StimulusError(
+            given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
+            expected=f"equal shapes (n, time, channel, height, width), scores among {', '.join(SCORES)}",
+            remedy="score as many frames as there are predictions",
+        )
+    contenders = {
+        "network": predictions,
+        "copy last frame": copy_last(frames, hand_over),
+        "linear": continue_linearly(frames, hand_over),
+    }
+    if training is not None:
+        contenders["training mean"] = training_mean(frames, training)
+    rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
+    horizon = torch.arange(frames.shape[1]) - _last_seen(frames, hand_over)
+    return Scored(rows, horizon)
+
+
+def is_dead(predictions: Tensor, hand_over: int | None = None, tolerance: float = 1e-4) -> str | None:
+    """Why predictions (n, time, ...) are no predictions: all zero, or constant in time after the hand-over; else None.
+
+    Such networks score well on dark or still films.
+    """
+    said = predictions[:, 1:]
+    if bool((said.nan_to_num().abs() <= tolerance).all()):
+        return "it predicts nothing: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
+    later = predictions[:, hand_over or 1 :]
+    if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
+        return "its prediction stands still: every frame is the same"
+    return None

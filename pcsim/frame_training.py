@@ -1,0 +1,179 @@
+"""Training networks to predict frames.
+
+    errors   sum_l w_l / (T - 1) sum_{t >= 1} mean E_l(t),   w_0 = 1, w_l = `above`             Lotter et al. 2017
+    pixels   1 / (T - 1) sum_{t >= 1} mean |x_t - p_t| / 2  or  (x_t - p_t)^2,   x_t the true frame
+
+Frame 0 is in no loss: its prediction is made of nothing. The errors of layers are about what the network sees, so once
+it sees its own predictions only pixels tell it anything.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pcsim.analysis.frames import is_dead
+from pcsim.exceptions import PcsimWarning, TrainingError
+from pcsim.gradients import Moment, square_root, trajectory, truncated
+from pcsim.graph import Network
+from pcsim.prediction import SHARE, handing_over, rows_of
+from pcsim.solvers import Iterate
+from pcsim.stimuli.film import Frames, as_timeline
+from pcsim.stimuli.random import uniform
+from pcsim.stimuli.timeline import Timeline, sequence
+from pcsim.training import CHECK_EVERY, Training, optimise
+
+Clip = Callable[[int], Frames]
+"""index -> (time, channel, height, width), 8-bit or from 0 to 1"""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Goal:
+    """What is learned from a clip, and how much of it is shown."""
+
+    loss: Literal["errors", "absolute", "squared"] = "errors"
+    """errors of the layers, as PredNet learns, or the distance of the pixels"""
+    above: Annotated[float, Field(ge=0)] = 0.0
+    """weight of the errors above layer 0: 0 is the paper's L_0, 0.1 its L_all"""
+    extrapolate_from: Annotated[int | None, Field(gt=0)] = None
+    """the first frame that is not shown, for a loss on pixels: the paper's fine-tuning"""
+    own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
+    """how the chance to see its own prediction instead of a frame grows from 0 to 1 over the updates, a coin for each
+    clip and frame (Bengio et al. 2015); step: all at once in the middle"""
+    steepness: Annotated[float, Field(gt=0)] = 20.0
+    """of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - share of the updates done)))"""
+
+    def chance(self, done: float) -> float:
+        """To see its own prediction, when that share of the updates is done."""
+        if self.own == "linear":
+            return done
+        if self.own == "inverse_sigmoid":
+            return 1.0 / (1.0 + math.exp(self.steepness * (0.5 - done)))
+        return float(self.own == "step" and done >= 0.5)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the network ever sees its own predictions."""
+        return self.extrapolate_from is not None or self.own != "never"
+
+
+def train_to_predict(
+    network: Network,
+    clip: Clip,
+    count: int,
+    settings: Training,
+    goal: Goal | None = None,
+    *,
+    checkpoint: Path | None = None,
+    every: int = 200,
+    bar: Callable[..., tqdm] = tqdm,
+) -> list[float]:
+    """Train in place to predict the frames of clips 0 to count - 1; returns the mean loss of every 20 updates.
+
+    clip      makes each clip when it is wanted: `lambda i: film.draw(0, i, 1, length=10)[0]`
+    settings  as for `training.train`; of its gradients full, checkpointed and truncated (a span for long clips)
+    Raises TrainingError for a goal that the network cannot have; warns where it has come to predict nothing, or a
+    still picture.
+
+        train_to_predict(net, lambda i: film.draw(0, i, 1, 10)[0], 1_000, Training(updates=500, batch=8))
+    """
+    goal = goal or Goal()
+    _check(network, goal, settings)
+    device = next(network.parameters()).device
+    told: set[str] = set()
+
+    def gradient(chosen: Tensor, update: int) -> Tensor:
+        frames = torch.from_numpy(np.stack([clip(int(index)) for index in chosen])).to(device)
+        values = frames.float() / 255 if frames.dtype == torch.uint8 else frames
+        share = _share(goal, settings, update, chosen, values.shape[1]).to(device)
+        total, predictions = torch.zeros((), device=device), []
+        for loss, rows in _losses(network, values, share, settings, goal):
+            loss.backward()
+            total = total + loss.detach()
+            predictions += rows
+        if (update + 1) % CHECK_EVERY == 0:
+            why = is_dead(torch.stack(predictions, 1), goal.extrapolate_from)
+            if why and why not in told:
+                warnings.warn(f"{network.name!r} after {update + 1} updates: {why}.", PcsimWarning, stacklevel=2)
+                told.add(why)
+        return total
+
+    return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+
+
+def _losses(
+    network: Network, frames: Tensor, share: Tensor, settings: Training, goal: Goal
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """What sums to the loss, part by part (one, or one for each truncated span), and the predictions it is about."""
+    lead, begins = rows_of(network)
+    length = frames.shape[1]
+    shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames)}
+    acting = network
+    if goal.is_closed:
+        acting, shown[SHARE] = handing_over(network), sequence(share, 1.0)
+    weights = {name: 1.0 if level == 0 else goal.above for level, name in enumerate(network.errors)}
+    watched = [network.readout or "", *(weights if goal.loss == "errors" else ())]
+    first = max(1, begins)
+    for moments in _windows(acting, shown, settings, length, watched):
+        parts, rows = [], []
+        for clock, values in moments:
+            row = clock.step - 1 + lead
+            if not first <= row < length:
+                continue
+            predicted = values[network.readout or ""]
+            rows.append(predicted.detach())
+            if goal.loss == "errors":
+                parts += [weight * values[name].mean() for name, weight in weights.items() if weight]
+            else:
+                off = predicted - frames[:, row]
+                parts.append(0.5 * off.abs().mean() if goal.loss == "absolute" else off.square().mean())
+        if parts:
+            yield torch.stack(parts).sum() / (length - first), rows
+
+
+def _windows(
+    network: Network, shown: dict[str, Timeline | Tensor], settings: Training, length: int, watched: Sequence[str]
+) -> Iterator[Iterator[Moment] | list[Moment]]:
+    if settings.gradient == "truncated":
+        yield from truncated(network, shown, Iterate(), length, watched, settings.span or length)
+    else:
+        span = (settings.span or square_root(length)) if settings.gradient == "checkpointed" else 0
+        yield trajectory(network, shown, Iterate(), length, watched, span)
+
+
+def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: int) -> Tensor:
+    """Which clips see their own prediction at which frame, (time, n, 1, 1, 1): a function of seed, update and index."""
+    chance = goal.chance(update / settings.updates)
+    drawn = np.concatenate([uniform(settings.seed, f"own {update}", int(i), 1, length) for i in chosen])
+    share = torch.from_numpy((drawn < chance).astype(np.float32)).T.reshape(length, -1, 1, 1, 1)
+    share[0] = 0.0
+    if goal.extrapolate_from is not None:
+        share[goal.extrapolate_from :] = 1.0
+    return share
+
+
+def _check(network: Network, goal: Goal, settings: Training) -> None:
+    if settings.gradient not in ("full", "checkpointed", "truncated") or network.is_flow:
+        raise TrainingError(
+            given=f"gradient={settings.gradient!r} for {network.name!r}",
+            expected="a discrete network, and gradient full, checkpointed or truncated",
+            remedy="checkpointed is exact and takes little memory",
+        )
+    if goal.loss == "errors" and (goal.is_closed or not network.errors):
+        raise TrainingError(
+            given=f"{goal} for {network.name!r} with errors {', '.join(network.errors) or 'none'}",
+            expected="a network with prediction errors that sees real frames: its errors are about what it sees",
+            remedy="Goal(loss='absolute', ...)",
+        )
+    if settings.gradient == "truncated" and settings.span is None:
+        raise TrainingError(given="gradient='truncated' without a span", expected="steps", remedy="span=10")

@@ -1,0 +1,232 @@
+"""Frame prediction: row t is what a network says of frame t before it has seen it.
+
+    the network sees  frame t               while the loop is open
+                      its own prediction    from the hand-over on
+
+Which row is about which frame follows from the wiring. A PredNet's prediction hears of a frame one step later, so the
+one of step t is about frame t; that of a network that hears of it at once is about frame t + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pcsim.clock import whole_steps
+from pcsim.exceptions import StimulusError, WiringError
+from pcsim.graph import Network, Population, Projection
+from pcsim.recording import Record, Run
+from pcsim.rules.wires import HandOver, Sum
+from pcsim.simulate import rollout, simulate
+from pcsim.solvers import Iterate, Solver
+from pcsim.stimuli.film import Frames, as_timeline
+from pcsim.stimuli.timeline import Timeline, held
+
+SHARE = "hand_over"
+"""the input that says who is listened to"""
+
+
+@dataclass(frozen=True, repr=False)
+class Forecast:
+    """What a network predicted.
+
+    predictions  (n, time, channel, height, width); row t was made before frame t was seen, and row 0 of nothing: leave
+                 it out of every score. Rows of which nothing is said (before a forecaster begins) are NaN
+    hand_over    the first frame that the network did not see, or None
+    run          the simulation: `run.errors` by layer, (time, n). After the hand-over they are about its own frames
+    """
+
+    predictions: Tensor
+    hand_over: int | None
+    run: Run
+
+    def __repr__(self) -> str:
+        count, length = self.predictions.shape[:2]
+        after = "" if self.hand_over is None else f", its own from frame {self.hand_over} on"
+        return f"Forecast({self.run.about['network']}: {count} clips of {length} frames{after})"
+
+
+def predict(
+    network: Network,
+    frames: Tensor | Frames,
+    *,
+    extrapolate_from: int | None = None,
+    length: int | None = None,
+    solver: Solver | None = None,
+    every: float = 1.0,
+    record: Record | None = None,
+    compile: bool = False,  # noqa: A002
+    progress: bool = False,
+) -> Forecast:
+    """Predict every frame of `frames` (n, time, channel, height, width), 8-bit or from 0 to 1.
+
+    extrapolate_from  the first frame that is not shown: from there on the network sees what it predicts
+    length   of the prediction in frames, by default that of `frames`; more needs a hand-over
+    solver   Iterate() by default; for a flow, with `every` the ms for which a frame is shown
+    record   what else to keep; by default the prediction errors
+
+    Raises StimulusError for a hand-over outside of the clip, WiringError for a network that predicts no frames.
+
+        forecast = pcsim.predict(net, clips, extrapolate_from=10, length=15)
+        forecast.predictions[:, 12]  # of frame 12, which it never saw
+    """
+    task = _Task(network, frames, extrapolate_from, length, solver or Iterate(), every)
+    wanted = record or Record(errors="all" if network.errors else ())
+    kept = tuple(wanted.states) if not isinstance(wanted.states, str) else tuple(network.populations)
+    run = simulate(
+        task.network,
+        task.stimulus,
+        solver=task.solver,
+        until=task.length * every,
+        record=replace(wanted, states=(*kept, task.readout), every=task.steps),
+        compile=compile,
+        progress=progress,
+    )
+    return Forecast(task.rows(run[task.readout]), extrapolate_from, run)
+
+
+def stream(
+    network: Network,
+    frames: Tensor | Frames,
+    *,
+    extrapolate_from: int | None = None,
+    length: int | None = None,
+    solver: Solver | None = None,
+    every: float = 1.0,
+) -> Iterator[tuple[int, Tensor]]:
+    """(t, the prediction of frame t), one after the other, with nothing kept: for clips of any length.
+
+    Arguments as for `predict`; put the network into evaluation mode first, if it has norms that learn.
+    """
+    task = _Task(network, frames, extrapolate_from, length, solver or Iterate(), every)
+    with torch.no_grad():
+        for clock, state, inputs in rollout(task.network, task.stimulus, task.solver, task.length * task.steps):
+            frame, rest = divmod(clock.step, task.steps)
+            about = frame - 1 + task.lead
+            if not rest and task.begins <= about < task.length:
+                yield about, task.network.observe(clock, state, inputs, [task.readout])[task.readout]
+
+
+class _Task:
+    """What predicting asks of `simulate`: a network that can hand over, its stimulus, and which row is about what."""
+
+    def __init__(
+        self,
+        network: Network,
+        frames: Tensor | Frames,
+        hand_over: int | None,
+        length: int | None,
+        solver: Solver,
+        every: float,
+    ) -> None:
+        self.readout = _predicting(network)
+        shown = torch.as_tensor(frames)
+        if shown.dim() != 5:
+            raise StimulusError(
+                given=f"frames of shape {tuple(shown.shape)}",
+                expected="(n, time, channel, height, width)",
+                remedy="a single clip is clip[None]; stimuli.read_film reads other layouts",
+            )
+        self.length = shown.shape[1] if length is None else length
+        there, open_until = shown.shape[1], self.length if hand_over is None else hand_over
+        if not 1 <= open_until <= there or (hand_over is not None and hand_over >= self.length):
+            raise StimulusError(
+                given=f"{self.length} predictions from {there} frames, extrapolate_from={hand_over}",
+                expected="a hand-over after the first frame, while there are frames, and before the last prediction",
+                remedy="extrapolate_from=k shows frames 0 to k - 1; without it there is a prediction for each frame",
+            )
+        steps = whole_steps(every, solver.dt)
+        if not steps:
+            raise StimulusError(
+                given=f"every={every:g} ms and a solver with dt = {solver.dt:g} ms",
+                expected="a whole number of steps for each frame",
+                remedy="choose an `every` that dt divides",
+            )
+        self.solver, self.steps = solver, steps
+        self.lead, self.begins = rows_of(network)
+        film = as_timeline(shown, every)
+        self.network: Network = network
+        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film}
+        if self.begins > self.lead:
+            if hand_over not in (None, self.begins):
+                raise StimulusError(
+                    given=f"extrapolate_from={hand_over} for {network.name!r}, which forecasts from {self.begins} on",
+                    expected=f"{self.begins}, or nothing",
+                    remedy="build it with another number of frames to see",
+                )
+        elif hand_over is not None:
+            self.network = handing_over(network)
+            switch = film.at(0.0).new_zeros(len(shown), 1, 1, 1)
+            self.stimulus[SHARE] = held(switch, hand_over * every).then(held(switch + 1))
+
+    def rows(self, predicted: Tensor) -> Tensor:
+        """(time, n, ...) of the end of every frame as (n, time, ...), each row in the place of what it is about."""
+        rows = predicted.new_full(predicted.shape, math.nan)
+        rows[self.begins :] = predicted[self.begins - self.lead : len(predicted) - self.lead]
+        return rows.transpose(0, 1)
+
+
+def rows_of(network: Network) -> tuple[int, int]:
+    """(lead, first): what is said at the end of frame t is about frame t + lead, and nothing is before row `first`."""
+    readout = _predicting(network)
+    # A flow hears of a frame while it is shown, so what it says at the end of it is about the next.
+    lead = int(network.is_flow or network.arrivals[readout] == 0)
+    opens = max((population.active[0] for population in network.populations.values() if population.active), default=0)
+    return lead, max(lead, round(opens))
+
+
+def handing_over(network: Network) -> Network:
+    """The same network with one more input, "hand_over": where that is 1, it sees its own prediction, not the frame.
+
+    Parameters are shared. Raises WiringError for a network without an edge, lesioned or not, from its read-out to the
+    population that reads the frame.
+    """
+    readout = _predicting(network)
+    (frame,) = network.inputs
+    loops = [
+        e
+        for e in network.projections
+        if e.source == readout and any(other.source == frame for other in network.incoming[e.target])
+    ]
+    if not loops or not isinstance(network.populations[loops[0].target].rule, Sum):
+        raise WiringError(
+            given=f"{network.name!r}, in which nothing leads from {readout!r} to where frames are read",
+            expected=f"populations that read {frame!r} and, lesioned until a hand-over, {readout!r}",
+            remedy=f"add Population('a0', Sum()) that reads both, {readout!r} with delay=1",
+        )
+    (loop, *_) = loops
+    ports = {frame: "given", readout: "own"}
+    edges = [
+        replace(edge, silent=None, port=ports[edge.source], kind=edge.kind) if edge.target == loop.target else edge
+        for edge in network.projections
+    ]
+    populations = [
+        Population(p.name, HandOver(), network.shape(p.name)) if p.name == loop.target else p
+        for p in network.populations.values()
+    ]
+    return Network(
+        network.inputs | {SHARE: (1, 1, 1)},
+        populations,
+        [*edges, Projection(SHARE, loop.target, kind="lateral", port="share")],
+        readout=readout,
+        steps=network.steps,
+        step_ms=network.step_ms,
+        name=network.name,
+        initialiser=network.initialiser,
+    ).train(network.training)
+
+
+def _predicting(network: Network) -> str:
+    """The population that predicts frames: the read-out, in the shape of the only input."""
+    inputs = list(network.inputs)
+    if network.readout is None or len(inputs) != 1 or network.shape(network.readout) != network.shape(inputs[0]):
+        raise WiringError(
+            given=f"{network.name!r} with inputs {', '.join(inputs)} and read-out {network.readout!r}",
+            expected="one input, the frame, and a read-out of its shape, the prediction",
+            remedy="models.prednet and models.convlstm are such networks",
+        )
+    return network.readout

@@ -1,0 +1,107 @@
+"""Scores of frames against SciPy, scikit-image and closed forms; baselines by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from pcsim import StimulusError
+from pcsim.analysis import frames as f
+
+
+def pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
+    one, noise = torch.rand(*shape, dtype=torch.float64), torch.rand(*shape, dtype=torch.float64)
+    return (0.7 * one + 0.3 * noise), one
+
+
+def test_simple_scores_are_their_formulas() -> None:
+    predicted, true = pair(2, 3, 1, 8, 9)
+    a, b = predicted.numpy(), true.numpy()
+    assert np.allclose(f.mse(predicted, true), ((a - b) ** 2).mean((2, 3, 4)), atol=1e-15)
+    assert np.allclose(f.mae(predicted, true), np.abs(a - b).mean((2, 3, 4)), atol=1e-15)
+    assert np.allclose(f.psnr(predicted, true), 10 * np.log10(1 / ((a - b) ** 2).mean((2, 3, 4))), atol=1e-12)
+    assert f.psnr(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1)).item() == pytest.approx(20.0, abs=1e-4)
+    assert f.psnr(true, true).isinf().all()
+
+
+@pytest.mark.parametrize("window", ["uniform", "gaussian"])
+def test_ssim_is_its_formula_in_scipy(window: str) -> None:
+    predicted, true = pair(3, 17, 21)
+    values = []
+    for x, y in zip(predicted.numpy(), true.numpy(), strict=True):
+        if window == "uniform":
+            side, unbias = 7, 49 / 48
+            mean = lambda v: ndimage.uniform_filter(v, 7)[3:-3, 3:-3]  # noqa: E731
+        else:
+            side, unbias = 11, 1.0
+            mean = lambda v: ndimage.gaussian_filter(v, 1.5, radius=5)[5:-5, 5:-5]  # noqa: E731
+        mx, my = mean(x), mean(y)
+        vx, vy, vxy = (unbias * (mean(p * q) - mean(p) * mean(q)) for p, q in ((x, x), (y, y), (x, y)))
+        top = (2 * mx * my + 1e-4) * (2 * vxy + 9e-4)
+        values.append((top / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))).mean())
+    assert f.ssim(predicted, true, window).item() == pytest.approx(np.mean(values), abs=1e-12)  # type: ignore[arg-type]
+    assert f.ssim(true, true, window).item() == pytest.approx(1.0, abs=1e-12)  # type: ignore[arg-type]
+    with pytest.raises(StimulusError, match=f"at least {side}x{side}"):
+        f.ssim(torch.rand(1, side - 1, 20), torch.rand(1, side - 1, 20), window)  # type: ignore[arg-type]
+
+
+def test_ssim_is_that_of_scikit_image() -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    predicted, true = pair(3, 20, 24)
+    a, b = predicted.numpy(), true.numpy()
+    default = metrics.structural_similarity(a, b, channel_axis=0, data_range=1.0)
+    assert f.ssim(predicted, true).item() == pytest.approx(default, abs=1e-12)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    wang = metrics.structural_similarity(a, b, channel_axis=0, data_range=1.0, **options)
+    assert f.ssim(predicted, true, "gaussian").item() == pytest.approx(wang, abs=1e-12)
+
+
+def ramp(length: int = 8) -> torch.Tensor:
+    """Pixels that grow by a tenth a frame."""
+    return (0.1 * torch.arange(length, dtype=torch.float64)).reshape(1, -1, 1, 1, 1).expand(2, -1, 1, 8, 8)
+
+
+def level(said: torch.Tensor) -> list[float]:
+    return [round(value, 9) for value in said[0, :, 0, 0, 0].tolist()]
+
+
+def test_baselines_know_only_what_was_seen() -> None:
+    assert level(f.copy_last(ramp(), 5))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    assert level(f.copy_last(ramp()))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp is a line"
+    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "and ends at white"
+    assert math.isnan(level(f.copy_last(ramp()))[0]) and math.isnan(level(f.continue_linearly(ramp()))[1])
+    changed = ramp().clone()
+    changed[:, 5:] = 0.0
+    for baseline in (f.copy_last, f.continue_linearly):
+        assert level(baseline(changed, 5))[2:] == level(baseline(ramp(), 5))[2:]
+    assert f.training_mean(ramp(), ramp(4))[0, 7, 0, 0, 0].item() == pytest.approx(0.15)
+
+
+def test_scores_come_by_horizon_beside_the_baselines() -> None:
+    scored = f.score(ramp(), ramp(), hand_over=5, training=ramp(4))
+    assert scored.horizon.tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
+    assert set(scored.rows) == {"network", "copy last frame", "linear", "training mean"}
+    assert scored.one_step() == 0.0 and scored.at(3) == 0.0 and scored.at(3, score="ssim_uniform7") == 1.0
+    assert scored.one_step("copy last frame") == pytest.approx(0.01)
+    assert [round(scored.at(h, "copy last frame"), 9) for h in (1, 2, 3)] == [0.01, 0.04, 0.09]
+    assert scored.at(3, "linear") == pytest.approx(0.0, abs=1e-18)
+    with pytest.raises(StimulusError, match="as many frames"):
+        f.score(ramp(7), ramp())
+    with pytest.raises(StimulusError, match="ssim_gaussian11"):
+        f.score(ramp(), ramp(), scores=("ssim",))
+
+
+def test_a_dead_prediction_is_told() -> None:
+    alive = torch.rand(2, 8, 1, 4, 4)
+    assert f.is_dead(alive) is None and f.is_dead(alive, 5) is None
+    assert "all pixels are 0" in (f.is_dead(torch.zeros_like(alive)) or "")
+    frozen = alive.clone()
+    frozen[:, 5:] = frozen[:, 5:6]
+    assert "stands still" in (f.is_dead(frozen, 5) or "") and f.is_dead(frozen, 4) is None
+    frozen[:, 0] = torch.nan
+    assert "stands still" in (f.is_dead(frozen, 5) or "")

@@ -1,0 +1,167 @@
+"""Row t is the prediction of frame t, made before it was seen; after the hand-over the network sees itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pcsim
+from pcsim import Euler, Iterate, Network, Population, Projection, Record, StimulusError, WiringError, models, predict
+from pcsim.memory import Live
+from pcsim.prediction import handing_over, stream
+from pcsim.rules import Sum, leaky_rate
+
+
+def small(feedback: str = "current", cell: str = "convlstm") -> Network:
+    net = models.prednet((1, 3, 4), (3, 4, 4), feedback=feedback, cell=cell, size=(8, 8))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return net
+
+
+def copier() -> Network:
+    """Says that the next frame is this one, plus one tenth."""
+    step = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        step.weight.fill_(1.0), step.bias.fill_(0.1)  # type: ignore[union-attr]
+    return Network(
+        {"frame": (1, 4, 4)},
+        [Population("a0", Sum()), Population("next", Sum())],
+        [
+            Projection("frame", "a0"),
+            Projection("a0", "next", step, "prediction"),
+            Projection("next", "a0", kind="prediction", delay=1, silent=(-float("inf"), float("inf"))),
+        ],
+        readout="next",
+    )
+
+
+@pytest.mark.parametrize("feedback", ["current", "previous"])
+@pytest.mark.parametrize("cell", ["convlstm", "subconvlstm"])
+def test_open_and_closed_loop_are_those_of_the_lesioned_edges(feedback: str, cell: str, float64: None) -> None:
+    """`models.hand_over` is compared with NumPy in test_equations: here is the same by a stimulus."""
+    net, frames = small(feedback, cell), torch.rand(2, 6, 1, 8, 8)
+    line = pcsim.stimuli.as_timeline(frames)
+    for opens in (None, 3):
+        whole = net if opens is None else models.hand_over(net, float(opens))
+        run = pcsim.simulate(whole, line, solver=Iterate(), until=6.0, record=Record(states=["p0"], errors="all"))
+        forecast = predict(net, frames, extrapolate_from=opens)
+        assert torch.equal(forecast.predictions, run["p0"].transpose(0, 1))
+        assert all(torch.equal(value, run.errors[name]) for name, value in forecast.run.errors.items())
+
+
+def test_a_row_does_not_depend_on_its_frame_nor_on_later_ones() -> None:
+    for net in (small(), copier()):
+        frames = torch.rand(1, 5, *net.inputs["frame"])
+        other = frames.clone()
+        other[:, 3:] = torch.rand_like(other[:, 3:])
+        rows, others = predict(net, frames).predictions, predict(net, other).predictions
+        assert torch.equal(rows[:, 1:4], others[:, 1:4]) and not torch.equal(rows[:, 4], others[:, 4])
+
+
+def test_a_network_that_sees_the_frame_at_once_speaks_of_the_next() -> None:
+    frames = torch.rand(2, 6, 1, 4, 4)
+    rows = predict(copier(), frames).predictions
+    assert rows[:, 0].isnan().all()
+    assert torch.allclose(rows[:, 1:], frames[:, :-1] + 0.1)
+    closed = predict(copier(), frames, extrapolate_from=3, length=9).predictions
+    assert torch.allclose(closed[:, 1:3], frames[:, :2] + 0.1)
+    for horizon in range(1, 7):
+        assert torch.allclose(closed[:, 2 + horizon], frames[:, 2] + 0.1 * horizon, atol=1e-6)
+
+
+def test_after_the_hand_over_the_frames_no_longer_matter() -> None:
+    net, frames = small(), torch.rand(2, 6, 1, 8, 8)
+    short = predict(net, frames[:, :4], extrapolate_from=4, length=8)
+    frames[:, 4:] = torch.nan
+    with pytest.raises(StimulusError, match="NaN"):
+        predict(net, frames, extrapolate_from=4, length=8)
+    frames[:, 4:] = 0.0
+    assert torch.equal(predict(net, frames, extrapolate_from=4, length=8).predictions, short.predictions)
+    assert short.predictions.shape == (2, 8, 1, 8, 8) and short.hand_over == 4
+    assert repr(short) == "Forecast(prednet: 2 clips of 8 frames, its own from frame 4 on)"
+
+
+def test_an_encoder_forecaster_hands_over_by_itself() -> None:
+    net = models.convlstm((3,), kernel=3, seen=3, unseen=2, image=(1, 8, 8), patch=2)
+    frames = torch.rand(2, 5, 1, 8, 8)
+    forecast = predict(net, frames)
+    run = pcsim.simulate(net, pcsim.stimuli.as_timeline(frames), solver=Iterate(), until=5.0)
+    assert forecast.predictions[:, :3].isnan().all()
+    assert torch.equal(forecast.predictions[:, 3:], run["prediction"][3:].transpose(0, 1))
+    assert torch.equal(
+        predict(net, frames[:, :3], extrapolate_from=3, length=5).predictions[:, 3:], forecast.predictions[:, 3:]
+    )
+    with pytest.raises(StimulusError, match="forecasts from 3 on"):
+        predict(net, frames, extrapolate_from=2)
+
+
+def test_a_flow_says_at_the_end_of_a_frame_what_comes_next() -> None:
+    frames = torch.rand(2, 4, 3, 1, 1)
+    net = Network(
+        {"frame": (3, 1, 1)},
+        [Population("r", leaky_rate(3, 5.0, "identity")), Population("next", Sum())],
+        [Projection("frame", "r"), Projection("r", "next")],
+        readout="next",
+    )
+    rows = predict(net, frames, solver=Euler(dt=1.0), every=20.0).predictions
+    settled = 1 - (1 - 1 / 5.0) ** 20
+    assert rows[:, 0].isnan().all() and torch.allclose(rows[:, 1], settled * frames[:, 0], atol=1e-6)
+
+
+def test_streamed_predictions_are_the_same_and_keep_nothing() -> None:
+    net, frames = small(), torch.rand(2, 6, 1, 8, 8)
+    for opens, length in ((None, 6), (3, 9)):
+        whole = predict(net, frames, extrapolate_from=opens, length=length).predictions
+        for row, prediction in stream(net, frames, extrapolate_from=opens, length=length):
+            assert torch.equal(prediction, whole[:, row])
+    assert [row for row, _ in stream(copier(), torch.rand(1, 4, 1, 4, 4))] == [1, 2, 3]
+    most = []
+    for length in (300, 900):
+        clip = torch.rand(1, 5, 1, 8, 8)
+        with Live() as live:
+            for _ in stream(net, clip, extrapolate_from=5, length=length):
+                pass
+        most.append(live.most)
+    assert most[1] <= 1.01 * most[0]
+
+
+def test_each_sample_may_hand_over_at_its_own_time() -> None:
+    net, frames = small(), torch.rand(2, 6, 1, 8, 8)
+    both = handing_over(net)
+    share = torch.zeros(6, 2, 1, 1, 1)
+    share[2:, 0], share[4:, 1] = 1.0, 1.0
+    shown = {"frame": pcsim.stimuli.as_timeline(frames), "hand_over": pcsim.stimuli.sequence(share, 1.0)}
+    run = pcsim.simulate(both, shown, solver=Iterate(), until=6.0, record=Record(states=["p0"]))["p0"]
+    for sample, opens in ((0, 2), (1, 4)):
+        alone = predict(net, frames[sample : sample + 1], extrapolate_from=opens).predictions[0]
+        assert torch.allclose(run[:, sample], alone, atol=1e-6)
+    assert all(p is q for p, q in zip(net.parameters(), both.parameters(), strict=True))
+
+
+WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
+    "no batch": (lambda f: predict(small(), f[0]), StimulusError, r"clip\[None\]"),
+    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "extrapolate_from=k shows"),
+    "after the end": (lambda f: predict(small(), f, extrapolate_from=7, length=9), StimulusError, "while there are"),
+    "before the start": (lambda f: predict(small(), f, extrapolate_from=0), StimulusError, "after the first"),
+    "nothing to predict": (lambda f: predict(small(), f, extrapolate_from=6), StimulusError, "before the last"),
+    "no predictions": (lambda f: predict(models.blt(), f), WiringError, "models.prednet and"),
+    "no loop": (lambda f: predict(open_only(), f, extrapolate_from=2), WiringError, "reads both"),
+    "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "that dt divides"),
+}
+
+
+def open_only() -> Network:
+    edges = [Projection("frame", "p", nn.Conv2d(1, 1, 1))]
+    return Network({"frame": (1, 8, 8)}, [Population("p", Sum())], edges, readout="p")
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_predicted_is_refused(case: str) -> None:
+    call, kind, message = WRONG[case]
+    with pytest.raises(kind, match=message):
+        call(torch.rand(1, 6, 1, 8, 8))
