@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from examples import dense, linear_pc
+from matplotlib.patches import FancyArrowPatch
 
 import pcsim
 from pcsim import Euler, Iterate, Record, models, plots, simulate
@@ -16,7 +17,7 @@ def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
     words = {text.get_text() for text in ax.texts}
     assert "l1\n32x32x32" in words and "readout\n10" in words
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
-    arrows = [patch for patch in ax.patches if isinstance(patch, plots.FancyArrowPatch)]
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
     assert len(arrows) == 6
     assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
 

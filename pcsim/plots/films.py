@@ -1,0 +1,158 @@
+"""Films and what was predicted of them, in rows, as animations, and as curves over the horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pcsim.plots.canvas import axes
+
+OWN = "#d62728"
+
+
+def forecast(
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None = None, rate: float | None = None
+) -> Figure:
+    """One clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
+
+    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From `hand_over`
+    on, framed in red, a network sees only itself.
+    """
+    true = np.asarray(frames, float)
+    rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
+    for name, said in predictions.items():
+        rows += [(name, np.asarray(said, float), False), ("error", (np.asarray(said, float) - true).mean(1), True)]
+    length, height, width = len(true), true.shape[2], true.shape[3]
+    side = min(1.0, 14.0 / length)
+    size = (length * side + 1.2, len(rows) * (side * height / width + 0.06) + 0.7)
+    picture = Figure(figsize=size, layout="constrained")
+    grid = np.atleast_2d(picture.subplots(len(rows), length))
+    for (name, values, is_error), line in zip(rows, grid, strict=True):
+        for step, ax in enumerate(line):
+            _show(ax, values[step], is_error)
+            if hand_over is not None and step >= hand_over and name != "frame":
+                for spine in ax.spines.values():
+                    spine.set(visible=True, color=OWN, linewidth=1.5)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for step, ax in enumerate(grid[0]):
+        when = f"{step}" if rate is None else f"{1000 * step / rate:g}"
+        ax.set_title(when, fontsize=8, color=OWN if hand_over is not None and step >= hand_over else "black")
+    unit = "frame" if rate is None else "time (ms)"
+    picture.suptitle(unit + ("" if hand_over is None else "; red: the network sees its own predictions"), fontsize=9)
+    return picture
+
+
+def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if np.isnan(value).all():
+        ax.set_facecolor("0.93")
+        ax.text(0.5, 0.5, "none", ha="center", va="center", fontsize=7, color="0.5", transform=ax.transAxes)
+    elif is_error:
+        ax.imshow(value, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
+    else:
+        image = value.clip(0, 1).transpose(1, 2, 0)
+        ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+
+
+def horizon(
+    curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """A score against how far ahead: name -> one curve (horizon,) a seed. Names of baselines are drawn dashed."""
+    ax = ax or axes(5.0, 3.4)
+    colours = iter(("C3", "C0", "C2", "C4", "C1"))
+    greys = iter(("0.35", "0.6", "0.8"))
+    for name, runs in curves.items():
+        values = np.array([np.asarray(run, float) for run in runs])
+        ahead = np.arange(1, values.shape[1] + 1)
+        is_baseline = name in ("copy last frame", "linear", "training mean")
+        style: dict[str, Any] = {"color": next(greys), "ls": "--"} if is_baseline else {"color": next(colours)}
+        ax.plot(ahead, values.mean(0), marker="o", ms=3, label=name, **style)
+        if len(values) > 1 and not is_baseline:
+            ax.fill_between(ahead, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
+    ax.set_xlabel("frames ahead" if every_ms is None else f"frames ahead (of {every_ms:g} ms)")
+    ax.set_ylabel(score)
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def errors_over_frames(
+    errors: Mapping[str, ArrayLike], hand_over: int | None = None, event: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Mean squared prediction error of each layer, (time,) or (time, n), frame by frame, logarithmic.
+
+    `hand_over` and `event` (a surprise) are marked by lines. Frame 0 is left out: its prediction is made of nothing.
+    """
+    ax = ax or axes(5.0, 3.4)
+    for number, (name, values) in enumerate(errors.items()):
+        value = np.asarray(values, float)
+        mean = value.mean(1) if value.ndim > 1 else value
+        ax.plot(np.arange(1, len(mean)), np.where(mean > 0, mean, np.nan)[1:], marker="o", ms=3, label=name)
+        if value.ndim > 1 and value.shape[1] > 1:
+            spread = value.std(1) / np.sqrt(value.shape[1])
+            low = np.where(mean - spread > 0, mean - spread, np.nan)
+            ax.fill_between(np.arange(1, len(mean)), low[1:], (mean + spread)[1:], color=f"C{number}", alpha=0.2, lw=0)
+    for when, label, colour in ((hand_over, "sees itself", OWN), (event, "surprise", "0.3")):
+        if when is not None:
+            ax.axvline(when - 0.5, color=colour, ls=":")
+            ax.text(when - 0.4, 0.98, label, color=colour, fontsize=8, va="top", transform=ax.get_xaxis_transform())
+    ax.set_yscale("log")
+    ax.set_xlabel("frame")
+    ax.set_ylabel("mean squared prediction error")
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def animation(
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None = None, scale: int = 3
+) -> list[Image.Image]:
+    """A page for every step: the frame (time, channel, height, width) beside what each network predicted of it.
+
+    The number of the frame is printed below; a red border marks frames that a network had not seen. To write a GIF:
+
+        first, *others = animation(frames, {"PredNet": predictions}, hand_over=10)
+        first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
+    """
+    films = {"frame": frames, **predictions}
+    font = ImageFont.load_default(size=12)
+    pages = []
+    for step in range(len(np.asarray(frames))):
+        tiles = []
+        for name, film in films.items():
+            own = hand_over is not None and step >= hand_over and name != "frame"
+            tiles.append(_tile(np.asarray(film, float)[step], scale, own))
+        gap = np.full((tiles[0].shape[0], 6, 3), 255, np.uint8)
+        strip = np.concatenate([part for tile in tiles for part in (gap, tile)] + [gap], 1)
+        page = Image.new("RGB", (strip.shape[1], strip.shape[0] + 40), "white")
+        page.paste(Image.fromarray(strip), (0, 20))
+        draw = ImageDraw.Draw(page)
+        for number, name in enumerate(films):
+            left = 6 + number * (tiles[0].shape[1] + 6)
+            draw.text((left + tiles[0].shape[1] / 2, 10), name, fill="black", font=font, anchor="mm")
+        is_own = hand_over is not None and step >= hand_over
+        text = f"{step}  extrapolated" if is_own else f"{step}"
+        draw.text((8, page.height - 10), text, fill=OWN if is_own else "black", font=font, anchor="lm")
+        pages.append(page)
+    return pages
+
+
+def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
+    """A frame enlarged, (height, width, 3), with a border of 3 pixels."""
+    grey = np.nan_to_num(value, nan=0.9).clip(0, 1).transpose(1, 2, 0)
+    image = np.rint(255 * np.broadcast_to(grey, (*grey.shape[:2], 3))).astype(np.uint8)
+    image = image.repeat(scale, 0).repeat(scale, 1)
+    colour = (214, 39, 40) if own else (0, 0, 0)
+    framed = np.full((image.shape[0] + 6, image.shape[1] + 6, 3), colour, np.uint8)
+    framed[3:-3, 3:-3] = image
+    return framed
