@@ -12,20 +12,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
+from pcsim import storage
 from pcsim.clock import Clock
 from pcsim.exceptions import TrainingError
 from pcsim.graph import Network
 from pcsim.simulate import Course, Stimulus, settled
 from pcsim.solvers import Solver
 from pcsim.state import State
+from pcsim.stepping import Stepper
 
 Moment = tuple[Clock, State]
 
@@ -40,17 +43,18 @@ def trajectory(
     """
     course = Course(network, stimulus, solver, steps)
     clock, state = course.clock, course.state
+    with torch.no_grad():
+        observe = partial(network.observe, names=names)
+        ahead = Stepper(network, solver, observe, kept=tuple(names))
     while clock.step < course.end:
         if clock.step in course.changes:
             inputs = course.inputs(clock)
+            ahead.show(inputs)
         count = min(course.left(clock), span or 1)
-        run = partial(_run, network, solver, clock, count, names)
         if span:
-            state, moments = checkpoint(
-                run, state, inputs, use_reentrant=False, context_fn=partial(_counted_once, network)
-            )
+            state, moments = _run_twice(ahead, clock, count, names, state, inputs)
         else:
-            state, moments = run(state, inputs)
+            state, moments = _run(network, solver, clock, count, names, state, inputs)
         yield from moments
         clock = clock.tick(count)
 
@@ -88,9 +92,73 @@ def _run(
     return state, moments
 
 
-def _counted_once(network: Network) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """What to run steps in, first and again: running means and variances must not count a step twice."""
-    return nullcontext(), _statistics_held(network)
+def _run_twice(
+    ahead: Stepper, clock: Clock, count: int, names: Sequence[str], state: State, inputs: State
+) -> tuple[State, list[Moment]]:
+    """The same with nothing kept but the state at the beginning, from which the steps are run again going back."""
+    network, solver = ahead.network, ahead.solver
+    given = {f"state {name}": value for name, value in state.items()}
+    given |= {f"shown {name}": value for name, value in inputs.items()}
+    keys: list[tuple[int, str]] = []
+
+    def named(rows: Sequence[State]) -> dict[tuple[int, str], Tensor]:
+        return {(moment, name): value for moment, row in enumerate(rows) for name, value in row.items()}
+
+    def first() -> tuple[Tensor, ...]:
+        now, end, rows = clock, state, list[State]()
+        while now.step < clock.step + count:
+            now, end = ahead.stretch(now, end, clock.step + count - now.step, now.step, rows.append)
+        made = named([end, *rows])
+        keys[:] = made
+        # Copies: a state may be what it was, or what is noted, and autograd tells its results by their memory.
+        return tuple(value.clone() for value in made.values())
+
+    def again(*tensors: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(given, tensors, strict=True))
+        before, shown = storage.under("state ", values), storage.under("shown ", values)
+        with _statistics_held(network):
+            end, moments = _run(network, solver, clock, count, names, before, shown)
+        made = named([end, *(row for _, row in moments)])
+        return tuple(made[key] for key in keys)
+
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    made = _Span.apply(first, again, weights, len(given), *given.values(), *weights)
+    rows: list[State] = [{} for _ in range(count + 1)]
+    for (moment, name), value in zip(keys, made, strict=True):
+        rows[moment][name] = value
+    return rows[0], [(clock.tick(n), row) for n, row in enumerate(rows[1:], 1)]
+
+
+def _random_state() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+class _Span(torch.autograd.Function):
+    """first(), and for its gradient again(*given): the same numbers, computed once more with a graph."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Callable, again: Callable, weights: list[Tensor], count: int, *tensors: Tensor) -> Any:
+        """Also note where the random numbers stood."""
+        ctx.again, ctx.weights, ctx.random = again, weights, _random_state()
+        ctx.save_for_backward(*tensors[:count])
+        ctx.set_materialize_grads(False)
+        return first()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        """Of what was given and of the weights."""
+        needed = ctx.needs_input_grad[4 : 4 + len(ctx.saved_tensors)]
+        given = [value.detach().requires_grad_(need) for value, need in zip(ctx.saved_tensors, needed, strict=True)]
+        with torch.enable_grad(), torch.random.fork_rng():
+            torch.set_rng_state(ctx.random[0])
+            torch.cuda.set_rng_state_all(ctx.random[1])
+            made = ctx.again(*given)
+        pairs = [(m, g) for m, g in zip(made, gradients, strict=True) if g is not None and m.requires_grad]
+        wanted = [*(value for value in given if value.requires_grad), *ctx.weights]
+        ends, pulls = [m for m, _ in pairs], [g for _, g in pairs]
+        found = iter(torch.autograd.grad(ends, wanted, pulls, allow_unused=True))
+        return None, None, None, None, *(next(found) if need else None for need in needed), *found
 
 
 @contextmanager

@@ -187,4 +187,19 @@ def test_every_way_trains_to_the_same_loss_function() -> None:
     assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("span", [4, 7])
+def test_checkpointed_steps_draw_the_random_numbers_they_drew(span: int, float64: None) -> None:
+    across = torch.nn.Sequential(torch.nn.Linear(6, 6, bias=False), torch.nn.Dropout(0.3))
+    edges = [Projection("u", "a", torch.nn.Linear(5, 6)), Projection("a", "a", across, "lateral")]
+    net = Network({"u": (5,)}, [Population("a", leaky_rate(6, 10.0, "tanh"))], edges).train()
+    found, after = [], []
+    for each in (0, span):
+        torch.manual_seed(1)
+        rows = [row["a"] for _, row in trajectory(net, torch.randn(3, 5), Euler(dt=2.0), 20, ["a"], each)]
+        pulled = torch.autograd.grad(torch.stack(rows).square().sum(), list(net.parameters()))
+        found.append(torch.cat([g.reshape(-1) for g in pulled]))
+        after.append(torch.rand(1))
+    assert near(found[1], found[0]) <= EXACT and torch.equal(*after)
+
+
 assert set(CLASSIFIERS) <= set(SMALL)

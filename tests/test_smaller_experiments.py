@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIGURES = {
     "attractors": {"completion", "capacity"},
+    "extrapolation": {"frames", "mse", "ssim_uniform7", "errors_convlstm", "errors_subconvlstm"},
     "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "recurrent_cells": {"accuracy", "network"},
@@ -55,6 +56,16 @@ def little_corruption_is_completed(found: dict) -> None:
     assert all(at["rises"] <= 1e-4 for kind in ("binary", "graded", "modern") for at in row[kind])
 
 
+def scores_stand_beside_the_baselines(found: dict) -> None:
+    assert set(found["networks"]) == {"convlstm", "subconvlstm"} and len(found["subconvlstm_over_convlstm"]) == 1
+    for (row,) in found["networks"].values():
+        assert set(row) == {"network", "copy last frame", "linear", "training mean"}
+        for scores in row.values():
+            assert len(scores["ahead"]["mse"]) == 2 and 0 < scores["next_frame"]["mse"] < 0.2
+        assert row["copy last frame"]["ahead"]["mse"][0] < row["copy last frame"]["ahead"]["mse"][1]
+        assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "the prediction is the frame"
+
+
 def backpropagation_is_approached(found: dict) -> None:
     for row in found["alignment"]:
         assert all(later > earlier for earlier, later in pairwise(row["cosine"])) and row["cosine"][-1] > 0.999
@@ -88,6 +99,7 @@ def answers_are_those_of_the_plain_loop(found: dict) -> None:
 
 CHECKS = {
     "attractors": little_corruption_is_completed,
+    "extrapolation": scores_stand_beside_the_baselines,
     "local_learning": backpropagation_is_approached,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "recurrent_cells": sizes_match,
