@@ -112,7 +112,7 @@ def test_a_film_is_fitted_to_what_a_network_needs() -> None:
     assert (flat.fitted((4, 5), how="resize").clips[0] == 77).all()
     for size, how in (((8, 11), "crop"), ((6, 11), "pad"), ((4, 4), "squeeze")):
         with pytest.raises(StimulusError, match="multiple=8"):
-            film.fitted(size, how=how)  # type: ignore[arg-type]
+            film.fitted(size, how=how)
     white = read_film(np.full((2, 3, 3, 3), 255, np.uint8), rate=1).grey()
     assert white.shape == (1, 3, 3) and (white.clips[0] == 255).all()
 
@@ -120,7 +120,7 @@ def test_a_film_is_fitted_to_what_a_network_needs() -> None:
 def test_train_and_test_have_no_frame_in_common() -> None:
     film = numbered(20, 30, 10)
     for by in ("time", "clip"):
-        train, test = film.split(0.2, by)  # type: ignore[arg-type]
+        train, test = film.split(0.2, by)
         seen, kept = (set(np.concatenate([numbers(c) for c in part.clips])) for part in (train, test))
         assert not seen & kept and len(seen | kept) == 60
     assert [len(clip) for clip in film.split(0.2)[1].clips] == [4, 6, 2]

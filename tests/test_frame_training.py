@@ -19,7 +19,7 @@ def small(bias: float = 0.2) -> Network:
     torch.manual_seed(1)
     net = models.prednet((1, 4), (4, 4), size=(8, 8))
     with torch.no_grad():
-        net.populations["p0"].rule.bias.fill_(bias)  # type: ignore[union-attr]
+        net.populations["p0"].rule.bias.fill_(bias)
     return net
 
 
@@ -41,7 +41,7 @@ def clips(count: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize("above", [0.0, 0.1])
 @pytest.mark.parametrize("gradient", ["full", "checkpointed", "truncated"])
 def test_the_loss_of_errors_is_its_formula(above: float, gradient: str) -> None:
-    settings = Training(updates=1, batch=3, learning_rate=1e-9, clip=None, gradient=gradient, span=2)  # type: ignore[arg-type]
+    settings = Training(updates=1, batch=3, learning_rate=1e-9, clip=None, gradient=gradient, span=2)
     (told,) = train_to_predict(small(), drifting, 3, settings, Goal(above=above))
     record = Record(states=["e0", "e1"])
     run = pcsim.simulate(small(), stimuli.as_timeline(clips()), solver=Iterate(), until=6.0, record=record)
@@ -52,7 +52,7 @@ def test_the_loss_of_errors_is_its_formula(above: float, gradient: str) -> None:
 @pytest.mark.parametrize("loss", ["absolute", "squared"])
 @pytest.mark.parametrize("opens", [None, 3])
 def test_the_loss_of_pixels_is_about_the_true_frames(loss: str, opens: int | None) -> None:
-    goal = Goal(loss=loss, extrapolate_from=opens)  # type: ignore[arg-type]
+    goal = Goal(loss=loss, extrapolate_from=opens)
     (told,) = train_to_predict(small(), drifting, 3, ONE, goal)
     off = (predict(small(), clips(), extrapolate_from=opens).predictions - clips())[:, 1:]
     assert told == pytest.approx(
@@ -82,7 +82,7 @@ def test_truncated_and_whole_gradients_differ_and_checkpointed_does_not() -> Non
             span=2,
             schedule="constant",
             gradient=gradient,
-        )  # type: ignore[arg-type]
+        )
         before = torch.cat([p.detach().flatten() for p in net.parameters()])
         train_to_predict(net, drifting, 3, settings)
         found.append(torch.cat([p.detach().flatten() for p in net.parameters()]) - before)
@@ -100,7 +100,7 @@ def test_it_learns_what_moves() -> None:
 
 @pytest.mark.parametrize("own", ["never", "step", "linear", "inverse_sigmoid"])
 def test_schedules_go_from_frames_to_own_predictions(own: str) -> None:
-    goal = Goal(loss="absolute", own=own)  # type: ignore[arg-type]
+    goal = Goal(loss="absolute", own=own)
     chances = [goal.chance(done) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
     expected = {
         "never": [0, 0, 0, 0, 0],

@@ -156,7 +156,7 @@ def test_the_memory_that_is_told_is_what_training_takes(
 ) -> None:
     net = models.leaky_rcnn((4, 8, 8), size=16)
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
-    settings = Training(updates=2, batch=batch, gradient=mode, span=5)  # type: ignore[arg-type]
+    settings = Training(updates=2, batch=batch, gradient=mode, span=5)
     solver, before = Euler(dt=1.0), [p.clone() for p in net.parameters()]
     told = memory_of_update(net, images, targets, settings, solver=solver, steps=30)
     assert all(p.grad is None and torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
@@ -182,7 +182,7 @@ def test_every_way_trains_to_the_same_loss_function() -> None:
     targets = torch.eye(net.shape("readout")[0])[:3]
     losses = []
     for mode in ("full", "checkpointed", "truncated"):
-        settings = Training(gradient=mode, span=3)  # type: ignore[arg-type]
+        settings = Training(gradient=mode, span=3)
         losses.append(loss_over_time(net, image, targets, settings, Euler(dt=2.0), 8).item())
     assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], rel=1e-6)
 

@@ -16,7 +16,7 @@ from pcsim.rules import Sum, leaky_rate
 
 
 def small(feedback: str = "current", cell: str = "convlstm") -> Network:
-    net = models.prednet((1, 3, 4), (3, 4, 4), feedback=feedback, cell=cell, size=(8, 8))  # type: ignore[arg-type]
+    net = models.prednet((1, 3, 4), (3, 4, 4), feedback=feedback, cell=cell, size=(8, 8))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -27,7 +27,7 @@ def copier() -> Network:
     """Says that the next frame is this one, plus one tenth."""
     step = nn.Conv2d(1, 1, 1)
     with torch.no_grad():
-        step.weight.fill_(1.0), step.bias.fill_(0.1)  # type: ignore[union-attr]
+        step.weight.fill_(1.0), step.bias.fill_(0.1)
     return Network(
         {"frame": (1, 4, 4)},
         [Population("a0", Sum()), Population("next", Sum())],
