@@ -216,7 +216,25 @@ def test_a_digit_is_where_it_is_said_to_be() -> None:
     assert all(17 <= rows[-1] - rows[0] + 1 <= 21 for rows in heights), "as tall as MNIST's 20 pixels"
 
 
-@pytest.mark.parametrize("wrong", [{"digits": 0}, {"size": 28}, {"speed": (5.0, 3.0)}, {"bars": 8}, {"speed": (3, 40)}])
+def test_smaller_digits_are_means_of_larger_ones() -> None:
+    large = MovingDigits(digits=1, speed=(2, 2)).draw(0, 0, 4, 1)
+    small = MovingDigits(digits=1, size=32, side=14, speed=(1, 1)).draw(0, 0, 4, 6)
+    assert small.frames.shape == (4, 6, 1, 32, 32) and np.array_equal(small.identities, large.identities)
+    assert np.allclose(small.corners[:, 0], large.corners[:, 0] / 2)
+    for one, other, at, to in zip(
+        small.frames[:, 0, 0],
+        large.frames[:, 0, 0],
+        small.corners[:, 0, 0].astype(int),
+        large.corners[:, 0, 0].astype(int),
+        strict=True,
+    ):
+        means = other[to[0] : to[0] + 28, to[1] : to[1] + 28].reshape(14, 2, 14, 2).mean((1, 3))
+        assert np.array_equal(one[at[0] : at[0] + 14, at[1] : at[1] + 14], np.rint(means))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"digits": 0}, {"size": 28}, {"speed": (5.0, 3.0)}, {"bars": 8}, {"speed": (3, 40)}, {"side": 20}]
+)
 def test_what_cannot_move_is_refused(wrong: dict) -> None:
     with pytest.raises(StimulusError, match="published set"):
         MovingDigits(**wrong)

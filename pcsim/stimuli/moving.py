@@ -18,7 +18,7 @@ from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
 from pcsim.stimuli.random import uniform
 
-SIDE = 28
+SIDES = (28, 14, 7)
 INK = 128
 
 
@@ -28,7 +28,7 @@ class Moving:
 
     frames      (n, time, 1, size, size) uint8, white on black
     identities  (n, digits)
-    corners     (n, time, digits, 2), row and column of the upper left of each 28x28 patch, in pixels
+    corners     (n, time, digits, 2), row and column of the upper left of each digit's square, in pixels
     visible     (n, time, digits), the share of each digit's ink that no bar covers
     """
 
@@ -47,6 +47,7 @@ class MovingDigits:
     """What moves.
 
     digits  how many, 1 to 3 usually, on frames of size x size pixels
+    side    of the square that a digit lies in: 28 as in MNIST, or 14 or 7, shrunk
     speed   pixels a frame, uniformly from this range; the direction is uniform
     bars    upright grey bars before which nothing is seen, `width` pixels wide, a `size / bars` apart
     rate    frames a second, which the published sequences leave open
@@ -54,6 +55,7 @@ class MovingDigits:
 
     digits: int = 2
     size: int = 64
+    side: int = 28
     speed: tuple[float, float] = (3.0, 5.0)
     bars: int = 0
     width: int = 8
@@ -61,12 +63,12 @@ class MovingDigits:
 
     def __post_init__(self) -> None:
         slow, fast = self.speed
-        room = self.size - SIDE
+        room = self.size - self.side
         bars_fit = self.bars >= 0 and self.width > 0 and self.bars * self.width < self.size
-        if self.digits < 1 or room < 1 or not 0 <= slow <= fast <= room or not bars_fit:
+        if self.digits < 1 or self.side not in SIDES or room < 1 or not 0 <= slow <= fast <= room or not bars_fit:
             raise StimulusError(
                 given=f"{self}",
-                expected=f"at least one digit, size > {SIDE}, 0 <= slow <= fast <= size - {SIDE}, gaps between bars",
+                expected=f"digits, side in {SIDES}, 0 <= slow <= fast <= size - side, gaps between bars",
                 remedy="correct the numbers; MovingDigits() is the published set",
             )
 
@@ -79,16 +81,16 @@ class MovingDigits:
         identities = (10 * chosen).astype(np.int64)
         members = [source.of_class(digit) for digit in range(10)]
         ids = [members[d][int(u * len(members[d]))] for d, u in zip(identities.flat, exemplar.flat, strict=True)]
-        patches = source.patches(np.array(ids)).reshape(count, self.digits, SIDE, SIDE)
+        patches = self._shrunk(source.patches(np.array(ids))).reshape(count, self.digits, self.side, self.side)
         covered = self._covered(drawn[:, -1])
         frames = np.zeros((count, length, 1, self.size, self.size), np.uint8)
         visible = np.ones((count, length, self.digits))
         for n, t, d in np.ndindex(count, length, self.digits):
             y, x = corners[n, t, d].astype(int)
-            place = frames[n, t, 0, y : y + SIDE, x : x + SIDE]
+            place = frames[n, t, 0, y : y + self.side, x : x + self.side]
             np.maximum(place, patches[n, d], out=place)
             ink = patches[n, d] >= INK
-            visible[n, t, d] = 1.0 - (ink & covered[n, x : x + SIDE]).sum() / ink.sum()
+            visible[n, t, d] = 1.0 - (ink & covered[n, x : x + self.side]).sum() / ink.sum()
         frames[np.broadcast_to(covered[:, None, None, None], frames.shape)] = int(GREY)
         return Moving(frames, identities, corners, visible)
 
@@ -96,8 +98,14 @@ class MovingDigits:
         """The same as a film of `count` clips."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 
+    def _shrunk(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Means over squares of pixels."""
+        fold = patches.shape[-1] // self.side
+        cut = patches.reshape(len(patches), self.side, fold, self.side, fold)
+        return np.rint(cut.mean((2, 4))).astype(np.uint8)
+
     def _corners(self, start: NDArray, angle: NDArray, pace: NDArray, length: int) -> NDArray:
-        room = float(self.size - SIDE)
+        room = float(self.size - self.side)
         step = self.speed[0] + pace * (self.speed[1] - self.speed[0])
         velocity = step[..., None] * np.stack([np.sin(2 * math.pi * angle), np.cos(2 * math.pi * angle)], -1)
         place, places = room * start, []
