@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +31,7 @@ from pcsim.exceptions import StimulusError
 from pcsim.frame_training import Goal, train_to_predict
 from pcsim.rules import Prediction
 from pcsim.stimuli import Film, MovingDigits
+from pcsim.stimuli.film import Frames
 from pcsim.training import Training
 
 TEST_SEED = 1_000_000
@@ -77,6 +78,9 @@ class Extrapolation:
     """test sequences, at most; of a film as many as lie end to end"""
     training: Training = Training(updates=800, batch=6, learning_rate=4e-3)
     """on the next frame of sequences of `seen` frames; its seed is that of the repetition"""
+    loss: Literal["errors", "absolute", "squared"] = "squared"
+    """what is learned: the errors of the layers, as published, with which small networks on dark frames fall into
+    predicting nothing; or the distance of pixels"""
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the errors of higher layers: 0 is the paper's L_0, 0.1 its L_all"""
     closing: Training = Training(updates=200, batch=6, learning_rate=1e-3)
@@ -131,6 +135,7 @@ PRESETS = {
         repetitions=1,
         seen=10,
         horizon=5,
+        loss="errors",
         training=Training(updates=18_750, batch=4, learning_rate=1e-3, schedule="constant"),
         closing=Training(updates=18_750, batch=4, learning_rate=1e-4, schedule="constant"),
         workers=1,
@@ -210,14 +215,15 @@ def fit(config: Extrapolation, cell: Cell, repetition: int) -> list[float]:
     network = build(config, cell).to(common.pick_device(config.device))
     train, _ = films(config)
     history: list[float] = []
+    closing: Literal["absolute", "squared"] = "squared" if config.loss == "squared" else "absolute"
     for part, settings, goal, length in (
-        ("next", config.training, Goal(above=config.above), config.seen),
-        ("closed", config.closing, Goal(loss="absolute", extrapolate_from=config.seen), config.length),
+        ("next", config.training, Goal(loss=config.loss, above=config.above), config.seen),
+        ("closed", config.closing, Goal(loss=closing, extrapolate_from=config.seen), config.length),
     ):
         own = dataclasses.replace(settings, seed=repetition)
         curve = train_to_predict(
             network,
-            lambda index, length=length: train.draw(repetition, index, 1, length)[0],
+            partial(sequence, train, repetition, length),
             config.clips,
             own,
             goal,
@@ -227,6 +233,11 @@ def fit(config: Extrapolation, cell: Cell, repetition: int) -> list[float]:
         )
         history = history or curve
     return history
+
+
+def sequence(film: Film, seed: int, length: int, index: int) -> Frames:
+    """One training sequence."""
+    return film.draw(seed, index, 1, length)[0]
 
 
 def trained(config: Extrapolation, cell: Cell, repetition: int, part: str) -> Network:
