@@ -162,6 +162,8 @@ class Stepper:
             has_images = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for _, module in self._modules)
             self.block = _fitting(every, COMPILED[has_images])
         self.length = self.block * max(1, STRETCH // self.block)
+        # Stretches begin anew with what is noted, so that a long run is made of few kinds of blocks.
+        self.period = self.length if every <= self.block else every * max(1, STRETCH // every)
         self._is_autonomous = not network.situation(Clock(solver.dt))
         can = _replaying.get() and solver.replays and not torch.is_grad_enabled() and not self._learns_statistics
         look = fingerprint(self._modules) if can else None
@@ -193,7 +195,8 @@ class Stepper:
 
         After a stretch the run is looked at; memory for what is noted grows with a block only.
         """
-        end = clock.step + min(left, self.length - done % self.length)
+        place = done % self.period
+        end = clock.step + min(left, self.length - place % self.length, self.period - place)
         unseen: tuple[Clock, State] | None = None
         while clock.step < end:
             situation = self._situation(clock, state)
@@ -253,7 +256,8 @@ class Stepper:
         All up to the end, or a single one; where they are compiled, a block, so that there is one thing to compile. A
         step alone between two changes of what is shown, as a frame of a film has it, is a block.
         """
-        most = end - clock.step if self.compile else min(end - clock.step, self.block - done % self.block)
+        into = done % self.every if self.every > self.block else done
+        most = end - clock.step if self.compile else min(end - clock.step, self.block - into % self.block)
         due = self._due(done, most)
         block = 1 if alone else self.block
         period = max(self.every, block)

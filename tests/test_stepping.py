@@ -69,6 +69,15 @@ def test_every_solver_is_replayed_in_long_programs(solver: pcsim.solvers.Solver,
     assert replayed == {"steps": 100, "longest": 28}, "stretches are a multiple of what is recorded"
 
 
+@pytest.mark.parametrize("every", [33, 100, 1_000])
+def test_a_long_run_is_made_of_few_programs(every: int, replayed: dict[str, int]) -> None:
+    """Or memory would grow with the number of odd pieces that have come back."""
+    net = small("leaky_rcnn")
+    simulate(net, shown(net, 1), solver=Euler(dt=2.0), until=8_000.0, record=Record(states=["readout"], every=every))
+    programs = [len(found.programs) for found in stepping_._known[net].values()]
+    assert replayed["steps"] == 4_000 and sum(programs) <= 6
+
+
 def test_a_rounded_network_is_replayed_to_the_bit(replayed: dict[str, int]) -> None:
     net = small("leaky_rcnn").rounded()
     with directly():
