@@ -22,7 +22,7 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
     image = torch.rand(batch, 3, 32, 32)
     until = float(cycles)
     return Work(
-        f"{'-'.join(map(str, channels))} maps, batch {batch}, {cycles} cycles",
+        f"PCN with global loops, {'-'.join(map(str, channels))} maps, batch {batch}, {cycles} cycles",
         {
             "plain": lambda: plain(image),
             "plain channels_last": lambda: in_layout(channels_last(image)),
@@ -176,7 +176,8 @@ def local_learning(batch: int, steps: int) -> Work:
         return {f"W{n}": -(z[n].T @ d[n]) / batch for n in range(3)}
 
     return Work(
-        f"784-300-300-10, batch {batch}, {steps} steps of relaxation and the change of all weights",
+        f"predictive coding and its local rule, 784-300-300-10, batch {batch}, {steps} steps of relaxation and the "
+        "change of all weights",
         {"plain": by_hand, "pcsim": by_pcsim},
         gradient=True,
     )

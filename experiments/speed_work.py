@@ -105,8 +105,9 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
     up, down = (dense_up, dense_down) if dense else (conv_up, conv_down)
     step = torch.compile(relax, dynamic=False)
     until = float(steps)
+    sizes = " - ".join("x".join(map(str, layer)) for layer in layers)
     return Work(
-        f"layers {' - '.join('x'.join(map(str, layer)) for layer in layers)}, batch {batch}, {steps} steps",
+        f"relaxation of predictive coding, layers {sizes}, batch {batch}, {steps} steps",
         {
             "plain": lambda: plain_relaxation(weights, image, label, steps, up, down, relax),
             "plain compiled": lambda: plain_relaxation(weights, image, label, steps, up, down, step),
@@ -280,7 +281,7 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
     shapes = ", ".join(str(tuple(net.shape(name))) for name in plain.names)
     until = float(steps)
     return Work(
-        f"areas {shapes}, batch {len(image)}, {steps} steps of Euler",
+        f"leaky recurrent areas {shapes}, batch {len(image)}, {steps} steps of Euler",
         {
             "plain": lambda: plain.run(image, steps, 1.0),
             "plain channels_last": lambda: in_layout.run(channels_last(image), steps, 1.0),

@@ -438,7 +438,7 @@ class Network(nn.Module):
         """The same network whose edges compute convolutions and matrix products in bfloat16 or float16.
 
         Sums, rules, states and what is inside of rules stay as they are; double precision is not rounded. Parameters
-        are shared. Twice as fast where the processor has such products, and right to two or three digits.
+        are shared. Faster for large networks where the processor has such products, and right to two or three digits.
         """
         return variants.rounded(self, precision)
 

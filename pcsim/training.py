@@ -236,6 +236,7 @@ def memory_of_update(
 
     Found by going through all steps with an eighth and a quarter of a batch, on a copy of the network.
     """
+    solver = _checked_gradient(network, settings, solver)
     trial = copy.deepcopy(network).train()
     gradient = _way_back(trial, images, targets, settings, solver, steps)
 

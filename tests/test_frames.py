@@ -90,6 +90,12 @@ def test_scores_come_by_horizon_beside_the_baselines() -> None:
     assert scored.one_step("copy last frame") == pytest.approx(0.01)
     assert [round(scored.at(h, "copy last frame"), 9) for h in (1, 2, 3)] == [0.01, 0.04, 0.09]
     assert scored.at(3, "linear") == pytest.approx(0.0, abs=1e-18)
+    eight = (255 * ramp()).round().byte()
+    assert f.score(ramp(), eight, hand_over=5).at(2) < 1e-5, "8-bit frames are frames"
+    with pytest.raises(StimulusError, match="1 to 3 frames ahead, of network, copy last frame"):
+        scored.at(4)
+    with pytest.raises(StimulusError, match="training mean"):
+        f.score(ramp(), ramp(), hand_over=5).at(2, "training mean")
     with pytest.raises(StimulusError, match="as many frames"):
         f.score(ramp(7), ramp())
     with pytest.raises(StimulusError, match="ssim_gaussian11"):

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcsim.exceptions import StimulusError
+from pcsim.stimuli.digits import as_pixels
+from pcsim.stimuli.film import Frames
 
 Window = Literal["uniform", "gaussian"]
 
@@ -129,22 +131,31 @@ class Scored:
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
         """The score that many frames after the last one seen, in the extrapolated part (or one_step for 1)."""
         where = torch.nonzero(self.horizon == horizon)
+        if not len(where) or score not in self.rows.get(name, {}):
+            raise StimulusError(
+                given=f"at({horizon}, {name!r}, {score!r})",
+                expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, by "
+                + ", ".join(self.rows["network"]),
+                remedy="score(..., hand_over=k) for horizons above 1, training=frames for the training mean",
+            )
         return float(self.rows[name][score][where[-1]])
 
 
 def score(
     predictions: Tensor,
-    frames: Tensor,
+    frames: Tensor | Frames,
     *,
     hand_over: int | None = None,
-    training: Tensor | None = None,
+    training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
-    """Predictions (n, time, channel, height, width) against frames of that shape, always beside the baselines.
+    """Predictions (n, time, channel, height, width) against frames of that shape, beside the baselines.
 
-    training  frames whose mean is one more baseline
+    frames    8-bit, or from 0 to 1
+    training  frames whose mean is one more baseline, "training mean" beside "copy last frame" and "linear"
     Raises StimulusError for shapes that differ or scores that are unknown.
     """
+    frames = as_pixels(torch.as_tensor(frames)).to(predictions)
     if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
         raise StimulusError(
             given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
@@ -157,7 +168,7 @@ def score(
         "linear": continue_linearly(frames, hand_over),
     }
     if training is not None:
-        contenders["training mean"] = training_mean(frames, training)
+        contenders["training mean"] = training_mean(frames, as_pixels(torch.as_tensor(training)).to(frames))
     rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
     horizon = torch.arange(frames.shape[1]) - _last_seen(frames, hand_over)
     return Scored(rows, horizon)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcsim.exceptions import StimulusError
+from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 
@@ -163,8 +164,7 @@ class Film:
 
 def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
     """`frames` (n, time, channel, height, width), 8-bit or in [0, 1], as a stimulus: each for `every` ms."""
-    values = torch.as_tensor(frames)
-    return sequence((values.float() / 255 if values.dtype == torch.uint8 else values).transpose(0, 1), every)
+    return sequence(as_pixels(torch.as_tensor(frames)).transpose(0, 1), every)
 
 
 def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, name: str | None = None) -> Film:
@@ -222,7 +222,7 @@ def _film(clips: Iterable[NDArray], rate: float | None, name: str) -> Film:
 def _checked(clip: NDArray) -> Frames:
     if clip.dtype == np.uint8:
         return clip
-    if not np.issubdtype(clip.dtype, np.floating) or clip.min() < 0 or clip.max() > 1:
+    if not np.issubdtype(clip.dtype, np.floating) or not (clip.min() >= 0 and clip.max() <= 1):
         raise StimulusError(
             given=f"frames of type {clip.dtype} from {clip.min()} to {clip.max()}",
             expected="8-bit values, or floating point from 0 (black) to 1 (white)",
