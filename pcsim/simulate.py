@@ -265,7 +265,7 @@ def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State
                 remedy="write images.float() / 255 for 8-bit images",
             )
         # One pass; a sum may also overflow.
-        if not math.isfinite(image.sum()) and not bool(torch.isfinite(image).all()):
+        if not math.isfinite(image.detach().sum()) and not bool(torch.isfinite(image).all()):
             raise StimulusError(
                 given=f"input {name!r} with NaN or infinite values at {at:g} ms",
                 expected="finite values",
