@@ -123,7 +123,7 @@ PRESETS = {
         against=PACKAGES,
     ),
 }
-WARM_CALLS, WARM_SECONDS = 40, 20.0
+WARM_CALLS, WARM_SECONDS = 60, 20.0
 """before pcsim is timed: it replays what has come back some hundred times"""
 FEWEST, LONGEST = 3, 60.0
 """rounds, of a workload that takes more than so many seconds"""

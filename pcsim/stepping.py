@@ -34,7 +34,7 @@ STRETCH = 128
 """steps between two looks at what a run has come to"""
 BLOCK = 32
 """steps in a long program"""
-WARM = 128
+WARM = 256
 """how often a situation is run before it is traced: that costs as much as some 50 steps of a small network, and saves
 half of each"""
 ASKED = 8
