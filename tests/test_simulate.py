@@ -225,8 +225,8 @@ def test_a_run_says_what_it_may_depend_on() -> None:
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_stays_flat_over_a_hundred_thousand_steps() -> None:
-    net = pcsim.models.leaky_rcnn((4, 8, 8), size=16)
-    image, solver = torch.rand(4, 1, 16, 16), pcsim.Euler(dt=1.0)
+    net = pcsim.models.leaky_rcnn((2, 2), tau=(10.0, 20.0), size=8)
+    image, solver = torch.rand(1, 1, 8, 8), pcsim.Euler(dt=1.0)
     record = Record(states=["readout"], errors="all", every=1_000)
     resident = []
     for steps in (10_000, 100_000):
