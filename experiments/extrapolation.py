@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import cache, partial
+from functools import cache, partial, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from pcsim.exceptions import StimulusError
 from pcsim.frame_training import Goal, train_to_predict
 from pcsim.rules import Prediction
 from pcsim.stimuli import Film, MovingDigits
+from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
 from pcsim.training import Training
 
@@ -249,15 +251,14 @@ def sequences(config: Extrapolation) -> Tensor:
     """Test sequences, (n, time, channel, height, width) from 0 to 1; no frame is in two."""
     _, test = films(config)
     frames = torch.from_numpy(test.sequences(config.length)[: config.test_clips])
-    return (frames.float() / 255 if frames.dtype == torch.uint8 else frames).to(common.pick_device(config.device))
+    return as_pixels(frames).to(common.pick_device(config.device))
 
 
 def scores_of(config: Extrapolation, cell: Cell, repetition: int) -> dict[str, Any]:
     """Of the next frame (after the first training) and of frames ahead (after the second), beside the baselines."""
     frames = sequences(config)
     train, _ = films(config)
-    drawn = torch.from_numpy(train.draw(0, 0, 200, 1)).to(frames.device)
-    training = drawn.float() / 255 if drawn.dtype == torch.uint8 else drawn
+    training = train.draw(0, 0, 200, 1)
     ahead = range(1, config.horizon + 1)
     nets = {part: trained(config, cell, repetition, part) for part in ("next", "closed")}
     opened = predict(nets["next"], frames)
@@ -282,11 +283,11 @@ def report(config: Extrapolation, results: dict[str, Any]) -> None:
     frames = sequences(config)
     rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
     said = {
-        f"{cell}": predict(trained(config, cell, config.seed, "closed"), frames[:1], extrapolate_from=config.seen)
+        cell: predict(trained(config, cell, config.seed, "closed"), frames[:1], extrapolate_from=config.seen)
         for cell in config.cells
     }
     clip = frames[0].cpu()
-    predictions = {name: forecast.predictions[0].cpu() for name, forecast in said.items()}
+    predictions: dict[str, Tensor] = {name: forecast.predictions[0].cpu() for name, forecast in said.items()}
     first, *others = plots.animation(clip, predictions, config.seen, scale=max(1, 192 // clip.shape[-1]))
     first.save(
         config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(100, round(every)), loop=0
@@ -332,12 +333,8 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[common.Table]
     networks = results["networks"]
     any_cell = next(iter(networks.values()))[0]
 
-    def mean(rows: list[dict[str, Any]], *keys: Any) -> str:
-        values = []
-        for row in rows:
-            for key in keys:
-                row = row[key]
-            values.append(float(row))  # type: ignore[arg-type]
+    def mean(rows: list[Any], *keys: Any) -> str:
+        values = [reduce(getitem, keys, row) for row in rows]
         spread = f" ({min(values):.5f}-{max(values):.5f})" if len(values) > 1 else ""
         return f"{sum(values) / len(values):.5f}{spread}"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,10 +24,11 @@ from tqdm.auto import tqdm
 
 from pcsim.analysis.frames import is_dead
 from pcsim.exceptions import PcsimWarning, TrainingError
-from pcsim.gradients import Moment, square_root, trajectory, truncated
+from pcsim.gradients import windows
 from pcsim.graph import Network
 from pcsim.prediction import SHARE, handing_over, rows_of
 from pcsim.solvers import Iterate
+from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_timeline
 from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
@@ -93,11 +94,10 @@ def train_to_predict(
     told: set[str] = set()
 
     def gradient(chosen: Tensor, update: int) -> Tensor:
-        frames = torch.from_numpy(np.stack([clip(int(index)) for index in chosen])).to(device)
-        values = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-        share = _share(goal, settings, update, chosen, values.shape[1]).to(device)
+        frames = as_pixels(torch.from_numpy(np.stack([clip(int(index)) for index in chosen])).to(device))
+        share = _share(goal, settings, update, chosen, frames.shape[1]).to(device)
         total, predictions = torch.zeros((), device=device), []
-        for loss, rows in _losses(network, values, share, settings, goal):
+        for loss, rows in _losses(network, frames, share, settings, goal):
             loss.backward()
             total = total + loss.detach()
             predictions += rows
@@ -124,7 +124,7 @@ def _losses(
     weights = {name: 1.0 if level == 0 else goal.above for level, name in enumerate(network.errors)}
     watched = [network.readout or "", *(weights if goal.loss == "errors" else ())]
     first = max(1, begins)
-    for moments in _windows(acting, shown, settings, length, watched):
+    for moments in windows(acting, shown, Iterate(), length, watched, settings.gradient, settings.span):
         parts, rows = [], []
         for clock, values in moments:
             row = clock.step - 1 + lead
@@ -139,16 +139,6 @@ def _losses(
                 parts.append(0.5 * off.abs().mean() if goal.loss == "absolute" else off.square().mean())
         if parts:
             yield torch.stack(parts).sum() / (length - first), rows
-
-
-def _windows(
-    network: Network, shown: dict[str, Timeline | Tensor], settings: Training, length: int, watched: Sequence[str]
-) -> Iterator[Iterator[Moment] | list[Moment]]:
-    if settings.gradient == "truncated":
-        yield from truncated(network, shown, Iterate(), length, watched, settings.span or length)
-    else:
-        span = (settings.span or square_root(length)) if settings.gradient == "checkpointed" else 0
-        yield trajectory(network, shown, Iterate(), length, watched, span)
 
 
 def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: int) -> Tensor:

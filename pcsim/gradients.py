@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -33,6 +33,25 @@ from pcsim.stepping import Stepper
 Moment = tuple[Clock, State]
 
 
+def windows(
+    network: Network,
+    stimulus: Stimulus,
+    solver: Solver,
+    steps: int,
+    names: Sequence[str],
+    gradient: str,
+    span: int | None = None,
+) -> Iterator[Iterable[Moment]]:
+    """The moments of all steps by the name of the way back, together or, truncated, span by span."""
+    if gradient == "implicit":
+        yield [at_fixed_point(network, stimulus, solver, steps, names)]
+    elif gradient == "truncated":
+        yield from truncated(network, stimulus, solver, steps, names, span or steps)
+    else:
+        kept = (span or square_root(steps)) if gradient == "checkpointed" else 0
+        yield trajectory(network, stimulus, solver, steps, names, kept)
+
+
 def trajectory(
     network: Network, stimulus: Stimulus, solver: Solver, steps: int, names: Sequence[str], span: int = 0
 ) -> Iterator[Moment]:
@@ -43,13 +62,14 @@ def trajectory(
     """
     course = Course(network, stimulus, solver, steps)
     clock, state = course.clock, course.state
-    with torch.no_grad():
-        observe = partial(network.observe, names=names)
-        ahead = Stepper(network, solver, observe, kept=tuple(names))
+    if span:
+        with torch.no_grad():
+            ahead = Stepper(network, solver, partial(network.observe, names=names), kept=tuple(names))
     while clock.step < course.end:
         if clock.step in course.changes:
             inputs = course.inputs(clock)
-            ahead.show(inputs)
+            if span:
+                ahead.show(inputs)
         count = min(course.left(clock), span or 1)
         if span:
             state, moments = _run_twice(ahead, clock, count, names, state, inputs)

@@ -19,12 +19,13 @@ from torch import Tensor
 from pcsim.clock import whole_steps
 from pcsim.exceptions import StimulusError, WiringError
 from pcsim.graph import Network, Population, Projection
-from pcsim.recording import Record, Run
+from pcsim.recording import Record, Run, names_of
 from pcsim.rules.wires import HandOver, Sum
 from pcsim.simulate import rollout, simulate
 from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.film import Frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
+from pcsim.variants import rebuilt
 
 SHARE = "hand_over"
 """the input that says who is listened to"""
@@ -76,7 +77,7 @@ def predict(
     """
     task = _Task(network, frames, extrapolate_from, length, solver or Iterate(), every)
     wanted = record or Record(errors="all" if network.errors else ())
-    kept = tuple(wanted.states) if not isinstance(wanted.states, str) else tuple(network.populations)
+    kept = names_of(wanted.states, tuple(network.populations))
     run = simulate(
         task.network,
         task.stimulus,
@@ -201,23 +202,15 @@ def handing_over(network: Network) -> Network:
     (loop, *_) = loops
     ports = {frame: "given", readout: "own"}
     edges = [
-        replace(edge, silent=None, port=ports[edge.source], kind=edge.kind) if edge.target == loop.target else edge
+        replace(edge, silent=None, port=ports[edge.source]) if edge.target == loop.target else edge
         for edge in network.projections
     ]
     populations = [
         Population(p.name, HandOver(), network.shape(p.name)) if p.name == loop.target else p
         for p in network.populations.values()
     ]
-    return Network(
-        network.inputs | {SHARE: (1, 1, 1)},
-        populations,
-        [*edges, Projection(SHARE, loop.target, kind="lateral", port="share")],
-        readout=readout,
-        steps=network.steps,
-        step_ms=network.step_ms,
-        name=network.name,
-        initialiser=network.initialiser,
-    ).train(network.training)
+    edges.append(Projection(SHARE, loop.target, kind="lateral", port="share"))
+    return rebuilt(network, populations, edges, inputs=network.inputs | {SHARE: (1, 1, 1)})
 
 
 def _predicting(network: Network) -> str:

@@ -71,8 +71,8 @@ class Record:
             raise WiringError(
                 given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="use every=1"
             )
-        states = _names(self.states, tuple(network.populations))
-        errors = _names(self.errors, network.errors)
+        states = names_of(self.states, tuple(network.populations))
+        errors = names_of(self.errors, network.errors)
         if wrong := [name for name in errors if name not in network.errors]:
             raise WiringError(
                 given=f"a record of the errors {', '.join(wrong)}",
@@ -101,7 +101,8 @@ def _whole(value: Tensor) -> Tensor:
     return value
 
 
-def _names(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
+def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that are meant: one, several, or "all" that are known."""
     if isinstance(given, str):
         return known if given == "all" else (given,)
     return tuple(given)

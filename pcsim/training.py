@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from pcsim import parallel, storage
 from pcsim.connections import Standardise
 from pcsim.exceptions import PcsimWarning, StorageError, TrainingError
-from pcsim.gradients import Moment, at_fixed_point, square_root, trajectory, truncated
+from pcsim.gradients import windows
 from pcsim.graph import Network
 from pcsim.memory import available, foreseen
 from pcsim.recording import relative_square
@@ -126,7 +126,7 @@ def losses_over_time(
         _require_errors(network)
         watched += [*network.predicted, *network.predicted.values()]
     weight = 1.0 / steps if settings.over_time == "mean" else 1.0
-    for moments in _windows(network, images, settings, solver, steps, watched):
+    for moments in windows(network, images, solver, steps, watched, settings.gradient, settings.span):
         parts = []
         for clock, values in moments:
             if settings.over_time != "last" or clock.step == steps:
@@ -137,19 +137,6 @@ def losses_over_time(
                 parts.append(settings.reconstruction / steps * surprise)
         if parts:
             yield torch.stack(parts).sum()
-
-
-def _windows(
-    network: Network, images: Tensor, settings: Training, solver: Solver, steps: int, watched: Sequence[str]
-) -> Iterator[Iterable[Moment]]:
-    """The moments of all steps, together or, truncated, span by span."""
-    if settings.gradient == "implicit":
-        yield [at_fixed_point(network, images, solver, steps, watched)]
-    elif settings.gradient == "truncated":
-        yield from truncated(network, images, solver, steps, watched, settings.span or steps)
-    else:
-        span = (settings.span or square_root(steps)) if settings.gradient == "checkpointed" else 0
-        yield trajectory(network, images, solver, steps, watched, span)
 
 
 def train(

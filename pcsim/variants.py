@@ -29,11 +29,11 @@ def relaxed(network: Network, tau: Taus, step: float | None) -> Network:
     remembered = [n for n in network.populations if n in network.memories or n in network.step_delays]
     taus = _tau_by_name(tau, remembered)
     if network.is_flow:
-        return _rebuilt(network, [_relaxed(network, p, taus, 1.0) for p in network.populations.values()])
+        return rebuilt(network, [_relaxed(network, p, taus, 1.0) for p in network.populations.values()])
     scale = step or tau
     if any(isinstance(edge.transform, Phased) for edge in network.projections):
         _in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
-    return _rebuilt(
+    return rebuilt(
         network,
         [_relaxed(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
@@ -50,7 +50,7 @@ def clamped(network: Network, names: Sequence[str]) -> Network:
             expected=f"populations of {network.name!r}: {', '.join(network.populations)}",
             remedy="choose from these",
         )
-    return _rebuilt(
+    return rebuilt(
         network,
         [replace(p, shape=network.shape(p.name)) for p in network.populations.values() if p.name not in names],
         [
@@ -103,12 +103,13 @@ def _with_edges(network: Network, edges: Sequence[Projection]) -> Network:
     return other
 
 
-def _rebuilt(
+def rebuilt(
     network: Network,
     populations: Sequence[Population],
     projections: Sequence[Projection] | None = None,
     **changes: Any,
 ) -> Network:
+    """A network of these parts that is otherwise the same, but for `changes` of its arguments."""
     same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
     options = {name: getattr(network, name) for name in same} | changes
     edges = network.projections if projections is None else projections

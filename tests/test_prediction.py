@@ -165,3 +165,8 @@ def test_what_cannot_be_predicted_is_refused(case: str) -> None:
     call, kind, message = WRONG[case]
     with pytest.raises(kind, match=message):
         call(torch.rand(1, 6, 1, 8, 8))
+
+
+def test_one_name_to_record_is_one() -> None:
+    run = predict(small(), torch.rand(1, 4, 1, 8, 8), record=Record(states="r1")).run
+    assert set(run.keys()) == {"r1", "p0"}
