@@ -31,6 +31,16 @@ def test_mcnemar_is_the_binomial_of_the_discordant_images() -> None:
     assert analysis.mcnemar(first, first) == 1.0
 
 
+def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
+    drawn = np.random.default_rng(0).normal(2.0, 3.0, 400)
+    found = analysis.estimate(drawn)
+    assert found.mean == pytest.approx(drawn.mean())
+    half = 1.96 * drawn.std(ddof=1) / 20.0
+    assert found.low == pytest.approx(drawn.mean() - half, abs=0.02) and found.high == pytest.approx(
+        drawn.mean() + half, abs=0.02
+    )
+
+
 def test_mcnemar_rejects_a_true_null_at_its_level() -> None:
     generator = np.random.default_rng(0)
     ps = [analysis.mcnemar(*(generator.random((2, 300)) < 0.7)) for _ in range(400)]

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from pcsim import StimulusError, stimuli
-from pcsim.stimuli.film import Film, as_timeline, read_film, read_moving_mnist
+from pcsim.memory import Live
+from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_moving_mnist
 from pcsim.stimuli.moving import MovingDigits
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data"
@@ -280,3 +281,29 @@ def test_copying_the_last_frame_errs_by_what_the_data_say(file: str, crop: bool,
     for ahead, expected in ((1, one), (5, five)):
         found = float(np.square(frames[ahead:] - frames[:-ahead]).mean())
         assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_an_oddball_is_the_film_up_to_the_surprise_and_then_not() -> None:
+    frames = np.arange(24, dtype=np.uint8).reshape(2, 12, 1, 1, 1)
+    assert oddball(frames, 8)[0].flatten().tolist() == [*range(8), 6, 5, 4, 3]
+    assert oddball(frames[:, :7], 4)[0].flatten().tolist() == [0, 1, 2, 3, 2, 1, 0]
+    assert oddball(frames, 5, "cut")[:, :, 0, 0, 0].tolist() == [
+        [*range(5), *range(17, 24)],
+        [*range(12, 17), *range(5, 12)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "how", "clips"), [(6, "reverse", 2), (0, "cut", 2), (12, "cut", 2), (8, "turn", 2), (8, "cut", 1)]
+)
+def test_an_oddball_that_cannot_be_is_refused(at: int, how: str, clips: int) -> None:
+    with pytest.raises(StimulusError, match="reverse"):
+        oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)  # type: ignore[arg-type]
+
+
+def test_a_long_film_stays_as_small_as_it_is() -> None:
+    frames = torch.zeros(1, 400, 1, 32, 32, dtype=torch.uint8)
+    with Live() as live:
+        shown = as_timeline(frames)
+        assert all(shown.at(float(t)).dtype == torch.float32 for t in range(400))
+    assert live.most < frames.numel() + 10 * 4 * 32 * 32

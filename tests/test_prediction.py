@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,6 +129,20 @@ def test_streamed_predictions_are_the_same_and_keep_nothing() -> None:
                 pass
         most.append(live.most)
     assert most[1] <= 1.01 * most[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_clip_of_a_thousand_frames_is_predicted_in_the_memory_of_a_hundred() -> None:
+    net = pcsim.models.prednet((3, 8, 16, 32), (3, 8, 16, 32), size=(128, 160)).eval()
+    frames = torch.randint(0, 256, (1, 1_000, 3, 128, 160), dtype=torch.uint8)
+    resident = []
+    for length in (100, 1_000):
+        rows = [row for row, prediction in stream(net, frames[:, :length]) if prediction.shape == (1, 3, 128, 160)]
+        assert rows == list(range(length))
+        resident.append(int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]))
+    assert resident[1] <= 1.02 * resident[0]
 
 
 def test_each_sample_may_hand_over_at_its_own_time() -> None:

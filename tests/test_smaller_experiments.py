@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIGURES = {
     "attractors": {"completion", "capacity"},
-    "extrapolation": {"frames", "mse", "ssim_uniform7", "errors_convlstm", "errors_subconvlstm"},
+    "extrapolation": {"frames", "mse", "ssim_uniform7"}
+    | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
     "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "recurrent_cells": {"accuracy", "network"},
@@ -57,13 +58,19 @@ def little_corruption_is_completed(found: dict) -> None:
 
 
 def scores_stand_beside_the_baselines(found: dict) -> None:
-    assert set(found["networks"]) == {"convlstm", "subconvlstm"} and len(found["subconvlstm_over_convlstm"]) == 1
-    for (row,) in found["networks"].values():
+    prednets = {"prednet-convlstm", "prednet-subconvlstm"}
+    assert set(found["networks"]) == prednets | {"forecaster-convlstm"} and len(found["subconvlstm_over_convlstm"]) == 1
+    for name, (row,) in found["networks"].items():
         assert set(row) == {"network", "copy last frame", "linear", "training mean"}
         for scores in row.values():
             assert len(scores["ahead"]["mse"]) == 2 and 0 < scores["next_frame"]["mse"] < 0.2
         assert row["copy last frame"]["ahead"]["mse"][0] < row["copy last frame"]["ahead"]["mse"][1]
-        assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "the prediction is the frame"
+        if name in prednets:
+            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "the prediction is the frame"
+            responses = [layers["e0"] for layers in row["network"]["evoked"].values()]
+            assert len(responses) == 2 and all(r["low"] <= r["mean"] <= r["high"] for r in responses)
+        else:
+            assert row["network"]["next_frame"]["mse"] == row["network"]["ahead"]["mse"][0]
 
 
 def backpropagation_is_approached(found: dict) -> None:

@@ -4,7 +4,7 @@ from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.latency import first_difference, latencies
 from pcsim.analysis.readouts import answer_steps, cumulative, decode, entropy, entropy_threshold, reaction_times
-from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, mcnemar
+from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
 
 __all__ = [
     "Comparison",
@@ -18,6 +18,7 @@ __all__ = [
     "entropy",
     "entropy_threshold",
     "error_rate",
+    "estimate",
     "first_difference",
     "hit_rate",
     "largest_eigenvalue",

@@ -1,4 +1,4 @@
-"""Error rates with intervals, and paired tests between models."""
+"""Means and error rates with intervals, and paired tests between models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Correct = NDArray[np.bool_]
 
@@ -19,6 +19,14 @@ class Estimate:
     mean: float
     low: float
     high: float
+
+
+def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
+    """The mean of `values` (n,) with a 95 % percentile bootstrap interval: of differences, a paired comparison."""
+    drawn = np.asarray(values, float)
+    chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
+    low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
+    return Estimate(float(drawn.mean()), float(low), float(high))
 
 
 def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:

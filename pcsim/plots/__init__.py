@@ -18,7 +18,7 @@ from pcsim.plots.curves import (
     state_change,
     training_curves,
 )
-from pcsim.plots.films import animation, errors_over_frames, forecast, horizon
+from pcsim.plots.films import animation, errors_over_frames, forecast, horizon, surprise
 
 __all__ = [
     "accuracy_by_cycles",
@@ -40,5 +40,6 @@ __all__ = [
     "lesions",
     "network",
     "state_change",
+    "surprise",
     "training_curves",
 ]

@@ -68,7 +68,7 @@ def horizon(
     curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
 ) -> Axes:
     """A score against how far ahead: name -> one curve (horizon,) a seed. Names of baselines are drawn dashed."""
-    ax = ax or axes(5.0, 3.4)
+    ax = ax or axes(6.4, 3.4)
     colours = iter(("C3", "C0", "C2", "C4", "C1"))
     greys = iter(("0.35", "0.6", "0.8"))
     for name, runs in curves.items():
@@ -83,37 +83,71 @@ def horizon(
     ax.set_ylabel(score)
     ax.set_ylim(bottom=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
-def errors_over_frames(
-    errors: Mapping[str, ArrayLike], hand_over: int | None = None, event: int | None = None, ax: Axes | None = None
-) -> Axes:
+def errors_over_frames(errors: Mapping[str, ArrayLike], hand_over: int | None = None, ax: Axes | None = None) -> Axes:
     """Mean squared prediction error of each layer, (time,) or (time, n), frame by frame, logarithmic.
 
-    `hand_over` and `event` (a surprise) are marked by lines. Frame 0 is left out: its prediction is made of nothing.
+    `hand_over` is marked by a line. Frame 0 is left out: its prediction is made of nothing.
     """
     ax = ax or axes(5.0, 3.4)
     for number, (name, values) in enumerate(errors.items()):
-        value = np.asarray(values, float)
-        mean = value.mean(1) if value.ndim > 1 else value
-        ax.plot(np.arange(1, len(mean)), np.where(mean > 0, mean, np.nan)[1:], marker="o", ms=3, label=name)
-        if value.ndim > 1 and value.shape[1] > 1:
-            spread = value.std(1) / np.sqrt(value.shape[1])
-            low = np.where(mean - spread > 0, mean - spread, np.nan)
-            ax.fill_between(np.arange(1, len(mean)), low[1:], (mean + spread)[1:], color=f"C{number}", alpha=0.2, lw=0)
-    for when, label, colour in ((hand_over, "sees itself", OWN), (event, "surprise", "0.3")):
-        if when is not None:
-            ax.axvline(when - 0.5, color=colour, ls=":")
-            ax.text(when - 0.4, 0.98, label, color=colour, fontsize=8, va="top", transform=ax.get_xaxis_transform())
+        _mean_and_error(ax, np.asarray(values, float), name, color=f"C{number}")
+    if hand_over is not None:
+        _event(ax, hand_over, "sees itself", OWN)
     ax.set_yscale("log")
     ax.set_xlabel("frame")
     ax.set_ylabel("mean squared prediction error")
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
+    """What a surprise at frame `at` evokes in the errors: errors[kind][layer] (time, n), a panel for each layer.
+
+    The first kind is what would have come; bands are standard errors over clips. Frame 0 is left out.
+    """
+    (first, *_) = errors.values()
+    figure = Figure(figsize=(1.0 + 2.9 * len(first), 3.2), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(first)))
+    for panel, layer in zip(panels, first, strict=True):
+        for kind, layers in errors.items():
+            style: dict[str, Any] = {"color": "0.4", "ls": "--"} if layers is first else {"color": _next_colour(panel)}
+            _mean_and_error(panel, np.asarray(layers[layer], float), kind, **style)
+        _event(panel, at, "surprise" if panel is panels[0] else "", "0.3")
+        panel.set(title=layer, xlabel="frame")
+        panel.set_ylim(bottom=0)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("mean squared prediction error")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(errors), frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _next_colour(ax: Axes) -> str:
+    return ("C3", "C0", "C2", "C4")[(len(ax.lines) - 1) % 4]
+
+
+def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
+    """The mean of (time,) or (time, n) and its standard error, from frame 1 on."""
+    over = values[1:].reshape(len(values) - 1, -1)
+    frames, mean = np.arange(1, len(values)), over.mean(1)
+    ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
+    if over.shape[1] > 1:
+        spread = over.std(1, ddof=1) / np.sqrt(over.shape[1])
+        low = np.where(mean - spread > 0, mean - spread, np.nan)
+        ax.fill_between(frames, low, mean + spread, color=style["color"], alpha=0.2, lw=0)
+
+
+def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
+    ax.axvline(frame - 0.5, color=colour, ls=":")
+    ax.text(frame - 0.4, 0.98, label, color=colour, fontsize=8, va="top", transform=ax.get_xaxis_transform())
 
 
 def animation(

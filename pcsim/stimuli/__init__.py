@@ -8,7 +8,7 @@ from pcsim.stimuli.digits import (
     digit_debris,
     scenes,
 )
-from pcsim.stimuli.film import Film, as_timeline, read_film, read_moving_mnist
+from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_moving_mnist
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
@@ -32,6 +32,7 @@ __all__ = [
     "held",
     "load_mnist",
     "noise",
+    "oddball",
     "read_film",
     "read_moving_mnist",
     "scenes",

@@ -163,8 +163,35 @@ class Film:
 
 
 def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
-    """`frames` (n, time, channel, height, width), 8-bit or in [0, 1], as a stimulus: each for `every` ms."""
-    return sequence(as_pixels(torch.as_tensor(frames)).transpose(0, 1), every)
+    """`frames` (n, time, channel, height, width), 8-bit or in [0, 1], as a stimulus: each for `every` ms.
+
+    A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
+    """
+    shown = torch.as_tensor(frames).transpose(0, 1)
+    whole = sequence(shown, every)
+    return replace(whole, epochs=(replace(whole.epochs[0], frame=lambda k: as_pixels(shown[k])),))
+
+
+def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
+    """`frames` (n, time, ...) with a surprise: from frame `at` on they do not go on as they did.
+
+    how  "reverse": they run backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many pixels as before
+         "cut": they go on as the next clip does
+    The frames themselves are the standard to compare with. Raises StimulusError if there is no past that is long
+    enough to be played backwards, or no other clip.
+    """
+    shown = torch.as_tensor(frames)
+    count, length = shown.shape[:2]
+    if how not in ("reverse", "cut") or not 0 < at < length or (how == "reverse" and length > 2 * at - 1):
+        raise StimulusError(
+            given=f"oddball(at={at}, how={how!r}) of {length} frames",
+            expected="how 'reverse' or 'cut', a frame after the first, and for 'reverse' at most 2 at - 1 frames",
+            remedy="choose a later frame, or fewer frames",
+        )
+    if how == "cut" and count < 2:
+        raise StimulusError(given="a cut in one clip", expected="two clips or more", remedy="how='reverse'")
+    odd = shown[:, 2 * at - 1 - length : at - 1].flip(1) if how == "reverse" else shown.roll(-1, 0)[:, at:]
+    return torch.cat([shown[:, :at], odd], 1)
 
 
 def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, name: str | None = None) -> Film:
