@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -92,18 +91,9 @@ def claim(folder: Path, config: object) -> None:
 
 def recorded(config: object) -> dict[str, Any]:
     """The configuration that results depend on: not where they are put, nor how many processes made them."""
-    return {key: value for key, value in plain(config).items() if key not in ("out", "workers", "checkpoint_every")}
-
-
-def plain(value: Any) -> Any:
-    """JSON-able form of a configuration."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
+    return {
+        key: value for key, value in storage.plain(config).items() if key not in ("out", "workers", "checkpoint_every")
+    }
 
 
 def pick_device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ from pcsim.rules import Prediction
 from pcsim.stimuli import Film, MovingDigits
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
+from pcsim.stimuli.random import uniform
 from pcsim.training import Training
 
 TEST_SEED = 1_000_000
@@ -78,9 +80,9 @@ class Extrapolation:
     grey: bool = False
     """of a film in colour, only the luminance"""
     crop: tuple[int, int] | None = None
-    """(height, width) of the middle of the film that is taken"""
+    """(height, width) of what is seen of a film: in tests its middle, in training anywhere"""
     size: tuple[int, int] | None = None
-    """(height, width) to which that is resized; sides are then cropped to what the network needs"""
+    """(height, width) to which a film is resized first; what is seen is cropped to what the network needs"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
     """what moves where no film is given"""
     seen: Annotated[int, Field(gt=2)] = 8
@@ -201,9 +203,9 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
         )
     film = stimuli.read_film(config.data, config.rate)
     film = film.grey() if config.grey else film
-    film = film.fitted(config.crop) if config.crop else film
     film = film.fitted(config.size, how="resize") if config.size else film
-    train, test = film.fitted(multiple=math.lcm(2 ** (len(config.channels) - 1), PATCH)).split(0.2)
+    train, test = film.split(0.2)
+    test = test.fitted(config.crop).fitted(multiple=math.lcm(2 ** (len(config.channels) - 1), PATCH))
     if max(len(clip) for clip in test.clips) < config.length:
         raise StimulusError(
             given=f"{film!r}, whose last fifth is the test",
@@ -215,15 +217,15 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
 
 def build(config: Extrapolation, name: Name) -> Network:
     """A network before training."""
-    train, _ = films(config)
+    _, test = films(config)
     if name == "forecaster-convlstm":
         network = models.convlstm(
-            config.forecaster, kernel=3, seen=config.seen, unseen=config.horizon, image=train.shape, patch=PATCH
+            config.forecaster, kernel=3, seen=config.seen, unseen=config.horizon, image=test.shape, patch=PATCH
         )
     else:
-        channels = (train.shape[0], *config.channels[1:])
+        channels = (test.shape[0], *config.channels[1:])
         cell: Literal["convlstm", "subconvlstm"] = "convlstm" if name == "prednet-convlstm" else "subconvlstm"
-        network = models.prednet(channels, config.representations, cell=cell, size=train.shape[1:])
+        network = models.prednet(channels, config.representations, cell=cell, size=test.shape[1:])
     for predicting in network.populations.keys() & BIAS.keys():
         rule = network.populations[predicting].rule
         if isinstance(rule, Prediction) and rule.bias is not None:
@@ -251,13 +253,13 @@ def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
     """Train one network; returns its first loss curve, of the next frame for a PredNet."""
     torch.manual_seed(1_000 + repetition)
     network = build(config, name).to(common.pick_device(config.device))
-    train, _ = films(config)
+    train, test = films(config)
     curves = []
     for part, (settings, goal, length) in parts(config, name).items():
         curves.append(
             train_to_predict(
                 network,
-                partial(sequence, train, repetition, length),
+                partial(sequence, train, test.shape[1:], repetition, length),
                 config.clips,
                 dataclasses.replace(settings, seed=repetition),
                 goal,
@@ -269,9 +271,12 @@ def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
     return curves[0]
 
 
-def sequence(film: Film, seed: int, length: int, index: int) -> Frames:
-    """One training sequence."""
-    return film.draw(seed, index, 1, length)[0]
+def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: int) -> Frames:
+    """One training sequence, cropped to the size of the test film at a place that is a function of (seed, index)."""
+    drawn = film.draw(seed, index, 1, length)[0]
+    room = np.array(film.shape[1:]) - size
+    top, left = (uniform(seed, "crops", index, 1, 2)[0] * (room + 1)).astype(int)
+    return drawn[..., top : top + size[0], left : left + size[1]]
 
 
 def trained(config: Extrapolation, name: Name, repetition: int, part: str) -> Network:
@@ -289,11 +294,11 @@ def sequences(config: Extrapolation) -> Tensor:
 def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
     """Of the next frame and of frames ahead, beside the baselines; and what surprises evoke in the errors."""
     frames = sequences(config)
-    train, _ = films(config)
+    train, test = films(config)
 
     def scored(part: str, hand_over: int | None) -> tuple[Forecast, scoring.Scored]:
         forecast = predict(trained(config, name, repetition, part), frames, extrapolate_from=hand_over)
-        training = train.draw(0, 0, 200, 1)
+        training = train.fitted(test.shape[1:]).draw(0, 0, 200, 1)
         return forecast, scoring.score(
             forecast.predictions, frames, hand_over=hand_over, training=training, scores=SCORES
         )

@@ -13,6 +13,7 @@ from pcsim.exceptions import (
     SolverError,
     StimulusError,
     StorageError,
+    SweepError,
     TrainingError,
     WiringError,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Status",
     "StimulusError",
     "StorageError",
+    "SweepError",
     "TorchDiffEq",
     "TrainingError",
     "WiringError",

@@ -41,5 +41,9 @@ class TrainingError(PcsimError):
     """A training that cannot start or go on."""
 
 
+class SweepError(PcsimError):
+    """A sweep that cannot be made, or whose points failed."""
+
+
 class PcsimWarning(UserWarning):
     """Something that runs, but is probably not what was meant."""

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def sweep_partials(folder: Path) -> None:
     """Remove what killed writers left behind in `folder`."""
     for partial in folder.rglob(".*.part"):
         partial.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """JSON-able form of a configuration: dataclasses and dicts as dicts, tuples as lists, paths as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pcsim"
 ROOMS = """
 exceptions memory storage clock state program history rules connections parts wiring variants description
 graph weights models solvers adaptive stepping stimuli recording simulate prediction gradients parallel
-training plasticity analysis frame_training plots __main__
+training plasticity analysis frame_training executors sweep plots __main__
 """
 
 

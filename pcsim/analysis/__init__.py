@@ -1,5 +1,6 @@
 """Pure functions from arrays to numbers."""
 
+from pcsim.analysis import convergence, stability
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.latency import first_difference, latencies
@@ -12,6 +13,7 @@ __all__ = [
     "accuracy_over_time",
     "answer_steps",
     "compare_pairs",
+    "convergence",
     "correct_choices",
     "cumulative",
     "decode",
@@ -25,5 +27,6 @@ __all__ = [
     "latencies",
     "mcnemar",
     "reaction_times",
+    "stability",
     "state_change",
 ]

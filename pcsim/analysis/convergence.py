@@ -1,0 +1,256 @@
+"""How curves settle: prediction errors, energies, changes of the state, losses of a read-out, against time.
+
+A curve is (time,) or (time, n), one for each sample, at `times` in ms. Everything is told for each sample and can then
+be summarised by `summary`. What a curve does not do is NaN: a settling time of one that never settles, say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pcsim.analysis.statistics import Estimate, estimate
+from pcsim.exceptions import StimulusError
+
+Samples = NDArray[np.float64]
+TAIL = 0.25
+"""the last share of a curve, by which its end is judged"""
+STILL = 1e-3
+"""what a settled curve may still move in its tail, as a share of all its movement"""
+
+
+class Ending(Enum):
+    """How a curve ends: at rest, in a cycle, growing without bound, or still on its way when it was cut off."""
+
+    STEADY = "steady"
+    CYCLE = "cycle"
+    DIVERGED = "diverged"
+    UNSETTLED = "unsettled"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """x(t) = end + amplitude exp(-rate t), t from the beginning of the window; rate per ms with its 95 % interval."""
+
+    rate: float
+    low: float
+    high: float
+    end: float
+    amplitude: float
+
+
+def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
+    """From when on a curve stays within `share` of its movement from its end, |x(t) - x(T)| <= share |x(0) - x(T)|, ms.
+
+    (n,). 0 for a curve that never moves, NaN for one that does not end steady, interpolated between times.
+    Raises StimulusError for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
+    at, values = _checked(times, curves)
+    return _for_each(values, lambda x: _settling(at, x, share))
+
+
+def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
+    """When half of the way from the beginning to the end is first gone, ms, interpolated. (n,)."""
+    at, values = _checked(times, curves)
+
+    def first(x: Samples) -> float:
+        way = _left(x)
+        below = np.flatnonzero(way <= 0.5)
+        return _crossing(at, way, int(below[0]), 0.5) if len(below) and _ends_steady(at, x) else math.nan
+
+    return _for_each(values, first)
+
+
+def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
+    """How far a curve goes beyond its end, as a share of the way from its beginning to its end. (n,), or 0."""
+    at, values = _checked(times, curves)
+
+    def beyond(x: Samples) -> float:
+        way = x[-1] - x[0]
+        return max(0.0, float(((x - x[-1]) / way).max())) if way and _ends_steady(at, x) else math.nan
+
+    return _for_each(values, beyond)
+
+
+def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
+    """How often a curve crosses its end, by more than `share` of its movement: 0 if it falls, more if it rings."""
+    at, values = _checked(times, curves)
+
+    def count(x: Samples) -> float:
+        if not _ends_steady(at, x):
+            return math.nan
+        away = x - x[-1]
+        signs = np.sign(away[np.abs(away) > share * np.ptp(x)])
+        return float((signs[1:] != signs[:-1]).sum())
+
+    return _for_each(values, count)
+
+
+def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
+    """How each curve ends.
+
+    diverged   not finite, or larger by a factor in each third than in the one before, and at its largest at the end
+    steady     in its last quarter it moves by less than 0.1 % of all its movement
+    cycle      its last half repeats itself: rings that do not fade, more than twice
+    unsettled  anything else: simulate longer
+    """
+    at, values = _checked(times, curves, finite=False)
+    return [_ending(at, x) for x in values.T]
+
+
+def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
+    """The rate at which one curve (time,) falls to its end from `start` ms on: x(t) = end + amplitude exp(-rate t).
+
+    Fast modes have died out in a late window, so there it is the slowest of them that is seen. Least squares by SciPy;
+    the interval is that of its covariance. Raises StimulusError for fewer than five times in the window.
+    """
+    from scipy.optimize import curve_fit
+
+    at, values = _checked(times, curve)
+    chosen = at >= start
+    if chosen.sum() < 5 or values.shape[1] != 1:
+        raise StimulusError(
+            given=f"{chosen.sum()} times from {start:g} ms on, {values.shape[1]} curves",
+            expected="five times or more of one curve",
+            remedy="start earlier, record more often, or fit curve after curve",
+        )
+    t, x = at[chosen] - at[chosen][0], values[chosen, 0]
+    way = x[0] - x[-1]
+    if not way:
+        return Fit(math.nan, math.nan, math.nan, float(x[-1]), 0.0)
+    # Numbers near one: an error of 1e-9 is fitted as well as one of 1e3.
+    unit, scale = float(t[-1]), float(abs(way))
+    fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
+    guess = unit / max(t[fallen[0]], t[1])
+    found, covariance = curve_fit(
+        lambda s, end, amplitude, rate: end + amplitude * np.exp(-rate * s),
+        t / unit,
+        x / scale,
+        (x[-1] / scale, way / scale, guess),
+        maxfev=20_000,
+    )
+    end, amplitude, rate = (float(value) for value in found)
+    half = 1.96 * math.sqrt(max(float(covariance[2, 2]), 0.0))
+    return Fit(rate / unit, (rate - half) / unit, (rate + half) / unit, end * scale, amplitude * scale)
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Of many curves: means over those that have the quantity, with 95 % bootstrap intervals, and how all end."""
+
+    settling: Estimate
+    half_life: Estimate
+    overshoot: Estimate
+    crossings: Estimate
+    endings: Mapping[str, int]
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{count} {name}" for name, count in self.endings.items() if count)
+        return (
+            f"settles in {self.settling.mean:.3g} ms ({self.settling.low:.3g}-{self.settling.high:.3g}), half-life "
+            f"{self.half_life.mean:.3g} ms, overshoot {100 * self.overshoot.mean:.2g} %; {ends}"
+        )
+
+
+def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Convergence:
+    """`settling_time`, `half_life`, `overshoot`, `crossings` and `ending` of curves (time, n)."""
+    ends = ending(times, curves)
+    at, values = _checked(times, curves, finite=False)
+    whole = values[:, np.isfinite(values).all(0)]
+    return Convergence(
+        _known(settling_time(at, whole, share)),
+        _known(half_life(at, whole)),
+        _known(overshoot(at, whole)),
+        _known(crossings(at, whole)),
+        {kind.value: ends.count(kind) for kind in Ending},
+    )
+
+
+def _known(values: Samples) -> Estimate:
+    there = values[np.isfinite(values)]
+    return estimate(there) if len(there) else Estimate(math.nan, math.nan, math.nan)
+
+
+def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[Samples, Samples]:
+    at, values = np.asarray(times, float), np.asarray(curves, float)
+    if values.ndim == 1:
+        values = values[:, None]
+    if at.ndim != 1 or values.ndim != 2 or len(at) != len(values) or len(at) < 3 or (np.diff(at) <= 0).any():
+        raise StimulusError(
+            given=f"times {at.shape} and curves {values.shape}",
+            expected="rising times (time,) and curves (time,) or (time, n), three times or more",
+            remedy="pass run.times and a record of one number for each sample",
+        )
+    if finite and not np.isfinite(values).all():
+        raise StimulusError(
+            given="curves with NaN or infinite values",
+            expected="finite ones",
+            remedy="ask `ending` which of them diverge, and leave them out",
+        )
+    return at, values
+
+
+def _for_each(values: Samples, measure: Callable[[Samples], float]) -> Samples:
+    return np.array([measure(x) for x in values.T], np.float64)
+
+
+def _left(x: Samples) -> Samples:
+    """The share of the way to the end that is left."""
+    way = abs(x[0] - x[-1])
+    return np.abs(x - x[-1]) / way if way else np.zeros_like(x)
+
+
+def _settling(at: Samples, x: Samples, share: float) -> float:
+    if not _ends_steady(at, x):
+        return math.nan
+    left = _left(x)
+    outside = np.flatnonzero(left > share)
+    return _crossing(at, left, int(outside[-1]) + 1, share) if len(outside) else 0.0
+
+
+def _crossing(at: Samples, left: Samples, after: int, level: float) -> float:
+    """Between after - 1 and after, where the straight line between them crosses the level."""
+    if after == 0:
+        return float(at[0] - at[0])
+    high, low = left[after - 1], left[after]
+    between = (high - level) / (high - low) if high != low else 1.0
+    return float(at[after - 1] + between * (at[after] - at[after - 1]) - at[0])
+
+
+def _tail(at: Samples, x: Samples, share: float = TAIL) -> Samples:
+    return x[at >= at[-1] - share * (at[-1] - at[0])]
+
+
+def _ends_steady(at: Samples, x: Samples) -> bool:
+    return bool(np.ptp(_tail(at, x)) <= STILL * np.ptp(x))
+
+
+def _ending(at: Samples, x: Samples) -> Ending:
+    if not np.isfinite(x).all():
+        return Ending.DIVERGED
+    if _ends_steady(at, x):
+        return Ending.STEADY
+    thirds = [float(np.abs(part).max()) for part in np.array_split(x, 3)]
+    if thirds[2] > 2 * thirds[1] > 4 * thirds[0] and abs(x[-1]) > 0.5 * thirds[2]:
+        return Ending.DIVERGED
+    return Ending.CYCLE if _repeats(_tail(at, x, 0.5)) else Ending.UNSETTLED
+
+
+def _repeats(x: Samples) -> bool:
+    """Whether a stretch is periodic: shifted by some lag, twice at least, it is the same."""
+    away = x - x.mean()
+    size = float(np.sqrt((away**2).mean()))
+    for lag in range(2, len(x) // 2 + 1):
+        off = float(np.sqrt(((away[lag:] - away[:-lag]) ** 2).mean()))
+        # A slow drift is like itself after one step too: a period must have been left before it comes back.
+        left = float(np.abs(away[: lag + 1] - away[0]).max())
+        if off < 0.05 * size and left > size:
+            return True
+    return False

@@ -1,0 +1,281 @@
+"""Stability of a network on a held stimulus, seen as one function of one vector.
+
+flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
+map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
+
+dynamics = Dynamics(net, image)              one sample; double precision is wise: net.double()
+point = fixed_point(dynamics)                by Anderson acceleration or Newton-Krylov, checked by its residual
+values = eigenvalues(dynamics, point.state)
+largest_stable_dt(values, pcsim.RK4)         beyond it RK4 leaves this fixed point
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsim.clock import Clock
+from pcsim.exceptions import SolverError
+from pcsim.graph import Network
+from pcsim.simulate import Course, Stimulus
+from pcsim.solvers import Euler, Iterate, RungeKutta, Solver
+from pcsim.state import State
+
+DENSE = 1_024
+"""sizes up to which all eigenvalues are computed"""
+CHUNK = 256
+
+
+class Dynamics:
+    """A network at one stimulus, from time `at` ms on held: `dynamics(x)` is dx/dt per ms, or the next x of a map.
+
+    x is (n, size): n states, each all variables of all populations with memory one after another. `start` is what a
+    simulation starts from; `flat` and `named` turn states into vectors and back.
+
+    Raises SolverError for more than one sample, for conduction delays (the past is part of their state), and for
+    networks that are not the same at every step.
+    """
+
+    def __init__(self, network: Network, stimulus: Stimulus, at: float = 0.0) -> None:
+        solver: Solver = Euler(1.0) if network.is_flow else Iterate()
+        if network.conduction_delays or network.situation(Clock(1.0)):
+            raise SolverError(
+                given=f"{network.name!r}, with conduction delays, windows or phases",
+                expected="a network whose next state depends on its present one only",
+                remedy="analyse it without them: net.without(...)",
+            )
+        with torch.no_grad():
+            course = Course(network, stimulus, solver, 1)
+            shown = {name: timeline.at(at) for name, timeline in course.timelines.items()}
+            state = network.initial_state(shown)
+        if any(len(value) != 1 for value in shown.values()):
+            raise SolverError(
+                given=f"{len(next(iter(shown.values())))} samples",
+                expected="one: each has its own fixed point and eigenvalues",
+                remedy="pass image[:1], and go through the samples in a loop",
+            )
+        self.network, self._shown, self._solver = network, shown, solver
+        self._shapes = {name: value.shape[1:] for name, value in state.items()}
+        self.start = self.flat(state)
+
+    @property
+    def size(self) -> int:
+        """Numbers in a state."""
+        return self.start.shape[1]
+
+    def flat(self, state: State) -> Tensor:
+        """(n, size)."""
+        return torch.cat([state[name].flatten(1) for name in self._shapes], 1)
+
+    def named(self, x: Tensor) -> State:
+        """By population, (n, channel, height, width)."""
+        parts = x.split([math.prod(shape) for shape in self._shapes.values()], 1)
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.reshape(len(x), *shape) for (name, shape), part in named}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """dx/dt per ms, or the next x: (n, size) -> (n, size)."""
+        clock, inputs = Clock(1.0), self._inputs(len(x))
+        if self.network.is_flow:
+            return self.flat(self.network.derivative(clock, self.named(x), inputs))
+        return self.flat(self._solver.advance(self.network, clock, self.named(x), inputs))
+
+    def step(self, x: Tensor, solver: Solver) -> Tensor:
+        """The state one step of `solver` later: (n, size) -> (n, size)."""
+        return self.flat(solver.advance(self.network, Clock(solver.dt), self.named(x), self._inputs(len(x))))
+
+    def pushed(self, x: Tensor, direction: Tensor, solver: Solver | None = None) -> tuple[Tensor, Tensor]:
+        """(f(x), J(x) direction), both (n, size): a Jacobian-vector product; with a solver, of its step."""
+        function: Callable[[Tensor], Tensor] = self if solver is None else lambda y: self.step(y, solver)
+        with warnings.catch_warnings():
+            # torch's first forward-mode product compiles its own rules by a function that it has deprecated itself.
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+            value, product, *_ = torch.func.jvp(function, (x,), (direction,))
+        return value, product
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        """J at x (1, size), whole: (size, size)."""
+        every = torch.eye(self.size, dtype=x.dtype, device=x.device)
+        with torch.no_grad():
+            columns = [self.pushed(x.repeat(len(part), 1), part)[1] for part in every.split(CHUNK)]
+        return torch.cat(columns).T
+
+    def _inputs(self, count: int) -> State:
+        return {name: value.expand(count, *value.shape[1:]) for name, value in self._shown.items()}
+
+
+def eigenvalues(dynamics: Dynamics, x: Tensor, count: int | None = None) -> NDArray[np.complex128]:
+    """Eigenvalues of J at x (1, size), leading ones first: by real part per ms for a flow, by size for a map.
+
+    All of them up to a size of 1,024, beyond `count` (6) by Arnoldi iteration (SciPy's ARPACK) from products alone.
+    """
+    if count is None and dynamics.size <= DENSE:
+        values = np.linalg.eigvals(dynamics.jacobian(x).double().cpu().numpy())
+    else:
+        values = _arnoldi(dynamics, x, count or 6, "LR" if dynamics.network.is_flow else "LM")
+    leading = -values.real if dynamics.network.is_flow else -np.abs(values)
+    return values[np.argsort(leading, kind="stable")].astype(np.complex128)
+
+
+def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
+    """Whether a fixed point x (1, size) draws back what is near it."""
+    leading = eigenvalues(dynamics, x)[0]
+    return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
+
+
+def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
+    """The largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues, R the solver's stability function.
+
+    solver  Euler, Heun or RK4 (the class). 0 where some eigenvalue has a positive real part: the fixed point itself
+            is unstable. Raises SolverError for solvers that have no such function.
+    """
+    grows = _stability_function(solver)
+    if (values.real > 0).any():
+        return 0.0
+    return min((_first_crossing(grows, complex(value)) for value in values if value != 0), default=math.inf)
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Where nothing moves. residual: the largest |f(x)| in units of the activity (times 1 ms), or |F(x) - x|."""
+
+    state: Tensor
+    residual: float
+    evaluations: int
+
+
+def fixed_point(
+    dynamics: Dynamics,
+    start: Tensor | None = None,
+    *,
+    method: Literal["anderson", "newton_krylov"] = "anderson",
+    tolerance: float = 1e-8,
+    evaluations: int = 5_000,
+) -> FixedPoint:
+    """Solve f(x) = 0, or F(x) = x, from `start` (1, size) on (what a simulation starts from).
+
+    anderson       Anderson acceleration: a few products, good where plain iteration nearly converges
+    newton_krylov  Newton's method with products J v only; finds unstable points too
+    Both are SciPy's. Raises SolverError if the residual does not come below the tolerance: there may be no fixed point.
+    """
+    from scipy import optimize
+
+    if method not in ("anderson", "newton_krylov"):
+        raise SolverError(given=f"method={method!r}", expected="anderson or newton_krylov", remedy="choose one")
+    like = dynamics.start if start is None else start
+    count = 0
+
+    class _Enough(Exception):  # noqa: N818  # not an error: the way out of SciPy's loop
+        pass
+
+    def residual(x: NDArray) -> NDArray:
+        nonlocal count
+        count += 1
+        if count > evaluations:
+            raise _Enough
+        with torch.no_grad():
+            now = torch.from_numpy(x).to(like)[None]
+            moved = dynamics(now) if dynamics.network.is_flow else dynamics(now) - now
+        return moved[0].double().cpu().numpy()
+
+    found = like[0].detach().double().cpu().numpy()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nearly singular steps: the residual tells whether they did well
+            if method == "anderson":
+                mixing = _mixing(dynamics)
+                found = optimize.anderson(residual, found, f_tol=tolerance, M=8, alpha=mixing, maxiter=evaluations)
+            else:
+                found = optimize.newton_krylov(residual, found, f_tol=tolerance)
+    except (_Enough, optimize.NoConvergence, ValueError, FloatingPointError):
+        left = math.inf
+    else:
+        left = float(np.abs(residual(found)).max())
+    if not left <= tolerance:
+        raise SolverError(
+            given=f"{dynamics.network.name!r}, whose residual is not below {tolerance:g} after {count} evaluations",
+            expected="a fixed point that can be found from here",
+            remedy="start nearer (simulate first), try the other method, or a cycle may be all there is",
+        )
+    return FixedPoint(torch.from_numpy(found).to(like)[None], left, count)
+
+
+def lyapunov_exponent(
+    dynamics: Dynamics, solver: Solver, *, steps: int, settle: int = 0, start: Tensor | None = None, seed: int = 0
+) -> float:
+    """The largest Lyapunov exponent, per ms (of a map with Iterate(): per step): how fast neighbours part.
+
+    1 / (n dt) sum log |J_step v| / |v|, v carried along and kept at length one (Benettin et al. 1980), over `steps`
+    steps after `settle` of them. Below 0: settles; 0: a cycle; above 0: chaos.
+    """
+    x = dynamics.start if start is None else start
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)
+    v, total = v / v.norm(), 0.0
+    with torch.no_grad():
+        for step in range(settle + steps):
+            x, v = dynamics.pushed(x, v, solver)
+            length = v.norm()
+            v = v / length
+            total += float(length.log()) if step >= settle else 0.0
+    return total / (steps * solver.dt)
+
+
+def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:
+    from scipy.sparse.linalg import LinearOperator, eigs
+
+    def product(v: NDArray) -> NDArray:
+        direction = torch.from_numpy(np.ascontiguousarray(v.ravel())).to(x)[None]
+        with torch.no_grad():
+            return dynamics.pushed(x, direction)[1][0].double().cpu().numpy()
+
+    operator = LinearOperator((dynamics.size, dynamics.size), matvec=product, dtype=np.float64)
+    first = np.random.default_rng(0).standard_normal(dynamics.size)
+    return np.asarray(eigs(operator, k=min(count, dynamics.size - 2), which=which, v0=first, return_eigenvectors=False))
+
+
+def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
+    """|R(z)|, R(z) = 1 + sum_k z^k b^T A^(k-1) 1 for an explicit Runge-Kutta method of tableau (A, b)."""
+    if solver is Euler:
+        return lambda z: np.abs(1 + z)
+    if not issubclass(solver, RungeKutta):
+        raise SolverError(
+            given=f"{solver.__name__} to bound the step of",
+            expected="Euler, Heun or RK4",
+            remedy="an adaptive or exponential solver has no largest stable step of this kind",
+        )
+    rows, weights = solver(1.0).tableau
+    a = np.zeros((len(weights), len(weights)))
+    for number, row in enumerate(rows, 1):
+        a[number, : len(row)] = row
+    powers = [np.linalg.matrix_power(a, k).sum(1) @ np.array(weights) for k in range(len(weights))]
+    return lambda z: np.abs(np.polyval([*powers[::-1], 1.0], z))
+
+
+def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> float:
+    """The first dt at which |R(dt lambda)| exceeds 1."""
+    # On the imaginary axis |R| leaves 1 by less than rounding shows: of Euler at once, of RK4 at 2.83.
+    bound = 1.0 + 1e-12
+    grid = np.linspace(0.0, 6.0, 1_201) / abs(value)
+    beyond = np.flatnonzero(grows(grid * value) > bound)
+    if not len(beyond):
+        return math.inf
+    low, high = grid[beyond[0] - 1], grid[beyond[0]]
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if grows(middle * value) > bound else (middle, high)
+    return float(low)
+
+
+def _mixing(dynamics: Dynamics) -> float:
+    """How far Anderson's first steps go along f: a flow's by its fastest time constant, as Euler would."""
+    if not dynamics.network.is_flow:
+        return 1.0
+    return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())

@@ -1,0 +1,236 @@
+"""Where calls run, by name:
+
+    here                               in this process, one after another
+    processes:4                        in that many processes of this machine, of one thread each
+    dask, dask:4, dask:tcp://host:8786   on a Dask cluster: of this machine, or at an address
+    slurm:partition=cpu,timeout_min=60   as a SLURM job array, through submitit; options are submitit's
+
+Each is an executor in the sense of `concurrent.futures`: submit(function, *arguments) gives a future with done() and
+result(). So is whatever else you have: hand it over instead of a name.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+
+from pcsim.exceptions import SweepError
+
+LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
+"""what Dask and submitit raise for a worker that is gone; they are not imported to ask"""
+POLL_S = 0.02
+
+
+class Submits(Protocol):
+    """What is asked of an executor."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """A future with done() and result()."""
+
+
+class Outcome(NamedTuple):
+    """Of a call: its arguments, and its result or what it raised."""
+
+    arguments: tuple
+    result: Any
+    reason: Exception | None
+
+
+def completed(
+    executor: Submits, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
+) -> Iterator[Outcome]:
+    """The outcome of function(*arguments) for each of `calls`, as they end.
+
+    A call whose worker is lost is made again, up to `tries` times in all. What the function raises is an outcome.
+    """
+    with _as_one_array(executor):
+        waiting = [(executor.submit(function, *arguments), arguments, 1) for arguments in calls]
+    while waiting:
+        is_done = [future.done() for future, _, _ in waiting]
+        ended = list(compress(waiting, is_done))
+        waiting = [entry for entry, done in zip(waiting, is_done, strict=True) if not done]
+        for future, arguments, tried in ended:
+            try:
+                yield Outcome(arguments, future.result(), None)
+            except (Exception, CancelledError) as reason:
+                if is_lost(reason) and tried < tries:
+                    waiting.append((executor.submit(function, *arguments), arguments, tried + 1))
+                else:
+                    yield Outcome(arguments, None, reason)
+        if not ended:
+            time.sleep(POLL_S)
+
+
+def is_lost(reason: BaseException) -> bool:
+    """Whether a call failed because its worker is gone, not by what it did."""
+    return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
+
+
+class Here(Executor):
+    """Runs each call when its result is asked for, in this thread."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        """A call that is yet to be made."""
+        return _Later(lambda: function(*arguments, **options))
+
+
+class _Later(NamedTuple):
+    result: Callable[[], Any]
+
+    def done(self) -> bool:
+        return True
+
+
+class Processes(Executor):
+    """Processes of one thread each. One that dies costs the call it was on, and another takes its place.
+
+    prepare  is called with `with_` in every new process; functions and arguments must be importable there
+    """
+
+    def __init__(self, workers: int, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
+        if workers < 1:
+            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="processes:2")
+        self._context = multiprocessing.get_context("spawn")
+        self._threads = ThreadPoolExecutor(workers)
+        self._own = threading.local()
+        self._prepare, self._with = prepare, with_
+        self._children: dict[int, ProcessPoolExecutor] = {}
+        self._is_open = True
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
+        """A future; its exception is BrokenExecutor if the process died."""
+        return self._threads.submit(self._in_child, function, arguments, options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: after their calls, or without `wait` at once."""
+        self._is_open = wait
+        if not wait:
+            for child in list(self._children):
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
+        self._threads.shutdown(wait, cancel_futures=cancel_futures or not wait)
+        for pool in list(self._children.values()):
+            pool.shutdown(wait)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is None)
+
+    def _in_child(self, function: Callable[..., Any], arguments: tuple, options: dict) -> Any:
+        # A pool of one process for each thread: a pool of many breaks as a whole when one of them dies.
+        if not self._is_open:
+            raise CancelledError
+        try:
+            child = getattr(self._own, "child", None) or self._begin()
+            self._own.child = child
+            return self._children[child].submit(function, *arguments, **options).result()
+        except BrokenExecutor:
+            self._children.pop(self._own.__dict__.pop("child", -1), None)
+            raise
+
+    def _begin(self) -> int:
+        pool = ProcessPoolExecutor(1, self._context, _start, (self._prepare, self._with))
+        child: int = pool.submit(os.getpid).result()
+        self._children[child] = pool
+        return child
+
+
+def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)  # a worker must not go on writing into a folder that another run may take over
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    if prepare is not None:
+        prepare(*arguments)
+
+
+@contextmanager
+def executor_named(name: str, folder: Path) -> Iterator[Submits]:
+    """The executor of that name, for as long as it is needed; `folder` is where SLURM jobs leave their output.
+
+    Raises SweepError for an unknown name, or a package that is missing.
+    """
+    kind, _, detail = name.partition(":")
+    match kind:
+        case "here":
+            yield Here()
+        case "processes":
+            with Processes(_count(detail) if detail else os.cpu_count() or 1) as executor:
+                yield executor
+        case "dask":
+            with _dask(detail) as executor:
+                yield executor
+        case "slurm":
+            yield _slurm(detail, folder)
+        case _:
+            raise SweepError(
+                given=f"where={name!r}",
+                expected="here, processes, dask or slurm, with details after a colon",
+                remedy="where='processes:2', or pass an executor of your own",
+            )
+
+
+@contextmanager
+def _dask(detail: str) -> Iterator[Submits]:
+    with _needed("dask"):
+        from distributed import Client, LocalCluster
+    if "/" in detail:
+        with Client(detail) as client:
+            yield client.get_executor()
+    else:
+        options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
+        if detail:
+            options["n_workers"] = _count(detail)
+        with LocalCluster(**options) as cluster, Client(cluster) as client:
+            client.run(torch.set_num_threads, 1)
+            yield client.get_executor()
+
+
+def _slurm(detail: str, folder: Path) -> Submits:
+    with _needed("slurm"):
+        from submitit import AutoExecutor
+    given = dict(pair.partition("=")[::2] for pair in detail.split(",") if pair)
+    executor = AutoExecutor(folder / "slurm", cluster=given.pop("cluster", "slurm"))
+    executor.update_parameters(**{_submitit_name(k): int(v) if v.isdigit() else v for k, v in given.items()})
+    return cast(Submits, executor)
+
+
+def _submitit_name(option: str) -> str:
+    general = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "name")
+    return option if option in general or option.startswith("slurm_") else f"slurm_{option}"
+
+
+def _as_one_array(executor: Any) -> Any:
+    """With submitit, what is submitted inside becomes one job array."""
+    return executor.batch() if hasattr(executor, "batch") else nullcontext()
+
+
+@contextmanager
+def _needed(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as reason:
+        raise SweepError(
+            given=f"where={where!r}", expected=f"the package {reason.name}", remedy="pip install pcsim[cluster]"
+        ) from reason
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="processes:2 or dask:2")
+    return int(text)

@@ -1,0 +1,394 @@
+"""Sweeps: one function over many configurations, each point a file of its own.
+
+    points = grid({"tau": [5.0, 10.0, 20.0], "solver.dt": [0.5, 1.0], "seed": range(3)})
+    sweep = Sweep(measure, Setting(), points, folder)          measure(Setting) -> {"settling": 31.0, "error": tensor}
+    table = sweep.run("processes:4")
+    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): what was repeated comes last
+
+A point is known by its content: the function's name and the whole configuration. So a folder can be extended,
+resumed, read while it runs, and joined with another; a result is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pcsim import storage
+from pcsim.exceptions import SweepError
+from pcsim.executors import Submits, completed, executor_named
+
+Config = TypeVar("Config")
+Point = dict[str, Any]
+"""dotted name -> value"""
+Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
+KIND = "point"
+
+
+def grid(axes: Axes) -> list[Point]:
+    """All combinations, the last axis fastest. Names in a tuple are linked: their values come as tuples.
+
+    grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
+    """
+    return [_point(zip(axes, values, strict=True)) for values in product(*(list(values) for values in axes.values()))]
+
+
+def sample(
+    ranges: Mapping[str | tuple[str, ...], tuple],
+    count: int,
+    seed: int = 0,
+    how: Literal["random", "latin_hypercube"] = "latin_hypercube",
+) -> list[Point]:
+    """`count` points from ranges (low, high) or (low, high, "log"); names in a tuple get one value.
+
+    latin_hypercube  each range is cut into `count` parts (of equal ratio with "log") of which each is met once
+    Raises SweepError for a range that is none.
+    """
+    from scipy.stats import qmc
+
+    for name, (low, high, *scale) in ranges.items():
+        if not low < high or scale not in ([], ["log"]) or (scale and low <= 0):
+            raise SweepError(
+                given=f"{name}: {ranges[name]}",
+                expected='(low, high), or (low, high, "log") above 0',
+                remedy="correct the range",
+            )
+    if how == "latin_hypercube":
+        shares = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(seed)).random(count)
+    else:
+        shares = np.random.default_rng(seed).random((count, len(ranges)))
+    return [
+        _point((names, _within(share, *ends)) for share, (names, ends) in zip(row, ranges.items(), strict=True))
+        for row in shares
+    ]
+
+
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values at dotted names: fields of dataclasses, keys of dicts, indices of tuples.
+
+    A whole number where a float was becomes a float. Raises SweepError for a name that is not there.
+
+        changed(Setting(), {"solver.dt": 0.5, "tau.0": 20})
+    """
+    for name, value in values.items():
+        config = _with(config, name.split("."), value, name, config)
+    return config
+
+
+def names(config: object, prefix: str = "") -> list[str]:
+    """The dotted names of all values in a configuration."""
+    parts = _parts(config)
+    if not parts:
+        return [prefix]
+    return [name for key, inner in parts.items() for name in names(inner, f"{prefix}.{key}" if prefix else key)]
+
+
+class Sweep:
+    """`function` at each of `points`, its results in `folder`.
+
+    function  of a configuration, at the top of a module; returns a dict of numbers, arrays, tensors and texts. With
+              `together` = n it gets a list of up to n configurations and returns as many dicts
+    base      the configuration (a dataclass, or a dict) that points change by dotted names
+
+    Raises SweepError for names that are not in `base`, and for a point given twice.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        base: object,
+        points: Sequence[Mapping[str, Any]],
+        folder: Path | str,
+        *,
+        together: int = 1,
+    ) -> None:
+        if "<" in function.__qualname__:
+            raise SweepError(
+                given=f"{function.__qualname__} to sweep over",
+                expected="a function at the top of a module, which other processes can import",
+                remedy="move it there; what it depends on belongs into the configuration",
+            )
+        self.function, self.base, self.together = function, base, together
+        self.folder = Path(folder)
+        self.points = [dict(point) for point in points]
+        self.configs = [changed(base, point) for point in self.points]
+        self.ids = [self._id(config) for config in self.configs]
+        twice = [point for at, point in enumerate(self.points) if self.ids[at] in self.ids[:at]]
+        if twice or not self.points:
+            raise SweepError(
+                given=f"{len(self.points)} points" + (f", {twice[0]} twice" if twice else ""),
+                expected="points that differ, and at least one",
+                remedy='repeat a point by an axis that says so, as "seed": range(3)',
+            )
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.function.__name__}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
+
+    def path(self, id_: str) -> Path:
+        """Where the result of a point is."""
+        return self.folder / "points" / f"{id_}.safetensors"
+
+    def missing(self) -> list[int]:
+        """The numbers of the points that have no result yet."""
+        return [number for number, id_ in enumerate(self.ids) if not self.path(id_).exists()]
+
+    def run(self, where: str | Submits = "here", *, tries: int = 5, progress: bool = True) -> Table:
+        """Do what is missing, and return the table of all points.
+
+        where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
+               submit(); workers elsewhere must see `folder`
+        tries  how often a point is begun whose worker is lost
+
+        Points that raise do not stop the others; then SweepError names them, and running again tries them again.
+        """
+        storage.sweep_partials(self.folder)
+        todo = self.missing()
+        lots = [todo[at : at + self.together] for at in range(0, len(todo), self.together)]
+        calls = [(self, lot) for lot in lots]
+        if isinstance(where, str):
+            with executor_named(where, self.folder) as executor:
+                failures = self._work_off(executor, calls, tries, progress)
+        else:
+            failures = self._work_off(where, calls, tries, progress)
+        if failures:
+            (first, reason), *_ = failures
+            raise SweepError(
+                given=f"{len(failures)} of {len(self.points)} points without a result, first {first}: "
+                f"{type(reason).__name__}: {reason}",
+                expected="a result from each",
+                remedy="mend the reason and run again: what is done stays done",
+            ) from reason
+        return self.table()
+
+    def table(self) -> Table:
+        """Points and their results, those that are there: also while another process is at work.
+
+        Raises StorageError for a damaged file.
+        """
+        done = [number for number, id_ in enumerate(self.ids) if self.path(id_).exists()]
+        results = [self._read(self.ids[number]) for number in done]
+        return Table([self.points[number] for number in done], results)
+
+    def merge(self, folder: Path | str) -> int:
+        """Take over what another folder has of this sweep's points; returns how many results were new."""
+        other = Sweep(self.function, self.base, self.points, folder)
+        new = [id_ for id_ in self.ids if not self.path(id_).exists() and other.path(id_).exists()]
+        for id_ in new:
+            storage.read_tensors(other.path(id_), KIND)
+            with storage.replacing(self.path(id_)) as partial:
+                partial.write_bytes(other.path(id_).read_bytes())
+        return len(new)
+
+    def _work_off(
+        self, executor: Submits, calls: Sequence[tuple], tries: int, progress: bool
+    ) -> list[tuple[Point, Exception]]:
+        failures = []
+        bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)
+        with bar:
+            for (_, lot), _, reason in completed(executor, _do, calls, tries):
+                lost = [number for number in lot if not self.path(self.ids[number]).exists()]
+                if lost and reason is None:
+                    reason = SweepError(
+                        given=f"a worker that wrote into another {self.folder.resolve()}",
+                        expected="a folder that all workers see",
+                        remedy="put it on a shared file system",
+                    )
+                failures += [(self.points[number], reason) for number in lost if reason is not None]
+                bar.update(len(lot) - len(lost))
+        return failures
+
+    def _id(self, config: object) -> str:
+        what = {"function": f"{self.function.__module__}.{self.function.__qualname__}", "config": storage.plain(config)}
+        text = json.dumps(what, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _read(self, id_: str) -> dict[str, Any]:
+        tensors, facts = storage.read_tensors(self.path(id_), KIND)
+        return {name: tensors[name].numpy() if name in tensors else facts["texts"][name] for name in facts["order"]}
+
+    def _write(self, number: int, result: Mapping[str, Any]) -> None:
+        clash = [name for name in result if name in self.points[number]]
+        if clash:
+            raise SweepError(
+                given=f"a result named {clash[0]!r}", expected="names other than those of the axes", remedy="rename it"
+            )
+        texts = {name: value for name, value in result.items() if isinstance(value, str)}
+        tensors = {name: _as_tensor(name, value) for name, value in result.items() if name not in texts}
+        facts = {"kind": KIND, "point": storage.plain(self.points[number]), "texts": texts, "order": list(result)}
+        facts["config"] = storage.plain(self.configs[number])
+        storage.write_tensors(self.path(self.ids[number]), tensors, facts)
+
+
+def _do(sweep: Sweep, lot: Sequence[int]) -> None:
+    """In the worker: the points of a lot that nobody has done meanwhile."""
+    left = [number for number in lot if not sweep.path(sweep.ids[number]).exists()]
+    if not left:
+        return
+    configs = [sweep.configs[number] for number in left]
+    results = [sweep.function(configs[0])] if sweep.together == 1 else sweep.function(configs)
+    for number, result in zip(left, results, strict=True):
+        sweep._write(number, result)
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """What a sweep found: a point and a result in each row.
+
+    table["tau"] or table["settling"] is a column: an array with a row for each point, or a list where arrays differ
+    in shape. `where` chooses rows, `over` spreads a column over axes, `to_xarray` labels all.
+    """
+
+    points: Sequence[Point]
+    results: Sequence[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        return f"Table({len(self)} points: {', '.join(self.axes)}; {', '.join(self.columns)})"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of what was changed."""
+        return tuple(dict.fromkeys(name for point in self.points for name in point))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what came out."""
+        return tuple(dict.fromkeys(name for result in self.results for name in result))
+
+    def __getitem__(self, name: str) -> NDArray[Any] | list[Any]:
+        rows = self.points if name in self.axes else self.results
+        if any(name not in row for row in rows) or not rows:
+            raise SweepError(
+                given=f"table[{name!r}]",
+                expected=f"one of {', '.join((*self.axes, *self.columns))}, in every row",
+                remedy="choose from these",
+            )
+        values = [row[name] for row in rows]
+        alike = len({np.shape(value) for value in values}) == 1
+        return np.array(values) if alike else values
+
+    def where(self, **values: Any) -> Table:
+        """The rows with these values; write dots as two underscores, `where(solver__dt=0.5)`."""
+        wanted = {name.replace("__", "."): value for name, value in values.items()}
+        if unknown := set(wanted) - set(self.axes):
+            raise SweepError(
+                given=f"where({', '.join(sorted(unknown))})", expected=", ".join(self.axes), remedy="choose from these"
+            )
+        chosen = [at for at, point in enumerate(self.points) if all(point.get(n) == v for n, v in wanted.items())]
+        return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
+
+    def over(self, column: str, *axes: str) -> NDArray[Any]:
+        """A column spread over axes, (values of the first axis, ..., repeats, ...); axes as in `values`.
+
+        Points that differ in other axes only are repeats. Cells without a point, or with fewer repeats, are NaN.
+        """
+        cells: dict[tuple, list[NDArray[Any]]] = {}
+        for point, value in zip(self.points, self[column], strict=True):
+            cells.setdefault(tuple(point[axis] for axis in axes), []).append(np.asarray(value, float))
+        repeats = max(len(found) for found in cells.values())
+        (shape, *others) = {value.shape for found in cells.values() for value in found}
+        if others:
+            raise SweepError(
+                given=f"{column!r} with arrays of shapes {shape}, {others[0]}",
+                expected="one shape at every point",
+                remedy=f"record alike at every point, or use table[{column!r}], a list",
+            )
+        known = [list(self.values(axis)) for axis in axes]
+        spread = np.full((*(len(values) for values in known), repeats, *shape), math.nan)
+        for values, found in cells.items():
+            at = tuple(axis.index(value) for axis, value in zip(known, values, strict=True))
+            spread[at][: len(found)] = found
+        return spread
+
+    def values(self, axis: str) -> list[Any]:
+        """The values of an axis, in rising order where they have one."""
+        found = list(dict.fromkeys(point[axis] for point in self.points))
+        try:
+            return sorted(found)
+        except TypeError:
+            return found
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` with dimension `point`, its coordinates the axes (extra `analysis`)."""
+        import xarray
+
+        coords = {axis: ("point", self[axis]) for axis in self.axes}
+        data = {}
+        for column in self.columns:
+            values = np.asarray(self[column])
+            data[column] = (("point", *(f"{column}_{n}" for n in range(values.ndim - 1))), values)
+        return xarray.Dataset(data, coords)
+
+
+def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:
+    point: Point = {}
+    for names_, value in pairs:
+        if isinstance(names_, str):
+            point[names_] = value
+        else:
+            values = value if isinstance(value, tuple) else (value,) * len(names_)
+            point |= dict(zip(names_, values, strict=True))
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in point.items()}
+
+
+def _within(share: float, low: float, high: float, scale: str = "") -> float:
+    return float(low * (high / low) ** share) if scale else float(low + share * (high - low))
+
+
+def _parts(config: object) -> dict[str, Any]:
+    if is_dataclass(config) and not isinstance(config, type):
+        return {field.name: getattr(config, field.name) for field in fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): value for key, value in config.items()}
+    return {str(at): value for at, value in enumerate(config)} if isinstance(config, tuple | list) else {}
+
+
+def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object) -> Any:
+    if not path:
+        return _like(config, value, name)
+    first, *rest = path
+    parts = _parts(config)
+    if first not in parts:
+        raise SweepError(
+            given=f"{name!r} to change", expected=f"one of {', '.join(names(whole))}", remedy="choose from these"
+        )
+    inner = _with(parts[first], rest, value, name, whole)
+    if isinstance(config, Mapping):
+        return {key: inner if str(key) == first else old for key, old in config.items()}
+    if isinstance(config, tuple | list):
+        return type(config)(inner if at == int(first) else old for at, old in enumerate(config))
+    return replace(config, **{first: inner})
+
+
+def _like(old: object, new: Any, name: str) -> Any:
+    """`new` where `old` was, as the same kind of number: 5 and 5.0 must not be two points."""
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    if isinstance(old, str) != isinstance(new, str) and old is not None and new is not None:
+        raise SweepError(given=f"{name} = {new!r}", expected=f"something like {old!r}", remedy="correct the value")
+    return new
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError) as reason:
+        raise SweepError(
+            given=f"a result {name!r} of type {type(value).__name__}",
+            expected="a number, an array, a tensor or a text",
+            remedy="return arrays; several values are several results",
+        ) from reason

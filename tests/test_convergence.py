@@ -1,0 +1,100 @@
+"""How curves settle, against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pcsim import StimulusError
+from pcsim.analysis import convergence as c
+from pcsim.analysis.convergence import Ending
+
+T = np.arange(0.0, 400.0, 0.5)
+FALL = np.exp(-T / 20)
+RING = 1 - np.exp(-T / 20) * np.cos(T / 5)
+WALK = np.cumsum(np.random.default_rng(0).normal(size=len(T)))
+
+
+def test_a_falling_exponential_in_closed_form() -> None:
+    for scale, offset in ((1.0, 0.0), (1e-9, 0.0), (-5.0, 3.0)):
+        x = offset + scale * FALL
+        assert c.settling_time(T, x)[0] == pytest.approx(20 * math.log(20), rel=1e-3)
+        assert c.settling_time(T, x, 0.2)[0] == pytest.approx(20 * math.log(5), rel=1e-3)
+        assert c.half_life(T, x)[0] == pytest.approx(20 * math.log(2), rel=1e-3)
+        assert c.overshoot(T, x)[0] == pytest.approx(0.0, abs=1e-12) and c.crossings(T, x)[0] == 0
+        fit = c.fit_rate(T, x)
+        assert fit.rate == pytest.approx(1 / 20, rel=1e-6) and fit.end == pytest.approx(offset, abs=abs(scale) * 1e-6)
+
+
+def test_a_ringing_curve_overshoots_and_crosses() -> None:
+    # Its largest excursion: where the derivative is 0, tan(t / 5) = -1 / 4.
+    peak = 5 * (math.pi - math.atan(0.25))
+    assert c.overshoot(T, RING)[0] == pytest.approx(-math.exp(-peak / 20) * math.cos(peak / 5), rel=1e-3)
+    # Crossings at odd multiples of 5 pi / 2; after each the excursion must still be above 1 % of all movement.
+    ringing = [5 * (math.pi - math.atan(0.25)) + 5 * math.pi * k for k in range(20)]
+    large = sum(math.exp(-t / 20) * abs(math.cos(t / 5)) > 0.01 * np.ptp(RING) for t in ringing)
+    assert c.crossings(T, RING)[0] == large
+    assert c.settling_time(T, RING)[0] > c.half_life(T, RING)[0]
+
+
+CURVES = {
+    "falls": (FALL, Ending.STEADY),
+    "rings": (RING, Ending.STEADY),
+    "nothing": (0 * T, Ending.STEADY),
+    "cycle": (np.sin(T / 10) + FALL, Ending.CYCLE),
+    "square cycle": (np.sign(np.sin(T / 7)), Ending.CYCLE),
+    "explodes": (np.exp(T / 40), Ending.DIVERGED),
+    "explodes ringing": (np.exp(T / 40) * np.sin(T / 5), Ending.DIVERGED),
+    "not a number": (0 * T + np.nan, Ending.DIVERGED),
+    "on its way": (np.exp(-T / 300), Ending.UNSETTLED),
+    "log": (np.log1p(T), Ending.UNSETTLED),
+    "random walk": (WALK, Ending.UNSETTLED),
+}
+
+
+def test_endings_are_told_apart() -> None:
+    found = c.ending(T, np.stack([curve for curve, _ in CURVES.values()], 1))
+    assert dict(zip(CURVES, found, strict=True)) == {name: end for name, (_, end) in CURVES.items()}
+
+
+def test_what_does_not_settle_has_no_settling_time() -> None:
+    for name in ("cycle", "explodes", "on its way"):
+        for measure in (c.settling_time, c.half_life, c.overshoot, c.crossings):
+            assert np.isnan(measure(T, CURVES[name][0])).all(), (name, measure)
+
+
+def test_rates_of_noisy_curves_come_with_an_interval() -> None:
+    inside, generator = 0, np.random.default_rng(0)
+    for _ in range(100):
+        fit = c.fit_rate(T, 3 + 2 * FALL + 0.05 * generator.normal(size=len(T)))
+        inside += fit.low <= 1 / 20 <= fit.high
+    assert 88 <= inside <= 100
+    slow = c.fit_rate(T, np.exp(-T / 5) + 0.1 * np.exp(-T / 40), start=60.0)
+    assert slow.rate == pytest.approx(1 / 40, rel=0.01), "fast modes have died out"
+
+
+def test_samples_are_told_apart_and_summarised() -> None:
+    curves = np.stack([FALL, np.exp(-T / 10), CURVES["cycle"][0], CURVES["not a number"][0]], 1)
+    found = c.summary(T, curves)
+    assert found.endings == {"steady": 2, "cycle": 1, "diverged": 1, "unsettled": 0}
+    assert found.settling.mean == pytest.approx(15 * math.log(20), rel=2e-3)
+    assert found.settling.low <= found.settling.mean <= found.settling.high
+    assert "settles in 44.9 ms" in str(found) and "2 steady, 1 cycle, 1 diverged" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: c.settling_time(T, FALL, 1.5), "between 0 and 1"),
+        (lambda: c.half_life(T[:5], FALL), "rising times"),
+        (lambda: c.half_life(T[::-1], FALL), "rising times"),
+        (lambda: c.half_life(T, CURVES["not a number"][0]), "finite ones"),
+        (lambda: c.fit_rate(T, FALL, start=399.0), "five times or more"),
+        (lambda: c.fit_rate(T, np.stack([FALL, FALL], 1)), "one curve"),
+    ],
+)
+def test_what_is_no_curve_is_refused(call: object, message: str) -> None:
+    with pytest.raises(StimulusError, match=message):
+        call()  # type: ignore[operator]
