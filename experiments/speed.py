@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common
-from experiments.speed_options import batches, checkpointing, late, recording, rounding
+from experiments.speed_options import batches, checkpointing, late, recording, rounding, time_constants
 from experiments.speed_others import PACKAGES, against, is_installed
 from experiments.speed_vision import local_learning, pcn, prednet, stimulus
 from experiments.speed_work import (
@@ -71,6 +71,7 @@ WORKS: dict[str, Callable[[], Work]] = {
     "checkpointed": lambda: checkpointing(4, 400),
     "rounded": lambda: rounding(32, 100),
     "batches": lambda: batches(32, 128, 50),
+    "time constants": lambda: time_constants(64, 4, 50),
     "late": lambda: late(4, 200, 99_800),
 }
 

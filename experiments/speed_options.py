@@ -1,15 +1,18 @@
-"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, a late hour."""
+"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, many
+settings at once, a late hour."""
 
 from __future__ import annotations
 
 from collections import deque
 
 import torch
+from torch import Tensor
 
 from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
-from pcsim import Euler, Network, Record, Snapshot, simulate
+from pcsim import Euler, Network, Record, Snapshot, models, simulate, together
 from pcsim.clock import Clock
 from pcsim.gradients import square_root, trajectory
+from pcsim.simulate import Stimulus
 
 AREAS = ("l1", "l2", "l3")
 
@@ -90,6 +93,27 @@ def batches(few: int, many: int, steps: int) -> Work:
     return Work(
         f"(a), {steps} steps: {many} images in {many // few} runs of {few} (1), or in one",
         {"plain": run(few), f"batch {many}": run(many)},
+    )
+
+
+def time_constants(points: int, batch: int, steps: int) -> Work:
+    """Settings of a two-area network that differ in its time constants, one run after another or all in one."""
+    torch.manual_seed(0)
+    net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
+    taus = {"l1": [5.0 + point for point in range(points)], "l2": [10.0 + point for point in range(points)]}
+    many = together(net, taus, batch=batch)
+    alone = [net.relaxed({name: values[point] for name, values in taus.items()}) for point in range(points)]
+    record = Record(states=("l1", "l2"), every=steps)
+
+    def run(network: Network, shown: Stimulus) -> Tensor:
+        return simulate(network, shown, solver=Euler(dt=1.0), until=float(steps), record=record)["l2"]
+
+    return Work(
+        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one",
+        {
+            "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
+            "together": lambda: {"l2": many.apart(run(many.network, many.shown(images)))},
+        },
     )
 
 

@@ -22,6 +22,7 @@ from pcsim.prediction import Forecast, predict
 from pcsim.recording import Record, Run, Snapshot, Status
 from pcsim.simulate import rollout, simulate
 from pcsim.solvers import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+from pcsim.together import Together, together
 
 __all__ = [
     "RK4",
@@ -45,6 +46,7 @@ __all__ = [
     "StimulusError",
     "StorageError",
     "SweepError",
+    "Together",
     "TorchDiffEq",
     "TrainingError",
     "WiringError",
@@ -60,5 +62,6 @@ __all__ = [
     "simulate",
     "stimuli",
     "storage",
+    "together",
     "training",
 ]

@@ -78,7 +78,7 @@ def without(network: Network, edges: Sequence[str], during: Window | None) -> Ne
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
             remedy="choose from these; net.describe() lists them",
         )
-    return _with_edges(
+    return with_edges(
         network, [replace(e, silent=window) if {e.kind, e.name} & wanted else e for e in network.projections]
     )
 
@@ -91,10 +91,10 @@ def rounded(network: Network, precision: torch.dtype) -> Network:
             expected="torch.bfloat16 or torch.float16",
             remedy="choose one of these; for double precision write net.double()",
         )
-    return _with_edges(network, [replace(edge, precision=precision) for edge in network.projections])
+    return with_edges(network, [replace(edge, precision=precision) for edge in network.projections])
 
 
-def _with_edges(network: Network, edges: Sequence[Projection]) -> Network:
+def with_edges(network: Network, edges: Sequence[Projection]) -> Network:
     """The network with other edges between the same populations, of the same transforms under the same names."""
     other = copy(network)
     other._modules = dict(network._modules)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "pcsim"
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
 ROOMS = """
 exceptions memory storage clock state program history rules connections parts wiring variants description
-graph weights models solvers adaptive stepping stimuli recording simulate prediction gradients parallel
+graph weights models solvers adaptive stepping stimuli recording simulate together prediction gradients parallel
 training plasticity analysis frame_training executors sweep plots __main__
 """
 

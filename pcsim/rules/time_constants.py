@@ -60,7 +60,7 @@ class FixedTau(TimeConstant):
                 remedy="write LearnableTau(channels, minimum, span): it stays positive while it is trained",
             )
         values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
-        _require_positive(values, "tau")
+        require_positive(values, "tau")
         self.value = float(values) if values.dim() == 0 else None
         self.register_buffer("per_channel", values.reshape(-1), persistent=False)
 
@@ -79,7 +79,7 @@ class LearnableTau(TimeConstant):
 
     def __init__(self, channels: int, minimum: float, span: float, start: float | None = None) -> None:
         super().__init__()
-        _require_positive(torch.tensor([minimum, span], dtype=torch.float64, device="cpu"), "minimum and span of tau")
+        require_positive(torch.tensor([minimum, span], dtype=torch.float64, device="cpu"), "minimum and span of tau")
         share = 0.5 if start is None else (start - minimum) / span
         if not 0.0 < share < 1.0:
             raise WiringError(
@@ -104,7 +104,8 @@ def time_constant(tau: float | Sequence[float] | Tensor | TimeConstant) -> TimeC
     return tau if isinstance(tau, TimeConstant) else FixedTau(tau)
 
 
-def _require_positive(values: Tensor, what: str) -> None:
+def require_positive(values: Tensor, what: str) -> None:
+    """Raise WiringError unless all are positive and finite."""
     if not bool(((values > 0) & torch.isfinite(values)).all()):
         raise WiringError(
             given=f"{what} = {values.tolist()} ms",

@@ -1,0 +1,146 @@
+"""Many settings of one network in one run: each sample of a large batch has its own time constants and gains.
+
+    many = together(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
+    run = simulate(many.network, many.shown(images), solver=Euler(1.0), until=200.0)
+    many.apart(run["r1"])                               (point, time, batch, ...)
+
+The same numbers as one run after another, to rounding: samples of a batch do not know of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pcsim import variants
+from pcsim.connections import Chain, Phased
+from pcsim.exceptions import WiringError
+from pcsim.graph import Network
+from pcsim.rules.time_constants import TimeConstant, require_positive
+from pcsim.simulate import Stimulus
+from pcsim.stimuli.timeline import Epoch, Timeline
+
+Values = Mapping[str, Sequence[float] | Tensor]
+
+
+class PerSampleTau(TimeConstant):
+    """tau of each sample, (n,) or (n, channel), ms. Raises WiringError unless all are positive."""
+
+    values: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        require_positive(values, "tau")
+        self.register_buffer("values", values, persistent=False)
+
+    def forward(self) -> Tensor:
+        """All values."""
+        return self.values
+
+    def for_(self, like: Tensor) -> Tensor:
+        """In a shape that divides an activity (n, channel, ...)."""
+        return _beside(self.values, like)
+
+
+class PerSampleGain(nn.Module):
+    """value -> gain value, another for each sample."""
+
+    values: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", values, persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """gain * value."""
+        return _beside(self.values, value) * value
+
+
+@dataclass(frozen=True)
+class Together:
+    """A network of `points` settings for `batch` samples each, and how to show it something and read what it did."""
+
+    network: Network
+    points: int
+    batch: int
+
+    def shown(self, stimulus: Stimulus) -> Stimulus:
+        """A stimulus of `batch` samples, for every point. Raises WiringError for another number of samples."""
+        if isinstance(stimulus, dict):
+            return {name: self._repeated(value) for name, value in stimulus.items()}
+        return self._repeated(stimulus)
+
+    def apart(self, values: Tensor) -> Tensor:
+        """A record (time, points * batch, ...) as (point, time, batch, ...)."""
+        return values.unflatten(1, (self.points, self.batch)).transpose(0, 1)
+
+    def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
+        if isinstance(shown, Timeline):
+            epochs = (replace(epoch, frame=partial(self._frame, epoch)) for epoch in shown.epochs)
+            return replace(shown, epochs=tuple(epochs))
+        return self._tensor(shown)
+
+    def _frame(self, epoch: Epoch, number: int) -> Tensor:
+        return self._tensor(epoch.frame(number))
+
+    def _tensor(self, images: Tensor) -> Tensor:
+        if len(images) != self.batch:
+            raise WiringError(
+                given=f"{len(images)} samples",
+                expected=f"{self.batch}, as the network was made for",
+                remedy=f"together(..., batch={len(images)})",
+            )
+        return images.repeat(self.points, *(1,) * (images.dim() - 1))
+
+
+def together(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Together:
+    """Settings of one network side by side, point k with the k-th value of everything that is named.
+
+    taus   population -> ms for each point, (points,) or (points, channel); of a discrete network they make it a flow,
+           and then every population with memory needs one
+    gains  edge -> a factor for what it delivers at each point
+    Parameters are shared. Raises WiringError for names that do not exist and for numbers of values that differ.
+    """
+    given = {**(taus or {}), **(gains or {})}
+    counts = {name: len(values) for name, values in given.items()}
+    if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
+        raise WiringError(
+            given=f"numbers of points {counts}", expected="the same number for each, at least one", remedy="link them"
+        )
+    (points, *_) = counts.values()
+
+    def spread(values: Sequence[float] | Tensor) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64).repeat_interleave(batch, 0)
+
+    other = network.relaxed({name: PerSampleTau(spread(values)) for name, values in taus.items()}) if taus else network
+    if gains:
+        if unknown := set(gains) - {edge.name for edge in other.projections}:
+            raise WiringError(
+                given=f"gains of {', '.join(sorted(unknown))}",
+                expected=f"edges of {network.name!r}: {', '.join(edge.name for edge in other.projections)}",
+                remedy="choose from these",
+            )
+        edges = [
+            replace(edge, transform=_scaled(edge.transform, PerSampleGain(spread(gains[edge.name]))))
+            if edge.name in gains
+            else edge
+            for edge in other.projections
+        ]
+        other = variants.with_edges(other, edges)
+    return Together(other, points, batch)
+
+
+def _scaled(transform: nn.Module | None, gain: PerSampleGain) -> nn.Module:
+    if transform is None:
+        return gain
+    # A Chain tells steps apart, for the sake of parts that do; a Sequential does not.
+    return Chain(transform, gain) if isinstance(transform, Phased) else nn.Sequential(transform, gain)
+
+
+def _beside(values: Tensor, like: Tensor) -> Tensor:
+    per_channel = values if values.dim() == 2 else values[:, None]
+    return per_channel.to(like).reshape(*per_channel.shape, *(1,) * (like.dim() - 2))
