@@ -9,9 +9,7 @@ import multiprocessing
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,6 +22,7 @@ from tqdm.auto import tqdm
 
 from pcsim import Network, parallel, storage
 from pcsim.exceptions import PcsimError, StorageError
+from pcsim.executors import Processes, completed
 from pcsim.weights import load_tensors
 
 Config = TypeVar("Config")
@@ -127,37 +126,23 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, 
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()
     tqdm.set_lock(lock)
-    initial = (lock, context.Value("i", 0))
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, initial) as pool:
-        waiting = {pool.submit(function, *job): job for job in jobs}
-        try:
-            for done in tqdm(as_completed(waiting), total=len(jobs), desc=title, disable=None):
-                yield waiting[done], done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+    with Processes(min(workers, len(jobs)), _take_a_line, (lock, context.Value("i", 0))) as executor:
+        for done in tqdm(completed(executor, function, jobs), total=len(jobs), desc=title, disable=None):
+            if done.reason is not None:
+                raise done.reason
+            yield done.arguments, done.result
 
 
 _slot = 0
 
 
-def _start_worker(lock: Any, counter: Any) -> None:
+def _take_a_line(lock: Any, counter: Any) -> None:
+    """In a new process: a line of the terminal for its progress bars."""
     global _slot
-    torch.set_num_threads(1)
     tqdm.set_lock(lock)
     with counter.get_lock():
         counter.value += 1
         _slot = counter.value
-    parent = multiprocessing.parent_process()
-
-    def leave_with_parent() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)  # a worker must not go on writing into a folder that another run may take over
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def job_bar(description: str) -> Callable[..., tqdm]:

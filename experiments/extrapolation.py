@@ -93,7 +93,7 @@ class Extrapolation:
     """different training sequences"""
     test_clips: Annotated[int, Field(gt=0)] = 100
     """test sequences, at most; of a film as many as lie end to end"""
-    training: Training = Training(updates=400, batch=6, learning_rate=4e-3)
+    training: Training = Training(updates=370, batch=6, learning_rate=4e-3)
     """on the next frame of sequences of `seen` frames; its seed is that of the repetition"""
     loss: Literal["errors", "absolute", "squared"] = "squared"
     """what is learned: the errors of the layers, as published, with which small networks on dark frames fall into
@@ -173,7 +173,7 @@ def run(config: Extrapolation) -> None:
     for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
         tqdm.write(f"trained {job[1]}, repetition {job[2]}: loss {curve[0]:.4f} -> {curve[-1]:.4f}")
     common.leave_the_rest_to_the_first()
-    tested = dict(common.run_jobs(scores_of, jobs, 1, "scoring"))
+    tested = dict(common.run_jobs(scores_of, jobs, config.workers, "scoring"))
     networks = {name: [row for (_, of, _), row in tested.items() if of == name] for name in config.networks}
     train, test = films(config)
     results: dict[str, Any] = {

@@ -6,6 +6,7 @@ run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim
 
 from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, storage, training
 from pcsim.adaptive import Dopri5
+from pcsim.analysis.order import check_order
 from pcsim.clock import Clock
 from pcsim.exceptions import (
     PcsimError,
@@ -51,6 +52,7 @@ __all__ = [
     "TrainingError",
     "WiringError",
     "analysis",
+    "check_order",
     "connections",
     "models",
     "parallel",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from pcsim.exceptions import WiringError
 from pcsim.graph import Network
 from pcsim.rules.time_constants import TimeConstant, require_positive
 from pcsim.simulate import Stimulus
-from pcsim.stimuli.timeline import Epoch, Timeline
+from pcsim.stimuli.timeline import Timeline
 
 Values = Mapping[str, Sequence[float] | Tensor]
 
@@ -79,13 +78,7 @@ class Together:
         return values.unflatten(1, (self.points, self.batch)).transpose(0, 1)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
-        if isinstance(shown, Timeline):
-            epochs = (replace(epoch, frame=partial(self._frame, epoch)) for epoch in shown.epochs)
-            return replace(shown, epochs=tuple(epochs))
-        return self._tensor(shown)
-
-    def _frame(self, epoch: Epoch, number: int) -> Tensor:
-        return self._tensor(epoch.frame(number))
+        return shown.mapped(self._tensor) if isinstance(shown, Timeline) else self._tensor(shown)
 
     def _tensor(self, images: Tensor) -> Tensor:
         if len(images) != self.batch:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from small import SMALL
@@ -21,7 +23,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))  # a page may add one
-    names: dict[str, object] = {"__name__": f"docs_{page.stem}"}
+    module = ModuleType(f"docs_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
+    names = module.__dict__
     text = page.read_text()
     for block in BLOCK.finditer(text):
         lines = "\n" * text[: block.start(1)].count("\n")

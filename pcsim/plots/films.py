@@ -120,7 +120,7 @@ def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
             _mean_and_error(panel, np.asarray(layers[layer], float), kind, **style)
         _event(panel, at, "surprise" if panel is panels[0] else "", "0.3")
         panel.set(title=layer, xlabel="frame")
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the word above the curves
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("mean squared prediction error")

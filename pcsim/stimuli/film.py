@@ -167,9 +167,7 @@ def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
 
     A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
     """
-    shown = torch.as_tensor(frames).transpose(0, 1)
-    whole = sequence(shown, every)
-    return replace(whole, epochs=(replace(whole.epochs[0], frame=lambda k: as_pixels(shown[k])),))
+    return sequence(torch.as_tensor(frames).transpose(0, 1), every).mapped(as_pixels)
 
 
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -79,9 +79,18 @@ class Timeline:
             )
         return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
 
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Timeline:
+        """The same with `function` of what is shown, computed when it is shown."""
+        epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
+        return replace(self, epochs=tuple(epochs))
+
     def with_labels(self, labels: Tensor) -> Timeline:
         """The same with labels, (batch,) or (batch, classes), carried along for whoever scores the run."""
         return replace(self, labels=labels)
+
+
+def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Tensor:
+    return function(frame(number))
 
 
 def held(images: Tensor, duration: float = math.inf) -> Timeline:

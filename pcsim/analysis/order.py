@@ -1,0 +1,128 @@
+"""Is a network integrated well enough? Errors against dt for each solver, and the order that they show.
+
+print(pcsim.check_order(net, images, until=100.0))
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsim.exceptions import SolverError
+from pcsim.graph import Network
+from pcsim.recording import Record, Status
+from pcsim.simulate import Stimulus, simulate
+from pcsim.solvers import RK4, Euler, Heun, Solver, TorchDiffEq
+from pcsim.stimuli.timeline import Timeline
+
+FLOOR = 1e-11
+"""relative errors below this are rounding, not the solver's"""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What `check_order` found.
+
+    dts       ms, each half of the one before
+    errors    solver -> largest error of the state at the end, relative to its largest value, at each dt; NaN where it
+              does not stay finite
+    orders    solver -> slope of log error against log dt over the last three halvings above rounding, or NaN
+    halving   solver -> how much the state at the end changes when dt is halved, relative to its largest value: 0 for a
+              response that does not depend on dt
+    """
+
+    dts: tuple[float, ...]
+    errors: Mapping[str, tuple[float, ...]]
+    orders: Mapping[str, float]
+    halving: Mapping[str, tuple[float, ...]]
+
+    def __str__(self) -> str:
+        head = "dt (ms)".ljust(18) + "".join(f"{dt:>10.4g}" for dt in self.dts) + "     order"
+        rows = [head, "-" * len(head)]
+        for name, errors in self.errors.items():
+            slope = self.orders[name]
+            order = "         -" if math.isnan(slope) else f"{slope:10.2f}"
+            rows.append(name.ljust(18) + "".join(f"{error:10.1e}" for error in errors) + order)
+        rows.append("relative error of the state at the end; the last column is the slope that they show")
+        return "\n".join(rows)
+
+
+def check_order(
+    network: Network,
+    stimulus: Stimulus,
+    *,
+    until: float,
+    dt: float | None = None,
+    halvings: int = 5,
+    solvers: Sequence[type[Solver]] = (Euler, Heun, RK4),
+) -> Orders:
+    """Errors of solvers on this network and stimulus after `until` ms, at dt, dt/2, ..., against dopri8 of torchdiffeq.
+
+    dt  the largest step, ms; by default the largest that divides `until` and is at most half of the smallest tau.
+        Where the stimulus changes, it must divide the times of the changes
+
+    Orders are those of the solvers (1, 2, 4) where the network is smooth; rectified units lower them. Everything is
+    computed in double precision. Raises SolverError for a network that is no flow.
+    """
+    if not network.is_flow:
+        raise SolverError(
+            given=f"check_order of {network.name!r}, a discrete network",
+            expected="a flow: a map has no step that could be made smaller",
+            remedy="net.relaxed(tau=...)",
+        )
+    if halvings < 2:
+        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="5 shows an order well")
+    smallest = min(rule.tau.smallest() for rule in network.flows.values())
+    largest = dt or until / math.ceil(until / (0.5 * smallest) - 1e-9)
+    dts = tuple(largest / 2**n for n in range(halvings + 1))
+    precise, shown = copy.deepcopy(network).double(), _double(stimulus)
+    reference = _end(precise, shown, TorchDiffEq(largest, method="dopri8", rtol=1e-11, atol=1e-12), until)
+    if reference is None:
+        raise SolverError(
+            given=f"{network.name!r}, whose state does not stay finite for {until:g} ms",
+            expected="a response that can be compared",
+            remedy="choose an earlier end, or weaker weights",
+        )
+    size = float(reference.abs().max()) or 1.0
+    errors, halving = {}, {}
+    for kind in solvers:
+        ends = [_end(precise, shown, kind(step), until) for step in dts]
+        errors[kind.__name__] = tuple(_apart(end, reference, size) for end in ends)
+        halving[kind.__name__] = tuple(_apart(a, b, size) for a, b in pairwise(ends))
+    return Orders(dts, errors, {name: _slope(dts, found) for name, found in errors.items()}, halving)
+
+
+def _end(network: Network, stimulus: Stimulus, solver: Solver, until: float) -> Tensor | None:
+    """The state at the end, all populations in one vector; None where there is none."""
+    record = Record(states=(), every=max(1, round(until / solver.dt)))
+    run = simulate(network, stimulus, solver=solver, until=until, record=record)
+    if Status.DIVERGED in run.status:
+        return None
+    return torch.cat([value.flatten() for value in run.final.state.values()])
+
+
+def _apart(first: Tensor | None, second: Tensor | None, size: float) -> float:
+    return math.nan if first is None or second is None else float((first - second).abs().max()) / size
+
+
+def _slope(dts: Sequence[float], errors: Sequence[float]) -> float:
+    usable = [(math.log(dt), math.log(error)) for dt, error in zip(dts, errors, strict=True) if error > FLOOR][-4:]
+    if len(usable) < 3:
+        return math.nan
+    x, y = np.array(usable).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _double(stimulus: Stimulus) -> Stimulus:
+    if isinstance(stimulus, Tensor):
+        return stimulus.double()
+    if isinstance(stimulus, Timeline):
+        return stimulus.mapped(torch.Tensor.double)
+    return {name: _double(shown) for name, shown in stimulus.items()}  # type: ignore[misc]

@@ -1,0 +1,53 @@
+"""`check_order` shows the orders that solvers have, and what does not depend on dt."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pcsim import Euler, ExponentialEuler, Network, Population, Projection, SolverError, check_order, models
+from pcsim.rules import leaky_rate
+
+
+def smooth(gain: float = 1.0, activation: str = "tanh") -> Network:
+    torch.manual_seed(0)
+    across = nn.Linear(6, 6)
+    with torch.no_grad():
+        across.weight.copy_(gain * torch.randn(6, 6) / math.sqrt(6))
+    edges = [Projection("input", "r", nn.Linear(2, 6)), Projection("r", "r", across, "lateral")]
+    rule = leaky_rate(6, torch.linspace(8.0, 20.0, 6), activation, bias=False)
+    return Network({"input": (2,)}, [Population("r", rule)], edges, readout="r")
+
+
+def test_orders_of_a_smooth_network_are_those_of_the_solvers() -> None:
+    found = check_order(smooth(), torch.randn(3, 2), until=64.0, dt=4.0)
+    assert found.dts == (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
+    for name, order, near in (("Euler", 1, 0.05), ("Heun", 2, 0.1), ("RK4", 4, 0.25)):
+        assert found.orders[name] == pytest.approx(order, abs=near)
+        errors, halving = found.errors[name], found.halving[name]
+        assert all(later < earlier for earlier, later in pairwise(errors))
+        # Halving dt changes the response by the difference of two errors.
+        assert np.allclose(halving[0], errors[0] - errors[1], rtol=0.2)
+    assert "Euler" in str(found) and "order" in str(found).splitlines()[0]
+
+
+def test_an_exact_solver_has_no_order() -> None:
+    """A leak on a held drive is what ExponentialEuler solves exactly."""
+    net = Network({"input": (2,)}, [Population("r", leaky_rate(2, 10.0, "identity"))], [Projection("input", "r")])
+    found = check_order(net, torch.rand(1, 2), until=40.0, solvers=(ExponentialEuler, Euler))
+    assert max(found.errors["ExponentialEuler"]) < 1e-11 and math.isnan(found.orders["ExponentialEuler"])
+    assert found.orders["Euler"] == pytest.approx(1.0, abs=0.1) and found.dts[0] == 5.0
+
+
+def test_what_has_no_order_is_refused() -> None:
+    with pytest.raises(SolverError, match="discrete network"):
+        check_order(models.blt(width=3, size=8), torch.rand(1, 1, 8, 8), until=10.0)
+    with pytest.raises(SolverError, match="2 or more"):
+        check_order(smooth(), torch.rand(1, 2), until=10.0, halvings=1)
+    with pytest.raises(SolverError, match="finite"):
+        check_order(smooth(60.0, "identity"), torch.rand(1, 2), until=4_000.0, dt=4.0)
