@@ -97,4 +97,4 @@ def test_samples_are_told_apart_and_summarised() -> None:
 )
 def test_what_is_no_curve_is_refused(call: object, message: str) -> None:
     with pytest.raises(StimulusError, match=message):
-        call()  # type: ignore[operator]
+        call()

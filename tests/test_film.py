@@ -298,7 +298,7 @@ def test_an_oddball_is_the_film_up_to_the_surprise_and_then_not() -> None:
 )
 def test_an_oddball_that_cannot_be_is_refused(at: int, how: str, clips: int) -> None:
     with pytest.raises(StimulusError, match="reverse"):
-        oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)  # type: ignore[arg-type]
+        oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)
 
 
 def test_a_long_film_stays_as_small_as_it_is() -> None:

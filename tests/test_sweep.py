@@ -27,7 +27,7 @@ POINTS = grid({"tau.0": [5.0, 10.0], "seed": range(3)})
 
 
 def small(folder: Path, **options: object) -> Sweep:
-    return Sweep(swept.measure, Setting(), POINTS, folder, **options)  # type: ignore[arg-type]
+    return Sweep(swept.measure, Setting(), POINTS, folder, **options)
 
 
 def same(first: Table, second: Table) -> bool:
@@ -90,11 +90,11 @@ def test_a_point_is_its_content(tmp_path: Path) -> None:
 def test_a_table_has_every_point_and_its_result(tmp_path: Path) -> None:
     table = small(tmp_path).run(progress=False)
     assert len(table) == 6 and table.axes == ("tau.0", "seed") and table.columns == ("ratio", "curve", "lesion")
-    assert table["ratio"].tolist() == [0.2] * 3 + [0.1] * 3 and table["lesion"].tolist() == ["None"] * 6  # type: ignore[union-attr]
+    assert table["ratio"].tolist() == [0.2] * 3 + [0.1] * 3 and table["lesion"].tolist() == ["None"] * 6
     assert np.array_equal(table["curve"][4], 20.0 * np.random.default_rng(1).random(3))
     assert table.over("ratio", "tau.0").tolist() == [[0.2] * 3, [0.1] * 3]
     assert table.over("curve", "tau.0", "seed").shape == (2, 3, 1, 3)
-    assert table.where(tau__0=5.0)["ratio"].tolist() == [0.2] * 3  # type: ignore[union-attr]
+    assert table.where(tau__0=5.0)["ratio"].tolist() == [0.2] * 3
     labelled = table.to_xarray()
     assert labelled.sizes == {"point": 6, "curve_0": 3} and labelled["tau.0"].values.tolist() == [5.0] * 3 + [10.0] * 3
     uneven = Table(table.points[:4], table.results[:4])
@@ -141,7 +141,7 @@ def test_points_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
     sweep = Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path)
     with pytest.raises(SweepError, match=r"2 of 5 points.*'seed': 1.*ValueError: seed 1 is odd"):
         sweep.run(progress=False)
-    assert sweep.missing() == [1, 3] and sweep.table()["seed"].tolist() == [0, 2, 4]  # type: ignore[union-attr]
+    assert sweep.missing() == [1, 3] and sweep.table()["seed"].tolist() == [0, 2, 4]
     with pytest.raises(SweepError, match="a result 'ragged' of type list"):
         Sweep(swept.returns_a_list_of_lists, Setting(), [{"seed": 1}], tmp_path).run(progress=False)
 
@@ -152,6 +152,18 @@ def test_a_worker_that_dies_costs_its_call_only(tmp_path: Path) -> None:
         assert sorted(outcome.result for outcome in outcomes) == [0, 1, 4, 9]
         (lost,) = completed(executor, swept.always_dies, [(3,)], tries=2)
         assert lost.result is None and "terminated abruptly" in str(lost.reason)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of other packages, which these tests do not hold
+@pytest.mark.parametrize("where", ["dask:2", "slurm:cluster=local,timeout_min=5"])
+def test_clusters_give_the_same_bits(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM itself is not at hand: submitit's local executor starts the same jobs as processes."""
+    pytest.importorskip("distributed" if where.startswith("dask") else "submitit", reason="extra cluster")
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    assert same(small(tmp_path / "there").run(where, progress=False), small(tmp_path / "here").run(progress=False))
+    with pytest.raises(SweepError, match=r"2 of 5 points.*seed 1 is odd"):
+        Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path).run(where, progress=False)
 
 
 @pytest.mark.parametrize("name", ["processes:0", "processes:many", "moon", "slurm"])

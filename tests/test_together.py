@@ -47,7 +47,7 @@ def test_64_points_at_once_are_64_runs(name: str, solver: str) -> None:
         record = Record(states=list(taus), every=5)
 
         def run(network: Network, shown: object, record: Record = record) -> pcsim.Run:
-            return pcsim.simulate(network, shown, solver=SOLVERS[solver], until=20.0, record=record)  # type: ignore[arg-type]
+            return pcsim.simulate(network, shown, solver=SOLVERS[solver], until=20.0, record=record)
 
         whole = run(many.network, many.shown(images))
         for point in range(many.points):
@@ -65,10 +65,10 @@ def test_gains_scale_what_an_edge_delivers() -> None:
     record = Record(states=["l1"])
 
     def run(network: Network, shown: Tensor) -> Tensor:
-        done = pcsim.simulate(network, shown, solver=Euler(dt=1.0), until=30.0, record=record)  # type: ignore[arg-type]
+        done = pcsim.simulate(network, shown, solver=Euler(dt=1.0), until=30.0, record=record)
         return done[record.states[0]]
 
-    sides = many.apart(run(many.network, many.shown(image)))  # type: ignore[arg-type]
+    sides = many.apart(run(many.network, many.shown(image)))
     assert torch.allclose(sides[0], run(net, image), atol=1e-12)
     assert torch.allclose(sides[1], run(net.without("top_down"), image), atol=1e-12)
     assert not torch.allclose(sides[2], sides[0]) and not torch.allclose(sides[2], sides[1])
@@ -101,6 +101,6 @@ def test_channels_may_have_their_own_and_timelines_are_shown_to_all() -> None:
 def test_settings_that_do_not_fit_are_refused(taus: object, gains: object, message: str) -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     with pytest.raises((WiringError, ValueError), match=message):
-        together(net, taus, gains)  # type: ignore[arg-type]
+        together(net, taus, gains)
     with pytest.raises(WiringError, match="batch=3"):
         together(net, {"l1": [5.0], "l2": [5.0]}, batch=2).shown(torch.rand(3, 1, 8, 8))

@@ -121,8 +121,10 @@ def _slope(dts: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def _double(stimulus: Stimulus) -> Stimulus:
-    if isinstance(stimulus, Tensor):
-        return stimulus.double()
-    if isinstance(stimulus, Timeline):
-        return stimulus.mapped(torch.Tensor.double)
-    return {name: _double(shown) for name, shown in stimulus.items()}  # type: ignore[misc]
+    if isinstance(stimulus, dict):
+        return {name: _double_of(shown) for name, shown in stimulus.items()}
+    return _double_of(stimulus)
+
+
+def _double_of(shown: Timeline | Tensor) -> Timeline | Tensor:
+    return shown.mapped(Tensor.double) if isinstance(shown, Timeline) else shown.double()

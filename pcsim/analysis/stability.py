@@ -158,7 +158,7 @@ def fixed_point(
     *,
     method: Literal["anderson", "newton_krylov"] = "anderson",
     tolerance: float = 1e-8,
-    evaluations: int = 5_000,
+    iterations: int = 500,
 ) -> FixedPoint:
     """Solve f(x) = 0, or F(x) = x, from `start` (1, size) on (what a simulation starts from).
 
@@ -173,14 +173,9 @@ def fixed_point(
     like = dynamics.start if start is None else start
     count = 0
 
-    class _Enough(Exception):  # noqa: N818  # not an error: the way out of SciPy's loop
-        pass
-
     def residual(x: NDArray) -> NDArray:
         nonlocal count
         count += 1
-        if count > evaluations:
-            raise _Enough
         with torch.no_grad():
             now = torch.from_numpy(x).to(like)[None]
             moved = dynamics(now) if dynamics.network.is_flow else dynamics(now) - now
@@ -192,10 +187,10 @@ def fixed_point(
             warnings.simplefilter("ignore")  # of nearly singular steps: the residual tells whether they did well
             if method == "anderson":
                 mixing = _mixing(dynamics)
-                found = optimize.anderson(residual, found, f_tol=tolerance, M=8, alpha=mixing, maxiter=evaluations)
+                found = optimize.anderson(residual, found, f_tol=tolerance, M=8, alpha=mixing, maxiter=iterations)
             else:
-                found = optimize.newton_krylov(residual, found, f_tol=tolerance)
-    except (_Enough, optimize.NoConvergence, ValueError, FloatingPointError):
+                found = optimize.newton_krylov(residual, found, f_tol=tolerance, maxiter=iterations)
+    except (optimize.NoConvergence, ValueError, FloatingPointError):
         left = math.inf
     else:
         left = float(np.abs(residual(found)).max())

@@ -82,7 +82,7 @@ def test_fixed_points_are_where_simulations_come_to_rest(name: str) -> None:
     dynamics = s.Dynamics(net, image)
     settled = pcsim.simulate(net, image, solver=RK4(dt=2.0), until=8_000.0).final.state
     for method in ("anderson", "newton_krylov"):
-        point = s.fixed_point(dynamics, method=method, tolerance=1e-11)  # type: ignore[arg-type]
+        point = s.fixed_point(dynamics, method=method, tolerance=1e-11)
         assert point.residual <= 1e-11 and float(dynamics(point.state).detach().abs().max()) <= 1e-11
         assert torch.allclose(point.state, dynamics.flat(settled), atol=1e-7)
     assert s.is_stable(dynamics, point.state)
@@ -207,10 +207,10 @@ def test_what_cannot_be_analysed_is_refused() -> None:
     growing = s.Dynamics(recurrent(np.array([[0.0, 2.0], [-2.0, 0.0]]), np.full(2, 10.0), "tanh"), NOTHING)
     assert not s.is_stable(s.Dynamics(recurrent(2 * np.eye(2), np.full(2, 10.0)), NOTHING), torch.zeros(1, 2).double())
     with pytest.raises(SolverError, match="anderson or newton_krylov"):
-        s.fixed_point(growing, method="newton")  # type: ignore[arg-type]
+        s.fixed_point(growing, method="newton")
     never = alone(Logistic(), 1)
     with pytest.raises(SolverError, match="residual"):
-        s.fixed_point(alone(Rising(), 1), evaluations=50)
+        s.fixed_point(alone(Rising(), 1), iterations=50)
     assert float(s.fixed_point(never, torch.full((1, 1), 0.6).double(), method="newton_krylov").state) == pytest.approx(
         0.75
     )
