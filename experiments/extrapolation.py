@@ -361,7 +361,7 @@ def report(config: Extrapolation, results: dict[str, Any]) -> None:
     clip = frames[0].cpu()
     first, *others = plots.animation(clip, predictions, config.seen, scale=max(1, 192 // clip.shape[-1]))
     first.save(
-        config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(100, round(every)), loop=0
+        config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(20, round(every)), loop=0
     )
     networks = results["networks"]
     any_row = next(iter(networks.values()))[0]
@@ -384,14 +384,15 @@ def report(config: Extrapolation, results: dict[str, Any]) -> None:
             (
                 f"errors_{name}",
                 plots.errors_over_frames(errors, config.seen),
-                f"{name}: prediction error of each layer, frame by frame. After the hand-over that of layer 0 is zero, "
-                "as the prediction is the frame.",
+                f"{name}, after fine-tuning: prediction error of each layer, frame by frame. After the hand-over "
+                "that of layer 0 is zero, as the prediction is the frame.",
             ),
             (
                 f"surprise_{name}",
                 plots.surprise(surprised(config, name, config.seed), config.seen),
-                f"{name}: errors where the film turns round and runs backwards (reverse), or goes on as another one "
-                f"does (cut), from frame {config.seen} on. Bands are standard errors over {len(frames)} clips.",
+                f"{name}, before fine-tuning: errors where the film turns round and runs backwards (reverse), or "
+                f"goes on as another one does (cut), from frame {config.seen} on. Bands are standard errors over "
+                f"{len(frames)} clips.",
             ),
         ]
     common.publish(
@@ -439,13 +440,15 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[common.Table]
     ]
     return [
         (
-            "The next frame (mean, range over repetitions; PSNR is infinite where frames repeat)",
+            "The next frame, before fine-tuning; of the forecaster, the first after the hand-over. Mean, range over "
+            "repetitions; PSNR in dB, infinite where frames repeat",
             ("", *SCORES),
             next_frame,
         ),
-        ("MSE of extrapolated frames", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
+        ("MSE of extrapolated frames, after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
         (
-            f"Error that a surprise adds at frame {config.seen} (first repetition, 95 % interval over clips)",
+            f"Error that a surprise adds at frame {config.seen}, before fine-tuning (first repetition, 95 % interval "
+            "over clips)",
             ("", "layer", "without", "surprise", "added"),
             surprises,
         ),

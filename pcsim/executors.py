@@ -30,6 +30,7 @@ from pcsim.exceptions import SweepError
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """what Dask and submitit raise for a worker that is gone; they are not imported to ask"""
 POLL_S = 0.02
+START_TRIES = 3
 
 
 class Submits(Protocol):
@@ -106,7 +107,7 @@ class Processes(Executor):
         self._own = threading.local()
         self._prepare, self._with = prepare, with_
         self._children: dict[int, ProcessPoolExecutor] = {}
-        self._is_open = True
+        self._is_open, self._failed_starts = True, 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
         """A future; its exception is BrokenExecutor if the process died."""
@@ -140,7 +141,18 @@ class Processes(Executor):
 
     def _begin(self) -> int:
         pool = ProcessPoolExecutor(1, self._context, _start, (self._prepare, self._with))
-        child: int = pool.submit(os.getpid).result()
+        try:
+            child: int = pool.submit(os.getpid).result()
+        except BrokenExecutor as reason:
+            self._failed_starts += 1
+            if self._failed_starts < START_TRIES:
+                raise
+            raise SweepError(
+                given=f"processes that end while they start, {self._failed_starts} in a row",
+                expected="a program that other processes can import without running it",
+                remedy="write `if __name__ == '__main__':` above what a script does, and functions in a module",
+            ) from reason
+        self._failed_starts = 0
         self._children[child] = pool
         return child
 

@@ -96,6 +96,8 @@ def test_scores_come_by_horizon_beside_the_baselines() -> None:
         scored.at(4)
     with pytest.raises(StimulusError, match="training mean"):
         f.score(ramp(), ramp(), hand_over=5).at(2, "training mean")
+    with pytest.raises(StimulusError, match="hand_over=8 of 8 frames"):
+        f.score(ramp(), ramp(), hand_over=8)
     with pytest.raises(StimulusError, match="as many frames"):
         f.score(ramp(7), ramp())
     with pytest.raises(StimulusError, match="ssim_gaussian11"):

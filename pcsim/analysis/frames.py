@@ -162,6 +162,12 @@ def score(
             expected=f"equal shapes (n, time, channel, height, width), scores among {', '.join(SCORES)}",
             remedy="score as many frames as there are predictions",
         )
+    if hand_over is not None and not 0 < hand_over < frames.shape[1]:
+        raise StimulusError(
+            given=f"hand_over={hand_over} of {frames.shape[1]} frames",
+            expected=f"1 to {frames.shape[1] - 1}: the first frame that was not seen",
+            remedy="pass what predict was given as extrapolate_from",
+        )
     contenders = {
         "network": predictions,
         "copy last frame": copy_last(frames, hand_over),

@@ -55,7 +55,7 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
     for spine in ax.spines.values():
         spine.set_visible(False)
     if np.isnan(value).all():
-        ax.set_facecolor("0.93")
+        ax.imshow(np.full(value.shape[-2:], 0.93), cmap="gray", vmin=0, vmax=1)
         ax.text(0.5, 0.5, "none", ha="center", va="center", fontsize=7, color="0.5", transform=ax.transAxes)
     elif is_error:
         ax.imshow(value, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
@@ -99,6 +99,7 @@ def errors_over_frames(errors: Mapping[str, ArrayLike], hand_over: int | None = 
     if hand_over is not None:
         _event(ax, hand_over, "sees itself", OWN)
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("frame")
     ax.set_ylabel("mean squared prediction error")
     ax.legend(frameon=False, fontsize=8)
