@@ -35,7 +35,11 @@ def numbers(out: Path) -> dict:
     return found
 
 
-@pytest.mark.parametrize("name", FIGURES)
+# The default run has eight minutes for everything; these three take a minute of it.
+LONG = ("pcn_cycles", "recurrent_cells", "speed")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
 def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
     assert "report.html" in run(name, out)
