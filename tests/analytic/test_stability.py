@@ -192,6 +192,7 @@ def test_lyapunov_exponents() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_exponent_of_lorenz() -> None:
     begin = torch.ones(1, 3, dtype=torch.float64)
     found = s.lyapunov_exponent(alone(Lorenz(), 3), RK4(0.01), steps=60_000, settle=2_000, start=begin)
