@@ -187,13 +187,17 @@ def write_report(
     summary: str,
     figures: Sequence[tuple[Path, str]],
     tables: Sequence[Table] = (),
+    explorable: Sequence[tuple[Any, str]] = (),
 ) -> None:
-    """One self-contained page: a summary, tables, and figures with a sentence each."""
+    """One self-contained page: a summary, tables, and figures with a sentence each; plotly's can be explored."""
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(summary)}</p>"]
     for caption, head, rows in tables:
         parts.append(f"<h2>{html.escape(caption)}</h2><table><tr>{_cells('th', head)}</tr>")
         parts += [f"<tr>{_cells('td', row)}</tr>" for row in rows]
         parts.append("</table>")
+    for number, (picture, sentence) in enumerate(explorable):
+        fragment = picture.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"explore-{number}")
+        parts.append(f"<figure>{fragment}<figcaption>{html.escape(sentence)}</figcaption></figure>")
     for figure, sentence in figures:
         kind = "gif" if figure.suffix == ".gif" else "png"
         data = base64.b64encode(figure.read_bytes()).decode()
@@ -212,13 +216,14 @@ def publish(
     figures: Sequence[tuple[str, Figure | Axes, str]],
     tables: Sequence[Table],
     seconds: float,
+    explorable: Sequence[tuple[Any, str]] = (),
 ) -> None:
     """Save figures (name, picture, sentence), write `report.html`, print the tables and where to look next."""
     saved = []
     for name, picture, sentence in figures:
         save_figure(picture, out / f"{name}.png")
         saved.append((out / f"{name}.png", sentence))
-    write_report(out / "report.html", title, summary, saved, tables)
+    write_report(out / "report.html", title, summary, saved, tables, explorable)
     print(f"\n{title}")
     for caption, head, rows in tables:
         print(f"\n{caption}\n\n{text_table(head, rows)}")

@@ -11,9 +11,11 @@ result(). So is whatever else you have: hand it over instead of a name.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,7 @@ from pcsim.exceptions import SweepError
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """what Dask and submitit raise for a worker that is gone; they are not imported to ask"""
-POLL_S = 0.02
+POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
 
@@ -217,9 +219,66 @@ def _slurm(detail: str, folder: Path) -> Submits:
     with _needed("slurm"):
         from submitit import AutoExecutor
     given = dict(pair.partition("=")[::2] for pair in detail.split(",") if pair)
-    executor = AutoExecutor(folder / "slurm", cluster=given.pop("cluster", "slurm"))
+    cluster = given.pop("cluster", "slurm")
+    executor = AutoExecutor(folder / "slurm", cluster=cluster)
     executor.update_parameters(**{_submitit_name(k): int(v) if v.isdigit() else v for k, v in given.items()})
-    return cast(Submits, executor)
+    return _Slurm(executor) if cluster == "slurm" else cast(Submits, executor)
+
+
+class _Slurm:
+    """submitit's executor, with jobs that know when they are lost.
+
+    submitit itself asks `sacct`, every ten minutes, and waits for ever where SLURM keeps no accounts.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self.batch = executor.batch
+        self._executor, self._queue = executor, _Queue()
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> _SlurmCall:
+        return _SlurmCall(self._executor.submit(function, *arguments), self._queue)
+
+
+class _Queue:
+    """Which jobs of this user SLURM has, waiting or running; asked at most every `QUEUE_S`."""
+
+    def __init__(self) -> None:
+        self._asked, self._jobs = -math.inf, frozenset[str]()
+
+    def has(self, job: str, since: float) -> bool:
+        """Whether it is there; what was asked before `since`, when the job was submitted, says nothing of it."""
+        if time.monotonic() - self._asked > QUEUE_S or self._asked < since:
+            asked = time.monotonic()
+            said = subprocess.run(
+                ["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False
+            )
+            if said.returncode:
+                return True  # the controller does not answer: nothing is known to be lost
+            self._asked, self._jobs = asked, frozenset(said.stdout.split())
+        return job in self._jobs
+
+
+class _SlurmCall:
+    """A job that is done when its result is there, or when it has left the queue without one."""
+
+    def __init__(self, job: Any, queue: _Queue) -> None:
+        self._job, self._queue, self._since = job, queue, time.monotonic()
+        self._left: float | None = None
+
+    def done(self) -> bool:
+        if self._job.paths.result_pickle.exists():
+            return True
+        if self._left is None and not self._queue.has(self._job.job_id, self._since):
+            self._left = time.monotonic()
+        # A file system of many machines may show a result some seconds after its job has ended.
+        return self._left is not None and time.monotonic() - self._left > QUEUE_S
+
+    def result(self) -> Any:
+        if not self._job.paths.result_pickle.exists():
+            raise BrokenExecutor(
+                f"job {self._job.job_id} has left the queue without a result; see {self._job.paths.stderr}"
+            )
+        return self._job.result()
 
 
 def _submitit_name(option: str) -> str:

@@ -9,6 +9,7 @@ held: Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -72,6 +73,8 @@ def learn(
     *,
     solver: Solver,
     until: float,
+    checkpoint: Path | None = None,
+    every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Train in place by the local rule; returns the mean energy after relaxation of every 20 updates.
@@ -80,6 +83,7 @@ def learn(
             images and one-hot targets for supervised learning
     until   ms for which every batch is relaxed before its weights change
     settings  batch, updates, optimiser, rates, clipping, seed; its loss and over_time are not used
+    checkpoint, every  as for `training.train`: a file from which training goes on
 
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
@@ -95,4 +99,6 @@ def learn(
         batch = {name: values[chosen] for name, values in shown.items()}
         return local_gradient(network, *relax(network, batch, solver, until)).mean()
 
-    return optimise(network, next(iter(sizes.values())), settings, gradient, bar=bar)
+    return optimise(
+        network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar
+    )

@@ -5,7 +5,8 @@
     table = sweep.run("processes:4")
     table.over("settling", "tau", "solver.dt")                 (3, 2, 3): what was repeated comes last
 
-A point is known by its content: the function's name and the whole configuration. So a folder can be extended,
+A point is known by its content: the function's name and the whole configuration, but for dataclass fields that say
+`field(compare=False)`: where things are kept, on what device. So a folder can be extended,
 resumed, read while it runs, and joined with another; a result is written whole or not at all.
 """
 
@@ -85,6 +86,15 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         config = _with(config, name.split("."), value, name, config)
     return config
+
+
+def _known_by(config: Any) -> Any:
+    """What a point is known by: fields of dataclasses that do not count when they are compared are left out."""
+    if is_dataclass(config) and not isinstance(config, type):
+        return {field.name: _known_by(getattr(config, field.name)) for field in fields(config) if field.compare}
+    if isinstance(config, Mapping):
+        return {key: _known_by(value) for key, value in config.items()}
+    return [_known_by(value) for value in config] if isinstance(config, tuple | list) else config
 
 
 def names(config: object, prefix: str = "") -> list[str]:
@@ -210,7 +220,8 @@ class Sweep:
         return failures
 
     def _id(self, config: object) -> str:
-        what = {"function": f"{self.function.__module__}.{self.function.__qualname__}", "config": storage.plain(config)}
+        function = f"{self.function.__module__}.{self.function.__qualname__}"
+        what = {"function": function, "config": storage.plain(_known_by(config))}
         text = json.dumps(what, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -24,6 +24,7 @@ class Setting:
     options: dict[str, Any] = field(default_factory=lambda: {"gain": 1.0})
     lesion: str | None = None
     seed: int = 0
+    kept: Path = field(default=Path(), compare=False)
 
 
 def measure(setting: Setting) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from pcsim import StimulusError
 from pcsim.analysis import convergence as c
@@ -65,6 +66,28 @@ def test_what_does_not_settle_has_no_settling_time() -> None:
             assert np.isnan(measure(T, CURVES[name][0])).all(), (name, measure)
 
 
+def test_a_rate_of_change_is_the_norm_over_all_states() -> None:
+    times = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    first = torch.stack([torch.zeros(2, 3, 1), torch.ones(2, 3, 1), 5 * torch.ones(2, 3, 1)])
+    second = torch.tensor([0.0, 1.0, 3.0])[:, None, None].expand(3, 2, 1)
+    found = c.rate_of_change(times, first, second)
+    away = c.distance_from_end(first, second)
+    assert np.allclose(away, [[math.sqrt(3 * 25 + 9)] * 2, [math.sqrt(3 * 16 + 4)] * 2, [0, 0]])
+    # Three units move by 1, 4 and one by 1, 2, over 1 and 2 ms.
+    assert np.allclose(found, [[math.sqrt(3 + 1)] * 2, [math.sqrt(3 * 16 + 4) / 2] * 2])
+
+
+def test_a_decay_time_is_when_a_curve_stays_low() -> None:
+    assert c.decay_time(T, FALL)[0] == pytest.approx(20 * math.log(20), rel=1e-3)
+    assert c.decay_time(T, -3 * FALL, 0.2)[0] == pytest.approx(20 * math.log(5), rel=1e-3)
+    # It comes back up: what counts is when it goes for good.
+    twice = np.where(T < 100, FALL, np.exp(-(T - 100) / 20))
+    assert c.decay_time(T, twice)[0] == pytest.approx(100 + 20 * math.log(20), rel=1e-3)
+    assert c.decay_time(T, 0 * T)[0] == 0.0
+    for late in (np.exp(-T / 150), 1 + FALL, np.sin(T / 10)):
+        assert np.isnan(c.decay_time(T, late)[0])
+
+
 def test_rates_of_noisy_curves_come_with_an_interval() -> None:
     inside, generator = 0, np.random.default_rng(0)
     for _ in range(100):
@@ -88,6 +111,7 @@ def test_samples_are_told_apart_and_summarised() -> None:
     ("call", "message"),
     [
         (lambda: c.settling_time(T, FALL, 1.5), "between 0 and 1"),
+        (lambda: c.decay_time(T, FALL, 0.0), "between 0 and 1"),
         (lambda: c.half_life(T[:5], FALL), "rising times"),
         (lambda: c.half_life(T[::-1], FALL), "rising times"),
         (lambda: c.half_life(T, CURVES["not a number"][0]), "finite ones"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,16 @@ def test_learning_lowers_the_energy_and_names_the_classes() -> None:
     with torch.no_grad():
         answers = net.initial_state({"r2": images})["r0"].argmax(1)
     assert (answers == labels).float().mean() > 0.95
+
+
+def test_what_is_learned_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first, second = coding(clamped=("r0",)), coding(clamped=("r0",))
+    shown, kept = {"r0": torch.randn(20, *LAYERS[0])}, tmp_path / "learned.safetensors"
+    options = {"solver": Euler(dt=1.0), "until": 5.0, "checkpoint": kept}
+    history = plasticity.learn(first, shown, Training(updates=20, batch=5), **options)
+    assert plasticity.learn(second, shown, Training(updates=20, batch=5), **options) == history
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_what_cannot_learn_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from examples import dense, linear_pc
 from matplotlib.patches import FancyArrowPatch
@@ -63,6 +64,59 @@ def test_curves_panels_and_guesses_have_one_of_each() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["intact", "neither"]
     ax = plots.training_curves({"B": [2.0, 1.0]}, every=20)
     assert ax.get_lines()[0].get_xdata().tolist() == [20, 40]
+
+
+def test_sweeps_are_drawn_with_their_numbers() -> None:
+    times, fall = np.arange(1.0, 5.0), np.exp(-np.arange(4.0))
+    curves = {"net": {"lower area": {5.0: (times, fall), 20.0: (times, 2 * fall)}, "upper area": {5.0: (times, fall)}}}
+    figure = plots.curves_by_tau(curves, {"net": "error"})
+    lower, upper, bar = figure.axes
+    assert [line.get_ydata()[0] for line in lower.get_lines()] == [1.0, 2.0] and len(upper.get_lines()) == 1
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["5", "20"]
+    maps = {"settling (ms)": {"net": np.array([[7.0, np.inf]])}, "correct": {"net": np.array([[0.25, 1.0]])}}
+    figure = plots.tau_maps(maps, [5.0], [5.0, 20.0], "later")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "later"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["25", "100"]
+    ax = plots.by_ratio({"net": ([0.5, 2.0], [10.0, np.inf])}, 20.0, "ms")
+    assert ax.get_lines()[0].get_xdata().tolist() == [0.5]
+
+
+def test_solvers_are_drawn_with_their_borders() -> None:
+    figure = plots.accuracy_by_dt({"net": {"Euler": ([0.5, 3.0], [0.9, np.nan])}}, {"net": {"Euler": 1.5}})
+    accuracy, crosses, border, _ = figure.axes[0].get_lines()
+    assert accuracy.get_ydata()[0] == 90.0 and crosses.get_xdata().tolist() == [3.0] and border.get_xdata()[0] == 1.5
+    figure = plots.work_precision({"net": {"RK4": ([4, 8], [1e-3, 1e-4])}})
+    assert figure.axes[0].get_lines()[0].get_xdata().tolist() == [4, 8]
+
+
+def test_settled_curves_are_marked_where_they_settle() -> None:
+    times, values = np.array([0.0, 10.0]), np.array([[4.0, 4.0, 4.0], [2.0, 2.0, 2.0]])
+    curves = {"error": {"clean": {"e0": (times, values), "e1": (times, values)}}}
+    figure = plots.settling(curves, {"error": {"clean": {"e0": 5.0, "e1": np.nan}}})
+    first, mark, second = figure.axes[0].get_lines()
+    assert first.get_ydata().tolist() == second.get_ydata().tolist() == [4.0, 2.0]
+    assert mark.get_xydata().tolist() == [[5.0, 3.0]]
+    figure = plots.tau_histograms([20.0, 20.0], [5.0, 80.0], [6.0], {"learned": [1.0, 0.1]}, every=20)
+    assert figure.axes[1].get_lines()[0].get_xdata().tolist() == [20, 40]
+
+
+def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> None:
+    pytest.importorskip("plotly")
+    times = [1.0, 2.0]
+    curves = {
+        low: {high: {"error": (times, [low, high]), "correct": (times, [0.0, 1.0])} for high in (5.0, 20.0)}
+        for low in (10.0, 40.0, 80.0)
+    }
+    figure = plots.explore(curves, "tau of V1", "tau of V2")
+    assert len(figure.data) == 3 * 2 * 2 and [list(line.y) for line in figure.data[4:7:2]] == [
+        [40.0, 5.0],
+        [40.0, 20.0],
+    ]
+    assert [line.visible for line in figure.data] == [True] * 4 + [False] * 8
+    steps = figure.layout.sliders[0].steps
+    assert [step.label for step in steps] == ["10", "40", "80"]
+    assert list(steps[1].args[0]["visible"]) == [False] * 4 + [True] * 4 + [False] * 4
+    assert "tau of V1 40<br>tau of V2 20" in figure.data[6].hovertemplate
 
 
 def test_populations_stand_in_the_row_of_their_number() -> None:

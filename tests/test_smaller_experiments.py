@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +15,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIGURES = {
     "attractors": {"completion", "capacity"},
+    "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
     | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
+    "learned_time_constants": {"time_constants"},
     "local_learning": {"error", "alignment"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "recurrent_cells": {"accuracy", "network"},
     "speed": {"speed"},
+    "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
 }
 
 
@@ -35,8 +40,8 @@ def numbers(out: Path) -> dict:
     return found
 
 
-# The default run has eight minutes for everything; these three take a minute of it.
-LONG = ("pcn_cycles", "recurrent_cells", "speed")
+# The default run has eight minutes for everything; these would take three of it.
+LONG = ("extrapolation", "learned_time_constants", "pcn_cycles", "recurrent_cells", "speed", "time_constants")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
@@ -45,12 +50,13 @@ def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path) -> None:
     assert "report.html" in run(name, out)
     assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == len(FIGURES[name]) and 'src="http' not in page
+    assert page.count('<img src="data:image/png;base64,') == len(FIGURES[name]) and 'src="http' not in page
     found = numbers(out)
     assert found["versions"]["torch"] and found["config"]["seed"] == 0
     CHECKS[name](found)
     (out / "results.json").unlink()
-    run(name, out)  # resumes: nothing is left to do but the analysis
+    module = importlib.import_module(f"experiments.{name}")
+    module.run(replace(module.PRESETS["smoke"], out=out))  # resumes: nothing is left to do but the analysis
     assert numbers(out) == found
 
 
@@ -108,11 +114,49 @@ def answers_are_those_of_the_plain_loop(found: dict) -> None:
         assert 0 < row["differs_by"]["pcsim"] < 1e-4
 
 
+def errors_of_every_area_are_followed(found: dict) -> None:
+    assert set(found["curves"]) == {"clean", "occluded", "surprising"}
+    for row in found["curves"].values():
+        errors = row["squared prediction error"]
+        assert set(errors) == {"e0", "e1"} and set(row["change of the state per ms"]) == {"r1", "r2"}
+        (energy,) = row["energy"].values()
+        assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(energy["median"])), "it descends"
+        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "from when the stimulus came"
+        assert sum(energy["endings"].values()) == 8
+
+
+def both_learn_and_one_time_constants(found: dict) -> None:
+    assert found["before"] != found["after"] and len(found["after"][0]) == 4
+    assert all(curve[-1] < curve[0] for (curve,) in found["curves"].values())
+
+
+def every_network_is_swept(found: dict) -> None:
+    assert set(found["networks"]) == {"predictive_coding", "leaky_rcnn"}
+    assert found["points"] == {"settling": 8, "solvers": 21, "borders": 4, "precision": 2}
+    for name, row in found["networks"].items():
+        curves = row["curves"]
+        assert row["curve"] == ("error" if name == "predictive_coding" else "change")
+        assert len(curves) == len(curves[0]) == 2 and len(curves[0][0]) == len(row["times"])
+        slow, fast = curves[1][1][1], curves[0][0][1]
+        assert slow > fast if name == "predictive_coding" else slow < fast, "early on, the slow one is behind"
+        # Beyond 2 tau of the leak Euler is refused; RK4 is not until 2.785 of it.
+        assert (row["by_dt"]["Euler"][-1] is None) == (name == "leaky_rcnn") and row["by_dt"]["RK4"][-1] is not None
+        assert 0 < row["borders"]["Euler"] < row["borders"]["RK4"] < 40
+        for solver, order in (("Euler", 1), ("RK4", 2)):
+            first, second = row["precision"][solver]["error"]
+            assert first / second > 1.5**order, "half the step, less error"
+        assert row["precision"]["RK4"]["evaluations"] == [32, 64]
+        assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
+
+
 CHECKS = {
     "attractors": little_corruption_is_completed,
+    "convergence": errors_of_every_area_are_followed,
     "extrapolation": scores_stand_beside_the_baselines,
+    "learned_time_constants": both_learn_and_one_time_constants,
     "local_learning": backpropagation_is_approached,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "recurrent_cells": sizes_match,
     "speed": answers_are_those_of_the_plain_loop,
+    "time_constants": every_network_is_swept,
 }

@@ -121,7 +121,21 @@ def test_debris_as_a_stimulus_carries_its_labels() -> None:
     assert clutter.labels.sum(1).tolist() == [4.0] * 6
 
 
-@pytest.mark.parametrize("bad", ["debris", stimuli.Condition(digits=11), stimuli.Condition(fragments=-1)])
+def test_digits_without_spread_are_at_the_centre_of_gaze() -> None:
+    fixated = stimuli.scenes(stimuli.Condition(spread=0.0), 0, 0, 60)
+    anywhere = stimuli.scenes("clean", 0, 0, 60)
+    assert (fixated.identities == anywhere.identities).all(), "the same digits, elsewhere"
+    for digit in range(10):
+        alike = fixated.images[fixated.identities[:, 0] == digit]
+        assert len(alike) > 1 and (alike == alike[0]).all()
+        drawn = np.argwhere(np.abs(alike[0, 0] - 119.0) > 10)
+        assert np.abs((drawn.min(0) + drawn.max(0)) / 2 - 15.5).max() <= 1.0
+
+
+BAD = ("debris", *(stimuli.Condition(**wrong) for wrong in ({"digits": 11}, {"fragments": -1}, {"spread": 1.5})))
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_a_condition_that_cannot_be_drawn_is_refused(bad: str | stimuli.Condition) -> None:
     with pytest.raises(StimulusError):
         stimuli.scenes(bad, 0, 0, 1)

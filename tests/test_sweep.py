@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import swept
 from swept import Setting
 
+from pcsim import executors
 from pcsim.exceptions import StorageError, SweepError
 from pcsim.executors import Processes, completed, executor_named
 from pcsim.sweep import Sweep, Table, changed, grid, names, sample
@@ -66,7 +69,7 @@ def test_values_are_changed_by_their_dotted_names() -> None:
     new = changed(Setting(), {"solver.dt": 1, "tau.1": 40, "options.gain": 0.5, "lesion": "top_down"})
     assert new == Setting((10.0, 40.0), swept.Solver(1.0), {"gain": 0.5}, "top_down")
     assert type(new.solver.dt) is float and Setting().tau == (10.0, 20.0)
-    assert names(Setting()) == ["tau.0", "tau.1", "solver.dt", "options.gain", "lesion", "seed"]
+    assert names(Setting()) == ["tau.0", "tau.1", "solver.dt", "options.gain", "lesion", "seed", "kept"]
     for wrong in ("solver.dT", "tau.2", "seed.0"):
         with pytest.raises(SweepError, match=r"tau\.0, tau\.1, solver\.dt"):
             changed(Setting(), {wrong: 1.0})
@@ -79,6 +82,8 @@ def test_a_point_is_its_content(tmp_path: Path) -> None:
     assert sweep.ids == small(tmp_path / "other").ids and len(set(sweep.ids)) == 6
     as_whole = Sweep(swept.measure, Setting(), [{"tau.0": 5, "seed": 0}], tmp_path)
     assert as_whole.ids == sweep.ids[:1], "5 and 5.0 are one point"
+    elsewhere = Sweep(swept.measure, Setting(kept=tmp_path), POINTS, tmp_path)
+    assert elsewhere.ids == sweep.ids, "where something is kept is not part of what it is"
     assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function, another result"
     assert Sweep(swept.measure, Setting(lesion="top_down"), POINTS, tmp_path).ids != sweep.ids
     with pytest.raises(SweepError, match="twice"):
@@ -164,6 +169,45 @@ def test_clusters_give_the_same_bits(where: str, tmp_path: Path, monkeypatch: py
     assert same(small(tmp_path / "there").run(where, progress=False), small(tmp_path / "here").run(progress=False))
     with pytest.raises(SweepError, match=r"(?s)2 of 5 points.*seed 1 is odd"):
         Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path).run(where, progress=False)
+
+
+def test_a_slurm_job_is_lost_when_it_leaves_the_queue_without_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a squeue that says what a file says; a real SLURM is in tests/cluster/real_slurm.py."""
+    queue = tmp_path / "queue"
+    queue.write_text("7_0\n7_1\n")
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/asked\ncat {queue}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(executors, "QUEUE_S", 0.05)
+
+    class Job:
+        def __init__(self, number: str) -> None:
+            self.job_id = number
+            self.paths = SimpleNamespace(result_pickle=tmp_path / number, stderr="7.err")
+
+        def result(self) -> str:
+            return f"result of {self.job_id}"
+
+    watched = executors._Queue()
+    done, lost = (executors._SlurmCall(Job(number), watched) for number in ("7_0", "7_1"))
+    assert not done.done() and not lost.done()
+    (tmp_path / "7_0").touch()
+    assert done.done() and done.result() == "result of 7_0" and not lost.done()
+    queue.write_text("8\n")
+    time.sleep(0.1)
+    assert not lost.done(), "its result may be on its way through the file system"
+    time.sleep(0.1)
+    assert lost.done() and "--me" in (tmp_path / "asked").read_text()
+    with pytest.raises(BrokenExecutor, match=r"7_1 has left the queue.*7\.err"):
+        lost.result()
+    late = executors._SlurmCall(Job("8"), watched)
+    assert not late.done(), "what the queue said before it was submitted does not count"
+    queue.unlink()
+    time.sleep(0.1)
+    assert not late.done(), "a queue that does not answer loses nobody"
 
 
 @pytest.mark.parametrize("name", ["processes:0", "processes:many", "moon", "slurm"])

@@ -13,6 +13,7 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from pcsim.analysis.statistics import Estimate, estimate
 from pcsim.exceptions import StimulusError
@@ -54,6 +55,44 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
         raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
     at, values = _checked(times, curves)
     return _for_each(values, lambda x: _settling(at, x, share))
+
+
+def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
+    """|x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, the norm over all `states` of a sample: (time - 1, n).
+
+    For networks without predictions: what falls when they come to rest. states (time, n, ...), at `times` in ms.
+    """
+    squares = sum(state.double().flatten(2).diff(dim=0).square().sum(2).cpu().numpy() for state in states)
+    return np.sqrt(squares) / np.diff(np.asarray(times, float))[:, None]
+
+
+def distance_from_end(*states: Tensor) -> Samples:
+    """|x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n)."""
+    squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
+    return np.sqrt(squares)
+
+
+def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
+    """From when on a curve stays below `share` of its largest value, ms. (n,).
+
+    For curves that end at zero (a rate of change, a distance from the end), also where they still fall a little; NaN
+    where that does not come in the first three quarters, after which nobody knows whether it stays. Raises
+    StimulusError for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
+    at, values = _checked(times, curves)
+
+    def last(x: Samples) -> float:
+        left = np.abs(x) / (np.abs(x).max() or 1.0)
+        outside = np.flatnonzero(left > share)
+        if not len(outside):
+            return 0.0
+        if at[outside[-1]] > at[-1] - TAIL * (at[-1] - at[0]):
+            return math.nan
+        return _crossing(at, left, int(outside[-1]) + 1, share)
+
+    return _for_each(values, last)
 
 
 def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:

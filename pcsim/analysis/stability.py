@@ -112,16 +112,21 @@ class Dynamics:
         return {name: value.expand(count, *value.shape[1:]) for name, value in self._shown.items()}
 
 
-def eigenvalues(dynamics: Dynamics, x: Tensor, count: int | None = None) -> NDArray[np.complex128]:
-    """Eigenvalues of J at x (1, size), leading ones first: by real part per ms for a flow, by size for a map.
+def eigenvalues(
+    dynamics: Dynamics, x: Tensor, count: int | None = None, which: Literal["leading", "largest"] = "leading"
+) -> NDArray[np.complex128]:
+    """Eigenvalues of J at x (1, size), per ms for a flow.
 
+    leading  those first that decide about stability: by real part for a flow, by size for a map
+    largest  by size: those that limit the dt of an explicit solver
     All of them up to a size of 1,024, beyond `count` (6) by Arnoldi iteration (SciPy's ARPACK) from products alone.
     """
+    by_real_part = dynamics.network.is_flow and which == "leading"
     if count is None and dynamics.size <= DENSE:
         values = np.linalg.eigvals(dynamics.jacobian(x).double().cpu().numpy())
     else:
-        values = _arnoldi(dynamics, x, count or 6, "LR" if dynamics.network.is_flow else "LM")
-    leading = -values.real if dynamics.network.is_flow else -np.abs(values)
+        values = _arnoldi(dynamics, x, count or 6, "LR" if by_real_part else "LM")
+    leading = -values.real if by_real_part else -np.abs(values)
     return values[np.argsort(leading, kind="stable")].astype(np.complex128)
 
 
@@ -134,6 +139,7 @@ def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
 def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
     """The largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues, R the solver's stability function.
 
+    values  all of them, or the largest: the leading ones alone do not limit dt
     solver  Euler, Heun or RK4 (the class). 0 where some eigenvalue has a positive real part: the fixed point itself
             is unstable. Raises SolverError for solvers that have no such function.
     """

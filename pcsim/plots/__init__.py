@@ -18,28 +18,46 @@ from pcsim.plots.curves import (
     state_change,
     training_curves,
 )
+from pcsim.plots.explore import explore
 from pcsim.plots.films import animation, errors_over_frames, forecast, horizon, surprise
+from pcsim.plots.sweeps import (
+    accuracy_by_dt,
+    by_ratio,
+    curves_by_tau,
+    settling,
+    tau_histograms,
+    tau_maps,
+    work_precision,
+)
 
 __all__ = [
     "accuracy_by_cycles",
+    "accuracy_by_dt",
     "accuracy_over_time",
     "activity",
     "alignment",
     "animation",
     "axes",
+    "by_ratio",
     "capacity",
     "completion",
+    "curves_by_tau",
     "error_by_condition",
     "error_convergence",
     "errors_over_cycles",
     "errors_over_frames",
+    "explore",
     "forecast",
     "guesses",
     "horizon",
     "learning_curves",
     "lesions",
     "network",
+    "settling",
     "state_change",
     "surprise",
+    "tau_histograms",
+    "tau_maps",
     "training_curves",
+    "work_precision",
 ]

@@ -31,11 +31,15 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Condition:
-    """What is shown: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`."""
+    """What is shown: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`.
+
+    `spread` is how far from the centre digits lie, as a share of the published range: with 0 they are fixated.
+    """
 
     digits: int = 1
     fragments: int = 0
     noise: float = 0.0
+    spread: float = 1.0
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -107,10 +111,14 @@ def named_condition(condition: Condition | str) -> Condition:
                 remedy="choose one, or make a stimuli.Condition",
             )
         condition = CONDITIONS[condition]
-    if not 1 <= condition.digits <= 10 or condition.fragments < 0 or condition.noise < 0:
+    if (
+        not 1 <= condition.digits <= 10
+        or min(condition.fragments, condition.noise) < 0
+        or not 0 <= condition.spread <= 1
+    ):
         raise StimulusError(
             given=f"{condition}",
-            expected="1 to 10 digits (all different), fragments >= 0, noise >= 0",
+            expected="1 to 10 digits (all different), fragments >= 0, noise >= 0, spread from 0 to 1",
             remedy="correct the condition",
         )
     return condition
@@ -134,7 +142,7 @@ def _chunks(first: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyphs) -> Scenes:
-    canvas, identities, visible, silhouettes = _digits(condition.digits, seed, first, count, glyphs)
+    canvas, identities, visible, silhouettes = _digits(condition, seed, first, count, glyphs)
     images = box_average(canvas)
     covered = np.zeros(count)
     if condition.fragments:
@@ -149,13 +157,14 @@ def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyp
     return Scenes((shown / 255 + condition.noise * drawn).astype(np.float32), identities, visible, covered)
 
 
-def _digits(digits: int, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
+def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
     """Canvases with `digits` digits each, their identities, visible shares, and the silhouette of the last."""
+    digits, spread = condition.digits, condition.spread
     drawn = uniform(seed, "digits", first, count, 10 + 3 * digits)
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
     place_x, place_y, exemplar = drawn[:, 10:].reshape(count, 3, digits).transpose(1, 0, 2)
-    x = np.trunc(CANVAS * SPREAD_X * (2 * place_x - 1)).astype(int) + CANVAS // 2
-    y = np.trunc(CANVAS * SPREAD_Y * (2 * place_y - 1)).astype(int) + CANVAS // 2
+    x = np.trunc(CANVAS * spread * SPREAD_X * (2 * place_x - 1)).astype(int) + CANVAS // 2
+    y = np.trunc(CANVAS * spread * SPREAD_Y * (2 * place_y - 1)).astype(int) + CANVAS // 2
     members = [glyphs.of_class(digit) for digit in range(10)]
     ids = np.array(
         [

@@ -60,6 +60,19 @@ def test_jacobians_are_those_of_the_equations() -> None:
     )
 
 
+@pytest.mark.parametrize("solver", [Euler, RK4])
+def test_a_few_of_the_largest_eigenvalues_bound_dt_as_all_do(solver: type[Euler]) -> None:
+    net, jacobian = random_net(3, size=40, gain=0.7)
+    dynamics = s.Dynamics(net, NOTHING)
+    few = s.eigenvalues(dynamics, dynamics.start, 4, "largest")
+    sizes = np.sort(np.abs(np.linalg.eigvals(jacobian)))[::-1]
+    assert np.allclose(np.abs(few), sizes[:4])
+    bound = s.largest_stable_dt(few, solver)
+    assert bound == pytest.approx(s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start), solver), rel=1e-9)
+    leading = s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start, 4), solver)
+    assert leading > 2 * bound, "the slow ones that decide about stability say nothing of it"
+
+
 def conditioned(net: Network) -> Network:
     """In double precision, with matrices that have no nearly singular directions, which settle for ever."""
     for weights in net.parameters():

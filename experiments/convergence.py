@@ -1,0 +1,250 @@
+"""How do the errors of a network converge, on a clean, an occluded and a surprising stimulus?
+
+Trains one of four networks to name digits, shows it digits, and follows the prediction error of every area and its
+energy, or in a network without predictions the change of its state and the loss and entropy of its read-out. Each curve
+gets its half-life and settling time with bootstrap intervals, its overshoot, and how it ends. Surprising is a clean
+digit that comes after another one has been seen for as long.
+
+    python -m experiments.convergence                        hierarchical predictive coding, a minute
+    python -m experiments.convergence --network pcn_global   another network, some minutes
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from tqdm.auto import tqdm
+
+from experiments import common, flows
+from pcsim import Euler, Network, Record, Run, plots, simulate, stimuli, storage
+from pcsim.analysis import convergence, entropy
+from pcsim.training import Training
+
+Condition = Literal["clean", "occluded", "surprising"]
+Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]
+"""quantity -> line -> (times in ms since the stimulus came, values (time, image))"""
+ROWS = 300
+ERROR, ENERGY, CHANGE = "squared prediction error", "energy", "change of the state per ms"
+LOSS, ENTROPY = "cross-entropy of the read-out", "entropy of the read-out"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Convergence:
+    """Options of the experiment; a preset gives the defaults."""
+
+    out: Path = Path("results/convergence")
+    """folder for everything that comes out"""
+    seed: int = 0
+    """of weights and images"""
+    network: flows.Name = "predictive_coding"
+    """whose errors are followed"""
+    stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
+    """what it is shown"""
+    fragments: Annotated[int, Field(ge=0)] = 15
+    """pieces of debris over an occluded digit"""
+    taus: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = flows.TAUS
+    """ms, of the lower and the upper area"""
+    dt: Annotated[float, Field(gt=0)] = 0.5
+    """ms, of Euler"""
+    until: Annotated[float, Field(gt=0)] = 600.0
+    """ms for which a stimulus is shown"""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """of its way that a settled curve may still be off its end"""
+    images: Annotated[int, Field(gt=0)] = 100
+    """test images"""
+    recipe: flows.Recipe = flows.Recipe()
+    """how the network is trained"""
+
+
+PRESETS = {
+    "smoke": Convergence(
+        out=Path("results/convergence-smoke"),
+        until=60.0,
+        images=8,
+        recipe=flows.Recipe(
+            images=100,
+            through_time=Training(updates=20, batch=10, learning_rate=5e-3, over_time="mean"),
+            steps=5,
+            local=Training(updates=40, batch=20),
+        ),
+    ),
+    "quick": Convergence(),
+    "standard": Convergence(
+        out=Path("results/convergence-standard"),
+        until=2_000.0,
+        images=500,
+        recipe=flows.Recipe(
+            images=20_000,
+            through_time=Training(updates=4_000, batch=32, learning_rate=5e-3, over_time="mean"),
+            local=Training(updates=4_000, batch=50),
+        ),
+    ),
+}
+PRESETS["paper"] = PRESETS["standard"]
+
+
+def run(config: Convergence) -> None:
+    """The whole experiment. The training resumes in its folder."""
+    begun = time.perf_counter()
+    common.claim(config.out, config)
+    for _, curve in common.run_jobs(fit, [(config,)], 1, "training"):
+        tqdm.write(f"trained {flows.TITLES[config.network]}: {curve[0]:.2f} -> {curve[-1]:.2f}")
+    network = flows.trained(config.network, config.out, config.taus)
+    curves = {condition: follow(config, network, condition) for condition in config.stimuli}
+    results: dict[str, Any] = {
+        "config": common.recorded(config),
+        "curves": {
+            condition: {
+                quantity: {line: told(config, *curve, quantity) for line, curve in lines.items()}
+                for quantity, lines in found.items()
+            }
+            for condition, found in curves.items()
+        },
+    }
+    results |= common.environment(torch.device("cpu"))
+    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
+    storage.write_json(config.out / "results.json", results)
+    report(config, results, curves)
+
+
+def fit(config: Convergence) -> list[float]:
+    """Train the network, or go on with it; returns the loss curve."""
+    return flows.fit(config.network, config.recipe, config.seed, config.out)
+
+
+def follow(config: Convergence, network: Network, condition: Condition) -> Curves:
+    """Everything that converges, from the moment on at which the stimulus came."""
+    fragments = config.fragments if condition == "occluded" else 0
+    shown = flows.digits(fragments, flows.TEST_SEED + config.seed, config.images)
+    line, before = stimuli.held(shown.images, config.until), 0.0
+    if condition == "surprising":
+        line, before = stimuli.held(shown.images.roll(1, 0), config.until).then(line), config.until
+    areas, answers = flows.AREAS[config.network], flows.answers_of(network)
+    record = Record(
+        states=[*dict.fromkeys((*areas, answers)), *(["energy"] if "energy" in network.populations else [])],
+        errors="all" if network.errors else (),
+        every=max(1, round(config.until / config.dt / ROWS)),
+    )
+    run_ = simulate(network, line, solver=Euler(config.dt), record=record)
+    return curves_of(run_, network, shown, before, areas)
+
+
+def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, areas: tuple[str, ...]) -> Curves:
+    """The curves of a run from `before` ms on, which is their 0."""
+    times, since = run_.times - before, run_.times > before
+    found: Curves = {}
+    if network.errors:
+        found[ERROR] = {name: (times[since], value.numpy()[since]) for name, value in run_.errors.items()}
+    if "energy" in run_:
+        found[ENERGY] = {"all areas": (times[since], run_["energy"].flatten(1).numpy()[since])}
+    found[CHANGE] = {
+        area: (times[1:][since[1:]], convergence.rate_of_change(run_.times, run_[area])[since[1:]]) for area in areas
+    }
+    if network.readout:
+        logits = run_[network.readout]
+        wanted = shown.targets.argmax(1).expand(len(logits), -1)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+        found[LOSS] = {"read-out": (times[since], loss.unflatten(0, logits.shape[:2]).numpy()[since])}
+        found[ENTROPY] = {"read-out": (times[since], np.asarray(entropy(logits))[since])}
+    return found
+
+
+def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
+    """What is told of a curve: medians over images at every time, and how it settles."""
+    known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist()}
+    if quantity == CHANGE:
+        settled = convergence.decay_time(times, values, config.share) + times[0]
+        return known | {"settling": plain(np.nanmedian(settled) if np.isfinite(settled).any() else math.nan)}
+    summary = convergence.summary(times, values, config.share)
+    mean = values.mean(1)
+    fit_ = convergence.fit_rate(times, mean) if np.ptp(mean) > 0 else None
+    return known | {
+        "settling": plain(summary.settling.mean + times[0]),
+        "summary": {
+            name: {key: plain(value) for key, value in row.items()}
+            for name, row in asdict(summary).items()
+            if name != "endings"
+        },
+        "endings": dict(summary.endings),
+        "rate": {key: plain(value) for key, value in asdict(fit_).items()} if fit_ else None,
+    }
+
+
+def plain(value: float) -> float | None:
+    """For JSON: what is not finite is None."""
+    return float(value) if math.isfinite(value) else None
+
+
+def report(config: Convergence, results: dict[str, Any], curves: dict[Condition, Curves]) -> None:
+    """The figure, page, and the table in the terminal."""
+    quantities = list(next(iter(curves.values())))
+    marks: dict[str, dict[str, dict[str, float]]] = {
+        quantity: {
+            condition: {line: row["settling"] or math.nan for line, row in found[quantity].items()}
+            for condition, found in results["curves"].items()
+        }
+        for quantity in quantities
+    }
+    by_quantity: dict[str, dict[str, dict[str, tuple[NDArray, NDArray]]]] = {
+        quantity: {condition: found[quantity] for condition, found in curves.items()} for quantity in quantities
+    }
+    title = f"How {flows.TITLES[config.network]} converges"
+    figures: list[tuple[str, Figure | Axes, str]] = [
+        (
+            "convergence",
+            plots.settling(by_quantity, marks),
+            f"Median over {config.images} images, band between the quartiles. Triangles: settled, to within "
+            f"{100 * config.share:g} % of the way (mean over images that come to rest), or change of the state below "
+            f"{100 * config.share:g} % of its largest (median); none where that does not come in {config.until:g} ms. "
+            "A surprising digit follows another one, which the network has come to expect.",
+        )
+    ]
+    rows = [
+        (condition, quantity, line, *cells(row))
+        for condition, found in results["curves"].items()
+        for quantity, lines in found.items()
+        for line, row in lines.items()
+    ]
+    head = ("stimulus", "curve", "of", "half-life (ms)", "settled (ms)", "overshoot (%)", "rate (1/ms)", "ends")
+    summary = (
+        f"{config.images} digits at the centre of gaze; occluded: {config.fragments} pieces of debris. Time constants "
+        f"{config.taus[0]:g} and {config.taus[1]:g} ms, Euler with dt = {config.dt:g} ms. 95 % bootstrap intervals in "
+        "brackets. A rate is that of one exponential fitted to the mean; where several are at work, it is one of them."
+    )
+    table = ("Convergence", head, rows)
+    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Of the table."""
+    if "summary" not in row:
+        return ("-", "-" if row["settling"] is None else f"{row['settling']:.0f}", "-", "-", "-")
+
+    def interval(name: str, factor: float = 1.0) -> str:
+        mean, low, high = (row["summary"][name][key] for key in ("mean", "low", "high"))
+        return "-" if mean is None else f"{factor * mean:.3g} [{factor * low:.3g}, {factor * high:.3g}]"
+
+    ends = ", ".join(f"{count} {name}" for name, count in row["endings"].items() if count)
+    rate = row["rate"] and row["rate"]["rate"]
+    return (
+        interval("half_life"),
+        interval("settling"),
+        interval("overshoot", 100.0),
+        "-" if rate is None else f"{rate:.3g}",
+        ends,
+    )
+
+
+if __name__ == "__main__":
+    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))

@@ -1,0 +1,121 @@
+"""Four flows that name small digits under debris: built, trained and kept alike, for experiments on time."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
+from torch import Tensor
+from torch.nn import functional
+
+from experiments import common
+from pcsim import Euler, Network, models, plasticity, stimuli
+from pcsim.training import Training, train
+
+Name = Literal["predictive_coding", "pcn_global", "blt", "leaky_rcnn"]
+NAMES: tuple[Name, ...] = ("predictive_coding", "pcn_global", "blt", "leaky_rcnn")
+TITLES = {
+    "predictive_coding": "hierarchical predictive coding",
+    "pcn_global": "PCN, global loops",
+    "blt": "BLT",
+    "leaky_rcnn": "leaky RCNN",
+}
+AREAS = {name: ("r1", "r2") if "p" in name else ("l1", "l2") for name in NAMES}
+"""the lower and the upper area, whose time constants are swept"""
+TAUS = (10.0, 20.0)
+"""ms, of these areas in training"""
+SIDE = 16
+TEST_SEED = 1_000_000
+RELAXED = 30.0
+"""ms for which predictive coding is relaxed before its weights change"""
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
+class Recipe:
+    """How the networks are trained."""
+
+    images: Annotated[int, Field(gt=0)] = 4_000
+    """training images"""
+    fragments: Annotated[int, Field(ge=0)] = 5
+    """pieces of debris over each digit"""
+    through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
+    """of the networks that learn by backpropagation through time; the loss is the mean over it"""
+    steps: Annotated[int, Field(gt=0)] = 20
+    """of 10 ms through which they learn"""
+    local: Training = Training(updates=500, batch=50)
+    """of predictive coding, which learns by its local rule"""
+    reconstruction: Annotated[float, Field(ge=0)] = 0.3
+    """weight of PCN's relative prediction error in its loss"""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits at the centre of gaze: images (n, 1, 16, 16) in [-0.5, 0.5] and targets (n, 10), 1 at the digit."""
+
+    images: Tensor
+    targets: Tensor
+
+    def named(self, answers: Tensor) -> Tensor:
+        """Whether answers (..., n, 10) are largest at the digit, (..., n)."""
+        return answers.argmax(-1) == self.targets.argmax(-1)
+
+
+def digits(fragments: int, seed: int, count: int) -> Digits:
+    """The first `count` digits of a seed, at half the resolution of the other experiments."""
+    shown = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=0.0), seed, 0, count)
+    return Digits(functional.avg_pool2d(shown.pixels(), 2) - 0.5, shown.targets())
+
+
+def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
+    """The network before training, its two areas with these time constants in ms.
+
+    predictive_coding  digit on top, image below: it infers what would predict the image (dense, learns locally)
+    pcn_global         normalised and with tied weights: as published it does not settle when it runs on
+    """
+    image = (1, SIDE, SIDE)
+    if name == "predictive_coding":
+        layers = (image, (64,), (10,))
+        return models.predictive_coding(layers, clamped=("r0",), tau=(1.0, *taus), activation="tanh")
+    if name == "pcn_global":
+        net = models.pcn_global((8, 16), (1, 2), 3, tied=True, rates=(0.1, 0.1), norm="group", image=image)
+        return net.relaxed(taus)
+    return (
+        models.blt(width=8, size=SIDE).relaxed(taus) if name == "blt" else models.leaky_rcnn((8, 16), taus, size=SIDE)
+    )
+
+
+def answers_of(network: Network) -> str:
+    """The population that names the digit."""
+    return network.readout or "r2"
+
+
+def path_of(folder: Path, name: Name) -> Path:
+    """Where a training is kept."""
+    return folder / "training" / f"{name}.safetensors"
+
+
+def fit(name: Name, recipe: Recipe, seed: int, folder: Path) -> list[float]:
+    """Train one network, or go on with it; returns the loss curve (of predictive coding its energy)."""
+    torch.manual_seed(seed)
+    network, shown = build(name), digits(recipe.fragments, seed, recipe.images)
+    kept, bar = path_of(folder, name), common.job_bar(name)
+    if name == "predictive_coding":
+        settings = dataclasses.replace(recipe.local, seed=seed)
+        both = {"r0": shown.images, "r2": shown.targets}
+        learning = network.clamped("r2")
+        return plasticity.learn(learning, both, settings, solver=Euler(dt=1.0), until=RELAXED, checkpoint=kept, bar=bar)
+    weight = recipe.reconstruction if network.errors else 0.0
+    settings = dataclasses.replace(recipe.through_time, seed=seed, reconstruction=weight)
+    solver = Euler(dt=TAUS[0])
+    images, targets = shown.images, shown.targets
+    return train(network, images, targets, settings, solver=solver, steps=recipe.steps, checkpoint=kept, bar=bar)
+
+
+def trained(name: Name, folder: Path, taus: tuple[float, float] = TAUS) -> Network:
+    """The network after training, with these time constants."""
+    return common.trained(build(name, taus), path_of(folder, name), "cpu")

@@ -1,0 +1,221 @@
+"""Which time constants do units learn when a task has two time scales?
+
+A population of leaky units sees two noisy streams and has to report a short running average of the first and a long one
+of the second. Its time constants, one for each channel, begin near 20 ms and are learned with the weights, by
+backpropagation through time; a twin keeps them as they were. Drawn: time constants before and after, and both errors.
+
+    python -m experiments.learned_time_constants         two repetitions, some minutes on 2 cores
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments import common
+from pcsim import Euler, Network, Population, Projection, plots, rollout, stimuli, storage
+from pcsim.connections import conv
+from pcsim.rules import Sum, leaky_rate
+from pcsim.rules.time_constants import LearnableTau
+from pcsim.training import Training, optimise
+
+FRAME = 2.0
+"""ms for which a value of a stream lasts"""
+KINDS = ("learned", "fixed")
+TEST_SEED = 1_000_000
+SMALLEST, SPAN, START = 2.0, 198.0, 20.0
+"""ms: time constants are learned between 2 and 200, and begin near 20"""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Learned:
+    """Options of the experiment; a preset gives the defaults."""
+
+    out: Path = Path("results/learned_time_constants")
+    """folder for everything that comes out"""
+    seed: int = 0
+    """of the first repetition"""
+    scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (6.0, 80.0)
+    """ms, over which the first and the second stream are averaged"""
+    channels: Annotated[int, Field(gt=0)] = 24
+    """leaky units"""
+    length: Annotated[float, Field(gt=0)] = 300.0
+    """ms of a stream"""
+    dt: Annotated[float, Field(gt=0)] = 2.0
+    """ms, of Euler"""
+    repetitions: Annotated[int, Field(gt=0)] = 2
+    """how many times to train"""
+    training: Training = Training(updates=400, batch=32, learning_rate=0.02)
+    """how to train; its seed is that of the repetition"""
+    workers: Annotated[int, Field(gt=0)] = 2
+    """processes that train side by side; results do not depend on it"""
+
+    @property
+    def seeds(self) -> range:
+        """Of the repetitions."""
+        return range(self.seed, self.seed + self.repetitions)
+
+
+PRESETS = {
+    "smoke": Learned(
+        out=Path("results/learned_time_constants-smoke"),
+        channels=4,
+        length=60.0,
+        repetitions=1,
+        training=Training(updates=40, batch=8, learning_rate=0.02),
+        workers=1,
+    ),
+    "quick": Learned(),
+    "standard": Learned(
+        out=Path("results/learned_time_constants-standard"),
+        repetitions=5,
+        training=Training(updates=3_000, batch=64, learning_rate=0.02),
+    ),
+}
+PRESETS["paper"] = PRESETS["standard"]
+
+
+def run(config: Learned) -> None:
+    """The whole experiment. What is trained already is not trained again."""
+    begun = time.perf_counter()
+    common.claim(config.out, config)
+    jobs = [(config, kind, seed) for seed in config.seeds for kind in KINDS]
+    for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
+        tqdm.write(f"{job[1]} time constants, repetition {job[2]}: {curve[0]:.3f} -> {curve[-1]:.3f}")
+    trained = {
+        seed: common.trained(build(config, "learned", seed), path_of(config, "learned", seed), "cpu")
+        for seed in config.seeds
+    }
+    results: dict[str, Any] = {
+        "config": common.recorded(config),
+        "before": [time_constants(build(config, "learned", seed)).tolist() for seed in config.seeds],
+        "after": [time_constants(network).tolist() for network in trained.values()],
+        "error": {kind: [score(config, kind, seed) for seed in config.seeds] for kind in KINDS},
+        "curves": {kind: [fit(config, kind, seed) for seed in config.seeds] for kind in KINDS},
+    }
+    results |= common.environment(torch.device("cpu"))
+    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
+    storage.write_json(config.out / "results.json", results)
+    report(config, results)
+
+
+def build(config: Learned, kind: str, seed: int) -> Network:
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c begin around 20 ms, a factor 1.5 apart (sd)."""
+    torch.manual_seed(seed)
+    tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
+    with torch.no_grad():
+        tau.xi.add_(torch.randn(config.channels), alpha=math.log(1.5))
+    tau.xi.requires_grad_(kind == "learned")
+    return Network(
+        {"streams": (2, 1, 1)},
+        [Population("r", leaky_rate(config.channels, tau, "relu")), Population("y", Sum(channels=2))],
+        [
+            Projection("streams", "r", conv(2, config.channels, kernel=1)),
+            Projection("r", "y", conv(config.channels, 2, kernel=1)),
+        ],
+        readout="y",
+    )
+
+
+def time_constants(network: Network) -> Tensor:
+    """ms, (channel,)."""
+    return network.flows["r"].tau().detach()
+
+
+def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Noise (frame, n, 2), and what is to be reported at the end of each frame, of variance one.
+
+    y_k = y_k-1 + (1 - exp(-2 ms / T)) (u_k - y_k-1): a running average over T ms.
+    """
+    frames = round(config.length / FRAME)
+    noise = torch.randn(frames, count, 2, generator=torch.Generator().manual_seed(seed))
+    share = 1.0 - torch.exp(-FRAME / torch.tensor(config.scales))
+    average, rows = torch.zeros(count, 2), []
+    for frame in noise:
+        average = average + share * (frame - average)
+        rows.append(average)
+    return noise, torch.stack(rows) / (share / (2.0 - share)).sqrt()
+
+
+def error(config: Learned, network: Network, noise: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error at the end of every frame, without the first fifth: a long average must begin somewhere."""
+    each = round(FRAME / config.dt)
+    told = [
+        network.observe(clock, state, inputs, ["y"])["y"]
+        for clock, state, inputs in rollout(
+            network, stimuli.sequence(noise[..., None, None], every=FRAME), Euler(config.dt), each * len(noise)
+        )
+        if clock.step % each == 0
+    ]
+    skipped = len(noise) // 5
+    return (torch.stack(told)[..., 0, 0] - wanted)[skipped:].square().mean()
+
+
+def path_of(config: Learned, kind: str, seed: int) -> Path:
+    """Where a training is kept."""
+    return config.out / "training" / f"{kind}-{seed}.safetensors"
+
+
+def fit(config: Learned, kind: str, seed: int) -> list[float]:
+    """Train one network on ever new noise, or go on with it; returns the error of every 20 updates."""
+    network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
+
+    def gradient(_: Tensor, update: int) -> Tensor:
+        loss = error(config, network, *streams(config, 1_000_003 * seed + update, settings.batch))
+        loss.backward()
+        return loss.detach()
+
+    bar = common.job_bar(f"{kind} {seed}")
+    return optimise(network, settings.batch, settings, gradient, checkpoint=path_of(config, kind, seed), bar=bar)
+
+
+def score(config: Learned, kind: str, seed: int) -> float:
+    """Error on noise never seen in training."""
+    network = common.trained(build(config, kind, seed), path_of(config, kind, seed), "cpu")
+    with torch.no_grad():
+        return float(error(config, network, *streams(config, TEST_SEED, 200)))
+
+
+def report(config: Learned, results: dict[str, Any]) -> None:
+    """The figure, page, and the table in the terminal."""
+    losses = {f"{kind} time constants": np.mean(results["curves"][kind], 0).tolist() for kind in KINDS}
+    figures: list[tuple[str, Figure | Axes, str]] = [
+        (
+            "time_constants",
+            plots.tau_histograms(results["before"], results["after"], config.scales, losses, 20),
+            f"Left: time constants of all {config.channels} channels in {config.repetitions} repetition(s). Right: "
+            "error in training, mean over repetitions; the fixed time constants are those of the left before training.",
+        )
+    ]
+    between = math.sqrt(config.scales[0] * config.scales[1])
+    rows = []
+    for number, seed in enumerate(config.seeds):
+        after = np.array(results["after"][number])
+        fast, slow = after[after < between], after[after >= between]
+        middles = [f"{np.median(part):.1f} ({len(part)})" if len(part) else "none" for part in (fast, slow)]
+        errors = [f"{results['error'][kind][number]:.4f}" for kind in KINDS]
+        rows.append((str(seed), *middles, *errors))
+    head = ("repetition", "median of the fast (ms)", "of the slow (ms)", "error, learned", "fixed")
+    table = (f"Channels below and above {between:.0f} ms, and error on new noise (1: the mean)", head, rows)
+    title = "Time constants learned on a task with two time scales"
+    summary = (
+        f"Averages over {config.scales[0]:g} and {config.scales[1]:g} ms of two noisy streams; errors in units of "
+        "the variance of what is to be reported."
+    )
+    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+if __name__ == "__main__":
+    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))

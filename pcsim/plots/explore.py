@@ -1,0 +1,89 @@
+"""Figures to explore in a browser (plotly, extra `viz`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from numpy.typing import ArrayLike
+
+from pcsim.exceptions import PcsimError
+
+Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
+"""label -> (times, values)"""
+
+
+def explore(
+    curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
+) -> Any:
+    """A plotly figure: a slider moves through the first parameter, lines are coloured by the second, hover tells both.
+
+    curves[first][second][label] is (times in ms, values), a panel a label; `moved` and `coloured` are what the
+    parameters are called, with units. The first panel has a log scale if `log`, and every panel one scale for all
+    places of the slider. Raises PcsimError without plotly.
+    """
+    try:
+        from plotly.graph_objects import Figure, Scatter
+        from plotly.subplots import make_subplots
+    except ImportError as reason:
+        raise PcsimError(given="a figure to explore", expected="plotly", remedy='pip install "pcsim[viz]"') from reason
+    firsts = list(curves)
+    seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))
+    palette = colormaps["viridis"].resampled(max(2, len(seconds)))
+    figure: Figure = make_subplots(cols=len(labels), horizontal_spacing=0.1)
+    for first, found in curves.items():
+        told = f"{moved} {first:g}<br>{coloured}"
+        for index, (second, panels) in enumerate(found.items()):
+            for column, (times, values) in enumerate(panels.values(), 1):
+                line = Scatter(
+                    x=times,
+                    y=values,
+                    name=f"{second:g}",
+                    legendgroup=f"{second:g}",
+                    showlegend=column == 1,
+                    visible=first == firsts[0],
+                    line={"color": to_hex(palette(index))},
+                    hovertemplate=f"{told} {second:g}<br>%{{x:.0f}} ms: %{{y:.4g}}<extra></extra>",
+                )
+                figure.add_trace(line, row=1, col=column)
+    each = len(seconds) * len(labels)
+    places = [
+        {
+            "method": "update",
+            "label": f"{first:g}",
+            "args": [{"visible": [at // each == place for at in range(each * len(firsts))]}],
+        }
+        for place, first in enumerate(firsts)
+    ]
+    for column, label in enumerate(labels, 1):
+        values = [v for found in curves.values() for panels in found.values() for v in _finite(panels[label][1])]
+        scaled = log and column == 1 and min(values) > 0
+        figure.update_xaxes(title="time (ms)", row=1, col=column)
+        figure.update_yaxes(title=label, type="log" if scaled else "linear", row=1, col=column)
+        figure.update_yaxes(range=_range(values, scaled), row=1, col=column)
+    figure.update_layout(
+        title=title,
+        height=420,
+        margin={"t": 50, "b": 40, "l": 70, "r": 20},
+        template="simple_white",
+        legend={"title": coloured},
+        sliders=[{"steps": places, "active": 0, "currentvalue": {"prefix": f"{moved}: "}, "pad": {"t": 50}}],
+    )
+    return figure
+
+
+def _finite(values: ArrayLike) -> list[float]:
+    array = np.asarray(values, float)
+    return array[np.isfinite(array)].tolist()
+
+
+def _range(values: list[float], log: bool) -> list[float]:
+    low, high = min(values), max(values)
+    if log:
+        return [math.log10(low) - 0.1, math.log10(high) + 0.1]
+    room = 0.05 * (high - low or 1.0)
+    return [low - room, high + room]
