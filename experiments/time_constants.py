@@ -43,7 +43,7 @@ from pcsim import (
     storage,
     together,
 )
-from pcsim.analysis import convergence, stability
+from pcsim.analysis import convergence, decision_times, stability
 from pcsim.solvers import Solver
 from pcsim.sweep import Sweep, Table, grid
 from pcsim.training import Training
@@ -80,7 +80,7 @@ class TimeConstants:
     """ms that networks are given to settle"""
     deadline: Annotated[float, Field(gt=0)] = 40.0
     """ms at which accuracy is read off"""
-    images: Annotated[int, Field(gt=0)] = 24
+    images: Annotated[int, Field(gt=0)] = 40
     """test images with each pair of time constants"""
     dts: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
     """ms, at which accuracy is measured with every solver; they must divide `read`"""
@@ -261,10 +261,12 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
             many.network, many.shown(shown.images), solver=Euler(first.dt), until=first.until, record=record
         )
     (source,) = network.inputs
-    start = many.network.initial_state({source: cast(Tensor, many.shown(shown.images))})
+    with torch.no_grad():
+        start = many.network.initial_state({source: cast(Tensor, many.shown(shown.images))})
     times = np.array([0.0, *run_.times])
     areas = [many.apart(torch.cat([start[area][None], run_[area]])) for area in (low, high)]
-    named = shown.named(many.apart(run_[answers]))
+    told = many.apart(run_[answers])
+    named = shown.named(told)
     results = []
     for point in range(len(settings)):
         states = [area[point] for area in areas]
@@ -275,6 +277,7 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
             "times": run_.times,
             "change": np.median(change, axis=1),
             "settled": settled,
+            "decided": decision_times(run_.times, told[point]),
             "correct": named[point].double().mean(1),
         }
         if errors:
@@ -366,6 +369,7 @@ def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
             "curves": _plain(settling.over(curve, "low", "high")[:, :, 0]),
             "correct": _plain(settling.over("correct", "low", "high")[:, :, 0]),
             "settling": _plain(np.median(settled, axis=-1)),
+            "deciding": _plain(np.median(settling.over("decided", "low", "high")[:, :, 0], axis=-1)),
             "accuracy": _plain(settling.over("correct", "low", "high")[:, :, 0, at]),
             "by_dt": {solver: _plain(solvers.where(solver=solver).over("correct", "dt")[:, 0]) for solver in fixed},
             "ends": {solver: list(solvers.where(solver=solver)["end"]) for solver in fixed},

@@ -114,6 +114,12 @@ def test_reaction_times_are_when_entropy_falls_below_the_threshold() -> None:
     assert analysis.reaction_times(logits, 10.0).tolist() == [0] * 40
 
 
+def test_an_answer_is_decided_when_it_stays() -> None:
+    answers = torch.tensor([[0, 0, 1, 2], [0, 1, 1, 2], [0, 0, 2, 2], [0, 0, 2, 1]])
+    logits = torch.nn.functional.one_hot(answers, 3).float()
+    assert analysis.decision_times([5.0, 10.0, 20.0, 40.0], logits).tolist() == [5.0, 20.0, 20.0, 40.0]
+
+
 @pytest.mark.parametrize("wanted", [0.3, 2.0, 4.5])
 def test_the_threshold_is_fitted_to_a_mean_reaction_time(wanted: float) -> None:
     logits = torch.randn(8, 200, 10, generator=torch.Generator().manual_seed(1))

@@ -1,10 +1,18 @@
 """Pure functions from arrays to numbers."""
 
-from pcsim.analysis import convergence, stability
+from pcsim.analysis import convergence, decoding, neural, stability
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.latency import first_difference, latencies
-from pcsim.analysis.readouts import answer_steps, cumulative, decode, entropy, entropy_threshold, reaction_times
+from pcsim.analysis.readouts import (
+    answer_steps,
+    cumulative,
+    decision_times,
+    decode,
+    entropy,
+    entropy_threshold,
+    reaction_times,
+)
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
 
 __all__ = [
@@ -16,7 +24,9 @@ __all__ = [
     "convergence",
     "correct_choices",
     "cumulative",
+    "decision_times",
     "decode",
+    "decoding",
     "entropy",
     "entropy_threshold",
     "error_rate",
@@ -26,6 +36,7 @@ __all__ = [
     "largest_eigenvalue",
     "latencies",
     "mcnemar",
+    "neural",
     "reaction_times",
     "stability",
     "state_change",

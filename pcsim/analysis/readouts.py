@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pcsim.exceptions import StimulusError
@@ -94,6 +96,18 @@ def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, 
 def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
     _check_first(logits, first)
     return entropy(cumulative(logits[first:]) if cumulated else logits[first:])
+
+
+def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
+    """From when on the answer is what it is at the end, in the unit of `times`: (batch,).
+
+    The time of the first row where the answer never changes; late ones say that nothing was decided yet.
+    """
+    answers = logits.argmax(-1)
+    other = answers != answers[-1]
+    # The row after the last one that says something else.
+    row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
+    return torch.as_tensor(np.asarray(times), dtype=torch.float64, device=logits.device)[row]
 
 
 def _check_first(logits: Tensor, first: int) -> None:

@@ -1,0 +1,144 @@
+"""Predictivity, ceilings and dissimilarity matrices against scikit-learn, rsatoolbox and what they were made from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pcsim import StimulusError
+from pcsim.analysis import neural as n
+
+
+def planted(images: int = 200, features: int = 300, neuroids: int = 12, noise: float = 1.0, repetitions: int = 20):
+    """Features, and responses (repetition, image, neuroid) that are linear in ten directions of them, with noise."""
+    generator = np.random.default_rng(0)
+    latent = generator.normal(size=(images, 10))
+    x = latent @ generator.normal(size=(10, features)) + 0.3 * generator.normal(size=(images, features)) + 5.0
+    signal = latent @ generator.normal(size=(10, neuroids))
+    signal /= signal.std(0)
+    return x, signal, signal + noise * generator.normal(size=(repetitions, images, neuroids))
+
+
+def test_pls_is_that_of_scikit_learn() -> None:
+    decomposition = pytest.importorskip("sklearn.cross_decomposition")
+    x, _, repetitions = planted()
+    y = repetitions.mean(0)
+    splits = n.shuffled_splits(len(x), 3)
+    found = n.predictivity(x, y, splits=splits)
+    for (training, test), r in zip(splits, found.r, strict=True):
+        model = decomposition.PLSRegression(25, scale=False, tol=1e-6).fit(x[training], y[training])
+        theirs = n.pearson(model.predict(x[test]), y[test])
+        assert np.abs(r - theirs).max() < 2e-3
+    one = n.predictivity(x, y[:, :1], splits=splits[:1])
+    model = decomposition.PLSRegression(25, scale=False).fit(x[splits[0][0]], y[splits[0][0], :1])
+    assert abs(one.r[0, 0] - n.pearson(model.predict(x[splits[0][1]]).reshape(-1, 1), y[splits[0][1], :1])[0]) < 2e-3
+
+
+def test_ridge_is_that_of_scikit_learn() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    x, _, repetitions = planted(80, 50)
+    y = repetitions.mean(0)
+    training, test = n.shuffled_splits(len(x), 1)[0]
+    kernel = n.Kernel.of(x)
+    k, across = kernel.centred(torch.from_numpy(training), torch.from_numpy(test))
+    mean = y[training].mean(0)
+    told = n.ridge(k, across, torch.from_numpy(y[training] - mean), (0.1, 1.0, 10.0)).numpy() + mean
+    unit = float(k.diagonal().mean())
+    centred = x[training] - x[training].mean(0)
+    # With centred data and no intercept: what is left out is not centred again, here or there.
+    model = linear.RidgeCV([p * unit for p in (0.1, 1.0, 10.0)], fit_intercept=False, alpha_per_target=True)
+    model.fit(centred, y[training] - mean)
+    assert np.abs(told - (model.predict(x[test] - x[training].mean(0)) + mean)).max() < 1e-8
+
+
+def test_features_in_parts_and_from_afar_are_the_same() -> None:
+    x, _, repetitions = planted(60, 40)
+    y, splits = repetitions.mean(0), n.shuffled_splits(60, 2)
+    whole = n.predictivity(x, y, splits=splits)
+    parts = n.predictivity(n.Kernel.of(iter([x[:, :7], x[:, 7:]])), y, splits=splits)
+    away = n.predictivity(torch.from_numpy(x + 1e4).reshape(60, 4, 10), y, splits=splits)
+    assert np.allclose(whole.r, parts.r, atol=1e-9) and np.allclose(whole.r, away.r, atol=1e-6)
+
+
+def test_held_out_images_are_held_out() -> None:
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(100, 500)), generator.normal(size=(100, 30))
+    for regression in ("pls", "ridge"):
+        assert abs(n.predictivity(x, y, regression=regression).score) < 0.15, "noise is not predicted"
+    labels = np.arange(100) % 5
+    for training, test in n.shuffled_splits(100, labels=labels):
+        assert not set(training) & set(test) and len(training) + len(test) == 100
+        assert np.bincount(labels[test]).tolist() == [2] * 5
+
+
+def test_ceilings_are_the_analytic_ones() -> None:
+    """The reliability of a mean of R repetitions with noise variance s^2 and signal variance 1 is 1 / (1 + s^2 / R)."""
+    for noise in (0.5, 2.0):
+        _, _, repetitions = planted(2_000, 20, 8, noise)
+        ceiling = n.split_half_ceiling(repetitions)
+        assert ceiling.shape == (10, 8)
+        assert np.median(ceiling) == pytest.approx(1.0 / (1.0 + noise**2 / 20), abs=0.02)
+
+
+def test_a_perfect_model_reaches_the_root_of_the_ceiling() -> None:
+    x, _, repetitions = planted(1_000, 60, 8, noise=4.0)
+    score = n.predictivity(x, repetitions.mean(0))
+    ceiling = n.split_half_ceiling(repetitions)
+    reached = n.normalised(score, np.sqrt(ceiling))
+    assert reached.ratio == pytest.approx(1.0, abs=0.03) and reached.squared == pytest.approx(reached.ratio**2)
+    assert reached.neuroids == pytest.approx(1.0, abs=0.03) and 0 < score.error < 0.03
+    name, chosen = n.best_layer({"v1": n.predictivity(x[:, :5], repetitions.mean(0)), "it": score})
+    assert name == "it" and chosen.low < chosen.mean == score.score < chosen.high
+
+
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+def test_dissimilarity_is_that_of_rsatoolbox(metric: str) -> None:
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    generator = np.random.default_rng(0)
+    x, z = generator.normal(size=(2, 15, 40))
+    matrices = [n.dissimilarity(values, metric) for values in (x, z)]
+    theirs = [rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(values), method=metric) for values in (x, z)]
+    for ours, their in zip(matrices, theirs, strict=True):
+        assert np.abs(n.upper(ours) - their.dissimilarities[0]).max() < 1e-10
+    for method, name in (("spearman", "spearman"), ("pearson", "corr"), ("kendall", "kendall")):
+        assert n.compare(*matrices, method) == pytest.approx(
+            float(rsatoolbox.rdm.compare(*theirs, method=name)[0, 0]), abs=1e-10
+        )
+
+
+def test_dissimilarity_by_hand() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [2.0, 4.0, 6.0]])
+    assert np.allclose(n.dissimilarity(x), [[0, 2, 0], [2, 0, 2], [0, 2, 0]])
+    assert np.allclose(n.upper(n.dissimilarity(torch.from_numpy(x), "euclidean")), [8 / 3, 14 / 3, 30 / 3])
+    assert n.compare(n.dissimilarity(x), n.dissimilarity(2 * x + 1)) == pytest.approx(1.0)
+
+
+def test_the_ceiling_of_subjects_encloses_their_true_matrix() -> None:
+    generator = np.random.default_rng(0)
+    true = n.dissimilarity(generator.normal(size=(20, 30)))
+    noisy = [true + 0.1 * (e + e.T) for e in generator.normal(size=(8, 20, 20))]
+    low, high = n.ceiling_of_matrices(noisy)
+    model = np.mean([n.compare(true, matrix) for matrix in noisy])
+    assert 0.3 < low <= model <= high < 1.0
+
+
+def test_steps_fall_into_bins() -> None:
+    rows = n.steps_of([0.0, 10.0, 20.0, 30.0], [(70.0, 90.0), (90.0, 95.0), (300.0, 310.0)], latency=70.0)
+    assert [row.tolist() for row in rows] == [[0, 1], [2], [3]]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    x = np.zeros((5, 3))
+    with pytest.raises(StimulusError, match="same images"):
+        n.predictivity(x, np.zeros((4, 2)))
+    with pytest.raises(StimulusError, match="with NaN"):
+        n.predictivity(x, np.full((5, 2), np.nan))
+    with pytest.raises(StimulusError, match="finite features"):
+        n.Kernel.of(np.full((5, 2), np.inf))
+    with pytest.raises(StimulusError, match="two or more"):
+        n.split_half_ceiling(x)
+    with pytest.raises(StimulusError, match="correlation or euclidean"):
+        n.dissimilarity(x, "cosine")
+    with pytest.raises(StimulusError, match="spearman, pearson, kendall"):
+        n.compare(np.zeros((3, 3)), np.zeros((3, 3)), "cosine")
