@@ -201,6 +201,7 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
         folder=config.out,
     )
     reading = replace(base, until=config.read, images=config.read_images)
+    bounding = replace(reading, images=BORDER_IMAGES)
     precise = replace(base, until=40.0, images=PRECISE_IMAGES, steps=config.precise)
     steps = [
         point
@@ -218,7 +219,7 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
             together=TOGETHER,
         ),
         "solvers": Sweep(respond, reading, steps, folder),
-        "borders": Sweep(border, precise, grid({**networks, "image": range(BORDER_IMAGES)}), folder),
+        "borders": Sweep(border, bounding, grid({**networks, "image": range(BORDER_IMAGES)}), folder),
         "precision": Sweep(precision, precise, grid(networks), folder),
     }
 
@@ -304,7 +305,7 @@ def respond(setting: Setting) -> dict[str, Any]:
 
 
 def border(setting: Setting) -> dict[str, Any]:
-    """The largest stable dt of explicit solvers where the network is at the end, on one image."""
+    """The largest stable dt of explicit solvers about the state at the end, on one image."""
     network, image = setting.trained().double(), setting.shown.images[setting.image][None].double()
     dynamics = stability.Dynamics(network, image)
     end = simulate(network, image, solver=Euler(1.0), until=setting.until, record=Record(every=1)).final

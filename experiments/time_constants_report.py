@@ -65,8 +65,8 @@ def report(config: TimeConstants, results: dict[str, Any]) -> None:
                 {name: {s: dt / flows.TAUS[0] for s, dt in row["borders"].items()} for name, row in networks.items()},
             ),
             f"Share of {config.read_images} test images named right after {config.read:g} ms, by dt and solver. "
-            "Dotted: the largest dt at which the fixed point is stable, from the eigenvalues of the Jacobian there "
-            "(smallest of two images). Crosses: samples diverged, or pcsim refused the step. The "
+            "Dotted: the largest stable dt, from the eigenvalues of the Jacobian at the state that the network has "
+            "come to by then (smallest of two images). Crosses: samples diverged, or pcsim refused the step. The "
             "exponential solver has no border of this kind.",
         ),
         (

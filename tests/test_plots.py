@@ -113,6 +113,8 @@ def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> N
         [40.0, 20.0],
     ]
     assert [line.visible for line in figure.data] == [True] * 4 + [False] * 8
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log" and figure.layout.yaxis2.type is None
+    assert 10.0 ** figure.layout.yaxis.range[0] < 5.0 and 10.0 ** figure.layout.yaxis.range[1] > 80.0
     steps = figure.layout.sliders[0].steps
     assert [step.label for step in steps] == ["10", "40", "80"]
     assert list(steps[1].args[0]["visible"]) == [False] * 4 + [True] * 4 + [False] * 4

@@ -23,8 +23,8 @@ def explore(
     """A plotly figure: a slider moves through the first parameter, lines are coloured by the second, hover tells both.
 
     curves[first][second][label] is (times in ms, values), a panel a label; `moved` and `coloured` are what the
-    parameters are called, with units. The first panel has a log scale if `log`, and every panel one scale for all
-    places of the slider. Raises PcsimError without plotly.
+    parameters are called, with units. With `log`, times and the values of the first panel have log scales, if positive;
+    every panel has one scale for all places of the slider. Raises PcsimError without plotly.
     """
     try:
         from plotly.graph_objects import Figure, Scatter
@@ -61,10 +61,9 @@ def explore(
     ]
     for column, label in enumerate(labels, 1):
         values = [v for found in curves.values() for panels in found.values() for v in _finite(panels[label][1])]
-        scaled = log and column == 1 and min(values) > 0
-        figure.update_xaxes(title="time (ms)", row=1, col=column)
-        figure.update_yaxes(title=label, type="log" if scaled else "linear", row=1, col=column)
-        figure.update_yaxes(range=_range(values, scaled), row=1, col=column)
+        times = [t for found in curves.values() for panels in found.values() for t in _finite(panels[label][0])]
+        figure.update_xaxes(title="time (ms)", **_scale(times, log), row=1, col=column)
+        figure.update_yaxes(title=label, **_scale(values, log and column == 1), row=1, col=column)
     figure.update_layout(
         title=title,
         height=420,
@@ -81,9 +80,13 @@ def _finite(values: ArrayLike) -> list[float]:
     return array[np.isfinite(array)].tolist()
 
 
-def _range(values: list[float], log: bool) -> list[float]:
+def _scale(values: list[float], log: bool) -> dict[str, Any]:
+    """Of an axis: its range, and on a log scale ticks at 1, 2, 5 times powers of ten."""
     low, high = min(values), max(values)
-    if log:
-        return [math.log10(low) - 0.1, math.log10(high) + 0.1]
-    room = 0.05 * (high - low or 1.0)
-    return [low - room, high + room]
+    if not log or low <= 0:
+        room = 0.05 * (high - low or 1.0)
+        return {"range": [low - room, high + room]}
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [first * 10.0**power for power in powers for first in (1, 2, 5)]
+    ends = [math.log10(low) - 0.05, math.log10(high) + 0.05]
+    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}

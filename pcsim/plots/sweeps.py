@@ -210,7 +210,8 @@ def tau_histograms(
     left.set(xscale="log", xlabel="time constant of a channel (ms)", ylabel="channels")
     left.set_title("dotted: time scales of the task", fontsize=9, color="0.35")
     left.xaxis.set_major_formatter("{x:g}")
-    left.legend(frameon=False)
+    left.set_ylim(0, 1.2 * left.get_ylim()[1])
+    left.legend(frameon=False, ncols=2, loc="upper center")
     for name, curve in losses.items():
         right.plot(every * np.arange(1, len(curve) + 1), curve, label=name, linewidth=1.4)
     right.set(yscale="log", xlabel="update", ylabel="mean squared error")
