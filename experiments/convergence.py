@@ -236,12 +236,12 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         return "-" if mean is None else f"{factor * mean:.3g} [{factor * low:.3g}, {factor * high:.3g}]"
 
     ends = ", ".join(f"{count} {name}" for name, count in row["endings"].items() if count)
-    rate = row["rate"] and row["rate"]["rate"]
+    fit_ = row["rate"]
     return (
         interval("half_life"),
         interval("settling"),
         interval("overshoot", 100.0),
-        "-" if rate is None else f"{rate:.3g}",
+        f"{fit_['rate']:.3g}" if fit_ and (fit_["low"] or 0.0) > 0 else "-",
         ends,
     )
 

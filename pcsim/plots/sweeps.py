@@ -189,6 +189,7 @@ def settling(
             panel.legend(frameon=False, fontsize=8)
         if min(float(np.min(values)) for line in found.values() for _, values in line.values()) > 0:
             panel.set_yscale("log")
+            _plain_logs(panel)
     return figure
 
 
@@ -230,6 +231,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _plain_logs(ax: Axes) -> None:
-    for axis in (ax.xaxis, ax.yaxis):
+    """Numbers without powers of ten on the axes that have a log scale."""
+    for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.")[:1] in "25" else "")
