@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +145,26 @@ def test_what_does_not_fit_is_refused() -> None:
         n.dissimilarity(x, "cosine")
     with pytest.raises(StimulusError, match="spearman, pearson, kendall"):
         n.compare(np.zeros((3, 3)), np.zeros((3, 3)), "cosine")
+
+
+STREAM = """
+import resource
+import numpy as np
+from pcsim.analysis import neural
+
+responses = np.random.default_rng(0).normal(size=(1_000, 20))
+scores = []
+for time in range(18):
+    generator = np.random.default_rng(time)
+    parts = (generator.normal(size=(1_000, 5_000)).astype(np.float32) for _ in range(10))
+    scores.append(neural.predictivity(neural.Kernel.of(parts), responses).score)
+assert len(scores) == 18 and all(abs(score) < 0.2 for score in scores)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+@pytest.mark.slow
+def test_50_000_features_in_18_bins_stream_under_four_gigabytes() -> None:
+    done = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 4.0, "gigabytes"

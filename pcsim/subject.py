@@ -1,0 +1,139 @@
+"""A network as a subject of Brain-Score: activations for images, regions and time bins, in the form its benchmarks ask.
+
+    subject = Subject(net, {"V1": "l1", "IT": "l2"}, solver=RK4(2.0), until=200.0, prepare=prepare)
+    subject.start_recording("IT", [(70, 80), (80, 90)])
+    subject.look_at(stimuli)                        xarray.DataArray (presentation, neuroid, time_bin)
+
+Nothing of Brain-Score is imported: a benchmark calls these methods by their names. Needs the extra `analysis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsim.analysis.neural import steps_of
+from pcsim.exceptions import StimulusError, WiringError
+from pcsim.graph import Network
+from pcsim.recording import Record
+from pcsim.simulate import simulate
+from pcsim.solvers import Solver
+
+Bin = tuple[float, float]
+
+
+class Subject:
+    """`network` looking at images.
+
+    regions   region -> population that stands for it: a commitment, made before it is scored
+    solver, until  how each image is simulated, held for `until` ms
+    prepare   what `stimuli` names -> an image (channel, height, width) in the network's own scale: of Brain-Score the
+              path of a file, of a mapping its value
+    latency   ms of eye and optic nerve before the network's time 0, for all regions or for each
+    degrees   of visual angle that an image fills
+
+    Raises WiringError for populations that are not there.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        regions: Mapping[str, str],
+        *,
+        solver: Solver,
+        until: float,
+        prepare: Callable[[Any], Tensor],
+        latency: float | Mapping[str, float] = 0.0,
+        degrees: int = 8,
+        batch: int = 32,
+        identifier: str | None = None,
+    ) -> None:
+        if unknown := sorted(set(regions.values()) - set(network.populations)):
+            raise WiringError(
+                given=f"regions {dict(regions)}",
+                expected=f"populations of {network.name!r}, not {', '.join(unknown)}: {', '.join(network.populations)}",
+                remedy="choose from these",
+            )
+        self.network, self.regions, self.solver, self.until = network, dict(regions), solver, until
+        self.identifier = identifier or network.name
+        self._prepare, self._latency, self._degrees, self._batch = prepare, latency, degrees, batch
+        self._recorded: tuple[str, tuple[Bin, ...]] | None = None
+
+    def visual_degrees(self) -> int:
+        """That an image fills."""
+        return self._degrees
+
+    def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
+        """From which region, in which bins [from, to) in ms after the image came."""
+        bins = tuple((float(low), float(high)) for low, high in time_bins)
+        if recording_target not in self.regions or not bins or any(low >= high for low, high in bins):
+            raise StimulusError(
+                given=f"recording from {recording_target!r} in {list(time_bins)}",
+                expected=f"one of {', '.join(self.regions)}, and bins (from, to) in ms",
+                remedy="name the region in Subject(regions=...)",
+            )
+        self._recorded = (recording_target, bins)
+
+    def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
+        """Activations as an `xarray.DataArray` (presentation, neuroid, time_bin), means over the rows in each bin.
+
+        stimuli  a mapping of ids to what `prepare` takes, or a stimulus set of Brain-Score (`stimulus_id` and
+                 `get_stimulus(id)`). The network says the same at every trial, so `number_of_trials` changes nothing
+        """
+        import xarray
+
+        if self._recorded is None:
+            raise StimulusError(
+                given="look_at before start_recording",
+                expected="a region and time bins",
+                remedy="start_recording first",
+            )
+        region, bins = self._recorded
+        names, images = _images(stimuli, self._prepare)
+        values = [
+            self._responses(images[at : at + self._batch], region, bins) for at in range(0, len(images), self._batch)
+        ]
+        found = np.concatenate(values)
+        units = found.shape[1]
+        population = self.regions[region]
+        return xarray.DataArray(
+            found,
+            dims=("presentation", "neuroid", "time_bin"),
+            coords={
+                "stimulus_id": ("presentation", names),
+                "neuroid_id": ("neuroid", [f"{self.identifier}.{population}.{unit}" for unit in range(units)]),
+                "neuroid_num": ("neuroid", np.arange(units)),
+                "region": ("neuroid", [region] * units),
+                "layer": ("neuroid", [population] * units),
+                "model": ("neuroid", [self.identifier] * units),
+                "time_bin_start": ("time_bin", [low for low, _ in bins]),
+                "time_bin_end": ("time_bin", [high for _, high in bins]),
+            },
+            attrs={"identifier": self.identifier, "number_of_trials": number_of_trials},
+        )
+
+    def _responses(self, images: Sequence[Tensor], region: str, bins: Sequence[Bin]) -> np.ndarray:
+        population = self.regions[region]
+        record = Record(states=[population])
+        run = simulate(self.network, torch.stack(list(images)), solver=self.solver, until=self.until, record=record)
+        latency = self._latency[region] if isinstance(self._latency, Mapping) else self._latency
+        rows = steps_of(run.times, bins, latency)
+        flat = run[population].flatten(2)
+        return torch.stack([flat[torch.from_numpy(chosen)].mean(0) for chosen in rows], -1).cpu().numpy()
+
+
+def _images(stimuli: Any, prepare: Callable[[Any], Tensor]) -> tuple[list[str], list[Tensor]]:
+    if hasattr(stimuli, "get_stimulus"):
+        names = [str(name) for name in stimuli["stimulus_id"]]
+        return names, [prepare(stimuli.get_stimulus(name)) for name in names]
+    if not isinstance(stimuli, Mapping):
+        raise StimulusError(
+            given=f"stimuli of type {type(stimuli).__name__}",
+            expected="a mapping of ids to images, or a stimulus set with stimulus_id and get_stimulus(id)",
+            remedy="write {'first': image, ...}",
+        )
+    return [str(name) for name in stimuli], [prepare(value) for value in stimuli.values()]
