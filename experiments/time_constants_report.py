@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 LABELS = {"error": "squared prediction error (image)", "change": "change of the state per ms (norm)"}
 
 
-def report(config: TimeConstants, results: dict[str, Any]) -> None:
-    """Figures, page, and the table in the terminal."""
-    networks = {flows.TITLES[name]: row for name, row in results["networks"].items()}
+def figures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[tuple[str, Figure | Axes, str]]:
+    """Name, picture and sentence of each."""
     maps = {
         "state settles (ms)": {name: numbers(row["settling"]) for name, row in networks.items()},
         "answer settles (ms)": {name: numbers(row["deciding"]) for name, row in networks.items()},
         f"correct after {config.deadline:g} ms": {name: numbers(row["accuracy"]) for name, row in networks.items()},
     }
-    figures: list[tuple[str, Figure | Axes, str]] = [
+    return [
         (
             "curves",
             plots.curves_by_tau(
@@ -82,6 +81,11 @@ def report(config: TimeConstants, results: dict[str, Any]) -> None:
             "order lose their order, and adaptive ones of high order many steps.",
         ),
     ]
+
+
+def report(config: TimeConstants, results: dict[str, Any]) -> None:
+    """Figures, page, and the table in the terminal."""
+    networks = {flows.TITLES[name]: row for name, row in results["networks"].items()}
     table = (
         "Time constants, steps and solvers",
         (
@@ -103,7 +107,7 @@ def report(config: TimeConstants, results: dict[str, Any]) -> None:
         "show is how to ask."
     )
     pages = [(page(config, name, row), SENTENCE) for name, row in networks.items()] if find_spec("plotly") else []
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"], pages)
+    common.publish(config.out, title, summary, figures_of(config, networks), [table], results["wall_time_s"], pages)
     if not pages:
         print('The page has no curves to explore: pip install "pcsim[viz]" and run this again.')
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Kernel:
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
         """From features (image, ...), or from parts of them (image, part) that come one after another."""
         whole = isinstance(features, Tensor | np.ndarray)
-        parts: Iterable[ArrayLike | Tensor] = [features] if whole else features  # type: ignore[list-item, assignment]
+        parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
         products: Tensor | None = None
         for part in parts:
             x = torch.as_tensor(np.asarray(part) if not isinstance(part, Tensor) else part).detach().flatten(1)
