@@ -3,7 +3,7 @@
     points = grid({"tau": [5.0, 10.0, 20.0], "solver.dt": [0.5, 1.0], "seed": range(3)})
     sweep = Sweep(measure, Setting(), points, folder)          measure(Setting) -> {"settling": 31.0, "error": tensor}
     table = sweep.run("processes:4")
-    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): what was repeated comes last
+    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): axes, then what was repeated
 
 A point is known by its content: the function's name and the whole configuration, but for dataclass fields that say
 `field(compare=False)`: where things are kept, on what device. So a folder can be extended,
@@ -303,7 +303,7 @@ class Table:
         return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
 
     def over(self, column: str, *axes: str) -> NDArray[Any]:
-        """A column spread over axes, (values of the first axis, ..., repeats, ...); axes as in `values`.
+        """A column spread over axes: (values of the first axis, ..., repeats, *what a row holds); axes as in `values`.
 
         Points that differ in other axes only are repeats. Cells without a point, or with fewer repeats, are NaN.
         """

@@ -119,6 +119,8 @@ def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> N
     assert [step.label for step in steps] == ["10", "40", "80"]
     assert list(steps[1].args[0]["visible"]) == [False] * 4 + [True] * 4 + [False] * 4
     assert "tau of V1 40<br>tau of V2 20" in figure.data[6].hovertemplate
+    with pytest.raises(pcsim.PcsimError, match="average over samples"):
+        plots.explore({5.0: {5.0: {"error": (times, np.zeros((2, 3)))}}}, "low", "high")
 
 
 def test_populations_stand_in_the_row_of_their_number() -> None:

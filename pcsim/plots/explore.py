@@ -24,13 +24,20 @@ def explore(
 
     curves[first][second][label] is (times in ms, values), a panel a label; `moved` and `coloured` are what the
     parameters are called, with units. With `log`, times and the values of the first panel have log scales, if positive;
-    every panel has one scale for all places of the slider. Raises PcsimError without plotly.
+    every panel has one scale for all places of the slider. Raises PcsimError without plotly, or for curves of samples.
     """
     try:
         from plotly.graph_objects import Figure, Scatter
         from plotly.subplots import make_subplots
     except ImportError as reason:
         raise PcsimError(given="a figure to explore", expected="plotly", remedy='pip install "pcsim[viz]"') from reason
+    shapes = [np.shape(y) for found in curves.values() for panels in found.values() for _, y in panels.values()]
+    if not shapes or any(len(shape) != 1 for shape in shapes):
+        raise PcsimError(
+            given=f"curves of shapes {', '.join(map(str, sorted(set(shapes)))) or 'none'}",
+            expected="one curve (time,) for each setting and panel",
+            remedy="average over samples first: curve.mean(-1)",
+        )
     firsts = list(curves)
     seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))
     palette = colormaps["viridis"].resampled(max(2, len(seconds)))
