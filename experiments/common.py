@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import tyro
 from matplotlib.axes import Axes
@@ -89,10 +90,18 @@ def claim(folder: Path, config: object) -> None:
 
 
 def recorded(config: object) -> dict[str, Any]:
-    """The configuration that results depend on: not where they are put, nor how many processes made them."""
+    """The configuration that results depend on: not where they are put, nor which or how many processes made them."""
     return {
-        key: value for key, value in storage.plain(config).items() if key not in ("out", "workers", "checkpoint_every")
+        key: value
+        for key, value in storage.plain(config).items()
+        if key not in ("out", "where", "workers", "checkpoint_every")
     }
+
+
+def finite_or_none(values: Any) -> Any:
+    """A number, or lists of them from an array, for JSON: what is not finite is None."""
+    array = np.asarray(values, float)
+    return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
 
 
 def pick_device(name: str) -> torch.device:

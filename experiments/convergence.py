@@ -29,7 +29,6 @@ from tqdm.auto import tqdm
 from experiments import common, flows
 from pcsim import Euler, Network, Record, Run, plots, simulate, stimuli, storage
 from pcsim.analysis import convergence, entropy
-from pcsim.training import Training
 
 Condition = Literal["clean", "occluded", "surprising"]
 Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]
@@ -72,23 +71,14 @@ PRESETS = {
         out=Path("results/convergence-smoke"),
         until=60.0,
         images=8,
-        recipe=flows.Recipe(
-            images=100,
-            through_time=Training(updates=20, batch=10, learning_rate=5e-3, over_time="mean"),
-            steps=5,
-            local=Training(updates=40, batch=20),
-        ),
+        recipe=flows.SMOKE,
     ),
     "quick": Convergence(),
     "standard": Convergence(
         out=Path("results/convergence-standard"),
         until=2_000.0,
         images=500,
-        recipe=flows.Recipe(
-            images=20_000,
-            through_time=Training(updates=4_000, batch=32, learning_rate=5e-3, over_time="mean"),
-            local=Training(updates=4_000, batch=50),
-        ),
+        recipe=flows.STANDARD,
     ),
 }
 PRESETS["paper"] = PRESETS["standard"]
@@ -165,25 +155,22 @@ def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) ->
     known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist()}
     if quantity == CHANGE:
         settled = convergence.decay_time(times, values, config.share) + times[0]
-        return known | {"settling": plain(np.nanmedian(settled) if np.isfinite(settled).any() else math.nan)}
+        return known | {
+            "settling": common.finite_or_none(np.nanmedian(settled) if np.isfinite(settled).any() else math.nan)
+        }
     summary = convergence.summary(times, values, config.share)
     mean = values.mean(1)
     fit_ = convergence.fit_rate(times, mean) if np.ptp(mean) > 0 else None
     return known | {
-        "settling": plain(summary.settling.mean + times[0]),
+        "settling": common.finite_or_none(summary.settling.mean + times[0]),
         "summary": {
-            name: {key: plain(value) for key, value in row.items()}
+            name: {key: common.finite_or_none(value) for key, value in row.items()}
             for name, row in asdict(summary).items()
             if name != "endings"
         },
         "endings": dict(summary.endings),
-        "rate": {key: plain(value) for key, value in asdict(fit_).items()} if fit_ else None,
+        "rate": {key: common.finite_or_none(value) for key, value in asdict(fit_).items()} if fit_ else None,
     }
-
-
-def plain(value: float) -> float | None:
-    """For JSON: what is not finite is None."""
-    return float(value) if math.isfinite(value) else None
 
 
 def report(config: Convergence, results: dict[str, Any], curves: dict[Condition, Curves]) -> None:

@@ -25,7 +25,12 @@ TITLES = {
     "blt": "BLT",
     "leaky_rcnn": "leaky RCNN",
 }
-AREAS = {name: ("r1", "r2") if "p" in name else ("l1", "l2") for name in NAMES}
+AREAS = {
+    "predictive_coding": ("r1", "r2"),
+    "pcn_global": ("r1", "r2"),
+    "blt": ("l1", "l2"),
+    "leaky_rcnn": ("l1", "l2"),
+}
 """the lower and the upper area, whose time constants are swept"""
 TAUS = (10.0, 20.0)
 """ms, of these areas in training"""
@@ -51,6 +56,19 @@ class Recipe:
     """of predictive coding, which learns by its local rule"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.3
     """weight of PCN's relative prediction error in its loss"""
+
+
+SMOKE = Recipe(
+    images=100,
+    through_time=Training(updates=20, batch=10, learning_rate=5e-3, over_time="mean"),
+    steps=5,
+    local=Training(updates=40, batch=20),
+)
+STANDARD = Recipe(
+    images=20_000,
+    through_time=Training(updates=4_000, batch=32, learning_rate=5e-3, over_time="mean"),
+    local=Training(updates=4_000, batch=50),
+)
 
 
 @dataclass(frozen=True)

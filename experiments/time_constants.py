@@ -116,12 +116,7 @@ PRESETS = {
         read=24.0,
         read_images=10,
         precise=(5.0, 2.5),
-        recipe=flows.Recipe(
-            images=100,
-            through_time=Training(updates=20, batch=10, learning_rate=5e-3, over_time="mean"),
-            steps=5,
-            local=Training(updates=20, batch=20),
-        ),
+        recipe=flows.SMOKE,
         where="here",
         workers=1,
     ),
@@ -132,11 +127,7 @@ PRESETS = {
         until=1_600.0,
         images=64,
         read_images=1_000,
-        recipe=flows.Recipe(
-            images=20_000,
-            through_time=Training(updates=4_000, batch=32, learning_rate=5e-3, over_time="mean"),
-            local=Training(updates=4_000, batch=50),
-        ),
+        recipe=flows.STANDARD,
     ),
 }
 PRESETS["paper"] = PRESETS["standard"]
@@ -367,26 +358,23 @@ def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
         networks[name] = {
             "times": times.tolist(),
             "curve": curve,
-            "curves": _plain(settling.over(curve, "low", "high")[:, :, 0]),
-            "correct": _plain(settling.over("correct", "low", "high")[:, :, 0]),
-            "settling": _plain(np.median(settled, axis=-1)),
-            "deciding": _plain(np.median(settling.over("decided", "low", "high")[:, :, 0], axis=-1)),
-            "accuracy": _plain(settling.over("correct", "low", "high")[:, :, 0, at]),
-            "by_dt": {solver: _plain(solvers.where(solver=solver).over("correct", "dt")[:, 0]) for solver in fixed},
+            "curves": common.finite_or_none(settling.over(curve, "low", "high")[:, :, 0]),
+            "correct": common.finite_or_none(settling.over("correct", "low", "high")[:, :, 0]),
+            "settling": common.finite_or_none(np.median(settled, axis=-1)),
+            "deciding": common.finite_or_none(np.median(settling.over("decided", "low", "high")[:, :, 0], axis=-1)),
+            "accuracy": common.finite_or_none(settling.over("correct", "low", "high")[:, :, 0, at]),
+            "by_dt": {
+                solver: common.finite_or_none(solvers.where(solver=solver).over("correct", "dt")[:, 0])
+                for solver in fixed
+            },
             "ends": {solver: list(solvers.where(solver=solver)["end"]) for solver in fixed},
             "borders": {solver: float(np.min(borders[solver])) for solver in ("Euler", "Heun", "RK4")},
             "precision": {
-                solver: {key: _plain(precise[f"{solver} {key}"][0]) for key in ("evaluations", "error")}
+                solver: {key: common.finite_or_none(precise[f"{solver} {key}"][0]) for key in ("evaluations", "error")}
                 for solver in (*fixed, *ADAPTIVE)
             },
         }
     return {"networks": networks}
-
-
-def _plain(values: Any) -> Any:
-    """For JSON: what is not finite is None."""
-    array = np.asarray(values, float)
-    return [_plain(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
 
 
 if __name__ == "__main__":

@@ -51,8 +51,7 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
     (n,). 0 for a curve that never moves, NaN for one that does not end steady, interpolated between times.
     Raises StimulusError for a share that is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
+    _require_share(share)
     at, values = _checked(times, curves)
     return _for_each(values, lambda x: _settling(at, x, share))
 
@@ -79,8 +78,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
     where that does not come in the first three quarters, after which nobody knows whether it stays. Raises
     StimulusError for a share that is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
+    _require_share(share)
     at, values = _checked(times, curves)
 
     def last(x: Samples) -> float:
@@ -210,6 +208,11 @@ def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Converg
         _known(crossings(at, whole)),
         {kind.value: ends.count(kind) for kind in Ending},
     )
+
+
+def _require_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
 
 
 def _known(values: Samples) -> Estimate:

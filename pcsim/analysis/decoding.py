@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pcsim.analysis.statistics import spearman_brown
 from pcsim.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -225,5 +226,4 @@ def split_half_reliability(
     first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
 ) -> float:
     """Spearman-Brown 2 r / (1 + r) of two halves of a measurement: how reliable the whole is."""
-    r = correlate(first, second)
-    return 2.0 * r / (1.0 + r)
+    return float(spearman_brown(correlate(first, second)))

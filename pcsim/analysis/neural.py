@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.analysis.statistics import Estimate
+from pcsim.analysis.statistics import Estimate, spearman_brown
 from pcsim.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -32,10 +32,7 @@ CHUNK = 4_096
 
 @dataclass(frozen=True)
 class Kernel:
-    """X X^T of centred features, (image, image), and what it takes to centre by some of the images.
-
-    products  <x_i, x_j>, of features as they are
-    """
+    """X X^T, (image, image): `products` of images whose features are taken from the mean over all of them."""
 
     products: Tensor
 
@@ -212,8 +209,8 @@ def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) 
     generator, found = np.random.default_rng(seed), []
     for _ in range(splits):
         order, half = generator.permutation(len(x)), len(x) // 2
-        r = pearson(np.nanmean(x[order[:half]], 0), np.nanmean(x[order[half : 2 * half]], 0))
-        found.append(2.0 * r / (1.0 + r))
+        halves = (np.nanmean(x[part], 0) for part in (order[:half], order[half : 2 * half]))
+        found.append(spearman_brown(pearson(*halves)))
     return np.stack(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,11 @@ def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
     return Estimate(float(drawn.mean()), float(low), float(high))
+
+
+def spearman_brown(r: Any) -> Any:
+    """2 r / (1 + r): how reliable the whole is, from the correlation r of its halves (a number or an array)."""
+    return 2.0 * r / (1.0 + r)
 
 
 def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:

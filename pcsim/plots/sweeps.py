@@ -119,9 +119,7 @@ def accuracy_by_dt(
     curves[network][solver] is (dt / tau, share correct), NaN where samples diverge or the step was refused: drawn
     as crosses at the bottom. borders[network][solver] is the largest stable dt / tau.
     """
-    figure = Figure(figsize=(1.0 + 2.9 * len(curves), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    known = _names(curves)
+    figure, panels, known = _in_a_row(curves, 3.6)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):
         for solver, (steps, shares) in solvers.items():
             index = known.index(solver)
@@ -145,9 +143,7 @@ def accuracy_by_dt(
 
 def work_precision(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Error of the state against evaluations of the right-hand side, a panel a network, a line a solver, both log."""
-    figure = Figure(figsize=(1.0 + 2.9 * len(curves), 3.5), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    known = _names(curves)
+    figure, panels, known = _in_a_row(curves, 3.5)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):
         for solver, (work, errors) in solvers.items():
             index = known.index(solver)
@@ -220,9 +216,15 @@ def tau_histograms(
     return figure
 
 
-def _names(curves: Mapping[str, Mapping[str, Curve]]) -> list[str]:
-    """Of the lines of all panels: a name has one colour, also where a panel lacks another."""
-    return list(dict.fromkeys(name for lines in sorted(curves.values(), key=len, reverse=True) for name in lines))
+def _in_a_row(curves: Mapping[str, Mapping[str, Curve]], height: float) -> tuple[Figure, Sequence[Axes], list[str]]:
+    """Panels for networks, and the names of all their lines: one has its colour also where a panel lacks another."""
+    figure = Figure(figsize=(1.0 + 2.9 * len(curves), height), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    return (
+        figure,
+        panels,
+        list(dict.fromkeys(name for lines in sorted(curves.values(), key=len, reverse=True) for name in lines)),
+    )
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
