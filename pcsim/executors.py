@@ -53,13 +53,17 @@ class Outcome(NamedTuple):
 def completed(
     executor: Submits, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
 ) -> Iterator[Outcome]:
-    """The outcome of function(*arguments) for each of `calls`, as they end.
+    """The outcome of function(*arguments) for each of `calls`, as they end; a list may be added to meanwhile.
 
     A call whose worker is lost is made again, up to `tries` times in all. What the function raises is an outcome.
     """
-    with _as_one_array(executor):
-        waiting = [(executor.submit(function, *arguments), arguments, 1) for arguments in calls]
-    while waiting:
+    waiting: list[tuple[Any, tuple, int]] = []
+    begun = 0
+    while waiting or begun < len(calls):
+        if begun < len(calls):
+            with _as_one_array(executor):
+                waiting += [(executor.submit(function, *arguments), arguments, 1) for arguments in calls[begun:]]
+            begun = len(calls)
         is_done = [future.done() for future, _, _ in waiting]
         ended = list(compress(waiting, is_done))
         waiting = [entry for entry, done in zip(waiting, is_done, strict=True) if not done]

@@ -149,6 +149,7 @@ def train(
     steps: int | None = None,
     checkpoint: Path | None = None,
     every: int = 200,
+    until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Train in place; returns the mean loss of every 20 updates.
@@ -158,6 +159,7 @@ def train(
     solver   Iterate() unless given; `steps` are the network's own unless given
     checkpoint  a file, written every `every` updates and at the end; if it is there, training goes on from it
              and ends with the same bits as if it had never stopped
+    until    number of updates, in twenties, after which to leave off; with a checkpoint a later call goes on from there
     bar      makes the progress bar
 
     The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
@@ -196,7 +198,7 @@ def train(
     way = _way_back(network, images, targets, settings, solver, steps)
     if parallel.rank() == 0:
         _tell_memory(network, images, targets, settings, solver, steps)
-    return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, bar=bar)
+    return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
 
 def _way_back(
@@ -308,6 +310,7 @@ def optimise(
     *,
     checkpoint: Path | None = None,
     every: int = 200,
+    until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """The loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
@@ -316,12 +319,17 @@ def optimise(
     Under torchrun every process takes its share of each batch (`pcsim.parallel`).
     """
     optimiser = _optimiser(network, settings)
+    end = settings.updates if until is None else min(until, settings.updates)
+    if end % CHECK_EVERY and end < settings.updates:
+        raise TrainingError(
+            given=f"until={until}", expected=f"a multiple of {CHECK_EVERY}, or all updates", remedy="round it"
+        )
     done, history = _resume(checkpoint, network, optimiser, settings)
     parallel.agree(trained_tensors(network).values())
     network.train()
     recent: list[Tensor] = []
-    with bar(total=settings.updates, initial=done, unit="update") as progress:
-        for update in range(done, settings.updates):
+    with bar(total=end, initial=done, unit="update") as progress:
+        for update in range(done, end):
             optimiser.param_groups[0]["lr"] = settings.rate(update)
             optimiser.zero_grad(set_to_none=True)
             recent.append(_shared_gradient(network, gradient, _batch(count, settings, update), update))
@@ -329,7 +337,7 @@ def optimise(
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimiser.step()
             progress.update()
-            last = update + 1 == settings.updates
+            last = update + 1 == end
             if (update + 1) % CHECK_EVERY == 0 or last:
                 history.append(_checked_mean(recent, history, update, settings))
                 recent.clear()

@@ -20,6 +20,7 @@ from pcsim.plots.curves import (
 )
 from pcsim.plots.explore import explore
 from pcsim.plots.films import animation, errors_over_frames, forecast, horizon, surprise
+from pcsim.plots.searches import choice_effects, search_progress
 from pcsim.plots.sweeps import (
     accuracy_by_dt,
     by_ratio,
@@ -40,6 +41,7 @@ __all__ = [
     "axes",
     "by_ratio",
     "capacity",
+    "choice_effects",
     "completion",
     "curves_by_tau",
     "error_by_condition",
@@ -53,6 +55,7 @@ __all__ = [
     "learning_curves",
     "lesions",
     "network",
+    "search_progress",
     "settling",
     "state_change",
     "surprise",

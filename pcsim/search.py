@@ -1,0 +1,242 @@
+"""Searches: configurations that Optuna proposes, tried in stages, the worse ones given up early (extra `sweep`).
+
+    def propose(trial): return Cell(kernel=trial.suggest_int("kernel", 1, 5), gate=trial.suggest_float("gate", 0, 1))
+    def score(cell, number, stage): ...        goes on with trial `number` to the end of a stage; the larger the better
+
+    search = Search(score, propose, folder, count=120, stages=3)
+    trials = search.run("processes:2", at_once=2)
+
+Sampling is that of Bergstra et al. 2011 (tree-structured Parzen estimators, every parameter on its own) after a random
+first third. Only this process writes what is known, into a journal that Optuna's own tools can read; so a search can be
+killed at any time, and goes on with the trials that it was at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from pcsim.exceptions import SweepError
+from pcsim.executors import Submits, completed, executor_named
+
+Propose = Callable[[Any], Any]
+"""an `optuna.Trial`, whose suggest_int(), suggest_float() and suggest_categorical() it calls -> a configuration"""
+Score = Callable[[Any, int, int], float]
+"""(configuration, number of the trial, stage from 0) -> the score by the end of the stage, NaN if there is none"""
+State = Literal["complete", "pruned", "failed", "running"]
+NAME = "search"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a search knows of a trial.
+
+    parameters  what was suggested, by name
+    values      the score at the end of each stage that it came to
+    state       complete; pruned: given up after one of its stages; failed: without a score; running, or interrupted
+    """
+
+    number: int
+    config: Any
+    parameters: dict[str, Any]
+    values: tuple[float, ...]
+    state: State
+
+    @property
+    def score(self) -> float:
+        """The last of its values; that of a pruned trial is what it had come to."""
+        return self.values[-1] if self.values else math.nan
+
+
+class Search:
+    """`count` trials of configurations from `propose`, judged by `score`, in `folder`.
+
+    score   at the top of a module (or a partial of such a function): it may run elsewhere. A trial that was stopped
+            within a stage is begun again at that stage: keep a checkpoint under its number
+    stages  of a trial; between them one that is not among the best `keep` of completed ones was at that stage is given
+            up
+    random  trials that are drawn at random first, and never given up; a third of all unless given
+    seed    of the sampler. Trials depend on it, and on what was known when each of them began
+
+    Raises SweepError where optuna is missing, or the folder holds another search.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        propose: Propose,
+        folder: Path | str,
+        *,
+        count: int,
+        stages: int = 1,
+        random: int | None = None,
+        keep: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        self.score, self.propose, self.folder = score, propose, Path(folder)
+        self.count, self.stages, self.keep, self.seed = count, stages, keep, seed
+        self.random = max(1, count // 3) if random is None else random
+        if count < 1 or stages < 1 or not 0 < self.random <= count or not 0 < keep <= 1:
+            raise SweepError(
+                given=f"{count} trials of {stages} stages, {self.random} of them random, keep={keep}",
+                expected="at least one trial, stage and random trial, no more random ones than trials, keep up to 1",
+                remedy="correct the numbers",
+            )
+
+    def __repr__(self) -> str:
+        return f"Search({self.count} trials, {self.folder})"
+
+    @property
+    def journal(self) -> Path:
+        """Where everything is kept: `optuna.storages.journal.JournalFileBackend` reads it."""
+        return self.folder / "journal.log"
+
+    def run(
+        self, where: str | Submits = "here", *, at_once: int = 1, tries: int = 5, progress: bool = True
+    ) -> list[Trial]:
+        """Do what is missing, `at_once` trials at a time, and return all trials.
+
+        where  as for `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
+
+        Trials whose score raises do not stop the others; then SweepError tells of them, and running again tries them
+        again.
+        """
+        _cut_off_half_a_line(self.journal)
+        study = self._study()
+        calls: list[tuple] = []
+        begun = self._interrupted(study)
+        running = {trial.number: trial for trial in begun}
+        failures: list[tuple[int, Exception]] = []
+
+        def go_on(trial: Any) -> bool:
+            """Add the next stage of a trial; False if it was its last, or is not worth it."""
+            config, stage = self.propose(trial), self._judge(study, trial)
+            if stage is not None:
+                calls.append((config, trial.number, stage))
+            return stage is not None
+
+        def begin() -> None:
+            """Go on with a trial that was interrupted, or ask for a new one."""
+            while begun:
+                if go_on(begun.pop(0)):
+                    return
+            if len(study.trials) < self.count:
+                trial = self._ask(study)
+                running[trial.number] = trial
+                go_on(trial)
+
+        for _ in range(at_once):
+            begin()
+        opened = executor_named(where, self.folder) if isinstance(where, str) else nullcontext(where)
+        bar = tqdm(total=self.count, initial=self._ended(study), unit="trial", disable=not progress or None)
+        with opened as executor, bar:
+            for (_, number, stage), value, reason in completed(executor, self.score, calls, tries):
+                trial = running[number]
+                if reason is None:
+                    trial.report(float(value), stage)
+                else:
+                    failures.append((number, reason))
+                if reason is not None or not go_on(trial):
+                    begin()
+                bar.update(self._ended(study) - bar.n)
+        if failures:
+            (first, reason), *_ = failures
+            raise SweepError(
+                given=f"{len(failures)} of {self.count} trials without a score, first {first}: "
+                f"{type(reason).__name__}: {reason}",
+                expected="a score from each, NaN where there is none",
+                remedy="mend the reason and run again: what is done stays done",
+            ) from reason
+        return self.trials()
+
+    def trials(self) -> list[Trial]:
+        """All trials that were begun, by number: also while another process is at work."""
+        found = []
+        for kept in self._study().trials:
+            values = tuple(value for _, value in sorted(kept.intermediate_values.items()))
+            state: State = "running"
+            if kept.state.is_finished():
+                state = (
+                    "complete" if kept.state.name == "COMPLETE" else "failed" if math.isnan(values[-1]) else "pruned"
+                )
+            # Killed while it was being proposed, a trial is not whole: what is missing is drawn when it goes on.
+            config = self.propose(kept) if state != "running" or values else None
+            found.append(Trial(kept.number, config, dict(kept.params), values, state))
+        return found
+
+    def _study(self) -> Any:
+        try:
+            import optuna
+            from optuna.storages.journal import JournalFileBackend
+        except ImportError as reason:
+            raise SweepError(
+                given="a search", expected="the package optuna", remedy='pip install "pcsim[sweep]"'
+            ) from reason
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
+        pruner = optuna.pruners.PercentilePruner(100.0 * self.keep, n_startup_trials=1)
+        study = optuna.create_study(
+            storage=storage, study_name=NAME, direction="maximize", pruner=pruner, load_if_exists=True
+        )
+        mine = {"stages": self.stages, "random": self.random, "keep": self.keep, "seed": self.seed}
+        theirs = study.user_attrs.get("settings", mine)
+        if theirs != mine or len(study.trials) > self.count:
+            raise SweepError(
+                given=f"{self.folder}, a search with {theirs} and {len(study.trials)} trials",
+                expected=f"one with {mine} and up to {self.count} trials",
+                remedy="take another folder, or the settings it was begun with",
+            )
+        if not study.user_attrs:
+            study.set_user_attr("settings", mine)
+        return study
+
+    def _interrupted(self, study: Any) -> list[Any]:
+        from optuna.trial import Trial as Live
+        from optuna.trial import TrialState
+
+        return [Live(study, kept._trial_id) for kept in study.get_trials(False, (TrialState.RUNNING,))]
+
+    def _ask(self, study: Any) -> Any:
+        from optuna.samplers import RandomSampler, TPESampler
+
+        # A sampler's own random state is not kept: one for each trial, so that a resumed search draws what it would.
+        number = len(study.trials)
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        parzen = TPESampler(n_startup_trials=1, multivariate=False, constant_liar=False, seed=seed)
+        study.sampler = RandomSampler(seed) if number < self.random else parzen
+        return study.ask()
+
+    def _judge(self, study: Any, trial: Any) -> int | None:
+        """The stage that comes next; None for a trial that has ended, which the study is told."""
+        from optuna.trial import TrialState
+
+        values = study.trials[trial.number].intermediate_values
+        if not values:
+            return 0
+        last = values[max(values)]
+        if math.isnan(last) or (len(values) < self.stages and trial.number >= self.random and trial.should_prune()):
+            # Of trials that have failed Optuna's sampler learns nothing: for it, one without a score is a poor one.
+            study.tell(trial.number, state=TrialState.PRUNED)
+        elif len(values) == self.stages:
+            study.tell(trial.number, last)
+        else:
+            return len(values)
+        return None
+
+    def _ended(self, study: Any) -> int:
+        return sum(kept.state.is_finished() for kept in study.trials)
+
+
+def _cut_off_half_a_line(path: Path) -> None:
+    """What a killed writer left of its last line would make the next one unreadable."""
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        with path.open("rb+") as journal:
+            journal.truncate(content.rfind(b"\n") + 1)
