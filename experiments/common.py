@@ -90,11 +90,11 @@ def claim(folder: Path, config: object) -> None:
 
 
 def recorded(config: object) -> dict[str, Any]:
-    """The configuration that results depend on: not where they are put, nor which or how many processes made them."""
+    """The configuration that results depend on: not where files are, nor which or how many processes made them."""
     return {
         key: value
         for key, value in storage.plain(config).items()
-        if key not in ("out", "where", "workers", "checkpoint_every")
+        if key not in ("out", "neural", "where", "workers", "checkpoint_every")
     }
 
 

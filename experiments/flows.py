@@ -34,7 +34,8 @@ AREAS = {
 """the lower and the upper area, whose time constants are swept"""
 TAUS = (10.0, 20.0)
 """ms, of these areas in training"""
-SIDE = 16
+SIDE, FULL_SIDE = 16, 32
+"""pixels of an image here, and in other experiments"""
 TEST_SEED = 1_000_000
 RELAXED = 30.0
 """ms for which predictive coding is relaxed before its weights change"""
@@ -73,7 +74,7 @@ STANDARD = Recipe(
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits at the centre of gaze: images (n, 1, 16, 16) in [-0.5, 0.5] and targets (n, 10), 1 at the digit."""
+    """Digits at the centre of gaze: images (n, 1, side, side) in [-0.5, 0.5] and targets (n, 10), 1 at the digit."""
 
     images: Tensor
     targets: Tensor
@@ -83,10 +84,10 @@ class Digits:
         return answers.argmax(-1) == self.targets.argmax(-1)
 
 
-def digits(fragments: int, seed: int, count: int) -> Digits:
-    """The first `count` digits of a seed, at half the resolution of the other experiments."""
+def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
+    """The first `count` digits of a seed, at a side that divides the full one."""
     shown = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=0.0), seed, 0, count)
-    return Digits(functional.avg_pool2d(shown.pixels(), 2) - 0.5, shown.targets())
+    return Digits(functional.avg_pool2d(shown.pixels(), FULL_SIDE // side) - 0.5, shown.targets())
 
 
 def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
@@ -112,7 +113,7 @@ def answers_of(network: Network) -> str:
     return network.readout or "r2"
 
 
-def path_of(folder: Path, name: Name) -> Path:
+def path_of(folder: Path, name: str) -> Path:
     """Where a training is kept."""
     return folder / "training" / f"{name}.safetensors"
 

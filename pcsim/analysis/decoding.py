@@ -54,6 +54,7 @@ def decode_over_time(
     decoder: Literal["logistic", "svm"] = "logistic",
     penalty: float = 1.0,
     folds: int = 5,
+    groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Decoded:
     """Decode `labels` (n,), whole numbers from 0, from `features` (time, n, ...), a decoder for each time and fold.
@@ -61,7 +62,8 @@ def decode_over_time(
     logistic  multinomial logistic regression,  sum of cross-entropies + penalty / 2 |W|^2
     svm       linear, one class against the rest,  sum of squared hinges + penalty / 2 |W|^2
     Biases are not penalised. Features are z-scored by their training part; folds are stratified, every sample is tested
-    once. Decoded in double precision. Raises StimulusError for labels that do not fit, or classes smaller than `folds`.
+    once; those of a group (n,) together, as an image and its occluded twin. In double precision. Raises StimulusError
+    for labels that do not fit, or classes smaller than `folds`.
     """
     x = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features).detach().double()
     y = torch.as_tensor(np.asarray(labels)).long()
@@ -73,7 +75,7 @@ def decode_over_time(
             expected="features (time, n, ...), n labels 0, 1, ..., two classes or more, in each as many as folds",
             remedy="number the classes without gaps, show more images, or take fewer folds",
         )
-    fold = stratified_folds(y.numpy(), folds, seed)
+    fold = stratified_folds(y.numpy(), folds, seed, groups)
     margins = torch.empty(*x.shape[:2], len(counts), dtype=torch.float64)
     for number in range(folds):
         test, training = torch.from_numpy(fold == number), torch.from_numpy(fold != number)
@@ -116,8 +118,18 @@ def fit_decoder(
     return weights.detach(), bias.detach()
 
 
-def stratified_folds(labels: NDArray, folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """The fold of each sample, (n,): each class spread evenly over folds, in an order that `seed` draws."""
+def stratified_folds(labels: NDArray, folds: int, seed: int = 0, groups: ArrayLike | None = None) -> NDArray[np.int64]:
+    """The fold of each sample, (n,): each class spread evenly over folds, in an order that `seed` draws.
+
+    Samples of one group (n,), which are of one class, share a fold.
+    """
+    if groups is not None:
+        _, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        if (np.asarray(labels)[first][members] != labels).any():
+            raise StimulusError(
+                given="a group with samples of several classes", expected="one class", remedy="split the group"
+            )
+        return stratified_folds(np.asarray(labels)[first], folds, seed)[members]
     generator, fold = np.random.default_rng(seed), np.empty(len(labels), np.int64)
     begun = 0
     for label in np.unique(labels):

@@ -20,6 +20,7 @@ from pcsim.plots.curves import (
 )
 from pcsim.plots.explore import explore
 from pcsim.plots.films import animation, errors_over_frames, forecast, horizon, surprise
+from pcsim.plots.neural import decoding_over_time, similarities, solution_times
 from pcsim.plots.searches import choice_effects, search_progress
 from pcsim.plots.sweeps import (
     accuracy_by_dt,
@@ -44,6 +45,7 @@ __all__ = [
     "choice_effects",
     "completion",
     "curves_by_tau",
+    "decoding_over_time",
     "error_by_condition",
     "error_convergence",
     "errors_over_cycles",
@@ -57,6 +59,8 @@ __all__ = [
     "network",
     "search_progress",
     "settling",
+    "similarities",
+    "solution_times",
     "state_change",
     "surprise",
     "tau_histograms",

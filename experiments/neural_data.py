@@ -1,0 +1,90 @@
+"""Two public data sets of inferior temporal cortex, from a local folder: they are not part of pcsim.
+
+neural_it_zhang_desimone/it_counts_10ms.npz   132 macaque IT units, 7 objects at 3 positions, 19 repeats; spikes in
+                                              10 ms (Zhang et al. 2011, through NeuroDecodeR)
+neural_rsa92_kriegeskorte/rsa92.npz           92 images, dissimilarities of monkey and human IT (Kriegeskorte et al.
+                                              2008, through rsatoolbox)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcsim import StorageError
+
+VARIABLE = "PCSIM_NEURAL"
+SPIKES = Path("neural_it_zhang_desimone", "it_counts_10ms.npz")
+DISSIMILARITIES = Path("neural_rsa92_kriegeskorte", "rsa92.npz")
+BINS = 5
+"""of 10 ms in a window"""
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """counts (time, presentation, unit) in windows of 50 ms that begin at `times` ms; objects and conditions of each.
+
+    A pseudo-population: units were recorded in several sessions, so repeats of different units did not happen together.
+    """
+
+    counts: NDArray[np.float64]
+    times: NDArray[np.float64]
+    objects: NDArray[np.int64]
+    conditions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dissimilarities:
+    """images (92, 175, 175, 3) uint8; matrices (92, 92) of monkey and human IT, and of each human subject."""
+
+    images: NDArray[np.uint8]
+    monkey: NDArray[np.float64]
+    human: NDArray[np.float64]
+    subjects: NDArray[np.float64]
+
+
+def folder(given: Path | None) -> Path | None:
+    """The folder that holds both, if there is one: `given`, else the environment variable PCSIM_NEURAL.
+
+    Raises StorageError for a folder in which they are not.
+    """
+    named = given or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
+    missing = [path for path in (SPIKES, DISSIMILARITIES) if named is not None and not (named / path).is_file()]
+    if missing:
+        raise StorageError(
+            given=f"folder {named}, in which {', '.join(map(str, missing))} is missing",
+            expected=f"{SPIKES} and {DISSIMILARITIES}",
+            remedy="docs/neural.md says where both come from; without --neural the models are shown alone",
+        )
+    return named
+
+
+def spikes(folder_: Path) -> Spikes:
+    """Read the spikes, in windows of 50 ms that do not overlap."""
+    with np.load(folder_ / SPIKES) as file:
+        counts, centres = file["counts"], file["time_ms"]
+    units, objects, positions, repeats, bins = counts.shape
+    windows = counts.reshape(units, -1, bins // BINS, BINS).sum(-1)
+    of_object, of_condition = np.arange(objects), np.arange(objects * positions)
+    return Spikes(
+        windows.transpose(2, 1, 0).astype(float),
+        centres[::BINS] - 0.5 * (centres[1] - centres[0]),
+        of_object.repeat(positions * repeats),
+        of_condition.repeat(repeats),
+    )
+
+
+def dissimilarities(folder_: Path) -> Dissimilarities:
+    """Read the images and matrices; those of a subject are averaged over its sessions."""
+    with np.load(folder_ / DISSIMILARITIES) as file:
+        sessions = file["rdm_human_IT_subject_session"].astype(float)
+        return Dissimilarities(
+            file["images"],
+            file["rdm_monkey_IT"].astype(float),
+            file["rdm_human_IT"].astype(float),
+            sessions.mean(1),
+        )
