@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "pcsim"
 ROOMS = """
 exceptions memory storage clock state program history rules connections parts wiring variants description
 graph weights models solvers adaptive stepping stimuli recording simulate together prediction gradients parallel
-training plasticity analysis frame_training subject executors sweep search plots __main__
+training plasticity analysis frame_training assemblies subject executors sweep search plots __main__
 """
 
 

@@ -91,8 +91,51 @@ def test_a_perfect_model_reaches_the_root_of_the_ceiling() -> None:
     reached = n.normalised(score, np.sqrt(ceiling))
     assert reached.ratio == pytest.approx(1.0, abs=0.03) and reached.squared == pytest.approx(reached.ratio**2)
     assert reached.neuroids == pytest.approx(1.0, abs=0.03) and 0 < score.error < 0.03
-    name, chosen = n.best_layer({"v1": n.predictivity(x[:, :5], repetitions.mean(0)), "it": score})
-    assert name == "it" and chosen.low < chosen.mean == score.score < chosen.high
+
+
+def test_the_best_layer_is_scored_on_images_that_it_was_not_chosen_on() -> None:
+    x, _, repetitions = planted()
+    found = n.best_layer({"v1": x[:, :5], "it": n.Kernel.of(x)}, repetitions.mean(0), labels=np.arange(200) % 4)
+    assert found.name == "it" and found.score.score > found.chosen_by["v1"].score
+    generator = np.random.default_rng(0)
+    noise = {str(layer): generator.normal(size=(60, 20)) for layer in range(30)}
+    lucky = n.best_layer(noise, generator.normal(size=(60, 3)))
+    assert lucky.chosen_by[lucky.name].score == max(row.score for row in lucky.chosen_by.values()) > 0.3
+    assert lucky.score.score < 0.2, "the best of many by chance is not good on other images"
+
+
+def moving(neuroids: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (bin, image, feature); responses (image, neuroid, bin) by the same weights, by others in each bin."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(3, 120, 8))
+    weights = generator.normal(size=(3, 8, neuroids))
+    noise = 0.5 * generator.normal(size=(120, neuroids, 3))
+    return x, np.einsum("tif,fn->int", x, weights[0]) + noise, np.einsum("tif,tfn->int", x, weights) + noise
+
+
+def test_weights_are_shared_over_bins_or_not() -> None:
+    x, same, other = moving()
+    for weights in ("each", "shared"):
+        scores = n.predictivity_over_time(list(x), same, weights=weights)
+        assert len(scores) == 3 and all(0.95 < row.score for row in scores), weights
+    for weights, least, most in (("each", 0.95, 1.0), ("shared", -0.2, 0.8)):
+        assert all(least < row.score < most for row in n.predictivity_over_time(list(x), other, weights=weights))
+    with pytest.raises(StimulusError, match="as many bins"):
+        n.predictivity_over_time(list(x), same[..., :2])
+    with pytest.raises(StimulusError, match="arrays"):
+        n.predictivity_over_time([n.Kernel.of(part) for part in x], same, weights="shared")
+
+
+def test_shared_weights_are_those_of_scikit_learn() -> None:
+    decomposition = pytest.importorskip("sklearn.cross_decomposition")
+    x, same, _ = moving()
+    ((training, test),) = n.shuffled_splits(120, 1)
+    model = decomposition.PLSRegression(8, scale=False)
+    model.fit(x[:, training].reshape(-1, 8), same[training].transpose(2, 0, 1).reshape(-1, 6))
+    found = n.predictivity_over_time(list(x), same, weights="shared", splits=[(training, test)])
+    for time, row in enumerate(found):
+        theirs = n.pearson(model.predict(x[time, test]), same[test, :, time])
+        assert np.abs(row.r[0] - theirs).max() < 2e-3
 
 
 @pytest.mark.parametrize("metric", ["correlation", "euclidean"])

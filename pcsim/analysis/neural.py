@@ -12,7 +12,7 @@ memory than one of 50, and can come in parts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.analysis.statistics import Estimate, spearman_brown
+from pcsim.analysis.statistics import spearman_brown
 from pcsim.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -60,6 +60,11 @@ class Kernel:
     def __len__(self) -> int:
         return len(self.products)
 
+    def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
+        """The products of some images."""
+        at = torch.from_numpy(chosen)
+        return Kernel(self.products[at][:, at])
+
     def centred(self, training: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Products of training images, (n, n), and of others with them, (m, n), about the training images' mean."""
         k = self.products[training][:, training]
@@ -77,14 +82,14 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
     k (n, n) and across (m, n) from `Kernel.centred`, y (n, neuroid) centred. Source: Rosipal & Trejo 2001, with the
     weights of scikit-learn's PLSRegression(scale=False).
     """
-    left, rest = k.clone(), y.clone()
+    left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
     scores, weights = [], []
     for _ in range(min(components, len(k) - 1)):
         u = rest @ torch.linalg.eigh(rest.T @ left @ rest)[1][:, -1] if y.shape[1] > 1 else rest[:, 0]
         t = left @ u
         size = t.norm()
-        if not size > 1e-10 * left.diagonal().sum().clamp_min(torch.finfo(k.dtype).tiny):
-            break
+        if not size > 1e-10 * whole * u.norm():
+            break  # no features are left: with fewer than there are components, the rest would be rounding
         t = t / size
         scores.append(t)
         weights.append(u)
@@ -152,7 +157,7 @@ def predictivity(
 
     Raises StimulusError for images that do not match.
     """
-    kernel, y = features if isinstance(features, Kernel) else Kernel.of(features), _responses(responses)
+    kernel, y = _kernel(features), _responses(responses)
     if len(kernel) != len(y) or regression not in REGRESSIONS:
         raise StimulusError(
             given=f"features of {len(kernel)} images, responses of {len(y)}, regression={regression!r}",
@@ -160,14 +165,55 @@ def predictivity(
             remedy="average responses over repetitions, and give both in the order of the images",
         )
     chosen = splits or shuffled_splits(len(y), labels=labels, seed=seed)
-    found = []
+    return Predictivity(
+        np.stack([pearson(_told(kernel, y, known, held, regression), y[held].numpy()) for known, held in chosen])
+    )
+
+
+def predictivity_over_time(
+    features: Sequence[Kernel | ArrayLike | Tensor],
+    responses: ArrayLike,
+    *,
+    weights: Literal["each", "shared"] = "each",
+    regression: Literal["pls", "ridge"] = "pls",
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
+    labels: ArrayLike | None = None,
+    seed: int = 1,
+) -> list[Predictivity]:
+    """Predictivity in each time bin, of responses (image, neuroid, bin) from the features (image, ...) of that bin.
+
+    weights  each: a regression for every bin; shared: one, fitted to all bins of the training images together, so that
+             responses can only follow the features in time. It takes the products of all images in all bins: no
+             `Kernel`s, and (images * bins)^2 numbers
+
+    Which step of a model belongs to which bin is yours to say: `steps_of`. Raises StimulusError for bins that do not
+    match.
+    """
+    y = np.asarray(responses, float)
+    if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared"):
+        raise StimulusError(
+            given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}",
+            expected="responses (image, neuroid, bin), features of as many bins; each or shared",
+            remedy="choose the features of each bin by neural.steps_of",
+        )
+    chosen = splits or shuffled_splits(len(y), labels=labels, seed=seed)
+    if weights == "each":
+        bins = zip(features, np.moveaxis(y, 2, 0), strict=True)
+        return [predictivity(x, part, regression=regression, splits=chosen) for x, part in bins]
+    if any(isinstance(x, Kernel) for x in features):
+        raise StimulusError(
+            given="kernels, and weights shared over bins", expected="features", remedy="pass arrays (image, ...)"
+        )
+    kernel = Kernel.of(np.concatenate([np.asarray(x).reshape(len(y), -1) for x in features]))
+    stacked, begins = _responses(np.concatenate(list(np.moveaxis(y, 2, 0)))), len(y) * np.arange(y.shape[2])
+    found: list[list[Array]] = [[] for _ in begins]
     for training, test in chosen:
-        known, held = torch.from_numpy(training), torch.from_numpy(test)
-        k, across = kernel.centred(known, held)
-        mean = y[known].mean(0)
-        told = REGRESSIONS[regression](k, across, y[known] - mean) + mean
-        found.append(pearson(told.numpy(), y[held].numpy()))
-    return Predictivity(np.stack(found))
+        told = _told(
+            kernel, stacked, np.add.outer(begins, training).ravel(), np.add.outer(begins, test).ravel(), regression
+        )
+        for row, begin, part in zip(found, begins, np.split(told, len(begins)), strict=True):
+            row.append(pearson(part, stacked[test + begin].numpy()))
+    return [Predictivity(np.stack(row)) for row in found]
 
 
 def shuffled_splits(
@@ -294,14 +340,39 @@ def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def best_layer(scores: dict[str, Predictivity]) -> tuple[str, Estimate]:
-    """The layer with the highest score, chosen on a split of its own: then score it on other images.
+@dataclass(frozen=True)
+class BestLayer:
+    """The layer that was chosen, its predictivity on other images, and of every layer what it was chosen by."""
 
-    Returns its name and the score it was chosen by, with the standard error as interval (1.96).
+    name: str
+    score: Predictivity
+    chosen_by: dict[str, Predictivity]
+
+
+def best_layer(
+    layers: Mapping[str, Kernel | ArrayLike | Tensor],
+    responses: ArrayLike,
+    *,
+    share: float = 0.5,
+    regression: Literal["pls", "ridge"] = "pls",
+    labels: ArrayLike | None = None,
+    seed: int = 1,
+) -> BestLayer:
+    """The layer that predicts best on a `share` of the images, scored on the others: never on those it was chosen on.
+
+    layers[name] are features (image, ...), responses (image, neuroid); `labels` (image,) are spread evenly over both.
     """
-    name = max(scores, key=lambda layer: scores[layer].score)
-    middle, half = scores[name].score, 1.96 * scores[name].error
-    return name, Estimate(middle, middle - half, middle + half)
+    y = np.asarray(responses, float)
+    of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
+    ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)
+
+    def scored(layer: Kernel | ArrayLike | Tensor, images: NDArray[np.int64]) -> Predictivity:
+        kernel, classes = _kernel(layer).of_images(images), of_class[images]
+        return predictivity(kernel, y[images], regression=regression, labels=classes, seed=seed)
+
+    chosen_by = {name: scored(layer, choosing) for name, layer in layers.items()}
+    name = max(chosen_by, key=lambda layer: chosen_by[layer].score)
+    return BestLayer(name, scored(layers[name], other), chosen_by)
 
 
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
@@ -312,6 +383,18 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
         rows = np.flatnonzero((at >= low) & (at < high))
         found.append(rows if len(rows) else np.array([int(np.argmin(np.abs(at - 0.5 * (low + high))))]))
     return found
+
+
+def _kernel(features: Kernel | ArrayLike | Tensor) -> Kernel:
+    return features if isinstance(features, Kernel) else Kernel.of(features)
+
+
+def _told(kernel: Kernel, y: Tensor, training: NDArray[np.int64], test: NDArray[np.int64], regression: str) -> Array:
+    """What a regression to the training images says of the others, (test, neuroid)."""
+    known = torch.from_numpy(training)
+    k, across = kernel.centred(known, torch.from_numpy(test))
+    mean = y[known].mean(0)
+    return (REGRESSIONS[regression](k, across, y[known] - mean) + mean).numpy()
 
 
 def _responses(responses: ArrayLike) -> Tensor:

@@ -1,0 +1,118 @@
+"""Recordings of neurons as labelled arrays (presentation, neuroid, time_bin), as Brain-Score keeps them.
+
+    recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray; also .npz
+    each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN where none was
+    neural.predictivity(features, each.mean(0)[..., 0])
+
+Needs the extra `analysis`: xarray, and h5netcdf for netCDF files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pcsim.exceptions import StimulusError, StorageError
+
+if TYPE_CHECKING:
+    import xarray
+
+DIMENSIONS = ("presentation", "neuroid", "time_bin")
+IDS = ("stimulus_id", "image_id")
+"""what Brain-Score calls an image, now and formerly"""
+
+
+def load(path: str | Path) -> xarray.DataArray:
+    """A recording (presentation, neuroid[, time_bin]) from a local file.
+
+    .nc   netCDF: one variable with these dimensions in any order, coordinates along them
+    .npz  an array `responses` with these axes, and coordinates presentation_*, neuroid_*, time_bin_*: (n,) each, as
+          presentation_stimulus_id; time_bin_start and time_bin_end keep their names
+
+    Raises StorageError for a file that is not there or holds something else.
+    """
+    import xarray
+
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                return labelled(**{name: file[name] for name in file.files})
+        with xarray.open_dataset(path, engine="h5netcdf") as opened:
+            held = opened.load()
+    except (OSError, ValueError, TypeError, ImportError) as reason:
+        raise StorageError(
+            given=f"{path} ({type(reason).__name__}: {reason})",
+            expected="a netCDF file (with h5netcdf installed), or an .npz that labelled(**arrays) takes",
+            remedy='check the path; pip install "pcsim[analysis]"',
+        ) from reason
+    fitting = [name for name, array in held.data_vars.items() if set(DIMENSIONS[:2]) <= set(array.dims)]
+    if len(fitting) != 1 or not set(held[fitting[0]].dims) <= set(DIMENSIONS):
+        raise StorageError(
+            given=f"{path} with " + ", ".join(f"{name} {array.dims}" for name, array in held.data_vars.items()),
+            expected=f"one variable with dimensions {', '.join(DIMENSIONS)} (the last may be missing)",
+            remedy="rename its dimensions with xarray, or hand the arrays to pcsim.assemblies.labelled",
+        )
+    array = held[fitting[0]]
+    return array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims))
+
+
+def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray:
+    """`responses` (presentation, neuroid[, time_bin]) with coordinates that are named after their axis.
+
+    labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
+    Raises StimulusError for coordinates that do not fit.
+    """
+    import xarray
+
+    values = np.asarray(responses)
+    sizes = dict(zip(DIMENSIONS, values.shape, strict=False))
+    named: dict[str, Any] = {}
+    for name, given in coordinates.items():
+        array = np.asarray(given)
+        axis = next((dim for dim in sizes if name.startswith(f"{dim}_")), None)
+        if axis is None or array.shape != (sizes[axis],) or values.ndim not in (2, 3):
+            raise StimulusError(
+                given=f"responses {values.shape} and {name} {array.shape}",
+                expected="(presentation, neuroid[, time_bin]), and coordinates (n,) named after one of these, as "
+                "presentation_stimulus_id",
+                remedy="rename or reshape it",
+            )
+        named[name if axis == "time_bin" else name.removeprefix(f"{axis}_")] = (axis, array)
+    return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=named)
+
+
+def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
+    """The images that were shown, each once, in the order of `repetitions`."""
+    return np.unique(_shown(recorded, by))
+
+
+def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
+    """Responses (repetition, image, neuroid[, time_bin]), NaN where an image was shown less often than others.
+
+    by  the coordinate that tells images apart: stimulus_id, or image_id, unless given
+
+    `numpy.nanmean(..., 0)` is the mean response; `neural.split_half_ceiling` takes (repetition, image, neuroid).
+    """
+    _, image = np.unique(_shown(recorded, by), return_inverse=True)
+    values = np.asarray(recorded.values, float)
+    counts = np.bincount(image)
+    found = np.full((counts.max(), len(counts), *values.shape[1:]), np.nan)
+    order = np.argsort(image, kind="stable")
+    turn = np.concatenate([np.arange(count) for count in counts])
+    found[turn, image[order]] = values[order]
+    return found
+
+
+def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
+    name = by or next((known for known in IDS if known in recorded.coords), None)
+    if name is None or name not in recorded.coords or recorded[name].dims != ("presentation",):
+        raise StimulusError(
+            given=f"a recording with coordinates {', '.join(map(str, recorded.coords))}, by={by!r}",
+            expected=f"one along presentation that names the image: {' or '.join(IDS)}, or by=...",
+            remedy="say which it is",
+        )
+    return np.asarray(recorded[name].values)
