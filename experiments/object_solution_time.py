@@ -1,7 +1,7 @@
 """When is an object solved, and does it take recurrence longer where the object is occluded (Kar et al. 2019)?
 
 Trains networks to name digits under debris: CORnet-S, BLT and hierarchical predictive coding, and a feed-forward one.
-Shows each of them the same digits clean and occluded, decodes the digit from its top area at every time, and measures
+Shows each of them the same digits clean and occluded, decodes the digit from an upper area at every time, and measures
 when the decoder tells each image from the other digits as well as a criterion asks: whole, with top-down connections
 cut, and without recurrence. With a folder of public recordings (--neural, see docs/neural.md) the report shows decoding
 of macaque IT beside it, and how areas of the networks compare with IT of monkeys and humans in which images they find
@@ -40,14 +40,18 @@ AREAS = {
     "predictive_coding": ("r1", "r2"),
     "feed_forward": ("l1", "l2"),
 }
-"""from the image up; the digit is decoded from the last"""
+"""from the image up"""
+DECODED = {"cornet_s": "it", "blt": "l2", "predictive_coding": "r1", "feed_forward": "l2"}
+"""the area from which the digit is decoded: the top one, but for r2, whose ten units are the ten digits"""
 LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "cornet_s": {"without repeats": ("lateral",)},
+    "cornet_s": {},
     "blt": {"without top-down": ("top_down",), "without recurrence": ("top_down", "lateral")},
     "predictive_coding": {"without predictions": ("prediction",)},
     "feed_forward": {},
 }
-"""kinds of edges that are cut in the trained network; predictions are what predictive coding sends down"""
+"""kinds of edges that are cut in the trained network; predictions are what predictive coding sends down.
+
+CORnet-S has no top-down edges, and without its repeats an area forgets the image: later repeats replace the first."""
 WHOLE = "whole"
 CONDITIONS = ("clean", "occluded")
 SWEEPS = 8
@@ -74,8 +78,13 @@ class ObjectSolutionTime:
     """ms between the times at which they are decoded"""
     dt: Annotated[float, Field(gt=0)] = 1.0
     """ms, of Euler"""
-    criterion: Annotated[float, Field(gt=0)] = 1.5
+    noise: Annotated[float, Field(ge=0)] = 1.0
+    """sd of the noise on every unit at every time, in units of its sd over images at the end (mean over units): without
+    noise the slightest response could be decoded"""
+    criterion: Annotated[float, Field(gt=0)] = 2.0
     """d' at which an image counts as solved"""
+    macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
+    """the same of objects seen by the macaque: a height of d' depends on how many units and repeats there are"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5
@@ -205,22 +214,24 @@ def path_of(config: ObjectSolutionTime, name: Name, lesion: str) -> Path:
 
 
 def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
-    """Decode the digit from the top area at every time, clean and occluded images together, twins in the same fold.
+    """Decode the digit from an area at every time, clean and occluded images together, twins in the same fold.
 
     Kept: probabilities (time, 2 n, class), times, and whether the area changes over time at all.
     """
     path = path_of(config, name, lesion)
     if path.exists():
         return
-    network, area = trained(config, name, lesion), AREAS[name][-1]
+    network, area = trained(config, name, lesion), DECODED[name]
     pictures, labels = twins(config, name)
     with torch.no_grad():
         run_ = shown_to(config, network, pictures, Record(states=[area]))
     times, rows = times_of(network, run_, area)
     features = run_[area][torch.from_numpy(rows)].flatten(2)
+    drawn = torch.randn(features.shape, generator=torch.Generator().manual_seed(config.seed))
+    noisy = features + config.noise * features[-1].std(0).mean() * drawn
     groups = np.arange(len(labels)) % config.images
     found = decoding.decode_over_time(
-        features, labels, penalty=config.penalty, folds=config.folds, groups=groups, seed=config.seed
+        noisy, labels, penalty=config.penalty, folds=config.folds, groups=groups, seed=config.seed
     )
     tensors = {
         "probabilities": torch.from_numpy(found.probabilities),
@@ -297,7 +308,7 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
     labels = np.array([spikes.objects[spikes.conditions == c][0] for c in conditions])
     after = spikes.times >= 0.0
     solved = decoding.solution_times(
-        spikes.times[after], decoding.image_d_prime(images, labels)[after], config.criterion
+        spikes.times[after], decoding.image_d_prime(images, labels)[after], config.macaque_criterion
     )
     return {
         "times": spikes.times.tolist(),

@@ -30,7 +30,7 @@ def write(results: dict[str, Any], out: Path) -> None:
         (
             "solution_times",
             solution_times(networks),
-            f"When a decoder of the top area tells an image from the other digits with d' = {config['criterion']:g}; "
+            f"When a decoder of the area tells an image from the other digits with d' = {config['criterion']:g}; "
             "a dot an image, diamonds the mean with its 95 % bootstrap interval, above it how many were solved at all. "
             "CORnet-S has two steps in IT, 100 ms apart by its authors' mapping: times between them are interpolated.",
         ),
@@ -44,9 +44,10 @@ def write(results: dict[str, Any], out: Path) -> None:
         else " No recordings were given (--neural): decoding of IT and similarity are left out."
     )
     summary = (
-        f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from the top "
+        f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from an upper "
         f"area at every time ({config['folds']} folds, twins in the same one); networks were trained under "
-        f"{config['recipe']['fragments']}. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
+        f"{config['recipe']['fragments']}. Every unit has noise of {config['noise']:g} times the sd of its area over "
+        "images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
         f"{recordings}"
     )
     title = "Object solution times of networks on clean and occluded digits"
@@ -70,7 +71,7 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 def decoding_sentence(results: dict[str, Any]) -> str:
     """What the first figure shows."""
-    told = "How often linear decoders of the top area name the digit, at every time; dashed: chance. "
+    told = "How often linear decoders of an upper area name the digit, at every time; dashed: chance. "
     if results["macaque"]:
         told += (
             "Macaque IT (132 units of one monkey, recorded one after another; Zhang et al. 2011) sees seven objects, "

@@ -12,10 +12,12 @@ from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_movin
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
+from pcsim.stimuli.omniglot import Characters, load_omniglot
 from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
 
 __all__ = [
     "CONDITIONS",
+    "Characters",
     "Condition",
     "Film",
     "Glyphs",
@@ -31,6 +33,7 @@ __all__ = [
     "digit_debris",
     "held",
     "load_mnist",
+    "load_omniglot",
     "noise",
     "oddball",
     "read_film",

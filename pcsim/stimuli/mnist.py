@@ -6,18 +6,15 @@ LeCun, Cortes & Burges; the digits are under CC BY-SA 3.0 and are not shipped wi
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcsim.exceptions import StorageError
+from pcsim.stimuli import files
 
-VARIABLE = "PCSIM_MNIST"
+VARIABLE, WHAT = "PCSIM_MNIST", "the four idx files"
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -43,11 +40,14 @@ def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8
     """
     if split not in FILES:
         raise StorageError(given=f"split {split!r}", expected="train or test", remedy="choose one of them")
-    where = folder or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
-    images, labels = (
-        read_idx(_checked(_local(where, name) if where else _cached(name), name, digest))
-        for name, digest in FILES[split].items()
-    )
+    where, found = files.folder_of(folder, VARIABLE), []
+    for name, digest in FILES[split].items():
+        if where:
+            path = files.local(where, (name, f"{name}.gz"), VARIABLE, WHAT)
+        else:
+            path = files.cached("mnist", f"{name}.gz", MIRRORS, VARIABLE, WHAT)
+        found.append(read_idx(files.checked(path, _unpacked(path), name, digest)))
+    images, labels = found
     return images, labels
 
 
@@ -58,52 +58,8 @@ def read_idx(content: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def _local(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise StorageError(
-        given=f"folder {folder}",
-        expected=f"{name} or {name}.gz in it",
-        remedy=f"point {VARIABLE} or the option at the folder with the four idx files, or leave it out to download",
-    )
-
-
-def _cached(name: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcsim" / "mnist"
-    path = cache / f"{name}.gz"
-    if path.is_file():
-        return path
-    failures = []
-    for mirror in MIRRORS:
-        try:
-            with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=60) as answer:
-                content = answer.read()
-        except (urllib.error.URLError, TimeoutError) as reason:
-            failures.append(f"{mirror}: {reason}")
-            continue
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_bytes(content)
-        partial.replace(path)
-        return path
-    raise StorageError(
-        given=f"no local MNIST, and no mirror answered ({'; '.join(failures)})",
-        expected=f"{name}.gz",
-        remedy=f"put the four idx files into a folder and set {VARIABLE} to it",
-    )
-
-
-def _checked(path: Path, name: str, digest: str) -> bytes:
+def _unpacked(path: Path) -> bytes:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, gzip.BadGzipFile) as reason:
-        content = str(reason).encode()
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise StorageError(
-            given=f"{path} with SHA-256 {found[:12]}... when unpacked",
-            expected=f"{name} with {digest[:12]}...",
-            remedy="the file is damaged or is another one: delete it and get it again",
-        )
-    return content
+        return str(reason).encode()

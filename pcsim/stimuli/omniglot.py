@@ -1,0 +1,90 @@
+"""Omniglot's small background sets: characters of five alphabets each, drawn by 20 people (Lake et al. 2015).
+
+Brenden Lake; MIT licence. Not shipped with pcsim: a local folder first, else a download whose content is checked.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+from torch.nn import functional
+
+from pcsim.exceptions import StorageError
+from pcsim.stimuli import files
+
+VARIABLE, WHAT = "PCSIM_OMNIGLOT", "images_background_small1.zip and images_background_small2.zip"
+MIRRORS = ("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",)
+FILES = {
+    "small1": ("images_background_small1.zip", "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
+    "small2": ("images_background_small2.zip", "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Characters:
+    """n drawings of characters.
+
+    images      (n, 105, 105) uint8, ink 255
+    alphabets   (n,), the number of the alphabet in `names`
+    characters  (n,), which character of its alphabet, from 0
+    """
+
+    images: NDArray[np.uint8]
+    alphabets: NDArray[np.int64]
+    characters: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Characters({len(self.images)} drawings: {', '.join(self.names)})"
+
+    def of(self, alphabet: str) -> Characters:
+        """The drawings of one alphabet."""
+        if alphabet not in self.names:
+            raise StorageError(
+                given=f"alphabet {alphabet!r}", expected=", ".join(self.names), remedy="choose one of these"
+            )
+        chosen = self.alphabets == self.names.index(alphabet)
+        return Characters(self.images[chosen], np.zeros(chosen.sum(), np.int64), self.characters[chosen], (alphabet,))
+
+    def pixels(self, side: int = 32) -> Tensor:
+        """The images at another size, means over what a pixel covers, ink 1: (n, 1, side, side) float32."""
+        return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
+
+
+def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | None = None) -> Characters:
+    """One of the two small sets, five alphabets each.
+
+    `folder` (or the environment variable PCSIM_OMNIGLOT) holds the zip files; without it they are downloaded once into
+    the user's cache. Raises StorageError for a missing or altered file.
+    """
+    from PIL import Image
+
+    if part not in FILES:
+        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="choose one of them")
+    (name, digest), where = FILES[part], files.folder_of(folder, VARIABLE)
+    if where:
+        path = files.local(where, (name,), VARIABLE, WHAT)
+    else:
+        path = files.cached("omniglot", name, MIRRORS, VARIABLE, WHAT)
+    content = files.checked(path, path.read_bytes(), name, digest)
+    images, labels = [], []
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        for inside in sorted(name for name in opened.namelist() if name.endswith(".png")):
+            *_, alphabet, character, _ = inside.split("/")
+            labels.append((alphabet, int(character.removeprefix("character")) - 1))
+            with opened.open(inside) as file:
+                images.append(255 - 255 * np.array(Image.open(file), np.uint8))
+    names = tuple(dict.fromkeys(alphabet for alphabet, _ in labels))
+    return Characters(
+        np.stack(images),
+        np.array([names.index(alphabet) for alphabet, _ in labels]),
+        np.array([character for _, character in labels]),
+        names,
+    )
