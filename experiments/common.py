@@ -94,7 +94,7 @@ def recorded(config: object) -> dict[str, Any]:
     return {
         key: value
         for key, value in storage.plain(config).items()
-        if key not in ("out", "neural", "where", "workers", "checkpoint_every")
+        if key not in ("out", "mnist", "neural", "omniglot", "where", "workers", "checkpoint_every")
     }
 
 

@@ -44,8 +44,8 @@ def write(results: dict[str, Any], out: Path) -> None:
         else " No recordings were given (--neural): decoding of IT and similarity are left out."
     )
     summary = (
-        f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from an upper "
-        f"area at every time ({config['folds']} folds, twins in the same one); networks were trained under "
+        f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from an "
+        f"upper area at every time ({config['folds']} folds, twins in the same one); networks were trained under "
         f"{config['recipe']['fragments']}. Every unit has noise of {config['noise']:g} times the sd of its area over "
         "images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
         f"{recordings}"

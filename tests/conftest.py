@@ -11,7 +11,10 @@ import torch
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: two on a core wait for each other
 
-MNIST = Path(os.environ.get("PCSIM_MNIST", Path(__file__).parents[2] / "shared" / "data" / "mnist"))
+DATA = Path(__file__).parents[2] / "shared" / "data"
+MNIST = Path(os.environ.get("PCSIM_MNIST", DATA / "mnist"))
+OMNIGLOT = Path(os.environ.get("PCSIM_OMNIGLOT", DATA / "omniglot_small"))
+NEURAL = Path(os.environ.get("PCSIM_NEURAL", DATA))
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +37,19 @@ def mnist() -> Path:
     if not MNIST.is_dir():
         pytest.skip("no MNIST folder: set PCSIM_MNIST to one with the four idx files")
     return MNIST
+
+
+@pytest.fixture
+def omniglot() -> Path:
+    """A folder with the zip files, or a skipped test."""
+    if not (OMNIGLOT / "images_background_small1.zip").is_file():
+        pytest.skip("no Omniglot folder: set PCSIM_OMNIGLOT to one with the zip files of the small background sets")
+    return OMNIGLOT
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """A folder with the recordings of inferior temporal cortex, or a skipped test."""
+    if not (NEURAL / "neural_it_zhang_desimone").is_dir():
+        pytest.skip("no recordings: set PCSIM_NEURAL to a folder with those of docs/neural.md")
+    return NEURAL

@@ -100,6 +100,35 @@ def test_settled_curves_are_marked_where_they_settle() -> None:
     assert figure.axes[1].get_lines()[0].get_xdata().tolist() == [20, 40]
 
 
+def test_a_search_is_drawn_with_its_mean_and_best() -> None:
+    scores = [0.2, np.nan, 0.5, 0.3, 0.9, 0.4]
+    ax = plots.search_progress(scores, [True, False, True, True, False, True], random=2, window=2)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert lines["trial"].get_xdata().tolist() == [1, 3, 4, 6] and lines["given up"].get_ydata().tolist() == [90.0]
+    assert np.allclose(lines["mean of the last 2"].get_ydata(), [20, 20, 50, 40, 60, 65])
+    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "one given up is not the best"
+    ax = plots.choice_effects({"all": {"a": (0.1, 0.0, 0.3), "b": (-0.2, -0.3, -0.1)}}, "points")
+    (bars,) = ax.containers
+    assert np.allclose(bars.lines[0].get_ydata(), [10, -20]) and len(ax.get_xticklabels()) == 2
+
+
+def test_decoding_and_solution_times_show_their_numbers() -> None:
+    curves = {name: {"clean": ([0, 10], [0.1, 0.8]), "occluded": ([0, 10], [0.1, 0.5])} for name in ("A", "B")}
+    figure = plots.decoding_over_time(curves, {"A": 0.1, "B": 0.1})
+    assert np.allclose(figure.axes[1].get_lines()[1].get_ydata(), [10, 50])
+    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "one legend for panels that are alike"
+    found = {"A": {"whole": {"clean": [10.0, np.nan], "occluded": [20.0, 30.0]}}, "B": {"whole": {}}}
+    means = {"A": {"whole": {"clean": (10.0, 9.0, 11.0), "occluded": (25.0, 20.0, 30.0)}}, "B": {"whole": {}}}
+    first, second = plots.solution_times(found, means).axes
+    words = [text.get_text() for text in first.texts]
+    assert words == ["50 %", "100 %"] and "undefined" in second.texts[0].get_text()
+    assert sorted(line.get_ydata()[0] for line in first.get_lines() if line.get_marker() == "D") == [10.0, 25.0]
+    figure = plots.similarities(
+        {"human": {"l1": {"untrained": 0.1, "trained": 0.2}}}, {"human": {"pixels": 0.15}}, {"human": (0.4, 0.6)}
+    )
+    assert [bar.get_height() for bar in figure.axes[0].patches[:2]] == [0.1, 0.2]
+
+
 def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> None:
     pytest.importorskip("plotly")
     times = [1.0, 2.0]

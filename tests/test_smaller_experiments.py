@@ -10,16 +10,21 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COUNTS = (24, 22, 24, 40, 26)
+"""characters of the alphabets of Omniglot's first small set"""
 FIGURES = {
     "attractors": {"completion", "capacity"},
+    "cell_search": {"search", "edges", "accuracy", "cell"},
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
     | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
     "learned_time_constants": {"time_constants"},
     "local_learning": {"error", "alignment"},
+    "object_solution_time": {"decoding", "solution_times"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "recurrent_cells": {"accuracy", "network"},
     "speed": {"speed"},
@@ -41,7 +46,10 @@ def numbers(out: Path) -> dict:
 
 
 # The default run has eight minutes for everything; these would take three of it.
-LONG = ("extrapolation", "learned_time_constants", "pcn_cycles", "recurrent_cells", "speed", "time_constants")
+LONG = (
+    *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
+    *("recurrent_cells", "speed", "time_constants"),
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
@@ -150,14 +158,72 @@ def every_network_is_swept(found: dict) -> None:
         assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
 
 
+def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
+    trials, edges = found["trials"], {"3 to 2", "4 to 2", "4 to 3"}
+    assert [trial["number"] for trial in trials] == list(range(6)) and found["random"] == 2
+    assert all(trial["state"] == "complete" for trial in trials[:2])
+    assert all(len(trial["values"]) == 2 for trial in trials if trial["state"] == "complete")
+    assert all(set(effects) == edges for effects in found["edges"].values())
+    networks = found["networks"]
+    assert set(networks) == {"best", "median", "random", "published", "minimal", "feed-forward"}
+    assert all(1_300 < row["parameters"] < 2_900 for row in networks.values())
+    assert networks["minimal"]["parameters"] == networks["best"]["parameters"]
+    assert networks["minimal"]["steps"] == networks["best"]["steps"] - 2 == 6 and not networks["published"]["feedback"]
+    best = max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["values"][-1])
+    assert networks["best"]["feedback"] == [edge for edge in sorted(edges) if best["parameters"][edge]]
+    for row in networks.values():
+        (curve,) = row["accuracy_over_time"]
+        assert row["error"] == [pytest.approx(1 - curve[-1])] and len(set(curve[:4])) == 1, "blind until step 5"
+
+
+def nothing_is_solved_in_time_without_time(found: dict) -> None:
+    control = found["networks"]["feed_forward"]["whole"]
+    assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, "noise alone"
+    lesions = found["networks"]["blt"]
+    assert set(lesions) == {"whole", "without top-down", "without recurrence"} and found["macaque"] is None
+    for row in lesions.values():
+        assert row["defined"] and row["times"] == [20.0, 40.0] and len(row["solution"]["clean"]) == 100
+        assert row["mean"]["clean"]["low"] <= row["mean"]["clean"]["mean"] <= row["mean"]["clean"]["high"]
+        solved = sum(value is not None for value in row["solution"]["occluded"])
+        assert row["reached"]["occluded"] == pytest.approx(solved / 100)
+
+
 CHECKS = {
     "attractors": little_corruption_is_completed,
+    "cell_search": every_trial_is_told_and_networks_match_in_size,
     "convergence": errors_of_every_area_are_followed,
     "extrapolation": scores_stand_beside_the_baselines,
     "learned_time_constants": both_learn_and_one_time_constants,
     "local_learning": backpropagation_is_approached,
+    "object_solution_time": nothing_is_solved_in_time_without_time,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "recurrent_cells": sizes_match,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,
 }
+
+
+@pytest.mark.data
+def test_decoders_of_other_alphabets_keep_the_contract(tmp_path: Path, mnist: Path, omniglot: Path) -> None:
+    out = tmp_path / "transfer"
+    assert "report.html" in run("transfer", out, "--mnist", str(mnist), "--omniglot", str(omniglot))
+    found = numbers(out)
+    assert (out / "transfer.png").exists() and found["chance"] == pytest.approx(np.mean([1 / n for n in COUNTS]))
+    assert str(mnist) not in (out / "results.json").read_text()
+    for rows in found["networks"].values():
+        for area in rows.values():
+            for state in ("trained", "untrained"):
+                means = area[state]["mean"]
+                assert np.allclose(means, np.mean(area[state]["alphabets"], 0)) and min(means) > 1.5 * found["chance"]
+    first, *others = found["networks"]["blt_b"]["l2"]["trained"]["mean"]
+    assert not others and first < 1.0, "a sweep is all there is of B"
+
+
+@pytest.mark.data
+def test_networks_are_shown_beside_recordings(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "solved"
+    run("object_solution_time", out, "--neural", str(recordings))
+    found = numbers(out)
+    assert (out / "similarity.png").exists() and found["similarity"]["monkey_human"] == pytest.approx(0.44, abs=0.005)
+    assert len(found["macaque"]["solution"]) == 21
+    assert "no models of IT" in (out / "report.html").read_text()

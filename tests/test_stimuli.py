@@ -182,6 +182,29 @@ def test_idx_files_are_read_raw_or_packed_and_checked(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.data
+def test_omniglot_has_the_published_counts(omniglot: Path, tmp_path: Path) -> None:
+    counts = {
+        "small1": {"Balinese": 24, "Early_Aramaic": 22, "Greek": 24, "Korean": 40, "Latin": 26},
+        "small2": {"Greek": 24, "Japanese_(katakana)": 47, "Latin": 26, "Sanskrit": 42, "Tagalog": 17},
+    }
+    for part, alphabets in counts.items():
+        found = stimuli.load_omniglot(part, omniglot)
+        assert found.names == tuple(alphabets) and set(np.unique(found.images)) == {0, 255}
+        for name, count in alphabets.items():
+            assert np.bincount(found.of(name).characters).tolist() == [20] * count
+    assert found.images.mean() < 128, "ink is white"
+    shown = found.of("Tagalog").pixels(35)
+    assert (
+        shown.shape == (340, 1, 35, 35) and shown[0, 0, 3, 4] == found.of("Tagalog").images[0, 9:12, 12:15].mean() / 255
+    )
+    with pytest.raises(StorageError, match="Tagalog"):
+        found.of("Klingon")
+    (tmp_path / "images_background_small1.zip").write_bytes(b"PK")
+    with pytest.raises(StorageError, match="damaged"):
+        stimuli.load_omniglot("small1", tmp_path)
+
+
+@pytest.mark.data
 def test_handwritten_digits_have_the_size_of_rendered_ones(mnist: Path) -> None:
     source = stimuli.HandwrittenGlyphs("test", mnist)
     assert len(source.labels) == 10_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mappin
     """
     figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    shown: KeysView[str] = {}.keys()
     for panel, (name, conditions) in zip(panels, curves.items(), strict=True):
         for index, (condition, (times, shares)) in enumerate(conditions.items()):
             few = len(np.asarray(times)) < 12
@@ -28,7 +29,10 @@ def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mappin
         panel.axhline(100 * chance[name], color="0.6", linestyle="--", linewidth=1)
         panel.set_title(name, fontsize=10)
         panel.set(xlabel="time (ms)", ylim=(0, 103))
-        panel.legend(frameon=False, fontsize=8)
+    for panel, conditions in zip(panels, curves.values(), strict=True):
+        if conditions.keys() != shown:
+            panel.legend(frameon=False, fontsize=8)
+            shown = conditions.keys()
     panels[0].set_ylabel("decoded correctly (%)")
     return figure
 
@@ -94,7 +98,7 @@ def similarities(
             panel.bar(at, [row[state] for row in areas.values()], 0.36, color=("0.75", "C0")[index % 2], label=state)
         for name, value in references[brain].items():
             panel.axhline(value, color="C3", linestyle="--", linewidth=1.2)
-            panel.text(len(areas) - 0.45, value, name, fontsize=8, color="C3", va="bottom", ha="right")
+            panel.text(1.01, value, name, transform=panel.get_yaxis_transform(), fontsize=8, color="C3", va="center")
         if brain in ceilings:
             panel.axhspan(*ceilings[brain], color="C2", alpha=0.15, linewidth=0, label="noise ceiling")
         panel.axhline(0.0, color="0.3", linewidth=0.8)
