@@ -223,15 +223,22 @@ def digits(fragments: int, seed: int, count: int) -> flows.Digits:
     return flows.digits(fragments, seed, count)
 
 
-def build(config: CellSearch, candidate: Candidate) -> Network:
+@cache
+def width_of(candidate: Candidate, parameters: int) -> int:
+    """Maps of each layer at which a candidate has about that many parameters."""
+    return models.matched(candidate.network, parameters).shape("h1")[0]
+
+
+def build(config: CellSearch, candidate: Candidate, seed: int = 0) -> Network:
     """A candidate before training, at the number of parameters of all."""
-    return models.matched(candidate.network, config.parameters)
+    width = width_of(candidate, config.parameters)
+    torch.manual_seed(seed)
+    return candidate.network(width)
 
 
 def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path, until: int | None = None) -> tuple:
     """Train a candidate, or go on with it; the network and its loss curve."""
-    torch.manual_seed(settings.seed)
-    network, shown = build(config, candidate), digits(config.fragments, config.seed, config.images)
+    network, shown = build(config, candidate, settings.seed), digits(config.fragments, config.seed, config.images)
     bar = common.job_bar(path.stem)
     curve = train(network, shown.images, shown.targets, settings, checkpoint=path, until=until, bar=bar)
     return network, curve

@@ -47,7 +47,7 @@ def write(results: dict[str, Any], out: Path) -> None:
         f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from an "
         f"upper area at every time ({config['folds']} folds, twins in the same one); networks were trained under "
         f"{config['recipe']['fragments']}. Every unit has noise of {config['noise']:g} times the sd of its area over "
-        "images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
+        f"images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
         f"{recordings}"
     )
     title = "Object solution times of networks on clean and occluded digits"

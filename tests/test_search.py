@@ -85,11 +85,12 @@ def test_parameters_are_those_of_optuna_asked_by_hand(tmp_path: Path) -> None:
 
 def test_killed_twice_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(whole, "here", 30, 1), check=True)
+    whole.mkdir()
+    search(whole, count=30).run()
     killed_while_it_runs(killed, "here", 30, 1, after=20)
     killed_while_it_runs(killed, "here", 30, 1, after=15)
     assert 0 < len(search(killed, count=30).trials()) < 30
-    subprocess.run(command(killed, "here", 30, 1), check=True)
+    search(killed, count=30).run()
     assert known(search(killed, count=30).trials()) == known(search(whole, count=30).trials())
     assert set(lines(killed)) == set(lines(whole))
     doubled = [call for call, count in Counter(lines(killed)).items() if count > 1]
