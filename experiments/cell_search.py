@@ -402,7 +402,7 @@ def report(config: CellSearch, results: dict[str, Any], chosen: dict[str, Candid
             "Networks trained anew, on test images. Left: at the last step, a dot a repetition. Right: read out at "
             "every step; training asked for the last one only (large dot).",
         ),
-        ("cell", plots.network(chosen["best"].network(4)), "The best network of the search, as a graph."),
+        ("cell", plots.network(build(config, chosen["best"])), "The best network of the search, as a graph."),
     ]
     rows = [
         (

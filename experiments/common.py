@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from pcsim import Network, parallel, storage
 from pcsim.exceptions import PcsimError, StorageError
-from pcsim.executors import Processes, completed
+from pcsim.executors import Processes, completed, one_thread
 from pcsim.weights import load_tensors
 
 Config = TypeVar("Config")
@@ -124,13 +124,9 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, 
     Every job runs on one thread either way, so its result does not depend on `workers`.
     """
     if workers <= 1 or len(jobs) <= 1 or parallel.size() > 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             for job in tqdm(jobs, desc=title, disable=None):
                 yield job, function(*job)
-        finally:
-            torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
     lock = context.RLock()

@@ -1,6 +1,6 @@
 """Where calls run, by name:
 
-    here                               in this process, one after another
+    here                               in this process, one after another, on one thread
     processes:4                        in that many processes of this machine, of one thread each
     dask, dask:4, dask:tcp://host:8786   on a Dask cluster: of this machine, or at an address
     slurm:partition=cpu,timeout_min=60   as a SLURM job array, through submitit; options are submitit's
@@ -82,6 +82,17 @@ def completed(
 def is_lost(reason: BaseException) -> bool:
     """Whether a call failed because its worker is gone, not by what it did."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch, as processes have: what comes out must not depend on where it was made."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Here(Executor):
@@ -186,7 +197,8 @@ def executor_named(name: str, folder: Path) -> Iterator[Submits]:
     kind, _, detail = name.partition(":")
     match kind:
         case "here":
-            yield Here()
+            with one_thread():
+                yield Here()
         case "processes":
             with Processes(_count(detail) if detail else os.cpu_count() or 1) as executor:
                 yield executor

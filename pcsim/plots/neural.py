@@ -26,6 +26,8 @@ def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mappin
             few = len(np.asarray(times)) < 12
             colour = COLOURS.get(condition, f"C{index + 2}")
             panel.plot(times, 100 * np.asarray(shares), "o-" if few else "-", ms=4, color=colour, label=condition)
+            if few:
+                panel.set_xticks(np.asarray(times))
         panel.axhline(100 * chance[name], color="0.6", linestyle="--", linewidth=1)
         panel.set_title(name, fontsize=10)
         panel.set(xlabel="time (ms)", ylim=(0, 103))

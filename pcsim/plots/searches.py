@@ -36,7 +36,7 @@ def search_progress(
     ax.text(random, 1.01, "random ", transform=ax.get_xaxis_transform(), fontsize=8, ha="right", color="0.4")
     ax.text(random + 1, 1.01, " proposed", transform=ax.get_xaxis_transform(), fontsize=8, color="0.4")
     ax.set(xlabel="trial", ylabel="correct (%)", xlim=(0, len(values) + 1))
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+    ax.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return ax
 
 
@@ -48,7 +48,7 @@ def choice_effects(
     effects[set of trials][choice] is (difference, low, high); zero is grey.
     """
     choices = list(next(iter(effects.values())))
-    ax = ax or axes(1.8 + 0.75 * len(choices), 3.6)
+    ax = ax or axes(2.4 + 0.75 * len(choices), 3.6)
     for index, (name, found) in enumerate(effects.items()):
         middle, low, high = (scale * np.array([found[choice][part] for choice in choices], float) for part in range(3))
         at = np.arange(len(choices)) + 0.22 * (index - (len(effects) - 1) / 2)
@@ -56,7 +56,7 @@ def choice_effects(
     ax.axhline(0.0, color="0.7", linewidth=1, zorder=0)
     ax.set_xticks(range(len(choices)), choices, rotation=20)
     ax.set(ylabel=label, xlim=(-0.6, len(choices) - 0.4))
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return ax
 
 
