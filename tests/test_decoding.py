@@ -51,6 +51,17 @@ def test_samples_are_decoded_by_decoders_that_never_saw_them() -> None:
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(1, 60, 100)), np.arange(60) % 3
     assert d.decode_over_time(features, labels, penalty=1e-3).accuracy[0] < 0.6
+    groups = np.tile(np.arange(30), 2)
+    twins = np.concatenate([features[:, :30], features[:, :30]], 1)
+    apart, together = (
+        d.decode_over_time(twins, labels[np.tile(np.arange(30), 2)], penalty=1e-3, groups=g).accuracy[0]
+        for g in (None, groups)
+    )
+    assert together < 0.6 < 0.8 < apart, "a twin in training tells what its sample is"
+    shared = d.stratified_folds(labels[groups], 5, groups=groups)
+    assert np.array_equal(shared[:30], shared[30:]) and set(np.bincount(shared)) == {12}
+    with pytest.raises(StimulusError, match="several classes"):
+        d.stratified_folds(np.array([0, 1, 0, 1]), 2, groups=[0, 0, 1, 1])
     fold = d.stratified_folds(labels, 4)
     assert set(np.bincount(fold)) == {15} and all(set(np.bincount(fold[labels == c])) == {5} for c in range(3))
 

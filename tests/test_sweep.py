@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -291,3 +292,13 @@ def test_a_script_that_forgets_the_guard_ends_with_a_word(tmp_path: Path) -> Non
         [sys.executable, script], capture_output=True, text=True, timeout=200, env=ENVIRONMENT, check=False
     )
     assert done.returncode and "if __name__ == '__main__'" in done.stderr
+
+
+def test_calls_may_be_added_while_others_are_made() -> None:
+    calls, found = [(1,), (2,)], []
+    with executor_named("here", Path()) as here:
+        for outcome in completed(here, math.factorial, calls):
+            found.append((outcome.arguments[0], outcome.result))
+            if len(calls) < 6:
+                calls.append((len(calls) + 1,))
+    assert sorted(found) == [(n, math.factorial(n)) for n in range(1, 7)]

@@ -93,6 +93,20 @@ def test_a_training_that_stopped_ends_with_the_same_bits(optimiser: str, tmp_pat
     assert bits(resumed) == bits(whole) and again == history
 
 
+def test_a_training_in_stages_ends_with_the_same_bits(tmp_path: Path) -> None:
+    images, targets = debris()
+    settings = Training(updates=50, batch=8, learning_rate=1e-2)
+    whole = fresh()
+    history = train(whole, images, targets, settings)
+    for until in (20, 40, 100):
+        staged = fresh("blt")
+        again = train(staged, images, targets, settings, checkpoint=tmp_path / "staged", until=until)
+        assert len(again) == min(until // 20, 3)
+    assert bits(staged) == bits(whole) and again == history
+    with pytest.raises(TrainingError, match="a multiple of 20"):
+        train(fresh(), images, targets, settings, until=30)
+
+
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     images, targets = debris(20)
     settings = Training(updates=20, batch=5)
