@@ -24,16 +24,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy.stats import mannwhitneyu
 from tqdm.auto import tqdm
 
-from experiments import common, flows
-from pcsim import Network, SweepError, TrainingError, models, plots, storage
+from experiments import cell_search_report, common, flows
+from pcsim import Network, SweepError, TrainingError, models, storage
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.models import Gate, Layer, ReciprocalCell
 from pcsim.search import Search, Trial
@@ -48,7 +46,6 @@ STEPS, MINIMAL = LAYERS + 4, LAYERS + 2
 SEPARABLE: tuple[Literal["tau", "gate", "input"], ...] = ("tau", "gate", "input")
 VALIDATION_SEED, TEST_SEED = 2_000_000, 1_000_000
 RESAMPLED = 2_000
-WINDOW = 20
 CONTROLS = ("best", "median", "random", "published", "minimal", "feed-forward")
 FIRST_STAGE, RANDOM_THIRD = "all trials, after the first stage", "random third, at the end"
 
@@ -195,7 +192,7 @@ def run(config: CellSearch) -> None:
     results |= {"config": common.recorded(config)} | common.environment(torch.device("cpu"))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)
-    report(config, results, chosen)
+    cell_search_report.write(results, config.out, build(config, chosen["best"]))
 
 
 def search_of(config: CellSearch) -> Search:
@@ -366,79 +363,6 @@ def told_of_networks(config: CellSearch, chosen: dict[str, Candidate]) -> dict[s
         },
         "mcnemar": [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(final)],
     }
-
-
-# ---------------------------------------------------------------------- report
-
-
-def report(config: CellSearch, results: dict[str, Any], chosen: dict[str, Candidate]) -> None:
-    """Figures, page, and the tables in the terminal."""
-    trials, networks = results["trials"], results["networks"]
-    scores = [trial["values"][-1] if trial["values"][-1] is not None else math.nan for trial in trials]
-    complete = [trial["state"] == "complete" for trial in trials]
-    none = [math.nan] * 3
-    effects = {
-        trials_: {name: [math.nan if v is None else v for v in found] if found else none for name, found in row.items()}
-        for trials_, row in results["edges"].items()
-    }
-    curves = {name: row["accuracy_over_time"] for name, row in networks.items()}
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
-            "search",
-            plots.search_progress(scores, complete, results["random"], WINDOW),
-            f"Accuracy on {config.test_images:,} images of validation after {config.training.updates:,} updates. "
-            "Hollow: given up earlier, with what it had come to by then.",
-        ),
-        (
-            "edges",
-            plots.choice_effects(effects, "median accuracy with - without (points)"),
-            "What each feedback edge is worth, from layer to layer, with 95 % bootstrap intervals. In the random third "
-            "edges were drawn independently of everything else; later trials were proposed, so that edges are "
-            "entangled with what else did well.",
-        ),
-        (
-            "accuracy",
-            plots.accuracy_by_cycles(curves, {name: row["steps"] for name, row in networks.items()}, unit="step"),
-            "Networks trained anew, on test images. Left: at the last step, a dot a repetition. Right: read out at "
-            "every step; training asked for the last one only (large dot).",
-        ),
-        ("cell", plots.network(build(config, chosen["best"])), "The best network of the search, as a graph."),
-    ]
-    rows = [
-        (
-            name,
-            f"{row['parameters']:,}",
-            str(row["steps"]),
-            ", ".join(row["feedback"]) or "-",
-            ", ".join(f"{100 * value:.1f}" for value in row["error"]),
-            f"{100 * np.mean(row['error']):.1f}",
-        )
-        for name, row in networks.items()
-    ]
-    head = ("network", "parameters", "steps", "feedback", "a repetition each", "mean")
-    halves = [
-        (what, f"{100 * row['random']:.1f}", f"{100 * row['last']:.1f}", f"{row['p']:.2g}")
-        for what, row in results["thirds"].items()
-    ]
-    pairs = [
-        (f"{pair['first']} - {pair['second']}", f"{pair['p']:.2g}", "yes" if pair["significant"] else "no")
-        for pair in results["mcnemar"]
-    ]
-    tables: list[common.Table] = [
-        ("Did the search help? Median accuracy (%)", ("of", "random third", "last third", "p"), halves),
-        ("Error on digits under debris (%)", head, rows),
-        ("McNemar tests, all repetitions", ("pair", "p", "FDR 0.05"), pairs),
-    ]
-    counts = {state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "failed")}
-    summary = (
-        f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} given up, {counts['failed']} without "
-        f"a score. All networks have about {config.parameters:,} parameters; digits of {flows.SIDE} x {flows.SIDE} "
-        f"pixels under {config.fragments} pieces of debris. Median and random are the trials of median score in the "
-        "last and in the random third; minimal is the best one with one step more than the image needs. p: "
-        "Mann-Whitney, one-sided; trials that were given up count with what they had come to."
-    )
-    title = "A search for recurrent cells and feedback"
-    common.publish(config.out, title, summary, figures, tables, results["wall_time_s"])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import html
+import math
 import multiprocessing
 import os
 import platform
@@ -102,6 +103,11 @@ def finite_or_none(values: Any) -> Any:
     """A number, or lists of them from an array, for JSON: what is not finite is None."""
     array = np.asarray(values, float)
     return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
+
+
+def finite_or_nan(values: Sequence[float | None]) -> list[float]:
+    """Numbers from JSON: what was not finite is NaN again."""
+    return [math.nan if value is None else value for value in values]
 
 
 def pick_device(name: str) -> torch.device:

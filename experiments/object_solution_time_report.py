@@ -84,22 +84,17 @@ def solution_times(networks: dict[str, Any]) -> Figure:
     """Solution times of every network, whole and lesioned."""
     found, means = {}, {}
     for name, lesions in networks.items():
-        found[TITLES[name]] = {lesion: numbers(row.get("solution", {})) for lesion, row in lesions.items()}
+        found[TITLES[name]] = {
+            lesion: {condition: common.finite_or_nan(times) for condition, times in row.get("solution", {}).items()}
+            for lesion, row in lesions.items()
+        }
         means[TITLES[name]] = {
-            lesion: {c: numbers(mean)["of"] for c, mean in nested(row.get("mean", {})).items()}
+            lesion: {
+                condition: common.finite_or_nan(list(mean.values())) for condition, mean in row.get("mean", {}).items()
+            }
             for lesion, row in lesions.items()
         }
     return plots.solution_times(found, means)
-
-
-def nested(means: dict[str, dict[str, float | None]]) -> dict[str, dict[str, list[float | None]]]:
-    """Mean, low and high of each condition, under one name."""
-    return {condition: {"of": [row[key] for key in ("mean", "low", "high")]} for condition, row in means.items()}
-
-
-def numbers(rows: dict[str, list[float | None]]) -> dict[str, list[float]]:
-    """Lists from JSON: what is not there is NaN."""
-    return {key: [math.nan if value is None else value for value in row] for key, row in rows.items()}
 
 
 def similarity(found: dict[str, Any]) -> Figure:
