@@ -107,12 +107,12 @@ def of_cells(results: dict[str, Any]) -> common.Table:
 def said(value: Any) -> str:
     """A choice in a cell of the table."""
     if isinstance(value, dict):
-        return f"{value['offset']:.2f} - {-value['factor']:.2f} {value['nonlinearity']}"
+        return f"{value['offset']:.2f} - {-value['factor']:.2f} {value['nonlinearity']}(.)"
     if isinstance(value, list):
         return ", ".join(value) or "-"
-    return (
-        {True: "yes", False: "no", None: "-"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def of_pairs(results: dict[str, Any]) -> common.Table:
