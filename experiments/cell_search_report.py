@@ -51,7 +51,7 @@ def figures(results: dict[str, Any], best: Network) -> list[tuple[str, Figure | 
         ),
         (
             "edges",
-            plots.choice_effects(effects, "median accuracy with - without (points)"),
+            plots.choice_effects(effects, "median accuracy\nwith - without (points)"),
             "What each feedback edge is worth, from layer to layer, with 95 % bootstrap intervals. In the random third "
             "edges were drawn independently of everything else; later trials were proposed, so that edges are "
             "entangled with what else did well.",
