@@ -108,11 +108,12 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
 
 
 def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
-    name = by or next((known for known in IDS if known in recorded.coords), None)
-    if name is None or name not in recorded.coords or recorded[name].dims != ("presentation",):
+    coordinates = getattr(recorded, "coords", ())
+    name = by or next((known for known in IDS if known in coordinates), None)
+    if name is None or name not in coordinates or recorded[name].dims != ("presentation",):
         raise StimulusError(
-            given=f"a recording with coordinates {', '.join(map(str, recorded.coords))}, by={by!r}",
+            given=f"a {type(recorded).__name__} with coordinates {', '.join(map(str, coordinates))}, by={by!r}",
             expected=f"one along presentation that names the image: {' or '.join(IDS)}, or by=...",
-            remedy="say which it is",
+            remedy="say which it is; labelled() makes a recording of an array",
         )
     return np.asarray(recorded[name].values)

@@ -42,6 +42,10 @@ def test_repetitions_are_what_ceilings_take() -> None:
     each = repetitions(labelled(shown, presentation_image_id=order))
     assert np.allclose(each.mean(0), [shown[order == image].mean(0) for image in range(30)])
     assert np.median(neural.split_half_ceiling(each)) > 0.85
+    rarely = each.copy()
+    rarely[2:, :5] = np.nan  # often both of two are in one half: such images are left out of it
+    fewer = neural.split_half_ceiling(rarely)
+    assert np.isfinite(fewer).all() and np.median(fewer) > 0.8
 
 
 @pytest.mark.parametrize("kind", ["npz", "nc"])
@@ -67,6 +71,8 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "other.npz")
     with pytest.raises(StimulusError, match="presentation_stimulus_id"):
         labelled(np.zeros((3, 2)), presentation_name=["a", "b"])
+    with pytest.raises(StimulusError, match=r"labelled\(\) makes"):
+        repetitions(np.zeros((3, 2)))
     with pytest.raises(StimulusError, match="say which"):
         repetitions(labelled(np.zeros((3, 2)), neuroid_region=["V4", "IT"]))
     xarray = pytest.importorskip("xarray")

@@ -244,19 +244,23 @@ def pearson(first: ArrayLike, second: ArrayLike) -> Array:
 def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
     """Spearman-Brown 2 r / (1 + r) of the halves of the repetitions, for each split and neuroid, (split, neuroid).
 
-    repetitions (repetition, image, neuroid), NaN where one was not made; their halves are drawn anew for each split.
+    repetitions (repetition, image, neuroid), NaN where one was not made; their halves are drawn anew for each split,
+    and images that are missing in one of them left out.
     What a perfect model's r with the mean response is expected to be is the square root of this.
     """
     x = np.asarray(repetitions, float)
     if x.ndim != 3 or len(x) < 2:
         raise StimulusError(
-            given=f"repetitions {x.shape}", expected="(repetition, image, neuroid), two or more", remedy="add the axis"
+            given=f"repetitions {x.shape}",
+            expected="(repetition, image, neuroid), two or more",
+            remedy="choose one time bin, or add the axis that is missing",
         )
     generator, found = np.random.default_rng(seed), []
     for _ in range(splits):
         order, half = generator.permutation(len(x)), len(x) // 2
-        halves = (np.nanmean(x[part], 0) for part in (order[:half], order[half : 2 * half]))
-        found.append(spearman_brown(pearson(*halves)))
+        first, second = (_mean_of_known(x[part]) for part in (order[:half], order[half : 2 * half]))
+        both = np.isfinite(first).all(1) & np.isfinite(second).all(1)
+        found.append(spearman_brown(pearson(first[both], second[both])))
     return np.stack(found)
 
 
@@ -383,6 +387,13 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
         rows = np.flatnonzero((at >= low) & (at < high))
         found.append(rows if len(rows) else np.array([int(np.argmin(np.abs(at - 0.5 * (low + high))))]))
     return found
+
+
+def _mean_of_known(x: Array) -> Array:
+    """Mean over the first axis of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(x)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, x, 0.0).sum(0) / known.sum(0)
 
 
 def _kernel(features: Kernel | ArrayLike | Tensor) -> Kernel:
