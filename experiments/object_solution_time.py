@@ -7,7 +7,7 @@ cut, and without recurrence. With a folder of public recordings (--neural, see d
 of macaque IT beside it, and how areas of the networks compare with IT of monkeys and humans in which images they find
 alike. Networks trained on digits are no models of IT: nothing here is a fit to the brain.
 
-    python -m experiments.object_solution_time                        about 5 minutes on 2 cores
+    python -m experiments.object_solution_time                        about 4 minutes on 2 cores
     python -m experiments.object_solution_time --neural FOLDER        with the recordings
 """
 
