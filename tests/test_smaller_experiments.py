@@ -53,7 +53,8 @@ LONG = (
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
-def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path) -> None:
+def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PCSIM_NEURAL", raising=False)
     out = tmp_path / name
     assert "report.html" in run(name, out)
     assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
@@ -173,7 +174,13 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
     assert networks["best"]["feedback"] == [edge for edge in sorted(edges) if best["parameters"][edge]]
     for row in networks.values():
         (curve,) = row["accuracy_over_time"]
-        assert row["error"] == [pytest.approx(1 - curve[-1])] and len(set(curve[:4])) == 1, "blind until step 5"
+        assert row["error"] == [pytest.approx(1 - curve[-1])]
+        # Biases and gates let answers change before the image comes, but all images get the same one.
+        assert max(curve[:4]) < 0.25, "one digit's share at most"
+    from experiments import cell_search
+
+    arrives = cell_search.Candidate(cell_search.ReciprocalCell()).network(2).arrivals["readout"]
+    assert cell_search.MINIMAL == arrives + 2, "one step more than the image needs, counted from 0"
 
 
 def nothing_is_solved_in_time_without_time(found: dict) -> None:
