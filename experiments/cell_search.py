@@ -93,10 +93,11 @@ PRESETS = {
     "smoke": CellSearch(
         out=Path("results/cell_search-smoke"),
         trials=6,
-        parameters=2_000,
+        parameters=4_000,
         images=60,
         test_images=60,
-        training=Training(updates=40, batch=2, learning_rate=5e-3, over_time="last"),
+        stages=1,
+        training=Training(updates=20, batch=2, learning_rate=5e-3, over_time="last"),
         final=Training(updates=20, batch=2, learning_rate=5e-3, over_time="last"),
         where="here",
         workers=1,
