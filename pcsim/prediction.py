@@ -23,7 +23,7 @@ from pcsim.recording import Record, Run, names_of
 from pcsim.rules.wires import HandOver, Sum
 from pcsim.simulate import rollout, simulate
 from pcsim.solvers import Iterate, Solver
-from pcsim.stimuli.film import Frames, as_timeline
+from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
 from pcsim.variants import rebuilt
 
@@ -125,13 +125,7 @@ class _Task:
         every: float,
     ) -> None:
         self.readout = _predicting(network)
-        shown = torch.as_tensor(frames)
-        if shown.dim() != 5:
-            raise StimulusError(
-                given=f"frames of shape {tuple(shown.shape)}",
-                expected="(n, time, channel, height, width)",
-                remedy="a single clip is clip[None]; stimuli.read_film reads other layouts",
-            )
+        shown = as_frames(frames)
         self.length = shown.shape[1] if length is None else length
         there, open_until = shown.shape[1], self.length if hand_over is None else hand_over
         if not 1 <= open_until <= there or (hand_over is not None and hand_over >= self.length):

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, Record, StimulusError, WiringError, models, predict
+from pcsim.analysis.frames import score
 from pcsim.memory import Live
 from pcsim.prediction import handing_over, stream
 from pcsim.rules import Sum, leaky_rate
+from pcsim.stimuli import Film
 
 
 def small(feedback: str = "current", cell: str = "convlstm") -> Network:
@@ -160,6 +162,10 @@ def test_each_sample_may_hand_over_at_its_own_time() -> None:
 
 WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
     "no batch": (lambda f: predict(small(), f[0]), StimulusError, r"clip\[None\]"),
+    "a film": (lambda f: predict(small(), Film((f[0].numpy(),), 10.0)), StimulusError, r"film\.sequences\(length="),
+    "0 to 255": (lambda f: predict(small(), 255 * f), StimulusError, "frames / 255"),
+    "whole numbers": (lambda f: predict(small(), (255 * f).long()), StimulusError, "torch.uint8"),
+    "0 to 255 to score": (lambda f: score(f, 255 * f), StimulusError, "frames / 255"),
     "too long": (lambda f: predict(small(), f, length=9), StimulusError, "extrapolate_from=k shows"),
     "after the end": (lambda f: predict(small(), f, extrapolate_from=7, length=9), StimulusError, "while there are"),
     "before the start": (lambda f: predict(small(), f, extrapolate_from=0), StimulusError, "after the first"),

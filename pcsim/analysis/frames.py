@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from pcsim.exceptions import StimulusError
 from pcsim.stimuli.digits import as_pixels
-from pcsim.stimuli.film import Frames
+from pcsim.stimuli.film import Frames, as_frames
 
 Window = Literal["uniform", "gaussian"]
 
@@ -153,9 +153,9 @@ def score(
 
     frames    8-bit, or from 0 to 1
     training  frames whose mean is one more baseline, "training mean" beside "copy last frame" and "linear"
-    Raises StimulusError for shapes that differ or scores that are unknown.
+    Raises StimulusError for frames of another kind, shapes that differ or scores that are unknown.
     """
-    frames = as_pixels(torch.as_tensor(frames)).to(predictions)
+    frames = as_pixels(as_frames(frames)).to(predictions)
     if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
         raise StimulusError(
             given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
@@ -174,7 +174,7 @@ def score(
         "linear": continue_linearly(frames, hand_over),
     }
     if training is not None:
-        contenders["training mean"] = training_mean(frames, as_pixels(torch.as_tensor(training)).to(frames))
+        contenders["training mean"] = training_mean(frames, as_pixels(as_frames(training)).to(frames))
     rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
     horizon = torch.arange(frames.shape[1]) - _last_seen(frames, hand_over)
     return Scored(rows, horizon)

@@ -30,6 +30,8 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601"""
+TOO_BRIGHT = 10.0
+"""what frames from 0 to 1 never reach, whatever noise was added to them, and frames from 0 to 255 do"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,7 +169,31 @@ def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
 
     A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
     """
-    return sequence(torch.as_tensor(frames).transpose(0, 1), every).mapped(as_pixels)
+    return sequence(as_frames(frames).transpose(0, 1), every).mapped(as_pixels)
+
+
+def as_frames(frames: Frames | Tensor) -> Tensor:
+    """`frames` (n, time, channel, height, width), 8-bit or from 0 to 1, as they are. Raises StimulusError for others."""
+    if isinstance(frames, Film):
+        raise StimulusError(
+            given=repr(frames),
+            expected="sequences of its frames, (n, time, channel, height, width)",
+            remedy="film.sequences(length=20), or film.draw(seed=0, first=0, count=16, length=20)",
+        )
+    shown = torch.as_tensor(frames)
+    if shown.dim() != 5:
+        raise StimulusError(
+            given=f"frames of shape {tuple(shown.shape)}",
+            expected="(n, time, channel, height, width)",
+            remedy="a single clip is clip[None]; stimuli.read_film reads other layouts",
+        )
+    if shown.dtype != torch.uint8 and (not shown.is_floating_point() or bool((shown.detach() > TOO_BRIGHT).any())):
+        raise StimulusError(
+            given=f"frames of type {shown.dtype} up to {shown.max():g}",
+            expected="8-bit values, or floating point from 0 (black) to 1 (white)",
+            remedy="frames / 255, or frames.to(torch.uint8) if that is what they were",
+        )
+    return shown
 
 
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
@@ -178,7 +204,7 @@ def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "
     The frames themselves are the standard to compare with. Raises StimulusError if there is no past that is long
     enough to be played backwards, or no other clip.
     """
-    shown = torch.as_tensor(frames)
+    shown = as_frames(frames)
     count, length = shown.shape[:2]
     if how not in ("reverse", "cut") or not 0 < at < length or (how == "reverse" and length > 2 * at - 1):
         raise StimulusError(
@@ -198,7 +224,7 @@ def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, 
     source  (n, time, channel, height, width), (time, height, width) or (time, height, width, 3) as an array, .npy, or
             .npz (under "frames", its rate under "fps"); a folder of images, taken in the order of their names; a GIF;
             or a video file, for which the extra `video` is needed
-    rate    frames a second, for what does not say it itself
+    rate    frames a second; needed where the source does not say it, and believed where it says another
 
     Raises StimulusError for what cannot be read, with the axes that are expected.
     """
