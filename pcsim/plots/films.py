@@ -12,7 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pcsim.exceptions import StimulusError
 from pcsim.plots.canvas import axes
+from pcsim.stimuli.digits import as_pixels
+from pcsim.stimuli.film import as_frames
 
 OWN = "#d62728"
 
@@ -23,12 +26,13 @@ def forecast(
     """One clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
 
     Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From `hand_over`
-    on, framed in red, a network sees only itself.
+    on, framed in red, a network sees only itself. Raises StimulusError for predictions of another shape, and for a
+    `hand_over` that no frame follows.
     """
-    true = np.asarray(frames, float)
+    true, told = _one_clip(frames, predictions, hand_over)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
-    for name, said in predictions.items():
-        rows += [(name, np.asarray(said, float), False), ("error", (np.asarray(said, float) - true).mean(1), True)]
+    for name, said in told.items():
+        rows += [(name, said, False), ("error", (said - true).mean(1), True)]
     length, height, width = len(true), true.shape[2], true.shape[3]
     side = min(1.0, 14.0 / length)
     size = (length * side + 1.2, len(rows) * (side * height / width + 0.06) + 0.7)
@@ -47,6 +51,21 @@ def forecast(
     unit = "frame" if rate is None else "time (ms)"
     picture.suptitle(unit + ("" if hand_over is None else "; red: the network sees its own predictions"), fontsize=9)
     return picture
+
+
+def _one_clip(
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    true = as_pixels(as_frames(np.asarray(frames)[None]))[0].double().numpy()
+    told = {name: np.asarray(said, float) for name, said in predictions.items()}
+    shapes = [true.shape, *(said.shape for said in told.values())]
+    if len(set(shapes)) > 1 or (hand_over is not None and not 0 < hand_over < len(true)):
+        raise StimulusError(
+            given=f"clips of shapes {', '.join(map(str, shapes))}, hand_over={hand_over}",
+            expected="frames and predictions of one shape, and a first frame that was not seen among them",
+            remedy="pass what predict was given as extrapolate_from, and the frames it predicted",
+        )
+    return true, told
 
 
 def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
@@ -160,15 +179,18 @@ def animation(
 
         first, *others = animation(frames, {"PredNet": predictions}, hand_over=10)
         first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
+
+    Raises StimulusError as `forecast` does.
     """
-    films = {"frame": frames, **predictions}
+    true, told = _one_clip(frames, predictions, hand_over)
+    films = {"frame": true, **told}
     font = ImageFont.load_default(size=12)
     pages = []
-    for step in range(len(np.asarray(frames))):
+    for step in range(len(true)):
         tiles = []
         for name, film in films.items():
             own = hand_over is not None and step >= hand_over and name != "frame"
-            tiles.append(_tile(np.asarray(film, float)[step], scale, own))
+            tiles.append(_tile(film[step], scale, own))
         gap = np.full((tiles[0].shape[0], 6, 3), 255, np.uint8)
         strip = np.concatenate([part for tile in tiles for part in (gap, tile)] + [gap], 1)
         page = Image.new("RGB", (strip.shape[1], strip.shape[0] + 40), "white")
