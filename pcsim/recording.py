@@ -231,8 +231,18 @@ class Run:
 
     @property
     def relative_errors(self) -> dict[str, Tensor]:
-        """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch)."""
-        return self._of_errors("relative")
+        """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch).
+
+        Raises StimulusError for a run that kept other errors only.
+        """
+        relative = self._of_errors("relative")
+        if self.about["errors"] and not relative:
+            raise StimulusError(
+                given=f"the relative errors of a run that kept {', '.join(self.values) or 'nothing'}",
+                expected="errors recorded with relative=True",
+                remedy="simulate(..., record=Record(errors='all', relative=True))",
+            )
+        return relative
 
     def _of_errors(self, kind: str) -> dict[str, Tensor]:
         names = cast(list[str], self.about["errors"])

@@ -56,6 +56,11 @@ def run_every(every: int) -> pcsim.Run:
     return simulate(blt(), IMAGE, solver=Iterate(), until=4.0, record=Record(states=["l1"], every=every))
 
 
+def only_absolute_errors() -> pcsim.Run:
+    net = models.pcn_global((4, 5), (), 3, image=(1, 6, 6))
+    return simulate(net, torch.rand(2, 1, 6, 6), solver=Iterate(), record=Record(errors="all"))
+
+
 class Untimed(Flow):
     """A flow whose author forgot its time constant."""
 
@@ -320,6 +325,11 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         lambda: models.published.load(models.cornet_z((2, 2, 2, 2)), {"state_dict": {}}, models.published.cornet),
         "state_dict",
         '["state_dict"]',
+    ),
+    "relative errors that were not kept": (
+        lambda: only_absolute_errors().relative_errors,
+        "kept e0.mean_square, e1.mean_square",
+        "relative=True",
     ),
     "unequal batches": (
         lambda: simulate(

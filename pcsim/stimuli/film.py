@@ -173,7 +173,7 @@ def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
-    """`frames` (n, time, channel, height, width), 8-bit or from 0 to 1, as they are. Raises StimulusError for others."""
+    """`frames` (n, time, channel, height, width), 8-bit or from 0 to 1, as they are; else raises StimulusError."""
     if isinstance(frames, Film):
         raise StimulusError(
             given=repr(frames),
