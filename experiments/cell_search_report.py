@@ -45,13 +45,13 @@ def figures(results: dict[str, Any], best: Network) -> list[tuple[str, Figure | 
     return [
         (
             "search",
-            plots.search_progress(scores, complete, results["random"], WINDOW),
+            plots.search_progress(scores, complete, results["random"], WINDOW, "correct (%)", 100.0),
             f"Accuracy on {config['test_images']:,} images of validation after {config['training']['updates']:,} "
             "updates. Hollow: given up earlier, with what it had come to by then.",
         ),
         (
             "edges",
-            plots.choice_effects(effects, "median accuracy\nwith - without (points)"),
+            plots.choice_effects(effects, "median accuracy\nwith - without (points)", 100.0),
             "What each feedback edge is worth, from layer to layer, with 95 % bootstrap intervals. In the random third "
             "edges were drawn independently of everything else; later trials were proposed, so that edges are "
             "entangled with what else did well.",

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from experiments import common, flows, neural_data, object_solution_time_report
 from pcsim import Euler, Iterate, Network, Record, Run, models, simulate, storage
-from pcsim.analysis import decoding, estimate, neural
+from pcsim.analysis import decoding, estimate, similarity
 from pcsim.training import Training, train
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
@@ -142,7 +142,7 @@ def run(config: ObjectSolutionTime) -> None:
             name: {lesion: told(config, name, lesion) for lesion in (WHOLE, *LESIONS[name])} for name in config.networks
         },
         "macaque": macaque(config, folder) if folder else None,
-        "similarity": similarity(config, folder) if folder else None,
+        "similarity": similarity_to_it(config, folder) if folder else None,
     }
     results |= common.environment(torch.device("cpu"))
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
@@ -318,12 +318,12 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
     }
 
 
-def similarity(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
+def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
     """Rank correlation of dissimilarities in areas, before and after training, with those in monkey and human IT."""
     data = neural_data.dissimilarities(folder)
     brains = {"monkey": data.monkey, "human": data.human}
     grey = torch.from_numpy(data.images).float().mean(-1)[:, None] / 255.0 - 0.5
-    rows: dict[str, Any] = {"pixels": compared(neural.dissimilarity(data.images.astype(float)), brains)}
+    rows: dict[str, Any] = {"pixels": compared(similarity.dissimilarity(data.images.astype(float)), brains)}
     for name in config.networks:
         pictures = functional.interpolate(grey, (side(name), side(name)), mode="area")
         torch.manual_seed(config.seed)
@@ -331,15 +331,15 @@ def similarity(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
             with torch.no_grad():
                 run_ = shown_to(config, network, pictures, Record(states=list(AREAS[name])))
             for area in AREAS[name]:
-                matrix = neural.dissimilarity(run_[area][-1])
+                matrix = similarity.dissimilarity(run_[area][-1])
                 rows.setdefault(name, {}).setdefault(area, {})[state] = compared(matrix, brains)
-    low, high = neural.ceiling_of_matrices(data.subjects)
-    return {"rows": rows, "human_ceiling": [low, high], "monkey_human": neural.compare(data.monkey, data.human)}
+    low, high = similarity.ceiling_of_matrices(data.subjects)
+    return {"rows": rows, "human_ceiling": [low, high], "monkey_human": similarity.compare(data.monkey, data.human)}
 
 
 def compared(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
     """Spearman's correlation with each matrix."""
-    return {name: common.finite_or_none(neural.compare(matrix, other)) for name, other in brains.items()}
+    return {name: common.finite_or_none(similarity.compare(matrix, other)) for name, other in brains.items()}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray; also .npz
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN where none was
-    neural.predictivity(features, each.mean(0)[..., 0])
+    neural.predictivity(features, np.nanmean(each, 0)[..., 0])
 
 Needs the extra `analysis`: xarray, and h5netcdf for netCDF files.
 """
@@ -40,15 +40,24 @@ def load(path: str | Path) -> xarray.DataArray:
     try:
         if path.suffix == ".npz":
             with np.load(path) as file:
-                return labelled(**{name: file[name] for name in file.files})
-        with xarray.open_dataset(path, engine="h5netcdf") as opened:
-            held = opened.load()
+                arrays = {name: file[name] for name in file.files}
+        else:
+            with xarray.open_dataset(path, engine="h5netcdf") as opened:
+                held = opened.load()
     except (OSError, ValueError, TypeError, ImportError) as reason:
         raise StorageError(
             given=f"{path} ({type(reason).__name__}: {reason})",
-            expected="a netCDF file (with h5netcdf installed), or an .npz that labelled(**arrays) takes",
+            expected="a netCDF file (with h5netcdf installed), or an .npz of arrays (texts as such, not as objects)",
             remedy='check the path; pip install "pcsim[analysis]"',
         ) from reason
+    if path.suffix == ".npz":
+        if "responses" not in arrays:
+            raise StorageError(
+                given=f"{path} with {', '.join(arrays)}",
+                expected="an array named responses, (presentation, neuroid[, time_bin])",
+                remedy="np.savez(path, responses=..., presentation_stimulus_id=...)",
+            )
+        return labelled(**arrays)
     fitting = [name for name, array in held.data_vars.items() if set(DIMENSIONS[:2]) <= set(array.dims)]
     if len(fitting) != 1 or not set(held[fitting[0]].dims) <= set(DIMENSIONS):
         raise StorageError(
@@ -86,8 +95,34 @@ def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray
 
 
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
-    """The images that were shown, each once, in the order of `repetitions`."""
+    """The images that were shown, each once, in the order of `repetitions`: sorted, as texts if they are.
+
+    Bring features into this order: as texts "image 10" comes before "image 2".
+    """
     return np.unique(_shown(recorded, by))
+
+
+def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None) -> NDArray[Any]:
+    """What a coordinate along presentation says of each image, as its class, in the order of `repetitions`.
+
+    Raises StimulusError where presentations of one image differ in it.
+    """
+    if coordinate not in recorded.coords or recorded[coordinate].dims != ("presentation",):
+        along = [str(name) for name, values in recorded.coords.items() if values.dims == ("presentation",)]
+        raise StimulusError(
+            given=f"the coordinate {coordinate!r}",
+            expected=f"one along presentation: {', '.join(along)}",
+            remedy="choose one, or hand it to labelled() as presentation_...",
+        )
+    _, first, image = np.unique(_shown(recorded, by), return_index=True, return_inverse=True)
+    values = np.asarray(recorded[coordinate].values)
+    if (values[first][image] != values).any():
+        raise StimulusError(
+            given=f"{coordinate}, which changes between presentations of an image",
+            expected="one value for each image",
+            remedy="choose a coordinate that is a property of the image",
+        )
+    return values[first]
 
 
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +66,8 @@ class Search:
     random  trials that are drawn at random first, and never given up; a third of all unless given
     seed    of the sampler. Trials depend on it, and on what was known when each of them began
 
-    Raises SweepError where optuna is missing, or the folder holds another search.
+    Raises SweepError where optuna is missing, or the folder holds another search: other settings, or functions of other
+    names (what they do is not looked at: after changing that, take another folder).
     """
 
     def __init__(
@@ -140,8 +142,11 @@ class Search:
             for (_, number, stage), value, reason in completed(executor, self.score, calls, tries):
                 trial = running[number]
                 if reason is None:
-                    trial.report(float(value), stage)
-                else:
+                    try:
+                        trial.report(float(value), stage)
+                    except (TypeError, ValueError):
+                        reason = TypeError(f"a score that is {value!r}, not a number")
+                if reason is not None:
                     failures.append((number, reason))
                 if reason is not None or not go_on(trial):
                     begin()
@@ -186,13 +191,16 @@ class Search:
         study = optuna.create_study(
             storage=storage, study_name=NAME, direction="maximize", pruner=pruner, load_if_exists=True
         )
-        mine = {"stages": self.stages, "random": self.random, "keep": self.keep, "seed": self.seed}
+        mine: dict[str, Any] = {"stages": self.stages, "random": self.random, "keep": self.keep, "seed": self.seed}
+        mine |= {"score": _name_of(self.score), "propose": _name_of(self.propose)}
         theirs = study.user_attrs.get("settings", mine)
         if theirs != mine or len(study.trials) > self.count:
+            differing = [name for name in mine if theirs.get(name) != mine[name]]
             raise SweepError(
-                given=f"{self.folder}, a search with {theirs} and {len(study.trials)} trials",
-                expected=f"one with {mine} and up to {self.count} trials",
-                remedy="take another folder, or the settings it was begun with",
+                given=f"{self.folder}, a search with {_listed(theirs, differing)}{len(study.trials)} trials",
+                expected=f"one with {_listed(mine, differing)}up to {self.count} trials",
+                remedy="take another folder, or the settings it was begun with (`random` is a third of `count` unless "
+                "given: to add trials, say it)",
             )
         if not study.user_attrs:
             study.set_user_attr("settings", mine)
@@ -233,6 +241,18 @@ class Search:
 
     def _ended(self, study: Any) -> int:
         return sum(kept.state.is_finished() for kept in study.trials)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Module and name of a function, or of that of a partial."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _listed(settings: dict[str, Any], names: list[str]) -> str:
+    return "".join(f"{name}={settings.get(name)}, " for name in names)
 
 
 def _cut_off_half_a_line(path: Path) -> None:

@@ -30,11 +30,14 @@ class Subject:
     """`network` looking at images.
 
     regions   region -> population that stands for it: a commitment, made before it is scored
-    solver, until  how each image is simulated, held for `until` ms
+    solver, until  how each image is simulated, held for `until` ms; None: for as many steps as the network has
     prepare   what `stimuli` names -> an image (channel, height, width) in the network's own scale: of Brain-Score the
               path of a file, of a mapping its value
     latency   ms of eye and optic nerve before the network's time 0, for all regions or for each
     degrees   of visual angle that an image fills
+
+    A flow's steps are in ms; those of a discrete network last net.step_ms, or what its published timing says (that of
+    CORnet-S, which counts from the image on: no latency).
 
     Raises WiringError for populations that are not there.
     """
@@ -45,8 +48,8 @@ class Subject:
         regions: Mapping[str, str],
         *,
         solver: Solver,
-        until: float,
-        prepare: Callable[[Any], Tensor],
+        until: float | None = None,
+        prepare: Callable[[Any], Tensor | np.ndarray],
         latency: float | Mapping[str, float] = 0.0,
         degrees: int = 8,
         batch: int = 32,
@@ -68,21 +71,29 @@ class Subject:
         return self._degrees
 
     def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
-        """From which region, in which bins [from, to) in ms after the image came."""
-        bins = tuple((float(low), float(high)) for low, high in time_bins)
-        if recording_target not in self.regions or not bins or any(low >= high for low, high in bins):
+        """From which region, in which bins (from, to) in ms after the image came."""
+        if recording_target not in self.regions:
             raise StimulusError(
-                given=f"recording from {recording_target!r} in {list(time_bins)}",
-                expected=f"one of {', '.join(self.regions)}, and bins (from, to) in ms",
+                given=f"recording from {recording_target!r}",
+                expected=f"one of {', '.join(self.regions)}",
                 remedy="name the region in Subject(regions=...)",
             )
-        self._recorded = (recording_target, bins)
+        bins = np.asarray(time_bins, float)
+        if bins.ndim != 2 or bins.shape[1:] != (2,) or not len(bins) or not (bins[:, 0] < bins[:, 1]).all():
+            raise StimulusError(
+                given=f"time_bins={time_bins}",
+                expected="bins (from, to) in ms, from before to",
+                remedy="a list of them, as [(70, 80), (80, 90)]",
+            )
+        self._recorded = (recording_target, tuple((float(low), float(high)) for low, high in bins))
 
     def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
-        """Activations as an `xarray.DataArray` (presentation, neuroid, time_bin), means over the rows in each bin.
+        """Activations as an `xarray.DataArray` (presentation, neuroid, time_bin), means over the steps in each bin.
 
         stimuli  a mapping of ids to what `prepare` takes, or a stimulus set of Brain-Score (`stimulus_id` and
                  `get_stimulus(id)`). The network says the same at every trial, so `number_of_trials` changes nothing
+
+        Which steps those are, `neural.steps_of` says. Raises StimulusError for bins in which the network says nothing.
         """
         import xarray
 
@@ -121,19 +132,32 @@ class Subject:
         record = Record(states=[population])
         run = simulate(self.network, torch.stack(list(images)), solver=self.solver, until=self.until, record=record)
         latency = self._latency[region] if isinstance(self._latency, Mapping) else self._latency
-        rows = steps_of(run.times, bins, latency)
+        ends, rows = self._ends(population, run.times)
         flat = run[population].flatten(2)
-        return torch.stack([flat[torch.from_numpy(chosen)].mean(0) for chosen in rows], -1).cpu().numpy()
+        chosen = [torch.from_numpy(rows[steps]) for steps in steps_of(ends, bins, latency)]
+        return torch.stack([flat[steps].mean(0) for steps in chosen], -1).cpu().numpy()
+
+    def _ends(self, population: str, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """When steps end, in ms, and which rows of the run they are."""
+        network, rows = self.network, np.arange(len(times))
+        if network.is_flow:
+            return times, rows
+        if population not in network.timing:
+            return (rows + 1) * network.step_ms, rows
+        first, end = network.populations[population].active or (0, len(times))
+        rows = rows[int(first) : int(min(end, len(times)))]
+        # It tells when steps begin.
+        return np.array([network.time_of(population, int(row)) for row in rows]) + network.timing[population][1], rows
 
 
-def _images(stimuli: Any, prepare: Callable[[Any], Tensor]) -> tuple[list[str], list[Tensor]]:
+def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tuple[list[str], list[Tensor]]:
     if hasattr(stimuli, "get_stimulus"):
         names = [str(name) for name in stimuli["stimulus_id"]]
-        return names, [prepare(stimuli.get_stimulus(name)) for name in names]
+        return names, [torch.as_tensor(prepare(stimuli.get_stimulus(name))) for name in names]
     if not isinstance(stimuli, Mapping):
         raise StimulusError(
             given=f"stimuli of type {type(stimuli).__name__}",
             expected="a mapping of ids to images, or a stimulus set with stimulus_id and get_stimulus(id)",
             remedy="write {'first': image, ...}",
         )
-    return [str(name) for name in stimuli], [prepare(value) for value in stimuli.values()]
+    return [str(name) for name in stimuli], [torch.as_tensor(prepare(value)) for value in stimuli.values()]

@@ -9,7 +9,7 @@ import pytest
 
 from pcsim import StimulusError, StorageError
 from pcsim.analysis import neural
-from pcsim.assemblies import images_of, labelled, load, repetitions
+from pcsim.assemblies import images_of, labelled, load, of_images, repetitions
 
 NAMES = ["b", "a", "b", "c", "a", "b"]
 
@@ -33,6 +33,16 @@ def test_repetitions_of_each_image_in_the_order_they_were_shown() -> None:
         rows = [row for row, shown in enumerate(NAMES) if shown == name]
         assert np.array_equal(each[: len(rows), image], recorded.values[rows])
         assert np.isnan(each[len(rows) :, image]).all()
+
+
+def test_what_is_known_of_images_comes_in_their_order() -> None:
+    kinds = {"a": "animal", "b": "boat", "c": "car"}
+    recorded = labelled(**made(presentation_kind=[kinds[name] for name in NAMES], presentation_trial=range(6)))
+    assert of_images(recorded, "kind").tolist() == ["animal", "boat", "car"]
+    with pytest.raises(StimulusError, match="changes between presentations"):
+        of_images(recorded, "trial")
+    with pytest.raises(StimulusError, match="along presentation: stimulus_id, kind, trial"):
+        of_images(recorded, "region")
 
 
 def test_repetitions_are_what_ceilings_take() -> None:
@@ -67,8 +77,11 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="check the path"):
         load(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
-    with pytest.raises(StorageError, match="labelled"):
+    with pytest.raises(StorageError, match=r"np\.savez\(path, responses="):
         load(tmp_path / "other.npz")
+    np.savez(tmp_path / "short.npz", **made(time_bin_start=[70, 80]))
+    with pytest.raises(StimulusError, match=r"time_bin_start \(2,\)"):
+        load(tmp_path / "short.npz")
     with pytest.raises(StimulusError, match="presentation_stimulus_id"):
         labelled(np.zeros((3, 2)), presentation_name=["a", "b"])
     with pytest.raises(StimulusError, match=r"labelled\(\) makes"):

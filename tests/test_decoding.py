@@ -118,6 +118,15 @@ def test_what_cannot_be_decoded_is_refused() -> None:
     for labels in ([0, 1, 0, 1], [0, 0, 0, 0, 0, 0], [0, 2, 0, 2, 0, 2], [0, 0, 0, 0, 0, 1]):
         with pytest.raises(StimulusError, match="n labels 0, 1"):
             d.decode_over_time(features, labels, folds=2)
+    spoiled = features.copy()
+    spoiled[1, 3, 0] = np.nan
+    with pytest.raises(StimulusError, match="nanmean"):
+        d.decode_over_time(spoiled, [0, 1] * 3, folds=2)
+    for labels in (["cat", "dog"] * 3, [0.0, 1.0] * 3):
+        with pytest.raises(StimulusError, match="return_inverse"):
+            d.decode_over_time(features, labels, folds=2)
+    with pytest.raises(StimulusError, match="one number"):
+        d.solution_times([0.0, 1.0], np.zeros((2, 3)), [1.0, 2.0])
     with pytest.raises(StimulusError, match="logistic or svm"):
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):

@@ -102,12 +102,19 @@ def test_settled_curves_are_marked_where_they_settle() -> None:
 
 def test_a_search_is_drawn_with_its_mean_and_best() -> None:
     scores = [0.2, np.nan, 0.5, 0.3, 0.9, 0.4]
-    ax = plots.search_progress(scores, [True, False, True, True, False, True], random=2, window=2)
+    complete = [True, False, True, True, False, True]
+    ax = plots.search_progress(scores, complete, random=2, window=2, label="correct (%)", scale=100.0)
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert lines["trial"].get_xdata().tolist() == [1, 3, 4, 6] and lines["given up"].get_ydata().tolist() == [90.0]
+    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "the numbers of trials"
+    assert lines["given up"].get_ydata().tolist() == [90.0]
     assert np.allclose(lines["mean of the last 2"].get_ydata(), [20, 20, 50, 40, 60, 65])
     assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "one given up is not the best"
-    ax = plots.choice_effects({"all": {"a": (0.1, 0.0, 0.3), "b": (-0.2, -0.3, -0.1)}}, "points")
+    assert ax.get_ylabel() == "correct (%)"
+    ax = plots.search_progress([-3.0, -1.0], [True, True], random=1)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert ax.get_ylabel() == "score" and "given up" not in lines
+    assert lines["mean of the last 2"].get_ydata().tolist() == [-3, -2]
+    ax = plots.choice_effects({"all": {"a": (0.1, 0.0, 0.3), "b": (-0.2, -0.3, -0.1)}}, "points", scale=100.0)
     (bars,) = ax.containers
     assert np.allclose(bars.lines[0].get_ydata(), [10, -20]) and len(ax.get_xticklabels()) == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import neural_data
 from pcsim import StorageError
-from pcsim.analysis import decoding, neural
+from pcsim.analysis import decoding, similarity
 
 
 @pytest.mark.data
@@ -44,10 +44,10 @@ def test_counts_are_those_of_the_spikes(recordings: Path) -> None:
 @pytest.mark.data
 def test_monkeys_and_humans_find_the_same_images_alike(recordings: Path) -> None:
     data = neural_data.dissimilarities(recordings)
-    assert neural.compare(data.monkey, data.human) == pytest.approx(0.44, abs=0.005)
-    pixels = neural.dissimilarity(data.images.astype(float))
-    assert neural.compare(pixels, data.monkey) == pytest.approx(0.14, abs=0.01)
-    low, high = neural.ceiling_of_matrices(data.subjects)
+    assert similarity.compare(data.monkey, data.human) == pytest.approx(0.44, abs=0.005)
+    pixels = similarity.dissimilarity(data.images.astype(float))
+    assert similarity.compare(pixels, data.monkey) == pytest.approx(0.14, abs=0.01)
+    low, high = similarity.ceiling_of_matrices(data.subjects)
     assert 0.3 < low < high < 0.8
 
 

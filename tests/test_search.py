@@ -121,19 +121,31 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
 
 def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
     failing = Search(
-        searched.raises_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=12, stages=3, random=12
+        searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=12, stages=3, random=12
     )
-    with pytest.raises(SweepError, match=r"of 12 trials without a score, first \d+: ValueError: trial \d+ is round"):
+    with pytest.raises(SweepError, match=r"of 12 trials without a score, first \d+: \w+Error: ") as told:
         failing.run()
     assert len(failing.trials()) == 12
-    assert any(trial.state == "running" for trial in failing.trials())
-    assert all(trial.state != "running" for trial in search(tmp_path, count=12, random=12).run())
+    left = [trial.number for trial in failing.trials() if trial.state == "running"]
+    assert {number % 2 for number in left} == {0, 1} and f"{len(left)} of 12" in str(told.value)
+    assert ("is round" if left[0] % 2 == 0 else "'round', not a number") in str(told.value)
+    (tmp_path / "mended").touch()
+    assert all(trial.state != "running" for trial in failing.run())
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     search(tmp_path, count=3).run()
     with pytest.raises(SweepError, match="the settings it was begun with"):
         search(tmp_path, count=3, stages=2).trials()
+    with pytest.raises(SweepError, match=r"random=1, 3 trials\nexpected: one with random=2, up to 6"):
+        search(tmp_path, count=6).run()
+    assert len(search(tmp_path, count=6, random=1).run()) == 6
+    for wrong in (
+        Search(searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=3, stages=3),
+        Search(searched.score, searched.propose_round, tmp_path, count=3, stages=3),
+    ):
+        with pytest.raises(SweepError, match=r"searched\.(fails_for_round_ones|propose_round), up to 3"):
+            wrong.run()
     with pytest.raises(SweepError, match="at least one trial"):
         search(tmp_path, count=0)
     assert repr(search(tmp_path, count=3)).startswith("Search(3 trials")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsim import RK4, Record, StimulusError, WiringError, models, simulate
+from pcsim import RK4, Iterate, Record, StimulusError, WiringError, models, simulate
 from pcsim.subject import Subject
 
 IMAGES = {f"image-{number}": torch.rand(1, 8, 8) for number in range(5)}
@@ -29,18 +29,53 @@ class StimulusSet(dict):
 def test_activations_are_means_over_the_rows_of_a_bin() -> None:
     pytest.importorskip("xarray")
     looking = subject(latency={"V1": 40.0, "IT": 50.0})
-    looking.start_recording("IT", time_bins=[(60, 70), (70, 80), (500, 510)])
+    looking.start_recording("IT", time_bins=[(60, 70), (70, 80), (109, 109.5)])
     found = looking.look_at(IMAGES, number_of_trials=3)
     run = simulate(
         looking.network, torch.stack(list(IMAGES.values())), solver=RK4(5.0), until=60.0, record=Record(states=["l2"])
     )
     rows = run["l2"].flatten(2).numpy()  # at 5, 10, ... 60 ms: 55, 60, ... 110 with the latency
     assert found.dims == ("presentation", "neuroid", "time_bin") and found.shape == (5, rows.shape[2], 3)
-    for place, expected in enumerate((rows[1:3].mean(0), rows[3:5].mean(0), rows[-1])):
+    for place, expected in enumerate((rows[2:4].mean(0), rows[4:6].mean(0), rows[-1])):
         assert np.allclose(found[:, :, place], expected, atol=1e-6)
     assert found.stimulus_id.values.tolist() == list(IMAGES) and set(found.layer.values) == {"l2"}
-    assert found.time_bin_start.values.tolist() == [60.0, 70.0, 500.0] and set(found.region.values) == {"IT"}
+    assert found.time_bin_start.values.tolist() == [60.0, 70.0, 109.0] and set(found.region.values) == {"IT"}
     assert len(set(found.neuroid_id.values)) == rows.shape[2]
+
+
+def test_steps_of_a_discrete_network_last_as_long_as_it_says() -> None:
+    pytest.importorskip("xarray")
+    blt = models.blt(width=2)
+    shown = {"image": np.random.default_rng(0).random((1, 32, 32), np.float32)}
+    record = Record(states=["l2"])
+    rows = simulate(blt, torch.from_numpy(shown["image"])[None], solver=Iterate(), record=record)["l2"].flatten(2)
+    for solver in (Iterate(), Iterate(dt=10.0)):
+        looking = Subject(blt, {"IT": "l2"}, solver=solver, prepare=lambda image: image, latency=70.0)
+        looking.start_recording("IT", [(70, 80), (80, 90), (90, 110)])
+        found = looking.look_at(shown)
+        for place, expected in enumerate((rows[0], rows[1], rows[2:4].mean(0))):
+            assert np.allclose(found[:, :, place], expected, atol=1e-6)
+        looking.start_recording("IT", [(110, 120)])
+        with pytest.raises(StimulusError, match="after 70 and up to 110 ms"):
+            looking.look_at(shown)
+
+
+def test_a_published_timing_is_that_of_its_area() -> None:
+    """Brain-Score's mapping of CORnet-S: repeat n of V4 stands for 90 + 50 n ms and the 50 ms after it."""
+    pytest.importorskip("xarray")
+    net = models.cornet_s((2, 2, 2, 2), image=(1, 32, 32))
+    image = torch.rand(1, 32, 32)
+    looking = Subject(net, {"V4": "v4", "V1": "v1"}, solver=Iterate(), prepare=lambda image: image)
+    looking.start_recording("V4", [(90, 140), (140, 190), (240, 290), (100, 110)])
+    found = looking.look_at({"image": image}).values
+    run = simulate(net, image[None], solver=Iterate(), record=Record(states=["v4"]))
+    rows = run["v4"].flatten(2).numpy()
+    for place, step in enumerate((3, 4, 6, 3)):
+        assert np.allclose(found[:, :, place], rows[step], atol=1e-6)
+    assert not np.allclose(found[:, :, 0], found[:, :, 1])
+    looking.start_recording("V4", [(60, 80)])
+    with pytest.raises(StimulusError, match="after 90 and up to 290 ms"):
+        looking.look_at({"image": image})
 
 
 def test_a_stimulus_set_is_read_by_its_ids() -> None:
@@ -71,6 +106,9 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
         looking.start_recording("V4", [(0, 10)])
     with pytest.raises(StimulusError, match="bins"):
         looking.start_recording("V1", [(10, 10)])
+    for bins in ((70, 80), [(70, 80, 90)], [(80, 70)], []):
+        with pytest.raises(StimulusError, match="a list of them"):
+            looking.start_recording("V1", bins)
     looking.start_recording("V1", [(0, 10)])
     with pytest.raises(StimulusError, match="mapping of ids"):
         looking.look_at([1, 2])

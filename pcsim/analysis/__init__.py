@@ -1,6 +1,6 @@
 """Pure functions from arrays to numbers."""
 
-from pcsim.analysis import convergence, decoding, neural, stability
+from pcsim.analysis import convergence, decoding, neural, similarity, stability
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.dynamics import largest_eigenvalue, state_change
 from pcsim.analysis.latency import first_difference, latencies
@@ -38,6 +38,7 @@ __all__ = [
     "mcnemar",
     "neural",
     "reaction_times",
+    "similarity",
     "stability",
     "state_change",
 ]

@@ -63,11 +63,17 @@ def decode_over_time(
     svm       linear, one class against the rest,  sum of squared hinges + penalty / 2 |W|^2
     Biases are not penalised. Features are z-scored by their training part; folds are stratified, every sample is tested
     once; those of a group (n,) together, as an image and its occluded twin. In double precision. Raises StimulusError
-    for labels that do not fit, or classes smaller than `folds`.
+    for features that are not finite, labels that do not fit, or classes smaller than `folds`.
     """
     x = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features).detach().double()
-    y = torch.as_tensor(np.asarray(labels)).long()
+    y = _whole_numbers(labels)
     x = x.flatten(2) if x.dim() > 2 else x[..., None]
+    if not bool(torch.isfinite(x).all()):
+        raise StimulusError(
+            given=f"features {tuple(x.shape)} with NaN or infinite values",
+            expected="finite ones",
+            remedy="of repetitions that were not all made take np.nanmean(each, 0)",
+        )
     counts = torch.bincount(y) if y.dim() == 1 and len(y) and int(y.min()) >= 0 else torch.zeros(1)
     if len(y) != x.shape[1] or len(counts) < 2 or int(counts.min()) < folds or folds < 2:
         raise StimulusError(
@@ -86,6 +92,17 @@ def decode_over_time(
             weights, bias = fit_decoder((known - mean) / sd, y[training], len(counts), decoder, penalty)
             margins[time, test] = (x[time, test] - mean) / sd @ weights + bias
     return Decoded(torch.softmax(margins, -1).numpy(), (margins.argmax(-1) == y).numpy())
+
+
+def _whole_numbers(labels: ArrayLike) -> Tensor:
+    known = np.asarray(labels)
+    if known.dtype.kind not in "iub" or known.ndim != 1:
+        raise StimulusError(
+            given=f"labels {known.shape} of type {known.dtype}",
+            expected="whole numbers (n,), from 0",
+            remedy="names, labels = np.unique(labels, return_inverse=True)",
+        )
+    return torch.from_numpy(known.astype(np.int64))
 
 
 def fit_decoder(
@@ -187,13 +204,15 @@ def solution_times(
     Where no value comes before (the first bin reaches it), it is the time of that bin.
     """
     at, values = np.asarray(times, float), np.asarray(i1, float)
-    if at.ndim != 1 or values.ndim != 2 or len(values) != len(at) or last not in ("record", "previous"):
+    wanted = np.asarray(thresholds, float)
+    fits = at.ndim == 1 and values.ndim == 2 and len(values) == len(at) and wanted.shape in ((), values.shape[1:])
+    if not fits or last not in ("record", "previous"):
         raise StimulusError(
-            given=f"times {at.shape}, I1 {values.shape}, last={last!r}",
-            expected="(time,), (time, n), and record or previous",
+            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
+            expected="(time,), (time, n), (n,) or one number, and record or previous",
             remedy="pass the times of the bins and image_d_prime of the decoded probabilities",
         )
-    wanted = np.broadcast_to(np.asarray(thresholds, float), values.shape[1:])
+    wanted = np.broadcast_to(wanted, values.shape[1:])
     return np.array([_solved(at, values[:, n], wanted[n], last) for n in range(values.shape[1])], np.float64)
 
 

@@ -1,4 +1,4 @@
-"""How well a model predicts neurons: regression to held-out images, ceilings, dissimilarity matrices.
+"""How well a model predicts neurons: regression to held-out images, and ceilings.
 
     k = Kernel.of(features)                                  (image, ...) -> the products of images; streams
     score = predictivity(k, responses)                       responses (image, neuroid), splits as Brain-Score's
@@ -28,6 +28,10 @@ Array = NDArray[np.float64]
 RIDGE = tuple(10.0**power for power in range(-3, 7))
 """penalties that are tried, in units of the mean variance of the features' products"""
 CHUNK = 4_096
+ROUNDING = 1e-6
+"""ms"""
+FEWEST = 5
+"""images that have to be held out in a split: a correlation over fewer says nothing"""
 
 
 @dataclass(frozen=True)
@@ -124,21 +128,28 @@ def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RID
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictivity:
-    """r of predicted and measured responses to held-out images, for each split and neuroid, (split, neuroid)."""
+    """r of predicted and measured responses to held-out images, for each split and neuroid, (split, neuroid).
+
+    NaN where the responses, or what is said of them, do not vary.
+    """
 
     r: Array
+
+    def __repr__(self) -> str:
+        splits, neuroids = self.r.shape
+        return f"Predictivity({self.score:.3f} +- {self.error:.3f}; {splits} splits, {neuroids} neuroids)"
 
     @property
     def score(self) -> float:
         """Median over neuroids, mean over splits."""
-        return float(np.nanmedian(self.r, 1).mean())
+        return float(_medians(self.r).mean())
 
     @property
     def error(self) -> float:
         """Standard error over splits."""
-        return float(np.nanmedian(self.r, 1).std() / math.sqrt(len(self.r)))
+        return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
 def predictivity(
@@ -155,16 +166,18 @@ def predictivity(
     regression  pls: 25 components; ridge: the penalty of each neuroid chosen by leave-one-out
     splits      (training, test) indices; by default ten of 90 and 10 %, stratified by `labels` if given
 
-    Raises StimulusError for images that do not match.
+    Raises StimulusError for images that do not match or are too few, and responses that are not finite.
     """
     kernel, y = _kernel(features), _responses(responses)
-    if len(kernel) != len(y) or regression not in REGRESSIONS:
+    if regression not in REGRESSIONS:
+        raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="choose one")
+    if len(kernel) != len(y):
         raise StimulusError(
-            given=f"features of {len(kernel)} images, responses of {len(y)}, regression={regression!r}",
-            expected="the same images in the same order; pls or ridge",
+            given=f"features of {len(kernel)} images, responses of {len(y)}",
+            expected="the same images in the same order",
             remedy="average responses over repetitions, and give both in the order of the images",
         )
-    chosen = splits or shuffled_splits(len(y), labels=labels, seed=seed)
+    chosen = _held_out(splits, len(y), labels, seed)
     return Predictivity(
         np.stack([pearson(_told(kernel, y, known, held, regression), y[held].numpy()) for known, held in chosen])
     )
@@ -190,13 +203,13 @@ def predictivity_over_time(
     match.
     """
     y = np.asarray(responses, float)
-    if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared"):
+    if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
         raise StimulusError(
-            given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}",
-            expected="responses (image, neuroid, bin), features of as many bins; each or shared",
+            given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}, {regression!r}",
+            expected="responses (image, neuroid, bin), features of as many bins; each or shared; pls or ridge",
             remedy="choose the features of each bin by neural.steps_of",
         )
-    chosen = splits or shuffled_splits(len(y), labels=labels, seed=seed)
+    chosen = _held_out(splits, len(y), labels, seed)
     if weights == "each":
         bins = zip(features, np.moveaxis(y, 2, 0), strict=True)
         return [predictivity(x, part, regression=regression, splits=chosen) for x, part in bins]
@@ -234,11 +247,17 @@ def shuffled_splits(
 
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
     """Pearson's r of each column of (n, neuroid) arrays, (neuroid,); NaN where one does not vary."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    a, b = a - a.mean(0), b - b.mean(0)
-    size = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    (a, a_size), (b, b_size) = _about_mean(first), _about_mean(second)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(size > 0, (a * b).sum(0) / size, np.nan)
+        return (a * b).sum(0) / (a_size * b_size)
+
+
+def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
+    """Columns about their means and their lengths, NaN for those that vary by rounding only."""
+    x = np.asarray(values, float)
+    away = x - x.mean(0)
+    size = np.sqrt((away**2).sum(0))
+    return away, np.where(size > 1e-12 * np.sqrt((x**2).sum(0)), size, np.nan)
 
 
 def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
@@ -268,6 +287,9 @@ def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) 
 class Normalised:
     """A score in units of its ceiling, in the three ways that are in use.
 
+    They are what benchmarks print, not shares of what can be reached: a perfect model has r = sqrt(ceiling), so its
+    ratio is 1 / sqrt(ceiling), above 1. With the square root of the ceiling a perfect model has ratio 1.
+
     ratio       median r / median ceiling (Brain-Score 1)
     squared     its square, the share of the explainable variance (Brain-Score now)
     neuroids    median over neuroids of each one's r / ceiling
@@ -279,69 +301,17 @@ class Normalised:
 
 
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
-    """`score` divided by a ceiling (split, neuroid) from `split_half_ceiling`."""
-    ratio = score.score / float(np.nanmedian(ceiling, 1).mean())
-    each = np.nanmean(score.r, 0) / np.nanmean(ceiling, 0)
-    return Normalised(ratio, ratio**2, float(np.nanmedian(each)))
-
-
-Metric = Literal["correlation", "euclidean"]
-
-
-def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
-    """Dissimilarity matrix of responses (image, ...): (image, image), 0 on the diagonal.
-
-    correlation  1 - Pearson's r of the two patterns
-    euclidean    squared distance, divided by the number of units
-    """
-    x = np.asarray(responses.detach().cpu() if isinstance(responses, Tensor) else responses, float)
-    x = x.reshape(len(x), -1)
-    if metric == "correlation":
-        centred = x - x.mean(1, keepdims=True)
-        size = np.linalg.norm(centred, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            patterns = centred / size
-        matrix = 1.0 - patterns @ patterns.T
-    elif metric == "euclidean":
-        squares = (x**2).sum(1)
-        matrix = np.maximum(squares[:, None] + squares - 2.0 * x @ x.T, 0.0) / x.shape[1]
-    else:
-        raise StimulusError(given=f"metric={metric!r}", expected="correlation or euclidean", remedy="choose one")
-    np.fill_diagonal(matrix, 0.0)
-    return matrix
-
-
-def upper(matrix: ArrayLike) -> Array:
-    """The entries above the diagonal, row by row."""
-    square = np.asarray(matrix, float)
-    return square[np.triu_indices(len(square), 1)]
-
-
-def compare(
-    first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
-) -> float:
-    """Correlation of two dissimilarity matrices over their upper triangles; kendall is tau-b."""
-    from scipy import stats
-
-    correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
-    if method not in correlate:
-        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="choose one of these")
-    return float(correlate[method](upper(first), upper(second)).statistic)
-
-
-def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
-    """Noise ceiling (low, high) of Spearman comparisons with subjects' matrices (subject, image, image).
-
-    high  mean correlation of each subject with the mean of all, ranks averaged (no model can do better on these)
-    low   of each subject with the mean of the others. Source: Nili et al. 2014.
-    """
-    from scipy.stats import rankdata
-
-    ranks = np.stack([rankdata(upper(matrix)) for matrix in np.asarray(matrices, float)])
-    high = np.mean([np.corrcoef(row, ranks.mean(0))[0, 1] for row in ranks])
-    others = [np.delete(ranks, number, 0).mean(0) for number in range(len(ranks))]
-    low = np.mean([np.corrcoef(row, rankdata(other))[0, 1] for row, other in zip(ranks, others, strict=True)])
-    return float(low), float(high)
+    """`score` over a ceiling (split, neuroid) from `split_half_ceiling`. Raises StimulusError for other neuroids."""
+    limit = np.asarray(ceiling, float)
+    if not isinstance(score, Predictivity) or limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
+        raise StimulusError(
+            given=f"{score!r} and a ceiling {limit.shape}",
+            expected="one Predictivity and the ceiling (split, neuroid) of the same neuroids",
+            remedy="of several bins, divide one at a time by the ceiling of that bin",
+        )
+    ratio = score.score / float(_medians(limit).mean())
+    each = _mean_of_known(score.r) / _mean_of_known(limit)
+    return Normalised(ratio, ratio**2, float(_medians(each[None])[0]))
 
 
 @dataclass(frozen=True)
@@ -365,34 +335,86 @@ def best_layer(
     """The layer that predicts best on a `share` of the images, scored on the others: never on those it was chosen on.
 
     layers[name] are features (image, ...), responses (image, neuroid); `labels` (image,) are spread evenly over both.
+    Raises StimulusError for images that do not match, or are too few to be split twice.
     """
     y = np.asarray(responses, float)
+    kernels = {name: _kernel(layer) for name, layer in layers.items()} if isinstance(layers, Mapping) else {}
+    if not kernels or any(len(kernel) != len(y) for kernel in kernels.values()):
+        raise StimulusError(
+            given=f"layers of {', '.join(str(len(kernel)) for kernel in kernels.values())} images, responses {y.shape}",
+            expected="{name: features of the same images, in the same order}",
+            remedy="give both in the order of the images",
+        )
     of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
     ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)
 
-    def scored(layer: Kernel | ArrayLike | Tensor, images: NDArray[np.int64]) -> Predictivity:
-        kernel, classes = _kernel(layer).of_images(images), of_class[images]
-        return predictivity(kernel, y[images], regression=regression, labels=classes, seed=seed)
+    def scored(kernel: Kernel, images: NDArray[np.int64]) -> Predictivity:
+        chosen, classes = kernel.of_images(images), of_class[images]
+        return predictivity(chosen, y[images], regression=regression, labels=classes, seed=seed)
 
-    chosen_by = {name: scored(layer, choosing) for name, layer in layers.items()}
-    name = max(chosen_by, key=lambda layer: chosen_by[layer].score)
-    return BestLayer(name, scored(layers[name], other), chosen_by)
+    chosen_by = {name: scored(kernel, choosing) for name, kernel in kernels.items()}
+    # A layer that says the same of all images has no score.
+    name = max(chosen_by, key=lambda layer: np.nan_to_num(chosen_by[layer].score, nan=-1.0))
+    return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
-    """Rows of a model's record that fall into each bin [from, to) in ms after the latency; the nearest if none does."""
-    at = np.asarray(times, float) + latency
+    """Rows of a model's record that stand for each bin (from, to] in ms, `latency` being added to the model's times.
+
+    times  as `run.times`, the ends of steps: a bin has the steps that end in it; where none does, steps being longer
+           than bins, the one that contains its middle
+
+    Raises StimulusError for a bin of which the model says nothing, before its first step or after its last.
+    """
+    ends = np.asarray(times, float) + latency
+    if ends.ndim != 1 or not len(ends) or (np.diff(ends) <= 0).any():
+        raise StimulusError(given=f"times {ends}", expected="(time,), increasing", remedy="pass run.times")
+    begin = ends[0] - (ends[1] - ends[0] if len(ends) > 1 else ends[0] - latency)
     found = []
     for low, high in bins:
-        rows = np.flatnonzero((at >= low) & (at < high))
-        found.append(rows if len(rows) else np.array([int(np.argmin(np.abs(at - 0.5 * (low + high))))]))
+        # Times are sums of steps: 30 ms may be 30.000000000000004.
+        rows = np.flatnonzero((ends > low + ROUNDING) & (ends <= high + ROUNDING))
+        middle = 0.5 * (low + high)
+        if not len(rows) and begin < middle <= ends[-1]:
+            rows = np.array([int(np.searchsorted(ends, middle))])
+        if not len(rows):
+            raise StimulusError(
+                given=f"the bin from {low:g} to {high:g} ms",
+                expected=f"bins after {begin:g} and up to {ends[-1]:g} ms, which is when the model ran",
+                remedy="choose other bins, a longer run or another latency (a run of plain Iterate() counts steps, not "
+                "ms: Iterate(dt=net.step_ms))",
+            )
+        found.append(rows)
     return found
+
+
+def _held_out(
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None,
+    count: int,
+    labels: ArrayLike | None,
+    seed: int,
+) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    chosen = splits or shuffled_splits(count, labels=labels, seed=seed)
+    fewest = min(len(held) for _, held in chosen)
+    if fewest < FEWEST:
+        raise StimulusError(
+            given=f"{count} images, of which a split holds out {fewest}",
+            expected=f"at least {FEWEST}",
+            remedy="show more images; or hold out more of them: splits=neural.shuffled_splits(n, test=0.3)",
+        )
+    return chosen
+
+
+def _medians(x: Array) -> Array:
+    """Median over the second axis of what is not NaN; NaN where nothing is."""
+    known = [row[np.isfinite(row)] for row in x]
+    return np.array([np.median(row) if len(row) else np.nan for row in known])
 
 
 def _mean_of_known(x: Array) -> Array:
     """Mean over the first axis of what is not NaN; NaN where nothing is."""
     known = np.isfinite(x)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, x, 0.0).sum(0) / known.sum(0)
 
 

@@ -1,0 +1,94 @@
+"""Representational similarity: which images a population tells apart, and how alike two populations are in that.
+
+    compare(dissimilarity(run["l2"][-1]), dissimilarity(responses))         both (image, ...), of the same images
+
+Source: Kriegeskorte et al. 2008.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pcsim.exceptions import StimulusError
+
+Array = NDArray[np.float64]
+Metric = Literal["correlation", "euclidean"]
+
+
+def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
+    """Dissimilarity matrix of responses (image, ...): (image, image), 0 on the diagonal.
+
+    correlation  1 - Pearson's r of the two patterns
+    euclidean    squared distance, divided by the number of units
+
+    NaN in the rows of a pattern that has no correlation, being the same in all units. Raises StimulusError for
+    responses that are not finite.
+    """
+    x = np.asarray(responses.detach().cpu() if isinstance(responses, Tensor) else responses, float)
+    x = x.reshape(len(x), -1)
+    if not np.isfinite(x).all():
+        raise StimulusError(
+            given=f"responses {x.shape} with NaN or infinite values",
+            expected="finite ones (image, ...)",
+            remedy="of repetitions that were not all made take np.nanmean(each, 0)",
+        )
+    if metric == "correlation":
+        centred = x - x.mean(1, keepdims=True)
+        size = np.linalg.norm(centred, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            patterns = centred / size
+        matrix = 1.0 - patterns @ patterns.T
+    elif metric == "euclidean":
+        squares = (x**2).sum(1)
+        matrix = np.maximum(squares[:, None] + squares - 2.0 * x @ x.T, 0.0) / x.shape[1]
+    else:
+        raise StimulusError(given=f"metric={metric!r}", expected="correlation or euclidean", remedy="choose one")
+    np.fill_diagonal(matrix, 0.0)
+    return matrix
+
+
+def upper(matrix: ArrayLike) -> Array:
+    """The entries above the diagonal, row by row."""
+    square = np.asarray(matrix, float)
+    return square[np.triu_indices(len(square), 1)]
+
+
+def compare(
+    first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
+) -> float:
+    """Correlation of two dissimilarity matrices over their upper triangles; kendall is tau-b, NaN where one has NaN.
+
+    Raises StimulusError for what are not two square matrices of the same images.
+    """
+    from scipy import stats
+
+    shapes = np.shape(first), np.shape(second)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or len(set(shapes[0])) != 1:
+        raise StimulusError(
+            given=f"matrices {shapes[0]} and {shapes[1]}",
+            expected="two of (image, image), of the same images",
+            remedy="make them of responses by similarity.dissimilarity",
+        )
+    correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
+    if method not in correlate:
+        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="choose one of these")
+    return float(correlate[method](upper(first), upper(second)).statistic)
+
+
+def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
+    """Noise ceiling (low, high) of Spearman comparisons with subjects' matrices (subject, image, image).
+
+    high  mean correlation of each subject with the mean of all, ranks averaged (no model can do better on these)
+    low   of each subject with the mean of the others. Source: Nili et al. 2014.
+    """
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(upper(matrix)) for matrix in np.asarray(matrices, float)])
+    high = np.mean([np.corrcoef(row, ranks.mean(0))[0, 1] for row in ranks])
+    others = [np.delete(ranks, number, 0).mean(0) for number in range(len(ranks))]
+    low = np.mean([np.corrcoef(row, rankdata(other))[0, 1] for row, other in zip(ranks, others, strict=True)])
+    return float(low), float(high)
