@@ -244,11 +244,10 @@ class Search:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Module and name of a function, or of that of a partial."""
+    """Of a function or that of a partial, without its module: that is another one where it was run as a script."""
     while isinstance(function, partial):
         function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _listed(settings: dict[str, Any], names: list[str]) -> str:

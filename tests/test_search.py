@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         Search(searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=3, stages=3),
         Search(searched.score, searched.propose_round, tmp_path, count=3, stages=3),
     ):
-        with pytest.raises(SweepError, match=r"searched\.(fails_for_round_ones|propose_round), up to 3"):
+        with pytest.raises(SweepError, match=r"(score=fails_for_round_ones|propose=propose_round), up to 3"):
             wrong.run()
     with pytest.raises(SweepError, match="at least one trial"):
         search(tmp_path, count=0)
