@@ -161,9 +161,10 @@ def run(config: Speed) -> None:
     common.publish(
         config.out,
         "Speed",
-        "Times are ratios: 1 is a plain PyTorch loop of the same arithmetic, measured in turns with it.",
+        "Times are ratios: 1 is a plain PyTorch loop of the same arithmetic, measured in turns with it. "
+        + measured_on(facts),
         [("speed", figure(against_plain), sentence)] if against_plain else [],
-        tables,
+        [*tables, ("What the workloads are", ["workload", "what it is"], what_they_are(rows))],
         seconds,
     )
 
@@ -303,13 +304,23 @@ def table(rows: list[dict[str, Any]], caption: str) -> common.Table:
 
 def markdown(tables: list[common.Table], rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """The tables as a page for the docs."""
-    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
-    lines = [f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}.", ""]
+    lines = [measured_on(facts), ""]
     for caption, head, body in tables:
         lines += [f"**{caption}** (median, quartiles)", "", "| " + " | ".join(head) + " |"]
         lines += ["|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body), ""]
     lines += ["| workload | what it is |", "|---|---|"]
-    return "\n".join([*lines, *dict.fromkeys(f"| {row['work']} | {row['what']} |" for row in rows), ""])
+    return "\n".join([*lines, *(f"| {name} | {what} |" for name, what in what_they_are(rows)), ""])
+
+
+def measured_on(facts: dict[str, Any]) -> str:
+    """When and where, with which versions."""
+    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
+    return f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}."
+
+
+def what_they_are(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Each workload once, in words."""
+    return [[name, what] for name, what in {row["work"]: row["what"] for row in rows}.items()]
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def accuracy_by_cycles(
         mean = values.mean(0)
         right.plot(np.arange(1, len(mean) + 1), mean, "-", color=colour, label=name)
         right.plot(at + 1, mean[at], "o", ms=7, color=colour)
-    left.set_xticks(range(len(curves)), list(curves), rotation=20)
+    left.set_xticks(range(len(curves)), list(curves), rotation=20, ha="right", rotation_mode="anchor")
     left.set(ylabel="correct (%)", ylim=(0, 102), title=f"at the last {unit} trained for")
     right.set(xlabel=unit, title=f"read out at every {unit}")
     right.legend(frameon=False, fontsize=8)
