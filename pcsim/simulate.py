@@ -146,7 +146,7 @@ def simulate(
         _set_training(training, True)
     about = _provenance(network, solver, clock, time.perf_counter() - begun, state)
     about |= {"compiled": compile, "compile_seconds": round(stepper.compile_seconds, 3)}
-    return _finish(recorder, watch, Snapshot(clock, state), stimulus, about)
+    return _finish(network, recorder, watch, Snapshot(clock, state), stimulus, about)
 
 
 def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm | None) -> tuple[Clock, State]:
@@ -177,7 +177,9 @@ def _require_solver(solver: object) -> None:
         )
 
 
-def _finish(recorder: Recorder, watch: Watch, final: Snapshot, stimulus: Stimulus, about: dict) -> Run:
+def _finish(
+    network: Network, recorder: Recorder, watch: Watch, final: Snapshot, stimulus: Stimulus, about: dict
+) -> Run:
     dt = final.clock.dt
     bad = watch.step.cpu().numpy() if watch.step is not None else np.full(len(next(iter(final.state.values()))), -1)
     where = watch.population.cpu().numpy() if watch.population is not None else bad
@@ -189,9 +191,13 @@ def _finish(recorder: Recorder, watch: Watch, final: Snapshot, stimulus: Stimulu
     names = list(watch.memories or final.state)
     if (bad >= 0).any():
         first = int(np.flatnonzero(bad >= 0)[0])
+        spoiled = [name for name, value in network.named_parameters() if not bool(torch.isfinite(value).all())]
+        remedy = (
+            f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
+        )
         warnings.warn(
             f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in {names[where[first]]!r} at "
-            f"{bad[first] * dt:g} ms. They are NaN from there on. Take a smaller dt or weaker feedback.",
+            f"{bad[first] * dt:g} ms. They are NaN from there on. {remedy}.",
             PcsimWarning,
             stacklevel=3,
         )

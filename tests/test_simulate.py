@@ -146,6 +146,15 @@ def test_runaway_feedback_ends_early_as_diverged_not_as_a_number() -> None:
     assert len(run.times) < 3000 and torch.isnan(run["r"][-1]).all()
 
 
+def test_weights_that_are_not_finite_are_named() -> None:
+    net = leaky_net(4)
+    (name, weight), *_ = net.named_parameters()
+    with torch.no_grad():
+        weight.fill_(torch.nan)
+    with pytest.warns(PcsimWarning, match=f"{name} is not finite"):
+        simulate(net, torch.randn(2, 4), solver=Euler(dt=1.0), until=5.0)
+
+
 def test_a_users_exception_comes_out_as_it_is() -> None:
     class Picky(nn.Module):
         def forward(self, value: torch.Tensor) -> torch.Tensor:
