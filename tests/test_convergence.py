@@ -94,6 +94,9 @@ def test_rates_of_noisy_curves_come_with_an_interval() -> None:
         fit = c.fit_rate(T, 3 + 2 * FALL + 0.05 * generator.normal(size=len(T)))
         inside += fit.low <= 1 / 20 <= fit.high
     assert 88 <= inside <= 100
+    for tau in np.linspace(70, 200, 200):  # the end is 0 to rounding, and its slope still known
+        fit = c.fit_rate(T, np.exp(-T / tau) + 1e-12 * generator.normal(size=len(T)))
+        assert fit.rate == pytest.approx(1 / tau) and 0 < fit.high - fit.low < 1e-10
     slow = c.fit_rate(T, np.exp(-T / 5) + 0.1 * np.exp(-T / 40), start=60.0)
     assert slow.rate == pytest.approx(1 / 40, rel=0.01), "fast modes have died out"
 

@@ -166,13 +166,17 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     unit, scale = float(t[-1]), float(abs(way))
     fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
     guess = unit / max(t[fallen[0]], t[1])
-    found, covariance = curve_fit(
-        lambda s, end, amplitude, rate: end + amplitude * np.exp(-rate * s),
-        t / unit,
-        x / scale,
-        (x[-1] / scale, way / scale, guess),
-        maxfev=20_000,
-    )
+
+    def falling(s: Samples, end: float, amplitude: float, rate: float) -> Samples:
+        return end + amplitude * np.exp(-rate * s)
+
+    def slopes(s: Samples, _: float, amplitude: float, rate: float) -> Samples:
+        left = np.exp(-rate * s)
+        return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
+
+    # By differences, the slope along an end near 0 would be lost in rounding, and with it the interval.
+    begin = (x[-1] / scale, way / scale, guess)
+    found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
     end, amplitude, rate = (float(value) for value in found)
     half = 1.96 * math.sqrt(max(float(covariance[2, 2]), 0.0))
     return Fit(rate / unit, (rate - half) / unit, (rate + half) / unit, end * scale, amplitude * scale)
