@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from pcsim import Network, parallel, storage
-from pcsim.exceptions import PcsimError, StorageError
+from pcsim.core.exceptions import PcsimError, StorageError
 from pcsim.executors import Processes, completed, one_thread
-from pcsim.weights import load_tensors
+from pcsim.network.weights import load_tensors
 
 Config = TypeVar("Config")
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]

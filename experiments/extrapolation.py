@@ -32,15 +32,15 @@ from experiments import common
 from pcsim import Network, models, plots, predict, stimuli, storage
 from pcsim.analysis import frames as scoring
 from pcsim.analysis.statistics import estimate
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.frame_training import Goal, train_to_predict
-from pcsim.prediction import Forecast
+from pcsim.simulation.forecast import Forecast
 from pcsim.rules import Prediction
 from pcsim.stimuli import Film, MovingDigits
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
 from pcsim.stimuli.random import uniform
-from pcsim.training import Training
+from pcsim.training.train import Training
 
 TEST_SEED = 1_000_000
 PATCH = 4

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
 from pcsim import Euler, Network, Record, Snapshot, models, simulate, together
-from pcsim.clock import Clock
-from pcsim.gradients import square_root, trajectory
-from pcsim.simulate import Stimulus
+from pcsim.core.clock import Clock
+from pcsim.training.gradients import square_root, trajectory
+from pcsim.simulation.simulator import Stimulus
 
 AREAS = ("l1", "l2", "l3")
 

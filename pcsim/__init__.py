@@ -4,11 +4,12 @@ net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
 run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
 """
 
-from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, storage, training
-from pcsim.adaptive import Dopri5
+from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, training
+from pcsim.core import storage
+from pcsim.solvers.dopri5 import Dopri5
 from pcsim.analysis.order import check_order
-from pcsim.clock import Clock
-from pcsim.exceptions import (
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import (
     PcsimError,
     PcsimWarning,
     SolverError,
@@ -18,12 +19,12 @@ from pcsim.exceptions import (
     TrainingError,
     WiringError,
 )
-from pcsim.graph import Network, Population, Projection
-from pcsim.prediction import Forecast, predict
-from pcsim.recording import Record, Run, Snapshot, Status
-from pcsim.simulate import rollout, simulate
-from pcsim.solvers import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
-from pcsim.together import Together, together
+from pcsim.network.graph import Network, Population, Projection
+from pcsim.simulation.forecast import Forecast, predict
+from pcsim.simulation.record import Record, Run, Snapshot, Status
+from pcsim.simulation.simulator import rollout, simulate
+from pcsim.solvers.base import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+from pcsim.network.batched import Together, together
 
 __all__ = [
     "RK4",

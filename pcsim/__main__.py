@@ -15,8 +15,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from pcsim import models, plots
-from pcsim.exceptions import PcsimError
-from pcsim.wiring import KINDS
+from pcsim.core.exceptions import PcsimError
+from pcsim.network.validate import KINDS
 
 
 def list_models() -> None:

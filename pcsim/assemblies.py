@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcsim.exceptions import StimulusError, StorageError
+from pcsim.core.exceptions import StimulusError, StorageError
 
 if TYPE_CHECKING:
     import xarray

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim.exceptions import WiringError
+from pcsim.core.exceptions import WiringError
 from pcsim.rules.base import activation_named
-from pcsim.state import Shape, units
+from pcsim.core.state import Shape, units
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
-from pcsim.exceptions import SweepError
+from pcsim.core.exceptions import SweepError
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """what Dask and submitit raise for a worker that is gone; they are not imported to ask"""

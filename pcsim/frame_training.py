@@ -23,16 +23,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.analysis.frames import is_dead
-from pcsim.exceptions import PcsimWarning, TrainingError
-from pcsim.gradients import windows
-from pcsim.graph import Network
-from pcsim.prediction import SHARE, handing_over, rows_of
-from pcsim.solvers import Iterate
+from pcsim.core.exceptions import PcsimWarning, TrainingError
+from pcsim.training.gradients import windows
+from pcsim.network.graph import Network
+from pcsim.simulation.forecast import SHARE, handing_over, rows_of
+from pcsim.solvers.base import Iterate
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_timeline
 from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
-from pcsim.training import CHECK_EVERY, Training, optimise
+from pcsim.training.train import CHECK_EVERY, Training, optimise
 
 Clip = Callable[[int], Frames]
 """index -> (time, channel, height, width), 8-bit or from 0 to 1"""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed
 
-from pcsim.exceptions import TrainingError
+from pcsim.core.exceptions import TrainingError
 
 
 def rank() -> int:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim.clock import Clock, whole_steps
-from pcsim.exceptions import SolverError, TrainingError, WiringError
-from pcsim.graph import Network
-from pcsim.simulate import settled
-from pcsim.solvers import Solver
-from pcsim.state import State, units
-from pcsim.training import Training, optimise
+from pcsim.core.clock import Clock, whole_steps
+from pcsim.core.exceptions import SolverError, TrainingError, WiringError
+from pcsim.network.graph import Network
+from pcsim.simulation.simulator import settled
+from pcsim.solvers.base import Solver
+from pcsim.core.state import State, units
+from pcsim.training.train import Training, optimise
 
 
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> tuple[Clock, State, State]:

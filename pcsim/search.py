@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from pcsim.exceptions import SweepError
+from pcsim.core.exceptions import SweepError
 from pcsim.executors import Submits, completed, executor_named
 
 Propose = Callable[[Any], Any]

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from pcsim.analysis.neural import steps_of
-from pcsim.exceptions import StimulusError, WiringError
-from pcsim.graph import Network
-from pcsim.recording import Record
-from pcsim.simulate import simulate
-from pcsim.solvers import Solver
+from pcsim.core.exceptions import StimulusError, WiringError
+from pcsim.network.graph import Network
+from pcsim.simulation.record import Record
+from pcsim.simulation.simulator import simulate
+from pcsim.solvers.base import Solver
 
 Bin = tuple[float, float]
 

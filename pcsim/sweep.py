@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim import storage
-from pcsim.exceptions import SweepError
+from pcsim.core import storage
+from pcsim.core.exceptions import SweepError
 from pcsim.executors import Submits, completed, executor_named
 
 Config = TypeVar("Config")

@@ -11,11 +11,11 @@ from torch import Tensor
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, TrainingError, models
-from pcsim.gradients import at_fixed_point, square_root, trajectory
+from pcsim.training.gradients import at_fixed_point, square_root, trajectory
 from pcsim.memory import Live
 from pcsim.rules import leaky_rate
-from pcsim.solvers import Solver
-from pcsim.training import Training, loss_over_time, losses_over_time, memory_of_update, train
+from pcsim.solvers.base import Solver
+from pcsim.training.train import Training, loss_over_time, losses_over_time, memory_of_update, train
 
 EXACT = 1e-12
 

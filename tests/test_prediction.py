@@ -13,7 +13,7 @@ import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, Record, StimulusError, WiringError, models, predict
 from pcsim.analysis.frames import score
 from pcsim.memory import Live
-from pcsim.prediction import handing_over, stream
+from pcsim.simulation.forecast import handing_over, stream
 from pcsim.rules import Sum, leaky_rate
 from pcsim.stimuli import Film
 

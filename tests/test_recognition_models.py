@@ -29,7 +29,7 @@ from pcsim.connections import Chain, LocalResponseNorm, StepNorm, conv
 from pcsim.models import published
 from pcsim.models.areas import areas
 from pcsim.rules import Rate, Relaxed, Sum
-from pcsim.weights import load_tensors, trained_tensors
+from pcsim.network.weights import load_tensors, trained_tensors
 
 
 def randomised(module: nn.Module) -> nn.Module:

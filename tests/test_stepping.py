@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pcsim
 from pcsim import RK4, Euler, ExponentialEuler, Heun, Iterate, Network, Population, Projection, Record, Run, simulate
-from pcsim import stepping as stepping_
-from pcsim.program import Program
+from pcsim.simulation import scan as stepping_
+from pcsim.simulation.program import Program
 from pcsim.rules import Map, leaky_rate
-from pcsim.stepping import directly
+from pcsim.simulation.scan import directly
 
 NAMES = tuple(SMALL)
 

@@ -19,7 +19,7 @@ import swept
 from swept import Setting
 
 from pcsim import executors
-from pcsim.exceptions import StorageError, SweepError
+from pcsim.core.exceptions import StorageError, SweepError
 from pcsim.executors import Processes, completed, executor_named
 from pcsim.sweep import Sweep, Table, changed, grid, names, sample
 

@@ -7,7 +7,7 @@ import torch
 
 from pcsim import Iterate, models, simulate, stimuli
 from pcsim.analysis import correct_choices
-from pcsim.training import evaluate
+from pcsim.training.train import evaluate
 
 SHIPPED = [(model, name) for model, names in models.weights.available().items() for name in names]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.statistics import Estimate, estimate
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
 TAIL = 0.25

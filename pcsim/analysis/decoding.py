@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcsim.analysis.statistics import spearman_brown
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 LARGEST = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 
 def state_change(values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_frames
 

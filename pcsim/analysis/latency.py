@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim.exceptions import StimulusError
-from pcsim.recording import Run
+from pcsim.core.exceptions import StimulusError
+from pcsim.simulation.record import Run
 
 
 def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:

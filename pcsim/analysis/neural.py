@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.statistics import spearman_brown
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 RIDGE = tuple(10.0**power for power in range(-3, 7))

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsim.exceptions import SolverError
-from pcsim.graph import Network
-from pcsim.recording import Record, Status
-from pcsim.simulate import Stimulus, simulate
-from pcsim.solvers import RK4, Euler, Heun, Solver
+from pcsim.core.exceptions import SolverError
+from pcsim.network.graph import Network
+from pcsim.simulation.record import Record, Status
+from pcsim.simulation.simulator import Stimulus, simulate
+from pcsim.solvers.base import RK4, Euler, Heun, Solver
 from pcsim.stimuli.timeline import Timeline
 
 FLOOR = 1e-11

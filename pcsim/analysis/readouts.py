@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 
 Decoder = Literal["last", "max_confidence", "threshold"]
 

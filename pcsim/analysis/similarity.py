@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 Metric = Literal["correlation", "euclidean"]

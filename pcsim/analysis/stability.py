@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim.clock import Clock
-from pcsim.exceptions import SolverError
-from pcsim.graph import Network
-from pcsim.simulate import Course, Stimulus
-from pcsim.solvers import Euler, Iterate, RungeKutta, Solver
-from pcsim.state import State
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import SolverError
+from pcsim.network.graph import Network
+from pcsim.simulation.simulator import Course, Stimulus
+from pcsim.solvers.base import Euler, Iterate, RungeKutta, Solver
+from pcsim.core.state import State
 
 DENSE = 1_024
 """sizes up to which all eigenvalues are computed"""

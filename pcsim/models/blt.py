@@ -19,8 +19,8 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import LocalResponseNorm
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate

@@ -23,10 +23,10 @@ from pydantic.dataclasses import dataclass as checked
 from torch import nn
 
 from pcsim.connections import Activation, same_conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Population, Projection
 from pcsim.models.areas import Wiring
-from pcsim.parts import Kind
+from pcsim.network.parts import Kind
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM
 from pcsim.rules.rate import Rate

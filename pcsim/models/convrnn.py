@@ -18,8 +18,8 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, same_conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models import cells
 from pcsim.models.areas import Wiring
 from pcsim.models.blt import DELAYS, Unroll

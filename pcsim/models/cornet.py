@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate
 from pcsim.rules.reciprocal import Gated

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network
 
 
 def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:

@@ -18,10 +18,10 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Standardise, StepNorm, conv, up_conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
-from pcsim.parts import Kind
+from pcsim.network.parts import Kind
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 

@@ -20,8 +20,8 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, conv, pool
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.predictive import Correction, Prediction, PredictionError, UpdateRate
 from pcsim.rules.wires import Sum

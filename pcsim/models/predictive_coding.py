@@ -20,13 +20,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pcsim.connections import Activation, HalfSquare, Tied, conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.predictive import ErrorRelaxation, ErrorThrough, Prediction, PredictionError
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 
 @register(paper="Rao & Ballard 1999; Whittington & Bogacz 2017")

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pcsim.connections import StepNorm
-from pcsim.exceptions import StorageError
-from pcsim.graph import Network
-from pcsim.weights import load_tensors, trained_tensors
+from pcsim.core.exceptions import StorageError
+from pcsim.network.graph import Network
+from pcsim.network.weights import load_tensors, trained_tensors
 
 Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
 """our name -> (their names, function of those tensors)"""

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate, leaky_rate

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network
 
 Model = TypeVar("Model", bound=Callable[..., Network])
 

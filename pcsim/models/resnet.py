@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, conv
-from pcsim.graph import Network, Population, Projection
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.connections import Adjoint, up_conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
-from pcsim.state import Shape
-from pcsim.wiring import transformed_shape
+from pcsim.core.state import Shape
+from pcsim.network.validate import transformed_shape
 
 
 def retrofit(

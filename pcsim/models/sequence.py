@@ -17,8 +17,8 @@ from itertools import pairwise
 from torch import nn
 
 from pcsim.connections import conv
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network, Population, Projection
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM, Peephole, SubLSTM

@@ -6,11 +6,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from pcsim import storage
-from pcsim.exceptions import StorageError
-from pcsim.graph import Network
+from pcsim.core import storage
+from pcsim.core.exceptions import StorageError
+from pcsim.network.graph import Network
 from pcsim.models.registry import build
-from pcsim.weights import load_tensors, trained_tensors
+from pcsim.network.weights import load_tensors, trained_tensors
 
 FOLDER = files("pcsim.models") / "trained"
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from pcsim.graph import Network, Projection
+from pcsim.network.graph import Network, Projection
 from pcsim.plots.canvas import axes
 
 KIND_STYLE = {

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from pcsim.analysis.statistics import Estimate
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.plots.canvas import axes
-from pcsim.recording import Run
+from pcsim.simulation.record import Run
 
 
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike
 
-from pcsim.exceptions import PcsimError
+from pcsim.core.exceptions import PcsimError
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """label -> (times, values)"""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pcsim.rules.base import Map, Wire
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 
 class Threshold(Map):

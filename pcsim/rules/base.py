@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim.exceptions import WiringError
+from pcsim.core.exceptions import WiringError
 from pcsim.rules.time_constants import TimeConstant, time_constant
-from pcsim.state import Shape, State
+from pcsim.core.state import Shape, State
 
 Own = Tensor | State
 

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pcsim.exceptions import WiringError
+from pcsim.core.exceptions import WiringError
 from pcsim.rules.base import Map, activation_named
-from pcsim.state import Shape, State, per_channel
+from pcsim.core.state import Shape, State, per_channel
 
 Peephole = Literal["none", "channel", "full"]
 

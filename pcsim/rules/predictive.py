@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim.exceptions import WiringError
+from pcsim.core.exceptions import WiringError
 from pcsim.rules.base import Flow, Map, Own, Wire, activation_named, slope_named
 from pcsim.rules.time_constants import TimeConstant, time_constant
-from pcsim.state import Shape, per_channel
+from pcsim.core.state import Shape, per_channel
 
 
 class Prediction(Wire):

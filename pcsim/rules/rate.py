@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pcsim.rules.base import Map, Own, Relaxed, activation_named
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.state import Shape, per_channel
+from pcsim.core.state import Shape, per_channel
 
 
 class Rate(Map):

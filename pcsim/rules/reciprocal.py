@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.rules.base import Map, Wire, activation_named
-from pcsim.state import Shape, per_channel
+from pcsim.core.state import Shape, per_channel
 
 
 @dataclass(frozen=True)

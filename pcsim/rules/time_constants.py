@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcsim.exceptions import WiringError
-from pcsim.state import per_channel
+from pcsim.core.exceptions import WiringError
+from pcsim.core.state import per_channel
 
 
 class TimeConstant(nn.Module, ABC):

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcsim.exceptions import StorageError
+from pcsim.core.exceptions import StorageError
 
 
 def folder_of(given: Path | None, variable: str) -> Path | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, sequence

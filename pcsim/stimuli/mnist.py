@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsim.exceptions import StorageError
+from pcsim.core.exceptions import StorageError
 from pcsim.stimuli import files
 
 VARIABLE, WHAT = "PCSIM_MNIST", "the four idx files"

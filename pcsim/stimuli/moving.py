@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
 from pcsim.stimuli.random import uniform

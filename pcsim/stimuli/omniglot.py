@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.nn import functional
 
-from pcsim.exceptions import StorageError
+from pcsim.core.exceptions import StorageError
 from pcsim.stimuli import files
 
 VARIABLE, WHAT = "PCSIM_OMNIGLOT", "images_background_small1.zip and images_background_small2.zip"

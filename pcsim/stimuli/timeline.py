@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from pcsim.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.random import normal, uniform
 
 Frame = Callable[[int], Tensor]

@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pcsim.clock import whole_steps
-from pcsim.exceptions import StimulusError, WiringError
-from pcsim.graph import Network, Population, Projection
-from pcsim.recording import Record, Run, names_of
+from pcsim.core.clock import whole_steps
+from pcsim.core.exceptions import StimulusError, WiringError
+from pcsim.network.graph import Network, Population, Projection
+from pcsim.simulation.record import Record, Run, names_of
 from pcsim.rules.wires import HandOver, Sum
-from pcsim.simulate import rollout, simulate
-from pcsim.solvers import Iterate, Solver
+from pcsim.simulation.simulator import rollout, simulate
+from pcsim.solvers.base import Iterate, Solver
 from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
-from pcsim.variants import rebuilt
+from pcsim.network.variants import rebuilt
 
 SHARE = "hand_over"
 """the input that says who is listened to"""

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim import storage
-from pcsim.clock import Clock
-from pcsim.exceptions import StimulusError, WiringError
-from pcsim.graph import Network
-from pcsim.state import State, units
+from pcsim.core import storage
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import StimulusError, WiringError
+from pcsim.network.graph import Network
+from pcsim.core.state import State, units
 
 if TYPE_CHECKING:
     import xarray

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from pcsim.clock import Clock
-from pcsim.exceptions import SolverError
-from pcsim.graph import Network
-from pcsim.solvers import Solver, gave_up, refuse_delays
-from pcsim.state import State, axpy, units
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import SolverError
+from pcsim.network.graph import Network
+from pcsim.solvers.base import Solver, gave_up, refuse_delays
+from pcsim.core.state import State, axpy, units
 
 STAGES = (
     (1 / 5,),

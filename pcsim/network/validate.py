@@ -13,11 +13,11 @@ from torch import nn
 from torch.func import functional_call
 
 from pcsim.connections import Phased
-from pcsim.exceptions import PcsimError, WiringError
-from pcsim.parts import Population, Projection
+from pcsim.core.exceptions import PcsimError, WiringError
+from pcsim.network.parts import Population, Projection
 from pcsim.rules.base import Flow, Map, Rule
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 Node = TypeVar("Node", bound=Hashable)
 KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pcsim import variants
+from pcsim.network import variants
 from pcsim.connections import Chain, Phased
-from pcsim.exceptions import WiringError
-from pcsim.graph import Network
+from pcsim.core.exceptions import WiringError
+from pcsim.network.graph import Network
 from pcsim.rules.time_constants import TimeConstant, require_positive
-from pcsim.simulate import Stimulus
+from pcsim.simulation.simulator import Stimulus
 from pcsim.stimuli.timeline import Timeline
 
 Values = Mapping[str, Sequence[float] | Tensor]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcsim.clock import Clock
-from pcsim.state import State
+from pcsim.core.clock import Clock
+from pcsim.core.state import State
 
 ROUNDING = 1e-9
 

@@ -11,19 +11,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pcsim import variants
-from pcsim.clock import Clock
+from pcsim.network import variants
+from pcsim.core.clock import Clock
 from pcsim.connections import Phased
-from pcsim.description import describe
-from pcsim.exceptions import WiringError
-from pcsim.history import recalled, remembered, steps_for
-from pcsim.parts import Population, Projection, Window
+from pcsim.network.describe import describe
+from pcsim.core.exceptions import WiringError
+from pcsim.network.history import recalled, remembered, steps_for
+from pcsim.network.parts import Population, Projection, Window
 from pcsim.rules.base import Flow, Map, Own, Relaxed, Rule, Wire, combine
 from pcsim.rules.predictive import ErrorUnit
 from pcsim.rules.time_constants import TimeConstant, time_constant
-from pcsim.state import Shape, State, laid_out, zeros
-from pcsim.variants import Taus
-from pcsim.wiring import (
+from pcsim.core.state import Shape, State, laid_out, zeros
+from pcsim.network.variants import Taus
+from pcsim.network.validate import (
     Shapes,
     all_flows,
     arrivals,

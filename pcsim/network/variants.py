@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from pcsim.connections import Phased
-from pcsim.exceptions import WiringError
-from pcsim.parts import Population, Projection, Window
+from pcsim.core.exceptions import WiringError
+from pcsim.network.parts import Population, Projection, Window
 from pcsim.rules.base import with_tau
 from pcsim.rules.time_constants import TimeConstant
 
 if TYPE_CHECKING:
-    from pcsim.graph import Network
+    from pcsim.network.graph import Network
 
 Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
 """ms: one for all, one for each memory in their order, or by name"""

@@ -7,8 +7,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from pcsim.exceptions import StorageError
-from pcsim.graph import Network
+from pcsim.core.exceptions import StorageError
+from pcsim.network.graph import Network
 
 
 def trained_tensors(network: Network) -> dict[str, Tensor]:

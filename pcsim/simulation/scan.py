@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from pcsim.clock import Clock
-from pcsim.graph import Network
-from pcsim.program import Program, Trace, UntraceableError
-from pcsim.solvers import Solver
-from pcsim.state import State, finite
+from pcsim.core.clock import Clock
+from pcsim.network.graph import Network
+from pcsim.simulation.program import Program, Trace, UntraceableError
+from pcsim.solvers.base import Solver
+from pcsim.core.state import State, finite
 
 Note = Callable[[Clock, State, State], State]
 """(clock, state, inputs) -> what to record of them"""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pcsim.exceptions import StorageError
+from pcsim.core.exceptions import StorageError
 
 FORMAT = 1
 

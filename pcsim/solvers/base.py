@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pcsim.clock import Clock
-from pcsim.exceptions import PcsimWarning, SolverError
-from pcsim.graph import Network, next_value
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import PcsimWarning, SolverError
+from pcsim.network.graph import Network, next_value
 from pcsim.rules.base import Flow, Own, Relaxed, combine
-from pcsim.state import State, axpy
+from pcsim.core.state import State, axpy
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pcsim import connections
 from pcsim.rules.base import Flow, Map, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 if TYPE_CHECKING:
-    from pcsim.graph import Network, Projection
+    from pcsim.network.graph import Network, Projection
 
 HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
 

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pcsim.clock import Clock
+from pcsim.core.clock import Clock
 from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.state import Shape
+from pcsim.core.state import Shape
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
 Window = tuple[float, float]

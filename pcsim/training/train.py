@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from pcsim import parallel, storage
+from pcsim import parallel
+from pcsim.core import storage
 from pcsim.connections import Standardise
-from pcsim.exceptions import PcsimWarning, StorageError, TrainingError
-from pcsim.gradients import windows
-from pcsim.graph import Network
+from pcsim.core.exceptions import PcsimWarning, StorageError, TrainingError
+from pcsim.training.gradients import windows
+from pcsim.network.graph import Network
 from pcsim.memory import available, foreseen
-from pcsim.recording import relative_square
-from pcsim.simulate import rollout
-from pcsim.solvers import Iterate, Solver, TorchDiffEq
+from pcsim.simulation.record import relative_square
+from pcsim.simulation.simulator import rollout
+from pcsim.solvers.base import Iterate, Solver, TorchDiffEq
 from pcsim.stimuli.digits import as_pixels
-from pcsim.weights import load_tensors, trained_tensors
+from pcsim.network.weights import load_tensors, trained_tensors
 
 CHECK_EVERY = 20
 EXPLODED = 100

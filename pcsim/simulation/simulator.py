@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from pcsim.clock import Clock, dividing_step, whole_steps
-from pcsim.exceptions import PcsimWarning, SolverError, StimulusError, WiringError
-from pcsim.graph import Network
-from pcsim.recording import Record, Recorder, Run, Snapshot, Status
-from pcsim.solvers import Solver
-from pcsim.state import State, laid_out
-from pcsim.stepping import Stepper, Watch, walk
+from pcsim.core.clock import Clock, dividing_step, whole_steps
+from pcsim.core.exceptions import PcsimWarning, SolverError, StimulusError, WiringError
+from pcsim.network.graph import Network
+from pcsim.simulation.record import Record, Recorder, Run, Snapshot, Status
+from pcsim.solvers.base import Solver
+from pcsim.core.state import State, laid_out
+from pcsim.simulation.scan import Stepper, Watch, walk
 from pcsim.stimuli.timeline import Timeline, as_timelines
 
 Stimulus = Timeline | Tensor | dict[str, Timeline | Tensor]

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pcsim import storage
-from pcsim.clock import Clock
-from pcsim.exceptions import TrainingError
-from pcsim.graph import Network
-from pcsim.simulate import Course, Stimulus, settled
-from pcsim.solvers import Solver
-from pcsim.state import State
-from pcsim.stepping import Stepper
+from pcsim.core import storage
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import TrainingError
+from pcsim.network.graph import Network
+from pcsim.simulation.simulator import Course, Stimulus, settled
+from pcsim.solvers.base import Solver
+from pcsim.core.state import State
+from pcsim.simulation.scan import Stepper
 
 Moment = tuple[Clock, State]
 
