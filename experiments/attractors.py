@@ -24,7 +24,7 @@ from torch import Tensor
 
 from experiments import common
 from pcsim import Euler, Iterate, Network, Record, models, plots, simulate, stimuli, storage
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")
 TAU, DT = 10.0, 1.0

@@ -35,7 +35,7 @@ from pcsim import Network, SweepError, TrainingError, models, storage
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.models import Gate, Layer, ReciprocalCell
 from pcsim.search import Search, Trial
-from pcsim.training.train import Training, evaluate, train
+from pcsim.training import Training, evaluate, train
 
 LAYERS = 4
 RECURRENT = (2, 3, 4)

@@ -40,7 +40,7 @@ from pcsim.stimuli import Film, MovingDigits
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
 from pcsim.stimuli.random import uniform
-from pcsim.training.train import Training
+from pcsim.training import Training
 
 TEST_SEED = 1_000_000
 PATCH = 4

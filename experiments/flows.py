@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from experiments import common
 from pcsim import Euler, Network, models, plasticity, stimuli
-from pcsim.training.train import Training, train
+from pcsim.training import Training, train
 
 Name = Literal["predictive_coding", "pcn_global", "blt", "leaky_rcnn"]
 NAMES: tuple[Name, ...] = ("predictive_coding", "pcn_global", "blt", "leaky_rcnn")

@@ -29,7 +29,7 @@ from pcsim import Euler, Network, Population, Projection, plots, rollout, stimul
 from pcsim.connections import conv
 from pcsim.rules import Sum, leaky_rate
 from pcsim.rules.time_constants import LearnableTau
-from pcsim.training.train import Training, optimise
+from pcsim.training import Training, optimise
 
 FRAME = 2.0
 """ms for which a value of a stream lasts"""

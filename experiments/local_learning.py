@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from experiments import common
 from pcsim import Euler, Network, models, plasticity, plots, stimuli, storage
-from pcsim.training.train import Training, optimise
+from pcsim.training import Training, optimise
 
 TEST_SEED = 1_000_000
 RULES = ("local", "backpropagation")

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from experiments import common, flows, neural_data, object_solution_time_report
 from pcsim import Euler, Iterate, Network, Record, Run, models, simulate, storage
 from pcsim.analysis import decoding, estimate, similarity
-from pcsim.training.train import Training, train
+from pcsim.training import Training, train
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
 NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward")

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from experiments import common, occlusion_report
 from pcsim import Iterate, Network, Record, models, simulate, stimuli, storage
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
-from pcsim.training.train import Training, evaluate, published, train
+from pcsim.training import Training, evaluate, published, train
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")

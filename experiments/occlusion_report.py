@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from experiments import common
 from pcsim import Network, plots
 from pcsim.analysis import Estimate
-from pcsim.training.train import CHECK_EVERY
+from pcsim.training import CHECK_EVERY
 
 Picture = tuple[str, Figure | Axes, str]
 

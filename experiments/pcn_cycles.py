@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from experiments import common
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli, storage
 from pcsim.analysis import largest_eigenvalue
-from pcsim.training.train import Training, evaluate, train
+from pcsim.training import Training, evaluate, train
 
 TEST_SEED = 1_000_000
 WATCHED = 64

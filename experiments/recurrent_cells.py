@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from experiments import common
 from pcsim import Network, models, plots, stimuli, storage
 from pcsim.analysis import compare_pairs, correct_choices
-from pcsim.training.train import Training, evaluate, train
+from pcsim.training import Training, evaluate, train
 
 TEST_SEED = 1_000_000
 CELLS = ("reciprocal", "simple_rnn", "lstm", "none")

@@ -12,7 +12,7 @@ from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gra
 from pcsim import Euler, Network, Record, Snapshot, models, simulate, together
 from pcsim.core.clock import Clock
 from pcsim.training.gradients import square_root, trajectory
-from pcsim.simulation.simulator import Stimulus
+from pcsim.stimuli.timeline import Stimulus
 
 AREAS = ("l1", "l2", "l3")
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from pcsim import RK4, Dopri5, Euler, Network, Population, Projection, Record, models, rollout, simulate
 from pcsim.connections import conv, up_conv
 from pcsim.rules import leaky_rate
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 from pcsim.stimuli import Timeline
 
 Result = dict[str, Tensor]

@@ -44,9 +44,9 @@ from pcsim import (
     together,
 )
 from pcsim.analysis import convergence, decision_times, stability
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 from pcsim.sweep import Sweep, Table, grid
-from pcsim.training.train import Training
+from pcsim.training import Training
 
 FIXED: dict[str, type[Solver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
 EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from experiments import common
 from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli, storage
 from pcsim.analysis import decoding, estimate
-from pcsim.training.train import Training, evaluate, train
+from pcsim.training import Training, evaluate, train
 
 NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")

@@ -5,13 +5,13 @@ run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim
 """
 
 from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, training
-from pcsim.core import storage
-from pcsim.solvers.dopri5 import Dopri5
 from pcsim.analysis.order import check_order
+from pcsim.core import storage
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import (
     PcsimError,
     PcsimWarning,
+    RecordError,
     SolverError,
     StimulusError,
     StorageError,
@@ -19,20 +19,32 @@ from pcsim.core.exceptions import (
     TrainingError,
     WiringError,
 )
-from pcsim.network.graph import Network, Population, Projection
-from pcsim.simulation.forecast import Forecast, predict
-from pcsim.simulation.record import Record, Run, Snapshot, Status
-from pcsim.simulation.simulator import rollout, simulate
-from pcsim.solvers.base import RK4, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
-from pcsim.network.batched import Together, together
+from pcsim.network import Batched, Network, Population, Projection, batched
+from pcsim.simulation import (
+    Forecast,
+    Full,
+    Record,
+    Run,
+    Settled,
+    Simulator,
+    Snapshot,
+    Status,
+    initial_state,
+    predict,
+    rollout,
+    simulate,
+)
+from pcsim.solvers import RK4, Dopri5, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
 
 __all__ = [
     "RK4",
+    "Batched",
     "Clock",
     "Dopri5",
     "Euler",
     "ExponentialEuler",
     "Forecast",
+    "Full",
     "Heun",
     "Iterate",
     "Network",
@@ -41,20 +53,24 @@ __all__ = [
     "Population",
     "Projection",
     "Record",
+    "RecordError",
     "Run",
+    "Settled",
+    "Simulator",
     "Snapshot",
     "SolverError",
     "Status",
     "StimulusError",
     "StorageError",
     "SweepError",
-    "Together",
     "TorchDiffEq",
     "TrainingError",
     "WiringError",
     "analysis",
+    "batched",
     "check_order",
     "connections",
+    "initial_state",
     "models",
     "parallel",
     "plasticity",
@@ -65,6 +81,5 @@ __all__ = [
     "simulate",
     "stimuli",
     "storage",
-    "together",
     "training",
 ]

@@ -5,8 +5,8 @@ Any `torch.nn.Module` will do; these are the ones that the models here share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,30 @@ from pcsim.core.exceptions import WiringError
 from pcsim.rules.base import activation_named
 from pcsim.core.state import Shape, units
 
+Made = TypeVar("Made", bound=nn.Module)
+
+
+def channels_last(module: Made) -> Made:
+    """Return the module with the weights of its convolutions laid out as activities are, channels side by side: faster.
+
+    For modules that are made here; what a user hands over is left as it is.
+    """
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
+def draw(weight: Tensor, initialise: Callable[..., Tensor], *arguments: float, **options: str) -> None:
+    """Fill a weight by a function of `torch.nn.init`, with the same numbers in whatever layout it lies."""
+    plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        weight.copy_(initialise(plain, *arguments, **options))
+
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     """A convolution that keeps the size (divides it by `stride`): zero padding kernel // 2."""
-    return nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias)
+    return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
 def same_conv(
@@ -43,15 +63,14 @@ def same_conv(
     )
     parts: list[nn.Module] = [] if before == after else [nn.ZeroPad2d((before, after, before, after))]
     parts += [spatial, nn.Conv2d(channels, out, 1, bias=bias)] if separable else [spatial]
-    return nn.Sequential(*parts) if len(parts) > 1 else spatial
+    return channels_last(nn.Sequential(*parts) if len(parts) > 1 else spatial)
 
 
 def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
     """A transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
     padding = (kernel - stride + 1) // 2
-    return nn.ConvTranspose2d(
-        channels, out, kernel, stride, padding, output_padding=stride - kernel + 2 * padding, bias=bias
-    )
+    extra = stride - kernel + 2 * padding
+    return channels_last(nn.ConvTranspose2d(channels, out, kernel, stride, padding, output_padding=extra, bias=bias))
 
 
 def pool(size: int = 2) -> nn.MaxPool2d:
@@ -151,9 +170,11 @@ class LocalResponseNorm(nn.Module):
 class Phased(nn.Module):
     """A transform that differs from step to step: `forward(value, phase)`.
 
-    `phase` counts the steps of the edge from 0, or from the beginning of its window; the last one of which a
-    transform knows holds for all after it.
+    `phase` counts the steps of the edge from 0, or from the beginning of its window. `phases` is how many differ: the
+    last one holds for all after it. None: every step may be another.
     """
+
+    phases: int | None = None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
         """What arrives in that step."""
@@ -166,6 +187,8 @@ class Chain(Phased):
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        known = [part.phases for part in parts if isinstance(part, Phased)]
+        self.phases = max([1, *(count for count in known if count is not None)]) if None not in known else None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
         """The last of them."""
@@ -180,6 +203,7 @@ class PerStep(Phased):
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
+        self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
         """That of this step."""
@@ -199,7 +223,7 @@ class StepNorm(Phased):
 
     def __init__(self, channels: int, steps: int, momentum: float = 0.1, eps: float = 1e-5, scale: float = 1.0) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps, self.phases = momentum, eps, steps
         self.weight = nn.Parameter(torch.full((steps, channels), scale))
         self.bias = nn.Parameter(torch.zeros(steps, channels))
         self.register_buffer("running_mean", torch.zeros(steps, channels))
@@ -214,18 +238,33 @@ class StepNorm(Phased):
         )
 
 
+def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
+    """Return the padding of a convolution of zeros. Raises WiringError for another mode, or padding by name."""
+    if not isinstance(convolution.padding, tuple) or convolution.padding_mode != "zeros":
+        raise WiringError(
+            given=f"a convolution with padding={convolution.padding!r}, padding_mode={convolution.padding_mode!r} {what}",
+            expected="padding as numbers, of zeros",
+            remedy="build it with connections.conv; connections.Adjoint transposes any affine map",
+        )
+    return cast(tuple[int, int], convolution.padding)
+
+
 class Strided(nn.Module):
-    """The same convolution as `convolution`, weights shared, with another stride."""
+    """The same convolution as `convolution`, weights shared, with another stride.
+
+    Raises WiringError for padding other than numbers of zeros.
+    """
 
     def __init__(self, convolution: nn.Conv2d, stride: int) -> None:
         super().__init__()
+        _numeric_padding(convolution, "to stride")
         self.convolution, self.stride = convolution, stride
 
     def forward(self, value: Tensor) -> Tensor:
         """(batch, channel, height, width) -> (batch, out, about height / stride, width / stride)."""
         owner = self.convolution
         padding = cast(tuple[int, int], owner.padding)
-        return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding)
+        return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding, owner.dilation, owner.groups)
 
 
 class Resize(nn.Module):
@@ -243,11 +282,20 @@ class Resize(nn.Module):
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
-    The weight stays that of `forward_map`, so learning either moves both; its bias is not used.
+    The weight stays that of `forward_map`, so learning either moves both; its bias is not used. Stride, dilation and
+    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numbers of zeros.
     """
 
     def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
+        if not isinstance(forward_map, nn.Linear | nn.Conv2d):
+            raise WiringError(
+                given=f"a {type(forward_map).__name__} to transpose",
+                expected="a Linear or a Conv2d",
+                remedy="connections.Adjoint transposes any affine map",
+            )
+        if isinstance(forward_map, nn.Conv2d):
+            _numeric_padding(forward_map, "to transpose")
         self.forward_map = forward_map
 
     def forward(self, value: Tensor) -> Tensor:
@@ -255,15 +303,10 @@ class Tied(nn.Module):
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
             return functional.linear(value, owner.weight.t())
-        if not isinstance(owner.padding, tuple):
-            raise WiringError(
-                given=f"a convolution with padding={owner.padding!r} to transpose",
-                expected="padding as numbers",
-                remedy="build it with connections.conv",
-            )
-        stride, kernel, padding = owner.stride, owner.kernel_size, owner.padding
-        extra = [max(0, s - k + 2 * p) for s, k, p in zip(stride, kernel, padding, strict=True)]
-        return functional.conv_transpose2d(value, owner.weight, None, stride, padding, extra)
+        stride, padding, dilation = owner.stride, cast(tuple[int, int], owner.padding), owner.dilation
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation, owner.kernel_size, strict=True)]
+        extra = [max(0, s - k + 2 * p) for s, k, p in zip(stride, spans, padding, strict=True)]
+        return functional.conv_transpose2d(value, owner.weight, None, stride, padding, extra, owner.groups, dilation)
 
 
 class Adjoint(nn.Module):

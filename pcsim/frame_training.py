@@ -24,15 +24,16 @@ from tqdm.auto import tqdm
 
 from pcsim.analysis.frames import is_dead
 from pcsim.core.exceptions import PcsimWarning, TrainingError
-from pcsim.training.gradients import windows
-from pcsim.network.graph import Network
-from pcsim.simulation.forecast import SHARE, handing_over, rows_of
-from pcsim.solvers.base import Iterate
+from pcsim.network import Network
+from pcsim.simulation.forecast import SHARE, closed_loop, rows_of
+from pcsim.simulation.record import Record
+from pcsim.simulation.simulator import Simulator
+from pcsim.solvers import Iterate
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_timeline
 from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
-from pcsim.training.train import CHECK_EVERY, Training, optimise
+from pcsim.training import CHECK_EVERY, Checkpointed, Full, Training, Truncated, optimise
 
 Clip = Callable[[int], Frames]
 """index -> (time, channel, height, width), 8-bit or from 0 to 1"""
@@ -46,7 +47,7 @@ class Goal:
     """errors of the layers, as PredNet learns, or the distance of the pixels"""
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the errors above layer 0: 0 is the paper's L_0, 0.1 its L_all"""
-    extrapolate_from: Annotated[int | None, Field(gt=0)] = None
+    closed_loop_from: Annotated[int | None, Field(gt=0)] = None
     """the first frame that is not shown, for a loss on pixels: the paper's fine-tuning"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
     """how the chance to see its own prediction instead of a frame grows from 0 to 1 over the updates, a coin for each
@@ -65,7 +66,7 @@ class Goal:
     @property
     def is_closed(self) -> bool:
         """Whether the network ever sees its own predictions."""
-        return self.extrapolate_from is not None or self.own != "never"
+        return self.closed_loop_from is not None or self.own != "never"
 
 
 def train_to_predict(
@@ -82,7 +83,7 @@ def train_to_predict(
     """Train in place to predict the frames of clips 0 to count - 1; returns the mean loss of every 20 updates.
 
     clip      makes each clip when it is wanted: `lambda i: film.draw(0, i, 1, length=10)[0]`
-    settings  as for `training.train`; of its gradients full, checkpointed and truncated (a span for long clips)
+    settings  as for `training.train`; of its gradients Full(), Checkpointed() and Truncated(span) (for long clips)
     Raises TrainingError for a goal that the network cannot have; warns where it has come to predict nothing, or a
     still picture.
 
@@ -90,6 +91,8 @@ def train_to_predict(
     """
     goal = goal or Goal()
     _check(network, goal, settings)
+    acting = (closed_loop(network) if goal.is_closed else network).train()
+    sim = Simulator(acting, solver=Iterate(), record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
     told: set[str] = set()
 
@@ -97,12 +100,12 @@ def train_to_predict(
         frames = as_pixels(torch.from_numpy(np.stack([clip(int(index)) for index in chosen])).to(device))
         share = _share(goal, settings, update, chosen, frames.shape[1]).to(device)
         total, predictions = torch.zeros((), device=device), []
-        for loss, rows in _losses(network, frames, share, settings, goal):
+        for loss, rows in _losses(sim, network, frames, share, goal):
             loss.backward()
             total = total + loss.detach()
             predictions += rows
         if (update + 1) % CHECK_EVERY == 0:
-            why = is_dead(torch.stack(predictions, 1), goal.extrapolate_from)
+            why = is_dead(torch.stack(predictions, 1), goal.closed_loop_from)
             if why and why not in told:
                 warnings.warn(f"{network.name!r} after {update + 1} updates: {why}.", PcsimWarning, stacklevel=2)
                 told.add(why)
@@ -112,19 +115,18 @@ def train_to_predict(
 
 
 def _losses(
-    network: Network, frames: Tensor, share: Tensor, settings: Training, goal: Goal
+    sim: Simulator, network: Network, frames: Tensor, share: Tensor, goal: Goal
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """What sums to the loss, part by part (one, or one for each truncated span), and the predictions it is about."""
     lead, begins = rows_of(network)
     length = frames.shape[1]
-    shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames)}
-    acting = network
+    shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames, network.step_ms)}
     if goal.is_closed:
-        acting, shown[SHARE] = handing_over(network), sequence(share, 1.0)
+        shown[SHARE] = sequence(share, network.step_ms)
     weights = {name: 1.0 if level == 0 else goal.above for level, name in enumerate(network.errors)}
     watched = [network.readout or "", *(weights if goal.loss == "errors" else ())]
     first = max(1, begins)
-    for moments in windows(acting, shown, Iterate(), length, watched, settings.gradient, settings.span):
+    for moments in sim.windows(shown, length, watched):
         parts, rows = [], []
         for clock, values in moments:
             row = clock.step - 1 + lead
@@ -147,17 +149,17 @@ def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: 
     drawn = np.concatenate([uniform(settings.seed, f"own {update}", int(i), 1, length) for i in chosen])
     share = torch.from_numpy((drawn < chance).astype(np.float32)).T.reshape(length, -1, 1, 1, 1)
     share[0] = 0.0
-    if goal.extrapolate_from is not None:
-        share[goal.extrapolate_from :] = 1.0
+    if goal.closed_loop_from is not None:
+        share[goal.closed_loop_from :] = 1.0
     return share
 
 
 def _check(network: Network, goal: Goal, settings: Training) -> None:
-    if settings.gradient not in ("full", "checkpointed", "truncated") or network.is_flow:
+    if not isinstance(settings.gradient, Full | Checkpointed | Truncated) or network.is_flow:
         raise TrainingError(
             given=f"gradient={settings.gradient!r} for {network.name!r}",
-            expected="a discrete network, and gradient full, checkpointed or truncated",
-            remedy="checkpointed is exact and takes little memory",
+            expected="a discrete network, and gradient Full(), Checkpointed() or Truncated(span)",
+            remedy="Checkpointed() is exact and takes little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):
         raise TrainingError(
@@ -165,5 +167,3 @@ def _check(network: Network, goal: Goal, settings: Training) -> None:
             expected="a network with prediction errors that sees real frames: its errors are about what it sees",
             remedy="Goal(loss='absolute', ...)",
         )
-    if settings.gradient == "truncated" and settings.span is None:
-        raise TrainingError(given="gradient='truncated' without a span", expected="steps", remedy="span=10")

@@ -15,29 +15,49 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim.core.clock import Clock, whole_steps
-from pcsim.core.exceptions import SolverError, TrainingError, WiringError
-from pcsim.network.graph import Network
-from pcsim.simulation.simulator import settled
-from pcsim.solvers.base import Solver
+from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.core.state import State, units
-from pcsim.training.train import Training, optimise
+from pcsim.network import Network
+from pcsim.simulation.plan import Plan
+from pcsim.simulation.record import Record
+from pcsim.simulation.regime import LATE, regime_of
+from pcsim.simulation.run import Run
+from pcsim.simulation.simulator import Simulator
+from pcsim.solvers import Heun, Solver
+from pcsim.training import Training, optimise
 
 
-def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> tuple[Clock, State, State]:
-    """(clock, state, inputs) after `until` ms under what is shown, without gradients."""
-    steps = whole_steps(until, solver.dt)
-    if not steps:
-        raise SolverError(
-            given=f"until = {until:g} ms with dt = {solver.dt:g} ms",
-            expected="a positive whole number of steps",
-            remedy="choose a dt that divides until",
-        )
-    return settled(network, dict(shown), solver, steps)
+class Relaxation:
+    """Lets a network relax for `until` ms under what it is shown, batch after batch, without gradients.
+
+    Its weights are live, as those of a `Simulator`. `relaxation(shown)` gives the value of every population and input,
+    (batch, ...), at the end.
+    """
+
+    def __init__(self, network: Network, solver: Solver, until: float) -> None:
+        self._sim = Simulator(network, solver=solver, record=Record(states="all", at=[until]))
+        self._until = until
+
+    def __call__(self, shown: Mapping[str, Tensor]) -> State:
+        """The values at the end."""
+        return _values(self._sim(dict(shown), until=self._until), shown)
 
 
-def local_gradient(network: Network, clock: Clock, state: State, inputs: State) -> Tensor:
-    """Add dE/dW to `grad` of the weights that make predictions; returns E, (batch,), with the errors of `state`.
+def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> State:
+    """Return the value of every population and input, (batch, ...), after `until` ms under what is shown.
+
+    For many batches make a `Relaxation`.
+    """
+    sim = Simulator.once(network, solver, Record(states="all", at=[until]))
+    return _values(sim(dict(shown), until=until), shown)
+
+
+def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
+    return {**shown, **{name: run[name][-1] for name in run.keys()}}  # noqa: SIM118
+
+
+def local_gradient(network: Network, values: State) -> Tensor:
+    """Add dE/dW to `grad` of the weights that make predictions; returns E, (batch,), with the errors in `values`.
 
     E is the mean over the batch of what each sample contributes. Only the activity that a prediction is made from
     and its error enter: no error passes through another population. Raises WiringError without prediction errors.
@@ -48,19 +68,18 @@ def local_gradient(network: Network, clock: Clock, state: State, inputs: State) 
             expected="populations whose rule is PredictionError",
             remedy="train it through time: pcsim.training.train",
         )
-    # Without what the solver computed of held inputs once: that has no gradient.
-    shown = {name: inputs[name] for name in network.inputs}
-    with torch.no_grad():
-        values = shown | state | network.observe(clock, state, shown, network.errors)
+    plan = Plan(network, regime_of(network, LATE, 1.0), Heun(1.0), network.wires)
+    with torch.enable_grad():
+        held = plan.precompute({name: values[name] for name in network.inputs})
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]
-        precision = getattr(network.populations[name].rule, "precision", 1.0)
+        precision = getattr(network.rules[name], "precision", 1.0)
         energy = energy + error.square().sum(units(error)) / (2.0 * precision)
         predictions = [edge.source for edge in network.incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():
-                made = network.respond(source, clock, values)
+                made = plan.respond(source, held, values)
             if made.requires_grad:
                 made.backward(-error / len(error))
     return energy
@@ -95,9 +114,10 @@ def learn(
             remedy="clamp the layers you show with net.clamped(...), and give one sample for each image",
         )
 
+    relaxation = Relaxation(network, solver, until)
+
     def gradient(chosen: Tensor, _: int) -> Tensor:
-        batch = {name: values[chosen] for name, values in shown.items()}
-        return local_gradient(network, *relax(network, batch, solver, until)).mean()
+        return local_gradient(network, relaxation({name: values[chosen] for name, values in shown.items()})).mean()
 
     return optimise(
         network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from pcsim.analysis.neural import steps_of
 from pcsim.core.exceptions import StimulusError, WiringError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 from pcsim.simulation.record import Record
 from pcsim.simulation.simulator import simulate
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 
 Bin = tuple[float, float]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcsim import Euler, Iterate, Network, models
 from pcsim.models import CELLS, MEDIAN, Architecture, Gate, Layer, ReciprocalCell
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 
 PLAIN_CONVRNN = {"layers": (Layer(4, True), Layer(4, True), Layer(5)), "image": (1, 16, 16), "classes": 3}
 EVERY_EDGE = ReciprocalCell(

@@ -33,7 +33,7 @@ from pcsim import (
 from pcsim.connections import StepNorm
 from pcsim.models import ReciprocalCell
 from pcsim.rules import ErrorRelaxation, Flow, LearnableTau, Rate, Sum, leaky_rate
-from pcsim.training.train import Training, train
+from pcsim.training import Training, train
 
 IMAGE = torch.rand(2, 1, 32, 32)
 

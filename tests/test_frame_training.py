@@ -12,7 +12,7 @@ import torch
 import pcsim
 from pcsim import Iterate, Network, PcsimWarning, Record, TrainingError, models, predict, stimuli
 from pcsim.frame_training import Goal, train_to_predict
-from pcsim.training.train import Training
+from pcsim.training import Training
 
 
 def small(bias: float = 0.2) -> Network:

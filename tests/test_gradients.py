@@ -14,8 +14,8 @@ from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, 
 from pcsim.training.gradients import at_fixed_point, square_root, trajectory
 from pcsim.memory import Live
 from pcsim.rules import leaky_rate
-from pcsim.solvers.base import Solver
-from pcsim.training.train import Training, loss_over_time, losses_over_time, memory_of_update, train
+from pcsim.solvers import Solver
+from pcsim.training import Training, loss_over_time, losses_over_time, memory_of_update, train
 
 EXACT = 1e-12
 

@@ -9,7 +9,7 @@ from tolerances import ALONE_OR_IN_A_BATCH, ULPS_MAP_EQUALS_EULER
 
 import pcsim
 from pcsim import RK4, Clock, Euler, Iterate, Record, models, rollout, simulate
-from pcsim.network.graph import next_value
+from pcsim.network import next_value
 from pcsim.network.weights import load_tensors, trained_tensors
 
 NAMES = tuple(SMALL)

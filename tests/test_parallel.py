@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pcsim import TrainingError, models, parallel, storage
-from pcsim.training.train import Training, train
+from pcsim.training import Training, train
 
 ROOT = Path(__file__).parents[1]
 

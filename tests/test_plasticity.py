@@ -11,7 +11,7 @@ from tolerances import EQUATIONS
 
 import pcsim
 from pcsim import Clock, Euler, Network, models, plasticity
-from pcsim.training.train import Training
+from pcsim.training import Training
 
 LAYERS = ((2, 8, 8), (3, 4, 4), (6,), (4,))
 

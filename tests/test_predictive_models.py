@@ -13,7 +13,7 @@ import pcsim
 from pcsim import Iterate, Network, Record, StorageError, WiringError, models, simulate, stimuli
 from pcsim.analysis import largest_eigenvalue
 from pcsim.connections import Adjoint, conv, up_conv
-from pcsim.training.train import Training, loss_over_time, train
+from pcsim.training import Training, loss_over_time, train
 
 
 def count(net: Network) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pcsim
 from pcsim import RK4, Euler, ExponentialEuler, Heun, Network, Record, WiringError, models, stimuli, together
-from pcsim.solvers.base import Solver
+from pcsim.solvers import Solver
 
 TAUS = [float(tau) for tau in torch.logspace(0.5, 2.0, 64)]
 NETS: dict[str, tuple[Callable[[], Network], tuple[int, ...]]] = {

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import pcsim
 from pcsim import Iterate, StorageError, TrainingError, models, stimuli
 from pcsim.connections import Standardise
-from pcsim.training.train import Training, evaluate, loss_at_step, loss_over_time, published, train
+from pcsim.training import Training, evaluate, loss_at_step, loss_over_time, published, train
 
 
 def debris(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +150,7 @@ def test_training_lowers_the_loss_and_standardises_the_images() -> None:
 
 
 def test_every_image_is_shown_once_an_epoch_in_a_new_order() -> None:
-    from pcsim.training.train import _batch
+    from pcsim.training import _batch
 
     settings = Training(batch=4, seed=5)
     epochs = [torch.cat([_batch(20, settings, 5 * epoch + i) for i in range(5)]) for epoch in range(2)]

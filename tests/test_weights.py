@@ -7,7 +7,7 @@ import torch
 
 from pcsim import Iterate, models, simulate, stimuli
 from pcsim.analysis import correct_choices
-from pcsim.training.train import evaluate
+from pcsim.training import evaluate
 
 SHIPPED = [(model, name) for model, names in models.weights.available().items() for name in names]
 

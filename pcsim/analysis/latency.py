@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core.exceptions import StimulusError
-from pcsim.simulation.record import Run
+from pcsim.simulation.run import Run
 
 
 def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:

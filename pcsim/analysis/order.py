@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Network
-from pcsim.simulation.record import Record, Status
-from pcsim.simulation.simulator import Stimulus, simulate
-from pcsim.solvers.base import RK4, Euler, Heun, Solver
-from pcsim.stimuli.timeline import Timeline
+from pcsim.network import Network
+from pcsim.simulation import Record, Status, simulate
+from pcsim.solvers import RK4, Euler, FlowSolver, Heun
+from pcsim.stimuli.timeline import Stimulus, Timeline
 
 FLOOR = 1e-11
 """relative errors below this are rounding, not the solver's"""
@@ -61,7 +60,7 @@ def check_order(
     until: float,
     dt: float | None = None,
     halvings: int = 5,
-    solvers: Sequence[type[Solver]] = (Euler, Heun, RK4),
+    solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
     """Errors of solvers on this network and stimulus after `until` ms, at dt, dt/2, ..., against RK4 at the last dt/8.
 
@@ -75,7 +74,7 @@ def check_order(
         raise SolverError(
             given=f"check_order of {network.name!r}, a discrete network",
             expected="a flow: a map has no step that could be made smaller",
-            remedy="net.relaxed(tau=...)",
+            remedy="net.as_ode(tau=...)",
         )
     if halvings < 2:
         raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="5 shows an order well")
@@ -100,13 +99,13 @@ def check_order(
     return Orders(dts, errors, {name: _slope(dts, found) for name, found in errors.items()}, halving)
 
 
-def _end(network: Network, stimulus: Stimulus, solver: Solver, until: float) -> Tensor | None:
+def _end(network: Network, stimulus: Stimulus, solver: FlowSolver, until: float) -> Tensor | None:
     """The state at the end, all populations in one vector; None where there is none."""
     record = Record(states=(), every=max(1, round(until / solver.dt)))
     run = simulate(network, stimulus, solver=solver, until=until, record=record)
     if Status.DIVERGED in run.status:
         return None
-    return torch.cat([value.flatten() for value in run.final.state.values()])
+    return torch.cat([value.flatten() for key, value in run.final.state.items() if "@" not in key])
 
 
 def _apart(first: Tensor | None, second: Tensor | None, size: float) -> float:

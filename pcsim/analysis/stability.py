@@ -22,11 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim.core.clock import Clock
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Network
-from pcsim.simulation.simulator import Course, Stimulus
-from pcsim.solvers.base import Euler, Iterate, RungeKutta, Solver
+from pcsim.network import Network
+from pcsim.simulation.plan import Plan
+from pcsim.simulation.record import Record
+from pcsim.simulation.regime import steady_regime
+from pcsim.simulation.simulator import Simulator
+from pcsim.solvers import Euler, Heun, Iterate, RungeKutta, Solver
+from pcsim.stimuli.timeline import Stimulus
 from pcsim.core.state import State
 
 DENSE = 1_024
@@ -45,17 +48,11 @@ class Dynamics:
     """
 
     def __init__(self, network: Network, stimulus: Stimulus, at: float = 0.0) -> None:
-        solver: Solver = Euler(1.0) if network.is_flow else Iterate()
-        if network.conduction_delays or network.situation(Clock(1.0)):
-            raise SolverError(
-                given=f"{network.name!r}, with conduction delays, windows or phases",
-                expected="a network whose next state depends on its present one only",
-                remedy="analyse it without them: net.without(...)",
-            )
+        solver: Solver = Euler(min(r.tau.smallest() for r in network.flows.values())) if network.is_flow else Iterate()
+        self._regime = steady_regime(network)
         with torch.no_grad():
-            course = Course(network, stimulus, solver, 1)
-            shown = {name: timeline.at(at) for name, timeline in course.timelines.items()}
-            state = network.initial_state(shown)
+            schedule, carry = Simulator.once(network, solver, Record()).begin(stimulus, 1, ())
+            shown = {name: timeline.at(at).to(schedule.first[name]) for name, timeline in schedule.timelines.items()}
         if any(len(value) != 1 for value in shown.values()):
             raise SolverError(
                 given=f"{len(next(iter(shown.values())))} samples",
@@ -63,8 +60,9 @@ class Dynamics:
                 remedy="pass image[:1], and go through the samples in a loop",
             )
         self.network, self._shown, self._solver = network, shown, solver
-        self._shapes = {name: value.shape[1:] for name, value in state.items()}
-        self.start = self.flat(state)
+        self._plans: dict[Solver, Plan] = {}
+        self._shapes = {name: value.shape[1:] for name, value in carry.state.items()}
+        self.start = self.flat(carry.state)
 
     @property
     def size(self) -> int:
@@ -83,14 +81,25 @@ class Dynamics:
 
     def __call__(self, x: Tensor) -> Tensor:
         """dx/dt per ms, or the next x: (n, size) -> (n, size)."""
-        clock, inputs = Clock(1.0), self._inputs(len(x))
-        if self.network.is_flow:
-            return self.flat(self.network.derivative(clock, self.named(x), inputs))
-        return self.flat(self._solver.advance(self.network, clock, self.named(x), inputs))
+        if not self.network.is_flow:
+            return self.step(x, self._solver)
+        plan, inputs = self._plan(self._rates), self._inputs(len(x))
+        return self.flat(plan.evaluate(plan.rates(), plan.precompute(inputs), self.named(x)))
 
     def step(self, x: Tensor, solver: Solver) -> Tensor:
         """The state one step of `solver` later: (n, size) -> (n, size)."""
-        return self.flat(solver.advance(self.network, Clock(solver.dt), self.named(x), self._inputs(len(x))))
+        plan, inputs = self._plan(solver), self._inputs(len(x))
+        return self.flat(plan.step(plan.precompute(inputs), self.named(x)))
+
+    @property
+    def _rates(self) -> Solver:
+        """A solver of several stages: its plans hold time constants, not ratios to a step."""
+        return Heun(1.0)
+
+    def _plan(self, solver: Solver) -> Plan:
+        if solver not in self._plans:
+            self._plans[solver] = Plan(self.network, self._regime, solver)
+        return self._plans[solver]
 
     def pushed(self, x: Tensor, direction: Tensor, solver: Solver | None = None) -> tuple[Tensor, Tensor]:
         """(f(x), J(x) direction), both (n, size): a Jacobian-vector product; with a solver, of its step."""

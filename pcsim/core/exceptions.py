@@ -33,6 +33,14 @@ class StimulusError(PcsimError):
     """Something shown to a network that it cannot see: shape, type, values or times."""
 
 
+class RecordError(PcsimError, KeyError):
+    """Something that was not recorded, or cannot be."""
+
+    def __str__(self) -> str:
+        """As a failure of pcsim: a KeyError shows its message in quotes."""
+        return str(self.args[0])
+
+
 class StorageError(PcsimError):
     """A file that is missing, damaged, or belongs to something else."""
 

@@ -12,7 +12,7 @@ from pcsim.models.multi_state import multi_state, shared_resnet
 from pcsim.models.pcn_global import pcn_global
 from pcsim.models.pcn_local import Architecture, pcn_local
 from pcsim.models.predictive_coding import predictive_coding
-from pcsim.models.prednet import hand_over, prednet, prednet_kitti
+from pcsim.models.prednet import prednet, prednet_kitti
 from pcsim.models.rcnn import leaky_rcnn, rcnn
 from pcsim.models.rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
 from pcsim.models.registry import available, build, paper, register
@@ -47,7 +47,6 @@ __all__ = [
     "cornet_s",
     "cornet_z",
     "grcnn",
-    "hand_over",
     "hebbian",
     "hopfield",
     "hopfield_continuous",

@@ -8,7 +8,7 @@ from torch import nn
 
 from pcsim.connections import GlobalMaxPool, Standardise, conv, pool, up_conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Population, Projection
+from pcsim.network import Population, Projection
 from pcsim.rules.base import Rule
 from pcsim.rules.wires import Sum
 

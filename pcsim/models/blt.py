@@ -20,7 +20,7 @@ from torch import nn
 
 from pcsim.connections import LocalResponseNorm
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate

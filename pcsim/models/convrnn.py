@@ -17,9 +17,9 @@ from typing import Literal
 
 from torch import nn
 
-from pcsim.connections import GlobalMeanPool, Resize, Standardise, same_conv
+from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models import cells
 from pcsim.models.areas import Wiring
 from pcsim.models.blt import DELAYS, Unroll
@@ -88,7 +88,7 @@ def convrnn(
     last = layers[-1]
     head = [GlobalMeanPool(), nn.Linear(last.channels, classes)]
     if readout == "conv":
-        head = [nn.Conv2d(last.channels, classes, 2), GlobalMeanPool()]
+        head = [channels_last(nn.Conv2d(last.channels, classes, 2)), GlobalMeanPool()]
     populations.append(Population("readout", Sum()))
     answer = nn.Sequential(*_pool(last), *head)
     projections.append(Projection(f"h{len(layers)}", "readout", answer, delay=up, before="zeros"))

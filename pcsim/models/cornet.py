@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, conv
+from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, channels_last, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate
@@ -47,7 +47,7 @@ def cornet_z(
     projections: list[Projection] = []
     source, below = "image", image[0]
     for area, count in zip(AREAS, channels, strict=True):
-        first = nn.Conv2d(below, count, 7, 2, 3) if area == "v1" else conv(below, count, bias=True)
+        first = channels_last(nn.Conv2d(below, count, 7, 2, 3)) if area == "v1" else conv(below, count, bias=True)
         populations.append(Population(area, Rate(count, "identity", bias=False)))
         projections.append(Projection(source, area, nn.Sequential(first, nn.ReLU(), nn.MaxPool2d(3, 2, 1))))
         source, below = area, count
@@ -109,7 +109,7 @@ def _cornet_recurrent(
     source, below = "image", image[0]
     for area, count in zip(AREAS, channels, strict=True):
         u, first = f"u_{area}", area == "v1"
-        entry = nn.Conv2d(below, count, 7, 4, 3) if first else conv(below, count, stride=2, bias=True)
+        entry = channels_last(nn.Conv2d(below, count, 7, 4, 3)) if first else conv(below, count, stride=2, bias=True)
         populations += [Population(u, Sum()), Population(area, Rate(count, bias=False))]
         projections += [
             Projection(
@@ -149,7 +149,7 @@ def cornet_s(
     deep_n the one after it. Populations hold their values outside their windows.
     """
     v1 = channels[0]
-    entry = [nn.Conv2d(image[0], v1, 7, 2, 3, bias=False), nn.BatchNorm2d(v1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    entry = [channels_last(nn.Conv2d(image[0], v1, 7, 2, 3, bias=False)), nn.BatchNorm2d(v1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     populations = [Population("stem", Sum(), active=(0, 1)), Population("v1", Sum(), active=(0, 1))]
     projections = [
         Projection("image", "stem", nn.Sequential(*entry)),
@@ -177,7 +177,8 @@ def cornet_s(
     )
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0.0, (2.0 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5)
+            sd = (2.0 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
+            nn.init.normal_(module.weight, 0.0, sd)
     return net
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pcsim.connections import Activation
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.attractor import GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Relaxed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 
 
 def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:

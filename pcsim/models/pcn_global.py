@@ -19,9 +19,9 @@ from typing import Literal
 
 from torch import nn
 
-from pcsim.connections import GlobalMeanPool, Tied, conv, pool
+from pcsim.connections import GlobalMeanPool, Tied, channels_last, conv, draw, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.predictive import Blend, Correction, Prediction, PredictionError, UpdateRate
 from pcsim.rules.rate import Rate
@@ -129,9 +129,9 @@ def _sweep_modules(
     fb: list[nn.Module] = []
     for layer, (fewer, more) in enumerate(zip([image_channels, *channels], channels, strict=False), 1):
         up = conv(fewer, more)
-        down: nn.Module = Tied(up) if tied else nn.ConvTranspose2d(more, fewer, 3, padding=1, bias=False)
+        down: nn.Module = Tied(up) if tied else channels_last(nn.ConvTranspose2d(more, fewer, 3, padding=1, bias=False))
         if tied:
-            nn.init.xavier_normal_(up.weight)
+            draw(up.weight, nn.init.xavier_normal_)
         if layer in pooled:
             enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
             ff.append(nn.Sequential(up, pool()))

@@ -19,9 +19,9 @@ from typing import Literal
 
 from torch import nn
 
-from pcsim.connections import GlobalMeanPool, conv, pool
+from pcsim.connections import GlobalMeanPool, channels_last, conv, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.predictive import Correction, Prediction, PredictionError, UpdateRate
 from pcsim.rules.wires import Sum
@@ -72,7 +72,7 @@ def pcn_local(
     source, channels = "image", image[0]
     entry: list[nn.Module] = []
     if plan.stem is not None:
-        entry = [nn.Conv2d(channels, plan.stem, 7, 2, 3, bias=False), nn.BatchNorm2d(plan.stem), nn.ReLU()]
+        entry = [channels_last(nn.Conv2d(channels, plan.stem, 7, 2, 3, bias=False)), nn.BatchNorm2d(plan.stem), nn.ReLU()]
         channels = plan.stem
     for block, out in enumerate(plan.channels, 1):
         nodes, edges = _block(block, source, entry, channels, out, cycles, published)
@@ -110,14 +110,14 @@ def _block(
     if cycles == 0:
         return populations, [*projections, Projection(s, end)]
     rate = UpdateRate(out, 1.0, offset=1.0) if published else UpdateRate(1, 1.0, form="absolute")
-    backward = nn.ConvTranspose2d(out, channels, 3, padding=1, bias=bias)
+    backward = channels_last(nn.ConvTranspose2d(out, channels, 3, padding=1, bias=bias))
     about = Projection(x, e) if published else Projection(source, e, nn.Sequential(*entry))
     return (
         [
             *populations,
             Population(p, Prediction(), active=loop),
             Population(e, PredictionError(activation="relu"), active=loop),
-            Population(y, Correction(rate, "identity"), active=loop, copies=s),
+            Population(y, Correction(rate, "identity"), active=loop, starts_from=s),
         ],
         [
             *projections,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pcsim.connections import Activation, HalfSquare, Tied, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.predictive import ErrorRelaxation, ErrorThrough, Prediction, PredictionError
 from pcsim.rules.time_constants import TimeConstant

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from pcsim.connections import conv, pool
+from pcsim.connections import conv, draw, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import ALWAYS, Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM, Peephole, SubLSTM
@@ -50,8 +50,9 @@ def prednet(
                      small networks on dark frames from predicting nothing at all
     cell      "convlstm" (with `peephole` and `gate` as in `rules.LSTM`; the paper has none and, in its code, hard
               sigmoids) or "subconvlstm"
-    feedback  what takes the place of the frame after `hand_over`: the prediction of this frame ("current"), or of the
-              one before ("previous", as the original code has it)
+    feedback  what takes the place of the frame once the loop is closed (`pcsim.predict(..., closed_loop_from=10)`): the
+              prediction of this frame ("current"; the error of layer 0 is then zero), or of the one before ("previous",
+              as the original code has it)
     size      of the frames, (height, width); both must be divisible by 2^(layers - 1)
 
     Weights start as in Keras: Glorot uniform, biases zero. Raises WiringError for sizes that do not fit.
@@ -62,8 +63,8 @@ def prednet(
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
-        # Lesioned until a hand-over: the loop is open.
-        Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), silent=(-math.inf, math.inf)),
+        # Lesioned: the loop is open until pcsim.predict closes it.
+        Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), lesioned=(ALWAYS,)),
     ]
     for layer, (count, rep) in enumerate(zip(channels, maps, strict=True)):
         at = (size[0] >> layer, size[1] >> layer)
@@ -108,23 +109,12 @@ def prednet_kitti(
     return prednet(channels, size=size, **options)
 
 
-def hand_over(network: Network, time: float) -> Network:
-    """The same PredNet, fed its own prediction instead of the frames from `time` ms on.
-
-    With `feedback="current"` the error of layer 0 is zero from there on, as the prediction is the frame.
-    Raises WiringError for a network without the edges frame->a0 and p0->a0.
-
-        net = hand_over(models.prednet(), 10.0)  # frames 0..9 at 1 ms a frame are real
-    """
-    return network.without("frame->a0", during=(time, math.inf)).without("p0->a0", during=(-math.inf, time))
-
-
 def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
     """Uniform within sqrt(6 / (fan in + fan out)) of one convolution a gate over the concatenation; biases zero."""
     area = math.prod(convolutions[0].kernel_size)
     bound = math.sqrt(6.0 / (area * (sum(c.in_channels for c in convolutions) + out)))
     for convolution in convolutions:
-        nn.init.uniform_(convolution.weight, -bound, bound)
+        draw(convolution.weight, nn.init.uniform_, -bound, bound)
         if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
 

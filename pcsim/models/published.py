@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pcsim.connections import StepNorm
 from pcsim.core.exceptions import StorageError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 
 Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate, leaky_rate

@@ -17,7 +17,7 @@ from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum

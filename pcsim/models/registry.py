@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 
 Model = TypeVar("Model", bound=Callable[..., Network])
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from pcsim.connections import conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network, Population, Projection
+from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM, Peephole, SubLSTM
@@ -146,7 +146,7 @@ def _forecaster(
         shape = (count, height, width)
         populations += [
             Population(encoder, rule(), shape, active=(0, seen)),
-            Population(forecaster, rule(), shape, active=(seen, seen + unseen), copies=encoder),
+            Population(forecaster, rule(), shape, active=(seen, seen + unseen), starts_from=encoder),
         ]
         for source, target in zip(below, (encoder, forecaster), strict=True):
             if source:

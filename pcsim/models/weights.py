@@ -8,7 +8,7 @@ from typing import Any
 
 from pcsim.core import storage
 from pcsim.core.exceptions import StorageError
-from pcsim.network.graph import Network
+from pcsim.network import Network
 from pcsim.models.registry import build
 from pcsim.network.weights import load_tensors, trained_tensors
 

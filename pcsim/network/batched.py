@@ -1,8 +1,8 @@
 """Many settings of one network in one run: each sample of a large batch has its own time constants and gains.
 
-    many = together(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
-    run = simulate(many.network, many.shown(images), solver=Euler(1.0), until=200.0)
-    many.apart(run["r1"])                               (point, time, batch, ...)
+    many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
+    run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
+    many.split(run["r1"])                               (point, time, batch, ...)
 
 The same numbers as one run after another, to rounding: samples of a batch do not know of each other.
 """
@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from pcsim.network import variants
 from pcsim.connections import Chain, Phased
 from pcsim.core.exceptions import WiringError
-from pcsim.network.graph import Network
+from pcsim.network.network import Network
 from pcsim.rules.time_constants import TimeConstant, require_positive
-from pcsim.simulation.simulator import Stimulus
-from pcsim.stimuli.timeline import Timeline
+from pcsim.stimuli.timeline import Stimulus, Timeline
 
 Values = Mapping[str, Sequence[float] | Tensor]
 
@@ -60,21 +59,21 @@ class PerSampleGain(nn.Module):
 
 
 @dataclass(frozen=True)
-class Together:
+class Batched:
     """A network of `points` settings for `batch` samples each, and how to show it something and read what it did."""
 
     network: Network
     points: int
     batch: int
 
-    def shown(self, stimulus: Stimulus) -> Stimulus:
-        """A stimulus of `batch` samples, for every point. Raises WiringError for another number of samples."""
+    def tile(self, stimulus: Stimulus) -> Stimulus:
+        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for another number of samples."""
         if isinstance(stimulus, dict):
             return {name: self._repeated(value) for name, value in stimulus.items()}
         return self._repeated(stimulus)
 
-    def apart(self, values: Tensor) -> Tensor:
-        """A record (time, points * batch, ...) as (point, time, batch, ...)."""
+    def split(self, values: Tensor) -> Tensor:
+        """Return a record (time, points * batch, ...) as (point, time, batch, ...)."""
         return values.unflatten(1, (self.points, self.batch)).transpose(0, 1)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
@@ -85,13 +84,13 @@ class Together:
             raise WiringError(
                 given=f"{len(images)} samples",
                 expected=f"{self.batch}, as the network was made for",
-                remedy=f"together(..., batch={len(images)})",
+                remedy=f"batched(..., batch={len(images)})",
             )
         return images.repeat(self.points, *(1,) * (images.dim() - 1))
 
 
-def together(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Together:
-    """Settings of one network side by side, point k with the k-th value of everything that is named.
+def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Batched:
+    """Put settings of one network side by side, point k with the k-th value of everything that is named.
 
     taus   population -> ms for each point, (points,) or (points, channel); of a discrete network they make it a flow,
            and then every population with memory needs one
@@ -102,14 +101,15 @@ def together(network: Network, taus: Values | None = None, gains: Values | None 
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
         raise WiringError(
-            given=f"numbers of points {counts}", expected="the same number for each, at least one", remedy="link them"
+            given=f"numbers of points {counts}", expected="the same number for each, at least one",
+            remedy="give every tau and gain one value for each point; repeat those that do not change"
         )
     (points, *_) = counts.values()
 
     def spread(values: Sequence[float] | Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float64).repeat_interleave(batch, 0)
 
-    other = network.relaxed({name: PerSampleTau(spread(values)) for name, values in taus.items()}) if taus else network
+    other = network.as_ode({name: PerSampleTau(spread(values)) for name, values in taus.items()}) if taus else network
     if gains:
         if unknown := set(gains) - {edge.name for edge in other.projections}:
             raise WiringError(
@@ -124,7 +124,7 @@ def together(network: Network, taus: Values | None = None, gains: Values | None 
             for edge in other.projections
         ]
         other = variants.with_edges(other, edges)
-    return Together(other, points, batch)
+    return Batched(other, points, batch)
 
 
 def _scaled(transform: nn.Module | None, gain: PerSampleGain) -> nn.Module:

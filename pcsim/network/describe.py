@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pcsim import connections
+from pcsim.network.graph import Graph
+from pcsim.network.parts import ALWAYS, Projection
 from pcsim.rules.base import Flow, Map, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.core.state import Shape
 
-if TYPE_CHECKING:
-    from pcsim.network.graph import Network, Projection
-
 HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
 
 
-def describe(network: Network) -> str:
-    """node | rule | shape | what it reads, in the order of evaluation."""
+def describe(network: Graph) -> str:
+    """Return a table: node | rule | shape | what it reads, in the order of evaluation."""
     rows = [HEAD]
+    populations, incoming = network.populations, network.incoming
     rows += [("", name, "input", _by(shape), "") for name, shape in network.inputs.items()]
     for position, name in enumerate(network.order, 1):
-        rule = network.populations[name].rule
-        reads = [_edge_text(edge, network.is_flow, rule) for edge in network.incoming[name]] or [""]
-        what = f"{_kind(rule)}: {rule.describe()}{_window(network.populations[name].active)}"
+        rule = populations[name].rule
+        reads = [_edge_text(edge, network.is_flow, rule) for edge in incoming[name]] or [""]
+        what = f"{_kind(rule)}: {rule.describe()}{_window(populations[name].active)}"
         rows.append((str(position), name, what, _by(network.shape(name)), reads[0]))
         rows += [("", "", "", "", text) for text in reads[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
@@ -46,11 +45,11 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
         when = f" ({edge.delay_ms.describe()} ms)"
     when += _window(edge.active)
     transform = connections.summary(edge.transform)
-    transform += f" in {str(edge.precision).removeprefix('torch.')}" if transform and edge.precision else ""
-    lesion = ""
-    if edge.silent:
-        always = math.isinf(edge.silent[0]) and math.isinf(edge.silent[1])
-        lesion = "  LESIONED" + ("" if always else f" {edge.silent[0]:g}..{edge.silent[1]:g} ms")
+    transform += f" in {str(edge.compute_dtype).removeprefix('torch.')}" if transform and edge.compute_dtype else ""
+    lesion = "  LESIONED" if edge.lesioned else ""
+    if ALWAYS not in edge.lesioned:
+        unit = " ms" if is_flow else ""
+        lesion += "".join(f" {begin:g}..{end:g}{unit}" for begin, end in edge.lesioned)
     port = "" if edge.port == rule.ports[0] else f" to {edge.port}"
     name = "" if edge.name == f"{edge.source}->{edge.target}" else f"  [{edge.name}]"
     return f"{edge.source}{when} {edge.kind}{port}" + (f": {transform}" if transform else "") + lesion + name

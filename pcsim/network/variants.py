@@ -1,4 +1,4 @@
-"""The same network otherwise: in continuous time, clamped, lesioned, rounded. Parameters are shared."""
+"""The same network otherwise: in continuous time, clamped, lesioned, under autocast. Parameters are shared."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from pcsim.connections import Phased
+from pcsim.core.clock import Window
 from pcsim.core.exceptions import WiringError
-from pcsim.network.parts import Population, Projection, Window
+from pcsim.network.graph import Graph
+from pcsim.network.parts import ALWAYS, Population, Projection
 from pcsim.rules.base import with_tau
 from pcsim.rules.time_constants import TimeConstant
 
-if TYPE_CHECKING:
-    from pcsim.network.graph import Network
-
+Net = TypeVar("Net", bound=Graph)
 Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
 """ms: one for all, one for each memory in their order, or by name"""
 
 
-def relaxed(network: Network, tau: Taus, step: float | None) -> Network:
-    """See `Network.relaxed`."""
-    remembered = [n for n in network.populations if n in network.memories or n in network.step_delays]
+def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
+    """See `Network.as_ode`."""
+    waiting = {*network.step_delays}
+    remembered = [name for name in network.populations if name in network.memories or name in waiting]
     taus = _tau_by_name(tau, remembered)
     if network.is_flow:
-        return rebuilt(network, [_relaxed(network, p, taus, 1.0) for p in network.populations.values()])
-    scale = step or tau
+        return rebuilt(network, [_with_tau(network, p, taus, 1.0) for p in network.populations.values()])
+    scale = step_ms or tau
     if any(isinstance(edge.transform, Phased) for edge in network.projections):
         _in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
     return rebuilt(
         network,
-        [_relaxed(network, p, taus, scale) for p in network.populations.values()],
+        [_with_tau(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
         step_ms=scale if isinstance(scale, int | float) else network.step_ms,
-        name=f"relaxed {network.name}",
+        name=f"{network.name} as an ODE",
     )
 
 
-def clamped(network: Network, names: Sequence[str]) -> Network:
+def clamped(network: Net, names: Sequence[str]) -> Net:
     """See `Network.clamped`."""
     if unknown := [name for name in names if name not in network.populations]:
         raise WiringError(
             given=f"a clamp of {', '.join(unknown)}",
             expected=f"populations of {network.name!r}: {', '.join(network.populations)}",
-            remedy="choose from these",
+            remedy="correct the names; net.describe() lists them",
         )
     return rebuilt(
         network,
@@ -63,12 +64,19 @@ def clamped(network: Network, names: Sequence[str]) -> Network:
     )
 
 
-def without(network: Network, edges: Sequence[str], during: Window | None) -> Network:
+def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
     """See `Network.without`."""
-    window = (-math.inf, math.inf) if during is None else (float(during[0]), float(during[1]))
+    unit = "ms" if network.is_flow else "steps"
+    window = ALWAYS if during is None else (float(during[0]), float(during[1]))
     if not window[0] < window[1]:
         raise WiringError(
-            given=f"a lesion during {window}", expected="(from, to) with from < to, ms", remedy="swap the ends"
+            given=f"a lesion during {window}", expected=f"(from, to) with from < to, {unit}", remedy="swap the ends"
+        )
+    if not network.is_flow and any(math.isfinite(end) and end != int(end) for end in window):
+        raise WiringError(
+            given=f"a lesion of {network.name!r} during {window}",
+            expected="whole numbers of steps, as it is a discrete network",
+            remedy="count steps; in a flow, as net.as_ode(...) makes one, lesions are in ms",
         )
     wanted = {edge.replace(" ", "") for edge in edges}
     known = {edge.kind for edge in network.projections} | {edge.name for edge in network.projections}
@@ -76,57 +84,66 @@ def without(network: Network, edges: Sequence[str], during: Window | None) -> Ne
         raise WiringError(
             given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
-            remedy="choose from these; net.describe() lists them",
+            remedy="correct the names; net.describe() lists them",
         )
     return with_edges(
-        network, [replace(e, silent=window) if {e.kind, e.name} & wanted else e for e in network.projections]
+        network,
+        [
+            replace(e, lesioned=(*e.lesioned, window)) if {e.kind, e.name} & wanted else e
+            for e in network.projections
+        ],
     )
 
 
-def rounded(network: Network, precision: torch.dtype) -> Network:
-    """See `Network.rounded`."""
-    if precision not in (torch.bfloat16, torch.float16):
+def autocast(network: Net, dtype: torch.dtype) -> Net:
+    """See `Network.autocast`."""
+    if dtype not in (torch.bfloat16, torch.float16):
         raise WiringError(
-            given=f"rounded({precision})",
+            given=f"autocast({dtype})",
             expected="torch.bfloat16 or torch.float16",
-            remedy="choose one of these; for double precision write net.double()",
+            remedy="take one of these; for double precision write net.double()",
         )
-    return with_edges(network, [replace(edge, precision=precision) for edge in network.projections])
+    return with_edges(network, [replace(edge, compute_dtype=dtype) for edge in network.projections])
 
 
-def with_edges(network: Network, edges: Sequence[Projection]) -> Network:
-    """The network with other edges between the same populations, of the same transforms under the same names."""
+def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
+    """Return the network with other edges between the same populations, under the same names."""
     other = copy(network)
     other._modules = dict(network._modules)
-    other.projections = tuple(edges)
-    other.incoming = {n: tuple(e for e in edges if e.target == n) for n in network.populations}
+    other._edges = tuple(edges)
+    other.transforms = torch.nn.ModuleDict({edge.key: edge.transform for edge in edges})
     return other
 
 
 def rebuilt(
-    network: Network,
+    network: Net,
     populations: Sequence[Population],
     projections: Sequence[Projection] | None = None,
     **changes: Any,
-) -> Network:
-    """A network of these parts that is otherwise the same, but for `changes` of its arguments."""
+) -> Net:
+    """Return a network of these parts that is otherwise the same, but for `changes` of its arguments."""
     same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
     options = {name: getattr(network, name) for name in same} | changes
     edges = network.projections if projections is None else projections
     return type(network)(options.pop("inputs"), populations, edges, **options).train(network.training)
 
 
-def _relaxed(network: Network, population: Population, taus: Mapping[str, Any], step: object) -> Population:
-    """With a time constant where it remembers; a wire is at every instant what it reads, and needs no window."""
+def current(network: Net) -> Net:
+    """Return the network itself, or, where modules were replaced since it was built, one of those there are, checked."""
+    return network if network.is_as_built else rebuilt(network, tuple(network.populations.values()))
+
+
+def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
+    """Return it with a time constant where it remembers; a wire is at every instant what it reads: no window."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
-    window = _in_ms(name, active, step) if active else None
+    window = _in_ms(name, active, step_ms) if active else None
     return replace(population, rule=with_tau(population.rule, taus[name]), shape=network.shape(name), active=window)
 
 
 def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor | TimeConstant]:
-    """One time constant for each of `names`, from a number, a sequence in their order, or a dict."""
+    """Return one time constant for each of `names`, from a number, a sequence in their order, or a dict."""
     if isinstance(tau, Mapping):
         given, taus = set(tau), dict(tau)
     elif isinstance(tau, Sequence):
@@ -142,22 +159,24 @@ def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor
     return taus
 
 
-def _in_ms(name: str, window: tuple[float, float], step: object) -> tuple[float, float]:
-    """A window in steps as one in ms, a step standing for `step` ms."""
-    if not isinstance(step, int | float):
+def _in_ms(name: str, window: Window, step_ms: object) -> Window:
+    """Return a window in steps as one in ms."""
+    if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"a relaxed network with several time constants and steps to be counted by {name!r}",
+            given=f"several time constants and steps to be counted by {name!r}",
             expected="how many ms a step of the discrete network stands for",
-            remedy="write relaxed(tau=..., step=10.0)",
+            remedy="write as_ode(tau=..., step_ms=10.0)",
         )
-    return window[0] * step, window[1] * step
+    return window[0] * step_ms, window[1] * step_ms
 
 
-def _timed(edge: Projection, from_input: bool, step: object) -> Projection:
-    """The edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay in ms."""
+def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
+    """Return the edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
-        edge = replace(edge, active=_in_ms(edge.name, edge.active, step))
+        edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))
+    lesions = tuple(w if w == ALWAYS else _in_ms(edge.name, w, step_ms) for w in edge.lesioned)
+    edge = replace(edge, lesioned=lesions)
     if late < 1:
         return edge
-    return replace(edge, delay=None, delay_ms=_in_ms(edge.name, (0.0, late), step)[1])
+    return replace(edge, delay=None, delay_ms=_in_ms(edge.name, (0.0, late), step_ms)[1])

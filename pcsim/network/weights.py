@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import StorageError
-from pcsim.network.graph import Network
+from pcsim.network.network import Network
 
 
 def trained_tensors(network: Network) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from pcsim.network.graph import Network, Projection
+from pcsim.network import Network, Projection
 from pcsim.plots.canvas import axes
 
 KIND_STYLE = {
@@ -52,7 +52,7 @@ def network(net: Network, ax: Axes | None = None) -> Axes:
     ]
     if starts:
         handles.append(ax.plot([], [], ":", color=START["color"], label="start")[0])
-    if any(edge.silent for edge in net.projections):
+    if any(edge.lesioned for edge in net.projections):
         handles.append(ax.plot([], [], ":", color=LESION, label="lesioned")[0])
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     widest = max((abs(place[e.source][0] - place[e.target][0]) for e in net.projections), default=0.0)
@@ -101,7 +101,7 @@ def _levels(net: Network) -> list[list[str]]:
 
 def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bool) -> None:
     colour, line, _ = KIND_STYLE[edge.kind]
-    if edge.silent:
+    if edge.lesioned:
         colour, line = LESION, ":"
     style: dict[str, Any] = {
         "arrowstyle": "-|>",

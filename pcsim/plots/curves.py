@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from pcsim.analysis.statistics import Estimate
 from pcsim.core.exceptions import StimulusError
 from pcsim.plots.canvas import axes
-from pcsim.simulation.record import Run
+from pcsim.simulation.run import Run
 
 
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:

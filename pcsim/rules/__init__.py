@@ -18,7 +18,7 @@ from pcsim.rules.predictive import (
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
-from pcsim.rules.wires import HandOver, Sum
+from pcsim.rules.wires import Sum, Switch
 
 __all__ = [
     "LSTM",
@@ -35,7 +35,6 @@ __all__ = [
     "Gated",
     "GatedUpdate",
     "GradedEnergy",
-    "HandOver",
     "Highway",
     "LearnableTau",
     "Map",
@@ -51,6 +50,7 @@ __all__ = [
     "SplitError",
     "SubLSTM",
     "Sum",
+    "Switch",
     "Threshold",
     "ThresholdEnergy",
     "TimeConstant",

@@ -24,22 +24,45 @@ from pcsim.core.state import Shape, State
 
 Own = Tensor | State
 
+
+
+def _identity(drive: Tensor) -> Tensor:
+    return drive
+
+
+def _hard_sigmoid(drive: Tensor) -> Tensor:
+    return (0.2 * drive + 0.5).clamp(0.0, 1.0)
+
+
+# Functions with names, so that rules can be pickled.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda drive: drive,
+    "identity": _identity,
     "relu": functional.relu,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "hard_sigmoid": lambda drive: (0.2 * drive + 0.5).clamp(0.0, 1.0),
+    "hard_sigmoid": _hard_sigmoid,
     "elu": functional.elu,
     "softplus": functional.softplus,
 }
 
 
+def _relu_slope(value: Tensor) -> Tensor:
+    return (value > 0).to(value)
+
+
+def _tanh_slope(value: Tensor) -> Tensor:
+    return 1.0 - torch.tanh(value).square()
+
+
+def _sigmoid_slope(value: Tensor) -> Tensor:
+    return torch.sigmoid(value) * torch.sigmoid(-value)
+
+
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": torch.ones_like,
-    "relu": lambda value: (value > 0).to(value),
-    "tanh": lambda value: 1.0 - torch.tanh(value).square(),
-    "sigmoid": lambda value: torch.sigmoid(value) * torch.sigmoid(-value),
+    "relu": _relu_slope,
+    "tanh": _tanh_slope,
+    "sigmoid": _sigmoid_slope,
     "softplus": torch.sigmoid,
 }
 """Derivatives of the activations that a gradient flow may use."""
@@ -73,10 +96,16 @@ class Rule(nn.Module):
     `ports` names the inputs, the first being where projections arrive unless they say otherwise.
     `extra` names variables kept besides the value that other populations read; a rule with extras
     gets and gives a dict with the keys "value" and those names, a rule without gets and gives a tensor.
+    `gates` names what it computes on the way that can be recorded, as "population.gate"; see `gate_values`.
     """
 
     ports: tuple[str, ...] = ("drive",)
     extra: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """Return the value of each of `gates` in the step that makes the next value of `own` (None for a wire)."""
+        raise NotImplementedError
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shape of "value" and of each extra, from the shapes at the connected ports; all equal by default."""
@@ -145,7 +174,11 @@ class Relaxed(Flow):
         super().__init__()
         self.rule = rule
         self.tau = time_constant(tau)
-        self.ports, self.extra = rule.ports, rule.extra
+        self.ports, self.extra, self.gates = rule.ports, rule.extra, rule.gates
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """Return those of the rule that is relaxed toward."""
+        return self.rule.gate_values(own, **ports)
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """As the rule that is relaxed toward."""

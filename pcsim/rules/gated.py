@@ -7,13 +7,13 @@ cell. Between image-shaped populations the cell is convolutional, between vector
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from pcsim.core.exceptions import WiringError
-from pcsim.rules.base import Map, activation_named
+from pcsim.rules.base import Map, Own, activation_named
 from pcsim.core.state import Shape, State, per_channel
 
 Peephole = Literal["none", "channel", "full"]
@@ -36,6 +36,7 @@ class LSTM(Map):
 
     ports = ("gates",)
     extra = ("c",)
+    gates = ("i", "f", "o")
 
     def __init__(
         self,
@@ -74,11 +75,19 @@ class LSTM(Map):
 
     def forward(self, own: State, *, gates: Tensor) -> State:
         """The next h ("value") and c."""
-        c = own["c"]
+        return self._opened(own["c"], gates)[1]
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """i, f and o, between 0 and 1."""
+        return self._opened(cast(State, own)["c"], ports["gates"])[0]
+
+    def _opened(self, c: Tensor, gates: Tensor) -> tuple[State, State]:
+        """The gates, and the next h and c."""
         i, f, o, z = (gates + per_channel(self.bias, gates)).chunk(4, dim=1)
-        i, f = self._looking(i, 0, c), self._looking(f, 1, c)
-        c = self.gate(f) * c + self.gate(i) * torch.tanh(z)
-        return {"value": self.gate(self._looking(o, 2, c)) * torch.tanh(c), "c": c}
+        i, f = self.gate(self._looking(i, 0, c)), self.gate(self._looking(f, 1, c))
+        c = f * c + i * torch.tanh(z)
+        o = self.gate(self._looking(o, 2, c))
+        return {"i": i, "f": f, "o": o}, {"value": o * torch.tanh(c), "c": c}
 
     def _looking(self, drive: Tensor, gate: int, c: Tensor) -> Tensor:
         """The drive of a gate with what it sees of c through its peephole."""
@@ -108,8 +117,8 @@ class SubLSTM(Map):
     def __init__(self, channels: int, fixed_forget: bool = False, forget: float = 0.0) -> None:
         super().__init__()
         self.channels = channels
-        self.gates = 3 if fixed_forget else 4
-        self.bias = nn.Parameter(torch.zeros(self.gates * channels))
+        self.gates = ("i", "o", "z") if fixed_forget else ("i", "o", "z", "f")
+        self.bias = nn.Parameter(torch.zeros(len(self.gates) * channels))
         self.kept = nn.Parameter(torch.full((channels,), 0.5)) if fixed_forget else None
         if not fixed_forget:
             with torch.no_grad():
@@ -117,15 +126,20 @@ class SubLSTM(Map):
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """A quarter of the channels of the gates, a third with a fixed forget gate."""
-        return self._shapes_of_gates(self.channels, self.gates, ports)
+        return self._shapes_of_gates(self.channels, len(self.gates), ports)
 
     def forward(self, own: State, *, gates: Tensor) -> State:
         """The next h ("value") and c."""
-        opened = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(self.gates, dim=1)
-        i, o, z = opened[:3]
-        f = opened[3] if self.kept is None else per_channel(self.kept.clamp(0.0, 1.0), i)
+        i, o, z, *opened = self.gate_values(own, gates=gates).values()
+        f = opened[0] if self.kept is None else per_channel(self.kept.clamp(0.0, 1.0), i)
         c = f * own["c"] + z - i
         return {"value": torch.sigmoid(c) - o, "c": c}
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """i, o, z and, unless it is fixed, f: between 0 and 1."""
+        gates = ports["gates"]
+        opened = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(len(self.gates), dim=1)
+        return dict(zip(self.gates, opened, strict=True))
 
     def describe(self) -> str:
         """Which forget gate."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pcsim.rules.base import Map, Wire, activation_named
-from pcsim.core.state import Shape, per_channel
+from pcsim.core.state import Shape, State, per_channel
+from pcsim.rules.base import Map, Own, Wire, activation_named
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class ReciprocalGated(Map):
     """
 
     ports = ("drive", "gate", "retention")
+    gates = ("open", "kept")
 
     def __init__(
         self,
@@ -66,9 +67,15 @@ class ReciprocalGated(Map):
 
     def forward(self, own: Tensor, *, drive: Tensor, gate: Tensor, retention: Tensor) -> Tensor:
         """The next value."""
+        opened = self.gate_values(own, gate=gate, retention=retention)
+        return self.function(opened["open"] * drive + opened["kept"] * own)
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """What multiplies the drive ("open") and the own past ("kept")."""
+        gate, retention = ports["gate"], ports["retention"]
         if self.bias is not None:
             gate, retention = gate + per_channel(self.bias[0], gate), retention + per_channel(self.bias[1], retention)
-        return self.function(self.gate(gate) * drive + self.retention(retention) * own)
+        return {"open": self.gate(gate), "kept": self.retention(retention)}
 
     def describe(self) -> str:
         """Nonlinearities."""
@@ -83,6 +90,7 @@ class GatedUpdate(Map):
     """
 
     ports = ("candidate", "update")
+    gates = ("kept",)
 
     def __init__(self, channels: int, activation: str = "tanh", kept: float = 0.0) -> None:
         super().__init__()
@@ -97,7 +105,11 @@ class GatedUpdate(Map):
     def forward(self, own: Tensor, *, candidate: Tensor, update: Tensor) -> Tensor:
         """The next value."""
         fresh = self.function(candidate + per_channel(self.bias[0], candidate))
-        return torch.lerp(fresh, own, torch.sigmoid(update + per_channel(self.bias[1], update)))
+        return torch.lerp(fresh, own, self.gate_values(own, update=update)["kept"])
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """u, what is kept of the own past."""
+        return {"kept": torch.sigmoid(ports["update"] + per_channel(self.bias[1], ports["update"]))}
 
     def describe(self) -> str:
         """The nonlinearity of the candidate."""
@@ -120,6 +132,7 @@ class Gated(Wire):
     """y = s(gate + b) drive: what a gate lets through. `bias` is how many channels b has; without, there is none."""
 
     ports = ("drive", "gate")
+    gates = ("open",)
 
     def __init__(self, bias: int | None = None) -> None:
         super().__init__()
@@ -127,7 +140,12 @@ class Gated(Wire):
 
     def forward(self, *, drive: Tensor, gate: Tensor) -> Tensor:
         """s(gate + b) drive."""
-        return torch.sigmoid(gate if self.bias is None else gate + per_channel(self.bias, gate)) * drive
+        return self.gate_values(None, gate=gate)["open"] * drive
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """s(gate + b)."""
+        gate = ports["gate"]
+        return {"open": torch.sigmoid(gate if self.bias is None else gate + per_channel(self.bias, gate))}
 
 
 class Highway(Wire):

@@ -36,8 +36,8 @@ class Sum(Wire):
         return self.function(drive + per_channel(self.bias, drive))
 
 
-class HandOver(Wire):
-    """y = own where share > 1/2, given elsewhere: who is listened to, the world or the network itself.
+class Switch(Wire):
+    """y = own where share > 1/2, given elsewhere: the world is seen, or the network's own prediction.
 
     `share` is (batch, 1, ...), a number for each sample. Gradients go to what was chosen.
     """

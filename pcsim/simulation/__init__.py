@@ -1,1 +1,25 @@
-"""..."""
+"""Runs: a network is lowered to a plan, and one loop carries the state through the plan."""
+
+from pcsim.simulation.forecast import Forecast, predict
+from pcsim.simulation.gradient import Full, Gradient
+from pcsim.simulation.monitor import Settled
+from pcsim.simulation.record import Record
+from pcsim.simulation.run import Run, Snapshot, Status
+from pcsim.simulation.simulator import Simulator, rollout, simulate
+from pcsim.simulation.start import initial_state
+
+__all__ = [
+    "Forecast",
+    "Full",
+    "Gradient",
+    "Record",
+    "Run",
+    "Settled",
+    "Simulator",
+    "Snapshot",
+    "Status",
+    "initial_state",
+    "predict",
+    "rollout",
+    "simulate",
+]

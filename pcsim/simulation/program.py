@@ -42,8 +42,6 @@ class Trace:
     """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError."""
 
     def __init__(self, function: Function, fixed: Tensors, moving: Tensors) -> None:
-        from torch.fx.experimental.proxy_tensor import make_fx
-
         self.fixed, self.moving = tuple(fixed), tuple(moving)
         self.results: tuple[str, ...] = ()
 
@@ -57,6 +55,9 @@ class Trace:
             return tuple(result.values())
 
         try:
+            # A part of torch that is not promised to stay: where it is gone, steps are run one by one.
+            from torch.fx.experimental.proxy_tensor import make_fx
+
             # Run for real: fake tensors may lie in memory as no real ones do, and some kernels take that at its word.
             with torch.no_grad(), torch.random.fork_rng():
                 # An object of its own for each name: a state may hold the very tensor that is shown.
@@ -98,34 +99,35 @@ class Trace:
         return made
 
 
-class Program:
-    """As many steps in a row as `due` is long; after those where it is True, the values that `observe` computes.
+NOTED = "noted "
+"""prefix of results that are noted, not carried on"""
 
-    advance  one step; where more follow, its results name all of its `moving`
-    observe  what is to be noted of the results of a step
+
+class Program:
+    """As many steps in a row as `due` is long; after those where it is True, what `noting` notes.
+
+    bare, noting  one step without and with results "noted ..."; the others name all of its `moving`
     compiled  by torch.compile, at the first run: faster, and the same to rounding only
 
     `given(fixed)` computes what holds, and `run` takes it and the moving values to the moving values after the last
     step and the rows noted on the way.
     """
 
-    def __init__(self, advance: Trace, observe: Trace | None, due: Sequence[bool], compiled: bool = False) -> None:
+    def __init__(self, bare: Trace, noting: Trace, due: Sequence[bool], compiled: bool = False) -> None:
         graph = fx.Graph()
-        traces = (advance, observe) if observe else (advance,)
-        self.takes, self.gives = advance.moving, advance.results
-        self.notes = observe.results if observe else ()
-        self.is_long = len(due) >= LONG
-        self.constants = {name: value for trace in traces for name, value in trace.constants.items()}
+        self.takes, self.gives = bare.moving, bare.results
+        self.notes = tuple(name for name in noting.results if name.startswith(NOTED))
+        self.is_long, self.rows = len(due) >= LONG, sum(due)
+        self.constants = bare.constants | noting.constants
         fixed: dict[str, Node] = {}
-        for trace in traces:
+        for trace in (bare, noting):
             fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
-        self.fixed = tuple(fixed)
-        state = advance.placeholders(graph, self.takes)
+        state = bare.placeholders(graph, self.takes)
         rows: list[Node] = []
         for note in due:
-            state = advance.onto(graph, fixed | state)
-            if note and observe:
-                rows += observe.onto(graph, fixed | state).values()
+            made = (noting if note else bare).onto(graph, fixed | state)
+            state = {name: made[name] for name in self.gives}
+            rows += [made[name] for name in self.notes] if note else []
         graph.output((*(state[name] for name in self.gives), *rows))
         _deduplicate(graph)
         before, self.body = _split(graph, set(fixed.values()))
@@ -148,9 +150,9 @@ class Program:
         self.runs += 1
         if inference or (self.is_compiled and made[0].is_cuda):  # a CUDA graph's next run writes over its results
             made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
+        names = [name.removeprefix(NOTED) for name in self.notes]
         rows = [
-            dict(zip(self.notes, made[first:], strict=False))
-            for first in range(len(self.gives), len(made), len(self.notes) or 1)
+            dict(zip(names, made[len(self.gives) + row * len(names) :], strict=False)) for row in range(self.rows)
         ]
         return dict(zip(self.gives, made, strict=False)), rows
 

@@ -1,99 +1,230 @@
-"""The only loop over time."""
+"""Simulations: `simulate` for one run, a `Simulator` for many, `rollout` step by step."""
 
 from __future__ import annotations
 
-import math
 import platform
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from importlib import metadata
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim.core.clock import Clock, dividing_step, whole_steps
-from pcsim.core.exceptions import PcsimWarning, SolverError, StimulusError, WiringError
-from pcsim.network.graph import Network
-from pcsim.simulation.record import Record, Recorder, Run, Snapshot, Status
-from pcsim.solvers.base import Solver
-from pcsim.core.state import State, laid_out
-from pcsim.simulation.scan import Stepper, Watch, walk
-from pcsim.stimuli.timeline import Timeline, as_timelines
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
+from pcsim.core.state import State
+from pcsim.network.network import Network
+from pcsim.network.variants import current
+from pcsim.simulation.finish import finished, warn_of_divergence
+from pcsim.simulation.frozen import Links, frozen
+from pcsim.simulation.gradient import Full, Gradient
+from pcsim.simulation.monitor import Monitor, Settled
+from pcsim.simulation.plan import Plan
+from pcsim.simulation.record import Record, Recorder
+from pcsim.simulation.regime import Regime
+from pcsim.simulation.replay import Replay
+from pcsim.simulation.run import Run, Snapshot
+from pcsim.simulation.scan import Carry, Moment, scan
+from pcsim.simulation.schedule import Schedule, steps_of
+from pcsim.simulation.start import first_values, require_state, spoken_before, start_state
+from pcsim.solvers.base import Solver, require_solver
+from pcsim.stimuli.timeline import Stimulus, Timeline
 
-Stimulus = Timeline | Tensor | dict[str, Timeline | Tensor]
+PLANS = 1_000
+"""kept by a Simulator: a network has a handful, but for each value of a learned conduction delay there is one more"""
+Records = Record | Sequence[Record] | None
 
 
-def rollout(
-    network: Network, stimulus: Stimulus, solver: Solver, steps: int, start: Snapshot | None = None
-) -> Iterator[tuple[Clock, State, State]]:
-    """Advance `steps` steps, yielding (clock, state, inputs) after each. Differentiable.
+class Simulator:
+    """A prepared run, for a network that is run many times: its steps are traced once, or compiled.
 
-    clock is the time reached, state the values there, inputs what was shown during the step. Everything is checked
-    before the first step: the solver against the network, the stimulus against the inputs, change times against the
-    step.
+    Tensors are live; every other setting of the network was read when the Simulator was made. What its modules take from
+    outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape; make a
+    new Simulator when that changes.
+
+    record    what each run keeps; by default the read-out at every step
+    gradient  `Full()`, or another way back through time of `pcsim.training`; None keeps no gradients
+    compile   steps by torch.compile: 10 to 40 s at the first run, then up to three times as fast; the same to rounding
+
+    Without a gradient the network runs in evaluation mode, with one in the mode it is in. `run.about["how"]` says how the
+    steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be copied.
+
+        sim = pcsim.Simulator(net, solver=pcsim.RK4(dt=1.0), record=Record(states=["v2"]))
+        runs = [sim(images, until=200.0) for images in batches]
     """
-    course = Course(network, stimulus, solver, steps, start)
-    stepper = Stepper(network, solver)
-    clock, state = course.clock, course.state
-    for _ in range(steps):
-        if clock.step in course.changes:
-            stepper.show(course.inputs(clock))
-        clock, state = stepper.stretch(clock, state, 1, 0)
-        yield clock, state, stepper.inputs
-
-
-class Course:
-    """What a run goes through: where it starts, what is shown when. Checks everything there is to check."""
 
     def __init__(
-        self, network: Network, stimulus: Stimulus, solver: Solver, steps: int, start: Snapshot | None = None
+        self,
+        network: Network,
+        *,
+        solver: Solver,
+        record: Records = None,
+        gradient: Gradient | None = None,
+        compile: bool = False,  # noqa: A002
     ) -> None:
-        _require_solver(solver)
-        solver.check(network)
-        self.network, self.solver = network, solver
-        self.timelines = as_timelines(stimulus, list(network.inputs))
-        self.clock = start.clock if start else Clock(solver.dt)
-        if self.clock.dt != solver.dt:
+        require_network(network)
+        own = frozen(network)
+        self._prepare(own, solver, record, gradient)
+        self._links = Links(network, own)
+        if gradient is None:
+            own.eval()
+            self._replay = Replay(own, self.solver, compile)
+
+    def _prepare(self, network: Network, solver: Solver, record: Records, gradient: Gradient | None) -> None:
+        if gradient is not None and not isinstance(gradient, Gradient):
             raise SolverError(
-                given=f"a start made with dt = {self.clock.dt:g} ms and a solver with dt = {solver.dt:g} ms",
-                expected="the same dt",
-                remedy="go on with the solver that the run was made with",
+                given=f"gradient={gradient!r}",
+                expected="a way back through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
+                remedy="leave it out for a run without gradients",
             )
-        self.end = steps + self.clock.step
-        until = self.end * solver.dt
-        changes = _changes(network, self.timelines, until)
-        _check_change_times(changes, solver.dt, until)
-        self.changes = {self.clock.step, *(whole_steps(change, solver.dt) or 0 for change in changes)}
-        self._shown = _shown(network, self.timelines, self.clock.time)
-        self.state = start.state if start else network.initial_state(self._shown)
+        self.network = current(network)
+        self.gradient = gradient
+        self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
+        self.solver.check(self.network)
+        self.records = _records(record, self.network)
+        self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
+        self._replay: Replay | None = None
+        self._links: Links | None = None
+        device = next((p.device.type for p in network.parameters()), "cpu")
+        self._amp = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
-    def inputs(self, clock: Clock) -> State:
-        """What is shown from that time on, with what the solver may hold of it."""
-        if clock is not self.clock:
-            self._shown = _shown(self.network, self.timelines, clock.time)
-        return self.network.held(self._shown) if self.solver.holds_inputs else self._shown
+    @classmethod
+    def once(cls, network: Network, solver: Solver, record: Records = None, gradient: Gradient | None = None) -> Simulator:
+        """Return one for a single run: of the network itself, nothing copied and nothing traced."""
+        require_network(network)
+        made = cls.__new__(cls)
+        made._prepare(network, solver, record, gradient)
+        return made
 
-    def left(self, clock: Clock) -> int:
-        """How many steps there are before something changes, or the end."""
-        return min((change for change in self.changes if change > clock.step), default=self.end) - clock.step
+    def __call__(
+        self,
+        stimulus: Stimulus,
+        *,
+        until: float | Settled | None = None,
+        steps: int | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+        start: Snapshot | None = None,
+        progress: bool = False,
+    ) -> Run:
+        """Run it; the arguments are those of `simulate`."""
+        network, solver = self.network, self.solver
+        settled = until if isinstance(until, Settled) else None
+        end = steps_of(network, stimulus, solver, settled.at_most if settled else until, steps)  # type: ignore[arg-type]
+        begun = time.perf_counter()
+        with torch.inference_mode(False), _gradients(self.gradient), _mode(network, self.gradient):
+            dt = solver.step_ms(network)
+            begin = start.clock.step if start else 0
+            recorder = Recorder(self.records, network, begin, _checked_end(begin, end), dt)
+            schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
+            if any(record.initial for record in self.records):
+                recorder.keep(begin, self._initial_row(schedule, carry, recorder.names, initial))
+            batch = len(next(iter(schedule.first.values())))
+            replay = None if settled else self._replay
+            random = torch.get_rng_state()
+            first = Carry(carry.step, carry.state)
+            monitor = Monitor(network, batch, settled, dt if network.is_flow else 1.0)
+            with tqdm(total=end - begin, unit="step", disable=None) if progress else nullcontext() as bar:
+                self._run(schedule, carry, recorder, monitor, replay, bar)
+                if replay is not None and replay.was_used and (monitor.step >= 0).any():
+                    # Steps done at once tell of their end only: run one by one they tell where it began.
+                    torch.set_rng_state(random)
+                    carry, replay = first, None
+                    recorder = Recorder(self.records, network, begin, end, dt)
+                    monitor = Monitor(network, batch, None, monitor.span)
+                    self._run(schedule, carry, recorder, monitor, None, None)
+        how = "step by step" if replay is None else replay.how()
+        about = _provenance(network, solver, carry, time.perf_counter() - begun, schedule) | {"how": how}
+        about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
+        spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
+        final = Snapshot(Clock(dt, carry.step), carry.state, spoken)
+        labels = stimulus.labels if isinstance(stimulus, Timeline) else None
+        return finished(network, recorder, monitor, final, labels, about)
 
+    def begin(
+        self,
+        stimulus: Stimulus,
+        end: int,
+        wanted: Sequence[str],
+        initial: Mapping[str, Tensor] | None = None,
+        start: Snapshot | None = None,
+    ) -> tuple[Schedule, Carry]:
+        """Return the schedule of a run up to step `end`, and what it starts from."""
+        network, dt = self.network, self.solver.step_ms(self.network)
+        if self._links is not None:
+            self._links.renew()
+        spoken = spoken_before(network, initial) | frozenset(start.spoken if start else ())
+        begin = start.clock.step if start else 0
 
-def settled(network: Network, stimulus: Stimulus, solver: Solver, steps: int) -> tuple[Clock, State, State]:
-    """(clock, state, inputs) after `steps` steps of which nothing is kept."""
-    with torch.no_grad():
-        course = Course(network, stimulus, solver, steps)
-        stepper = Stepper(network, solver)
-        clock, state = course.clock, course.state
-        while clock.step < course.end:
-            if clock.step in course.changes:
-                stepper.show(course.inputs(clock))
-            clock, state = stepper.stretch(clock, state, course.left(clock), clock.step)
-    return clock, state, stepper.inputs
+        def plan_of(regime: Regime) -> Plan:
+            key = (regime, tuple(wanted))
+            if key not in self._plans:
+                if len(self._plans) >= PLANS:
+                    self._plans.clear()
+                self._plans[key] = Plan(network, regime, self.solver, wanted, self._amp)
+            return self._plans[key]
+
+        schedule = Schedule(network, stimulus, self.solver, plan_of, begin, end, spoken)
+        if start is None:
+            return schedule, Carry(0, start_state(network, schedule.first, dt, initial))
+        if initial or start.clock.dt != dt:
+            raise SolverError(
+                given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, initial={list(initial or ())}",
+                expected="the same dt, and no other initial values",
+                remedy="go on with the solver that the run was made with, or give initial={...} alone",
+            )
+        like = next(iter(schedule.first.values()))
+        require_state(network, start.state, dt, len(like))
+        return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
+
+    def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str], taps: Any = None) -> Iterator[Iterable[Moment]]:
+        """Give (clock, values of `names`) after every step, with gradients, window by window.
+
+        A window is what a loss may be backpropagated through on its own: all steps, or a span of `Truncated`.
+        """
+        gradient = self.gradient or Full()
+        schedule, carry = self.begin(stimulus, steps, names)
+        yield from gradient.windows(schedule, carry, taps or gradient.taps(schedule))
+
+    def _run(
+        self,
+        schedule: Schedule,
+        carry: Carry,
+        recorder: Recorder,
+        monitor: Monitor,
+        replay: Replay | None,
+        bar: tqdm | None,
+    ) -> None:
+        if replay is not None:
+            replay.begin(monitor, recorder)
+        if self.gradient is None:
+            moments: Iterable[Moment] = scan(schedule, carry, recorder, monitor, replay)
+        else:
+            moments = (moment for window in self.gradient.windows(schedule, carry, recorder, monitor) for moment in window)
+        for clock, values in moments:
+            recorder.keep(clock.step, values)
+            if bar is not None:
+                bar.update(clock.step - schedule.begin - bar.n)
+        if bar is not None:
+            bar.update(carry.step - schedule.begin - bar.n)
+
+    def _initial_row(
+        self, schedule: Schedule, carry: Carry, names: Sequence[str], initial: Mapping[str, Tensor] | None
+    ) -> State:
+        segment = next(schedule.segments())
+        if self.network.is_flow:
+            return segment.plan.observe(segment.plan.precompute(segment.inputs), carry.state)
+        known = first_values(self.network, segment.inputs) | carry.state
+        if missing := [name for name in names if name not in known]:
+            raise RecordError(
+                given=f"initial=True and a record of {', '.join(missing)}",
+                expected=f"what has a value before the first step of a discrete network: {', '.join(known)}",
+                remedy="record these in a Record of their own, without initial=True",
+            )
+        return {name: known[name] for name in names}
 
 
 def simulate(
@@ -101,209 +232,156 @@ def simulate(
     stimulus: Stimulus,
     *,
     solver: Solver,
-    until: float | None = None,
-    record: Record | None = None,
+    until: float | Settled | None = None,
+    steps: int | None = None,
+    record: Records = None,
+    initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
+    gradient: Gradient | None = None,
     compile: bool = False,  # noqa: A002
     progress: bool = False,
 ) -> Run:
     """Run `network` on `stimulus` and keep what `record` asks for (by default the read-out at every step).
 
-    until  ms, a multiple of the solver's dt; by default the end of the stimulus, or for a discrete model on a
-           held image the number of steps of its paper
-    start  the `final` of an earlier run, to go on from there (the clock goes on too)
-    compile  the steps by torch.compile: 10 to 40 s once, then up to three times as fast; the same to rounding only
+    until    ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or `Settled(...)`; by default the
+             end of the stimulus, or for a discrete model on a held image the number of steps of its paper
+    steps    instead of `until`, how many steps
+    initial  memory -> (batch, ...), what it starts from instead of zeros (or of what the initialiser says): "r1", "r0.c".
+             A memory that is given has spoken: delayed edges read it from the first step on
+    start    the `final` of an earlier run, to go on from there (the clock goes on too)
+    gradient  `Full()` or another way back through time of `pcsim.training`; None (the default) keeps no gradients
+    compile  the steps by torch.compile: 10 to 40 s, for a very long run; a `Simulator` keeps what was compiled
 
-    No gradients are kept; to train, see `pcsim.training`. A sample that becomes NaN or infinite is reported in
-    the run's status and is NaN from there on; it does not touch the others.
+    The network runs in evaluation mode, or with a gradient in the mode it is in. A sample that becomes NaN or infinite is
+    reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
     """
-    _require_solver(solver)
-    if not isinstance(record, Record | None):
-        raise WiringError(
-            given=f"record={record!r}", expected="a Record", remedy="write record=Record(states=[...], errors='all')"
-        )
-    steps = _steps(network, stimulus, solver, until) - (start.clock.step if start else 0)
-    if steps < 1:
-        raise SolverError(
-            given=f"until = {until} ms, which the start has reached",
-            expected="a later time",
-            remedy="raise until: it counts from the first start",
-        )
-    recorder = Recorder(record or _readout_record(network), network, steps)
-    begun = time.perf_counter()
-    modules = walk(network)
-    training = [module for _, module in modules if module.training]
-    _set_training(training, False)
-    watch = Watch(network)
+    if compile:
+        sim = Simulator(network, solver=solver, record=record, gradient=gradient, compile=True)
+    else:
+        sim = Simulator.once(network, solver, record, gradient)
+    return sim(stimulus, until=until, steps=steps, initial=initial, start=start, progress=progress)
+
+
+def rollout(
+    network: Network,
+    stimulus: Stimulus,
+    solver: Solver,
+    steps: int,
+    names: Sequence[str] | None = None,
+    *,
+    initial: Mapping[str, Tensor] | None = None,
+    start: Snapshot | None = None,
+) -> Iterator[Moment]:
+    """Give (clock, values) after each of `steps` steps: the time reached, and the values of `names` there. Differentiable.
+
+    names  populations, further variables and gates, as in a `Record`; by default all populations
+
+    In the mode that the network is in. Everything is checked before the first step. Works under torch.func's vmap, jacfwd,
+    jacrev and functional_call. Samples that diverged are warned of at the end.
+    """
+    require_network(network)
+    steps = steps_of(network, stimulus, solver, None, steps)
+    wanted = tuple(network.populations) if names is None else tuple(names)
+    Record(states=wanted).kept(network)
+    sim = Simulator.once(network, solver, Record(), Full())
+    schedule, carry = sim.begin(stimulus, steps + (start.clock.step if start else 0), wanted, initial, start)
+    monitor = _monitor(network, schedule)
+    yield from scan(schedule, carry, Full().taps(schedule), monitor)
+    if monitor is not None:
+        warn_of_divergence(network, monitor, schedule.dt)
+
+
+def _monitor(network: Network, schedule: Schedule) -> Monitor | None:
+    """Return a monitor, or None under torch.func.vmap, where no value can be read."""
+    like = next(iter(schedule.first.values()))
     try:
-        with torch.no_grad(), tqdm(total=steps, unit="step", disable=None) if progress else nullcontext() as bar:
-            course = Course(network, stimulus, solver, steps, start)
-            stepper = Stepper(network, solver, recorder.note, recorder.every, recorder.keys, watch, compile, modules)
-            clock, state = _run(course, stepper, recorder, bar)
+        bool(like.detach().sum() >= 0)
+    except RuntimeError:
+        return None
+    return Monitor(network, len(like))
+
+
+def _read_out(network: Network, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Return the read-out of a discrete network after its own number of steps (`Network.forward`)."""
+    from pcsim.solvers.iterate import Iterate
+
+    stimulus: Any = dict(inputs) if isinstance(inputs, Mapping) else inputs
+    readout = network.readout or ""
+    *_, (_, values) = rollout(network, stimulus, Iterate(), network.steps or 1, [readout])
+    return values[readout]
+
+
+Network.runner = staticmethod(_read_out)
+
+
+def require_network(network: object) -> None:
+    """Raise WiringError for anything but a network."""
+    if not isinstance(network, Network):
+        raise WiringError(
+            given=f"a {type(network).__name__}",
+            expected="a pcsim.Network",
+            remedy="build one, or take a model: pcsim.models.build('blt')",
+        )
+
+
+def _records(record: Records, network: Network) -> tuple[Record, ...]:
+    if record is None:
+        return (Record(states=[network.readout] if network.readout else list(network.populations)),)
+    records = (record,) if isinstance(record, Record) else record
+    if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
+        raise WiringError(
+            given=f"record={record!r}",
+            expected="a Record, or a list of them",
+            remedy="write record=Record(states=[...], errors='all')",
+        )
+    return tuple(records)
+
+
+def _checked_end(begin: int, end: int) -> int:
+    if end <= begin:
+        raise SolverError(
+            given=f"an end after {end} steps, and a start that has gone through {begin}",
+            expected="a later end",
+            remedy="raise until (or steps): it counts from the first start",
+        )
+    return end
+
+
+@contextmanager
+def _gradients(gradient: Gradient | None) -> Iterator[None]:
+    """No gradients, unless a way back is given."""
+    with torch.no_grad() if gradient is None else nullcontext():
+        yield
+
+
+@contextmanager
+def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
+    """Evaluation mode where there is no gradient, given back afterwards."""
+    training = [] if gradient is not None else [module for module in network.modules() if module.training]
+    for module in training:
+        vars(module)["training"] = False  # what setting the attribute does, at a tenth of the cost
+    try:
+        yield
     finally:
-        _set_training(training, True)
-    about = _provenance(network, solver, clock, time.perf_counter() - begun, state)
-    about |= {"compiled": compile, "compile_seconds": round(stepper.compile_seconds, 3)}
-    return _finish(network, recorder, watch, Snapshot(clock, state), stimulus, about)
-
-
-def _run(course: Course, stepper: Stepper, recorder: Recorder, bar: tqdm | None) -> tuple[Clock, State]:
-    """The loop over time."""
-    clock, state, first = course.clock, course.state, course.clock.step
-    while clock.step < course.end and not (stepper.watch and stepper.watch.all_diverged()):
-        if clock.step in course.changes:
-            stepper.show(course.inputs(clock))
-        keep = partial(recorder.keep, first)
-        then, state = stepper.stretch(clock, state, course.left(clock), clock.step - first, keep)
-        if bar is not None:
-            bar.update(then.step - clock.step)
-        clock = then
-    return clock, state
-
-
-def _set_training(modules: Sequence[nn.Module], mode: bool) -> None:
-    for module in modules:
-        vars(module)["training"] = mode  # what setting the attribute does, at a tenth of the cost
-
-
-def _require_solver(solver: object) -> None:
-    if not isinstance(solver, Solver):
-        raise SolverError(
-            given=f"solver={solver!r}",
-            expected="a solver with its step, such as pcsim.RK4(dt=1.0)",
-            remedy="use Iterate() for a discrete network; Euler, Heun, RK4, ExponentialEuler or TorchDiffEq for a flow",
-        )
-
-
-def _finish(
-    network: Network, recorder: Recorder, watch: Watch, final: Snapshot, stimulus: Stimulus, about: dict
-) -> Run:
-    dt = final.clock.dt
-    bad = watch.step.cpu().numpy() if watch.step is not None else np.full(len(next(iter(final.state.values()))), -1)
-    where = watch.population.cpu().numpy() if watch.population is not None else bad
-    rows = np.asarray(recorder.rows, dtype=np.int64)
-    values = recorder.arrays()
-    for sample in np.flatnonzero(bad >= 0):
-        for value in values.values():
-            value[torch.from_numpy(rows >= bad[sample]), sample] = math.nan
-    names = list(watch.memories or final.state)
-    if (bad >= 0).any():
-        first = int(np.flatnonzero(bad >= 0)[0])
-        spoiled = [name for name, value in network.named_parameters() if not bool(torch.isfinite(value).all())]
-        remedy = (
-            f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
-        )
-        warnings.warn(
-            f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in {names[where[first]]!r} at "
-            f"{bad[first] * dt:g} ms. They are NaN from there on. {remedy}.",
-            PcsimWarning,
-            stacklevel=3,
-        )
-    return Run(
-        values=values,
-        times=(rows * dt).astype(np.float64),
-        status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad),
-        valid_until=np.where(bad < 0, final.clock.time, (bad - 1) * dt),
-        diverged_in=tuple("" if step < 0 else names[index] for step, index in zip(bad, where, strict=True)),
-        about=about,
-        final=final,
-        labels=stimulus.labels if isinstance(stimulus, Timeline) else None,
-    )
-
-
-def _steps(network: Network, stimulus: Stimulus, solver: Solver, until: float | None) -> int:
-    if until is None:
-        lines = as_timelines(stimulus, list(network.inputs)).values()
-        until = max((line.duration for line in lines), default=math.inf)
-        if not math.isfinite(until):
-            if network.is_flow or network.steps is None:
-                raise SolverError(
-                    given="no end: until is None and the stimulus is held for ever",
-                    expected="a time in ms at which to stop",
-                    remedy="pass until=..., or give the stimulus a duration",
-                )
-            return network.steps
-    steps = whole_steps(until, solver.dt) if math.isfinite(until) and until > 0 else None
-    if not steps:
-        near = dividing_step(solver.dt, [until]) if math.isfinite(until) and until > 0 else solver.dt
-        raise SolverError(
-            given=f"until = {until:g} ms with dt = {solver.dt:g} ms",
-            expected="a positive whole number of steps",
-            remedy=f"dt = {near:.12g} ms would divide it; or change until",
-        )
-    return steps
-
-
-def _changes(network: Network, timelines: dict[str, Timeline], until: float) -> list[float]:
-    """Times in ms at which the stimulus or the network changes."""
-    changes = [change for line in timelines.values() for change in line.change_times(until)]
-    return changes + [change for change in network.change_times if change < until]
-
-
-def _check_change_times(changes: Sequence[float], dt: float, until: float) -> None:
-    for change in changes:
-        if whole_steps(change, dt) is None:
-            raise SolverError(
-                given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
-                expected="steps that land on every change",
-                remedy=f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change",
-            )
-
-
-def _shown(network: Network, timelines: dict[str, Timeline], at: float) -> State:
-    parameter = next(network.parameters(), None)
-    shown: State = {}
-    for name, line in timelines.items():
-        image, shape = line.at(at), network.shape(name)
-        if tuple(image.shape[1:]) != shape:
-            raise StimulusError(
-                given=f"input {name!r} of shape {tuple(image.shape)}",
-                expected=f"(batch, {', '.join(map(str, shape))}): (batch, channel, height, width)",
-                remedy="resize or pad the images, add the missing axis (a film: stimuli.sequence), or build the "
-                "network for this size",
-            )
-        if not image.is_floating_point():
-            raise StimulusError(
-                given=f"input {name!r} of type {image.dtype}",
-                expected="floating-point values, images usually in [0, 1]",
-                remedy="write images.float() / 255 for 8-bit images",
-            )
-        # One pass; a sum may also overflow.
-        if not math.isfinite(image.detach().sum()) and not bool(torch.isfinite(image).all()):
-            raise StimulusError(
-                given=f"input {name!r} with NaN or infinite values at {at:g} ms",
-                expected="finite values",
-                remedy="clean the images: torch.nan_to_num, or leave the bad ones out",
-            )
-        if parameter is not None:
-            image = image.to(device=parameter.device, dtype=parameter.dtype)
-        shown[name] = laid_out(image)
-    batches = {name: len(image) for name, image in shown.items()}
-    if len(set(batches.values())) > 1:
-        raise StimulusError(
-            given=", ".join(f"{count} samples for input {name!r}" for name, count in batches.items()),
-            expected="as many for each input",
-            remedy="repeat the shorter one: images.expand(count, -1, -1, -1)",
-        )
-    return shown
-
-
-def _readout_record(network: Network) -> Record:
-    return Record(states=[network.readout] if network.readout else list(network.populations))
+        for module in training:
+            vars(module)["training"] = True
 
 
 version = lru_cache(metadata.version)
 
 
-def _provenance(network: Network, solver: Solver, clock: Clock, seconds: float, state: State) -> dict[str, object]:
-    value = next(iter(state.values()))
+def _provenance(
+    network: Network, solver: Solver, carry: Carry, seconds: float, schedule: Schedule
+) -> dict[str, Any]:
+    value = next(iter(schedule.first.values()))
     return {
         "network": network.name,
         "errors": list(network.errors),
         "solver": repr(solver),
-        "steps": clock.step,
+        "steps": carry.step,
+        "dt": schedule.dt,
         "device": str(value.device),
         "dtype": str(value.dtype),
         "threads": torch.get_num_threads(),
@@ -311,3 +389,6 @@ def _provenance(network: Network, solver: Solver, clock: Clock, seconds: float, 
         "seconds": round(seconds, 3),
         "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
     }
+
+
+__all__ = ["Simulator", "StimulusError", "rollout", "simulate"]

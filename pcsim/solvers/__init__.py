@@ -1,1 +1,23 @@
-"""..."""
+"""How time advances: the published step of a discrete network, and numerical methods for flows."""
+
+from pcsim.solvers.base import FlowSolver, Solver
+from pcsim.solvers.dopri5 import Dopri5
+from pcsim.solvers.euler import Euler, ExponentialEuler
+from pcsim.solvers.iterate import Iterate
+from pcsim.solvers.runge_kutta import RK4, Heun, RungeKutta
+from pcsim.solvers.torchdiffeq import ADAPTIVE, FIXED, TorchDiffEq
+
+__all__ = [
+    "ADAPTIVE",
+    "FIXED",
+    "RK4",
+    "Dopri5",
+    "Euler",
+    "ExponentialEuler",
+    "FlowSolver",
+    "Heun",
+    "Iterate",
+    "RungeKutta",
+    "Solver",
+    "TorchDiffEq",
+]

@@ -1,21 +1,22 @@
-"""An adaptive solver of our own, for flows whose steps are few and dear.
+"""An adaptive solver in which every sample has steps of its own.
 
 k_i = G(r + h sum_j a_ij k_j),   r' = r + h sum_i b_i k_i,   error = h sum_i e_i k_i
-ratio = max over samples of rms( error / (atol + rtol max(|r|, |r'|)) );   h <- 0.9 h ratio^(-1/5) after each attempt
+ratio = rms( error / (atol + rtol max(|r|, |r'|)) );   h <- 0.9 h ratio^(-1/5) after each attempt
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from pcsim.core.clock import Clock
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Network
-from pcsim.solvers.base import Solver, gave_up, refuse_delays
-from pcsim.core.state import State, axpy, units
+from pcsim.core.state import State, units
+from pcsim.network.graph import Graph
+from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
 
 STAGES = (
     (1 / 5,),
@@ -30,16 +31,18 @@ SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 
 
 @dataclass(frozen=True)
-class Dopri5(Solver):
+class Dopri5(FlowSolver):
     """The Dormand-Prince pair of order 5 and 4 with steps of its own choice inside every `dt` ms.
 
-    rtol, atol  every sample meets them by itself: the sample with the largest error sets the step for all
+    rtol, atol  every sample meets them by itself and has steps of its own, so its numbers do not depend on the others
     max_evaluations  of the right-hand side in one dt, after which it gives up
 
     `dt` is the interval after which the state can be recorded and the stimulus can change. The last step lands on its
-    end. Differentiable; the sizes of the steps count as constants. Half the time of torchdiffeq's method of this name.
+    end. Differentiable; the sizes of the steps count as constants.
     Source: Dormand & Prince 1980; step control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
     """
+
+    is_traceable: ClassVar[bool] = False
 
     rtol: float = math.nan
     atol: float = math.nan
@@ -54,77 +57,94 @@ class Dopri5(Solver):
                 remedy="for instance rtol=1e-5, atol=1e-7",
             )
 
-    @property
-    def replays(self) -> bool:
-        """Not so: how many steps it takes depends on the numbers."""
-        return False
-
-    def check(self, network: Network) -> None:
+    def check(self, network: Graph) -> None:
         """Also refuse conduction delays: there is no past between the steps."""
         super().check(network)
         refuse_delays(self, network)
 
-    def _step(self, network: Network, clock: Clock, state: State, inputs: State) -> State:
-        """Integrate from clock.time to clock.time + dt."""
-        rate = network.derivative(clock, state, inputs)
-        size = self._first(network, clock, state, inputs, rate)
-        now, evaluations = 0.0, 2
-        while now < self.dt * (1.0 - 1e-12):
-            if evaluations > self.max_evaluations or not size > 1e-12 * self.dt:
-                raise gave_up(
-                    self, network, clock, f"{evaluations} evaluations were not enough, at a step of {size:g} ms"
-                )
-            size = min(size, self.dt - now)
-            rates, trial = [rate], state
+    def step(self, plan: Plan, held: State, state: State) -> State:
+        """Integrate over dt."""
+        now = {name: state[name] for name in plan.flowing}
+
+        def rates(values: State) -> State:
+            found = plan.evaluate(plan.rates(), held, state | values)
+            return {name: found[name] for name in plan.flowing}
+
+        rate = rates(now)
+        size = self._first(rates, now, rate)
+        time, evaluations = torch.zeros_like(size), 2
+        while True:
+            left = self.dt - time
+            moving = left > 1e-12 * self.dt
+            stuck = moving & ~(size > 1e-12 * self.dt)
+            goes_on, is_stuck = torch.stack([moving.any(), stuck.any()]).tolist()
+            if not goes_on:
+                return plan.carried(held, state, now)
+            if is_stuck or evaluations > self.max_evaluations:
+                sample = int((stuck if is_stuck else moving).int().argmax())
+                reason = f"{evaluations} evaluations were not enough for sample {sample}, at a step of {size[sample]:g} ms"
+                raise gave_up("Dopri5", plan.network, reason)
+            size = torch.minimum(size, left).clamp_min(0.0)
+            trial, ks = now, [rate]
             for row in STAGES:
-                trial = _combined(state, [(size * a, k) for a, k in zip(row, rates, strict=True) if a])
-                rates.append(network.derivative(clock, trial, inputs))
+                trial = {name: _ahead(now[name], size, row, [k[name] for k in ks]) for name in now}
+                ks.append(rates(trial))
             evaluations += len(STAGES)
-            ratio = self._ratio(state, trial, size, rates)
-            if ratio <= 1.0:
-                now, state, rate = now + size, trial, rates[-1]
-            size *= (
-                min(LARGEST, max(SMALLEST, SAFETY * max(ratio, 1e-10) ** -0.2)) if math.isfinite(ratio) else SMALLEST
-            )
-        return state
+            ratio = self._ratio(now, trial, size, ks)
+            taken = moving & (ratio <= 1.0)
+            time = time + torch.where(taken, size, 0.0)
+            now = {name: torch.where(_beside(taken, value), trial[name], value) for name, value in now.items()}
+            rate = {name: torch.where(_beside(taken, value), ks[-1][name], value) for name, value in rate.items()}
+            factor = (SAFETY * ratio.clamp_min(1e-10) ** -0.2).clamp(SMALLEST, LARGEST)
+            size = size * torch.where(torch.isfinite(ratio), factor, SMALLEST)
 
-    def _ratio(self, state: State, trial: State, size: float, rates: list[State]) -> float:
-        """The error of the worst sample in units of what is tolerated."""
-        total, count = torch.zeros(()), 0
-        for name in rates[0]:
-            weights = [(size * e, k[name]) for e, k in zip(ERROR, rates, strict=True) if e]
-            error = weights[0][0] * weights[0][1]
-            for weight, value in weights[1:]:
-                error = error.add_(value, alpha=weight)
+    @torch.no_grad()
+    def _ratio(self, state: State, trial: State, size: Tensor, ks: list[State]) -> Tensor:
+        """Return the error of each sample in units of what is tolerated, (batch,)."""
+        total, count = torch.zeros_like(size), 0
+        for name in state:
             scale = torch.maximum(state[name].abs(), trial[name].abs()).mul_(self.rtol).add_(self.atol)
-            total = total.to(error) + (error.detach() / scale.detach()).square().sum(units(error))
+            error = _weighted(ERROR, [k[name] for k in ks]) / scale
+            total = total + error.square().sum(units(error)).to(total)
             count += error[0].numel()
-        return float((total.max() / count).sqrt())
+        return size * (total / count).sqrt()
 
-    def _first(self, network: Network, clock: Clock, state: State, inputs: State, rate: State) -> float:
-        """A first step of which the second derivative says that it is small enough; one evaluation."""
-        with torch.no_grad():
-            size, speed = (self._largest(state, values) for values in (state, rate))
-            guess = 1e-6 if min(size, speed) < 1e-5 else 0.01 * size / speed
-            after = network.derivative(clock, axpy(state, [(guess, rate)]), inputs)
-            bend = self._largest(state, {name: after[name] - rate[name] for name in rate}) / guess
-        most = max(speed, bend)
-        better = max(1e-6, 1e-3 * guess) if most <= 1e-15 else (0.01 / most) ** 0.2
-        return min(self.dt, 100.0 * guess, better)
+    @torch.no_grad()
+    def _first(self, rates: object, state: State, rate: State) -> Tensor:
+        """Return a first step of which the second derivative says that it is small enough, (batch,); one evaluation."""
+        size, speed = self._largest(state, state), self._largest(state, rate)
+        guess = torch.where(torch.minimum(size, speed) < 1e-5, 1e-6, 0.01 * size / speed)
+        after = rates({n: torch.addcmul(state[n], _beside(guess, state[n]), rate[n]) for n in state})  # type: ignore[operator]
+        bend = self._largest(state, {name: after[name] - rate[name] for name in rate}) / guess
+        most = torch.maximum(speed, bend)
+        better = torch.where(most <= 1e-15, (1e-3 * guess).clamp_min(1e-6), (0.01 / most) ** 0.2)
+        return torch.minimum(100.0 * guess, better).clamp_max(self.dt)
 
-    def _largest(self, state: State, values: State) -> float:
-        """The rms of `values`, in units of what is tolerated, of the sample where it is largest."""
-        squares = torch.stack(
-            [(v / (self.atol + self.rtol * state[name].abs())).square().sum(units(v)) for name, v in values.items()]
-        )
+    def _largest(self, state: State, values: State) -> Tensor:
+        """Return the rms of `values` in units of what is tolerated, (batch,), in double precision."""
+        squares = [
+            (v / (self.atol + self.rtol * state[name].abs())).square().sum(units(v)).double()
+            for name, v in values.items()
+        ]
         count = sum(value[0].numel() for value in values.values())
-        return float((squares.sum(0).max() / count).sqrt())
+        return (torch.stack(squares).sum(0) / count).sqrt()
 
 
-def _combined(state: State, terms: list[tuple[float, State]]) -> State:
-    """state + sum_i a_i x_i, in one tensor each: this solver is not replayed, so nobody else spares the memory."""
-    result = axpy(state, terms[:1])
-    for factor, other in terms[1:]:
-        for name, value in other.items():
-            result[name].add_(value, alpha=factor)
+def _beside(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape (batch,) so that it broadcasts over an activity such as `like`; flags stay flags."""
+    other = values if values.dtype == torch.bool else values.to(like.dtype)
+    return other.reshape(-1, *(1,) * (like.dim() - 1))
+
+
+def _weighted(weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
+    """sum_i w_i x_i, in one tensor."""
+    terms = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight]
+    result = terms[0][0] * terms[0][1]
+    for weight, value in terms[1:]:
+        result = result.add_(value, alpha=weight)
     return result
+
+
+def _ahead(value: Tensor, size: Tensor, row: tuple[float, ...], ks: list[Tensor]) -> Tensor:
+    """value + h sum_j a_j k_j."""
+    return torch.addcmul(value, _beside(size, value), _weighted(row, ks))

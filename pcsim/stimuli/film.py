@@ -164,8 +164,10 @@ class Film:
             )
 
 
-def as_timeline(frames: Frames | Tensor, every: float = 1.0) -> Timeline:
+def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
     """`frames` (n, time, channel, height, width), 8-bit or in [0, 1], as a stimulus: each for `every` ms.
+
+    The default is one step of a discrete network (`net.step_ms`).
 
     A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
     """

@@ -89,6 +89,10 @@ class Timeline:
         return replace(self, labels=labels)
 
 
+Stimulus = Timeline | Tensor | dict[str, Timeline | Tensor]
+"""what a network is shown: images held for ever or a timeline, by input name where there are several"""
+
+
 def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Tensor:
     return function(frame(number))
 
@@ -130,10 +134,10 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
     return Timeline((Epoch(duration, every, frame),))
 
 
-def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 1.0) -> Timeline:
+def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
     """Whose turn it is, (batch, units): one unit of each sample for `every` ms, all in random order in each sweep.
 
-    For networks whose units are updated one after another. The order of sample i in a sweep is a function of
+    For networks whose units are updated one after another; the default is one step of a discrete network. The order of sample i in a sweep is a function of
     (seed, first + i, sweep).
     """
     _check_duration(every)

@@ -1,1 +1,34 @@
-"""..."""
+"""Training through time."""
+
+from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
+from pcsim.training.optimise import CHECK_EVERY, optimise
+from pcsim.training.settings import Training, published
+from pcsim.training.train import (
+    evaluate,
+    loss_at_step,
+    loss_over_time,
+    losses_over_time,
+    memory_of_update,
+    require_adjoint,
+    train,
+)
+
+__all__ = [
+    "CHECK_EVERY",
+    "Adjoint",
+    "Checkpointed",
+    "Full",
+    "Gradient",
+    "Implicit",
+    "Training",
+    "Truncated",
+    "evaluate",
+    "loss_at_step",
+    "loss_over_time",
+    "losses_over_time",
+    "memory_of_update",
+    "optimise",
+    "published",
+    "require_adjoint",
+    "train",
+]

@@ -1,188 +1,91 @@
-"""How gradients go back through time.
+"""How gradients go back through time: objects for `simulate(..., gradient=...)`, a `Simulator`, and `Training`.
 
-    full          every step is kept
-    checkpointed  spans of steps are run again when their gradient is wanted: exact, memory of the square root of steps
-    truncated     the past is a constant at the beginning of every span: not exact
-    implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
+    Full          every step is kept
+    Checkpointed  spans of steps are run again when their gradient is wanted: exact, memory of the square root of steps
+    Truncated     the past is a constant at the beginning of every span: not exact
+    Implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
+    Adjoint       torchdiffeq integrates the gradient backwards: nothing is kept, not exact
 
-(`adjoint`, which integrates backwards, is torchdiffeq's: `TorchDiffEq(adjoint=True)`.) Sources: Chen et al. 2016
-(arXiv 1604.06174) for the square root; Bai, Kolter & Koltun 2019 for the fixed point.
+Sources: Chen et al. 2016 (arXiv 1604.06174) for the square root; Bai, Kolter & Koltun 2019 for the fixed point; Chen et
+al. 2018 for the adjoint.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
-from pcsim.core import storage
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import TrainingError
-from pcsim.network.graph import Network
-from pcsim.simulation.simulator import Course, Stimulus, settled
-from pcsim.solvers.base import Solver
+from pcsim.core.exceptions import SolverError, TrainingError
 from pcsim.core.state import State
-from pcsim.simulation.scan import Stepper
+from pcsim.network.graph import Graph
+from pcsim.simulation.gradient import Full, Gradient
+from pcsim.simulation.monitor import Monitor
+from pcsim.simulation.scan import AtEnd, Carry, Moment, Taps, scan
+from pcsim.simulation.schedule import Schedule
+from pcsim.solvers import Solver
+from pcsim.solvers.torchdiffeq import TorchDiffEq
 
-Moment = tuple[Clock, State]
-
-
-def windows(
-    network: Network,
-    stimulus: Stimulus,
-    solver: Solver,
-    steps: int,
-    names: Sequence[str],
-    gradient: str,
-    span: int | None = None,
-) -> Iterator[Iterable[Moment]]:
-    """The moments of all steps by the name of the way back, together or, truncated, span by span."""
-    if gradient == "implicit":
-        yield [at_fixed_point(network, stimulus, solver, steps, names)]
-    elif gradient == "truncated":
-        yield from truncated(network, stimulus, solver, steps, names, span or steps)
-    else:
-        kept = (span or square_root(steps)) if gradient == "checkpointed" else 0
-        yield trajectory(network, stimulus, solver, steps, names, kept)
+Windows = Iterator[Iterable[Moment]]
 
 
-def trajectory(
-    network: Network, stimulus: Stimulus, solver: Solver, steps: int, names: Sequence[str], span: int = 0
-) -> Iterator[Moment]:
-    """(clock, values of `names`) after each of `steps` steps.
+@dataclass(frozen=True)
+class Checkpointed(Gradient):
+    """Steps are kept a span at a time, and run again when their gradient is wanted: exact, and a third slower.
 
-    span  0 keeps all that a gradient needs; else that many steps at a time are kept only while their own gradient is
-          computed, for which they are run again
+    span  steps in a span; by default the square root of all, which takes least memory
     """
-    course = Course(network, stimulus, solver, steps)
-    clock, state = course.clock, course.state
-    if span:
-        with torch.no_grad():
-            ahead = Stepper(network, solver, partial(network.observe, names=names), kept=tuple(names))
-    while clock.step < course.end:
-        if clock.step in course.changes:
-            inputs = course.inputs(clock)
-            if span:
-                ahead.show(inputs)
-        count = min(course.left(clock), span or 1)
-        if span:
-            state, moments = _run_twice(ahead, clock, count, names, state, inputs)
-        else:
-            state, moments = _run(network, solver, clock, count, names, state, inputs)
-        yield from moments
-        clock = clock.tick(count)
+
+    span: int | None = None
+    kind: str = field(default="checkpointed", init=False)
+
+    def __post_init__(self) -> None:
+        _require_span(self, self.span, optional=True)
+
+    def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
+        """Give all moments in one window."""
+        yield self._moments(schedule, carry, taps, monitor)
+
+    def _moments(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None) -> Iterator[Moment]:
+        for part in schedule.spans(self.span or square_root(schedule.end - schedule.begin)):
+            before = carry.state
+            yield from _run_again(part, carry, taps)
+            if monitor is not None and monitor.update(carry.step, before, carry.state):
+                return
+        if monitor is not None:
+            monitor.look()
 
 
-def truncated(
-    network: Network, stimulus: Stimulus, solver: Solver, steps: int, names: Sequence[str], span: int
-) -> Iterator[list[Moment]]:
-    """The same in windows of `span` steps. The state at the beginning of each is a constant, and its graph its own: a
-    loss may be backpropagated window by window.
-    """
-    course = Course(network, stimulus, solver, steps)
-    clock, state = course.clock, course.state
-    while clock.step < course.end:
-        moments: list[Moment] = []
-        end = min(clock.step + span, course.end)
-        inputs = course.inputs(clock)
-        while clock.step < end:
-            if clock.step in course.changes:
-                inputs = course.inputs(clock)
-            count = min(course.left(clock), end - clock.step)
-            state, made = _run(network, solver, clock, count, names, state, inputs)
-            moments += made
-            clock = clock.tick(count)
-        yield moments
-        state = {name: value.detach() for name, value in state.items()}
+def _run_again(part: Schedule, carry: Carry, taps: Taps) -> list[Moment]:
+    """Run a span of which only the state at its beginning is kept; return its moments."""
+    names, kept = tuple(carry.state), list[tuple[Clock, tuple[str, ...]]]()
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        inner = Carry(part.begin, dict(zip(names, tensors, strict=True)))
+        moments = list(scan(part, inner, taps))
+        kept[:] = [(clock, tuple(values)) for clock, values in moments]
+        return (*(inner.state[name] for name in names), *(v for _, values in moments for v in values.values()))
+
+    contexts = partial(_first_and_again, part.network)
+    made = iter(checkpoint(run, *carry.state.values(), use_reentrant=False, context_fn=contexts))
+    carry.step, carry.state = part.end, {name: next(made) for name in names}
+    return [(clock, {name: next(made) for name in values}) for clock, values in kept]
 
 
-def _run(
-    network: Network, solver: Solver, clock: Clock, count: int, names: Sequence[str], state: State, inputs: State
-) -> tuple[State, list[Moment]]:
-    moments = []
-    for _ in range(count):
-        state, clock = solver.advance(network, clock, state, inputs), clock.tick()
-        moments.append((clock, network.observe(clock, state, inputs, names)))
-    return state, moments
-
-
-def _run_twice(
-    ahead: Stepper, clock: Clock, count: int, names: Sequence[str], state: State, inputs: State
-) -> tuple[State, list[Moment]]:
-    """The same with nothing kept but the state at the beginning, from which the steps are run again going back."""
-    network, solver = ahead.network, ahead.solver
-    given = {f"state {name}": value for name, value in state.items()}
-    given |= {f"shown {name}": value for name, value in inputs.items()}
-    keys: list[tuple[int, str]] = []
-
-    def named(rows: Sequence[State]) -> dict[tuple[int, str], Tensor]:
-        return {(moment, name): value for moment, row in enumerate(rows) for name, value in row.items()}
-
-    def first() -> tuple[Tensor, ...]:
-        now, end, rows = clock, state, list[State]()
-        while now.step < clock.step + count:
-            now, end = ahead.stretch(now, end, clock.step + count - now.step, now.step, rows.append)
-        made = named([end, *rows])
-        keys[:] = made
-        # Copies: a state may be what it was, or what is noted, and autograd tells its results by their memory.
-        return tuple(value.clone() for value in made.values())
-
-    def again(*tensors: Tensor) -> tuple[Tensor, ...]:
-        values = dict(zip(given, tensors, strict=True))
-        before, shown = storage.under("state ", values), storage.under("shown ", values)
-        with _statistics_held(network):
-            end, moments = _run(network, solver, clock, count, names, before, shown)
-        made = named([end, *(row for _, row in moments)])
-        return tuple(made[key] for key in keys)
-
-    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    made = _Span.apply(first, again, weights, len(given), *given.values(), *weights)
-    rows: list[State] = [{} for _ in range(count + 1)]
-    for (moment, name), value in zip(keys, made, strict=True):
-        rows[moment][name] = value
-    return rows[0], [(clock.tick(n), row) for n, row in enumerate(rows[1:], 1)]
-
-
-def _random_state() -> tuple[Tensor, list[Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-class _Span(torch.autograd.Function):
-    """first(), and for its gradient again(*given): the same numbers, computed once more with a graph."""
-
-    @staticmethod
-    def forward(ctx: Any, first: Callable, again: Callable, weights: list[Tensor], count: int, *tensors: Tensor) -> Any:
-        """Also note where the random numbers stood."""
-        ctx.again, ctx.weights, ctx.random = again, weights, _random_state()
-        ctx.save_for_backward(*tensors[:count])
-        ctx.set_materialize_grads(False)
-        return first()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        """Of what was given and of the weights."""
-        needed = ctx.needs_input_grad[4 : 4 + len(ctx.saved_tensors)]
-        given = [value.detach().requires_grad_(need) for value, need in zip(ctx.saved_tensors, needed, strict=True)]
-        with torch.enable_grad(), torch.random.fork_rng():
-            torch.set_rng_state(ctx.random[0])
-            torch.cuda.set_rng_state_all(ctx.random[1])
-            made = ctx.again(*given)
-        pairs = [(m, g) for m, g in zip(made, gradients, strict=True) if g is not None and m.requires_grad]
-        wanted = [*(value for value in given if value.requires_grad), *ctx.weights]
-        ends, pulls = [m for m, _ in pairs], [g for _, g in pairs]
-        found = iter(torch.autograd.grad(ends, wanted, pulls, allow_unused=True))
-        return None, None, None, None, *(next(found) if need else None for need in needed), *found
+def _first_and_again(network: Graph) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _statistics_held(network)
 
 
 @contextmanager
-def _statistics_held(network: Network) -> Iterator[None]:
+def _statistics_held(network: Graph) -> Iterator[None]:
+    """Norms do not learn from steps that are run a second time."""
     norms = [module for module in network.modules() if getattr(module, "running_mean", None) is not None]
     before = [(vars(norm)["momentum"], norm._buffers.get("num_batches_tracked")) for norm in norms]
     for norm in norms:
@@ -198,66 +101,141 @@ def _statistics_held(network: Network) -> Iterator[None]:
                 norm._buffers["num_batches_tracked"] = counted
 
 
-def square_root(steps: int) -> int:
-    """The span that needs least memory: as many spans as steps in each."""
-    return max(1, math.isqrt(steps))
+@dataclass(frozen=True)
+class Truncated(Gradient):
+    """The gradient forgets what was before the last `span` steps: not exact, memory of a span."""
+
+    span: int
+    kind: str = field(default="truncated", init=False)
+
+    def __post_init__(self) -> None:
+        _require_span(self, self.span)
+
+    def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
+        """Give the moments span by span: the graph of each is its own, so that a loss may be backpropagated by spans."""
+        for part in schedule.spans(self.span):
+            yield list(scan(part, carry, taps, monitor))
+            carry.state = {name: value.detach() for name, value in carry.state.items()}
 
 
-def at_fixed_point(
-    network: Network,
-    stimulus: Stimulus,
-    solver: Solver,
-    steps: int,
-    names: Sequence[str],
-    tolerance: float = 1e-4,
-    iterations: int = 1_000,
-) -> Moment:
-    """(clock, values of `names`) where the network has settled, with the gradient of the fixed point.
+@dataclass(frozen=True)
+class Implicit(Gradient):
+    """The gradient of a fixed point: the network is run without keeping a step, and must have settled at the end.
 
-    It is run for `steps` steps without keeping any of them; memory does not grow with time.
-    Raises TrainingError where one more step still moves the state by more than `tolerance` of its size, and, in the
-    backward pass, where `iterations` do not solve for u (then the fixed point is hardly stable).
+    tolerance   the share of its size by which one more step may still move the state
+    iterations  of u = dL/dz + u dF/dz, which converges where the dynamics do, and as fast
+    Values are wanted at the last step only. Raises TrainingError for a network that has not settled, and, in the backward
+    pass, for a fixed point that is hardly stable.
     """
-    clock, state, inputs = settled(network, stimulus, solver, steps)
-    shown = {name: inputs[name] for name in network.inputs}
-    inputs = network.held(shown) if solver.holds_inputs else shown
-    start = {name: value.detach().requires_grad_() for name, value in state.items()}
-    after = solver.advance(network, clock, start, inputs)
-    before, here = _flat(start), _flat(after)
-    moved = float((here - before).detach().norm() / before.detach().norm().clamp_min(torch.finfo(before.dtype).tiny))
-    if not moved <= tolerance:
+
+    tolerance: float = 1e-4
+    iterations: int = 1_000
+    kind: str = field(default="implicit", init=False)
+
+    def taps(self, schedule: Schedule) -> Taps:
+        """Return the last step."""
+        return AtEnd(schedule.end)
+
+    def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
+        """Give the last moment."""
+        if any(taps.due(step) for step in range(schedule.begin + 1, schedule.end)) or not schedule.network.is_flow:
+            raise TrainingError(
+                given=f"values of {schedule.network.name!r} before the last step, or a discrete network",
+                expected="the end of a flow: the implicit gradient is that of a fixed point",
+                remedy="record the last step only (at=[until]), over_time='last'; or take Checkpointed()",
+            )
+        yield [self._moment(schedule, carry, monitor)]
+
+    def _moment(self, schedule: Schedule, carry: Carry, monitor: Monitor | None) -> Moment:
+        with torch.no_grad():
+            for _ in scan(schedule, carry, AtEnd(-1), monitor):
+                pass
+        *_, segment = schedule.between(schedule.end - 1, schedule.end).segments()
+        plan, held = segment.plan, segment.plan.precompute(segment.inputs)
+        start = {name: value.detach().requires_grad_() for name, value in carry.state.items()}
+        before, here = _flat(start), _flat(plan.step(held, start))
+        size = before.detach().norm().clamp_min(torch.finfo(before.dtype).tiny)
+        moved = float((here - before).detach().norm() / size)
+        if not moved <= self.tolerance:
+            raise TrainingError(
+                given=f"a state of {schedule.network.name!r} that another step moves by {moved:.2g} of its size, at step "
+                f"{schedule.end}",
+                expected=f"a network that has settled, to {self.tolerance:g}",
+                remedy="run longer, take smaller weights, or Checkpointed(), which needs no fixed point",
+            )
+        pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
+        result = _flat(plan.step(held, {name: value.detach() for name, value in carry.state.items()}))
+        if result.requires_grad:
+            result.register_hook(partial(self._solved, pulled, start))
+        values: State = {}
+        for name, part in zip(start, result.split([value.numel() for value in start.values()]), strict=True):
+            values[name] = part.view_as(start[name])
+        carry.state = values
+        return Clock(schedule.dt, carry.step), plan.observe(held, values)
+
+    def _solved(self, pulled: partial, start: State, gradient: Tensor) -> Tensor:
+        """Return u = gradient + u dF/dz, by iteration."""
+        u, enough = gradient, max(1e-3 * self.tolerance, 10.0 * torch.finfo(gradient.dtype).eps)
+        for _ in range(self.iterations):
+            parts = pulled(grad_outputs=u)
+            moved = [
+                part if part is not None else torch.zeros_like(value)
+                for part, value in zip(parts, start.values(), strict=True)
+            ]
+            before, u = u, gradient + torch.cat([part.reshape(-1) for part in moved])
+            if float((u - before).norm()) <= enough * float(u.norm()):
+                return u
         raise TrainingError(
-            given=f"a state of {network.name!r} that another step moves by {moved:.2g} of its size, at step {steps}",
-            expected=f"a network that has settled, to {tolerance:g}",
-            remedy="run longer, take smaller weights, or use gradient='checkpointed', which needs no fixed point",
+            given=f"a gradient at the fixed point that {self.iterations} iterations do not find",
+            expected="a fixed point that is clearly stable",
+            remedy="take smaller weights, or Checkpointed(), which needs no fixed point",
         )
-    pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
-    result = _flat(solver.advance(network, clock, {name: value.detach() for name, value in state.items()}, inputs))
-    result.register_hook(partial(_solved, pulled, start, tolerance, iterations))
-    values: State = {}
-    for name, part in zip(start, result.split([value.numel() for value in start.values()]), strict=True):
-        values[name] = part.view_as(start[name])
-    return clock, network.observe(clock, values, inputs, names)
+
+
+@dataclass(frozen=True)
+class Adjoint(Gradient):
+    """The gradient is integrated backwards by torchdiffeq, anew for every dt, which must be at most the smallest tau.
+
+    tolerance  `training.train` compares it with backpropagation on the first batch, and refuses it where it is further off
+    For solver=TorchDiffEq(...) only.
+    """
+
+    tolerance: float = 0.01
+    kind: str = field(default="adjoint", init=False)
+
+    def solver(self, solver: Solver) -> Solver:
+        """Return the solver with its adjoint. Raises SolverError for others than torchdiffeq's."""
+        if not isinstance(solver, TorchDiffEq):
+            raise SolverError(
+                given=f"gradient=Adjoint() with {solver}",
+                expected="solver=TorchDiffEq(...), whose library integrates it",
+                remedy="take that solver, or Checkpointed(), which is exact for every network",
+            )
+        return solver.with_adjoint()
+
+    def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
+        """Give all moments in one window."""
+        yield scan(schedule, carry, taps, monitor)
+
+
+def square_root(steps: int) -> int:
+    """Return the span that needs least memory: as many spans as steps in each."""
+    return max(1, math.isqrt(steps))
 
 
 def _flat(state: State) -> Tensor:
     return torch.cat([value.reshape(-1) for value in state.values()])
 
 
-def _solved(pulled: partial, start: State, tolerance: float, iterations: int, gradient: Tensor) -> Tensor:
-    """u = gradient + u dF/dz, by iteration: it converges where the dynamics do, and as fast."""
-    u, enough = gradient, max(1e-3 * tolerance, 10.0 * torch.finfo(gradient.dtype).eps)
-    for _ in range(iterations):
-        parts = pulled(grad_outputs=u)
-        moved = [
-            part if part is not None else torch.zeros_like(value)
-            for part, value in zip(parts, start.values(), strict=True)
-        ]
-        before, u = u, gradient + torch.cat([part.reshape(-1) for part in moved])
-        if float((u - before).norm()) <= enough * float(u.norm()):
-            return u
-    raise TrainingError(
-        given=f"a gradient at the fixed point that {iterations} iterations do not find",
-        expected="a fixed point that is clearly stable",
-        remedy="take smaller weights, or gradient='checkpointed', which needs no fixed point",
-    )
+def _require_span(policy: Gradient, span: int | None, optional: bool = False) -> None:
+    if span is None and optional:
+        return
+    if isinstance(span, bool) or not isinstance(span, int) or span < 1:
+        raise TrainingError(
+            given=f"{type(policy).__name__}(span={span!r})",
+            expected="a whole number of steps of at least 1",
+            remedy="write span=20",
+        )
+
+
+__all__ = ["Adjoint", "Checkpointed", "Full", "Gradient", "Implicit", "Truncated", "square_root"]

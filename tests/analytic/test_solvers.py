@@ -31,7 +31,7 @@ from pcsim import (
     simulate,
 )
 from pcsim.rules import LearnableTau, leaky_rate
-from pcsim.solvers.base import ADAPTIVE, FIXED
+from pcsim.solvers import ADAPTIVE, FIXED
 
 pytestmark = pytest.mark.usefixtures("float64")
 SOLVERS = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}

@@ -1,0 +1,75 @@
+"""In which order populations are evaluated, and when an onset reaches them: pure functions of the edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+from pcsim.core.exceptions import WiringError
+from pcsim.network.parts import ALWAYS, Population, Projection
+from pcsim.rules.time_constants import TimeConstant
+
+Node = TypeVar("Node", bound=Hashable)
+
+
+def topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
+    """Every node after those `before` it, ties in the given order. Raises WiringError with the cycle, if any."""
+    order: dict[Node, None] = {}
+    for start in nodes:
+        path: list[Node] = [start]
+        while path:
+            node = path[-1]
+            waiting = next((other for other in before.get(node, ()) if other not in order), None)
+            if waiting is None:
+                order[path.pop()] = None
+            elif waiting in path:
+                cycle = path[path.index(waiting) :]
+                _refuse_cycle([*reversed(cycle), cycle[-1]])
+            else:
+                path.append(waiting)
+            while path and path[-1] in order:
+                path.pop()
+    return tuple(order)
+
+
+def _refuse_cycle(cycle: Sequence[object]) -> None:
+    raise WiringError(
+        given=f"a cycle of zero delay: {' -> '.join(map(str, cycle))}",
+        expected="at least one edge of every cycle to read an earlier step",
+        remedy="set delay=1 on the edge that should read the step before (usually the lateral or top-down one)",
+    )
+
+
+def arrivals(
+    inputs: Sequence[str],
+    populations: Mapping[str, Population],
+    projections: Sequence[Projection],
+    is_flow: bool,
+    early: Sequence[str] = (),
+) -> dict[str, float]:
+    """When an onset of the inputs first reaches each population, by the shortest path of delays (Bellman-Ford).
+
+    In steps, or for a flow in ms; windows of edges and populations hold it up. Those named `early` have it before
+    the first step.
+    """
+    reached = dict.fromkeys(populations, math.inf) | dict.fromkeys(inputs, 0.0) | dict.fromkeys(early, -1.0 + is_flow)
+    edges = [edge for edge in projections if ALWAYS not in edge.lesioned]
+    for _ in range(len(populations) + 1):
+        for edge in edges:
+            steps = 0.0 if is_flow else edge.delay or 0
+            delay = edge.delay_ms.smallest() if isinstance(edge.delay_ms, TimeConstant) else steps
+            at = _within(edge.active, reached[edge.source] + delay)
+            reached[edge.target] = min(reached[edge.target], _within(populations[edge.target].active, at))
+        for name, population in populations.items():
+            if population.starts_from and population.active and reached[population.starts_from] < population.active[0]:
+                reached[name] = min(reached[name], population.active[0])
+    kind = float if is_flow else int
+    return {name: kind(max(reached[name], 0)) if reached[name] < math.inf else math.inf for name in populations}
+
+
+def _within(window: tuple[float, float] | None, at: float) -> float:
+    """The first time from `at` on that lies in the window; never, if it is over."""
+    if window is None:
+        return at
+    return max(at, window[0]) if at < window[1] else math.inf

@@ -1,0 +1,128 @@
+"""A shape for every node, found by following the edges: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from pcsim.core.exceptions import PcsimError, WiringError
+from pcsim.core.state import Shape, laid_out
+from pcsim.network.parts import Projection
+from pcsim.rules.base import Rule
+
+
+def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
+    """Shape of `transform` applied to an activity of `shape`, found on the meta device: nothing is computed."""
+    held = {name: tensor.to("meta") for name, tensor in chain(transform.named_parameters(), transform.named_buffers())}
+    # Two samples: batch norm in training mode refuses a single value per channel.
+    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, and not in the middle of one.
+    given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in held.values()), None)))
+    with torch.no_grad():
+        return tuple(functional_call(transform, held, (given,)).shape[1:])
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shape of every node, of every further variable of a rule, and of every input port."""
+
+    nodes: dict[str, Shape]
+    variables: dict[str, dict[str, Shape]]
+    ports: dict[str, dict[str, Shape]]
+
+
+def infer_shapes(
+    inputs: Mapping[str, Shape],
+    rules: Mapping[str, Rule],
+    declared: Mapping[str, Shape],
+    projections: Sequence[Projection],
+) -> Shapes:
+    """Follow the edges from the inputs and declared shapes until every node has one, then check every edge.
+
+    Raises WiringError naming the edge and both shapes where two disagree, or the populations nothing reaches.
+    """
+    found = Shapes(dict(inputs) | dict(declared), {}, {name: {} for name in rules})
+    arriving: dict[str, Shape] = {}
+    progress = True
+    while progress:
+        progress = False
+        for edge in projections:
+            if edge.name in arriving or edge.source not in found.nodes:
+                continue
+            arriving[edge.name] = _arrival(edge, found.nodes[edge.source])
+            _agree(found.ports[edge.target], edge, arriving[edge.name])
+            progress = True
+        for name, rule in rules.items():
+            if name in found.nodes or not found.ports[name]:
+                continue
+            found.nodes[name] = _respond(name, rule, found.ports[name])["value"]
+            progress = True
+            break  # edges that this one feeds come before guesses from other edges
+    if missing := [name for name in rules if name not in found.nodes]:
+        raise WiringError(
+            given=f"no shape for {', '.join(missing)}",
+            expected="every population to be reached from an input, or to declare its shape",
+            remedy=f"connect it, or write Population({missing[0]!r}, rule, shape=(channel, height, width))",
+        )
+    for name, rule in rules.items():
+        for port in rule.ports:
+            found.ports[name].setdefault(port, found.nodes[name])
+        variables = _respond(name, rule, found.ports[name])
+        if variables["value"] != found.nodes[name]:
+            raise WiringError(
+                given=f"population {name!r} declared as {found.nodes[name]}, its inputs make {variables['value']}",
+                expected="the same shape",
+                remedy="correct the declared shape or the transforms of its incoming projections",
+            )
+        found.variables[name] = variables
+    return found
+
+
+def _arrival(edge: Projection, shape: Shape) -> Shape:
+    try:
+        return transformed_shape(edge.transform, shape)
+    except (RuntimeError, ValueError, IndexError, TypeError) as reason:
+        raise WiringError(
+            given=f"edge {edge.name}: {edge.source!r} has shape {shape}, and its transform refuses it ({reason})",
+            expected="a transform that takes the shape of its source",
+            remedy=f"change the transform of {edge.name} (input channels, kernel) or the shape of {edge.source!r}",
+        ) from reason
+
+
+def _agree(ports: dict[str, Shape], edge: Projection, shape: Shape) -> None:
+    expected = ports.setdefault(edge.port or "", shape)
+    if shape == expected:
+        return
+    raise WiringError(
+        given=f"edge {edge.name} delivers shape {shape} to {edge.target!r}",
+        expected=f"shape {expected}, as the other projections to its port {edge.port!r} deliver",
+        remedy=_how_to_fit(shape, expected),
+    )
+
+
+def _how_to_fit(shape: Shape, expected: Shape) -> str:
+    advice = []
+    if len(shape) != len(expected):
+        return "end the transform in the same number of axes"
+    if shape[0] != expected[0]:
+        advice.append(f"give the transform {expected[0]} output channels")
+    if shape[1:] != expected[1:] and len(shape) == 3:
+        if expected[1] > shape[1]:
+            factor = expected[1] / shape[1]
+            advice.append(f"enlarge it, for instance by connections.up_conv(..., stride={factor:g})")
+        else:
+            advice.append(f"shrink it, for instance by connections.pool({shape[1] / expected[1]:g})")
+    return " and ".join(advice)
+
+
+def _respond(name: str, rule: Rule, ports: Mapping[str, Shape]) -> dict[str, Shape]:
+    try:
+        return rule.shapes(ports)
+    except PcsimError as reason:
+        raise WiringError(
+            given=f"population {name!r} with {reason.given}", expected=reason.expected, remedy=reason.remedy
+        ) from reason

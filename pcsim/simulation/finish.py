@@ -1,0 +1,80 @@
+"""How a run ends: what diverged is named, and is NaN from there on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsim.core.exceptions import PcsimWarning
+from pcsim.network.network import Network
+from pcsim.simulation.monitor import Monitor
+from pcsim.simulation.record import Recorder
+from pcsim.simulation.run import Run, Snapshot, Status
+
+
+def finished(
+    network: Network, recorder: Recorder, monitor: Monitor, final: Snapshot, labels: Tensor | None, about: dict[str, Any]
+) -> Run:
+    """Return the run of what was recorded."""
+    dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
+    for key, value in values.items():
+        monitor.look_at_rows(steps[key], {key: value})
+    bad = monitor.step
+    for sample in np.flatnonzero(bad >= 0):
+        for key, value in values.items():
+            late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
+            if value.requires_grad:
+                gone = late.reshape(-1, *(1,) * (value.dim() - 1)) & _is_sample(value, int(sample))
+                values[key] = value.masked_fill(gone, math.nan)
+            elif value.is_floating_point():
+                value[late, sample] = math.nan
+    warn_of_divergence(network, monitor, dt, stacklevel=4)
+    settled = None
+    if monitor.settled is not None:
+        settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
+        if unsettled := int(np.isnan(settled[bad < 0]).sum()):
+            warnings.warn(
+                f"{unsettled} of {len(bad)} samples had not settled to {monitor.settled.tolerance:g} at "
+                f"{final.clock.time:g} ms. Raise at_most, or the tolerance.",
+                PcsimWarning,
+                stacklevel=4,
+            )
+    return Run(
+        values=values,
+        times_of={key: (rows * dt).astype(np.float64) for key, rows in steps.items() if key in values},
+        status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad),
+        valid_until=np.where(bad < 0, final.clock.time, (bad - 1) * dt),
+        diverged_in=tuple("" if step < 0 else monitor.names[p] for step, p in zip(bad, monitor.population, strict=True)),
+        about=about,
+        final=final,
+        labels=labels,
+        settled_at=settled,
+    )
+
+
+def warn_of_divergence(network: Network, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
+    """Warn of samples that are no longer finite, with the first of them: where, when, and what to do."""
+    bad = monitor.step
+    if not (bad >= 0).any():
+        return
+    first = int(np.flatnonzero(bad >= 0)[0])
+    spoiled = [name for name, value in network.named_parameters() if not bool(torch.isfinite(value).all())]
+    remedy = f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
+    warnings.warn(
+        f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
+        f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. They are NaN from there on. {remedy}.",
+        PcsimWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _is_sample(value: Tensor, sample: int) -> Tensor:
+    """Return which entries of (time, batch, ...) belong to a sample, as (1, batch, 1, ...)."""
+    own = torch.zeros(value.shape[1], dtype=torch.bool, device=value.device)
+    own[sample] = True
+    return own.reshape(1, -1, *(1,) * (value.dim() - 2))

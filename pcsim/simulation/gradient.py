@@ -1,0 +1,46 @@
+"""A way back through time: what a run keeps so that gradients can flow through it. The plain one; others in training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pcsim.simulation.monitor import Monitor
+from pcsim.simulation.scan import Always, Carry, Moment, Taps, scan
+from pcsim.simulation.schedule import Schedule
+from pcsim.solvers.base import Solver
+
+
+@dataclass(frozen=True)
+class Gradient(ABC):
+    """How gradients go back through time."""
+
+    kind: str = field(default="", init=False)
+
+    def solver(self, solver: Solver) -> Solver:
+        """Return the solver to run with."""
+        return solver
+
+    def taps(self, schedule: Schedule) -> Taps:
+        """Return after which steps a loss can ask for values: all of them."""
+        return Always()
+
+    @abstractmethod
+    def windows(
+        self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
+    ) -> Iterator[Iterable[Moment]]:
+        """Give the moments of a run in windows, each of which may be backpropagated through on its own."""
+
+
+@dataclass(frozen=True)
+class Full(Gradient):
+    """Every step is kept: exact, memory grows with the number of steps."""
+
+    kind: str = field(default="full", init=False)
+
+    def windows(
+        self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
+    ) -> Iterator[Iterable[Moment]]:
+        """Give all moments in one window."""
+        yield scan(schedule, carry, taps, monitor)

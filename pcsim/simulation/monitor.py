@@ -1,0 +1,138 @@
+"""Noticing where and when a sample stops being finite, and when it has settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsim.core.exceptions import SolverError
+from pcsim.core.state import State, finite
+from pcsim.network.graph import Graph
+
+LOOK, MOST_BYTES = 64, 2**25
+"""states that wait to be looked at together: at most so many, and so many bytes"""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Run until every sample has settled: `until=Settled(1e-4, at_most=2000.0)`.
+
+    tolerance  a sample has settled when no memory moves by more than this share of its size, |x(t+1) - x(t)| / |x|: in
+               a step of a discrete network, per ms in a flow, whatever its dt
+    at_most    ms after which the run ends all the same; samples that have not settled are reported
+    every      steps between two looks; the run ends with the first look at which all have settled
+
+    `run.settled_at` says for each sample when it settled first, NaN where it did not.
+    """
+
+    tolerance: float
+    at_most: float
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        if not (0 < self.tolerance < math.inf and 0 < self.at_most < math.inf) or self.every < 1:
+            raise SolverError(
+                given=repr(self),
+                expected="a positive tolerance, a positive at_most in ms, every >= 1",
+                remedy="write for instance Settled(1e-4, at_most=2000.0)",
+            )
+
+
+@dataclass
+class Monitor:
+    """Looks at the states of a run, many at a time, so that nothing is read back to the host in between.
+
+    step, population  (batch,): the step after which a sample was not finite, and where; -1 where it is
+    settled_step      (batch,): the step after which it moved no more; -1
+    """
+
+    network: Graph
+    batch: int
+    settled: Settled | None = None
+    span: float = 1.0
+    """steps that count as one: 1 for a map, dt in ms for a flow"""
+    step: np.ndarray = field(init=False)
+    population: np.ndarray = field(init=False)
+    settled_step: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.step, self.population = np.full(self.batch, -1), np.full(self.batch, -1)
+        self.settled_step = np.full(self.batch, -1)
+        self.names = tuple(self.network.populations)
+        variables = self.network.shapes.variables
+        self._keys = [
+            (self.names.index(name), name if variable == "value" else f"{name}.{variable}")
+            for name in self.network.memories
+            for variable in variables[name]
+        ]
+        self._waiting: list[tuple[int, State]] = []
+        self._moved: list[tuple[int, Tensor]] = []
+        self._most = 0
+
+    def update(self, step: int, before: State, after: State) -> bool:
+        """Take note of the state after a step; return whether the run is over.
+
+        It is when nothing finite is left or all has settled, seen at the next look.
+        """
+        if not self._most:
+            size = sum(after[key].numel() * after[key].element_size() for _, key in self._keys)
+            self._most = self.settled.every if self.settled else max(1, min(LOOK, MOST_BYTES // max(size, 1)))
+        self._waiting.append((step, after))
+        if self.settled is not None:
+            self._moved.append((step, self._movement(before, after)))
+        return len(self._waiting) >= self._most and self.look()
+
+    def look(self) -> bool:
+        """Look at all states that wait; return whether the run is over."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or not self._keys:
+            return False
+        # A flow adds to what it was, so what is not finite stays so: its last state tells of all.
+        latest = waiting[-1:] if self.network.is_flow else waiting
+        sizes = [torch.linalg.vector_norm(state[key], torch.inf) for _, state in latest for _, key in self._keys]
+        if not bool(torch.isfinite(torch.stack(sizes)).all()):
+            for step, state in waiting:
+                self.note(step, torch.stack([finite(state[key]) for _, key in self._keys]), [p for p, _ in self._keys])
+        moved, self._moved = self._moved, []
+        if self.settled is not None:
+            for step, distance in moved:
+                now = (distance <= self.settled.tolerance).cpu().numpy() & (self.settled_step < 0)
+                self.settled_step[now] = step
+        done = (self.step >= 0) | (self.settled_step >= 0)
+        return bool(done.all())
+
+    def note(self, step: int, fine: Tensor, populations: Sequence[int]) -> None:
+        """Take note of (variable, batch): which were finite after a step."""
+        bad = ~fine.cpu().numpy()
+        new = bad.any(0) & (self.step < 0)
+        self.step[new] = step
+        self.population[new] = np.asarray(populations)[bad.argmax(0)][new]
+
+    def look_at_rows(self, rows: Sequence[int], values: Mapping[str, Tensor]) -> None:
+        """Look at what was recorded too: (time, batch, ...) by key, after the steps `rows`."""
+        for key, value in values.items():
+            if not value.is_floating_point():
+                continue
+            fine = finite(value.detach(), 2)
+            if bool(fine.all()):
+                continue
+            place = self.names.index(key.split(".")[0])
+            bad = ~fine.cpu().numpy()
+            steps = np.asarray(rows)[bad.argmax(0)]
+            earlier = bad.any(0) & ((self.step < 0) | (steps < self.step))
+            self.step[earlier], self.population[earlier] = steps[earlier], place
+
+    def _movement(self, before: State, after: State) -> Tensor:
+        """Return the largest share of its size by which a memory moved, (batch,)."""
+        shares = []
+        for _, key in self._keys:
+            axes = tuple(range(1, after[key].dim()))
+            moved = torch.linalg.vector_norm(after[key] - before[key], dim=axes)
+            size = torch.linalg.vector_norm(after[key], dim=axes).clamp_min(torch.finfo(moved.dtype).tiny)
+            shares.append(moved / size / self.span)
+        return torch.stack(shares).amax(0)

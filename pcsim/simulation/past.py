@@ -1,0 +1,79 @@
+"""The past that delays read, as part of the state.
+
+"v1@n" is the value of v1 n steps before the state, "image@n" what was shown n steps ago. Between steps the past of a
+flow is interpolated linearly: a conduction delay need not be a multiple of dt and has a gradient; a solver's order is
+then at most 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcsim.core.state import State
+from pcsim.network.graph import Graph
+from pcsim.network.parts import Projection
+from pcsim.rules.time_constants import TimeConstant
+
+ROUNDING = 1e-9
+PAST, HELD = 1, 2
+"""the tables of `plan` that are read here"""
+
+
+def past_lengths(network: Graph, step_ms: float) -> Mapping[str, int]:
+    """Return how many past values of a source the state keeps."""
+    if network.is_flow:
+        delays = network.conduction_delays.items()
+        longest = {name: max(delay.largest() for delay in those) for name, those in delays}
+        return {name: math.ceil(delay / step_ms - ROUNDING) + 1 for name, delay in longest.items()}
+    # The newest value of a population is in the state anyway.
+    lengths = {n: delay - (n not in network.inputs) for n, delay in network.step_delays.items()}
+    return {name: length for name, length in lengths.items() if length}
+
+
+def recall(
+    network: Graph, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
+) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
+    """Return how an edge with a conduction delay is read at a fraction of a step, None where it delivers nothing.
+
+    left  steps until the delay has passed since the beginning of the run
+    """
+    delay = edge.delay_ms() if isinstance(edge.delay_ms, TimeConstant) else 0.0
+    ago = float(delay.detach()) if isinstance(delay, Tensor) else delay
+    if left > fraction + ROUNDING:
+        if edge.before == "absent":
+            return None
+        return PAST, f"{edge.source}@1", partial(_of_nothing, deliver)
+    if edge.source in network.inputs:
+        # Held over each step, so not interpolated; the end of a step still belongs to it.
+        steps = math.ceil(ago / dt - min(fraction, 1.0 - 1e-6) - ROUNDING)
+        return (HELD, edge.source, deliver) if steps == 0 else (PAST, f"{edge.source}@{steps}", deliver)
+    back = ago / dt - fraction
+    near = math.floor(back + ROUNDING)
+    # A stage inside of the step has a value of its own; the delay reads the one at the beginning.
+    newest = edge.source if near or not fraction else f"{edge.source}@0"
+    key = f"{edge.source}@{near}" if near else newest
+    if not isinstance(delay, Tensor) and back - near < ROUNDING:
+        return PAST, key, deliver
+    share = partial(_share, edge.delay_ms, dt, fraction + near)
+    return PAST, None, partial(_between, key, f"{edge.source}@{near + 1}", share, deliver)
+
+
+def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
+    """Return how far between two steps the delay lies; asked in every step, as it has a gradient where it is learned."""
+    return delay() / dt - offset
+
+
+def _between(
+    near: str, far: str, share: Callable[[], float | Tensor], deliver: Callable[[Tensor], Tensor], state: State
+) -> Tensor:
+    return deliver(torch.lerp(state[near], state[far], share()))
+
+
+def _of_nothing(deliver: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    return deliver(torch.zeros_like(like))

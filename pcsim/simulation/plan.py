@@ -1,0 +1,410 @@
+"""A plan: what a network computes in one step of one regime, as a straight list.
+
+    plan  = Plan(network, regime, solver, wanted)       lowered once a regime
+    held  = plan.precompute(inputs)                     once for as long as the inputs hold
+    state = plan.step(held, state)                      pure; the same keys, shapes and types go in and come out
+
+Wires that nothing reads are not in it. A list is evaluated by one loop (`evaluate`); where a value comes from was
+decided when the list was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcsim.core.exceptions import WiringError
+from pcsim.core.state import Shape, State, laid_out, variable_key, zeros
+from pcsim.network.graph import Graph
+from pcsim.network.parts import Projection
+from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
+from pcsim.rules.time_constants import TimeConstant
+from pcsim.simulation.past import past_lengths, recall
+from pcsim.simulation.purity import guarded, is_constant
+from pcsim.simulation.regime import Regime
+from pcsim.solvers.base import Solver
+
+FRESH, PAST, HELD = 0, 1, 2
+"""the tables that values are read from: those just made, the state, what holds"""
+_AS_IT_IS = nullcontext()
+Deliver = Callable[[Any], Tensor]
+Read = tuple[int, str | None, Deliver | None]
+"""(table, key, what is done with the value); without a key, with the table"""
+
+
+@dataclass
+class Node:
+    """One population as a list evaluates it: what each port sums, and what is done with the sums."""
+
+    name: str
+    ports: list[tuple[str, list[Read]]]
+    respond: Callable[..., Any] | None
+    variables: dict[str, str]
+    """variable -> key"""
+    reads_own: bool
+    update: Callable[[Tensor, Tensor, Any], Tensor] | None = None
+    gates: Callable[..., State] | None = None
+    ratios: dict[str, str] = field(default_factory=dict)
+    """variable -> where its ratio (or time constant) is held"""
+
+
+class Plan:
+    """What `network` computes in a step of `regime` under `solver`.
+
+    wanted  populations, "population.variable" and "population.gate" whose values `noted` gives besides the state
+    amp     the type in which edges compute that name none: that of an ambient torch.autocast
+    """
+
+    def __init__(
+        self,
+        network: Graph,
+        regime: Regime,
+        solver: Solver,
+        wanted: Sequence[str] = (),
+        amp: torch.dtype | None = None,
+    ) -> None:
+        self.network, self.regime, self.solver, self.wanted, self._amp = network, regime, solver, tuple(wanted), amp
+        self._device = next((p.device.type for p in network.parameters()), "cpu")
+        self.is_tried = False
+        self._populations, self._incoming = network.populations, network.incoming
+        self._constant = {edge.name: edge for edge in network.projections if self._is_precomputed(edge)}
+        self._zeros: dict[str, Shape] = {}
+        self._taus: dict[str, tuple[TimeConstant, Shape]] = {}
+        active = [name for name in network.memories if name not in regime.resting]
+        self.flowing = tuple(key for name in active for key in self._variables(name).values())
+        self._carry = self._carried_from()
+        self._sources = {name: self._populations[name].starts_from or "" for name in sorted(regime.opening)}
+        self._opening: list[Node] = []
+        if network.is_flow:
+            self._opening = self._present([source for source in self._sources.values() if source in network.wires])
+            self._seen = self._present(self.wanted)
+        # All lists are made before the first step: what they hold is computed by `precompute`.
+        self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
+        if solver.is_one_stage:
+            self._bare = self._sweep(())
+            self._full = self._bare if network.is_flow else self._sweep(self.wanted)
+        step = self._sweep_once if solver.is_one_stage else partial(solver.step, self)
+        self.step = partial(self._after_opening, step) if self._sources else step
+
+    # ------------------------------------------------------------------ running
+
+    def in_own_types(self) -> AbstractContextManager:
+        """Return where a step runs: outside of an ambient torch.autocast, which the edges have taken over."""
+        return _AS_IT_IS if self._amp is None else torch.autocast(self._device, enabled=False)
+
+    def require_same(self, before: State, after: State) -> None:
+        """Raise WiringError unless the state has kept its keys, shapes and types over the first step of this plan."""
+        self.is_tried = True
+        for key, value in before.items():
+            if value.shape != after[key].shape or value.dtype != after[key].dtype:
+                raise WiringError(
+                    given=f"{key!r} of {self.network.name!r}, {tuple(value.shape)} of {value.dtype} before a step and "
+                    f"{tuple(after[key].shape)} of {after[key].dtype} after it",
+                    expected="a state that keeps its shapes and types, the batch included",
+                    remedy="let the rule return the shape and type of what it is given; settings of each sample "
+                    "(batched) need as many samples as settings",
+                )
+
+    def precompute(self, inputs: State) -> State:
+        """Return `inputs` and all that follows from them and from tensors of the network alone.
+
+        An image that is held is transformed once, not at every step; a time constant is asked once.
+        """
+        held = dict(inputs)
+        like = next(iter(inputs.values()))
+        for edge in self._constant.values():
+            # torch lays out what a convolution makes of one channel as if nobody cared; sums would inherit that.
+            held[edge.name] = laid_out(self._deliver(edge)(inputs[edge.source]))
+        for key, shape in self._zeros.items():
+            held[key] = zeros(shape, like)
+        for key, (tau, shape) in self._taus.items():
+            value = tau.for_(like.new_empty((len(like), *shape)))
+            held[key] = self.solver.ratio(value) if self.solver.is_one_stage else value  # type: ignore[assignment]
+        return held
+
+    def evaluate(self, nodes: list[Node], held: State, state: State, known: State | None = None) -> State:
+        """Return the values of a list, by key: the one loop over populations. `known` wires are given."""
+        fresh: State = dict(known) if known else {}
+        tables = (fresh, state, held)
+        for node in nodes:
+            ports = {}
+            for port, reads in node.ports:
+                total = None
+                for table, key, deliver in reads:
+                    value: Any = tables[table] if key is None else tables[table][key]
+                    if deliver is not None:
+                        value = deliver(value)
+                    total = value if total is None else total + value
+                ports[port] = total
+            if node.reads_own:
+                variables = node.variables
+                own = state[node.name] if len(variables) == 1 else {v: state[key] for v, key in variables.items()}
+                if node.gates is not None:
+                    fresh |= {f"{node.name}.{gate}": value for gate, value in node.gates(own, **ports).items()}
+                if node.respond is None:
+                    continue
+                made = node.respond(own, **ports)
+            elif node.respond is not None:
+                made = node.respond(**ports)
+                if node.gates is not None:
+                    fresh |= {f"{node.name}.{gate}": value for gate, value in node.gates(None, **ports).items()}
+            update = node.update
+            if isinstance(made, dict):
+                for variable, key in node.variables.items():
+                    value = made[variable]
+                    fresh[key] = value if update is None else update(state[key], value, held[node.ratios[variable]])
+            else:
+                fresh[node.name] = (
+                    made if update is None else update(state[node.name], made, held[node.ratios["value"]])
+                )
+        return fresh
+
+    def _sweep_once(self, held: State, state: State) -> State:
+        return self.carried(held, state, self.evaluate(self._bare, held, state))
+
+    def noted(self, held: State, state: State) -> tuple[State, State]:
+        """Return the state after a step, and the values of `wanted` then.
+
+        A flow's wires are those of the state after the step; a discrete network's are what the step computed.
+        """
+        if self.network.is_flow:
+            after = self.step(held, state)
+            return after, self.observe(held, after)
+        if self._sources:
+            state = self._opened(held, state)
+        fresh = self.evaluate(self._full, held, state)
+        after = self.carried(held, state, fresh)
+        return after, {name: fresh[name] if name in fresh else after[name] for name in self.wanted}
+
+    def observe(self, held: State, state: State) -> State:
+        """Return the values of `wanted` that belong to the state of a flow."""
+        fresh = self.evaluate(self._seen, held, state)
+        return {name: fresh[name] if name in fresh else state[name] for name in self.wanted}
+
+    def respond(self, wire: str, held: State, values: State) -> Tensor:
+        """Return the value of one wire of a flow, from `values` of what it reads."""
+        return self.evaluate([self._wire(wire, 0.0)], held, values, values)[wire]
+
+    def carried(self, held: State, state: State, after: State) -> State:
+        """Return the state after a step, its past moved on, from the values `after` of what was computed."""
+        tables = (after, state, held)
+        return {key: tables[table][source] for key, table, source in self._carry}
+
+    def _after_opening(self, step: Callable[[State, State], State], held: State, state: State) -> State:
+        return step(held, self._opened(held, state))
+
+    def _opened(self, held: State, state: State) -> State:
+        """Return the state in which populations whose window opens start from another's values."""
+        wires = self.evaluate(self._opening, held, state)
+        opened = dict(state)
+        for name, source in self._sources.items():
+            for variable, key in self._variables(name).items():
+                other = variable_key(source, variable)
+                opened[key] = wires[other] if other in wires else state[other]
+        return opened
+
+    def begun(self, state: State) -> State:
+        """Return a state that stages inside of the step can start from: with what delays read of its beginning."""
+        return state | {f"{name}@0": state[name] for name in self.network.conduction_delays if name in state}
+
+    def rates(self, fraction: float = 0.0) -> list[Node]:
+        """Return the list that makes d/dt of every variable that flows, every memory read at the present time."""
+        return self._rates[fraction]
+
+    # ------------------------------------------------------------------ lowering
+
+    def _variables(self, name: str) -> dict[str, str]:
+        return {variable: variable_key(name, variable) for variable in self.network.shapes.variables[name]}
+
+    def _carried_from(self) -> list[tuple[str, int, str]]:
+        """Return (key, table, key there) of every tensor of the state after a step."""
+        network = self.network
+        moved = [] if network.is_flow else [name for name in network.wires if name in remembered_wires(network)]
+        resting = self.regime.resting
+        carry = [
+            (key, PAST if name in resting else FRESH, key)
+            for name in (*network.memories, *moved)
+            for key in self._variables(name).values()
+        ]
+        step_ms = self.solver.step_ms(network)
+        for name, count in past_lengths(network, step_ms).items():
+            first = (HELD, name) if name in network.inputs else (PAST, name)
+            carry += [(f"{name}@{n}", *(first if n == 1 else (PAST, f"{name}@{n - 1}"))) for n in range(1, count + 1)]
+        return carry
+
+    def _lowered_rates(self, fraction: float) -> list[Node]:
+        active = [name for name in self.network.memories if name not in self.regime.resting]
+        nodes = self._present([edge.source for name in active for edge in self._incoming[name]], fraction)
+        return nodes + [self._memory(name, fraction, _push, asks_target=False) for name in active]
+
+    def _sweep(self, wanted: Sequence[str]) -> list[Node]:
+        """Return the populations of one step in the derived order: memories, and the wires that something reads."""
+        network = self.network
+        needed = self._upstream(
+            [
+                *(name for name in network.memories if name not in self.regime.resting),
+                *(name.split(".")[0] for name in wanted),
+                *(() if network.is_flow else remembered_wires(network)),
+            ],
+            lambda edge: edge.delay == 0,
+        )
+        nodes = []
+        for name in network.order:
+            rule = self._populations[name].rule
+            if name in self.regime.resting or name not in needed:
+                continue
+            if isinstance(rule, Wire):
+                nodes.append(self._wire(name, None))
+            else:
+                nodes.append(self._memory(name, None, self.solver.update(rule), asks_target=True))
+            gates = [w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")]
+            if set(gates) & set(rule.gates):
+                nodes[-1].gates = rule.gate_values
+        return nodes
+
+    def _present(self, names: Sequence[str], fraction: float = 0.0) -> list[Node]:
+        """Return what the wires among `names` (and the gates) need at one instant of a flow, all memories given."""
+        network = self.network
+        own = [name for name in names if name in network.wires]
+        gated = {name.split(".")[0] for name in names if name.split(".")[0] in network.populations and "." in name}
+        gated = {n for n in gated if any(f"{n}.{gate}" in names for gate in self._populations[n].rule.gates)}
+        needed = self._upstream([*own, *gated], lambda edge: edge.source in network.wires)
+        order = network.order_of([edge for edge in network.projections if edge.source in network.wires])
+        nodes = [self._wire(name, fraction) for name in order if name in needed and name in network.wires]
+        for node in nodes:
+            if node.name in gated:
+                node.gates = self._populations[node.name].rule.gate_values
+        for name in sorted(gated - set(network.wires)):
+            node = self._memory(name, fraction, None, asks_target=False)
+            node.respond, node.gates = None, self._populations[name].rule.gate_values
+            nodes.append(node)
+        return nodes
+
+    def _upstream(self, names: Sequence[str], follows: Callable[[Projection], bool]) -> set[str]:
+        """Return `names` and all populations that they read in the same step."""
+        found: set[str] = set()
+        waiting = [name for name in names if name in self._populations]
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name not in self.regime.resting:
+                found.add(name)
+                sources = (edge.source for edge in self._incoming[name] if follows(edge) and self._is_open(edge))
+                waiting += [source for source in sources if source in self._populations]
+        return found
+
+    def _is_open(self, edge: Projection) -> bool:
+        return edge.name not in self.regime.shut
+
+    def _wire(self, name: str, fraction: float | None) -> Node:
+        rule = self._populations[name].rule
+        return Node(name, self._ports(name, fraction), guarded(rule, f"the rule of {name!r}"), {"value": name}, False)
+
+    def _memory(
+        self,
+        name: str,
+        fraction: float | None,
+        update: Callable[[Tensor, Tensor, Any], Tensor] | None,
+        asks_target: bool,
+    ) -> Node:
+        rule: Rule = self._populations[name].rule
+        variables = self._variables(name)
+        ratios = {}
+        if update is not None and isinstance(rule, Flow):
+            for variable, key in variables.items():
+                ratios[variable] = f"tau {key}"
+                self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
+        respond: Callable[..., Any] = guarded(rule, f"the rule of {name!r}")
+        reads_own = True
+        if asks_target and isinstance(rule, Relaxed):
+            respond = guarded(rule.rule, f"the rule of {name!r}") if type(rule) is Relaxed else rule.target
+            reads_own = type(rule) is not Relaxed or isinstance(rule.rule, Map)
+        return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
+
+    def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
+        """Return what each port of a population sums; zeros where nothing arrives. fraction: None in a sweep."""
+        sums: dict[str, list[Read]] = {}
+        for edge in self._incoming[name]:
+            if self._is_open(edge) and (read := self._read(edge, fraction)) is not None:
+                sums.setdefault(edge.port or "", []).append(read)
+        for port, shape in self.network.shapes.ports[name].items():
+            if port not in sums:
+                key = f"nothing at {name}.{port}"
+                self._zeros[key] = shape
+                sums[port] = [(HELD, key, None)]
+        return list(sums.items())
+
+    def _read(self, edge: Projection, fraction: float | None) -> Read | None:
+        source, delay = edge.source, edge.delay or 0
+        deliver = self._deliver(edge)
+        if isinstance(edge.delay_ms, TimeConstant):
+            left = dict(self.regime.waiting).get(edge.name, 0.0)
+            return recall(self.network, edge, self.solver.step_ms(self.network), fraction or 0.0, left, deliver)
+        if source in self.network.inputs:
+            if delay:
+                return PAST, f"{source}@{delay}", deliver
+            return (HELD, edge.name, None) if edge.name in self._constant else (HELD, source, deliver)
+        plain = None if is_constant(edge.transform) and type(edge.transform) is nn.Identity else deliver
+        if delay > 1:
+            return PAST, f"{source}@{delay - 1}", plain
+        is_past = delay == 1 if fraction is None else source in self.network.memories
+        if fraction is None and source in self.regime.resting:
+            is_past = True
+        return PAST if is_past else FRESH, source, plain
+
+    def _is_precomputed(self, edge: Projection) -> bool:
+        """Tell whether what an edge delivers is the same at every step: an image at once, through what only computes."""
+        at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
+        phased = edge.name in dict(self.regime.phases)
+        return at_once and not phased and is_constant(edge.transform)
+
+    def _deliver(self, edge: Projection) -> Deliver:
+        """Return the transform of an edge as a function of the source's value."""
+        transform: Callable[..., Tensor] = guarded(edge.transform, f"edge {edge.name}")
+        if edge.name in (phases := dict(self.regime.phases)):
+            transform = partial(_phased, transform, phases[edge.name])
+        dtype = edge.compute_dtype or self._amp
+        return transform if dtype is None else partial(_in_type, transform, dtype)
+
+
+def remembered_wires(network: Graph) -> tuple[str, ...]:
+    """Return the wires of a discrete network whose value lasts longer than a step.
+
+    Those that are read with a delay, hold their value outside of a window, or are what another starts from.
+    """
+    started = {population.starts_from for population in network.populations.values()}
+    delayed = network.step_delays
+    return tuple(
+        name
+        for name, population in network.populations.items()
+        if name in network.wires and (name in delayed or name in started or population.active)
+    )
+
+
+def state_shapes(network: Graph, step_ms: float) -> Mapping[str, Shape]:
+    """Return the shape, without the batch, of every tensor of the state."""
+    names = [*network.memories, *(() if network.is_flow else remembered_wires(network))]
+    variables = network.shapes.variables
+    shapes = {variable_key(name, v): shape for name in names for v, shape in variables[name].items()}
+    for name, count in past_lengths(network, step_ms).items():
+        shapes |= {f"{name}@{n}": network.shapes.nodes[name] for n in range(1, count + 1)}
+    return shapes
+
+
+def _push(own: Tensor, push: Tensor, tau: Any) -> Tensor:
+    """d own / dt, per ms."""
+    return push / tau
+
+
+def _phased(transform: Callable[..., Tensor], phase: int, value: Tensor) -> Tensor:
+    return transform(value, phase)
+
+
+def _in_type(transform: Callable[..., Tensor], dtype: torch.dtype, value: Tensor) -> Tensor:
+    with torch.autocast(value.device.type, dtype):
+        return transform(value).to(value.dtype)

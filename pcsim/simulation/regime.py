@@ -1,0 +1,139 @@
+"""All that a step depends on besides tensors, as a function of the step number alone.
+
+A run's regimes are known before it starts, so nothing asks inside a step whether an edge is open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pcsim.connections import Phased
+from pcsim.core.clock import first_step, is_within
+from pcsim.core.exceptions import SolverError
+from pcsim.network.graph import Graph
+from pcsim.network.parts import Projection
+from pcsim.rules.time_constants import TimeConstant
+
+ROUNDING = 1e-9
+LATE = 10**6
+"""a step at which all sources have spoken"""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What is open in a step.
+
+    resting  populations outside of their window: they hold their value
+    opening  populations whose window opens with this step, and which start from another's value
+    shut     edges that deliver nothing: outside of their window, lesioned, or their source has not spoken yet
+    phases   (edge, which step of it) for transforms that differ from step to step
+    waiting  (edge, steps until its conduction delay has passed): at most 1, or infinite; others have passed
+    ages     (edge, its present conduction delay in ms) where that is learned
+    """
+
+    resting: frozenset[str] = frozenset()
+    opening: frozenset[str] = frozenset()
+    shut: frozenset[str] = frozenset()
+    phases: tuple[tuple[str, int], ...] = ()
+    waiting: tuple[tuple[str, float], ...] = ()
+    ages: tuple[tuple[str, float], ...] = ()
+
+
+def regime_of(network: Graph, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:
+    """Return the regime of a step of `dt` ms; `spoken` are populations that had a value before the first step."""
+    unit = dt if network.is_flow else 1.0
+    populations = network.populations.values()
+    resting = {p.name for p in populations if p.active and not is_within(p.active, step, unit)}
+    opening = {p.name for p in populations if p.starts_from and p.active and first_step(p.active[0], unit) == step}
+    shut, phases, waiting, ages = set(), [], [], []
+    for edge in network.projections:
+        lesioned = any(is_within(window, step, unit) for window in edge.lesioned)
+        if lesioned or (edge.active and not is_within(edge.active, step, unit)):
+            shut.add(edge.name)
+        elif _is_absent(network, edge, step, spoken):
+            shut.add(edge.name)
+        elif isinstance(edge.transform, Phased):
+            phases.append((edge.name, _phase(network, edge, step, unit)))
+        if isinstance(edge.delay_ms, TimeConstant):
+            age = edge.delay_ms.smallest()
+            if (left := age / dt - step) > ROUNDING:
+                waiting.append((edge.name, left if left <= 1.0 + ROUNDING else math.inf))
+            if any(True for _ in edge.delay_ms.parameters()):
+                ages.append((edge.name, age))
+    return Regime(frozenset(resting), frozenset(opening), frozenset(shut), tuple(phases), tuple(waiting), tuple(ages))
+
+
+def _is_absent(network: Graph, edge: Projection, step: int, spoken: frozenset[str]) -> bool:
+    """Tell whether the source of a delayed edge has not spoken yet."""
+    if network.is_flow or not edge.delay or edge.before != "absent":
+        return False
+    return step < edge.delay - (edge.source in spoken)
+
+
+def _phase(network: Graph, edge: Projection, step: int, unit: float) -> int:
+    """Return how many of its steps the edge's window has been open; the last of which a transform knows holds on."""
+    span = network.step_ms if network.is_flow else 1.0
+    count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
+    known = edge.transform.phases
+    return count if known is None else min(count, int(known) - 1)
+
+
+def regime_changes(network: Graph, begin: int, end: int, dt: float) -> list[int]:
+    """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
+    return sorted({int(step) for step in _candidates(network, end, dt) if begin < step < end})
+
+
+def _candidates(network: Graph, end: int, dt: float) -> Iterator[float]:
+    unit = dt if network.is_flow else 1.0
+    for population in network.populations.values():
+        for time in population.active or ():
+            yield first_step(time, unit)
+            yield first_step(time, unit) + 1
+    for edge in network.projections:
+        for window in (edge.active, *edge.lesioned):
+            yield from (first_step(time, unit) for time in window or ())
+        if edge.delay and not network.is_flow:
+            yield from (edge.delay - 1, edge.delay)
+        if isinstance(edge.transform, Phased):
+            yield from _phase_changes(network, edge, end, unit)
+        if isinstance(edge.delay_ms, TimeConstant):
+            passed = math.ceil(edge.delay_ms.smallest() / dt - ROUNDING)
+            yield from (passed - 1, passed)
+
+
+def _phase_changes(network: Graph, edge: Projection, end: int, unit: float) -> Iterator[float]:
+    span = network.step_ms if network.is_flow else 1.0
+    origin = edge.active[0] if edge.active else 0.0
+    known = edge.transform.phases
+    count = math.ceil((end * unit - origin) / span) if known is None else int(known)
+    yield from (first_step(origin + n * span, unit) for n in range(1, count + 1))
+
+
+def window_ends(network: Graph) -> tuple[float, ...]:
+    """Return the times in ms at which an activity window or a lesion of a flow begins or ends."""
+    windows = [p.active for p in network.populations.values()]
+    for edge in network.projections:
+        windows += [edge.active, *edge.lesioned]
+    return tuple(sorted({end for window in windows for end in window or () if math.isfinite(end) and end > 0}))
+
+
+def steady_regime(network: Graph) -> Regime:
+    """Return the one regime of a network that is the same at every step, all sources having spoken.
+
+    Raises SolverError for networks that change with time, and for conduction delays.
+    """
+    changing = [f"population {p.name!r}" for p in network.populations.values() if p.active]
+    for edge in network.projections:
+        finite = any(math.isfinite(end) for window in edge.lesioned for end in window)
+        phased = isinstance(edge.transform, Phased) and edge.transform.phases != 1
+        if edge.active or finite or phased or edge.delay_ms is not None:
+            changing.append(f"edge {edge.name}")
+    if changing:
+        raise SolverError(
+            given=f"{network.name!r}, with conduction delays, windows or phases: {', '.join(changing[:4])}",
+            expected="a network whose next state depends on its present one only",
+            remedy="analyse it without them: net.without(...)",
+        )
+    return regime_of(network, LATE, network.step_ms)

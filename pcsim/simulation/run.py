@@ -1,0 +1,207 @@
+"""What came out of a simulation, as an object and as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsim.core import storage
+from pcsim.core.clock import Clock
+from pcsim.core.exceptions import RecordError, StorageError
+from pcsim.core.state import State
+
+if TYPE_CHECKING:
+    import xarray
+
+AXES = ("channel", "height", "width")
+Times = NDArray[np.float64]
+
+
+class Status(Enum):
+    """How a sample ended."""
+
+    COMPLETED = "ran to the end with finite values"
+    DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Take a smaller dt, or weaker feedback"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run can go on: pass it as `simulate(..., start=run.final)`.
+
+    spoken  populations that had a value before the first step, so that delayed edges read them from there on
+    """
+
+    clock: Clock
+    state: State
+    spoken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """What came out of a simulation.
+
+    values       key -> (time, batch, ...): "v1" whole, "v1.norm" reduced, "v1.c" a further variable
+    times_of     key -> (time,) ms; `times` where all are the same
+    status       (batch,) of `Status`
+    valid_until  (batch,) ms, the last time at which a sample was finite
+    diverged_in  (batch,), the population that first was not, or ""
+    settled_at   (batch,) ms, when a run until=Settled(...) found a sample settled, NaN where it did not; else None
+    labels       of the stimulus, if it had any
+    about        network, solver, steps, how they were run, versions, device, wall time
+    final        where the run can go on
+    """
+
+    values: dict[str, Tensor]
+    times_of: dict[str, Times]
+    status: tuple[Status, ...]
+    valid_until: Times
+    diverged_in: tuple[str, ...]
+    about: dict[str, Any]
+    final: Snapshot
+    labels: Tensor | None = None
+    settled_at: Times | None = None
+
+    def __repr__(self) -> str:
+        kept = ", ".join(f"{key} {tuple(value.shape)}" for key, value in self.values.items())
+        diverged = sum(status is Status.DIVERGED for status in self.status)
+        end = f"{self.final.clock.time:g} ms, {len(self.status)} samples, {diverged} diverged"
+        return f"Run({self.about['network']}: {end}; {kept})"
+
+    def __getitem__(self, key: str) -> Tensor:
+        """(time, batch, ...) of "population" or "population.reduction". Raises RecordError for what was not kept."""
+        if key not in self.values:
+            raise RecordError(
+                given=f"run[{key!r}]",
+                expected=f"one of {', '.join(self.values) or 'nothing: the run recorded nothing'}",
+                remedy="name it in simulate(..., record=Record(states=[...]))",
+            )
+        return self.values[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def keys(self) -> tuple[str, ...]:
+        """Return what was recorded."""
+        return tuple(self.values)
+
+    @property
+    def times(self) -> Times:
+        """(time,) ms of the rows. Raises RecordError where records have rows at different times."""
+        different = {times.tobytes() for times in self.times_of.values()}
+        if len(different) > 1:
+            raise RecordError(
+                given="the times of a run whose records have rows at different times",
+                expected="those of one key",
+                remedy=f"write run.times_of[key], key one of {', '.join(self.times_of)}",
+            )
+        return next(iter(self.times_of.values()), np.zeros(0))
+
+    @property
+    def errors(self) -> dict[str, Tensor]:
+        """Population -> mean squared prediction error per sample, (time, batch)."""
+        return self._of_errors("mean_square")
+
+    @property
+    def relative_errors(self) -> dict[str, Tensor]:
+        """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch).
+
+        Raises RecordError for a run that kept other errors only.
+        """
+        relative = self._of_errors("relative")
+        if self.about["errors"] and not relative:
+            raise RecordError(
+                given=f"the relative errors of a run that kept {', '.join(self.values) or 'nothing'}",
+                expected="errors recorded with relative=True",
+                remedy="simulate(..., record=Record(errors='all', relative=True))",
+            )
+        return relative
+
+    def _of_errors(self, kind: str) -> dict[str, Tensor]:
+        names = cast(list[str], self.about["errors"])
+        return {name: self.values[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in self.values}
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`."""
+        import xarray
+
+        arrays = {}
+        for key, value in self.values.items():
+            axes = [f"{key.split('.')[0]}_{axis}" for axis in AXES[: value.dim() - 2]]
+            arrays[key] = (["time", "sample", *axes], value.detach().cpu().numpy())
+        sample = np.arange(len(self.status))
+        coordinates = {"time": ("time", self.times, {"units": "ms"}), "sample": sample}
+        data = xarray.Dataset(arrays, coordinates, {"about": json.dumps(self.about)})
+        data["status"] = ("sample", [status.name for status in self.status])
+        data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})
+        return data
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one file that holds only numbers and text, checked on reading."""
+        facts = {
+            "status": [status.name for status in self.status],
+            "diverged_in": list(self.diverged_in),
+            "clock": vars(self.final.clock),
+            "spoken": list(self.final.spoken),
+            "layout": {key: _order(value) for key, value in self.final.state.items()},
+            "about": self.about,
+        }
+        tensors = {f"values/{key}": value.detach() for key, value in self.values.items()}
+        tensors |= {f"state/{key}": value.detach() for key, value in self.final.state.items()}
+        tensors |= {f"times/{key}": torch.from_numpy(times) for key, times in self.times_of.items()}
+        tensors["valid_until"] = torch.from_numpy(self.valid_until)
+        if self.labels is not None:
+            tensors["labels"] = self.labels
+        if self.settled_at is not None:
+            tensors["settled_at"] = torch.from_numpy(self.settled_at)
+        storage.write_tensors(Path(path), tensors, {"kind": "run", **facts})
+
+    @staticmethod
+    def load(path: str | Path) -> Run:
+        """Read what `save` wrote. Raises StorageError for a missing, damaged or foreign file."""
+        tensors, facts = storage.read_tensors(Path(path), "run")
+        state = storage.under("state/", tensors)
+        times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
+        settled = tensors["settled_at"].numpy() if "settled_at" in tensors else None
+        try:
+            layout: Mapping[str, Sequence[int]] = facts["layout"]
+            return Run(
+                values=storage.under("values/", tensors),
+                times_of=times,
+                status=tuple(Status[name] for name in facts["status"]),
+                valid_until=tensors["valid_until"].numpy(),
+                diverged_in=tuple(facts["diverged_in"]),
+                about=facts["about"],
+                final=Snapshot(
+                    Clock(**facts["clock"]),
+                    {key: _laid_out_as(value, layout[key]) for key, value in state.items()},
+                    tuple(facts["spoken"]),
+                ),
+                labels=tensors.get("labels"),
+                settled_at=settled,
+            )
+        except (KeyError, TypeError, AttributeError) as reason:
+            raise StorageError(
+                given=f"{path}, in which {reason} is missing or odd",
+                expected="a run that this version of pcsim wrote",
+                remedy="simulate again",
+            ) from reason
+
+
+def _order(value: Tensor) -> list[int]:
+    """Return the axes from the one with the longest strides to the one with the shortest: how a tensor lies in memory."""
+    return sorted(range(value.dim()), key=lambda axis: (-value.stride(axis), axis))
+
+
+def _laid_out_as(value: Tensor, order: Sequence[int]) -> Tensor:
+    """Return the value in the memory layout of that order: files hold plain layouts, and layout is part of the bits."""
+    moved = value.permute(*order).contiguous()
+    return moved.permute(*(order.index(axis) for axis in range(value.dim())))

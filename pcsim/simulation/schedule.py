@@ -1,0 +1,193 @@
+"""What a run goes through: from which step to which, under which regime, what is shown. Known before the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pcsim.core.clock import dividing_step, whole_steps
+from pcsim.core.exceptions import SolverError, StimulusError
+from pcsim.core.state import State, laid_out
+from pcsim.network.network import Network
+from pcsim.simulation.plan import Plan
+from pcsim.simulation.regime import Regime, regime_changes, regime_of, window_ends
+from pcsim.solvers.base import Solver
+from pcsim.stimuli.timeline import Stimulus, Timeline, as_timelines
+
+PlanOf = Callable[[Regime], Plan]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps begin, ..., end - 1: one plan, one image."""
+
+    begin: int
+    end: int
+    plan: Plan
+    inputs: State
+
+
+class Schedule:
+    """The steps [begin, end) of a run, in segments of one regime and one image.
+
+    Checks the stimulus against the inputs, and that every change lands on a step.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        stimulus: Stimulus,
+        solver: Solver,
+        plan_of: PlanOf,
+        begin: int,
+        end: int,
+        spoken: frozenset[str] = frozenset(),
+    ) -> None:
+        self.network, self.solver, self.begin, self.end = network, solver, begin, end
+        self.dt = solver.step_ms(network)
+        self.timelines = as_timelines(stimulus, list(network.inputs))
+        self._plan_of, self._spoken = plan_of, spoken
+        until = end * self.dt
+        shows = [change for line in self.timelines.values() for change in line.change_times(until)]
+        windows = [change for change in window_ends(network) if change < until] if network.is_flow else []
+        _check_changes([*shows, *windows], self.dt, until)
+        self._shows = {whole_steps(change, self.dt) or 0 for change in shows}
+        self._regimes = set(regime_changes(network, begin, end, self.dt))
+        self._batch: int | None = None
+        self._first_step, self.first = begin, self.shown(begin)
+
+    def between(self, begin: int, end: int) -> Schedule:
+        """Return the part of it from one step to another."""
+        part = copy(self)
+        part.begin, part.end = begin, end
+        return part
+
+    def spans(self, length: int) -> Iterator[Schedule]:
+        """Give the schedule in parts of `length` steps."""
+        for begin in range(self.begin, self.end, length):
+            yield self.between(begin, min(begin + length, self.end))
+
+    def segments(self) -> Iterator[Segment]:
+        """Give the segments one after another; what is shown is fetched when its turn comes."""
+        inside = {step for step in (*self._shows, *self._regimes) if self.begin < step < self.end}
+        regime = regime_of(self.network, self.begin, self.dt, self._spoken)
+        pieces = [(self.begin, regime)]
+        for step in sorted(inside):
+            now = regime_of(self.network, step, self.dt, self._spoken) if step in self._regimes else regime
+            if step in self._shows or now != regime:
+                pieces.append((step, now))
+            regime = now
+        inputs = self.first if self.begin == self._first_step else self.shown(self.begin)
+        for (begin, regime), (end, _) in pairwise([*pieces, (self.end, regime)]):
+            if begin in self._shows and begin != self.begin:
+                inputs = self.shown(begin)
+            yield Segment(begin, end, self._plan_of(regime), inputs)
+
+    def shown(self, step: int) -> State:
+        """Return what the network sees in a step, checked, in its type and on its device."""
+        parameter = next(self.network.parameters(), None)
+        found: State = {}
+        for name, line in self.timelines.items():
+            image = line.at(step * self.dt)
+            _check_image(name, image, self.network.shape(name), step * self.dt)
+            if parameter is not None:
+                image = image.to(device=parameter.device, dtype=parameter.dtype)
+            found[name] = laid_out(image.clone() if image.is_inference() else image)
+        sizes = {name: len(image) for name, image in found.items()}
+        wanted = self._batch if self._batch is not None else next(iter(sizes.values()))
+        if set(sizes.values()) != {wanted}:
+            raise StimulusError(
+                given=", ".join(f"{count} samples for input {name!r}" for name, count in sizes.items())
+                + ("" if self._batch is None else f" at {step * self.dt:g} ms, after {wanted} before"),
+                expected="as many for each input and at all times",
+                remedy="repeat the shorter one: images.expand(count, -1, -1, -1)",
+            )
+        self._batch = wanted
+        return found
+
+
+def steps_of(network: Network, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
+    """Return the number of steps that `until` ms or `steps` mean; without either, those of the stimulus or the paper.
+
+    Raises SolverError for both, for none where nothing else says it, and for a time that is no number of steps.
+    """
+    if steps is not None:
+        if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise SolverError(
+                given=f"steps={steps!r} and until={until!r}",
+                expected="a whole number of steps of at least 1, or a time in ms",
+                remedy="write steps=8, or until=80.0",
+            )
+        return steps
+    dt = solver.step_ms(network)
+    if until is None:
+        until = max((line.duration for line in as_timelines(stimulus, list(network.inputs)).values()), default=math.inf)
+        if not math.isfinite(until):
+            if network.is_flow or network.steps is None:
+                raise SolverError(
+                    given="no end: until and steps are None and the stimulus is held for ever",
+                    expected="a time in ms at which to stop",
+                    remedy="pass until=... in ms or steps=..., or give the stimulus a duration",
+                )
+            return network.steps
+    if isinstance(until, bool) or not isinstance(until, int | float):
+        raise SolverError(
+            given=f"until={until!r}", expected="a time in ms, or pcsim.Settled(...)", remedy="write until=100.0"
+        )
+    count = whole_steps(until, dt) if math.isfinite(until) and until > 0 else None
+    if not count:
+        near = dividing_step(dt, [until]) if math.isfinite(until) and until > 0 else dt
+        raise SolverError(
+            given=f"until = {until:g} ms with dt = {dt:g} ms",
+            expected="a positive whole number of steps",
+            remedy=f"dt = {near:.12g} ms would divide it; or change until",
+        )
+    return count
+
+
+def _check_changes(changes: list[float], dt: float, until: float) -> None:
+    for change in changes:
+        if whole_steps(change, dt) is None:
+            raise SolverError(
+                given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
+                expected="steps that land on every change",
+                remedy=f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change",
+            )
+
+
+def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
+    if tuple(image.shape[1:]) != shape:
+        raise StimulusError(
+            given=f"input {name!r} of shape {tuple(image.shape)}",
+            expected=f"(batch, {', '.join(map(str, shape))}): (batch, channel, height, width)",
+            remedy="resize or pad the images, add the missing axis (a film: stimuli.sequence), or build the "
+            "network for this size",
+        )
+    if not image.is_floating_point():
+        raise StimulusError(
+            given=f"input {name!r} of type {image.dtype}",
+            expected="floating-point values, images usually in [0, 1]",
+            remedy="write images.float() / 255 for 8-bit images",
+        )
+    if not is_finite(image):
+        raise StimulusError(
+            given=f"input {name!r} with NaN or infinite values at {at:g} ms",
+            expected="finite values",
+            remedy="clean the images: torch.nan_to_num, or leave the bad ones out",
+        )
+
+
+def is_finite(value: Tensor) -> bool:
+    """Tell whether all values are finite; True where torch.func.vmap hides them, as nothing can be read there."""
+    value = value.detach()
+    try:
+        # The sum is one pass; it may overflow, but it never is finite where a value is not.
+        return math.isfinite(value.sum()) or bool(torch.isfinite(value).all())
+    except RuntimeError:
+        return True

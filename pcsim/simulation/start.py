@@ -1,0 +1,90 @@
+"""What a run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pcsim.core.exceptions import StimulusError
+from pcsim.core.state import State, laid_out, zeros
+from pcsim.network.graph import Graph
+from pcsim.simulation.plan import Plan, state_shapes
+from pcsim.simulation.regime import regime_of
+from pcsim.solvers.iterate import Iterate
+
+
+def start_state(network: Graph, inputs: State, step_ms: float, initial: Mapping[str, Tensor] | None = None) -> State:
+    """Return what a run starts from: zeros, or what the initialiser says of the first `inputs`, or what is given."""
+    like = next(iter(inputs.values()))
+    state = {key: zeros(shape, like) for key, shape in state_shapes(network, step_ms).items()}
+    if network.initialiser is not None:
+        made = first_values(network, inputs)
+        state |= {name: value for name, value in made.items() if name in state}
+    return state | _given(network, state, initial or {}, like)
+
+
+def first_values(network: Graph, inputs: State) -> State:
+    """Return the value of every population of the initialiser, run for one step; nothing without one."""
+    first = network.initialiser
+    if first is None:
+        return {}
+    plan = Plan(first, regime_of(first, 0, first.step_ms), Iterate(), tuple(first.populations))
+    return plan.noted(plan.precompute(inputs), start_state(first, inputs, first.step_ms))[1]
+
+
+def spoken_before(network: Graph, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
+    """Return the populations that have a value before the first step: the initialiser's, and those that are given."""
+    early = network.initialiser.populations if network.initialiser is not None else ()
+    return frozenset([*early, *(key.split(".")[0] for key in initial or ())])
+
+
+def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> State:
+    """Return the memories that a run on `inputs` starts from, (batch, ...): zeros, or what the initialiser says.
+
+    `pcsim.simulate(..., initial={...})` starts from others.
+    """
+    named = {next(iter(network.inputs)): inputs} if isinstance(inputs, Tensor) else dict(inputs)
+    state = start_state(network, {name: laid_out(value) for name, value in named.items()}, network.step_ms)
+    return {key: value for key, value in state.items() if "@" not in key}
+
+
+def _given(network: Graph, state: State, initial: Mapping[str, Tensor], like: Tensor) -> State:
+    known = [key for key in state if "@" not in key]
+    found = {}
+    for key, value in initial.items():
+        if key not in known:
+            raise StimulusError(
+                given=f"an initial value of {key!r}",
+                expected=f"one of what {network.name!r} remembers: {', '.join(known)}",
+                remedy="leave it out: anything else is computed in the first step",
+            )
+        if not isinstance(value, Tensor) or value.shape != state[key].shape or not value.is_floating_point():
+            what = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise StimulusError(
+                given=f"an initial value of {key!r}, {what}",
+                expected=f"a floating-point tensor {tuple(state[key].shape)}: (batch, channel, height, width)",
+                remedy="one value for each sample: value.expand(batch, ...) repeats one for all",
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise StimulusError(
+                given=f"an initial value of {key!r} with NaN or infinite values",
+                expected="finite values",
+                remedy="clean it: torch.nan_to_num, or leave the bad samples out",
+            )
+        found[key] = laid_out(value.to(device=like.device, dtype=like.dtype))
+    return found
+
+
+def require_state(network: Graph, state: State, step_ms: float, batch: int) -> None:
+    """Raise StimulusError unless a state from elsewhere is one of this network, for as many samples."""
+    wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    if wanted != given:
+        different = [k for k in {**wanted, **given} if wanted.get(k) != given.get(k)][:4]
+        raise StimulusError(
+            given="a start with " + ", ".join(f"{key}: {given.get(key, 'missing')}" for key in different),
+            expected=f"the state of {network.name!r}: " + ", ".join(f"{k}: {wanted.get(k, 'none')}" for k in different),
+            remedy="go on with the network, the solver's dt and as many samples as the run that it is from",
+        )

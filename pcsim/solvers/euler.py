@@ -1,0 +1,73 @@
+"""Solvers that look at the rate once, population after population in the network's derived order.
+
+An edge of delay 0 between two memories reads the value just advanced (the semi-implicit form), one of delay 1 the
+value before. In a network built of flows every edge between memories is of the second kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pcsim.core.exceptions import SolverError
+from pcsim.network.graph import Graph
+from pcsim.rules.base import Relaxed, Rule
+from pcsim.solvers.base import FlowSolver
+
+
+@dataclass(frozen=True)
+class Euler(FlowSolver):
+    """r(t + dt) = r + dt G(r, u); for a leak r + dt/tau (F - r), which is F exactly at dt = tau. Order 1."""
+
+    is_one_stage: ClassVar[bool] = True
+
+    @property
+    def stability_limit(self) -> float:
+        """2: |1 - dt/tau| < 1."""
+        return 2.0
+
+    def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
+        """Return r + dt/tau (F - r) for what relaxes toward F, r + dt/tau G for other flows."""
+        return torch.lerp if isinstance(rule, Relaxed) else _add
+
+    def ratio(self, tau: float | Tensor) -> float | Tensor:
+        """Return dt / tau."""
+        return self.dt / tau
+
+
+@dataclass(frozen=True)
+class ExponentialEuler(FlowSolver):
+    """r(t + dt) = F + (r - F) exp(-dt / tau): exact where F is constant over the step, stable at any dt. Order 1."""
+
+    is_one_stage: ClassVar[bool] = True
+
+    def check(self, network: Graph) -> None:
+        """Also raise SolverError where a population is no leak toward a target."""
+        super().check(network)
+        if others := [name for name, rule in network.flows.items() if not isinstance(rule, Relaxed)]:
+            raise SolverError(
+                given=f"ExponentialEuler for {', '.join(others)} of {network.name!r}",
+                expected="populations that leak toward a target, tau dr/dt = F - r",
+                remedy="use Euler, Heun, RK4 or TorchDiffEq",
+            )
+
+    def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
+        """Return r + (1 - exp(-dt / tau)) (F - r)."""
+        return torch.lerp
+
+    def ratio(self, tau: float | Tensor) -> float | Tensor:
+        """Return 1 - exp(-dt / tau)."""
+        share = self.dt / tau
+        return -torch.expm1(-share) if isinstance(share, Tensor) else -math.expm1(-share)
+
+
+def _add(value: Tensor, push: Tensor, ratio: float | Tensor) -> Tensor:
+    """value + ratio push."""
+    if isinstance(ratio, Tensor):
+        return torch.addcmul(value, ratio, push)
+    return torch.add(value, push, alpha=ratio)

@@ -1,0 +1,83 @@
+"""Explicit Runge-Kutta methods of a fixed step.
+
+k_i = G(r + dt sum_j a_ij k_j),   r(t + dt) = r + dt sum_i b_i k_i
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from pcsim.core.exceptions import SolverError
+from pcsim.core.state import State, axpy
+from pcsim.network.graph import Graph
+from pcsim.solvers.base import FlowSolver, Plan
+
+Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class RungeKutta(FlowSolver):
+    """An explicit method of a fixed step, all populations together."""
+
+    def check(self, network: Graph) -> None:
+        """Also raise SolverError where a conduction delay is shorter than a step."""
+        super().check(network)
+        delays = [delay.smallest() for those in network.conduction_delays.values() for delay in those]
+        if delays and min(delays) < self.dt * (1.0 - 1e-9):
+            raise SolverError(
+                given=f"dt = {self.dt:g} ms and a conduction delay of {min(delays):g} ms in {network.name!r}",
+                expected="a step no longer than the shortest delay",
+                remedy=f"take dt <= {min(delays):g} ms, or Euler",
+            )
+
+    @property
+    @abstractmethod
+    def tableau(self) -> Tableau:
+        """(a, b): the rows of the stages after the first, and the weights."""
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Those of the stages."""
+        return (0.0, *(sum(row) for row in self.tableau[0]))
+
+    def step(self, plan: Plan, held: State, state: State) -> State:
+        """Return the state one step later."""
+        rows, weights = self.tableau
+        state = plan.begun(state)
+        rates = [plan.evaluate(plan.rates(), held, state)]
+        for row in rows:
+            terms = [(self.dt * a, k) for a, k in zip(row, rates, strict=False) if a]
+            rates.append(plan.evaluate(plan.rates(sum(row)), held, axpy(state, terms, plan.flowing)))
+        terms = [(self.dt * b, k) for b, k in zip(weights, rates, strict=True)]
+        return plan.carried(held, state, axpy(state, terms, plan.flowing))
+
+
+@dataclass(frozen=True)
+class Heun(RungeKutta):
+    """Trapezoidal predictor-corrector (Heun 1900). Order 2."""
+
+    @property
+    def stability_limit(self) -> float:
+        """2."""
+        return 2.0
+
+    @property
+    def tableau(self) -> Tableau:
+        """Two stages."""
+        return ((1.0,),), (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class RK4(RungeKutta):
+    """The classical Runge-Kutta method (Kutta 1901). Order 4."""
+
+    @property
+    def stability_limit(self) -> float:
+        """2.785: the negative real end of its stability region."""
+        return 2.785
+
+    @property
+    def tableau(self) -> Tableau:
+        """Four stages."""
+        return ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)

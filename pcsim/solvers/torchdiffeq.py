@@ -1,0 +1,148 @@
+"""The methods of torchdiffeq."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pcsim.core.exceptions import SolverError
+from pcsim.core.state import State
+from pcsim.network.graph import Graph
+from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
+
+ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
+# Largest stable dt / tau on a leak; None where the method is implicit or its limit is not a fixed number.
+FIXED = {
+    "euler": 2.0,
+    "midpoint": 2.0,
+    "heun2": 2.0,
+    "heun3": 2.512,
+    "rk4": 2.785,
+    "explicit_adams": None,
+    "implicit_adams": None,
+    "fixed_adams": None,
+}
+"""torchdiffeq's method names; `scipy_solver` (with options={"solver": ...}) is adaptive too."""
+
+
+@dataclass(frozen=True)
+class TorchDiffEq(FlowSolver):
+    """Any method of torchdiffeq, called once for every `dt` ms.
+
+    For a fixed-step method `dt` is the step. For an adaptive one it is the interval after which the state can be
+    recorded and the stimulus can change, so that no step ever straddles a change; `rtol` and `atol` are then
+    required, and all samples of a batch share one step size. Its adjoint is a way back through time:
+    `training.Adjoint()`.
+    """
+
+    is_traceable: ClassVar[bool] = False
+    adjoint: ClassVar[bool] = False
+
+    method: str = "dopri5"
+    rtol: float | None = None
+    atol: float | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    max_evaluations: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = (*ADAPTIVE, *FIXED, "scipy_solver")
+        if self.method not in known:
+            raise SolverError(
+                given=f"TorchDiffEq(method={self.method!r})",
+                expected=f"one of {', '.join(known)}",
+                remedy="dopri5 adapts its step, rk4 has a fixed one",
+            )
+        if self.method not in FIXED and (self.rtol is None or self.atol is None):
+            raise SolverError(
+                given=f"TorchDiffEq(method={self.method!r}, rtol={self.rtol}, atol={self.atol})",
+                expected="both tolerances for an adaptive method",
+                remedy="for instance rtol=1e-5, atol=1e-7",
+            )
+
+    @property
+    def stability_limit(self) -> float:
+        """That of the fixed-step method; adaptive methods have none."""
+        return FIXED.get(self.method) or math.inf
+
+    def check(self, network: Graph) -> None:
+        """Also refuse conduction delays."""
+        super().check(network)
+        refuse_delays(self, network)
+
+    def with_adjoint(self) -> TorchDiffEq:
+        """Return the same method with gradients integrated backwards."""
+        return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
+
+    def step(self, plan: Plan, held: State, state: State) -> State:
+        """Integrate over dt."""
+        from torchdiffeq import odeint, odeint_adjoint
+
+        right_hand_side = _RightHandSide(self, plan, held, state)
+        start = tuple(state[name] for name in plan.flowing)
+        times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
+        tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
+        # An adaptive method must land on the end: left alone it steps beyond and interpolates back.
+        step = (
+            {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
+        )
+        extra: dict = {"adjoint_params": tuple(plan.network.parameters())} if self.adjoint else {}
+        integrate = odeint_adjoint if self.adjoint else odeint
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*Unexpected arguments.*")
+            try:
+                options = step | dict(self.options)
+                ends = integrate(right_hand_side, start, times, method=self.method, options=options, **tolerances, **extra)
+            except UserWarning as reason:
+                raise SolverError(
+                    given=f"options {dict(self.options)} for {self.method}",
+                    expected="options that this method of torchdiffeq knows",
+                    remedy=str(reason),
+                ) from reason
+            except AssertionError as reason:
+                raise gave_up(self.method, plan.network, str(reason)) from reason
+        return plan.carried(held, state, {name: value[-1] for name, value in zip(plan.flowing, ends, strict=True)})
+
+
+class _WithAdjoint(TorchDiffEq):
+    """Gradients by the adjoint equation. It restarts every dt, for backwards a leak is an explosion."""
+
+    adjoint: ClassVar[bool] = True
+
+    def check(self, network: Graph) -> None:
+        """Also refuse the adjoint over more than one tau."""
+        super().check(network)
+        smallest = min(rule.tau.smallest() for rule in network.flows.values())
+        if self.dt > smallest:
+            raise SolverError(
+                given=f"the adjoint with dt = {self.dt:g} ms and a smallest tau of {smallest:g} ms",
+                expected="dt <= tau: the adjoint restarts every dt, and over several tau its gradient is wrong",
+                remedy=f"take dt <= {smallest:g} ms, or gradient=Checkpointed()",
+            )
+
+
+class _RightHandSide(torch.nn.Module):
+    """The rates in torchdiffeq's form, which counts its evaluations."""
+
+    def __init__(self, solver: TorchDiffEq, plan: Plan, held: State, state: State) -> None:
+        super().__init__()
+        self.solver, self.plan, self.held, self.state = solver, plan, held, state
+        self.evaluations = 0
+
+    def forward(self, time: Tensor, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self.evaluations += 1
+        plan, solver = self.plan, self.solver
+        if self.evaluations > solver.max_evaluations:
+            raise gave_up(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
+        held = self.held
+        if solver.adjoint:
+            # The adjoint sees only those parameters that the right-hand side uses itself.
+            held = plan.precompute({name: held[name] for name in plan.network.inputs})
+        rates = plan.evaluate(plan.rates(), held, self.state | dict(zip(plan.flowing, values, strict=True)))
+        return tuple(rates[name] for name in plan.flowing)

@@ -1,0 +1,151 @@
+"""The loop over updates: an optimiser, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from pcsim import parallel
+from pcsim.core import storage
+from pcsim.core.exceptions import StorageError, TrainingError
+from pcsim.network import Network
+from pcsim.network.weights import load_tensors, trained_tensors
+from pcsim.training.settings import Training
+
+CHECK_EVERY = 20
+EXPLODED = 100
+GradientOf = Callable[[Tensor, int], Tensor]
+"""(indices of a batch, number of the update) -> its loss, adding the gradient to that of every parameter"""
+
+
+def optimise(
+    network: Network,
+    count: int,
+    settings: Training,
+    gradient: GradientOf,
+    *,
+    checkpoint: Path | None = None,
+    every: int = 200,
+    until: int | None = None,
+    bar: Callable[..., tqdm] = tqdm,
+) -> list[float]:
+    """The loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
+
+    count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
+    Under torchrun every process takes its share of each batch (`pcsim.parallel`).
+    """
+    optimiser = _optimiser(network, settings)
+    end = settings.updates if until is None else min(until, settings.updates)
+    if end % CHECK_EVERY and end < settings.updates:
+        raise TrainingError(
+            given=f"until={until}", expected=f"a multiple of {CHECK_EVERY}, or all updates", remedy="round it"
+        )
+    done, history = _resume(checkpoint, network, optimiser, settings)
+    parallel.agree(trained_tensors(network).values())
+    network.train()
+    recent: list[Tensor] = []
+    with bar(total=end, initial=done, unit="update") as progress:
+        for update in range(done, end):
+            optimiser.param_groups[0]["lr"] = settings.rate(update)
+            optimiser.zero_grad(set_to_none=True)
+            recent.append(_shared_gradient(network, gradient, batch_of(count, settings, update), update))
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            optimiser.step()
+            progress.update()
+            last = update + 1 == end
+            if (update + 1) % CHECK_EVERY == 0 or last:
+                history.append(_checked_mean(recent, history, update, settings))
+                recent.clear()
+                progress.set_postfix(loss=f"{history[-1]:.3f}")
+            if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
+                if parallel.rank() == 0:
+                    _save(checkpoint, network, optimiser, settings, update + 1, history)
+                parallel.wait()
+    network.eval()
+    return history
+
+
+def _shared_gradient(network: Network, gradient: GradientOf, chosen: Tensor, update: int) -> Tensor:
+    """The gradient of a batch by all processes together (or this one alone), and its loss."""
+    loss = gradient(parallel.share(chosen), update).clone()
+    if parallel.size() > 1:
+        trained = [p for p in network.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        statistics = [tensor for name, tensor in network.named_buffers() if "running" in name]
+        parallel.average([loss, *(p.grad for p in trained if p.grad is not None), *statistics])
+    return loss
+
+
+def _optimiser(network: Network, settings: Training) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def batch_of(count: int, settings: Training, update: int) -> Tensor:
+    """The images of one update: a new order in every epoch, a function of (seed, update)."""
+    per_epoch = max(1, count // settings.batch)
+    epoch, position = divmod(update, per_epoch)
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)[position * settings.batch : (position + 1) * settings.batch]
+
+
+def _checked_mean(losses: list[Tensor], history: list[float], update: int, settings: Training) -> float:
+    mean = float(torch.stack(losses).mean())
+    beginning = history[0] if history else float(losses[0])
+    if not mean <= EXPLODED * beginning:
+        raise TrainingError(
+            given=f"a loss of {mean:.4g} in the updates up to {update + 1}, from {beginning:.4g} at first",
+            expected=f"a finite loss below {EXPLODED} times the first",
+            remedy=f"lower the learning rate ({settings.learning_rate:g}), or set clip (now {settings.clip})",
+        )
+    return mean
+
+
+def _save(
+    path: Path, network: Network, optimiser: torch.optim.Optimizer, settings: Training, done: int, history: list[float]
+) -> None:
+    state, skeleton = storage.flatten_nested(optimiser.state_dict(), "optimiser")
+    weights = {f"network/{name}": tensor for name, tensor in trained_tensors(network).items()}
+    facts = {
+        "kind": "training",
+        "network": network.name,
+        "settings": asdict(settings),
+        "done": done,
+        "history": history,
+        "optimiser": skeleton,
+    }
+    storage.write_tensors(path, weights | state, facts)
+
+
+def _resume(
+    path: Path | None, network: Network, optimiser: torch.optim.Optimizer, settings: Training
+) -> tuple[int, list[float]]:
+    if path is None or not path.exists():
+        return 0, []
+    tensors, facts = storage.read_tensors(path, "training")
+    if facts["settings"] != asdict(settings) or facts["network"] != network.name:
+        raise StorageError(
+            given=f"{path}, a training of {facts['network']!r} with {facts['settings']}",
+            expected=f"one of {network.name!r} with {asdict(settings)}",
+            remedy="use another folder, or the settings it was begun with",
+        )
+    load_tensors(network, storage.under("network/", tensors), str(path))
+    optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+    for parameter, held in optimiser.state.items():
+        for name, value in held.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Files hold plain layouts; the same bits after a resume need the layout of the parameters.
+                held[name] = torch.empty_like(parameter).copy_(value)
+    return facts["done"], facts["history"]
