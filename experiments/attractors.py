@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import common
-from pcsim import Euler, Iterate, Network, Record, models, plots, simulate, stimuli, storage
+from pcsim import Euler, Iterate, Record, Simulator, models, plots, stimuli, storage
 from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")
@@ -86,16 +86,17 @@ def measure(config: Attractors, seed: int) -> dict[str, Any]:
     if path.exists():
         return storage.read_json(path)
     patterns = models.random_patterns(config.patterns, config.units, seed)
+    sims = {kind: remembering(kind, patterns) for kind in KINDS}
     rows: dict[str, Any] = {kind: [] for kind in KINDS}
     for share in config.corruption:
         cues, wanted = corrupted(patterns, config.cues, share, seed)
-        for kind in KINDS:
-            rows[kind].append(complete(kind, patterns, cues, wanted, seed))
+        for kind, sim in sims.items():
+            rows[kind].append(complete(kind, sim, cues, wanted, seed))
     overlaps = []
     for load in config.loads:
         stored = models.random_patterns(max(1, round(load * config.units)), config.units, seed + 10_000)
         cues, wanted = corrupted(stored, min(config.cues, len(stored)), 0.0, seed)
-        overlaps.append(complete("binary", stored, cues, wanted, seed)["overlap"])
+        overlaps.append(complete("binary", remembering("binary", stored), cues, wanted, seed)["overlap"])
     storage.write_json(path, rows | {"load_overlap": overlaps})
     return rows | {"load_overlap": overlaps}
 
@@ -108,23 +109,33 @@ def corrupted(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Te
     return torch.where(flipped, -wanted, wanted), wanted
 
 
-def complete(kind: str, patterns: Tensor, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
+def remembering(kind: str, patterns: Tensor) -> Simulator:
+    """What runs a network that holds the patterns; it keeps the units and the energy."""
+    solver: Solver = Euler(dt=DT) if kind == "graded" else Iterate()
+    if kind == "binary":
+        net = models.hopfield(patterns)
+    elif kind == "graded":
+        net = models.hopfield_continuous(patterns, tau=TAU)
+    else:
+        net = models.hopfield_modern(patterns, beta=1.0)
+    every = max(1, patterns.shape[1] // 10) if kind == "binary" else 1
+    return Simulator(net, solver=solver, record=Record(states=[net.readout or "", "energy"], every=every))
+
+
+def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
     """Share completed, overlap at the end, median settling time in units of the network, energy at every row.
 
     completed: the end has the sign of the pattern at every unit. settled: when the state last changed (by more than
     1 % of its size for graded ones), in sweeps, time constants or steps.
     """
-    net, given, solver, until, unit = setting(kind, patterns, cues, seed)
-    every = max(1, int(unit) // 10) if kind == "binary" else 1
-    run_ = simulate(
-        net, given, solver=solver, until=until, record=Record(states=[net.readout or "", "energy"], every=every)
-    )
-    states = run_[net.readout or ""]
+    given, steps, unit = setting(kind, cues, seed)
+    run_ = sim(given, steps=steps)
+    states, every = run_[sim.network.readout or ""], sim.records[0].every
     end = torch.where(states[-1] < 0, -1.0, 1.0)
     change = (states - states[-1]).norm(dim=2) > 0.01 * states[-1].norm(dim=1)
     moving = torch.cat([(cues - states[-1]).norm(dim=1)[None] > 0.01 * states[-1].norm(dim=1), change])
     last = moving.int().flip(0).argmax(0)
-    settled = torch.where(moving.any(0), len(moving) - last, torch.zeros_like(last)).double() * every * solver.dt / unit
+    settled = torch.where(moving.any(0), len(moving) - last, torch.zeros_like(last)).double() * every / unit
     return {
         "completed": (end == wanted).all(1).double().mean().item(),
         "overlap": (end * wanted).mean(1).double().mean().item(),
@@ -134,17 +145,14 @@ def complete(kind: str, patterns: Tensor, cues: Tensor, wanted: Tensor, seed: in
     }
 
 
-def setting(
-    kind: str, patterns: Tensor, cues: Tensor, seed: int
-) -> tuple[Network, dict[str, Tensor | stimuli.Timeline], Solver, float, float]:
-    """Network, stimuli, solver, end, and the unit that settling is measured in, all in ms."""
-    units = patterns.shape[1]
+def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stimuli.Timeline], int, float]:
+    """Stimuli, steps, and the unit that settling is measured in: the steps of a sweep, of a time constant, or one."""
+    count, units = cues.shape
     if kind == "binary":
-        turns = stimuli.turns(units, len(cues), SWEEPS, seed)
-        return models.hopfield(patterns), {"cue": cues, "turn": turns}, Iterate(), float(SWEEPS * units), float(units)
+        return {"cue": cues, "turn": stimuli.turns(units, count, SWEEPS, seed)}, SWEEPS * units, units
     if kind == "graded":
-        return models.hopfield_continuous(patterns, tau=TAU), {"cue": 0.5 * cues}, Euler(dt=DT), GRADED_MS, TAU
-    return models.hopfield_modern(patterns, beta=1.0), {"cue": cues}, Iterate(), float(MODERN_STEPS), 1.0
+        return {"cue": 0.5 * cues}, round(GRADED_MS / DT), TAU / DT
+    return {"cue": cues}, MODERN_STEPS, 1.0
 
 
 def report(config: Attractors, results: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common, flows
-from pcsim import Euler, Network, Record, Run, plots, simulate, stimuli, storage
+from pcsim import Euler, Network, Record, Run, Simulator, plots, stimuli, storage
 from pcsim.analysis import convergence, entropy
 
 Condition = Literal["clean", "occluded", "surprising"]
@@ -91,7 +91,8 @@ def run(config: Convergence) -> None:
     for _, curve in common.run_jobs(fit, [(config,)], 1, "training"):
         tqdm.write(f"trained {flows.TITLES[config.network]}: {curve[0]:.2f} -> {curve[-1]:.2f}")
     network = flows.trained(config.network, config.out, config.taus)
-    curves = {condition: follow(config, network, condition) for condition in config.stimuli}
+    sim = watching(config, network)
+    curves = {condition: follow(config, sim, condition) for condition in config.stimuli}
     results: dict[str, Any] = {
         "config": common.recorded(config),
         "curves": {
@@ -113,21 +114,27 @@ def fit(config: Convergence) -> list[float]:
     return flows.fit(config.network, config.recipe, config.seed, config.out)
 
 
-def follow(config: Convergence, network: Network, condition: Condition) -> Curves:
+def watching(config: Convergence, network: Network) -> Simulator:
+    """What runs the network and records all that may converge."""
+    record = Record(
+        states=[
+            *dict.fromkeys((*flows.AREAS[config.network], flows.answers_of(network))),
+            *(["energy"] if "energy" in network.populations else []),
+        ],
+        errors="all" if network.errors else (),
+        every=max(1, round(config.until / config.dt / ROWS)),
+    )
+    return Simulator(network, solver=Euler(config.dt), record=record)
+
+
+def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
     """Everything that converges, from the moment on at which the stimulus came."""
     fragments = config.fragments if condition == "occluded" else 0
     shown = flows.digits(fragments, flows.TEST_SEED + config.seed, config.images)
     line, before = stimuli.held(shown.images, config.until), 0.0
     if condition == "surprising":
         line, before = stimuli.held(shown.images.roll(1, 0), config.until).then(line), config.until
-    areas, answers = flows.AREAS[config.network], flows.answers_of(network)
-    record = Record(
-        states=[*dict.fromkeys((*areas, answers)), *(["energy"] if "energy" in network.populations else [])],
-        errors="all" if network.errors else (),
-        every=max(1, round(config.until / config.dt / ROWS)),
-    )
-    run_ = simulate(network, line, solver=Euler(config.dt), record=record)
-    return curves_of(run_, network, shown, before, areas)
+    return curves_of(sim(line), sim.network, shown, before, flows.AREAS[config.network])
 
 
 def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, areas: tuple[str, ...]) -> Curves:

@@ -34,8 +34,8 @@ from pcsim.analysis import frames as scoring
 from pcsim.analysis.statistics import estimate
 from pcsim.core.exceptions import StimulusError
 from pcsim.frame_training import Goal, train_to_predict
-from pcsim.simulation.forecast import Forecast
 from pcsim.rules import Prediction
+from pcsim.simulation.forecast import Forecast
 from pcsim.stimuli import Film, MovingDigits
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
@@ -86,9 +86,9 @@ class Extrapolation:
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
     """what moves where no film is given"""
     seen: Annotated[int, Field(gt=2)] = 8
-    """frames before the hand-over"""
+    """frames that a network sees before the loop is closed"""
     horizon: Annotated[int, Field(gt=0)] = 5
-    """frames after it"""
+    """frames after that, which it extrapolates"""
     clips: Annotated[int, Field(gt=0)] = 5_000
     """different training sequences"""
     test_clips: Annotated[int, Field(gt=0)] = 100
@@ -240,7 +240,7 @@ def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, 
         return {"ahead": (config.training, Goal(loss=pixels), config.length)}
     return {
         "next": (config.training, Goal(loss=config.loss, above=config.above), config.seen),
-        "ahead": (config.closing, Goal(loss=pixels, extrapolate_from=config.seen), config.length),
+        "ahead": (config.closing, Goal(loss=pixels, closed_loop_from=config.seen), config.length),
     }
 
 
@@ -296,11 +296,11 @@ def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, A
     frames = sequences(config)
     train, test = films(config)
 
-    def scored(part: str, hand_over: int | None) -> tuple[Forecast, scoring.Scored]:
-        forecast = predict(trained(config, name, repetition, part), frames, extrapolate_from=hand_over)
+    def scored(part: str, closed_loop_from: int | None) -> tuple[Forecast, scoring.Scored]:
+        forecast = predict(trained(config, name, repetition, part), frames, closed_loop_from=closed_loop_from)
         training = train.fitted(test.shape[1:]).draw(0, 0, 200, 1)
         return forecast, scoring.score(
-            forecast.predictions, frames, hand_over=hand_over, training=training, scores=SCORES
+            forecast.predictions, frames, closed_loop_from=closed_loop_from, training=training, scores=SCORES
         )
 
     def ahead(far: scoring.Scored, contender: str) -> dict[str, list[float]]:
@@ -353,7 +353,7 @@ def report(config: Extrapolation, results: dict[str, Any]) -> None:
     frames = sequences(config)
     rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
     predictions: dict[str, Tensor] = {
-        name: predict(trained(config, name, config.seed, "ahead"), frames[:1], extrapolate_from=config.seen)
+        name: predict(trained(config, name, config.seed, "ahead"), frames[:1], closed_loop_from=config.seen)
         .predictions[0]
         .cpu()
         for name in config.networks
@@ -384,8 +384,8 @@ def report(config: Extrapolation, results: dict[str, Any]) -> None:
             (
                 f"errors_{name}",
                 plots.errors_over_frames(errors, config.seen),
-                f"{name}, after fine-tuning: prediction error of each layer, frame by frame. After the hand-over "
-                "that of layer 0 is zero, as the prediction is the frame.",
+                f"{name}, after fine-tuning: prediction error of each layer, frame by frame. Once the loop is "
+                "closed that of layer 0 is zero, as the prediction is the frame.",
             ),
             (
                 f"surprise_{name}",
@@ -440,7 +440,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[common.Table]
     ]
     return [
         (
-            "The next frame, before fine-tuning; of the forecaster, the first after the hand-over. Mean, range over "
+            "The next frame, before fine-tuning; of the forecaster, the first in the closed loop. Mean, range over "
             "repetitions; PSNR in dB, infinite where frames repeat",
             ("", *SCORES),
             next_frame,

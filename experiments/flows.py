@@ -102,10 +102,8 @@ def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
         return models.predictive_coding(layers, clamped=("r0",), tau=(1.0, *taus), activation="tanh")
     if name == "pcn_global":
         net = models.pcn_global((8, 16), (1, 2), 3, tied=True, rates=(0.1, 0.1), norm="group", image=image)
-        return net.relaxed(taus)
-    return (
-        models.blt(width=8, size=SIDE).relaxed(taus) if name == "blt" else models.leaky_rcnn((8, 16), taus, size=SIDE)
-    )
+        return net.as_ode(taus)
+    return models.blt(width=8, size=SIDE).as_ode(taus) if name == "blt" else models.leaky_rcnn((8, 16), taus, size=SIDE)
 
 
 def answers_of(network: Network) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Euler, Network, Population, Projection, plots, rollout, stimuli, storage
+from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, plots, stimuli, storage
 from pcsim.connections import conv
 from pcsim.rules import Sum, leaky_rate
 from pcsim.rules.time_constants import LearnableTau
@@ -149,18 +149,17 @@ def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
     return noise, torch.stack(rows) / (share / (2.0 - share)).sqrt()
 
 
-def error(config: Learned, network: Network, noise: Tensor, wanted: Tensor) -> Tensor:
+def reporting(config: Learned, network: Network, gradient: Full | None = None) -> Simulator:
+    """What runs the network and keeps its report at the end of every frame."""
+    record = Record(states=["y"], every=round(FRAME / config.dt))
+    return Simulator(network, solver=Euler(config.dt), record=record, gradient=gradient)
+
+
+def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared error at the end of every frame, without the first fifth: a long average must begin somewhere."""
-    each = round(FRAME / config.dt)
-    told = [
-        network.observe(clock, state, inputs, ["y"])["y"]
-        for clock, state, inputs in rollout(
-            network, stimuli.sequence(noise[..., None, None], every=FRAME), Euler(config.dt), each * len(noise)
-        )
-        if clock.step % each == 0
-    ]
+    told = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
     skipped = len(noise) // 5
-    return (torch.stack(told)[..., 0, 0] - wanted)[skipped:].square().mean()
+    return (told[..., 0, 0] - wanted)[skipped:].square().mean()
 
 
 def path_of(config: Learned, kind: str, seed: int) -> Path:
@@ -171,9 +170,10 @@ def path_of(config: Learned, kind: str, seed: int) -> Path:
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
     """Train one network on ever new noise, or go on with it; returns the error of every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
+    sim = reporting(config, network, Full())
 
     def gradient(_: Tensor, update: int) -> Tensor:
-        loss = error(config, network, *streams(config, 1_000_003 * seed + update, settings.batch))
+        loss = error(sim, *streams(config, 1_000_003 * seed + update, settings.batch))
         loss.backward()
         return loss.detach()
 
@@ -184,8 +184,7 @@ def fit(config: Learned, kind: str, seed: int) -> list[float]:
 def score(config: Learned, kind: str, seed: int) -> float:
     """Error on noise never seen in training."""
     network = common.trained(build(config, kind, seed), path_of(config, kind, seed), "cpu")
-    with torch.no_grad():
-        return float(error(config, network, *streams(config, TEST_SEED, 200)))
+    return float(error(reporting(config, network), *streams(config, TEST_SEED, 200)))
 
 
 def report(config: Learned, results: dict[str, Any]) -> None:

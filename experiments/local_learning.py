@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Euler, Network, models, plasticity, plots, stimuli, storage
+from pcsim import Euler, Network, initial_state, models, plasticity, plots, stimuli, storage
 from pcsim.training import Training, optimise
 
 TEST_SEED = 1_000_000
@@ -156,7 +156,7 @@ def answers(network: Network, images: Tensor) -> Tensor:
     """What the network says of images when nothing but the image is clamped: its fixed point, E = 0, is one pass."""
     (top,) = network.inputs
     with torch.no_grad():
-        return network.initial_state({top: images})["r0"]
+        return initial_state(network, {top: images})["r0"]
 
 
 def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, float]]:
@@ -169,6 +169,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
     network = build(config, repetition, images.shape[1], config.precision)
     (top,) = network.inputs
     learning = network.clamped("r0")
+    relaxation = plasticity.Relaxation(learning, Euler(dt=config.dt), config.relax)
     settings = dataclasses.replace(config.training, seed=repetition)
     accuracy: list[tuple[int, float]] = []
 
@@ -177,9 +178,8 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
             accuracy.append((update, score(network, shown, wanted)))
         batch = {top: images[chosen], "r0": targets[chosen]}
         if rule == "local":
-            end = plasticity.relax(learning, batch, Euler(dt=config.dt), config.relax)
-            return plasticity.local_gradient(learning, *end).mean()
-        loss = 0.5 * (batch["r0"] - network.initial_state({top: batch[top]})["r0"]).square().sum(1).mean()
+            return plasticity.local_gradient(learning, relaxation(batch)).mean()
+        loss = 0.5 * (batch["r0"] - initial_state(network, {top: batch[top]})["r0"]).square().sum(1).mean()
         loss.backward()
         return loss.detach()
 
@@ -209,10 +209,10 @@ def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
         (top,) = network.inputs
         learning = network.clamped("r0")
         end = plasticity.relax(learning, {top: images, "r0": targets}, solver, 20 * config.relax)
-        plasticity.local_gradient(learning, *end)
+        plasticity.local_gradient(learning, end)
         ours = flat_gradient(learning)
         learning.zero_grad()
-        loss = 0.5 * (targets - network.initial_state({top: images})["r0"]).square().sum(1).mean()
+        loss = 0.5 * (targets - initial_state(network, {top: images})["r0"]).square().sum(1).mean()
         loss.backward()
         cosines.append(float(torch.nn.functional.cosine_similarity(ours, flat_gradient(learning), dim=0)))
     return {"precision": precisions, "cosine": cosines}

@@ -190,7 +190,7 @@ def shown_to(config: ObjectSolutionTime, network: Network, images: Tensor, recor
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)
     steps = SWEEPS if network.steps == 1 else network.steps
-    return simulate(network, images, solver=Iterate(), until=float(steps or 1), record=record)
+    return simulate(network, images, solver=Iterate(), steps=steps or 1, record=record)
 
 
 def times_of(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:

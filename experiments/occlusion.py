@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common, occlusion_report
-from pcsim import Iterate, Network, Record, models, simulate, stimuli, storage
+from pcsim import Iterate, Network, Record, Simulator, models, stimuli, storage
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
 from pcsim.training import Training, evaluate, published, train
 
@@ -214,12 +214,10 @@ def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
     """Relative change of the top area's state per step, long past the steps of training; {} for one-step networks."""
     if network.steps == 1:
         return {}
-    changes = {}
+    sim, changes = Simulator(network, solver=Iterate(), record=Record(states=["l2"])), {}
     for condition in settling_conditions(config):
-        images = test_scenes(config, condition, SETTLING_IMAGES).pixels()
-        record = Record(states=["l2"])
-        run_ = simulate(network, images, solver=Iterate(), until=float(SETTLING_STEPS), record=record)
-        changes[f"settling/{condition}"] = state_change(run_["l2"].cpu()).median(1).values
+        states = sim(test_scenes(config, condition, SETTLING_IMAGES).pixels(), steps=SETTLING_STEPS)["l2"]
+        changes[f"settling/{condition}"] = state_change(states.cpu()).median(1).values
     return changes
 
 

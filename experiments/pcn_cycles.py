@@ -227,7 +227,7 @@ def followed(config: Cycles) -> dict[str, Network]:
 def follow(network: Network, images: Tensor, cycles: int) -> dict[str, list[float]]:
     """Median over images of the relative error of every layer, cycle by cycle."""
     record = Record(errors="all", relative=True)
-    run_ = simulate(network, images, solver=Iterate(), until=float(cycles), record=record)
+    run_ = simulate(network, images, solver=Iterate(), steps=cycles, record=record)
     return {name: value.median(1).values.tolist() for name, value in run_.relative_errors.items()}
 
 

@@ -1,8 +1,9 @@
 """How long does pcsim take, in units of a plain PyTorch loop and of its convolutions alone?
 
-Every workload is run by pcsim (as it comes, and compiled), by a plain hand-written loop of the same arithmetic, by
-torch.compile and torchdiffeq on that loop, and as its convolutions or matrix products alone, the floor. All take turns
-in one process; a number is the median over rounds of a contender's time over that of the plain loop in the same round.
+Every workload is run by pcsim (a Simulator that has run before, the same compiled, and `simulate` afresh), by a plain
+hand-written loop of the same arithmetic, by torch.compile and torchdiffeq on that loop, and as its convolutions or
+matrix products alone, the floor. All take turns in one process; a number is the median over rounds of a contender's
+time over that of the plain loop in the same round.
 
     python -m experiments.speed                      one thread, nothing compiled, some minutes
     python -m experiments.speed --preset standard    every workload, also compiled, beside other packages; an hour
@@ -124,8 +125,6 @@ PRESETS = {
         against=PACKAGES,
     ),
 }
-WARM_CALLS, WARM_SECONDS = 60, 20.0
-"""before pcsim is timed: it replays what has come back some hundred times"""
 FEWEST, LONGEST = 3, 60.0
 """rounds, of a workload that takes more than so many seconds"""
 
@@ -181,7 +180,7 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
     with torch.set_grad_enabled(work.gradient):
         answer = contenders[baseline]()
-        warm_up = {n: warmed(n, contender) for n, contender in contenders.items()}
+        first = {n: first_call(contender) for n, contender in contenders.items()}
         off = {n: differing(contender(), answer) for n, contender in contenders.items()}
         calls = max(1, int(config.seconds / timed(contenders[baseline], 1, device)))
         times: dict[str, list[float]] = {n: [] for n in contenders}
@@ -197,19 +196,14 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
             expected=f"at most {work.tolerance:g}",
             remedy="this is a mistake in a contender: please report it",
         )
-    return {"what": work.what, "baseline": baseline, "seconds": times, "first_call_s": warm_up, "differs_by": off}
+    return {"what": work.what, "baseline": baseline, "seconds": times, "first_call_s": first, "differs_by": off}
 
 
-def warmed(name: str, contender: Contender) -> float:
-    """Seconds of the first call, compiling included; pcsim is then called until it replays."""
+def first_call(contender: Contender) -> float:
+    """Seconds of the first call, in which a Simulator traces or compiles its steps."""
     begun = time.perf_counter()
     contender()
-    first = time.perf_counter() - begun
-    for _ in range(1 if "compiled" in name or name in ("floor", *PACKAGES) else WARM_CALLS):
-        if time.perf_counter() - begun > WARM_SECONDS:
-            break
-        contender()
-    return first
+    return time.perf_counter() - begun
 
 
 def timed(contender: Contender, calls: int, device: torch.device) -> float:
@@ -256,6 +250,7 @@ def ratios(row: dict[str, Any], name: str) -> np.ndarray:
 
 MARKS = {
     "pcsim": ("o", "C3"),
+    "pcsim first run": ("x", "C3"),
     "pcsim compiled": ("s", "C1"),
     "plain channels_last": ("D", "C2"),
     "plain compiled": ("v", "C4"),

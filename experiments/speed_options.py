@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
-from pcsim import Euler, Network, Record, Snapshot, models, simulate, together
+from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
 from pcsim.core.clock import Clock
-from pcsim.training.gradients import square_root, trajectory
+from pcsim.simulation import Gradient
 from pcsim.stimuli.timeline import Stimulus
+from pcsim.training.gradients import Checkpointed, square_root
 
 AREAS = ("l1", "l2", "l3")
 
@@ -23,8 +24,10 @@ def recording(batch: int, steps: int) -> Work:
     top = ("r1", "r2")
 
     def run(record: Record) -> Contender:
+        sim = Simulator(net, solver=Euler(dt=1.0), record=record)
+
         def contender() -> Result:
-            simulate(net, dict(shown), solver=Euler(dt=1.0), until=float(steps), record=record)
+            sim(dict(shown), steps=steps)
             return NOTHING
 
         return contender
@@ -44,16 +47,19 @@ def checkpointing(batch: int, steps: int) -> Work:
     net, _, image = leaky_blt(batch)
     weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
 
-    def run(span: int) -> Contender:
+    def run(gradient: Gradient) -> Contender:
+        sim = Simulator(net, solver=Euler(dt=1.0), record=Record(), gradient=gradient)
+
         def contender() -> Result:
-            ((_, values),) = deque(trajectory(net, image, Euler(dt=1.0), steps, AREAS, span), maxlen=1)
+            (window,) = sim.windows(image, steps, AREAS)
+            ((_, values),) = deque(window, maxlen=1)
             return gradients(values.values(), weights)
 
         return contender
 
     return Work(
         f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
-        {"plain": run(0), "checkpointed": run(square_root(steps))},
+        {"plain": run(Full()), "checkpointed": run(Checkpointed())},
         gradient=True,
     )
 
@@ -64,15 +70,17 @@ def rounding(batch: int, steps: int) -> Work:
     record = Record(states=AREAS, every=steps)
 
     def run(network: Network, compiled: bool = False) -> Contender:
+        sim = Simulator(network, solver=Euler(dt=1.0), record=record, compile=compiled)
+
         def contender() -> Result:
-            done = simulate(network, image, solver=Euler(dt=1.0), until=float(steps), record=record, compile=compiled)
+            done = sim(image, steps=steps)
             return {name: done[name][-1] for name in AREAS}
 
         return contender
 
     return Work(
         f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
-        {"plain": run(net), "bfloat16": run(net.rounded()), "bfloat16 compiled": run(net.rounded(), True)},
+        {"plain": run(net), "bfloat16": run(net.autocast()), "bfloat16 compiled": run(net.autocast(), True)},
         tolerance=2e-2,  # its numbers have 8 bits
     )
 
@@ -80,12 +88,12 @@ def rounding(batch: int, steps: int) -> Work:
 def batches(few: int, many: int, steps: int) -> Work:
     """The same images in one run of (a), and in several of fewer: cost is linear in the batch."""
     net, _, images = leaky_blt(many)
-    record = Record(states=AREAS, every=steps)
+    sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=AREAS, every=steps))
 
     def run(batch: int) -> Contender:
         def contender() -> Result:
             for part in images.split(batch):
-                simulate(net, part, solver=Euler(dt=1.0), until=float(steps), record=record)
+                sim(part, steps=steps)
             return NOTHING
 
         return contender
@@ -97,22 +105,25 @@ def batches(few: int, many: int, steps: int) -> Work:
 
 
 def time_constants(points: int, batch: int, steps: int) -> Work:
-    """Settings of a two-area network that differ in its time constants, one run after another or all in one."""
+    """Settings of a two-area network that differ in its time constants, one run after another or all in one.
+
+    As a sweep runs them: each once, by `simulate`.
+    """
     torch.manual_seed(0)
     net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
     taus = {"l1": [5.0 + point for point in range(points)], "l2": [10.0 + point for point in range(points)]}
-    many = together(net, taus, batch=batch)
-    alone = [net.relaxed({name: values[point] for name, values in taus.items()}) for point in range(points)]
+    many = batched(net, taus, batch=batch)
+    alone = [net.as_ode({name: values[point] for name, values in taus.items()}) for point in range(points)]
     record = Record(states=("l1", "l2"), every=steps)
 
     def run(network: Network, shown: Stimulus) -> Tensor:
-        return simulate(network, shown, solver=Euler(dt=1.0), until=float(steps), record=record)["l2"]
+        return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
 
     return Work(
         f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one",
         {
             "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
-            "together": lambda: {"l2": many.apart(run(many.network, many.shown(images)))},
+            "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
         },
     )
 
@@ -120,14 +131,11 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
 def late(batch: int, steps: int, hour: int) -> Work:
     """Steps of (a) at the beginning of a run, and after very many."""
     net, _, image = leaky_blt(batch)
-    with torch.no_grad():
-        start = net.initial_state({"image": image})
+    sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
 
     def run(begin: int) -> Contender:
         def contender() -> Result:
-            clock = Clock(1.0, begin)
-            until = float(begin + steps)
-            simulate(net, image, solver=Euler(dt=1.0), until=until, start=Snapshot(clock, start))
+            sim(image, steps=begin + steps, start=Snapshot(Clock(1.0, begin), start))
             return NOTHING
 
         return contender

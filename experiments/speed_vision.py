@@ -20,15 +20,13 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
     for parameter in in_layout.parameters():
         parameter.data = channels_last(parameter.data) if parameter.dim() == 4 else parameter.data
     image = torch.rand(batch, 3, 32, 32)
-    until = float(cycles)
     return Work(
         f"PCN with global loops, {'-'.join(map(str, channels))} maps, batch {batch}, {cycles} cycles",
         {
             "plain": lambda: plain(image),
             "plain channels_last": lambda: in_layout(channels_last(image)),
             "floor": lambda: in_layout.floor(channels_last(image)),
-            "pcsim": simulated(net, image, Iterate(), until, ("readout",)),
-            "pcsim compiled": simulated(net, image, Iterate(), until, ("readout",), True),
+            **simulated(net, image, Iterate(), cycles, ("readout",)),
         },
     )
 
@@ -87,13 +85,12 @@ def prednet(
     net = models.prednet(channels, size=size).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
-    shown = stimuli.sequence(film, every=1.0)
+    shown = stimuli.sequence(film, every=net.step_ms)
     return Work(
         f"{'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
         {
             "plain": lambda: plain(film),
-            "pcsim": simulated(net, shown, Iterate(), float(frames), ("p0",)),
-            "pcsim compiled": simulated(net, shown, Iterate(), float(frames), ("p0",), True),
+            **simulated(net, shown, Iterate(), frames, ("p0",)),
         },
     )
 
@@ -153,10 +150,12 @@ def local_learning(batch: int, steps: int) -> Work:
     parameters = [next(net.transforms[f"r{k + 1}_to_p{k}"].parameters()) for k in (2, 1, 0)]
     weights = [p.detach().T.contiguous() for p in parameters]
 
-    def by_pcsim() -> Result:
+    shown, solver, until = {"r3": image, "r0": label}, Euler(dt=1.0), float(steps)
+    relaxation = plasticity.Relaxation(net, solver, until)
+
+    def changed(values: Result) -> Result:
         net.zero_grad()
-        end = plasticity.relax(net, {"r3": image, "r0": label}, Euler(dt=1.0), float(steps))
-        plasticity.local_gradient(net, *end)
+        plasticity.local_gradient(net, values)
         return {f"W{n}": p.grad for n, p in enumerate(parameters) if p.grad is not None}
 
     def by_hand() -> Result:
@@ -178,7 +177,11 @@ def local_learning(batch: int, steps: int) -> Work:
     return Work(
         f"predictive coding and its local rule, 784-300-300-10, batch {batch}, {steps} steps of relaxation and the "
         "change of all weights",
-        {"plain": by_hand, "pcsim": by_pcsim},
+        {
+            "plain": by_hand,
+            "pcsim": lambda: changed(relaxation(shown)),
+            "pcsim first run": lambda: changed(plasticity.relax(net, shown, solver, until)),
+        },
         gradient=True,
     )
 

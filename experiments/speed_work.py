@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim import RK4, Dopri5, Euler, Network, Population, Projection, Record, models, rollout, simulate
+from pcsim import RK4, Dopri5, Euler, Full, Network, Population, Projection, Record, Run, Simulator, models, simulate
 from pcsim.connections import conv, up_conv
 from pcsim.rules import leaky_rate
 from pcsim.solvers import Solver
-from pcsim.stimuli import Timeline
+from pcsim.stimuli.timeline import Stimulus
 
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
-Shown = Tensor | Timeline | Mapping[str, Tensor]
 NOTHING: Result = {}
 """what a floor computes is no answer"""
 
@@ -47,18 +45,26 @@ class Work:
 
 
 def simulated(
-    network: Network, shown: Shown, solver: Solver, until: float, kept: Sequence[str], compiled: bool = False
-) -> Contender:
-    """pcsim's `simulate`, of which the last value of some populations is kept."""
-    record = Record(states=kept, every=round(until / solver.dt))
+    network: Network, shown: Stimulus, solver: Solver, steps: int, kept: Sequence[str]
+) -> dict[str, Contender]:
+    """The contenders that are pcsim, of which the last value of some populations is kept.
 
-    seen: Any = dict(shown) if isinstance(shown, Mapping) else shown
+    pcsim            a Simulator that has run before
+    pcsim compiled   the same, its steps by torch.compile
+    pcsim first run  `simulate`, which prepares everything anew
+    """
+    record = Record(states=kept, every=steps)
+    sim = Simulator(network, solver=solver, record=record)
+    compiled = Simulator(network, solver=solver, record=record, compile=True)
 
-    def run() -> Result:
-        done = simulate(network, seen, solver=solver, until=until, record=record, compile=compiled)
-        return {name: done[name][-1] for name in kept}
+    def ends(run: Run) -> Result:
+        return {name: run[name][-1] for name in kept}
 
-    return run
+    return {
+        "pcsim": lambda: ends(sim(shown, steps=steps)),
+        "pcsim first run": lambda: ends(simulate(network, shown, solver=solver, steps=steps, record=record)),
+        "pcsim compiled": lambda: ends(compiled(shown, steps=steps)),
+    }
 
 
 def by_torch(network: Network) -> Network:
@@ -104,7 +110,6 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
     weights = [(w.T if dense else w).clone(memory_format=torch.contiguous_format) for w in shared]
     up, down = (dense_up, dense_down) if dense else (conv_up, conv_down)
     step = torch.compile(relax, dynamic=False)
-    until = float(steps)
     sizes = " - ".join("x".join(map(str, layer)) for layer in layers)
     return Work(
         f"relaxation of predictive coding, layers {sizes}, batch {batch}, {steps} steps",
@@ -112,8 +117,7 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
             "plain": lambda: plain_relaxation(weights, image, label, steps, up, down, relax),
             "plain compiled": lambda: plain_relaxation(weights, image, label, steps, up, down, step),
             "floor": lambda: relaxation_floor(weights, image, label, steps, up, down),
-            "pcsim": simulated(net, shown, Euler(dt=1.0), until, ("r1", "r2")),
-            "pcsim compiled": simulated(net, shown, Euler(dt=1.0), until, ("r1", "r2"), True),
+            **simulated(net, dict(shown), Euler(dt=1.0), steps, ("r1", "r2")),
         },
         relaxation=(weights, image, label, steps),
     )
@@ -279,7 +283,6 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
         if parameter.dim() == 4:
             parameter.data = channels_last(parameter.data)
     shapes = ", ".join(str(tuple(net.shape(name))) for name in plain.names)
-    until = float(steps)
     return Work(
         f"leaky recurrent areas {shapes}, batch {len(image)}, {steps} steps of Euler",
         {
@@ -287,9 +290,10 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
             "plain channels_last": lambda: in_layout.run(channels_last(image), steps, 1.0),
             "plain compiled": lambda: plain.run(image, steps, 1.0, compiled),
             "floor": lambda: in_layout.floor(channels_last(image), steps),
-            "torchdiffeq": lambda: plain.by_torchdiffeq(image, until, method="euler", options={"step_size": 1.0}),
-            "pcsim": simulated(net, image, Euler(dt=1.0), until, plain.names),
-            "pcsim compiled": simulated(net, image, Euler(dt=1.0), until, plain.names, True),
+            "torchdiffeq": lambda: plain.by_torchdiffeq(
+                image, float(steps), method="euler", options={"step_size": 1.0}
+            ),
+            **simulated(net, image, Euler(dt=1.0), steps, plain.names),
         },
     )
 
@@ -302,8 +306,7 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
             "plain": lambda: plain.by_torchdiffeq(
                 image, 48.0, method="rk4", options={"step_size": 4.0, "perturb": False}
             ),
-            "pcsim": simulated(net, image, RK4(dt=4.0), 48.0, plain.names),
-            "pcsim compiled": simulated(net, image, RK4(dt=4.0), 48.0, plain.names, True),
+            **simulated(net, image, RK4(dt=4.0), 12, plain.names),
         },
         tolerance=1e-2,  # torchdiffeq's "rk4" is the 3/8 rule; both have order 4
     )
@@ -311,13 +314,14 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
     """dopri5 at 1e-3 over 50 ms against 50 plain steps of Euler."""
-    solver = Dopri5(dt=50.0, rtol=1e-3, atol=1e-3)
+    by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
+    del by_pcsim["pcsim compiled"]  # it looks at its numbers to choose a step: there is nothing to compile
     return Work(
         f"W4, batch {len(image)}: dopri5 at tolerances of 1e-3 over 50 ms, against Euler",
         {
             "plain": lambda: plain.run(image, 50, 1.0),
             "torchdiffeq": lambda: plain.by_torchdiffeq(image, 50.0, method="dopri5", rtol=1e-3, atol=1e-3),
-            "pcsim": simulated(net, image, solver, 50.0, plain.names),
+            **by_pcsim,
         },
         tolerance=0.2,  # Euler's own error at 1 ms
     )
@@ -329,10 +333,17 @@ def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
     weights = [p for p in network.parameters() if p.requires_grad and p.dim() == 4]
     plain_weights = [p for p in plain.parameters() if p.dim() == 4]
     step = torch.compile(plain.step, dynamic=False)
+    record = Record(states=plain.names, every=steps)
+    sim = Simulator(network, solver=Euler(dt=1.0), record=record, gradient=Full())
 
     def by_pcsim() -> Result:
-        ((_, state, _),) = deque(rollout(network, image, Euler(dt=1.0), steps), maxlen=1)
-        return gradients([state[name] for name in plain.names], weights)
+        (window,) = sim.windows(image, steps, plain.names)
+        ((_, values),) = deque(window, maxlen=1)
+        return gradients([values[name] for name in plain.names], weights)
+
+    def afresh() -> Result:
+        run = simulate(network, image, solver=Euler(dt=1.0), steps=steps, record=record, gradient=Full())
+        return gradients([run[name][-1] for name in plain.names], weights)
 
     def by_hand(step: Callable[..., tuple[Tensor, ...]] | None = None) -> Result:
         return gradients(plain.run(image, steps, 1.0, step).values(), plain_weights)
@@ -348,6 +359,7 @@ def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
             "plain compiled": lambda: by_hand(step),
             "torchdiffeq": by_library,
             "pcsim": by_pcsim,
+            "pcsim first run": afresh,
         },
         gradient=True,
     )

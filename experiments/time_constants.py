@@ -17,7 +17,7 @@ import warnings
 from dataclasses import field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -39,16 +39,16 @@ from pcsim import (
     SolverError,
     Status,
     TorchDiffEq,
+    batched,
     simulate,
     storage,
-    together,
 )
 from pcsim.analysis import convergence, decision_times, stability
-from pcsim.solvers import Solver
+from pcsim.solvers import FlowSolver
 from pcsim.sweep import Sweep, Table, grid
 from pcsim.training import Training
 
-FIXED: dict[str, type[Solver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
+FIXED: dict[str, type[FlowSolver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
 EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}
 """of the right-hand side in a step"""
 ADAPTIVE = ("Dopri5", "torchdiffeq dopri8")
@@ -215,10 +215,10 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
     }
 
 
-def fixed_for(network: flows.Name) -> dict[str, type[Solver]]:
+def fixed_for(network: flows.Name) -> dict[str, type[FlowSolver]]:
     """The fixed-step solvers that take this network: the exponential one takes only populations that leak."""
 
-    def takes(kind: type[Solver]) -> bool:
+    def takes(kind: type[FlowSolver]) -> bool:
         try:
             kind(1.0).check(flows.build(network))
         except SolverError:
@@ -242,22 +242,19 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
     low, high = flows.AREAS[first.network]
     shown, network = first.shown, first.trained()
     taus = {low: [setting.low for setting in settings], high: [setting.high for setting in settings]}
-    many = together(network, taus=taus, batch=first.images)
+    many = batched(network, taus=taus, batch=first.images)
     answers, errors = flows.answers_of(network), ["e0"] if network.errors else []
     record = Record(
-        states=[*dict.fromkeys((low, high, answers))], errors=errors, every=max(1, round(first.until / first.dt / ROWS))
+        states=[*dict.fromkeys((low, high, answers))],
+        errors=errors,
+        every=max(1, round(first.until / first.dt / ROWS)),
+        initial=True,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PcsimWarning)  # of samples that diverge: they count as not settled
-        run_ = simulate(
-            many.network, many.shown(shown.images), solver=Euler(first.dt), until=first.until, record=record
-        )
-    (source,) = network.inputs
-    with torch.no_grad():
-        start = many.network.initial_state({source: cast(Tensor, many.shown(shown.images))})
-    times = np.array([0.0, *run_.times])
-    areas = [many.apart(torch.cat([start[area][None], run_[area]])) for area in (low, high)]
-    told = many.apart(run_[answers])
+        run_ = simulate(many.network, many.tile(shown.images), solver=Euler(first.dt), until=first.until, record=record)
+    times, areas = run_.times, [many.split(run_[area]) for area in (low, high)]
+    told = many.split(run_[answers][1:])
     named = shown.named(told)
     results = []
     for point in range(len(settings)):
@@ -266,14 +263,14 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
         finite, settled = np.isfinite(away).all(0), np.full(away.shape[1], math.nan)
         settled[finite] = convergence.decay_time(times, away[:, finite])
         found = {
-            "times": run_.times,
+            "times": times[1:],
             "change": np.median(change, axis=1),
             "settled": settled,
-            "decided": decision_times(run_.times, told[point]),
+            "decided": decision_times(times[1:], told[point]),
             "correct": named[point].double().mean(1),
         }
         if errors:
-            found["error"] = many.apart(run_.errors["e0"])[point].median(1).values
+            found["error"] = many.split(run_.errors["e0"][1:])[point].median(1).values
         results.append(found)
     return results
 
@@ -309,7 +306,7 @@ def precision(setting: Setting) -> dict[str, Any]:
     """Of every solver, evaluations of dr/dt and largest error of the state at the end, by dt or by tolerance."""
     network, images, until = setting.trained().double(), setting.shown.images.double(), setting.until
     reference, _ = end_of(network, images, RK4(FINEST), until)
-    solvers: dict[str, list[Solver]] = {
+    solvers: dict[str, list[FlowSolver]] = {
         name: [kind(dt) for dt in setting.steps] for name, kind in fixed_for(setting.network).items()
     }
     solvers["Dopri5"] = [Dopri5(until, rtol=rtol, atol=rtol / 100) for rtol in TOLERANCES]
@@ -325,23 +322,23 @@ def precision(setting: Setting) -> dict[str, Any]:
     return found
 
 
-def end_of(network: Network, images: Tensor, solver: Solver, until: float) -> tuple[Tensor, int]:
+def end_of(network: Network, images: Tensor, solver: FlowSolver, until: float) -> tuple[Tensor, int]:
     """The state at the end as one vector, and how often an adaptive solver asked for dr/dt."""
-    counted, derivative = 0, network.derivative
+    counted = 0
 
-    def counting(*arguments: Any) -> Any:
+    def count(*_: object) -> None:
         nonlocal counted
         counted += 1
-        return derivative(*arguments)
 
-    vars(network)["derivative"] = counting
+    rule, *_ = network.flows.values()  # called once for each dr/dt
+    watching = rule.register_forward_hook(count)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PcsimWarning)
             record = Record(states=[flows.answers_of(network)], every=max(1, round(until / solver.dt)))
             run_ = simulate(network, images, solver=solver, until=until, record=record)
     finally:
-        del vars(network)["derivative"]
+        watching.remove()
     return torch.cat([value.flatten() for value in run_.final.state.values()]), counted
 
 

@@ -33,7 +33,7 @@ from pcsim import (
 from pcsim.connections import StepNorm
 from pcsim.models import ReciprocalCell
 from pcsim.rules import ErrorRelaxation, Flow, LearnableTau, Rate, Sum, leaky_rate
-from pcsim.training import Training, train
+from pcsim.training import Adjoint, Training, train
 
 IMAGE = torch.rand(2, 1, 32, 32)
 
@@ -53,7 +53,7 @@ def spoiled(value: float) -> torch.Tensor:
 
 
 def run_every(every: int) -> pcsim.Run:
-    return simulate(blt(), IMAGE, solver=Iterate(), until=4.0, record=Record(states=["l1"], every=every))
+    return simulate(blt(), IMAGE, solver=Iterate(), steps=4, record=Record(states=["l1"], every=every))
 
 
 def only_absolute_errors() -> pcsim.Run:
@@ -89,8 +89,8 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "tau zero": (lambda: leaky_rate(2, 0.0), "tau = 0.0", "tau > 0"),
     "tau negative": (lambda: models.leaky_rcnn(tau=(10.0, -5.0, 20.0)), "-5.0", "tau > 0"),
     "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
-    "relaxed tau": (lambda: blt().relaxed(tau=-2.0), "-2.0", "tau > 0"),
-    "too few taus": (lambda: blt().relaxed(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
+    "relaxed tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
+    "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
     "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "inside the range"),
     "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
     "channels of a rule": (
@@ -161,13 +161,13 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "less than 2.785 tau",
         "well below 27.85",
     ),
-    "map under RK4": (lambda: simulate(blt(), IMAGE, solver=RK4(dt=1.0), until=4.0), "(maps)", "Iterate()"),
+    "map under RK4": (lambda: simulate(blt(), IMAGE, solver=RK4(dt=1.0), steps=4), "(maps)", "Iterate()"),
     "map under torchdiffeq": (
         lambda: simulate(blt(), IMAGE, solver=TorchDiffEq(dt=1.0, method="rk4"), until=4.0),
         "(maps)",
-        "relaxed(tau=...)",
+        "as_ode(tau=...)",
     ),
-    "flow under Iterate": (lambda: simulate(flow(), torch.rand(1, 4), solver=Iterate(), until=4.0), "(flows)", "Euler"),
+    "flow under Iterate": (lambda: simulate(flow(), torch.rand(1, 4), solver=Iterate(), steps=4), "(flows)", "Euler"),
     "flow and map": (
         lambda: Network(
             {"u": (2,)},
@@ -231,16 +231,16 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "conduction delays",
         "use RK4",
     ),
-    "edge never active": (lambda: one(Rate(2), active=(3, 3)), "active in (3, 3)", "leave the edge out"),
+    "edge never active": (lambda: one(Rate(2), active=(3, 3)), "edge u->a active in (3, 3)", "leave it out"),
     "step lost in a Sequential": (
         lambda: one(Rate(2), transform=nn.Sequential(StepNorm(2, 3))),
         "a Sequential around",
         "connections.Chain",
     ),
     "steps of unknown length": (
-        lambda: models.shared_resnet(2, 3, image=(1, 4, 4)).relaxed({"h1": 5.0}),
+        lambda: models.shared_resnet(2, 3, image=(1, 4, 4)).as_ode({"h1": 5.0}),
         "several time constants",
-        "step=10.0",
+        "step_ms=10.0",
     ),
     "unknown cell": (lambda: models.convrnn(cell="gruu"), "cell 'gruu'", "did you mean 'gru'?"),
     "feedback upwards": (lambda: models.convrnn(feedback=[(1, 2)]), "((1, 2),)", "choose such layers"),
@@ -275,7 +275,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown decoder": (lambda: analysis.decode(torch.rand(2, 3, 4), "best"), "'best'", "choose one"),
     "latency of other rows": (
         lambda: analysis.latencies(*(run_every(2) for _ in range(2))),
-        "rows every 2 ms",
+        "rows every 20 ms",
         "every=1",
     ),
     "latency of other runs": (
@@ -344,17 +344,17 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "empty window": (
         lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(3, 3))], [Projection("u", "a")]),
         "'a' active in (3, 3)",
-        "leave the population out",
+        "leave it out",
     ),
     "copy of nothing": (
-        lambda: Network({"u": (2,)}, [Population("a", Rate(2), active=(1, 3), copies="b")], [Projection("u", "a")]),
-        "'a' that copies 'b'",
+        lambda: Network({"u": (2,)}, [Population("a", Rate(2), active=(1, 3), starts_from="b")], [Projection("u", "a")]),
+        "'a' that starts from 'b'",
         "the same variables and shapes",
     ),
     "copy at the very start": (
         lambda: Network(
             {"u": (2,)},
-            [Population("b", Rate(2)), Population("a", Rate(2), active=(0, 3), copies="b")],
+            [Population("b", Rate(2)), Population("a", Rate(2), active=(0, 3), starts_from="b")],
             [Projection("u", "a"), Projection("u", "b")],
         ),
         "active in (0, 3)",
@@ -385,7 +385,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "record never": (lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(every=0)), "every=0", "every=1"),
     "key not recorded": (lambda: simulate(blt(), IMAGE, solver=Iterate())["l1"], "run['l1']", "Record(states"),
     "no end": (lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=1.0)), "no end", "until"),
-    "unknown method": (lambda: TorchDiffEq(dt=1.0, method="rk5"), "'rk5'", "torchdiffeq's methods"),
+    "unknown method": (lambda: TorchDiffEq(dt=1.0, method="rk5"), "'rk5'", "dopri5 adapts its step"),
     "adaptive without tolerances": (lambda: TorchDiffEq(dt=1.0, method="dopri5"), "rtol=None", "rtol=1e-5"),
     "misspelt torchdiffeq option": (
         lambda: simulate(
@@ -401,10 +401,11 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         lambda: simulate(
             flow(),
             torch.rand(1, 4),
-            solver=TorchDiffEq(dt=20.0, method="dopri5", rtol=1e-3, atol=1e-3, adjoint=True),
+            solver=TorchDiffEq(dt=20.0, method="dopri5", rtol=1e-3, atol=1e-3),
             until=20.0,
+            gradient=Adjoint(),
         ),
-        "adjoint=True with dt = 20 ms",
+        "adjoint with dt = 20 ms",
         "dt <= 10 ms",
     ),
     "step cap": (

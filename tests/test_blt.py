@@ -70,7 +70,7 @@ def test_blt_equals_its_equations_in_numpy(unroll: str, lrn: str) -> None:
     kept = norm if lrn == "state" else (lambda h: h)
     upward = (lambda h: h) if lrn == "state" else norm
     h1, h2 = np.zeros((3, 6, 8, 8)), np.zeros((3, 6, 4, 4))
-    run = simulate(net, images, solver=Iterate(), until=5.0, record=Record(states=["l1", "l2", "readout"]))
+    run = simulate(net, images, solver=Iterate(), steps=5, record=Record(states=["l1", "l2", "readout"]))
     for step in range(5):
         z1 = correlate(x, p[t + "image_to_l1.1.weight"]) + p["rules.l1.bias"][:, None, None]
         z1 += correlate(h1, p[t + "l1_to_l1.weight"]) + transposed(h2, p[t + "l2_to_l1.weight"])
@@ -91,9 +91,9 @@ def test_a_biological_readout_does_not_depend_on_the_image_before_it_can() -> No
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.3)
     images = torch.rand(2, 1, 32, 32, requires_grad=True)
-    for clock, state, inputs in pcsim.rollout(net, images, Iterate(), 3):
+    for clock, values in pcsim.rollout(net, images, Iterate(), 3, ["readout"]):
         (gradient,) = torch.autograd.grad(
-            net.observe(clock, state, inputs, ["readout"])["readout"].sum(),
+            values["readout"].sum(),
             images,
             retain_graph=True,
             materialize_grads=True,
@@ -116,7 +116,7 @@ def test_receptive_fields_grow_as_published(name: str, expected: list[int]) -> N
                     module[position] = torch.nn.AvgPool2d(2)
     images = torch.rand(1, 1, 32, 32, requires_grad=True)
     sides = []
-    for _, state, _ in pcsim.rollout(net, images, Iterate(), len(expected)):
+    for _, state in pcsim.rollout(net, images, Iterate(), len(expected)):
         (gradient,) = torch.autograd.grad(state["l2"][0, :, 7, 7].sum(), images, retain_graph=True)
         rows = gradient[0, 0].abs().sum(1).nonzero()
         sides.append(int(rows.max() - rows.min() + 1))

@@ -32,6 +32,7 @@ from tracing import Trace, agree, weights
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Record, models, simulate, stimuli
+from pcsim.simulation.forecast import closed_loop
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -215,8 +216,9 @@ def test_prednet(cell: str, feedback: str, opens: int) -> None:
             trace[f"r{k}"].append(r[k].copy())
             if k < 2:
                 target = max_pool(relu(conv(e[k], *weights(net, f"e{k}->a{k + 1}"))))
-    closed = models.hand_over(net, float(opens))
-    agree(closed, trace, {"frame": stimuli.sequence(frames, every=1.0)})
+    sees_itself = (torch.arange(6) >= opens).to(frames).reshape(6, 1, 1, 1, 1).expand(6, 2, 1, 1, 1)
+    given = {"frame": stimuli.sequence(frames, every=10.0), "closed_loop": stimuli.sequence(sees_itself, every=10.0)}
+    agree(closed_loop(net), trace, given)
     if feedback == "current" and opens == 3:
         assert all((value == 0).all() for value in trace["e0"][3:]), "the prediction is the frame"
 
@@ -265,8 +267,8 @@ def forecaster(net: Network, subtractive: bool) -> None:
         bias = per_channel(array(net.populations["forecast"].rule.bias))
         parts = [conv(h[f"forecaster{k}"], weights(net, f"forecaster{k}->forecast")[0]) for k in (1, 2)]
         trace["forecast"].append(sigmoid(bias + parts[0] + parts[1]))
-    agree(net, trace, {"image": stimuli.sequence(frames, every=1.0)}, list(trace))
-    run = simulate(net, stimuli.sequence(frames, every=1.0), solver=Iterate(), until=6.0)
+    agree(net, trace, {"image": stimuli.sequence(frames, every=10.0)}, list(trace))
+    run = simulate(net, stimuli.sequence(frames, every=10.0), solver=Iterate(), steps=6)
     picture = trace["forecast"][-1].reshape(2, 4, 4, 4, 4).transpose(0, 3, 1, 4, 2).reshape(2, 1, 16, 16)
     assert np.abs(array(run["prediction"][-1]) - picture).max() <= EQUATIONS
 
@@ -322,7 +324,7 @@ def test_hopfield_in_turn_and_at_once() -> None:
     turn = stimuli.turns(20, 4, sweeps=2, seed=3)
     s, trace = array(cue).copy(), {"s": [], "field": [], "energy": []}
     for step in range(40):
-        who = turn.at(float(step)).argmax(1).numpy()
+        who = turn.at(10.0 * step).argmax(1).numpy()
         for sample in range(4):
             field = w[who[sample]] @ s[sample] - 0.1
             if field != 0:
@@ -332,7 +334,7 @@ def test_hopfield_in_turn_and_at_once() -> None:
         trace["energy"].append((-0.5 * np.einsum("bi,ij,bj->b", s, w, s) + 0.1 * s.sum(1))[:, None])
     agree(models.hopfield(patterns, threshold=0.1), trace, {"cue": cue, "turn": turn})
     for sweep in range(2):
-        order = torch.stack([turn.at(float(20 * sweep + k)).argmax(1) for k in range(20)])
+        order = torch.stack([turn.at(10.0 * (20 * sweep + k)).argmax(1) for k in range(20)])
         assert (order.sort(0).values == torch.arange(20)[:, None]).all(), "everyone once in each sweep"
     s, synchronous = array(cue), []
     for _ in range(4):

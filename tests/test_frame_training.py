@@ -12,7 +12,7 @@ import torch
 import pcsim
 from pcsim import Iterate, Network, PcsimWarning, Record, TrainingError, models, predict, stimuli
 from pcsim.frame_training import Goal, train_to_predict
-from pcsim.training import Training
+from pcsim.training import Checkpointed, Full, Gradient, Implicit, Training, Truncated
 
 
 def small(bias: float = 0.2) -> Network:
@@ -39,12 +39,12 @@ def clips(count: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("above", [0.0, 0.1])
-@pytest.mark.parametrize("gradient", ["full", "checkpointed", "truncated"])
-def test_the_loss_of_errors_is_its_formula(above: float, gradient: str) -> None:
-    settings = Training(updates=1, batch=3, learning_rate=1e-9, clip=None, gradient=gradient, span=2)
+@pytest.mark.parametrize("gradient", [Full(), Checkpointed(2), Truncated(2)])
+def test_the_loss_of_errors_is_its_formula(above: float, gradient: Gradient) -> None:
+    settings = Training(updates=1, batch=3, learning_rate=1e-9, clip=None, gradient=gradient)
     (told,) = train_to_predict(small(), drifting, 3, settings, Goal(above=above))
     record = Record(states=["e0", "e1"])
-    run = pcsim.simulate(small(), stimuli.as_timeline(clips()), solver=Iterate(), until=6.0, record=record)
+    run = pcsim.simulate(small(), stimuli.as_timeline(clips()), solver=Iterate(), steps=6, record=record)
     expected = (run["e0"][1:].mean() + above * run["e1"][1:].mean()).item()
     assert told == pytest.approx(expected, rel=1e-5)
 
@@ -52,9 +52,9 @@ def test_the_loss_of_errors_is_its_formula(above: float, gradient: str) -> None:
 @pytest.mark.parametrize("loss", ["absolute", "squared"])
 @pytest.mark.parametrize("opens", [None, 3])
 def test_the_loss_of_pixels_is_about_the_true_frames(loss: str, opens: int | None) -> None:
-    goal = Goal(loss=loss, extrapolate_from=opens)
+    goal = Goal(loss=loss, closed_loop_from=opens)
     (told,) = train_to_predict(small(), drifting, 3, ONE, goal)
-    off = (predict(small(), clips(), extrapolate_from=opens).predictions - clips())[:, 1:]
+    off = (predict(small(), clips(), closed_loop_from=opens).predictions - clips())[:, 1:]
     assert told == pytest.approx(
         (0.5 * off.abs().mean() if loss == "absolute" else off.square().mean()).item(), rel=1e-5
     )
@@ -70,7 +70,7 @@ def test_a_forecaster_is_scored_where_it_forecasts() -> None:
 
 def test_truncated_and_whole_gradients_differ_and_checkpointed_does_not() -> None:
     found = []
-    for gradient in ("full", "checkpointed", "truncated"):
+    for gradient in (Full(), Checkpointed(2), Truncated(2)):
         net = small()
         settings = Training(
             updates=1,
@@ -79,7 +79,6 @@ def test_truncated_and_whole_gradients_differ_and_checkpointed_does_not() -> Non
             momentum=0,
             learning_rate=1.0,
             clip=None,
-            span=2,
             schedule="constant",
             gradient=gradient,
         )
@@ -112,7 +111,7 @@ def test_schedules_go_from_frames_to_own_predictions(own: str) -> None:
 
 
 def test_seeing_itself_all_the_time_is_a_hand_over_after_the_first_frame() -> None:
-    whole = Goal(loss="absolute", extrapolate_from=1)
+    whole = Goal(loss="absolute", closed_loop_from=1)
     (told,) = train_to_predict(small(), drifting, 3, ONE, whole)
     (other,) = train_to_predict(small(), drifting, 3, ONE, Goal(loss="absolute"))
     assert told != other
@@ -158,17 +157,17 @@ def test_a_prediction_that_stands_still_after_the_hand_over_is_told() -> None:
                 parameter.zero_()
     settings = Training(updates=20, batch=2, learning_rate=1e-9)
     with pytest.warns(PcsimWarning, match="stands still"):
-        train_to_predict(net, drifting, 4, settings, Goal(loss="absolute", extrapolate_from=3))
+        train_to_predict(net, drifting, 4, settings, Goal(loss="absolute", closed_loop_from=3))
 
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
-    "errors of its own frames": (lambda: train_to_predict(small(), drifting, 3, ONE, Goal(extrapolate_from=3)), "abs"),
+    "errors of its own frames": (lambda: train_to_predict(small(), drifting, 3, ONE, Goal(closed_loop_from=3)), "abs"),
     "no errors": (lambda: train_to_predict(forecaster(), drifting, 3, ONE), "errors none"),
     "implicit": (
-        lambda: train_to_predict(small(), drifting, 3, Training(gradient="implicit")),
-        "checkpointed is exact",
+        lambda: train_to_predict(small(), drifting, 3, Training(gradient=Implicit())),
+        r"Checkpointed\(\) is exact",
     ),
-    "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient="truncated")), "span=10"),
+    "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient=Truncated(0))), "span=20"),
 }
 
 

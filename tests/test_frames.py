@@ -83,7 +83,7 @@ def test_baselines_know_only_what_was_seen() -> None:
 
 
 def test_scores_come_by_horizon_beside_the_baselines() -> None:
-    scored = f.score(ramp(), ramp(), hand_over=5, training=ramp(4))
+    scored = f.score(ramp(), ramp(), closed_loop_from=5, training=ramp(4))
     assert scored.horizon.tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
     assert set(scored.rows) == {"network", "copy last frame", "linear", "training mean"}
     assert scored.one_step() == 0.0 and scored.at(3) == 0.0 and scored.at(3, score="ssim_uniform7") == 1.0
@@ -91,13 +91,13 @@ def test_scores_come_by_horizon_beside_the_baselines() -> None:
     assert [round(scored.at(h, "copy last frame"), 9) for h in (1, 2, 3)] == [0.01, 0.04, 0.09]
     assert scored.at(3, "linear") == pytest.approx(0.0, abs=1e-18)
     eight = (255 * ramp()).round().byte()
-    assert f.score(ramp(), eight, hand_over=5).at(2) < 1e-5, "8-bit frames are frames"
+    assert f.score(ramp(), eight, closed_loop_from=5).at(2) < 1e-5, "8-bit frames are frames"
     with pytest.raises(StimulusError, match="1 to 3 frames ahead, of network, copy last frame"):
         scored.at(4)
     with pytest.raises(StimulusError, match="training mean"):
-        f.score(ramp(), ramp(), hand_over=5).at(2, "training mean")
-    with pytest.raises(StimulusError, match="hand_over=8 of 8 frames"):
-        f.score(ramp(), ramp(), hand_over=8)
+        f.score(ramp(), ramp(), closed_loop_from=5).at(2, "training mean")
+    with pytest.raises(StimulusError, match="closed_loop_from=8 of 8 frames"):
+        f.score(ramp(), ramp(), closed_loop_from=8)
     with pytest.raises(StimulusError, match="as many frames"):
         f.score(ramp(7), ramp())
     with pytest.raises(StimulusError, match="ssim_gaussian11"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,13 +12,35 @@ from torch import Tensor
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, TrainingError, models
-from pcsim.training.gradients import at_fixed_point, square_root, trajectory
 from pcsim.memory import Live
 from pcsim.rules import leaky_rate
+from pcsim.simulation.scan import Moment
 from pcsim.solvers import Solver
-from pcsim.training import Training, loss_over_time, losses_over_time, memory_of_update, train
+from pcsim.training import (
+    Adjoint,
+    Checkpointed,
+    Full,
+    Gradient,
+    Implicit,
+    Training,
+    Truncated,
+    loss_over_time,
+    losses_over_time,
+    memory_of_update,
+    train,
+)
+from pcsim.training.gradients import square_root
 
 EXACT = 1e-12
+END = pcsim.Record(states=["b"], every=3)
+
+
+def trajectory(
+    net: Network, shown: Tensor, solver: Solver, steps: int, names: list[str], way: Gradient
+) -> Iterator[Moment]:
+    """The values of `names` after every step, with gradients."""
+    for window in pcsim.Simulator(net, solver=solver, record=pcsim.Record(), gradient=way).windows(shown, steps, names):
+        yield from window
 
 
 def gradient(net: Network, settings: Training, solver: Solver, steps: int) -> Tensor:
@@ -48,7 +71,7 @@ def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64
     after = {key: value.clone() for key, value in net.state_dict().items()}
     for span in (None, 2, steps):
         net.load_state_dict(start)
-        again = gradient(net, Training(gradient="checkpointed", span=span), solver, steps)
+        again = gradient(net, Training(gradient=Checkpointed(span)), solver, steps)
         assert near(again, full) <= EXACT
         assert all(torch.allclose(value, after[key], rtol=EXACT) for key, value in net.state_dict().items())
 
@@ -56,7 +79,7 @@ def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64
 def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: None) -> None:
     net = small("leaky_rcnn").train()
     full = gradient(net, Training(), Euler(dt=2.0), 12)
-    truncated = [gradient(net, Training(gradient="truncated", span=n), Euler(dt=2.0), 12) for n in (12, 20, 6, 2)]
+    truncated = [gradient(net, Training(gradient=Truncated(n)), Euler(dt=2.0), 12) for n in (12, 20, 6, 2)]
     assert near(truncated[0], full) <= EXACT and near(truncated[1], full) <= EXACT
     assert 1e-3 < near(truncated[2], full) < near(truncated[3], full)
 
@@ -64,14 +87,14 @@ def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: Non
 def test_truncated_is_the_gradient_with_the_past_held(float64: None) -> None:
     """Two windows by hand: the second starts from a state that is a number."""
     net = small("leaky_rcnn").train()
-    found = gradient(net, Training(gradient="truncated", span=3, over_time="last"), Euler(dt=2.0), 6)
+    found = gradient(net, Training(gradient=Truncated(3), over_time="last"), Euler(dt=2.0), 6)
     images = shown(net, 4)["image"]
     torch.manual_seed(3)
     images = shown(net, 4)["image"]
     targets = torch.eye(net.shape("readout")[0])[torch.arange(4) % net.shape("readout")[0]].to(images)
     half = pcsim.simulate(net, images, solver=Euler(dt=2.0), until=6.0).final
-    *_, (clock, state, inputs) = pcsim.rollout(net, images, Euler(dt=2.0), 3, half)
-    logits = net.observe(clock, state, inputs, ["readout"])["readout"]
+    *_, (_, values) = pcsim.rollout(net, images, Euler(dt=2.0), 3, ["readout"], start=half)
+    logits = values["readout"]
     net.zero_grad()
     pcsim.training.loss_at_step(logits, targets, "softmax").backward()
     by_hand = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in net.parameters()])
@@ -98,24 +121,24 @@ def test_implicit_is_the_gradient_of_a_long_run(solver: Solver, float64: None) -
     net = contraction()
     settings = Training(over_time="last")
     full = gradient(net, settings, solver, 400)
-    found = gradient(net, replace(settings, gradient="implicit"), solver, 400)
+    found = gradient(net, replace(settings, gradient=Implicit()), solver, 400)
     assert near(found, full) < 1e-5  # measured 9e-7
 
 
 def test_implicit_refuses_what_has_not_settled() -> None:
     net = contraction()
     with pytest.raises(TrainingError, match="another step moves"):
-        at_fixed_point(net, torch.randn(2, 5), Euler(dt=1.0), 3, ["b"])
+        pcsim.simulate(net, torch.randn(2, 5), solver=Euler(dt=1.0), steps=3, record=END, gradient=Implicit())
 
 
 def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: None) -> None:
     net = contraction()
     solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-8, atol=1e-8)
     full = gradient(net, Training(), solver, 10)
-    found = gradient(net, Training(gradient="adjoint"), replace(solver, adjoint=True), 10)
+    found = gradient(net, Training(gradient=Adjoint()), solver, 10)
     assert near(found, full) <= 1e-5  # ten of the smaller tau, restarted at each
     images, targets = torch.randn(8, 5), torch.eye(4)[torch.arange(8) % 4]
-    settings = Training(updates=2, batch=4, gradient="adjoint")
+    settings = Training(updates=2, batch=4, gradient=Adjoint())
     train(net, images, targets, settings, solver=solver, steps=4)
     coarse = TorchDiffEq(dt=10.0, method="euler")
     with pytest.raises(TrainingError, match=r"% off that of backpropagation"):
@@ -123,19 +146,23 @@ def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: 
 
 
 @pytest.mark.parametrize(
-    "settings", [Training(gradient="adjoint"), Training(gradient="implicit"), Training(gradient="truncated")]
+    ("settings", "message"),
+    [
+        (Training(gradient=Adjoint()), r"solver=TorchDiffEq"),
+        (Training(gradient=Implicit()), r"Checkpointed\(\), which is exact"),
+    ],
 )
-def test_what_does_not_fit_is_refused(settings: Training) -> None:
+def test_what_does_not_fit_is_refused(settings: Training, message: str) -> None:
     net = small("blt")
     images, targets = torch.rand(4, *net.inputs["image"]), torch.eye(net.shape("readout")[0])[:4]
-    with pytest.raises(TrainingError, match="checkpointed', which is exact"):
+    with pytest.raises(pcsim.PcsimError, match=message):
         train(net, images, targets, replace(settings, batch=2), solver=Iterate())
 
 
-def peak_bytes(net: Network, image: Tensor, steps: int, span: int) -> tuple[int, Tensor]:
+def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[int, Tensor]:
     """What lives at most during backpropagation, and the gradient."""
     with Live() as live:
-        for _, values in trajectory(net, image, Euler(dt=1.0), steps, ["l3"], span):
+        for _, values in trajectory(net, image, Euler(dt=1.0), steps, ["l3"], way):
             last = values["l3"]
         found = torch.autograd.grad(last.square().sum(), [p for p in net.parameters() if p.dim() == 4])
     return live.most, torch.cat([g.reshape(-1) for g in found])
@@ -144,19 +171,19 @@ def peak_bytes(net: Network, image: Tensor, steps: int, span: int) -> tuple[int,
 def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> None:
     net = models.leaky_rcnn((4, 4, 4), size=8)
     image = torch.rand(2, 1, 8, 8)
-    (most, full), (less, again) = (peak_bytes(net, image, 400, span) for span in (0, square_root(400)))
+    (most, full), (less, again) = (peak_bytes(net, image, 400, way) for way in (Full(), Checkpointed(square_root(400))))
     assert less <= 0.25 * most  # measured 0.076
     assert near(again, full) <= EXACT
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-@pytest.mark.parametrize("mode", ["full", "checkpointed", "truncated"])
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(5), Truncated(5)])
 def test_the_memory_that_is_told_is_what_training_takes(
-    mode: str, batch: int, capsys: pytest.CaptureFixture[str]
+    mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net = models.leaky_rcnn((4, 8, 8), size=16)
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
-    settings = Training(updates=2, batch=batch, gradient=mode, span=5)
+    settings = Training(updates=2, batch=batch, gradient=mode)
     solver, before = Euler(dt=1.0), [p.clone() for p in net.parameters()]
     told = memory_of_update(net, images, targets, settings, solver=solver, steps=30)
     assert all(p.grad is None and torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
@@ -167,11 +194,11 @@ def test_the_memory_that_is_told_is_what_training_takes(
 
 
 def test_a_training_that_cannot_fit_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcsim.training, "available", lambda device: 1e3)
+    monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1e3)
     net = small("leaky_rcnn")
     images = shown(net, 4)["image"]
     targets = torch.eye(net.shape("readout")[0])[:4]
-    with pytest.warns(pcsim.PcsimWarning, match="checkpointed"):
+    with pytest.warns(pcsim.PcsimWarning, match="Checkpointed"):
         train(net, images, targets, Training(updates=1, batch=4), solver=Euler(dt=2.0), steps=3)
 
 
@@ -181,8 +208,8 @@ def test_every_way_trains_to_the_same_loss_function() -> None:
     image = shown(net, 3)["image"]
     targets = torch.eye(net.shape("readout")[0])[:3]
     losses = []
-    for mode in ("full", "checkpointed", "truncated"):
-        settings = Training(gradient=mode, span=3)
+    for mode in (Full(), Checkpointed(3), Truncated(3)):
+        settings = Training(gradient=mode)
         losses.append(loss_over_time(net, image, targets, settings, Euler(dt=2.0), 8).item())
     assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], rel=1e-6)
 
@@ -193,7 +220,7 @@ def test_checkpointed_steps_draw_the_random_numbers_they_drew(span: int, float64
     edges = [Projection("u", "a", torch.nn.Linear(5, 6)), Projection("a", "a", across, "lateral")]
     net = Network({"u": (5,)}, [Population("a", leaky_rate(6, 10.0, "tanh"))], edges).train()
     found, after = [], []
-    for each in (0, span):
+    for each in (Full(), Checkpointed(span)):
         torch.manual_seed(1)
         rows = [row["a"] for _, row in trajectory(net, torch.randn(3, 5), Euler(dt=2.0), 20, ["a"], each)]
         pulled = torch.autograd.grad(torch.stack(rows).square().sum(), list(net.parameters()))

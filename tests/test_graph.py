@@ -16,12 +16,12 @@ from pcsim.rules import Rate, Relaxed, Sum
 def pulse(steps: int) -> pcsim.stimuli.Timeline:
     frames = torch.zeros(steps, 1, 1)
     frames[0] = 1.0
-    return pcsim.stimuli.Timeline((pcsim.stimuli.timeline.Epoch(float(steps), 1.0, lambda k: frames[k]),))
+    return pcsim.stimuli.Timeline((pcsim.stimuli.timeline.Epoch(10.0 * steps, 10.0, lambda k: frames[k]),))
 
 
 @pytest.mark.parametrize("delays", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
 def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> None:
-    run = simulate(chain(delays), pulse(8), solver=Iterate(), until=8.0, record=Record(states="all"))
+    run = simulate(chain(delays), pulse(8), solver=Iterate(), steps=8, record=Record(states="all"))
     for area in range(len(delays)):
         trace = run[f"a{area + 1}"].flatten()
         expected = torch.zeros(8)
@@ -39,7 +39,7 @@ def test_absent_contributes_nothing_and_zeros_contributes_the_transform_of_zeros
             [Population("a", Rate(1, "identity", bias=False)), Population("b", Rate(1, "identity", bias=False))],
             [Projection("u", "a"), Projection("a", "b", biased, delay=1, before=before)],
         )
-        run = simulate(net, torch.full((1, 1), 5.0), solver=Iterate(), until=2.0, record=Record(states=["b"]))
+        run = simulate(net, torch.full((1, 1), 5.0), solver=Iterate(), steps=2, record=Record(states=["b"]))
         assert run["b"].flatten().tolist() == [first, 6.0]
 
 
@@ -97,7 +97,7 @@ def test_activity_windows_hold_the_value_outside() -> None:
         [Population("a", Rate(1, "identity", bias=False), active=(1, 3))],
         [Projection("u", "a"), Projection("a", "a", kind="lateral", delay=1)],
     )
-    run = simulate(net, torch.ones(1, 1), solver=Iterate(), until=5.0, record=Record(states=["a"]))
+    run = simulate(net, torch.ones(1, 1), solver=Iterate(), steps=5, record=Record(states=["a"]))
     assert run["a"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
 
 
@@ -111,7 +111,7 @@ def test_an_initialiser_gives_the_first_state() -> None:
         initialiser=forward,
     )
     shown = torch.randn(2, 3)
-    run = simulate(frozen, shown, solver=Iterate(), until=3.0, record=Record(states=["a"]))
+    run = simulate(frozen, shown, solver=Iterate(), steps=3, record=Record(states=["a"]))
     assert torch.equal(run["a"][-1], torch.relu(shown @ weights.weight.T))
 
 
@@ -128,10 +128,10 @@ def test_a_lesion_by_kind_equals_a_network_built_without_the_edge() -> None:
 def test_a_lesion_by_edge_in_a_window_acts_only_there() -> None:
     net, shown = two_layers(), torch.randn(2, 4)
     record = Record(states=["a"])
-    intact = simulate(net, shown, solver=Iterate(), until=6.0, record=record)["a"]
-    late = simulate(net.without("b -> a", during=(3.0, 4.0)), shown, solver=Iterate(), until=6.0, record=record)["a"]
+    intact = simulate(net, shown, solver=Iterate(), steps=6, record=record)["a"]
+    late = simulate(net.without("b -> a", during=(3.0, 4.0)), shown, solver=Iterate(), steps=6, record=record)["a"]
     assert torch.equal(intact[:3], late[:3]) and not torch.equal(intact[3], late[3])
-    never = simulate(net.without("b->a", during=(10.0, 11.0)), shown, solver=Iterate(), until=6.0, record=record)["a"]
+    never = simulate(net.without("b->a", during=(10.0, 11.0)), shown, solver=Iterate(), steps=6, record=record)["a"]
     assert torch.equal(intact, never)
 
 
@@ -149,7 +149,7 @@ def test_describe_lists_order_shapes_and_delays() -> None:
 
 def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
     net = two_layers()
-    flow = net.relaxed(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
+    flow = net.as_ode(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
     assert flow.is_flow and isinstance(flow.populations["a"].rule, Relaxed)
     assert {id(p) for p in flow.parameters()} == {id(p) for p in net.parameters()}
     assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
@@ -160,7 +160,7 @@ def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
 
     shown, record = torch.randn(2, 16), Record(states=["r"])
     fast = leaky_net(tau=5.0)
-    slow = fast.relaxed(tau=20.0)
+    slow = fast.as_ode(tau=20.0)
     runs = [
         simulate(net, shown, solver=pcsim.Euler(dt=0.2 * tau), until=10 * tau, record=record)["r"]
         for net, tau in ((fast, 5.0), (slow, 20.0))
@@ -169,7 +169,7 @@ def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
     assert {id(p) for p in slow.parameters()} == {id(p) for p in fast.parameters()}
     assert "tau 5 ms" in fast.describe() and "tau 20 ms" in slow.describe()
     weights = dense(4, 2)
-    assert "tau 3 ms" in linear_pc(weights, tau=10.0).relaxed(tau=3.0).describe()
+    assert "tau 3 ms" in linear_pc(weights, tau=10.0).as_ode(tau=3.0).describe()
 
 
 def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
@@ -178,7 +178,7 @@ def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
         [Population("e", Sum()), Population("r", Rate(1, bias=False))],
         [Projection("u", "e"), Projection("e", "r", delay=1)],
     )
-    assert net.memories == ("r",) and set(net.relaxed(tau=2.0).memories) == {"e", "r"}
+    assert net.memories == ("r",) and set(net.as_ode(tau=2.0).memories) == {"e", "r"}
 
 
 def test_errors_lists_prediction_errors() -> None:
@@ -197,29 +197,29 @@ def test_a_rounded_network_is_right_to_three_digits_and_no_more() -> None:
     net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16), torch.rand(3, 1, 16, 16)
     record = Record(states="all")
     full, rounded = (
-        simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.rounded())
+        simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.autocast())
     )
     off = float((rounded - full).norm() / full.norm())
     assert rounded.dtype == torch.float32 and 1e-5 < off < 1e-2  # bfloat16 has 8 bits: 4e-3 a product
-    assert "linear 8>10 in bfloat16" in net.rounded().describe() and "bfloat16" not in net.describe()
+    assert "linear 8>10 in bfloat16" in net.autocast().describe() and "bfloat16" not in net.describe()
     double = net.double()
     exact, same = (
         simulate(n, images.double(), solver=pcsim.Euler(dt=2.0), until=20.0)["readout"]
-        for n in (double, double.rounded())
+        for n in (double, double.autocast())
     )
     assert torch.equal(exact, same)
 
 
 def test_a_rounded_network_shares_its_parameters_and_learns() -> None:
     net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16)
-    rounded, images = net.rounded(), torch.rand(2, 1, 16, 16)
+    rounded, images = net.autocast(), torch.rand(2, 1, 16, 16)
     gradients = []
     for each in (net, rounded):
         net.zero_grad()
-        *_, (_, state, _) = pcsim.rollout(each, images, pcsim.Euler(dt=2.0), 5)
+        *_, (_, state) = pcsim.rollout(each, images, pcsim.Euler(dt=2.0), 5)
         state["l2"].square().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     assert all(p is q for p, q in zip(net.parameters(), rounded.parameters(), strict=True))
     assert 1e-5 < float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 2e-2
     with pytest.raises(pcsim.WiringError, match=r"net\.double"):
-        net.rounded(torch.float64)
+        net.autocast(torch.float64)

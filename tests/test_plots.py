@@ -161,7 +161,7 @@ def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> N
 
 def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
     clip = torch.rand(5, 1, 8, 8)
-    picture = plots.forecast(clip, {"net": clip + 0.25}, hand_over=3, rate=10.0)
+    picture = plots.forecast(clip, {"net": clip + 0.25}, closed_loop_from=3, rate=10.0)
     rows = np.array(picture.axes).reshape(3, 5)
     assert [ax.get_title() for ax in rows[0]] == ["0", "100", "200", "300", "400"]
     assert [ax.get_ylabel() for ax in rows[:, 0]] == ["frame", "net", "error"]
@@ -172,11 +172,11 @@ def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
     assert np.allclose(rows[2, 1].images[0].get_array(), 0.25)
     bytes_ = (255 * clip).byte()
     assert np.allclose(plots.forecast(bytes_, {}).axes[0].images[0].get_array(), bytes_[0, 0] / 255)
-    for wrong in ({"hand_over": 5}, {"hand_over": 0}, {"predictions": {"net": clip[:4]}}):
+    for wrong in ({"closed_loop_from": 5}, {"closed_loop_from": 0}, {"predictions": {"net": clip[:4]}}):
         for draw in (plots.forecast, plots.animation):
-            with pytest.raises(pcsim.StimulusError, match="extrapolate_from"):
+            with pytest.raises(pcsim.StimulusError, match="closed_loop_from"):
                 draw(**{"frames": clip, "predictions": {"net": clip}} | wrong)
-    assert len(plots.animation(clip, {"net": clip}, hand_over=3)) == 5
+    assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
 
 
 def test_populations_stand_in_the_row_of_their_number() -> None:

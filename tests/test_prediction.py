@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, Record, StimulusError, WiringError, models, predict
 from pcsim.analysis.frames import score
 from pcsim.memory import Live
-from pcsim.simulation.forecast import handing_over, stream
+from pcsim.network.variants import with_edges
+from pcsim.simulation.forecast import closed_loop, stream
 from pcsim.rules import Sum, leaky_rate
 from pcsim.stimuli import Film
 
@@ -37,22 +40,29 @@ def copier() -> Network:
         [
             Projection("frame", "a0"),
             Projection("a0", "next", step, "prediction"),
-            Projection("next", "a0", kind="prediction", delay=1, silent=(-float("inf"), float("inf"))),
+            Projection("next", "a0", kind="prediction", delay=1, lesioned=((-float("inf"), float("inf")),)),
         ],
         readout="next",
     )
 
 
+def lesioned(net: Network, opens: int) -> Network:
+    """The edge from the frame cut from step `opens` on, and the one from the prediction before it."""
+    windows = {"frame->a0": (opens, math.inf), "p0->a0": (-math.inf, opens)}
+    edges = [replace(e, lesioned=(windows[e.name],)) if e.name in windows else e for e in net.projections]
+    return with_edges(net, edges)
+
+
 @pytest.mark.parametrize("feedback", ["current", "previous"])
 @pytest.mark.parametrize("cell", ["convlstm", "subconvlstm"])
 def test_open_and_closed_loop_are_those_of_the_lesioned_edges(feedback: str, cell: str, float64: None) -> None:
-    """`models.hand_over` is compared with NumPy in test_equations: here is the same by a stimulus."""
+    """The input "closed_loop" is compared with NumPy in test_equations: here with lesions of the two edges."""
     net, frames = small(feedback, cell), torch.rand(2, 6, 1, 8, 8)
     line = pcsim.stimuli.as_timeline(frames)
     for opens in (None, 3):
-        whole = net if opens is None else models.hand_over(net, float(opens))
-        run = pcsim.simulate(whole, line, solver=Iterate(), until=6.0, record=Record(states=["p0"], errors="all"))
-        forecast = predict(net, frames, extrapolate_from=opens)
+        whole = net if opens is None else lesioned(net, opens)
+        run = pcsim.simulate(whole, line, solver=Iterate(), steps=6, record=Record(states=["p0"], errors="all"))
+        forecast = predict(net, frames, closed_loop_from=opens)
         assert torch.equal(forecast.predictions, run["p0"].transpose(0, 1))
         assert all(torch.equal(value, run.errors[name]) for name, value in forecast.run.errors.items())
 
@@ -71,7 +81,7 @@ def test_a_network_that_sees_the_frame_at_once_speaks_of_the_next() -> None:
     rows = predict(copier(), frames).predictions
     assert rows[:, 0].isnan().all()
     assert torch.allclose(rows[:, 1:], frames[:, :-1] + 0.1)
-    closed = predict(copier(), frames, extrapolate_from=3, length=9).predictions
+    closed = predict(copier(), frames, closed_loop_from=3, length=9).predictions
     assert torch.allclose(closed[:, 1:3], frames[:, :2] + 0.1)
     for horizon in range(1, 7):
         assert torch.allclose(closed[:, 2 + horizon], frames[:, 2] + 0.1 * horizon, atol=1e-6)
@@ -79,13 +89,13 @@ def test_a_network_that_sees_the_frame_at_once_speaks_of_the_next() -> None:
 
 def test_after_the_hand_over_the_frames_no_longer_matter() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
-    short = predict(net, frames[:, :4], extrapolate_from=4, length=8)
+    short = predict(net, frames[:, :4], closed_loop_from=4, length=8)
     frames[:, 4:] = torch.nan
     with pytest.raises(StimulusError, match="NaN"):
-        predict(net, frames, extrapolate_from=4, length=8)
+        predict(net, frames, closed_loop_from=4, length=8)
     frames[:, 4:] = 0.0
-    assert torch.equal(predict(net, frames, extrapolate_from=4, length=8).predictions, short.predictions)
-    assert short.predictions.shape == (2, 8, 1, 8, 8) and short.hand_over == 4
+    assert torch.equal(predict(net, frames, closed_loop_from=4, length=8).predictions, short.predictions)
+    assert short.predictions.shape == (2, 8, 1, 8, 8) and short.closed_loop_from == 4
     assert repr(short) == "Forecast(prednet: 2 clips of 8 frames, its own from frame 4 on)"
 
 
@@ -93,14 +103,14 @@ def test_an_encoder_forecaster_hands_over_by_itself() -> None:
     net = models.convlstm((3,), kernel=3, seen=3, unseen=2, image=(1, 8, 8), patch=2)
     frames = torch.rand(2, 5, 1, 8, 8)
     forecast = predict(net, frames)
-    run = pcsim.simulate(net, pcsim.stimuli.as_timeline(frames), solver=Iterate(), until=5.0)
+    run = pcsim.simulate(net, pcsim.stimuli.as_timeline(frames), solver=Iterate(), steps=5)
     assert forecast.predictions[:, :3].isnan().all()
     assert torch.equal(forecast.predictions[:, 3:], run["prediction"][3:].transpose(0, 1))
     assert torch.equal(
-        predict(net, frames[:, :3], extrapolate_from=3, length=5).predictions[:, 3:], forecast.predictions[:, 3:]
+        predict(net, frames[:, :3], closed_loop_from=3, length=5).predictions[:, 3:], forecast.predictions[:, 3:]
     )
     with pytest.raises(StimulusError, match="forecasts from 3 on"):
-        predict(net, frames, extrapolate_from=2)
+        predict(net, frames, closed_loop_from=2)
 
 
 def test_a_flow_says_at_the_end_of_a_frame_what_comes_next() -> None:
@@ -119,15 +129,15 @@ def test_a_flow_says_at_the_end_of_a_frame_what_comes_next() -> None:
 def test_streamed_predictions_are_the_same_and_keep_nothing() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
     for opens, length in ((None, 6), (3, 9)):
-        whole = predict(net, frames, extrapolate_from=opens, length=length).predictions
-        for row, prediction in stream(net, frames, extrapolate_from=opens, length=length):
+        whole = predict(net, frames, closed_loop_from=opens, length=length).predictions
+        for row, prediction in stream(net, frames, closed_loop_from=opens, length=length):
             assert torch.equal(prediction, whole[:, row])
     assert [row for row, _ in stream(copier(), torch.rand(1, 4, 1, 4, 4))] == [1, 2, 3]
     most = []
     for length in (300, 900):
         clip = torch.rand(1, 5, 1, 8, 8)
         with Live() as live:
-            for _ in stream(net, clip, extrapolate_from=5, length=length):
+            for _ in stream(net, clip, closed_loop_from=5, length=length):
                 pass
         most.append(live.most)
     assert most[1] <= 1.01 * most[0]
@@ -149,13 +159,13 @@ def test_a_clip_of_a_thousand_frames_is_predicted_in_the_memory_of_a_hundred() -
 
 def test_each_sample_may_hand_over_at_its_own_time() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
-    both = handing_over(net)
+    both = closed_loop(net)
     share = torch.zeros(6, 2, 1, 1, 1)
     share[2:, 0], share[4:, 1] = 1.0, 1.0
-    shown = {"frame": pcsim.stimuli.as_timeline(frames), "hand_over": pcsim.stimuli.sequence(share, 1.0)}
-    run = pcsim.simulate(both, shown, solver=Iterate(), until=6.0, record=Record(states=["p0"]))["p0"]
+    shown = {"frame": pcsim.stimuli.as_timeline(frames), "closed_loop": pcsim.stimuli.sequence(share, 10.0)}
+    run = pcsim.simulate(both, shown, solver=Iterate(), steps=6, record=Record(states=["p0"]))["p0"]
     for sample, opens in ((0, 2), (1, 4)):
-        alone = predict(net, frames[sample : sample + 1], extrapolate_from=opens).predictions[0]
+        alone = predict(net, frames[sample : sample + 1], closed_loop_from=opens).predictions[0]
         assert torch.allclose(run[:, sample], alone, atol=1e-6)
     assert all(p is q for p, q in zip(net.parameters(), both.parameters(), strict=True))
 
@@ -166,12 +176,12 @@ WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
     "0 to 255": (lambda f: predict(small(), 255 * f), StimulusError, "frames / 255"),
     "whole numbers": (lambda f: predict(small(), (255 * f).long()), StimulusError, "torch.uint8"),
     "0 to 255 to score": (lambda f: score(f, 255 * f), StimulusError, "frames / 255"),
-    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "extrapolate_from=k shows"),
-    "after the end": (lambda f: predict(small(), f, extrapolate_from=7, length=9), StimulusError, "while there are"),
-    "before the start": (lambda f: predict(small(), f, extrapolate_from=0), StimulusError, "after the first"),
-    "nothing to predict": (lambda f: predict(small(), f, extrapolate_from=6), StimulusError, "before the last"),
+    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "closed_loop_from=k shows"),
+    "after the end": (lambda f: predict(small(), f, closed_loop_from=7, length=9), StimulusError, "while there are"),
+    "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "after the first"),
+    "nothing to predict": (lambda f: predict(small(), f, closed_loop_from=6), StimulusError, "before the last"),
     "no predictions": (lambda f: predict(models.blt(), f), WiringError, "models.prednet and"),
-    "no loop": (lambda f: predict(open_only(), f, extrapolate_from=2), WiringError, "reads both"),
+    "no loop": (lambda f: predict(open_only(), f, closed_loop_from=2), WiringError, "reads both"),
     "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "that dt divides"),
 }
 

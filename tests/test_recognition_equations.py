@@ -247,7 +247,7 @@ def test_convrnn(cell: object, step: Step, unroll: str) -> None:
 def test_the_shallow_readout_is_a_convolution_and_its_mean() -> None:
     net = scatter(models.convrnn_shallow(width=2, steps=8, image=(2, 96, 96), classes=3))
     image = shown(net, 2)["image"]
-    run = simulate(net, image, solver=Iterate(), until=8.0, record=Record(states=["h5", "readout"]))
+    run = simulate(net, image, solver=Iterate(), steps=8, record=Record(states=["h5", "readout"]))
     top = np.pad(array(run["h5"][-2]), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)  # 3 -> 2, SAME
     weight, bias = weights(net, "h5->readout")
     expected = conv(max_pool(top), weight, bias, padding=0).mean((2, 3))

@@ -74,7 +74,7 @@ def test_a_state_dict_that_does_not_fit_is_refused() -> None:
 
 def gradient_of_the_image(net: Network, steps: int) -> torch.Tensor:
     image = shown(net, 2)["image"].requires_grad_()
-    *_, (_, state, _) = rollout(net, image, Iterate(), steps)
+    *_, (_, state) = rollout(net, image, Iterate(), steps)
     (gradient,) = torch.autograd.grad(state["readout"].square().sum(), image, allow_unused=True, materialize_grads=True)
     return gradient
 
@@ -117,12 +117,12 @@ def test_cornet_r_and_rt_differ_in_the_delay_of_bottom_up_edges_only() -> None:
 def test_areas_answer_when_the_graph_says(name: str, expected: dict[str, int]) -> None:
     net = small(name)
     assert {area: net.arrivals[area] for area in expected} == expected
-    steps = float(max(expected.values()) + 1)
+    steps = max(expected.values()) + 1
     runs = [
-        simulate(net, {"image": image}, solver=Iterate(), until=steps, record=Record(states=list(expected)))
+        simulate(net, {"image": image}, solver=Iterate(), steps=steps, record=Record(states=list(expected)))
         for image in (shown(net, 2)["image"], torch.zeros(2, *net.shape("image")))
     ]
-    assert {area: ms.tolist() for area, ms in latencies(*runs).items()} == {a: [n, n] for a, n in expected.items()}
+    assert {a: ms.tolist() for a, ms in latencies(*runs).items()} == {a: [10.0 * n] * 2 for a, n in expected.items()}
 
 
 def test_steps_stand_for_ms() -> None:
@@ -144,7 +144,7 @@ def test_the_leaky_rcnn_is_the_discrete_one_relaxed() -> None:
     with torch.no_grad():
         for edge in projections:
             edge.transform.load_state_dict(transforms[edge.name].state_dict())
-    relaxed = Network({"image": (1, 8, 8)}, populations, projections).relaxed((10.0, 20.0))
+    relaxed = Network({"image": (1, 8, 8)}, populations, projections).as_ode((10.0, 20.0))
     image, record = shown(leaky, 3)["image"], Record(states=["l1", "l2"])
     for solver in (Euler(dt=2.5), RK4(dt=5.0)):
         one, other = (simulate(net, image, solver=solver, until=50.0, record=record) for net in (leaky, relaxed))
@@ -154,7 +154,7 @@ def test_the_leaky_rcnn_is_the_discrete_one_relaxed() -> None:
 def test_a_layer_of_the_rcnn_relaxed_is_a_leaky_layer_with_its_norm(float64: None) -> None:
     """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the published network relaxed."""
     net = models.rcnn(8, 3, layers=2, lrn=(0.1, 0.75), size=8, image_channels=1, classes=3).eval()
-    flow = net.relaxed(tau=10.0)
+    flow = net.as_ode(tau=10.0)
     image = shown(net, 2)["image"]
     record = Record(states=["u1", "x1"])
     run = simulate(flow, image, solver=RK4(dt=2.5), until=40.0, record=record)
@@ -195,9 +195,9 @@ def test_the_step_of_an_edge_counts_from_its_window_in_maps_and_flows() -> None:
         [Projection("u", "a", Chain(norm), active=(2, math.inf)), Projection("a", "b")],
     ).eval()
     zero, record = torch.zeros(1, 1), Record(states=["b"])
-    steps = simulate(net, zero, solver=Iterate(), until=6.0, record=record)["b"][:, 0, 0]
+    steps = simulate(net, zero, solver=Iterate(), steps=6, record=record)["b"][:, 0, 0]
     assert steps.tolist() == [0.0, 0.0, 1.0, 2.0, 3.0, 3.0]
-    flow = net.relaxed(tau=1e-6, step=4.0)
+    flow = net.as_ode(tau=1e-6, step_ms=4.0)
     assert flow.step_ms == 4.0
     run = simulate(flow, zero, solver=ExponentialEuler(dt=2.0), until=24.0, record=record)
     assert run["b"][:, 0, 0].tolist() == [0.0] * 4 + [1.0] * 2 + [2.0] * 2 + [3.0] * 4

@@ -51,15 +51,15 @@ def test_recording_less_is_a_slice_of_recording_more(every: int, steps: int) -> 
     assert np.array_equal(part.times, whole.times[every - 1 :: every])
 
 
-@pytest.mark.parametrize("net", [two_layers(), two_layers().relaxed(tau=4.0), chain((0, 3, 2))])
+@pytest.mark.parametrize("net", [two_layers(), two_layers().as_ode(tau=4.0), chain((0, 3, 2))])
 def test_a_run_that_goes_on_equals_one_run(net: Network, tmp_path: Path) -> None:
     shown = torch.randn(3, *net.inputs["u"])
     solver = Euler(dt=1.0) if net.is_flow else Iterate()
     record = Record(states="all")
-    whole = simulate(net, shown, solver=solver, until=9.0, record=record)
-    simulate(net, shown, solver=solver, until=4.0, record=record).save(tmp_path / "first.run")
+    whole = simulate(net, shown, solver=solver, steps=9, record=record)
+    simulate(net, shown, solver=solver, steps=4, record=record).save(tmp_path / "first.run")
     first = pcsim.Run.load(tmp_path / "first.run")
-    second = simulate(net, shown, solver=solver, until=9.0, record=record, start=first.final)
+    second = simulate(net, shown, solver=solver, steps=9, record=record, start=first.final)
     for name in net.populations:
         assert torch.equal(torch.cat([first[name], second[name]]), whole[name])
     assert np.array_equal(np.concatenate([first.times, second.times]), whole.times)
@@ -67,7 +67,7 @@ def test_a_run_that_goes_on_equals_one_run(net: Network, tmp_path: Path) -> None
 
 def test_a_saved_run_comes_back_whole(tmp_path: Path) -> None:
     shown = pcsim.stimuli.digit_debris(batch=3)
-    run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate(dt=10.0))
+    run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate())
     run.save(tmp_path / "run")
     back = pcsim.Run.load(tmp_path / "run")
     assert torch.equal(back["readout"], run["readout"]) and back.times.tolist() == [10.0, 20.0, 30.0, 40.0]
@@ -79,7 +79,7 @@ def test_to_xarray_labels_axes_and_times() -> None:
     run = simulate(
         pcsim.models.blt(width=2),
         shown,
-        solver=Iterate(dt=10.0),
+        solver=Iterate(),
         record=Record(states=["l2", "readout"], reduce={"l1": "norm"}),
     )
     data = run.to_xarray()
@@ -125,13 +125,13 @@ def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: i
         return Network({"u": (3,)}, [Population("a", Rate(3, "tanh")), Population("b", Rate(3, "tanh"))], edges)
 
     shown, record = torch.randn(5, 3), Record(states="all")
-    clean = simulate(build(False), shown, solver=Iterate(), until=45.0, record=record)
+    clean = simulate(build(False), shown, solver=Iterate(), steps=45, record=record)
     with pytest.warns(PcsimWarning, match=f"sample {sample} in '{area}'"):
-        run = simulate(build(True), shown, solver=Iterate(), until=45.0, record=record)
+        run = simulate(build(True), shown, solver=Iterate(), steps=45, record=record)
     others = [i for i in range(5) if i != sample]
     at = step + 1  # a lateral edge is first read at step 1
     assert run.status[sample] is Status.DIVERGED and all(run.status[i] is Status.COMPLETED for i in others)
-    assert run.diverged_in[sample] == area and run.valid_until[sample] == at
+    assert run.diverged_in[sample] == area and run.valid_until[sample] == 10.0 * at
     for name in "ab":
         assert torch.equal(run[name][:, others], clean[name][:, others])
         assert torch.isnan(run[name][at:, sample]).all()
@@ -164,7 +164,7 @@ def test_a_users_exception_comes_out_as_it_is() -> None:
 
     net = Network({"u": (2,)}, [Population("a", Rate(2))], [Projection("u", "a", Picky())])
     with pytest.raises(KeyError, match="my own reason"):
-        simulate(net, torch.zeros(1, 2), solver=Iterate(), until=1.0)
+        simulate(net, torch.zeros(1, 2), solver=Iterate(), steps=1)
 
 
 def test_a_stimulus_changes_at_its_times_for_every_solver() -> None:
@@ -206,10 +206,10 @@ def test_two_inputs_are_shown_by_name() -> None:
         [Projection("left", "a"), Projection("right", "a")],
     )
     shown = {"left": torch.ones(1, 2), "right": torch.full((1, 2), 2.0)}
-    run = simulate(net, shown, solver=Iterate(), until=1.0, record=Record(states=["a"]))
+    run = simulate(net, shown, solver=Iterate(), steps=1, record=Record(states=["a"]))
     assert run["a"].flatten().tolist() == [3.0, 3.0]
     with pytest.raises(pcsim.StimulusError, match="left, right"):
-        simulate(net, torch.ones(1, 2), solver=Iterate(), until=1.0)
+        simulate(net, torch.ones(1, 2), solver=Iterate(), steps=1)
 
 
 def test_a_run_is_told_in_one_line() -> None:

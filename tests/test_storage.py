@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import pcsim
 from pcsim import StorageError, models, storage
+from pcsim.network.weights import trained_tensors
 from pcsim.models import weights
 
 
@@ -133,4 +134,4 @@ def test_weights_come_back_and_fit_only_their_network(tmp_path: Path) -> None:
 def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
     from examples import dense, linear_pc
 
-    assert len(pcsim.weights.trained_tensors(linear_pc(dense(4, 2)))) == 1
+    assert len(trained_tensors(linear_pc(dense(4, 2)))) == 1

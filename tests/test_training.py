@@ -150,10 +150,10 @@ def test_training_lowers_the_loss_and_standardises_the_images() -> None:
 
 
 def test_every_image_is_shown_once_an_epoch_in_a_new_order() -> None:
-    from pcsim.training import _batch
+    from pcsim.training.updates import batch_of
 
     settings = Training(batch=4, seed=5)
-    epochs = [torch.cat([_batch(20, settings, 5 * epoch + i) for i in range(5)]) for epoch in range(2)]
+    epochs = [torch.cat([batch_of(20, settings, 5 * epoch + i) for i in range(5)]) for epoch in range(2)]
     assert all(sorted(epoch.tolist()) == list(range(20)) for epoch in epochs)
     assert not torch.equal(*epochs)
 
@@ -167,7 +167,7 @@ def test_schedules() -> None:
 
 def test_a_relaxed_network_trains_too() -> None:
     images, targets = debris(20)
-    flow = fresh().relaxed(tau=10.0)
+    flow = fresh().as_ode(tau=10.0)
     history = train(flow, images, targets, Training(updates=20, batch=5), solver=pcsim.Euler(dt=5.0), steps=4)
     assert math.isfinite(history[0]) and flow.populations["l1"].rule.rule.bias.grad is not None
 

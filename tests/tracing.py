@@ -25,7 +25,7 @@ def agree(net: Network, expected: Trace, inputs: dict, names: list[str] | None =
     steps = max(map(len, expected.values()))
     names = names or [name for name in net.populations if name != "readout"]
     assert set(names) <= set(expected), set(names) - set(expected)
-    run = simulate(net, inputs, solver=Iterate(), until=float(steps), record=Record(states=names))
+    run = simulate(net, inputs, solver=Iterate(), steps=steps, record=Record(states=names))
     for name in names:
         for step in range(steps):
             difference = np.abs(array(run[name][step]) - expected[name][step]).max()

@@ -86,18 +86,18 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def copy_last(frames: Tensor, hand_over: int | None = None) -> Tensor:
+def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """Every frame is said to be the last one seen: (n, time, ...) -> the same shape, row 0 NaN.
 
-    From `hand_over` on the last one seen is frame hand_over - 1.
+    From `closed_loop_from` on the last one seen is frame closed_loop_from - 1.
     """
-    seen = _last_seen(frames, hand_over)
+    seen = _last_seen(frames, closed_loop_from)
     return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, seen[1:]]], 1)
 
 
-def continue_linearly(frames: Tensor, hand_over: int | None = None) -> Tensor:
+def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """x + h (x - x'), x and x' the last two frames seen, h how far ahead, kept in [0, 1]; rows 0 and 1 are NaN."""
-    seen = _last_seen(frames, hand_over)[2:]
+    seen = _last_seen(frames, closed_loop_from)[2:]
     ahead = (torch.arange(2, frames.shape[1]) - seen).to(frames).reshape(-1, 1, 1, 1)
     line = frames[:, seen] + ahead * (frames[:, seen] - frames[:, seen - 1])
     return torch.cat([torch.full_like(frames[:, :2], math.nan), line.clamp(0, 1)], 1)
@@ -108,9 +108,9 @@ def training_mean(frames: Tensor, training: Tensor) -> Tensor:
     return training.mean((0, 1)).expand_as(frames)
 
 
-def _last_seen(frames: Tensor, hand_over: int | None) -> Tensor:
+def _last_seen(frames: Tensor, closed_loop_from: int | None) -> Tensor:
     length = frames.shape[1]
-    return (torch.arange(length) - 1).clamp_max(length if hand_over is None else hand_over - 1)
+    return (torch.arange(length) - 1).clamp_max(length if closed_loop_from is None else closed_loop_from - 1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Scored:
                 given=f"at({horizon}, {name!r}, {score!r})",
                 expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, by "
                 + ", ".join(self.rows["network"]),
-                remedy="score(..., hand_over=k) for horizons above 1, training=frames for the training mean",
+                remedy="score(..., closed_loop_from=k) for horizons above 1, training=frames for the training mean",
             )
         return float(self.rows[name][score][where[-1]])
 
@@ -145,7 +145,7 @@ def score(
     predictions: Tensor,
     frames: Tensor | Frames,
     *,
-    hand_over: int | None = None,
+    closed_loop_from: int | None = None,
     training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
@@ -162,25 +162,25 @@ def score(
             expected=f"equal shapes (n, time, channel, height, width), scores among {', '.join(SCORES)}",
             remedy="score as many frames as there are predictions",
         )
-    if hand_over is not None and not 0 < hand_over < frames.shape[1]:
+    if closed_loop_from is not None and not 0 < closed_loop_from < frames.shape[1]:
         raise StimulusError(
-            given=f"hand_over={hand_over} of {frames.shape[1]} frames",
+            given=f"closed_loop_from={closed_loop_from} of {frames.shape[1]} frames",
             expected=f"1 to {frames.shape[1] - 1}: the first frame that was not seen",
-            remedy="pass what predict was given as extrapolate_from",
+            remedy="pass what predict was given as closed_loop_from",
         )
     contenders = {
         "network": predictions,
-        "copy last frame": copy_last(frames, hand_over),
-        "linear": continue_linearly(frames, hand_over),
+        "copy last frame": copy_last(frames, closed_loop_from),
+        "linear": continue_linearly(frames, closed_loop_from),
     }
     if training is not None:
         contenders["training mean"] = training_mean(frames, as_pixels(as_frames(training)).to(frames))
     rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
-    horizon = torch.arange(frames.shape[1]) - _last_seen(frames, hand_over)
+    horizon = torch.arange(frames.shape[1]) - _last_seen(frames, closed_loop_from)
     return Scored(rows, horizon)
 
 
-def is_dead(predictions: Tensor, hand_over: int | None = None, tolerance: float = 1e-4) -> str | None:
+def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:
     """Why predictions (n, time, ...) are no predictions: all zero, or constant in time after the hand-over; else None.
 
     Such networks score well on dark or still films.
@@ -188,7 +188,7 @@ def is_dead(predictions: Tensor, hand_over: int | None = None, tolerance: float 
     said = predictions[:, 1:]
     if bool((said.nan_to_num().abs() <= tolerance).all()):
         return "it predicts nothing: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
-    later = predictions[:, hand_over or 1 :]
+    later = predictions[:, closed_loop_from or 1 :]
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
         return "its prediction stands still: every frame is the same"
     return None

@@ -28,7 +28,7 @@ from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record
 from pcsim.simulation.regime import steady_regime
 from pcsim.simulation.simulator import Simulator
-from pcsim.solvers import Euler, Heun, Iterate, RungeKutta, Solver
+from pcsim.solvers import Euler, FlowSolver, Heun, Iterate, RungeKutta, Solver
 from pcsim.stimuli.timeline import Stimulus
 from pcsim.core.state import State
 
@@ -235,7 +235,7 @@ def lyapunov_exponent(
             length = v.norm()
             v = v / length
             total += float(length.log()) if step >= settle else 0.0
-    return total / (steps * solver.dt)
+    return total / (steps * (solver.dt if isinstance(solver, FlowSolver) else 1.0))
 
 
 def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:

@@ -15,10 +15,11 @@ from pcsim.models.predictive_coding import predictive_coding
 from pcsim.models.prednet import prednet, prednet_kitti
 from pcsim.models.rcnn import leaky_rcnn, rcnn
 from pcsim.models.rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
-from pcsim.models.registry import available, build, paper, register
+from pcsim.models.registry import available, paper, register
 from pcsim.models.resnet import resnet18, resnet34
 from pcsim.models.retrofit import retrofit
 from pcsim.models.sequence import convlstm, subconvlstm, sublstm
+from pcsim.models.weights import build
 from pcsim.rules.reciprocal import Gate
 
 __all__ = [

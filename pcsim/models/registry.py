@@ -44,18 +44,14 @@ def available() -> tuple[str, ...]:
 
 
 def paper(name: str) -> str:
-    """Where a registered model was published."""
+    """Return where a registered model was published. Raises WiringError for an unknown one."""
+    if name not in MODELS:
+        raise unknown("model", name, available())
     return MODELS[name].paper
 
 
-def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
-    """The registered model `name`, built with `options`; with `weights`, one of the trained sets that ship with pcsim.
-
-    Raises WiringError for an unknown model or option, StorageError for unknown weights.
-
-        pcsim.models.build("blt", width=16)
-        pcsim.models.build("blt", weights="debris-light")
-    """
+def construct(name: str, **options: Any) -> Network:
+    """Build the registered model `name` with fresh weights. Raises WiringError for an unknown model or option."""
     if name not in MODELS:
         raise unknown("model", name, available())
     model = MODELS[name].build
@@ -64,11 +60,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
     for option in options:
         if option not in known and len(known) == len(parameters):
             raise unknown(f"option of {name}", option, known)
-    if weights is None:
-        return model(**options)
-    from pcsim.models.weights import pretrained  # which builds networks itself
-
-    return pretrained(name, weights, **options)
+    return model(**options)
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:

@@ -9,10 +9,21 @@ from typing import Any
 from pcsim.core import storage
 from pcsim.core.exceptions import StorageError
 from pcsim.network import Network
-from pcsim.models.registry import build
+from pcsim.models.registry import construct
 from pcsim.network.weights import load_tensors, trained_tensors
 
 FOLDER = files("pcsim.models") / "trained"
+
+
+def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
+    """Build the registered model `name` with `options`; with `weights`, one of the trained sets that ship with pcsim.
+
+    Raises WiringError for an unknown model or option, StorageError for unknown weights.
+
+        pcsim.models.build("blt", width=16)
+        pcsim.models.build("blt", weights="debris-light")
+    """
+    return construct(name, **options) if weights is None else pretrained(name, weights, **options)
 
 
 def available() -> dict[str, tuple[str, ...]]:
@@ -43,7 +54,7 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
 def load(path: Path, **options: Any) -> Network:
     """A trained network from a file that `save` wrote."""
     tensors, facts = storage.read_tensors(path, "weights")
-    network = build(facts["model"], **{**facts["options"], **options})
+    network = construct(facts["model"], **{**facts["options"], **options})
     load_tensors(network, tensors, str(path))
     return network.eval()
 

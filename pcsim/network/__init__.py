@@ -1,6 +1,6 @@
 """What a network is: populations joined by projections, and the same network otherwise."""
 
-from pcsim.network.batched import Batched, batched
+from pcsim.network.side_by_side import Batched, batched
 from pcsim.network.network import Network
 from pcsim.network.parts import ALWAYS, Population, Projection
 

@@ -21,15 +21,15 @@ OWN = "#d62728"
 
 
 def forecast(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None = None, rate: float | None = None
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, rate: float | None = None
 ) -> Figure:
     """One clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
 
-    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From `hand_over`
+    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From `closed_loop_from`
     on, framed in red, a network sees only itself. Raises StimulusError for predictions of another shape, and for a
-    `hand_over` that no frame follows.
+    `closed_loop_from` that no frame follows.
     """
-    true, told = _one_clip(frames, predictions, hand_over)
+    true, told = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
     for name, said in told.items():
         rows += [(name, said, False), ("error", (said - true).mean(1), True)]
@@ -41,29 +41,29 @@ def forecast(
     for (name, values, is_error), line in zip(rows, grid, strict=True):
         for step, ax in enumerate(line):
             _show(ax, values[step], is_error)
-            if hand_over is not None and step >= hand_over and name != "frame":
+            if closed_loop_from is not None and step >= closed_loop_from and name != "frame":
                 for spine in ax.spines.values():
                     spine.set(visible=True, color=OWN, linewidth=1.5)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for step, ax in enumerate(grid[0]):
         when = f"{step}" if rate is None else f"{1000 * step / rate:g}"
-        ax.set_title(when, fontsize=8, color=OWN if hand_over is not None and step >= hand_over else "black")
+        ax.set_title(when, fontsize=8, color=OWN if closed_loop_from is not None and step >= closed_loop_from else "black")
     unit = "frame" if rate is None else "time (ms)"
-    picture.suptitle(unit + ("" if hand_over is None else "; red: the network sees its own predictions"), fontsize=9)
+    picture.suptitle(unit + ("" if closed_loop_from is None else "; red: the network sees its own predictions"), fontsize=9)
     return picture
 
 
 def _one_clip(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     true = as_pixels(as_frames(np.asarray(frames)[None]))[0].double().numpy()
     told = {name: np.asarray(said, float) for name, said in predictions.items()}
     shapes = [true.shape, *(said.shape for said in told.values())]
-    if len(set(shapes)) > 1 or (hand_over is not None and not 0 < hand_over < len(true)):
+    if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
-            given=f"clips of shapes {', '.join(map(str, shapes))}, hand_over={hand_over}",
+            given=f"clips of shapes {', '.join(map(str, shapes))}, closed_loop_from={closed_loop_from}",
             expected="frames and predictions of one shape, and a first frame that was not seen among them",
-            remedy="pass what predict was given as extrapolate_from, and the frames it predicted",
+            remedy="pass what predict was given as closed_loop_from, and the frames it predicted",
         )
     return true, told
 
@@ -107,16 +107,16 @@ def horizon(
     return ax
 
 
-def errors_over_frames(errors: Mapping[str, ArrayLike], hand_over: int | None = None, ax: Axes | None = None) -> Axes:
+def errors_over_frames(errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None) -> Axes:
     """Mean squared prediction error of each layer, (time,) or (time, n), frame by frame, logarithmic.
 
-    `hand_over` is marked by a line. Frame 0 is left out: its prediction is made of nothing.
+    `closed_loop_from` is marked by a line. Frame 0 is left out: its prediction is made of nothing.
     """
     ax = ax or axes(5.0, 3.4)
     for number, (name, values) in enumerate(errors.items()):
         _mean_and_error(ax, np.asarray(values, float), name, color=f"C{number}")
-    if hand_over is not None:
-        _event(ax, hand_over, "sees itself", OWN)
+    if closed_loop_from is not None:
+        _event(ax, closed_loop_from, "sees itself", OWN)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("frame")
@@ -171,25 +171,25 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
 
 
 def animation(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], hand_over: int | None = None, scale: int = 3
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
 ) -> list[Image.Image]:
     """A page for every step: the frame (time, channel, height, width) beside what each network predicted of it.
 
     The number of the frame is printed below; a red border marks frames that a network had not seen. To write a GIF:
 
-        first, *others = animation(frames, {"PredNet": predictions}, hand_over=10)
+        first, *others = animation(frames, {"PredNet": predictions}, closed_loop_from=10)
         first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
 
     Raises StimulusError as `forecast` does.
     """
-    true, told = _one_clip(frames, predictions, hand_over)
+    true, told = _one_clip(frames, predictions, closed_loop_from)
     films = {"frame": true, **told}
     font = ImageFont.load_default(size=12)
     pages = []
     for step in range(len(true)):
         tiles = []
         for name, film in films.items():
-            own = hand_over is not None and step >= hand_over and name != "frame"
+            own = closed_loop_from is not None and step >= closed_loop_from and name != "frame"
             tiles.append(_tile(film[step], scale, own))
         gap = np.full((tiles[0].shape[0], 6, 3), 255, np.uint8)
         strip = np.concatenate([part for tile in tiles for part in (gap, tile)] + [gap], 1)
@@ -199,7 +199,7 @@ def animation(
         for number, name in enumerate(films):
             left = 6 + number * (tiles[0].shape[1] + 6)
             draw.text((left + tiles[0].shape[1] / 2, 10), name, fill="black", font=font, anchor="mm")
-        is_own = hand_over is not None and step >= hand_over
+        is_own = closed_loop_from is not None and step >= closed_loop_from
         text = f"{step}  extrapolated" if is_own else f"{step}"
         draw.text((8, page.height - 10), text, fill=OWN if is_own else "black", font=font, anchor="lm")
         pages.append(page)

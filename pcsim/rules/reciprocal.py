@@ -155,6 +155,7 @@ class Highway(Wire):
     """
 
     ports = ("drive", "candidate", "update")
+    gates = ("passed",)
 
     def __init__(self, channels: int, activation: str = "relu", kept: float = 1.0) -> None:
         super().__init__()
@@ -164,4 +165,8 @@ class Highway(Wire):
     def forward(self, *, drive: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
         """The value now."""
         fresh = self.function(candidate + per_channel(self.bias[0], candidate))
-        return torch.lerp(fresh, drive, torch.sigmoid(update + per_channel(self.bias[1], update)))
+        return torch.lerp(fresh, drive, self.gate_values(None, update=update)["passed"])
+
+    def gate_values(self, own: Own | None, **ports: Tensor) -> State:
+        """u, how much of the drive is passed on."""
+        return {"passed": torch.sigmoid(ports["update"] + per_channel(self.bias[1], ports["update"]))}

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcsim.core.state import State
+from pcsim.core.state import Shape, State, variable_key
 from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
 from pcsim.rules.time_constants import TimeConstant
@@ -77,3 +77,27 @@ def _between(
 
 def _of_nothing(deliver: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     return deliver(torch.zeros_like(like))
+
+
+def remembered_wires(network: Graph) -> tuple[str, ...]:
+    """Return the wires of a discrete network whose value lasts longer than a step.
+
+    Those that are read with a delay, hold their value outside of a window, or are what another starts from.
+    """
+    started = {population.starts_from for population in network.populations.values()}
+    delayed = network.step_delays
+    return tuple(
+        name
+        for name, population in network.populations.items()
+        if name in network.wires and (name in delayed or name in started or population.active)
+    )
+
+
+def state_shapes(network: Graph, step_ms: float) -> Mapping[str, Shape]:
+    """Return the shape, without the batch, of every tensor of the state."""
+    names = [*network.memories, *(() if network.is_flow else remembered_wires(network))]
+    variables = network.shapes.variables
+    shapes = {variable_key(name, v): shape for name in names for v, shape in variables[name].items()}
+    for name, count in past_lengths(network, step_ms).items():
+        shapes |= {f"{name}@{n}": network.shapes.nodes[name] for n in range(1, count + 1)}
+    return shapes

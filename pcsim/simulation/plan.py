@@ -10,7 +10,7 @@ decided when the list was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pcsim.core.exceptions import WiringError
+from pcsim.core.exceptions import RecordError
 from pcsim.core.state import Shape, State, laid_out, variable_key, zeros
 from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.simulation.past import past_lengths, recall
+from pcsim.simulation.past import past_lengths, recall, remembered_wires
 from pcsim.simulation.purity import guarded, is_constant
 from pcsim.simulation.regime import Regime
 from pcsim.solvers.base import Solver
@@ -88,28 +88,15 @@ class Plan:
         self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
         if solver.is_one_stage:
             self._bare = self._sweep(())
-            self._full = self._bare if network.is_flow else self._sweep(self.wanted)
-        step = self._sweep_once if solver.is_one_stage else partial(solver.step, self)
-        self.step = partial(self._after_opening, step) if self._sources else step
+        if not network.is_flow:
+            self._full = self._sweep(self.wanted)
 
     # ------------------------------------------------------------------ running
 
     def in_own_types(self) -> AbstractContextManager:
         """Return where a step runs: outside of an ambient torch.autocast, which the edges have taken over."""
-        return _AS_IT_IS if self._amp is None else torch.autocast(self._device, enabled=False)
-
-    def require_same(self, before: State, after: State) -> None:
-        """Raise WiringError unless the state has kept its keys, shapes and types over the first step of this plan."""
-        self.is_tried = True
-        for key, value in before.items():
-            if value.shape != after[key].shape or value.dtype != after[key].dtype:
-                raise WiringError(
-                    given=f"{key!r} of {self.network.name!r}, {tuple(value.shape)} of {value.dtype} before a step and "
-                    f"{tuple(after[key].shape)} of {after[key].dtype} after it",
-                    expected="a state that keeps its shapes and types, the batch included",
-                    remedy="let the rule return the shape and type of what it is given; settings of each sample "
-                    "(batched) need as many samples as settings",
-                )
+        is_ambient = torch.is_autocast_enabled(self._device)
+        return torch.autocast(self._device, enabled=False) if is_ambient else _AS_IT_IS
 
     def precompute(self, inputs: State) -> State:
         """Return `inputs` and all that follows from them and from tensors of the network alone.
@@ -165,27 +152,46 @@ class Plan:
                 )
         return fresh
 
+    def step(self, held: State, state: State) -> State:
+        """Return the state one step later."""
+        return self.stepper()(held, state)
+
+    def stepper(self) -> Callable[[State, State], State]:
+        """Return (held, state) -> state, for many steps. It is not kept: a plan that held it would never be freed."""
+        step = self._sweep_once if self.solver.is_one_stage else partial(self.solver.step, self)
+        return partial(self._after_opening, step) if self._sources else step
+
     def _sweep_once(self, held: State, state: State) -> State:
         return self.carried(held, state, self.evaluate(self._bare, held, state))
 
     def noted(self, held: State, state: State) -> tuple[State, State]:
-        """Return the state after a step, and the values of `wanted` then.
-
-        A flow's wires are those of the state after the step; a discrete network's are what the step computed.
-        """
-        if self.network.is_flow:
-            after = self.step(held, state)
-            return after, self.observe(held, after)
+        """Return the state after a step of a discrete network, and the values of `wanted` that the step computed."""
         if self._sources:
             state = self._opened(held, state)
         fresh = self.evaluate(self._full, held, state)
         after = self.carried(held, state, fresh)
-        return after, {name: fresh[name] if name in fresh else after[name] for name in self.wanted}
+        return after, self._chosen(fresh, after, held)
 
     def observe(self, held: State, state: State) -> State:
         """Return the values of `wanted` that belong to the state of a flow."""
         fresh = self.evaluate(self._seen, held, state)
-        return {name: fresh[name] if name in fresh else state[name] for name in self.wanted}
+        return self._chosen(fresh, state, held)
+
+    def _chosen(self, *tables: State) -> State:
+        """Return the values of `wanted`, each from the first table that has it: computed, remembered, or shown."""
+        found = {}
+        for name in self.wanted:
+            for table in tables:
+                if name in table:
+                    found[name] = table[name]
+                    break
+            else:
+                raise RecordError(
+                    given=f"a record of {name!r} in a step outside of the window of {name.split('.')[0]!r}",
+                    expected="steps in which it is active: it has no gates in others",
+                    remedy="write Record(at=[...]) with times inside of its window",
+                )
+        return found
 
     def respond(self, wire: str, held: State, values: State) -> Tensor:
         """Return the value of one wire of a flow, from `values` of what it reads."""
@@ -370,30 +376,6 @@ class Plan:
             transform = partial(_phased, transform, phases[edge.name])
         dtype = edge.compute_dtype or self._amp
         return transform if dtype is None else partial(_in_type, transform, dtype)
-
-
-def remembered_wires(network: Graph) -> tuple[str, ...]:
-    """Return the wires of a discrete network whose value lasts longer than a step.
-
-    Those that are read with a delay, hold their value outside of a window, or are what another starts from.
-    """
-    started = {population.starts_from for population in network.populations.values()}
-    delayed = network.step_delays
-    return tuple(
-        name
-        for name, population in network.populations.items()
-        if name in network.wires and (name in delayed or name in started or population.active)
-    )
-
-
-def state_shapes(network: Graph, step_ms: float) -> Mapping[str, Shape]:
-    """Return the shape, without the batch, of every tensor of the state."""
-    names = [*network.memories, *(() if network.is_flow else remembered_wires(network))]
-    variables = network.shapes.variables
-    shapes = {variable_key(name, v): shape for name in names for v, shape in variables[name].items()}
-    for name, count in past_lengths(network, step_ms).items():
-        shapes |= {f"{name}@{n}": network.shapes.nodes[name] for n in range(1, count + 1)}
-    return shapes
 
 
 def _push(own: Tensor, push: Tensor, tau: Any) -> Tensor:

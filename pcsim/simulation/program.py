@@ -122,6 +122,7 @@ class Program:
         fixed: dict[str, Node] = {}
         for trace in (bare, noting):
             fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+        self.fixed = tuple(fixed)
         state = bare.placeholders(graph, self.takes)
         rows: list[Node] = []
         for note in due:

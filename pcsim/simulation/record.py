@@ -57,7 +57,7 @@ class Record:
     """What to keep, and when.
 
     states   populations (or "all") kept whole: (time, batch, channel, height, width). Also further variables of a rule
-             ("r1.c") and gates ("r1.f"), see `net.describe()` and `Rule.gates`
+             ("r1.c") and gates ("r1.f"), the names in the rule's `extra` and `gates`
     errors   prediction errors (or "all") kept as their mean square per sample: (time, batch)
     relative  also keep them divided by the activity they are about, sum e^2 / sum r^2, under "error.relative"
     reduce   {population: reduction or reductions} among mean_square, norm, mean (each (time, batch)),

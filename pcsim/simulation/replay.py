@@ -6,10 +6,12 @@ call to call, and it is run step by step instead. `how` says so.
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -94,6 +96,11 @@ class Replay:
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
 
+    def end(self) -> None:
+        """Let go of the tensors of a run."""
+        self._held, self._given = {}, {}
+        del self._monitor
+
     def how(self) -> str:
         """Return how the steps of the last run were done."""
         if self.was_used:
@@ -149,7 +156,11 @@ class Replay:
                 with plan.in_own_types():
                     held = plan.precompute(shown)
                     before = {name: value for name, value in moving.items() if name != FINITE}
-                    after, values = plan.noted(held, before) if noted else (plan.step(held, before), {})
+                    if noted and not self.network.is_flow:
+                        after, values = plan.noted(held, before)
+                    else:
+                        after = plan.step(held, before)
+                        values = plan.observe(held, after) if noted else {}
                 if FINITE in moving:
                     fine = torch.stack([finite(after[key]) for key in after if "@" not in key]).all(0)
                     after = after | {FINITE: moving[FINITE] & fine}
@@ -158,7 +169,11 @@ class Replay:
             return torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False)
 
         fixed = self._fixed(inputs)
-        first, second = Trace(step, fixed, state), Trace(step, fixed, state)
+        drawn = random.getstate(), np.random.get_state()
+        try:
+            first, second = Trace(step, fixed, state), Trace(step, fixed, state)
+        finally:
+            random.setstate(drawn[0]), np.random.set_state(drawn[1])
         if not first.equals(second):
             raise UntraceableError("a module gives another result at every call")
         return first

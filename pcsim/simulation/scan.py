@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pcsim.core.clock import Clock
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import State
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
@@ -47,23 +48,24 @@ def scan(
     """
     dt = schedule.dt
     for segment in schedule.segments():
-        plan = segment.plan
+        plan, step = segment.plan, segment.plan.stepper()
         with plan.in_own_types():
             held = plan.precompute(segment.inputs)
         while carry.step < segment.end:
             before, state = carry.state, carry.state
             if programs is not None and (rows := programs.leap(plan, held, carry, segment.end, taps)) is not None:
-                for step, values in rows:
-                    yield Clock(dt, step), values
+                for number, values in rows:
+                    yield Clock(dt, number), values
             else:
                 wanted = taps.due(carry.step + 1)
                 with plan.in_own_types():
-                    if wanted:
+                    if wanted and not plan.network.is_flow:
                         state, values = plan.noted(held, before)
                     else:
-                        state = plan.step(held, before)
+                        state = step(held, before)
+                        values = plan.observe(held, state) if wanted else {}
                 if not plan.is_tried:
-                    plan.require_same(before, state)
+                    _require_same(plan, before, state)
                 carry.state, carry.step = state, carry.step + 1
                 if wanted:
                     yield Clock(dt, carry.step), values
@@ -71,6 +73,20 @@ def scan(
                 return
     if monitor is not None:
         monitor.look()
+
+
+def _require_same(plan: Plan, before: State, after: State) -> None:
+    """Raise WiringError unless the state has kept its keys, shapes and types over the first step of a plan."""
+    plan.is_tried = True
+    for key, value in before.items():
+        if value.shape != after[key].shape or value.dtype != after[key].dtype:
+            raise WiringError(
+                given=f"{key!r} of {plan.network.name!r}, {tuple(value.shape)} of {value.dtype} before a step and "
+                f"{tuple(after[key].shape)} of {after[key].dtype} after it",
+                expected="a state that keeps its shapes and types, the batch included",
+                remedy="let the rule return the shape and type of what it is given; settings of each sample (batched) "
+                "need as many samples as settings",
+            )
 
 
 class Always:

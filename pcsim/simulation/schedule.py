@@ -56,11 +56,16 @@ class Schedule:
         until = end * self.dt
         shows = [change for line in self.timelines.values() for change in line.change_times(until)]
         windows = [change for change in window_ends(network) if change < until] if network.is_flow else []
-        _check_changes([*shows, *windows], self.dt, until)
+        _check_changes([*shows, *windows], self.dt, until, network.is_flow)
         self._shows = {whole_steps(change, self.dt) or 0 for change in shows}
         self._regimes = set(regime_changes(network, begin, end, self.dt))
-        self._batch: int | None = None
+        self._known: int | None = None
         self._first_step, self.first = begin, self.shown(begin)
+
+    @property
+    def batch(self) -> int:
+        """How many samples are shown."""
+        return len(next(iter(self.first.values())))
 
     def between(self, begin: int, end: int) -> Schedule:
         """Return the part of it from one step to another."""
@@ -100,15 +105,15 @@ class Schedule:
                 image = image.to(device=parameter.device, dtype=parameter.dtype)
             found[name] = laid_out(image.clone() if image.is_inference() else image)
         sizes = {name: len(image) for name, image in found.items()}
-        wanted = self._batch if self._batch is not None else next(iter(sizes.values()))
+        wanted = self._known if self._known is not None else next(iter(sizes.values()))
         if set(sizes.values()) != {wanted}:
             raise StimulusError(
                 given=", ".join(f"{count} samples for input {name!r}" for name, count in sizes.items())
-                + ("" if self._batch is None else f" at {step * self.dt:g} ms, after {wanted} before"),
+                + ("" if self._known is None else f" at {step * self.dt:g} ms, after {wanted} before"),
                 expected="as many for each input and at all times",
                 remedy="repeat the shorter one: images.expand(count, -1, -1, -1)",
             )
-        self._batch = wanted
+        self._known = wanted
         return found
 
 
@@ -146,18 +151,21 @@ def steps_of(network: Network, stimulus: Stimulus, solver: Solver, until: float 
         raise SolverError(
             given=f"until = {until:g} ms with dt = {dt:g} ms",
             expected="a positive whole number of steps",
-            remedy=f"dt = {near:.12g} ms would divide it; or change until",
+            remedy=f"dt = {near:.12g} ms would divide it; or change until"
+            if network.is_flow
+            else f"a step of a discrete network lasts net.step_ms, {dt:g} ms: write until in multiples of it, or steps=...",
         )
     return count
 
 
-def _check_changes(changes: list[float], dt: float, until: float) -> None:
+def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:
     for change in changes:
         if whole_steps(change, dt) is None:
+            near = f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change"
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
                 expected="steps that land on every change",
-                remedy=f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change",
+                remedy=near if is_flow else f"a step of a discrete network lasts net.step_ms: show for multiples of {dt:g} ms",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -15,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
+from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError, WiringError
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
@@ -70,6 +71,12 @@ class Simulator:
         own = frozen(network)
         self._prepare(own, solver, record, gradient)
         self._links = Links(network, own)
+        if compile and gradient is not None:
+            raise SolverError(
+                given=f"compile=True with gradient={gradient}",
+                expected="compiled steps without gradients, which they do not keep",
+                remedy="leave one of them out",
+            )
         if gradient is None:
             own.eval()
             self._replay = Replay(own, self.solver, compile)
@@ -89,8 +96,9 @@ class Simulator:
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
         self._replay: Replay | None = None
         self._links: Links | None = None
-        device = next((p.device.type for p in network.parameters()), "cpu")
-        self._amp = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        self._device = _device_of(network)
+        is_ambient = torch.is_autocast_enabled(self._device)
+        self._amp = torch.get_autocast_dtype(self._device) if is_ambient else None
 
     @classmethod
     def once(cls, network: Network, solver: Solver, record: Records = None, gradient: Gradient | None = None) -> Simulator:
@@ -114,30 +122,30 @@ class Simulator:
         network, solver = self.network, self.solver
         settled = until if isinstance(until, Settled) else None
         end = steps_of(network, stimulus, solver, settled.at_most if settled else until, steps)  # type: ignore[arg-type]
-        begun = time.perf_counter()
-        with torch.inference_mode(False), _gradients(self.gradient), _mode(network, self.gradient):
-            dt = solver.step_ms(network)
-            begin = start.clock.step if start else 0
-            recorder = Recorder(self.records, network, begin, _checked_end(begin, end), dt)
-            schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
-            if any(record.initial for record in self.records):
-                recorder.keep(begin, self._initial_row(schedule, carry, recorder.names, initial))
-            batch = len(next(iter(schedule.first.values())))
-            replay = None if settled else self._replay
-            random = torch.get_rng_state()
-            first = Carry(carry.step, carry.state)
-            monitor = Monitor(network, batch, settled, dt if network.is_flow else 1.0)
-            with tqdm(total=end - begin, unit="step", disable=None) if progress else nullcontext() as bar:
-                self._run(schedule, carry, recorder, monitor, replay, bar)
-                if replay is not None and replay.was_used and (monitor.step >= 0).any():
-                    # Steps done at once tell of their end only: run one by one they tell where it began.
-                    torch.set_rng_state(random)
-                    carry, replay = first, None
-                    recorder = Recorder(self.records, network, begin, end, dt)
-                    monitor = Monitor(network, batch, None, monitor.span)
-                    self._run(schedule, carry, recorder, monitor, None, None)
-        how = "step by step" if replay is None else replay.how()
-        about = _provenance(network, solver, carry, time.perf_counter() - begun, schedule) | {"how": how}
+        first, dt = start.clock.step if start else 0, solver.step_ms(network)
+        begun, random = time.perf_counter(), torch.get_rng_state()
+        with self._own_settings(), _mode(network, self.gradient):
+            # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
+            for replay in (self._replay, None) if self._replay and not settled else (None,):
+                recorder = Recorder(self.records, network, first, _checked_end(first, end), dt)
+                schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
+                monitor = Monitor(network, schedule.batch, settled, dt if network.is_flow else 1.0)
+                if any(record.initial for record in self.records):
+                    recorder.keep(first, self._initial_row(schedule, carry, recorder.names))
+                if replay is not None:
+                    replay.begin(monitor, recorder)
+                with tqdm(total=end - first, unit="step", disable=None) if progress else nullcontext() as bar:
+                    for clock, values in self._moments(schedule, carry, recorder, monitor, replay):
+                        recorder.keep(clock.step, values)
+                        if bar is not None:
+                            bar.update(clock.step - first - bar.n)
+                if replay is not None:
+                    replay.end()
+                if replay is None or not replay.was_used or (monitor.step < 0).all():
+                    break
+                torch.set_rng_state(random)
+        about = _provenance(network, solver, carry, time.perf_counter() - begun, schedule)
+        about |= {"how": self._how(settled, monitor) if replay is None else replay.how()}
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
         spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
         final = Snapshot(Clock(dt, carry.step), carry.state, spoken)
@@ -156,6 +164,9 @@ class Simulator:
         network, dt = self.network, self.solver.step_ms(self.network)
         if self._links is not None:
             self._links.renew()
+        if (device := _device_of(network)) != self._device:
+            self._device = device
+            self._plans.clear()
         spoken = spoken_before(network, initial) | frozenset(start.spoken if start else ())
         begin = start.clock.step if start else 0
 
@@ -189,31 +200,32 @@ class Simulator:
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, taps or gradient.taps(schedule))
 
-    def _run(
-        self,
-        schedule: Schedule,
-        carry: Carry,
-        recorder: Recorder,
-        monitor: Monitor,
-        replay: Replay | None,
-        bar: tqdm | None,
-    ) -> None:
-        if replay is not None:
-            replay.begin(monitor, recorder)
+    def _moments(
+        self, schedule: Schedule, carry: Carry, recorder: Recorder, monitor: Monitor, replay: Replay | None
+    ) -> Iterable[Moment]:
+        """Return the moments of a run at which something is recorded."""
         if self.gradient is None:
-            moments: Iterable[Moment] = scan(schedule, carry, recorder, monitor, replay)
-        else:
-            moments = (moment for window in self.gradient.windows(schedule, carry, recorder, monitor) for moment in window)
-        for clock, values in moments:
-            recorder.keep(clock.step, values)
-            if bar is not None:
-                bar.update(clock.step - schedule.begin - bar.n)
-        if bar is not None:
-            bar.update(carry.step - schedule.begin - bar.n)
+            return scan(schedule, carry, recorder, monitor, replay)
+        return (m for window in self.gradient.windows(schedule, carry, recorder, monitor) for m in window)
 
-    def _initial_row(
-        self, schedule: Schedule, carry: Carry, names: Sequence[str], initial: Mapping[str, Tensor] | None
-    ) -> State:
+    @contextmanager
+    def _own_settings(self) -> Iterator[None]:
+        """Run outside of inference mode and of an ambient autocast, and without gradients unless a way back is given."""
+        ways = torch.no_grad() if self.gradient is None else nullcontext()
+        with torch.inference_mode(False), torch.autocast(self._device, enabled=False), ways:
+            yield
+
+    def _how(self, settled: Settled | None, monitor: Monitor) -> str:
+        """Return why a run was step by step."""
+        if self._replay is None:
+            return "step by step"
+        reason = "Settled looks at every step" if settled else "a sample diverged"
+        if settled and self._replay.compile:
+            warnings.warn(f"{self.network.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
+        return f"step by step: {reason}"
+
+    def _initial_row(self, schedule: Schedule, carry: Carry, names: Sequence[str]) -> State:
+        """Return the values of `names` before the first step."""
         segment = next(schedule.segments())
         if self.network.is_flow:
             return segment.plan.observe(segment.plan.precompute(segment.inputs), carry.state)
@@ -350,13 +362,6 @@ def _checked_end(begin: int, end: int) -> int:
 
 
 @contextmanager
-def _gradients(gradient: Gradient | None) -> Iterator[None]:
-    """No gradients, unless a way back is given."""
-    with torch.no_grad() if gradient is None else nullcontext():
-        yield
-
-
-@contextmanager
 def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
     """Evaluation mode where there is no gradient, given back afterwards."""
     training = [] if gradient is not None else [module for module in network.modules() if module.training]
@@ -367,6 +372,10 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
     finally:
         for module in training:
             vars(module)["training"] = True
+
+
+def _device_of(network: Network) -> str:
+    return next((parameter.device.type for parameter in network.parameters()), "cpu")
 
 
 version = lru_cache(metadata.version)
@@ -390,5 +399,3 @@ def _provenance(
         "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
     }
 
-
-__all__ = ["Simulator", "StimulusError", "rollout", "simulate"]

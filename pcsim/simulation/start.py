@@ -10,7 +10,8 @@ from torch import Tensor
 from pcsim.core.exceptions import StimulusError
 from pcsim.core.state import State, laid_out, zeros
 from pcsim.network.graph import Graph
-from pcsim.simulation.plan import Plan, state_shapes
+from pcsim.simulation.past import state_shapes
+from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import regime_of
 from pcsim.solvers.iterate import Iterate
 

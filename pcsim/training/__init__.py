@@ -1,9 +1,9 @@
 """Training through time."""
 
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
-from pcsim.training.optimise import CHECK_EVERY, optimise
+from pcsim.training.updates import CHECK_EVERY, optimise
 from pcsim.training.settings import Training, published
-from pcsim.training.train import (
+from pcsim.training.through_time import (
     evaluate,
     loss_at_step,
     loss_over_time,

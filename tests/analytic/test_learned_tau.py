@@ -20,7 +20,7 @@ def leaks(tau: torch.Tensor | TimeConstant) -> Network:
 
 
 def responses(net: Network, film: stimuli.Timeline) -> torch.Tensor:
-    return torch.stack([state["r"] for _, state, _ in rollout(net, film, Euler(dt=1.0), STEPS)])
+    return torch.stack([state["r"] for _, state in rollout(net, film, Euler(dt=1.0), STEPS)])
 
 
 def test_planted_time_constants_are_recovered_to_five_percent() -> None:

@@ -125,7 +125,7 @@ def test_simulations_part_at_the_largest_stable_dt(solver: type[Euler]) -> None:
     for seed in range(4):
         net, jacobian = random_net(seed, gain=-0.9)
         border = s.largest_stable_dt(np.linalg.eigvals(jacobian), solver)
-        if 1.03 * border >= solver(1.0).border * net.flows["r"].tau.smallest():
+        if 1.03 * border >= solver(1.0).stability_limit * net.flows["r"].tau.smallest():
             continue  # simulate refuses that step for the leak alone
         for share, grows in ((0.97, False), (1.03, True)):
             begin = Snapshot(Clock(share * border), {"r": torch.ones(1, 6, dtype=torch.float64)})

@@ -9,6 +9,8 @@ from tolerances import LEAST_SQUARES, RISE
 
 import pcsim
 from pcsim import RK4, Euler, Iterate, Record, models, simulate, stimuli
+from pcsim.simulation.plan import Plan
+from pcsim.simulation.regime import steady_regime
 
 pytestmark = pytest.mark.usefixtures("float64")
 NETS, CUES = 100, 10  # a thousand instances
@@ -33,7 +35,7 @@ def test_asynchronous_hopfield_energy_never_rises_and_ends_in_a_fixed_point() ->
         cue = 2.0 * torch.randint(0, 2, (CUES, units)).double() - 1.0
         turn = stimuli.turns(units, CUES, sweeps=12, seed=seed)
         record = Record(states=["energy", "s"])
-        run = simulate(net, {"cue": cue, "turn": turn}, solver=Iterate(), until=12.0 * units, record=record)
+        run = simulate(net, {"cue": cue, "turn": turn}, solver=Iterate(), steps=12 * units, record=record)
         assert largest_rise(run["energy"]) <= RISE
         end = run["s"][-1]
         field = end @ weights - theta
@@ -43,7 +45,7 @@ def test_asynchronous_hopfield_energy_never_rises_and_ends_in_a_fixed_point() ->
 def test_synchronous_hopfield_may_end_in_a_cycle_of_two() -> None:
     weights = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     net = models.hopfield(models.random_patterns(1, 2), weights=weights, mode="synchronous")
-    run = simulate(net, torch.tensor([[1.0, -1.0]]), solver=Iterate(), until=4.0, record=Record(states=["s"]))
+    run = simulate(net, torch.tensor([[1.0, -1.0]]), solver=Iterate(), steps=4, record=Record(states=["s"]))
     assert run["s"][:, 0].tolist() == [[-1, 1], [1, -1], [-1, 1], [1, -1]]
 
 
@@ -70,7 +72,7 @@ def test_modern_hopfield_energy_never_rises_and_retrieves_in_one_step() -> None:
             models.hopfield_modern(patterns, beta=2.0),
             cue,
             solver=Iterate(),
-            until=5.0,
+            steps=5,
             record=Record(states=["energy", "xi"]),
         )
         assert largest_rise(run["energy"]) <= RISE and (run["energy"] >= -1e-9).all()
@@ -98,10 +100,11 @@ def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
     names = net.memories
     sizes = [torch.Size(net.shape(name)).numel() for name in names]
     shown = {name: value[:1] for name, value in given.items()}
+    plan = Plan(net, steady_regime(net), RK4(dt=1.0))
 
     def rates(flat: torch.Tensor) -> torch.Tensor:
         state = {n: part.reshape(1, *net.shape(n)) for n, part in zip(names, flat.split(sizes), strict=True)}
-        derivative = net.derivative(pcsim.Clock(1.0), state, shown)
+        derivative = plan.evaluate(plan.rates(), plan.precompute(shown), state)
         return torch.cat([10.0 * derivative[name].flatten() for name in names])
 
     jacobian = torch.autograd.functional.jacobian(rates, torch.zeros(sum(sizes)))
@@ -202,7 +205,7 @@ def test_a_single_tied_pcn_layer_falls_below_two_over_lambda_max_and_not_beyond(
         for share in (0.05, 0.5, 0.98, 1.05):
             with torch.no_grad():
                 net.populations["r1"].rule.rate.weight.fill_(share * border)
-            run = simulate(net, image, solver=Iterate(), until=60.0, record=Record(reduce={"e0": "norm"}))
+            run = simulate(net, image, solver=Iterate(), steps=60, record=Record(reduce={"e0": "norm"}))
             norms[share] = run["e0.norm"]
         for share in (0.05, 0.5, 0.98):
             assert largest_rise(norms[share]) <= RISE, (seed, share)

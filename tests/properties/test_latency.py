@@ -64,8 +64,9 @@ def test_maps_answer_in_the_exact_step(graph: tuple) -> None:
         {"u": (UNITS,)},
         [Population(name, Rate(UNITS, "tanh"), shape=(UNITS,)) for name in names[1:]],
         [Projection(names[a], names[b], linear(), delay=delay) for a, b, delay in edges],
+        step_ms=0.8,
     ).double()
-    found = latencies(*answers(net, Iterate(dt=0.8), ONSET + 0.8 * 18), onset=ONSET)
+    found = latencies(*answers(net, Iterate(), ONSET + 0.8 * 18), onset=ONSET)
     expected = shortest(count, edges)
     for node in range(1, count):
         (latency,) = found[names[node]]
@@ -132,7 +133,7 @@ def test_a_delay_between_steps_is_not_rounded() -> None:
 def test_a_learnable_delay_has_the_right_gradient(float64: None) -> None:
     def end(start: float) -> tuple[torch.Tensor, LearnableTau]:
         delay = LearnableTau(1, minimum=1.0, span=4.0, start=start)
-        *_, (_, state, _) = rollout(delayed_pair(delay), torch.ones(1, 1), RK4(dt=0.5), 20)
+        *_, (_, state) = rollout(delayed_pair(delay), torch.ones(1, 1), RK4(dt=0.5), 20)
         return state["b"].sum(), delay
 
     value, delay = end(2.2)
@@ -155,6 +156,6 @@ def test_a_discrete_delay_of_steps_relaxes_to_one_in_ms(float64: None) -> None:
     )
     record = Record(states="all")
     shown = torch.rand(2, UNITS)
-    steps = simulate(net, shown, solver=Iterate(), until=12.0, record=record)
-    flow = simulate(net.relaxed(tau=5.0), shown, solver=Euler(dt=5.0), until=60.0, record=record)
+    steps = simulate(net, shown, solver=Iterate(), steps=12, record=record)
+    flow = simulate(net.as_ode(tau=5.0), shown, solver=Euler(dt=5.0), until=60.0, record=record)
     assert all(torch.equal(steps[name], flow[name]) for name in "ab")

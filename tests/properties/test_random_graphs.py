@@ -44,7 +44,7 @@ def test_order_is_valid_and_declaration_changes_nothing(graph: tuple, random: ob
         position = {name: place for place, name in enumerate(net.order)}
         assert all(position[f"n{a}"] < position[f"n{b}"] for a, b, delay in edges if delay == 0)
     shown, record = torch.ones(1, UNITS), Record(states=[f"n{i}" for i in range(count)])
-    runs = [simulate(net, shown, solver=Iterate(), until=5.0, record=record) for net in (first, second)]
+    runs = [simulate(net, shown, solver=Iterate(), steps=5, record=record) for net in (first, second)]
     for i in range(count):
         assert torch.equal(runs[0][f"n{i}"], runs[1][f"n{i}"])
 

@@ -26,7 +26,7 @@ from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.digits import as_pixels
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.optimise import GradientOf, batch_of, optimise
+from pcsim.training.updates import GradientOf, batch_of, optimise
 from pcsim.training.settings import Training
 
 STANDARDISED = 10_000

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 import pcsim
-from pcsim import RK4, Euler, ExponentialEuler, Heun, Network, Record, WiringError, models, stimuli, together
+from pcsim import RK4, Euler, ExponentialEuler, Heun, Network, Record, WiringError, models, batched, models, stimuli
 from pcsim.solvers import Solver
 
 TAUS = [float(tau) for tau in torch.logspace(0.5, 2.0, 64)]
 NETS: dict[str, tuple[Callable[[], Network], tuple[int, ...]]] = {
     "leaky_rcnn": (lambda: models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8), (1, 8, 8)),
-    "blt": (lambda: models.blt(width=3, size=8).relaxed(tau=10.0), (1, 8, 8)),
+    "blt": (lambda: models.blt(width=3, size=8).as_ode(tau=10.0), (1, 8, 8)),
     "predictive_coding": (lambda: models.predictive_coding(((1, 4, 4), (6,), (3,))), (1, 4, 4)),
 }
 SOLVERS: dict[str, Solver] = {
@@ -43,17 +43,17 @@ def test_64_points_at_once_are_64_runs(name: str, solver: str) -> None:
     for dtype, held in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         net, images = make().to(dtype), torch.rand(2, *shape, dtype=dtype)
         taus = taus_of(net, TAUS[:: 64 // count])
-        many = together(net, taus, batch=2)
+        many = batched(net, taus, batch=2)
         record = Record(states=list(taus), every=5)
 
         def run(network: Network, shown: object, record: Record = record) -> pcsim.Run:
             return pcsim.simulate(network, shown, solver=SOLVERS[solver], until=20.0, record=record)
 
-        whole = run(many.network, many.shown(images))
+        whole = run(many.network, many.tile(images))
         for point in range(many.points):
-            alone = run(net.relaxed({key: values[point] for key, values in taus.items()}), images)
+            alone = run(net.as_ode({key: values[point] for key, values in taus.items()}), images)
             for key in taus:
-                side = many.apart(whole[key])[point]
+                side = many.split(whole[key])[point]
                 assert float((side - alone[key]).abs().max()) <= held * max(1.0, float(alone[key].abs().max()))
 
 
@@ -61,14 +61,14 @@ def test_gains_scale_what_an_edge_delivers() -> None:
     torch.manual_seed(0)
     net, image = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8).double(), torch.rand(1, 1, 8, 8).double()
     (edge,) = (e.name for e in net.projections if e.kind == "top_down")
-    many = together(net, gains={edge: [1.0, 0.0, 0.5]})
+    many = batched(net, gains={edge: [1.0, 0.0, 0.5]})
     record = Record(states=["l1"])
 
     def run(network: Network, shown: Tensor) -> Tensor:
         done = pcsim.simulate(network, shown, solver=Euler(dt=1.0), until=30.0, record=record)
         return done[record.states[0]]
 
-    sides = many.apart(run(many.network, many.shown(image)))
+    sides = many.split(run(many.network, many.tile(image)))
     assert torch.allclose(sides[0], run(net, image), atol=1e-12)
     assert torch.allclose(sides[1], run(net.without("top_down"), image), atol=1e-12)
     assert not torch.allclose(sides[2], sides[0]) and not torch.allclose(sides[2], sides[1])
@@ -78,14 +78,14 @@ def test_channels_may_have_their_own_and_timelines_are_shown_to_all() -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     per_channel = torch.tensor([[5.0, 10.0], [20.0, 40.0]])
     names = [name for name in net.populations if name in net.memories]
-    many = together(net, {names[0]: per_channel, names[1]: [10.0, 10.0]}, batch=2)
+    many = batched(net, {names[0]: per_channel, names[1]: [10.0, 10.0]}, batch=2)
     film = stimuli.sequence(torch.rand(3, 2, 1, 8, 8), every=4.0)
     record = Record(states=names)
-    whole = pcsim.simulate(many.network, many.shown(film), solver=Euler(dt=1.0), until=12.0, record=record)
+    whole = pcsim.simulate(many.network, many.tile(film), solver=Euler(dt=1.0), until=12.0, record=record)
     for point in range(2):
-        alone = net.relaxed({names[0]: per_channel[point], names[1]: 10.0})
+        alone = net.as_ode({names[0]: per_channel[point], names[1]: 10.0})
         run = pcsim.simulate(alone, film, solver=Euler(dt=1.0), until=12.0, record=record)
-        assert all(torch.allclose(many.apart(whole[name])[point], run[name], atol=1e-5) for name in names)
+        assert all(torch.allclose(many.split(whole[name])[point], run[name], atol=1e-5) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,6 @@ def test_channels_may_have_their_own_and_timelines_are_shown_to_all() -> None:
 def test_settings_that_do_not_fit_are_refused(taus: object, gains: object, message: str) -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     with pytest.raises((WiringError, ValueError), match=message):
-        together(net, taus, gains)
+        batched(net, taus, gains)
     with pytest.raises(WiringError, match="batch=3"):
-        together(net, {"l1": [5.0], "l2": [5.0]}, batch=2).shown(torch.rand(3, 1, 8, 8))
+        batched(net, {"l1": [5.0], "l2": [5.0]}, batch=2).tile(torch.rand(3, 1, 8, 8))

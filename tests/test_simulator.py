@@ -1,0 +1,358 @@
+"""A Simulator gives the bits of one-off runs, traced or not; tensors are live, settings are read once."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from small import SMALL, shown, small, stepping
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pcsim
+from pcsim import (
+    RK4,
+    Dopri5,
+    Euler,
+    ExponentialEuler,
+    Heun,
+    Iterate,
+    Network,
+    PcsimWarning,
+    Population,
+    Projection,
+    Record,
+    Run,
+    Settled,
+    Simulator,
+    SolverError,
+    simulate,
+)
+from pcsim.rules import Map, leaky_rate
+from pcsim.simulation import replay
+
+NAMES = tuple(SMALL)
+
+
+def same(one: Run, other: Run) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one.values)
+    assert set(one.final.state) == set(other.final.state)
+    assert all(torch.equal(value, other.final.state[name]) for name, value in one.final.state.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_traced_run_has_the_bits_of_a_plain_one(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    steps = min(max(steps, 6), 8)
+    record = Record(states="all", errors="all")
+    plain = simulate(net, shown(net, 2), solver=solver, steps=steps, record=record)
+    sim = Simulator(net, solver=solver, record=record)
+    for _ in range(2):
+        run = sim(shown(net, 2), steps=steps)
+        same(run, plain)
+    assert plain.about["how"] == "step by step" and run.about["how"] == "traced"
+
+
+@pytest.mark.parametrize("every", [1, 7, 33, 100])
+@pytest.mark.parametrize("solver", [Euler(dt=2.0), Heun(dt=2.0), RK4(dt=2.0), ExponentialEuler(dt=2.0)])
+def test_every_solver_and_record_is_traced_to_the_bit(solver: pcsim.solvers.FlowSolver, every: int) -> None:
+    net = small("blt").as_ode(tau={"l1": 10.0, "l2": 20.0})
+    record = [Record(states=["l1", "readout"], every=every), Record(reduce={"l1": "norm"}, at=[6.0, 100.0])]
+    plain = simulate(net, shown(net, 2), solver=solver, until=210.0, record=record)
+    sim = Simulator(net, solver=solver, record=record)
+    same(sim(shown(net, 2), until=210.0), plain)
+    same(sim(shown(net, 2), until=210.0), plain)
+
+
+def test_a_trace_keeps_a_bounded_number_of_programs() -> None:
+    """Whatever the numbers of steps that are asked for: beyond, steps are done one by one, noted or not."""
+    net = small("leaky_rcnn")
+    sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states=["readout"]))
+    for steps in range(1, 70):
+        sim(shown(net, 1), steps=steps)
+    assert all(len(traced.programs) <= replay.KEPT + 2 for traced in sim._replay._traced.values())
+
+
+def test_autocast_is_traced_to_the_bit() -> None:
+    net = small("leaky_rcnn").autocast()
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
+    same(Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0), plain)
+
+
+def test_an_ambient_autocast_is_that_of_the_edges_and_leaves_no_trace() -> None:
+    net = small("leaky_rcnn")
+    arguments = {"solver": Euler(dt=2.0), "until": 80.0, "record": Record(states="all")}
+    before = simulate(net, shown(net, 2), **arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = simulate(net, shown(net, 2), **arguments)
+        made_inside = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+    same(inside, simulate(net.autocast(), shown(net, 2), **arguments))
+    assert all(value.dtype == torch.float32 for value in inside.values.values())
+    same(simulate(net, shown(net, 2), **arguments), before)
+    same(made_inside(shown(net, 2), until=80.0), inside)
+    made_outside = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+    with torch.autocast("cpu", torch.bfloat16):
+        same(made_outside(shown(net, 2), until=80.0), before)
+
+
+def test_the_state_a_run_starts_from_is_left_alone() -> None:
+    net = small("leaky_rcnn")
+    sim = Simulator(net, solver=Euler(dt=2.0))
+    first = sim(shown(net, 2), until=20.0)
+    before = {name: value.clone() for name, value in first.final.state.items()}
+    sim(shown(net, 2), until=220.0, start=first.final)
+    assert all(torch.equal(value, first.final.state[name]) for name, value in before.items())
+
+
+def test_a_lesion_in_the_middle_and_a_change_of_the_stimulus_are_in_time() -> None:
+    net = small("leaky_rcnn").without("lateral", during=(30.0, 70.0))
+    image = shown(net, 2)["image"]
+    stimulus = pcsim.stimuli.held(image, 50.0).then(pcsim.stimuli.blank(130.0, like=image))
+    plain = simulate(net, stimulus, solver=Euler(dt=2.0), record=Record(states="all"))
+    same(Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))(stimulus), plain)
+
+
+class Plus(nn.Module):
+    """A transform of a user's own."""
+
+    def __init__(self, what: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return self.what(value)
+
+
+def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
+    torch.manual_seed(1)
+    return Network(
+        {"image": (2, 4, 4)},
+        [Population("area", leaky_rate(2, 10.0))],
+        [Projection("image", "area"), Projection("area", "area", Plus(what), "lateral")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # looks at numbers
+        (lambda v: v.clone().relu_(), "step by step: an operation in place"),
+        (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
+        (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # reads a view of what it multiplies
+        (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
+        (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # makes its own tensor
+        (lambda v: random.random() * v, "step by step: a module gives another result"),
+    ],
+)
+def test_any_transform_gives_the_same_bits_and_it_is_said_how(what: Callable, how: str) -> None:
+    net, image = one_area(what), torch.rand(3, 2, 4, 4)
+    runs = []
+    for run in (
+        lambda: simulate(net, image, solver=Euler(dt=1.0), until=70.0, record=Record(states="all")),
+        lambda: Simulator(net, solver=Euler(dt=1.0), record=Record(states="all"))(image, until=70.0),
+    ):
+        torch.manual_seed(5), random.seed(5)
+        runs.append(run())
+    same(*runs)
+    assert runs[1].about["how"].startswith(how)
+
+
+def test_noise_from_elsewhere_is_not_frozen() -> None:
+    noise = np.random.default_rng(0)
+    net = one_area(lambda value: 0.1 * value + torch.from_numpy(noise.standard_normal(4)).to(value))
+    run = Simulator(net, solver=Euler(dt=1.0))(torch.rand(3, 2, 4, 4), until=70.0)
+    assert "another result at every call" in run.about["how"]
+
+
+class Counting(nn.Module):
+    """Passes on ever more: it keeps something besides tensors."""
+
+    calls = 0
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return value * (0.01 * self.calls)
+
+
+def test_a_module_that_counts_is_run() -> None:
+    net = one_area(Counting())
+    run = Simulator(net, solver=Euler(dt=1.0))(torch.rand(3, 2, 4, 4), until=70.0)
+    assert "another result at every call" in run.about["how"]
+
+
+class Growing(Map):
+    """h(t) = 4 h(t-1) + drive, and 0 once it is infinite: it forgets."""
+
+    def forward(self, own: torch.Tensor, *, drive: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.isfinite(own), 4.0 * own + drive, 0.0)
+
+
+def test_an_infinity_that_a_map_forgets_is_found_in_its_step() -> None:
+    net = Network({"u": (1,)}, [Population("h", Growing())], [Projection("u", "h")])
+    runs = []
+    for run in (simulate, lambda net, shown, solver, steps: Simulator(net, solver=solver)(shown, steps=steps)):
+        with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+            runs.append(run(net, torch.tensor([[1.0], [0.0]]), solver=Iterate(), steps=100))
+    assert all(run.valid_until.tolist() == [640.0, 1000.0] for run in runs)
+    assert runs[1].about["how"] == "step by step: a sample diverged"
+
+
+def test_a_flow_that_diverges_in_a_block_is_found_in_its_step() -> None:
+    net = one_area(lambda value: 60.0 * value)
+    image = torch.rand(3, 2, 4, 4)
+    image[1] = 0.0
+    runs = []
+    for _ in range(2):
+        with pytest.warns(PcsimWarning, match="2 of 3 samples diverged; sample 0"):
+            runs.append(simulate(net, image, solver=Euler(dt=5.0), until=600.0, record=Record(states="all")))
+        with pytest.warns(PcsimWarning, match="2 of 3 samples diverged; sample 0"):
+            runs.append(Simulator(net, solver=Euler(dt=5.0), record=Record(states="all"))(image, until=600.0))
+    for run in runs[1:]:
+        assert run.valid_until.tolist() == runs[0].valid_until.tolist()
+        assert torch.equal(run["area"].nan_to_num(7.0), runs[0]["area"].nan_to_num(7.0))
+
+
+def test_hooks_are_called_in_every_step() -> None:
+    net = small("leaky_rcnn")
+    seen: list[int] = []
+    net.transforms["l1_to_l2"].register_forward_hook(lambda *_: seen.append(1))
+    run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
+    assert len(seen) == 40 and run.about["how"] == "step by step: a hook wants to see every call"
+    simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
+    assert len(seen) == 80
+
+
+class Watcher:
+    """Someone whose method is a hook: the method must see the calls, and not a copy of its owner."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+
+    def look(self, *_: object) -> None:
+        self.calls += 1
+
+
+def test_hooks_that_are_methods_or_for_all_modules_see_every_step() -> None:
+    net, watcher = small("leaky_rcnn"), Watcher()
+    net.transforms["image_to_l1"].register_forward_hook(watcher.look)
+    Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
+    assert watcher.calls == 40, "an edge from a held image too, once someone looks"
+    sim, everywhere = Simulator(small("leaky_rcnn"), solver=Euler(dt=2.0)), []
+    sim(shown(net, 2), until=80.0)
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: everywhere.append(1) if isinstance(module, nn.Conv2d) else None
+    )
+    try:
+        sim(shown(net, 2), until=80.0)
+    finally:
+        hook.remove()
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    assert len(everywhere) >= 40 * (convolutions - 1)
+
+
+def test_moving_the_network_and_changing_weights_is_live() -> None:
+    net = small("predictive_coding")
+    sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+
+    def check() -> None:
+        same(sim(shown(net, 2), until=40.0), simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=40.0, record=all_))
+
+    all_ = Record(states="all")
+    check()
+    with torch.no_grad():
+        next(net.parameters()).mul_(0.5)
+    check()
+    net.load_state_dict({name: value * 0.9 for name, value in net.state_dict().items()})
+    check()
+    net.double()
+    check()
+
+
+def test_a_network_that_cannot_be_copied_is_refused_by_a_simulator_only() -> None:
+    net = one_area(lambda value: 0.5 * value)
+    net.transforms["area_to_area"].generator = (number for number in range(3))
+    with pytest.raises(SolverError, match="cannot be copied"):
+        Simulator(net, solver=Euler(dt=1.0))
+    simulate(net, torch.rand(1, 2, 4, 4), solver=Euler(dt=1.0), until=5.0)
+
+
+def test_what_keeps_a_simulator_from_compiling_is_said() -> None:
+    net = one_area(lambda value: value.clone().relu_())
+    sim = Simulator(net, solver=Euler(dt=1.0), compile=True)
+    with pytest.warns(PcsimWarning, match="not compiled but run step by step: an operation in place"):
+        sim(torch.rand(1, 2, 4, 4), until=50.0)
+    with pytest.warns(PcsimWarning, match="Settled looks at every step"):
+        Simulator(small("leaky_rcnn"), solver=Euler(dt=1.0), compile=True)(
+            shown(small("leaky_rcnn"), 1), until=Settled(0.5, at_most=50.0)
+        )
+    with pytest.raises(SolverError, match="compile=True with gradient"):
+        Simulator(net, solver=Euler(dt=1.0), compile=True, gradient=pcsim.Full())
+
+
+def test_an_adaptive_solver_is_run_and_it_is_said() -> None:
+    run = Simulator(small("leaky_rcnn"), solver=Dopri5(dt=10.0, rtol=1e-4, atol=1e-4))(
+        shown(small("leaky_rcnn"), 2), until=20.0
+    )
+    assert run.about["how"] == "step by step: Dopri5 looks at its numbers"
+
+
+def test_a_part_of_torch_that_is_gone_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
+    net = small("leaky_rcnn")
+    run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=400.0)
+    assert run.about["how"].startswith("step by step")
+    same(run, simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=400.0))
+
+
+class Operations(TorchDispatchMode):
+    """How often each operation was done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+
+    def __torch_dispatch__(self, function: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        name = str(function).split(".")[1]
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_holds_is_computed_once_and_what_nobody_reads_not_at_all() -> None:
+    net = models_with_errors()
+    image = shown(net, 2)
+    for record, convolutions in ((Record(states=["l1"]), 1 + 4 * 20), (Record(states=["readout"], every=20), 1 + 4 * 20)):
+        with Operations() as done:
+            simulate(net, image, solver=Euler(dt=2.0), steps=20, record=record)
+        assert done.counts["convolution"] == convolutions
+        assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), "a read-out only where it is recorded"
+
+
+def models_with_errors() -> Network:
+    return pcsim.models.leaky_rcnn((3, 4), tau=(10.0, 10.0), size=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding", "blt", "prednet", "pcn_global"])
+def test_compiled_steps_agree_to_rounding(name: str) -> None:
+    net = small(name)
+    solver, _ = stepping(net)
+    plain = simulate(net, shown(net, 2), solver=solver, steps=45, record=Record(states="all"))
+    sim = Simulator(net, solver=solver, record=Record(states="all"), compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the compiler, about itself
+        run = sim(shown(net, 2), steps=45)
+    assert run.about["how"] == "compiled" and run.about["compile_seconds"] > 0
+    for key in plain.values:
+        assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
