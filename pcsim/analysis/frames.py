@@ -117,16 +117,21 @@ def _last_seen(frames: Tensor, closed_loop_from: int | None) -> Tensor:
 class Scored:
     """Scores of predictions and of what costs nothing, frame by frame: name -> {score: (time,)}, means over clips.
 
-    Rows that were not predicted are NaN. `horizon` is how far ahead of the last frame seen each row is.
+    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is how far ahead of the last
+    frame seen each row is, `begins` the first row that was predicted.
     """
 
     rows: dict[str, dict[str, Tensor]]
     horizon: Tensor
+    begins: int = 0
 
     def one_step(self, name: str = "network", score: str = "mse") -> float:
-        """The mean over the frames that were predicted one step ahead, from the third on, where all can be scored."""
-        rows = self.rows[name][score][2:][self.horizon[2:] == 1]
-        return float(rows.nanmean())
+        """Return the mean over the frames that were predicted one step ahead, from the third on, where all can be scored.
+
+        Every contender is scored on the same frames; NaN where a clip of it diverged.
+        """
+        first = max(2, self.begins)
+        return float(self.rows[name][score][first:][self.horizon[first:] == 1].mean())
 
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
         """The score that many frames after the last one seen, in the extrapolated part (or one_step for 1)."""
@@ -177,7 +182,8 @@ def score(
         contenders["training mean"] = training_mean(frames, as_pixels(as_frames(training)).to(frames))
     rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
     horizon = torch.arange(frames.shape[1]) - _last_seen(frames, closed_loop_from)
-    return Scored(rows, horizon)
+    said = (~predictions.isnan()).flatten(2).any(2).any(0)
+    return Scored(rows, horizon, int(said.int().argmax()))
 
 
 def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:

@@ -51,7 +51,12 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 def laid_out(value: Tensor) -> Tensor:
     """Return the same activity with channels side by side in memory, if it is an image: convolutions are fastest then."""
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+    if value.dim() != 4:
+        return value
+    try:
+        return value.contiguous(memory_format=torch.channels_last)
+    except RuntimeError:  # under torch.func.vmap a layout cannot be asked for
+        return value
 
 
 def zeros(shape: Shape, like: Tensor) -> Tensor:

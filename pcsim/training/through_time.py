@@ -250,7 +250,7 @@ def evaluate(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise TrainingError(given=f"batch={batch!r}", expected="a whole number of images >= 1", remedy="write batch=250")
     readout = _readout(network)
-    sim = Simulator(network, solver=solver or Iterate(), record=Record(states=[readout]))
+    sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device
     starts = range(0, len(images), batch)
     parts = []
