@@ -27,7 +27,7 @@ def recording(batch: int, steps: int) -> Work:
         sim = Simulator(net, solver=Euler(dt=1.0), record=record)
 
         def contender() -> Result:
-            sim(dict(shown), steps=steps)
+            sim(shown, steps=steps)
             return NOTHING
 
         return contender

@@ -117,7 +117,7 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
             "plain": lambda: plain_relaxation(weights, image, label, steps, up, down, relax),
             "plain compiled": lambda: plain_relaxation(weights, image, label, steps, up, down, step),
             "floor": lambda: relaxation_floor(weights, image, label, steps, up, down),
-            **simulated(net, dict(shown), Euler(dt=1.0), steps, ("r1", "r2")),
+            **simulated(net, shown, Euler(dt=1.0), steps, ("r1", "r2")),
         },
         relaxation=(weights, image, label, steps),
     )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcsim.core.exceptions import WiringError
-from pcsim.rules.base import activation_named
 from pcsim.core.state import Shape, units
+from pcsim.rules.base import activation_named
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -242,7 +242,8 @@ def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
     """Return the padding of a convolution of zeros. Raises WiringError for another mode, or padding by name."""
     if not isinstance(convolution.padding, tuple) or convolution.padding_mode != "zeros":
         raise WiringError(
-            given=f"a convolution with padding={convolution.padding!r}, padding_mode={convolution.padding_mode!r} {what}",
+            given=f"a convolution with padding={convolution.padding!r}, "
+            f"padding_mode={convolution.padding_mode!r} {what}",
             expected="padding as numbers, of zeros",
             remedy="build it with connections.conv; connections.Adjoint transposes any affine map",
         )
@@ -283,7 +284,8 @@ class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
     The weight stays that of `forward_map`, so learning either moves both; its bias is not used. Stride, dilation and
-    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numbers of zeros.
+    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numbers of
+    zeros.
     """
 
     def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:

@@ -36,11 +36,15 @@ class Relaxation:
 
     def __init__(self, network: Network, solver: Solver, until: float) -> None:
         self._sim = Simulator(network, solver=solver, record=Record(states="all", at=[until]))
-        self._until = until
+        self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
 
     def __call__(self, shown: Mapping[str, Tensor]) -> State:
         """The values at the end."""
         return _values(self._sim(dict(shown), until=self._until), shown)
+
+    def local_gradient(self, values: State) -> Tensor:
+        """Add dE/dW to `grad` of the weights that make predictions, as the function of this name does."""
+        return _local_gradient(self._plan or _plan(self._network), values)
 
 
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> State:
@@ -62,13 +66,22 @@ def local_gradient(network: Network, values: State) -> Tensor:
     E is the mean over the batch of what each sample contributes. Only the activity that a prediction is made from
     and its error enter: no error passes through another population. Raises WiringError without prediction errors.
     """
+    return _local_gradient(_plan(network), values)
+
+
+def _plan(network: Network) -> Plan:
     if not network.errors:
         raise WiringError(
             given=f"{network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
             remedy="train it through time: pcsim.training.train",
         )
-    plan = Plan(network, regime_of(network, LATE, 1.0), Heun(1.0), network.wires)
+    return Plan(network, regime_of(network, LATE, 1.0), Heun(1.0), network.wires)
+
+
+def _local_gradient(plan: Plan, values: State) -> Tensor:
+    network = plan.network
+    incoming = network.incoming
     with torch.enable_grad():
         held = plan.precompute({name: values[name] for name in network.inputs})
     energy = torch.zeros(())
@@ -76,7 +89,7 @@ def local_gradient(network: Network, values: State) -> Tensor:
         error = values[name]
         precision = getattr(network.rules[name], "precision", 1.0)
         energy = energy + error.square().sum(units(error)) / (2.0 * precision)
-        predictions = [edge.source for edge in network.incoming[name] if edge.port == "prediction"]
+        predictions = [edge.source for edge in incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():
                 made = plan.respond(source, held, values)
@@ -117,7 +130,7 @@ def learn(
     relaxation = Relaxation(network, solver, until)
 
     def gradient(chosen: Tensor, _: int) -> Tensor:
-        return local_gradient(network, relaxation({name: values[chosen] for name, values in shown.items()})).mean()
+        return relaxation.local_gradient(relaxation({name: v[chosen] for name, v in shown.items()})).mean()
 
     return optimise(
         network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar

@@ -15,10 +15,11 @@ from pcsim import Euler, Iterate, models, simulate
 
 PACKAGE = Path(pcsim.__file__).parent
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
-ROOMS = """
-core memory rules connections stimuli network models solvers simulation parallel training analysis plasticity
-frame_training assemblies subject executors sweep search plots __main__
-""".split()
+ROOMS = (
+    *("core", "memory", "rules", "connections", "stimuli", "network", "models", "solvers", "simulation", "parallel"),
+    *("training", "analysis", "plasticity", "frame_training", "assemblies", "subject", "executors", "sweep", "search"),
+    *("plots", "__main__"),
+)
 ENGINE = ("core", "network", "solvers", "simulation", "training")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -113,7 +114,9 @@ def module_containers() -> list[tuple[str, object]]:
     found = []
     for name, module in list(sys.modules.items()):
         if name.startswith(("pcsim.core", "pcsim.network", "pcsim.solvers", "pcsim.simulation", "pcsim.training")):
-            found += [(f"{name}.{key}", value) for key, value in vars(module).items() if isinstance(value, dict | list | set)]
+            found += [
+                (f"{name}.{key}", value) for key, value in vars(module).items() if isinstance(value, dict | list | set)
+            ]
     return found
 
 

@@ -347,7 +347,9 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "leave it out",
     ),
     "copy of nothing": (
-        lambda: Network({"u": (2,)}, [Population("a", Rate(2), active=(1, 3), starts_from="b")], [Projection("u", "a")]),
+        lambda: Network(
+            {"u": (2,)}, [Population("a", Rate(2), active=(1, 3), starts_from="b")], [Projection("u", "a")]
+        ),
         "'a' that starts from 'b'",
         "the same variables and shapes",
     ),

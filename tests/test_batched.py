@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pcsim
-from pcsim import RK4, Euler, ExponentialEuler, Heun, Network, Record, WiringError, models, batched, models, stimuli
+from pcsim import RK4, Euler, ExponentialEuler, Heun, Network, Record, WiringError, batched, models, stimuli
 from pcsim.solvers import Solver
 
 TAUS = [float(tau) for tau in torch.logspace(0.5, 2.0, 64)]

@@ -1,27 +1,73 @@
-"""A GPU gives the CPU's numbers, and the same bits twice."""
+"""A GPU gives the CPU's numbers, and the same bits twice, for every registered model.
+
+PCSIM_TEST_DEVICE=cpu runs these tests on a CPU in its place: it shows that they can run at all.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+from small import SMALL, shown, small, stepping
 
-from pcsim import RK4, Iterate, models, simulate, stimuli
+from pcsim import Record, Run, Simulator, simulate
 
+DEVICE = os.environ.get("PCSIM_TEST_DEVICE", "cuda")
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
 
-@pytest.mark.parametrize("name", models.available())
-def test_a_gpu_agrees_with_the_cpu(name: str) -> None:
+@pytest.fixture(autouse=True)
+def _full_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    net, shown = models.build(name), stimuli.digit_debris(batch=8)
-    solver = RK4(dt=2.0) if net.is_flow else Iterate()
-    until = 20.0 if net.is_flow else None
-    here = simulate(net, shown, solver=solver, until=until)["readout"]
-    net.to("cuda")
-    there = [simulate(net, shown, solver=solver, until=until)["readout"].cpu() for _ in range(2)]
-    assert torch.equal(*there)
-    assert torch.allclose(here, there[0], rtol=1e-4, atol=1e-4)
+
+
+def apart(here: Run, there: Run) -> float:
+    """The largest difference in units of 1 + the size of the value."""
+    pairs = zip(here.values.values(), there.values.values(), strict=True)
+    return max(float(((a.cpu() - b.cpu()).abs() / (1.0 + a.cpu().abs())).max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_device_agrees_with_the_cpu(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    steps, record = min(steps, 8), Record(states="all")
+    here = simulate(net, shown(net, 2), solver=solver, steps=steps, record=record)
+    net.to(DEVICE)
+    there = [simulate(net, shown(net, 2), solver=solver, steps=steps, record=record) for _ in range(2)]
+    assert all(value.device.type == DEVICE for value in there[0].values.values())
+    assert all(torch.equal(there[0][key], there[1][key]) for key in there[0].values)
+    assert apart(here, there[0]) <= 1e-4
+    sim = Simulator(net, solver=solver, record=record)
+    traced = [sim(shown(net, 2), steps=steps) for _ in range(2)]
+    assert all(torch.equal(run[key], there[0][key]) for run in traced for key in run.values)
+
+
+@pytest.mark.parametrize("name", ["blt", "leaky_rcnn", "pcn_global", "prednet"])
+def test_a_simulator_goes_with_its_network_to_another_device(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    sim = Simulator(net, solver=solver)
+    here = sim(shown(net, 2), steps=min(steps, 8))
+    net.to(DEVICE)
+    there = sim(shown(net, 2), steps=min(steps, 8))
+    assert all(value.device.type == DEVICE for value in there.values.values()) and apart(here, there) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding"])
+def test_compiled_steps_agree_on_a_device(name: str) -> None:
+    """On a GPU by CUDA graphs."""
+    net = small(name).to(DEVICE)
+    solver, _ = stepping(net)
+    plain = simulate(net, shown(net, 2), solver=solver, steps=45, record=Record(states="all"))
+    sim = Simulator(net, solver=solver, record=Record(states="all"), compile=True)
+    for _ in range(2):
+        run = sim(shown(net, 2), steps=45)
+        assert run.about["how"] == "compiled" and apart(run, plain) <= 1e-3

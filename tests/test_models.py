@@ -114,8 +114,7 @@ def test_saved_and_loaded_it_is_the_same(name: str) -> None:
     load_tensors(other, {key: value.clone() for key, value in trained_tensors(net).items()}, name)
     solver, steps = stepping(net)
     runs = [
-        simulate(each, shown(net, 2), solver=solver, steps=steps, record=Record(states="all"))
-        for each in (net, other)
+        simulate(each, shown(net, 2), solver=solver, steps=steps, record=Record(states="all")) for each in (net, other)
     ]
     assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0].values)
 
@@ -186,5 +185,5 @@ def test_going_on_from_a_file_gives_the_same_bits(name: str, tmp_path: Path) -> 
     simulate(net, shown(net, 3), solver=solver, steps=steps // 2, record=record).save(tmp_path / "half")
     start = pcsim.Run.load(tmp_path / "half").final
     rest = simulate(net, shown(net, 3), solver=solver, steps=steps, record=record, start=start)
-    for key in whole.keys():
+    for key in whole.values:
         assert torch.equal(whole[key][steps // 2 :], rest[key]), key

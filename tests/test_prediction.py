@@ -16,8 +16,8 @@ from pcsim import Euler, Iterate, Network, Population, Projection, Record, Stimu
 from pcsim.analysis.frames import score
 from pcsim.memory import Live
 from pcsim.network.variants import with_edges
-from pcsim.simulation.forecast import closed_loop, stream
 from pcsim.rules import Sum, leaky_rate
+from pcsim.simulation.forecast import closed_loop, stream
 from pcsim.stimuli import Film
 
 

@@ -28,8 +28,8 @@ from pcsim.analysis import latencies
 from pcsim.connections import Chain, LocalResponseNorm, StepNorm, conv
 from pcsim.models import published
 from pcsim.models.areas import areas
-from pcsim.rules import Rate, Relaxed, Sum
 from pcsim.network.weights import load_tensors, trained_tensors
+from pcsim.rules import Rate, Relaxed, Sum
 
 
 def randomised(module: nn.Module) -> nn.Module:

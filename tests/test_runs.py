@@ -104,7 +104,9 @@ def test_a_start_of_another_network_or_batch_is_refused() -> None:
     with pytest.raises(StimulusError, match="missing"):
         simulate(chain((0, 1)), torch.zeros(2, 1), solver=Iterate(), steps=4, start=final)
     with pytest.raises(SolverError, match="no other initial"):
-        simulate(two_layers(), torch.zeros(2, 4), solver=Iterate(), steps=4, start=final, initial={"a": torch.zeros(2, 4)})
+        simulate(
+            two_layers(), torch.zeros(2, 4), solver=Iterate(), steps=4, start=final, initial={"a": torch.zeros(2, 4)}
+        )
 
 
 # ------------------------------------------------------------------ what is recorded
@@ -188,7 +190,9 @@ def test_every_gate_can_be_recorded_and_a_window_without_one_is_named() -> None:
     net = small("convlstm")
     with pytest.raises(RecordError, match="outside of the window"):
         simulate(net, shown(net, 2), solver=Iterate(), steps=6, record=Record(states=["forecaster1.f"]))
-    run = simulate(net, shown(net, 2), solver=Iterate(), steps=6, record=Record(states=["forecaster1.f"], at=[40.0, 60.0]))
+    run = simulate(
+        net, shown(net, 2), solver=Iterate(), steps=6, record=Record(states=["forecaster1.f"], at=[40.0, 60.0])
+    )
     assert run["forecaster1.f"].shape[0] == 2
 
 
@@ -203,7 +207,14 @@ def test_times_are_ms_and_steps_can_be_said_instead() -> None:
         simulate(net, image, solver=Iterate(), until=30.0)["readout"],
         simulate(net, image, solver=Iterate(), steps=3)["readout"],
     )
-    for wrong in ({"steps": 0}, {"steps": 2.0}, {"steps": True}, {"steps": 3, "until": 30.0}, {"until": 35.0}, {"until": "3"}):
+    for wrong in (
+        {"steps": 0},
+        {"steps": 2.0},
+        {"steps": True},
+        {"steps": 3, "until": 30.0},
+        {"until": 35.0},
+        {"until": "3"},
+    ):
         with pytest.raises(SolverError):
             simulate(net, image, solver=Iterate(), **wrong)
 
@@ -212,7 +223,7 @@ def test_a_run_until_settled_ends_when_all_samples_have() -> None:
     net = Network({"u": (1,)}, [Population("r", leaky_rate(1, 10.0, "identity", bias=False))], [Projection("u", "r")])
     until = Settled(1e-3, at_most=400.0, every=5)
     run = simulate(net, torch.tensor([[1.0], [0.0]]), solver=Euler(dt=1.0), until=until, record=Record(states=["r"]))
-    # |dr| / |r| per ms is (1/10) 0.9^(n-1) / (1 - 0.9^n) after step n: 1.09e-3 at 44, 0.98e-3 at 45. Nothing moves at 0.
+    # |dr| / |r| per ms is (1/10) 0.9^(n-1) / (1 - 0.9^n) after step n: 1.09e-3 at 44, 0.98e-3 at 45. None moves at 0.
     assert run.settled_at.tolist() == [45.0, 1.0] and run.times[-1] == 45.0
     with pytest.warns(PcsimWarning, match="1 of 2 samples had not settled"):
         short = simulate(net, torch.tensor([[1.0], [0.0]]), solver=Euler(dt=1.0), until=Settled(1e-3, at_most=20.0))
@@ -244,7 +255,9 @@ def test_simulate_differentiates_by_every_way(way: pcsim.simulation.Gradient, fl
     torch.manual_seed(1)
     net = leaky_net(6, scale=0.5)
     image = torch.randn(3, 6)
-    solver = pcsim.TorchDiffEq(dt=4.0, method="dopri5", rtol=1e-10, atol=1e-10) if way.kind == "adjoint" else RK4(dt=4.0)
+    solver = (
+        pcsim.TorchDiffEq(dt=4.0, method="dopri5", rtol=1e-10, atol=1e-10) if way.kind == "adjoint" else RK4(dt=4.0)
+    )
     steps = 400 if way.kind == "implicit" else 10
     found = []
     for each in (way, Full()):
@@ -300,7 +313,9 @@ def test_a_network_is_a_function_of_images() -> None:
 def test_weights_and_modes_of_a_module_are_left_as_they_are() -> None:
     convolution = nn.Conv2d(2, 3, 3, padding=1)
     before = (convolution.weight.data_ptr(), convolution.weight.stride())
-    net = Network({"x": (2, 8, 8)}, [Population("a", Rate(3))], [Projection("x", "a", convolution)], readout="a", steps=1)
+    net = Network(
+        {"x": (2, 8, 8)}, [Population("a", Rate(3))], [Projection("x", "a", convolution)], readout="a", steps=1
+    )
     assert (convolution.weight.data_ptr(), convolution.weight.stride()) == before
     net.train()
     convolution.eval()
@@ -320,7 +335,9 @@ def test_operations_in_place_reach_nobody_else(place: str) -> None:
         torch.manual_seed(0)
         act = nn.ReLU(inplace=inplace)
         if place == "stage of retrofit":
-            return models.retrofit([nn.Conv2d(1, 4, 3, 1, 1), nn.Sequential(act, nn.Conv2d(4, 4, 3, 2, 1))], (1, 8, 8)).eval()
+            return models.retrofit(
+                [nn.Conv2d(1, 4, 3, 1, 1), nn.Sequential(act, nn.Conv2d(4, 4, 3, 2, 1))], (1, 8, 8)
+            ).eval()
         if place == "rule":
             populations = [Population("b", Rate(1, "identity")), Population("a", Rate(1, "identity", normalise=act))]
             return Network({"image": (1, 8, 8)}, populations, [Projection("image", "b"), Projection("b", "a")], steps=2)
@@ -330,7 +347,7 @@ def test_operations_in_place_reach_nobody_else(place: str) -> None:
     kept = image.clone()
     one, two = (simulate(net(inplace), image, solver=Iterate(), record=record) for inplace in (False, True))
     assert torch.equal(image, kept)
-    assert all(torch.equal(one[key], two[key]) for key in one.keys())
+    assert all(torch.equal(one[key], two[key]) for key in one.values)
 
 
 class Writes(nn.Module):
@@ -371,7 +388,9 @@ def test_dropout_from_an_image_is_drawn_in_every_step_of_training() -> None:
     ).train()
     values = torch.stack([values["a"] for _, values in rollout(net, torch.ones(1, 50), Iterate(), 4)])
     assert not torch.equal(values[0], values[1])
-    assert torch.equal(simulate(net, torch.ones(1, 50), solver=Iterate(), record=Record(states=["a"]))["a"][0], torch.ones(1, 50))
+    assert torch.equal(
+        simulate(net, torch.ones(1, 50), solver=Iterate(), record=Record(states=["a"]))["a"][0], torch.ones(1, 50)
+    )
 
 
 def test_norms_that_learn_from_an_image_do_so_in_every_step() -> None:
@@ -452,7 +471,11 @@ def test_flattening_by_view_is_told_when_the_network_is_built() -> None:
 
 def test_a_module_that_is_put_in_place_of_another_is_used_and_checked() -> None:
     net = Network(
-        {"x": (4,)}, [Population("a", Rate(4))], [Projection("x", "a", nn.Linear(4, 4, bias=False))], readout="a", steps=1
+        {"x": (4,)},
+        [Population("a", Rate(4))],
+        [Projection("x", "a", nn.Linear(4, 4, bias=False))],
+        readout="a",
+        steps=1,
     )
     zero = nn.Linear(4, 4, bias=False)
     nn.init.zeros_(zero.weight)
@@ -475,7 +498,7 @@ def test_a_whole_network_comes_back_from_a_file(name: str) -> None:
     file.seek(0)
     for back in (torch.load(file, weights_only=False), pickle.loads(pickle.dumps(net))):  # noqa: S301
         runs = [simulate(n, shown(net, 2), solver=solver, steps=min(steps, 3)) for n in (net, back)]
-        assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0].keys())
+        assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0].values)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -488,10 +511,12 @@ def test_double_precision_does_not_depend_on_the_default_type(name: str) -> None
     try:
         for default in (torch.float32, torch.float64):
             torch.set_default_dtype(default)
-            runs.append(simulate(net, image, solver=solver, steps=min(steps, 6), record=Record(states="all", errors="all")))
+            runs.append(
+                simulate(net, image, solver=solver, steps=min(steps, 6), record=Record(states="all", errors="all"))
+            )
     finally:
         torch.set_default_dtype(torch.float32)
-    for key in runs[0].keys():
+    for key in runs[0].values:
         assert runs[0][key].dtype == torch.float64 and torch.equal(runs[0][key], runs[1][key]), key
 
 

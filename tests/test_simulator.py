@@ -264,7 +264,9 @@ def test_moving_the_network_and_changing_weights_is_live() -> None:
     sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
 
     def check() -> None:
-        same(sim(shown(net, 2), until=40.0), simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=40.0, record=all_))
+        same(
+            sim(shown(net, 2), until=40.0), simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=40.0, record=all_)
+        )
 
     all_ = Record(states="all")
     check()
@@ -322,7 +324,9 @@ class Operations(TorchDispatchMode):
         super().__init__()
         self.counts: dict[str, int] = {}
 
-    def __torch_dispatch__(self, function: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_dispatch__(
+        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         name = str(function).split(".")[1]
         self.counts[name] = self.counts.get(name, 0) + 1
         return function(*args, **(kwargs or {}))
@@ -331,11 +335,16 @@ class Operations(TorchDispatchMode):
 def test_what_holds_is_computed_once_and_what_nobody_reads_not_at_all() -> None:
     net = models_with_errors()
     image = shown(net, 2)
-    for record, convolutions in ((Record(states=["l1"]), 1 + 4 * 20), (Record(states=["readout"], every=20), 1 + 4 * 20)):
+    for record, convolutions in (
+        (Record(states=["l1"]), 1 + 4 * 20),
+        (Record(states=["readout"], every=20), 1 + 4 * 20),
+    ):
         with Operations() as done:
             simulate(net, image, solver=Euler(dt=2.0), steps=20, record=record)
         assert done.counts["convolution"] == convolutions
-        assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), "a read-out only where it is recorded"
+        assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), (
+            "a read-out only where it is recorded"
+        )
 
 
 def models_with_errors() -> Network:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import pcsim
 from pcsim import StorageError, models, storage
-from pcsim.network.weights import trained_tensors
 from pcsim.models import weights
+from pcsim.network.weights import trained_tensors
 
 
 def written(path: Path) -> Path:

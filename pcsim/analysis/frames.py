@@ -117,8 +117,8 @@ def _last_seen(frames: Tensor, closed_loop_from: int | None) -> Tensor:
 class Scored:
     """Scores of predictions and of what costs nothing, frame by frame: name -> {score: (time,)}, means over clips.
 
-    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is how far ahead of the last
-    frame seen each row is, `begins` the first row that was predicted.
+    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is how far ahead of the
+    last frame seen each row is, `begins` the first row that was predicted.
     """
 
     rows: dict[str, dict[str, Tensor]]
@@ -126,7 +126,7 @@ class Scored:
     begins: int = 0
 
     def one_step(self, name: str = "network", score: str = "mse") -> float:
-        """Return the mean over the frames that were predicted one step ahead, from the third on, where all can be scored.
+        """Return the mean over the frames predicted one step ahead, from the third on, where all can be scored.
 
         Every contender is scored on the same frames; NaN where a clip of it diverged.
         """

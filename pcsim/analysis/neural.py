@@ -381,7 +381,7 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
             raise StimulusError(
                 given=f"the bin from {low:g} to {high:g} ms",
                 expected=f"bins after {begin:g} and up to {ends[-1]:g} ms, which is when the model ran",
-                remedy="take other bins, a longer run or another latency; a step of a discrete network lasts net.step_ms",
+                remedy="take other bins, a longer run or another latency; a discrete network's step lasts net.step_ms",
             )
         found.append(rows)
     return found

@@ -121,7 +121,7 @@ def _slope(dts: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def _double(stimulus: Stimulus) -> Stimulus:
-    if isinstance(stimulus, dict):
+    if isinstance(stimulus, Mapping):
         return {name: _double_of(shown) for name, shown in stimulus.items()}
     return _double_of(stimulus)
 

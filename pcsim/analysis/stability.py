@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
+from pcsim.core.state import State
 from pcsim.network import Network
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record
@@ -30,7 +31,6 @@ from pcsim.simulation.regime import steady_regime
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Euler, FlowSolver, Heun, Iterate, RungeKutta, Solver
 from pcsim.stimuli.timeline import Stimulus
-from pcsim.core.state import State
 
 DENSE = 1_024
 """sizes up to which all eigenvalues are computed"""

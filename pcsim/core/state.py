@@ -50,7 +50,7 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def laid_out(value: Tensor) -> Tensor:
-    """Return the same activity with channels side by side in memory, if it is an image: convolutions are fastest then."""
+    """Return the same activity with channels side by side in memory, if it is an image: fastest for convolutions."""
     if value.dim() != 4:
         return value
     try:

@@ -20,9 +20,9 @@ from torch import nn
 
 from pcsim.connections import LocalResponseNorm
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
+from pcsim.network import Network
 from pcsim.rules.rate import Rate
 
 Unroll = Literal["engineering", "biological"]

@@ -24,8 +24,8 @@ from torch import nn
 
 from pcsim.connections import Activation, same_conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Population, Projection
 from pcsim.models.areas import Wiring
+from pcsim.network import Population, Projection
 from pcsim.network.parts import Kind
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM

@@ -19,12 +19,12 @@ from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models import cells
 from pcsim.models.areas import Wiring
 from pcsim.models.blt import DELAYS, Unroll
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.registry import register, unknown
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.wires import Sum
 
 Choice = str | ReciprocalCell | Callable[[Site], Wiring]

@@ -20,9 +20,9 @@ from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, channels_last, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
@@ -149,7 +149,12 @@ def cornet_s(
     deep_n the one after it. Populations hold their values outside their windows.
     """
     v1 = channels[0]
-    entry = [channels_last(nn.Conv2d(image[0], v1, 7, 2, 3, bias=False)), nn.BatchNorm2d(v1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    entry = [
+        channels_last(nn.Conv2d(image[0], v1, 7, 2, 3, bias=False)),
+        nn.BatchNorm2d(v1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     populations = [Population("stem", Sum(), active=(0, 1)), Population("v1", Sum(), active=(0, 1))]
     projections = [
         Projection("image", "stem", nn.Sequential(*entry)),

@@ -18,8 +18,8 @@ from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
 from pcsim.rules.reciprocal import Gated
 from pcsim.rules.wires import Sum

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from pcsim.connections import Activation
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.attractor import GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Relaxed
 from pcsim.rules.rate import Rate

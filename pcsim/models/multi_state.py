@@ -19,8 +19,8 @@ from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Standardise, StepNorm, conv, up_conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.network.parts import Kind
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum

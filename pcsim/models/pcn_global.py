@@ -21,8 +21,8 @@ from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Tied, channels_last, conv, draw, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.predictive import Blend, Correction, Prediction, PredictionError, UpdateRate
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum

@@ -21,8 +21,8 @@ from torch import nn
 
 from pcsim.connections import GlobalMeanPool, channels_last, conv, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.predictive import Correction, Prediction, PredictionError, UpdateRate
 from pcsim.rules.wires import Sum
 
@@ -72,7 +72,11 @@ def pcn_local(
     source, channels = "image", image[0]
     entry: list[nn.Module] = []
     if plan.stem is not None:
-        entry = [channels_last(nn.Conv2d(channels, plan.stem, 7, 2, 3, bias=False)), nn.BatchNorm2d(plan.stem), nn.ReLU()]
+        entry = [
+            channels_last(nn.Conv2d(channels, plan.stem, 7, 2, 3, bias=False)),
+            nn.BatchNorm2d(plan.stem),
+            nn.ReLU(),
+        ]
         channels = plan.stem
     for block, out in enumerate(plan.channels, 1):
         nodes, edges = _block(block, source, entry, channels, out, cycles, published)

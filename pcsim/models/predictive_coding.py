@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from pcsim.connections import Activation, HalfSquare, Tied, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
+from pcsim.core.state import Shape
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.predictive import ErrorRelaxation, ErrorThrough, Prediction, PredictionError
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum
-from pcsim.core.state import Shape
 
 
 @register(paper="Rao & Ballard 1999; Whittington & Bogacz 2017")

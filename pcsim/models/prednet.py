@@ -20,8 +20,8 @@ from torch import nn
 
 from pcsim.connections import conv, draw, pool
 from pcsim.core.exceptions import WiringError
-from pcsim.network import ALWAYS, Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import ALWAYS, Network, Population, Projection
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM, Peephole, SubLSTM
 from pcsim.rules.predictive import Prediction, SplitError

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum

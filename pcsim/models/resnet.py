@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, channels_last, conv
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
@@ -20,7 +20,12 @@ def _resnet(
     name: str, blocks: Sequence[int], channels: Sequence[int], image: tuple[int, int, int], classes: int
 ) -> Network:
     first = channels[0]
-    stem = [channels_last(nn.Conv2d(image[0], first, 7, 2, 3, bias=False)), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    stem = [
+        channels_last(nn.Conv2d(image[0], first, 7, 2, 3, bias=False)),
+        nn.BatchNorm2d(first),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     populations = [Population("h0", Rate(first, "identity", bias=False))]
     projections = [Projection("image", "h0", nn.Sequential(*stem))]
     below, n = first, 0

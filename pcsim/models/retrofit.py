@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from pcsim.connections import Adjoint, up_conv
 from pcsim.core.exceptions import WiringError
+from pcsim.core.state import Shape
 from pcsim.network import Network, Population, Projection
+from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
-from pcsim.core.state import Shape
-from pcsim.network.shapes import transformed_shape
 
 
 def retrofit(

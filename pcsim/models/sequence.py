@@ -18,8 +18,8 @@ from torch import nn
 
 from pcsim.connections import conv
 from pcsim.core.exceptions import WiringError
-from pcsim.network import Network, Population, Projection
 from pcsim.models.registry import register
+from pcsim.network import Network, Population, Projection
 from pcsim.rules.base import Rule
 from pcsim.rules.gated import LSTM, Peephole, SubLSTM
 from pcsim.rules.predictive import Prediction

@@ -8,8 +8,8 @@ from typing import Any
 
 from pcsim.core import storage
 from pcsim.core.exceptions import StorageError
-from pcsim.network import Network
 from pcsim.models.registry import construct
+from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 
 FOLDER = files("pcsim.models") / "trained"

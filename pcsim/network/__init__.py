@@ -1,7 +1,7 @@
 """What a network is: populations joined by projections, and the same network otherwise."""
 
-from pcsim.network.side_by_side import Batched, batched
 from pcsim.network.network import Network
 from pcsim.network.parts import ALWAYS, Population, Projection
+from pcsim.network.side_by_side import Batched, batched
 
 __all__ = ["ALWAYS", "Batched", "Network", "Population", "Projection", "batched"]

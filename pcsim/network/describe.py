@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from pcsim import connections
+from pcsim.core.state import Shape
 from pcsim.network.graph import Graph
 from pcsim.network.parts import ALWAYS, Projection
 from pcsim.rules.base import Flow, Map, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.core.state import Shape
 
 HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
 

@@ -20,7 +20,7 @@ def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
     """Shape of `transform` applied to an activity of `shape`, found on the meta device: nothing is computed."""
     held = {name: tensor.to("meta") for name, tensor in chain(transform.named_parameters(), transform.named_buffers())}
     # Two samples: batch norm in training mode refuses a single value per channel.
-    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, and not in the middle of one.
+    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, not in the middle of one.
     given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in held.values()), None)))
     with torch.no_grad():
         return tuple(functional_call(transform, held, (given,)).shape[1:])

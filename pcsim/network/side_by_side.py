@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pcsim.network import variants
 from pcsim.connections import Chain, Phased
 from pcsim.core.exceptions import WiringError
+from pcsim.network import variants
 from pcsim.network.network import Network
 from pcsim.rules.time_constants import TimeConstant, require_positive
 from pcsim.stimuli.timeline import Stimulus, Timeline
@@ -67,8 +67,8 @@ class Batched:
     batch: int
 
     def tile(self, stimulus: Stimulus) -> Stimulus:
-        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for another number of samples."""
-        if isinstance(stimulus, dict):
+        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for another number."""
+        if isinstance(stimulus, Mapping):
             return {name: self._repeated(value) for name, value in stimulus.items()}
         return self._repeated(stimulus)
 
@@ -101,8 +101,9 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
         raise WiringError(
-            given=f"numbers of points {counts}", expected="the same number for each, at least one",
-            remedy="give every tau and gain one value for each point; repeat those that do not change"
+            given=f"numbers of points {counts}",
+            expected="the same number for each, at least one",
+            remedy="give every tau and gain one value for each point; repeat those that do not change",
         )
     (points, *_) = counts.values()
 

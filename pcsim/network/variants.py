@@ -88,10 +88,7 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
         )
     return with_edges(
         network,
-        [
-            replace(e, lesioned=(*e.lesioned, window)) if {e.kind, e.name} & wanted else e
-            for e in network.projections
-        ],
+        [replace(e, lesioned=(*e.lesioned, window)) if {e.kind, e.name} & wanted else e for e in network.projections],
     )
 
 
@@ -129,7 +126,7 @@ def rebuilt(
 
 
 def current(network: Net) -> Net:
-    """Return the network itself, or, where modules were replaced since it was built, one of those there are, checked."""
+    """Return the network itself, or, where modules were replaced since it was built, one of the new ones, checked."""
     return network if network.is_as_built else rebuilt(network, tuple(network.populations.values()))
 
 

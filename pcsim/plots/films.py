@@ -21,13 +21,16 @@ OWN = "#d62728"
 
 
 def forecast(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, rate: float | None = None
+    frames: ArrayLike,
+    predictions: Mapping[str, ArrayLike],
+    closed_loop_from: int | None = None,
+    rate: float | None = None,
 ) -> Figure:
     """One clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
 
-    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From `closed_loop_from`
-    on, framed in red, a network sees only itself. Raises StimulusError for predictions of another shape, and for a
-    `closed_loop_from` that no frame follows.
+    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From
+    `closed_loop_from` on, framed in red, a network sees only itself. Raises StimulusError for predictions of another
+    shape, and for a `closed_loop_from` that no frame follows.
     """
     true, told = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
@@ -47,9 +50,13 @@ def forecast(
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for step, ax in enumerate(grid[0]):
         when = f"{step}" if rate is None else f"{1000 * step / rate:g}"
-        ax.set_title(when, fontsize=8, color=OWN if closed_loop_from is not None and step >= closed_loop_from else "black")
+        ax.set_title(
+            when, fontsize=8, color=OWN if closed_loop_from is not None and step >= closed_loop_from else "black"
+        )
     unit = "frame" if rate is None else "time (ms)"
-    picture.suptitle(unit + ("" if closed_loop_from is None else "; red: the network sees its own predictions"), fontsize=9)
+    picture.suptitle(
+        unit + ("" if closed_loop_from is None else "; red: the network sees its own predictions"), fontsize=9
+    )
     return picture
 
 
@@ -107,7 +114,9 @@ def horizon(
     return ax
 
 
-def errors_over_frames(errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None) -> Axes:
+def errors_over_frames(
+    errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None
+) -> Axes:
     """Mean squared prediction error of each layer, (time,) or (time, n), frame by frame, logarithmic.
 
     `closed_loop_from` is marked by a line. Frame 0 is left out: its prediction is made of nothing.

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcsim.rules.base import Map, Wire
 from pcsim.core.state import Shape
+from pcsim.rules.base import Map, Wire
 
 
 class Threshold(Map):

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcsim.core.exceptions import WiringError
-from pcsim.rules.time_constants import TimeConstant, time_constant
 from pcsim.core.state import Shape, State
+from pcsim.rules.time_constants import TimeConstant, time_constant
 
 Own = Tensor | State
-
 
 
 def _identity(drive: Tensor) -> Tensor:

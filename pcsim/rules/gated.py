@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.core.exceptions import WiringError
-from pcsim.rules.base import Map, Own, activation_named
 from pcsim.core.state import Shape, State, per_channel
+from pcsim.rules.base import Map, Own, activation_named
 
 Peephole = Literal["none", "channel", "full"]
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcsim.core.exceptions import WiringError
+from pcsim.core.state import Shape, per_channel
 from pcsim.rules.base import Flow, Map, Own, Wire, activation_named, slope_named
 from pcsim.rules.time_constants import TimeConstant, time_constant
-from pcsim.core.state import Shape, per_channel
 
 
 class Prediction(Wire):

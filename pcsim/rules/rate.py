@@ -14,9 +14,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.state import Shape, per_channel
 from pcsim.rules.base import Map, Own, Relaxed, activation_named
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.core.state import Shape, per_channel
 
 
 class Rate(Map):

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pcsim.rules.base import Wire, activation_named
 from pcsim.core.state import Shape, per_channel
+from pcsim.rules.base import Wire, activation_named
 
 
 class Sum(Wire):

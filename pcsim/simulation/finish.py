@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import platform
 import warnings
+from functools import lru_cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,17 @@ from pcsim.network.network import Network
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.run import Run, Snapshot, Status
+from pcsim.simulation.schedule import Schedule
+from pcsim.solvers.base import Solver
 
 
 def finished(
-    network: Network, recorder: Recorder, monitor: Monitor, final: Snapshot, labels: Tensor | None, about: dict[str, Any]
+    network: Network,
+    recorder: Recorder,
+    monitor: Monitor,
+    final: Snapshot,
+    labels: Tensor | None,
+    about: dict[str, Any],
 ) -> Run:
     """Return the run of what was recorded."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
@@ -49,7 +59,9 @@ def finished(
         times_of={key: (rows * dt).astype(np.float64) for key, rows in steps.items() if key in values},
         status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad),
         valid_until=np.where(bad < 0, final.clock.time, (bad - 1) * dt),
-        diverged_in=tuple("" if step < 0 else monitor.names[p] for step, p in zip(bad, monitor.population, strict=True)),
+        diverged_in=tuple(
+            "" if step < 0 else monitor.names[p] for step, p in zip(bad, monitor.population, strict=True)
+        ),
         about=about,
         final=final,
         labels=labels,
@@ -67,7 +79,8 @@ def warn_of_divergence(network: Network, monitor: Monitor, dt: float, stacklevel
     remedy = f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
     warnings.warn(
         f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
-        f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. They are NaN from there on. {remedy}.",
+        f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. "
+        f"They are NaN from there on. {remedy}.",
         PcsimWarning,
         stacklevel=stacklevel,
     )
@@ -78,3 +91,24 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
     own = torch.zeros(value.shape[1], dtype=torch.bool, device=value.device)
     own[sample] = True
     return own.reshape(1, -1, *(1,) * (value.dim() - 2))
+
+
+version = lru_cache(metadata.version)
+
+
+def provenance(network: Network, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:
+    """Return what a run may depend on besides its arguments."""
+    value = next(iter(schedule.first.values()))
+    return {
+        "network": network.name,
+        "errors": list(network.errors),
+        "solver": repr(solver),
+        "steps": steps,
+        "dt": schedule.dt,
+        "device": str(value.device),
+        "dtype": str(value.dtype),
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "seconds": round(seconds, 3),
+        "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -20,15 +20,15 @@ from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import StimulusError, WiringError
 from pcsim.network.network import Network
 from pcsim.network.parts import ALWAYS, Population, Projection
+from pcsim.network.variants import rebuilt
+from pcsim.rules.wires import Sum, Switch
 from pcsim.simulation.record import Record, names_of
 from pcsim.simulation.run import Run
-from pcsim.rules.wires import Sum, Switch
 from pcsim.simulation.simulator import rollout, simulate
 from pcsim.solvers.base import Solver, require_solver
 from pcsim.solvers.iterate import Iterate
 from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
-from pcsim.network.variants import rebuilt
 
 SHARE = "closed_loop"
 """the input that says who is listened to"""
@@ -135,7 +135,7 @@ class _Task:
         if not 1 <= open_until <= there or (closed_loop_from is not None and closed_loop_from >= self.length):
             raise StimulusError(
                 given=f"{self.length} predictions from {there} frames, closed_loop_from={closed_loop_from}",
-                expected="a loop that closes after the first frame, while there are frames, and before the last prediction",
+                expected="a loop that closes after the first frame, while there are frames, before the last prediction",
                 remedy="closed_loop_from=k shows frames 0 to k - 1; without it there is a prediction for each frame",
             )
         require_solver(solver)
@@ -162,7 +162,8 @@ class _Task:
         if self.begins > self.lead:
             if closed_loop_from not in (None, self.begins):
                 raise StimulusError(
-                    given=f"closed_loop_from={closed_loop_from} for {network.name!r}, which forecasts from {self.begins} on",
+                    given=f"closed_loop_from={closed_loop_from} for {network.name!r}, "
+                    f"which forecasts from {self.begins} on",
                     expected=f"{self.begins}, or nothing",
                     remedy="build it with another number of frames to see",
                 )
@@ -191,7 +192,7 @@ def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
 
 
 def closed_loop(network: Network) -> Network:
-    """Return the network with one more input, "closed_loop": where that is 1, it sees its own prediction, not the frame.
+    """Return the network with one more input, "closed_loop": where that is 1, it sees its own prediction, no frame.
 
     The input is (batch, 1, 1, 1), so that each sample may close its loop at its own time, and open it again.
 

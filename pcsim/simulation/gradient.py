@@ -1,4 +1,4 @@
-"""A way back through time: what a run keeps so that gradients can flow through it. The plain one; others in training."""
+"""A way back through time: what a run keeps so that gradients flow through it. The plain one; others in training."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Monitor:
         self.step[new] = step
         self.population[new] = np.asarray(populations)[bad.argmax(0)][new]
 
-    def look_at_rows(self, rows: Sequence[int], values: Mapping[str, Tensor]) -> None:
+    def look_at_rows(self, rows: np.ndarray, values: Mapping[str, Tensor]) -> None:
         """Look at what was recorded too: (time, batch, ...) by key, after the steps `rows`."""
         for key, value in values.items():
             if not value.is_floating_point():
@@ -123,7 +123,7 @@ class Monitor:
                 continue
             place = self.names.index(key.split(".")[0])
             bad = ~fine.cpu().numpy()
-            steps = np.asarray(rows)[bad.argmax(0)]
+            steps = rows[bad.argmax(0)]
             earlier = bad.any(0) & ((self.step < 0) | (steps < self.step))
             self.step[earlier], self.population[earlier] = steps[earlier], place
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,12 +60,12 @@ def recall(
     key = f"{edge.source}@{near}" if near else newest
     if not isinstance(delay, Tensor) and back - near < ROUNDING:
         return PAST, key, deliver
-    share = partial(_share, edge.delay_ms, dt, fraction + near)
+    share = partial(_share, cast(TimeConstant, edge.delay_ms), dt, fraction + near)
     return PAST, None, partial(_between, key, f"{edge.source}@{near + 1}", share, deliver)
 
 
 def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
-    """Return how far between two steps the delay lies; asked in every step, as it has a gradient where it is learned."""
+    """Return how far between two steps the delay lies; asked at every step: it has a gradient where it is learned."""
     return delay() / dt - offset
 
 

@@ -98,22 +98,27 @@ class Plan:
         is_ambient = torch.is_autocast_enabled(self._device)
         return torch.autocast(self._device, enabled=False) if is_ambient else _AS_IT_IS
 
-    def precompute(self, inputs: State) -> State:
+    def precompute(self, inputs: State, known: State | None = None) -> State:
         """Return `inputs` and all that follows from them and from tensors of the network alone.
 
-        An image that is held is transformed once, not at every step; a time constant is asked once.
+        An image that is held is transformed once, not at every step; a time constant is asked once. `known` is what
+        another plan of this network made of the same inputs.
         """
-        held = dict(inputs)
+        held, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
-        for edge in self._constant.values():
+        for name, edge in self._constant.items():
             # torch lays out what a convolution makes of one channel as if nobody cared; sums would inherit that.
-            held[edge.name] = laid_out(self._deliver(edge)(inputs[edge.source]))
+            held[name] = known[name] if name in known else laid_out(self._deliver(edge)(inputs[edge.source]))
         for key, shape in self._zeros.items():
-            held[key] = zeros(shape, like)
+            held[key] = known[key] if key in known else zeros(shape, like)
         for key, (tau, shape) in self._taus.items():
-            value = tau.for_(like.new_empty((len(like), *shape)))
-            held[key] = self.solver.ratio(value) if self.solver.is_one_stage else value  # type: ignore[assignment]
+            held[key] = known[key] if key in known else self._ratio(tau, like.new_empty((len(like), *shape)))
         return held
+
+    def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
+        """Return a time constant as the solver wants it, beside a value `like` this one."""
+        value = tau.for_(like)
+        return self.solver.ratio(value) if self.solver.is_one_stage else value
 
     def evaluate(self, nodes: list[Node], held: State, state: State, known: State | None = None) -> State:
         """Return the values of a list, by key: the one loop over populations. `known` wires are given."""
@@ -194,8 +199,8 @@ class Plan:
         return found
 
     def respond(self, wire: str, held: State, values: State) -> Tensor:
-        """Return the value of one wire of a flow, from `values` of what it reads."""
-        return self.evaluate([self._wire(wire, 0.0)], held, values, values)[wire]
+        """Return the value of one of the `wanted` wires of a flow, from `values` of what it reads."""
+        return self.evaluate([node for node in self._seen if node.name == wire], held, values, values)[wire]
 
     def carried(self, held: State, state: State, after: State) -> State:
         """Return the state after a step, its past moved on, from the values `after` of what was computed."""
@@ -364,7 +369,7 @@ class Plan:
         return PAST if is_past else FRESH, source, plain
 
     def _is_precomputed(self, edge: Projection) -> bool:
-        """Tell whether what an edge delivers is the same at every step: an image at once, through what only computes."""
+        """Tell whether what an edge delivers is the same at every step: an image at once, by what only computes."""
         at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
         phased = edge.name in dict(self.regime.phases)
         return at_once and not phased and is_constant(edge.transform)
@@ -378,7 +383,7 @@ class Plan:
         return transform if dtype is None else partial(_in_type, transform, dtype)
 
 
-def _push(own: Tensor, push: Tensor, tau: Any) -> Tensor:
+def _push(_own: Tensor, push: Tensor, tau: Any) -> Tensor:
     """d own / dt, per ms."""
     return push / tau
 

@@ -152,9 +152,7 @@ class Program:
         if inference or (self.is_compiled and made[0].is_cuda):  # a CUDA graph's next run writes over its results
             made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
         names = [name.removeprefix(NOTED) for name in self.notes]
-        rows = [
-            dict(zip(names, made[len(self.gives) + row * len(names) :], strict=False)) for row in range(self.rows)
-        ]
+        rows = [dict(zip(names, made[len(self.gives) + row * len(names) :], strict=False)) for row in range(self.rows)]
         return dict(zip(self.gives, made, strict=False)), rows
 
 

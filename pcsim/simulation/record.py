@@ -65,8 +65,8 @@ class Record:
              "population.reduction", a function under its name
     every    steps between two rows
     at       times in ms of the rows, instead of `every`
-    initial  also a row of where the run starts, before its first step. A discrete network's wires have a value then only
-             if its initialiser gives them one
+    initial  also a row of where the run starts, before its first step. A discrete network's wires have a value then
+             only if its initialiser gives them one
 
     Several records, each with its own rows, are a list: simulate(..., record=[Record(...), Record(...)]).
     """
@@ -100,7 +100,9 @@ class Record:
         for key, names, function in kept:
             if wrong := [name for name in names if name not in known and name not in network.inputs]:
                 raise RecordError(
-                    given=f"a record of {wrong[0]!r}", expected=f"one of {', '.join(known)}", remedy="correct the Record"
+                    given=f"a record of {wrong[0]!r}",
+                    expected=f"one of {', '.join(known)}",
+                    remedy="correct the Record",
                 )
             if (key in known) != (function is _whole):
                 raise RecordError(
@@ -235,7 +237,7 @@ class Recorder:
 
     def steps(self) -> dict[str, np.ndarray]:
         """Return key -> the steps of its rows."""
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for number, kept in enumerate(self.kept):
             rows = np.asarray(self.rows[number][: self._written[number]], dtype=np.int64)
             found |= {key: rows for key, _, _ in kept}

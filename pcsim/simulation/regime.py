@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from pcsim.connections import Phased
 from pcsim.core.clock import first_step, is_within
@@ -50,9 +51,11 @@ def regime_of(network: Graph, step: int, dt: float, spoken: frozenset[str] = fro
     shut, phases, waiting, ages = set(), [], [], []
     for edge in network.projections:
         lesioned = any(is_within(window, step, unit) for window in edge.lesioned)
-        if lesioned or (edge.active and not is_within(edge.active, step, unit)):
-            shut.add(edge.name)
-        elif _is_absent(network, edge, step, spoken):
+        if (
+            lesioned
+            or (edge.active and not is_within(edge.active, step, unit))
+            or _is_absent(network, edge, step, spoken)
+        ):
             shut.add(edge.name)
         elif isinstance(edge.transform, Phased):
             phases.append((edge.name, _phase(network, edge, step, unit)))
@@ -76,8 +79,8 @@ def _phase(network: Graph, edge: Projection, step: int, unit: float) -> int:
     """Return how many of its steps the edge's window has been open; the last of which a transform knows holds on."""
     span = network.step_ms if network.is_flow else 1.0
     count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
-    known = edge.transform.phases
-    return count if known is None else min(count, int(known) - 1)
+    known = cast(Phased, edge.transform).phases
+    return count if known is None else min(count, known - 1)
 
 
 def regime_changes(network: Graph, begin: int, end: int, dt: float) -> list[int]:
@@ -106,8 +109,8 @@ def _candidates(network: Graph, end: int, dt: float) -> Iterator[float]:
 def _phase_changes(network: Graph, edge: Projection, end: int, unit: float) -> Iterator[float]:
     span = network.step_ms if network.is_flow else 1.0
     origin = edge.active[0] if edge.active else 0.0
-    known = edge.transform.phases
-    count = math.ceil((end * unit - origin) / span) if known is None else int(known)
+    known = cast(Phased, edge.transform).phases
+    count = math.ceil((end * unit - origin) / span) if known is None else known
     yield from (first_step(origin + n * span, unit) for n in range(1, count + 1))
 
 

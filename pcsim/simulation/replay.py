@@ -225,4 +225,3 @@ def _fitting(every: int, most: int) -> int:
 
 def _forms(state: State) -> tuple[object, ...]:
     return tuple((name, value.shape, value.stride(), value.dtype, value.device) for name, value in state.items())
-

@@ -197,8 +197,9 @@ class Run:
 
 
 def _order(value: Tensor) -> list[int]:
-    """Return the axes from the one with the longest strides to the one with the shortest: how a tensor lies in memory."""
-    return sorted(range(value.dim()), key=lambda axis: (-value.stride(axis), axis))
+    """Return the axes from the one with the longest strides to the shortest: how a tensor lies in memory."""
+    strides = value.stride()
+    return sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis))
 
 
 def _laid_out_as(value: Tensor, order: Sequence[int]) -> Tensor:

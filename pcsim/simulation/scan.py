@@ -46,11 +46,13 @@ def scan(
 
     Differentiable where gradients are enabled. It ends early where the monitor says that the run is over.
     """
-    dt = schedule.dt
+    dt, held, inputs = schedule.dt, State(), State()
     for segment in schedule.segments():
         plan, step = segment.plan, segment.plan.stepper()
         with plan.in_own_types():
-            held = plan.precompute(segment.inputs)
+            # A regime that changes leaves alone what is made of an image that does not.
+            held = plan.precompute(segment.inputs, held if segment.inputs is inputs else None)
+        inputs = segment.inputs
         while carry.step < segment.end:
             before, state = carry.state, carry.state
             if programs is not None and (rows := programs.leap(plan, held, carry, segment.end, taps)) is not None:

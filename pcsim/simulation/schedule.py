@@ -18,7 +18,7 @@ from pcsim.network.network import Network
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime, regime_changes, regime_of, window_ends
 from pcsim.solvers.base import Solver
-from pcsim.stimuli.timeline import Stimulus, Timeline, as_timelines
+from pcsim.stimuli.timeline import Stimulus, as_timelines
 
 PlanOf = Callable[[Regime], Plan]
 
@@ -89,10 +89,10 @@ class Schedule:
                 pieces.append((step, now))
             regime = now
         inputs = self.first if self.begin == self._first_step else self.shown(self.begin)
-        for (begin, regime), (end, _) in pairwise([*pieces, (self.end, regime)]):
+        for (begin, now), (end, _) in pairwise([*pieces, (self.end, regime)]):
             if begin in self._shows and begin != self.begin:
                 inputs = self.shown(begin)
-            yield Segment(begin, end, self._plan_of(regime), inputs)
+            yield Segment(begin, end, self._plan_of(now), inputs)
 
     def shown(self, step: int) -> State:
         """Return what the network sees in a step, checked, in its type and on its device."""
@@ -153,7 +153,7 @@ def steps_of(network: Network, stimulus: Stimulus, solver: Solver, until: float 
             expected="a positive whole number of steps",
             remedy=f"dt = {near:.12g} ms would divide it; or change until"
             if network.is_flow
-            else f"a step of a discrete network lasts net.step_ms, {dt:g} ms: write until in multiples of it, or steps=...",
+            else f"a discrete network's step lasts net.step_ms, {dt:g} ms: write until in multiples of it or steps=...",
         )
     return count
 
@@ -165,7 +165,9 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
                 expected="steps that land on every change",
-                remedy=near if is_flow else f"a step of a discrete network lasts net.step_ms: show for multiples of {dt:g} ms",
+                remedy=near
+                if is_flow
+                else f"a step of a discrete network lasts net.step_ms: show for multiples of {dt:g} ms",
             )
 
 

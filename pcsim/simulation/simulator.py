@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -20,7 +17,7 @@ from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError, Wiring
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.simulation.finish import finished, warn_of_divergence
+from pcsim.simulation.finish import finished, provenance, warn_of_divergence
 from pcsim.simulation.frozen import Links, frozen
 from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Monitor, Settled
@@ -43,20 +40,24 @@ Records = Record | Sequence[Record] | None
 class Simulator:
     """A prepared run, for a network that is run many times: its steps are traced once, or compiled.
 
-    Tensors are live; every other setting of the network was read when the Simulator was made. What its modules take from
-    outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape; make a
-    new Simulator when that changes.
+    Tensors are live; every other setting of the network was read when the Simulator was made. What its modules take
+    from outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape;
+    make a new Simulator when that changes.
 
     record    what each run keeps; by default the read-out at every step
     gradient  `Full()`, or another way back through time of `pcsim.training`; None keeps no gradients
     compile   steps by torch.compile: 10 to 40 s at the first run, then up to three times as fast; the same to rounding
 
-    Without a gradient the network runs in evaluation mode, with one in the mode it is in. `run.about["how"]` says how the
-    steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be copied.
+    Without a gradient the network runs in evaluation mode, with one in the mode it is in. `run.about["how"]` says how
+    the steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be
+    copied.
 
         sim = pcsim.Simulator(net, solver=pcsim.RK4(dt=1.0), record=Record(states=["v2"]))
         runs = [sim(images, until=200.0) for images in batches]
     """
+
+    _replay: Replay | None
+    _links: Links | None
 
     def __init__(
         self,
@@ -74,8 +75,8 @@ class Simulator:
         if compile and gradient is not None:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
-                expected="compiled steps without gradients, which they do not keep",
-                remedy="leave one of them out",
+                expected="compiled steps, which keep no gradients",
+                remedy="leave one out",
             )
         if gradient is None:
             own.eval()
@@ -94,14 +95,16 @@ class Simulator:
         self.solver.check(self.network)
         self.records = _records(record, self.network)
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
-        self._replay: Replay | None = None
-        self._links: Links | None = None
+        self._replay = None
+        self._links = None
         self._device = _device_of(network)
         is_ambient = torch.is_autocast_enabled(self._device)
         self._amp = torch.get_autocast_dtype(self._device) if is_ambient else None
 
     @classmethod
-    def once(cls, network: Network, solver: Solver, record: Records = None, gradient: Gradient | None = None) -> Simulator:
+    def once(
+        cls, network: Network, solver: Solver, record: Records = None, gradient: Gradient | None = None
+    ) -> Simulator:
         """Return one for a single run: of the network itself, nothing copied and nothing traced."""
         require_network(network)
         made = cls.__new__(cls)
@@ -144,7 +147,7 @@ class Simulator:
                 if replay is None or not replay.was_used or (monitor.step < 0).all():
                     break
                 torch.set_rng_state(random)
-        about = _provenance(network, solver, carry, time.perf_counter() - begun, schedule)
+        about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
         about |= {"how": self._how(settled, monitor) if replay is None else replay.how()}
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
         spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
@@ -183,7 +186,8 @@ class Simulator:
             return schedule, Carry(0, start_state(network, schedule.first, dt, initial))
         if initial or start.clock.dt != dt:
             raise SolverError(
-                given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, initial={list(initial or ())}",
+                given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, "
+                f"initial={list(initial or ())}",
                 expected="the same dt, and no other initial values",
                 remedy="go on with the solver that the run was made with, or give initial={...} alone",
             )
@@ -191,7 +195,9 @@ class Simulator:
         require_state(network, start.state, dt, len(like))
         return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
 
-    def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str], taps: Any = None) -> Iterator[Iterable[Moment]]:
+    def windows(
+        self, stimulus: Stimulus, steps: int, names: Sequence[str], taps: Any = None
+    ) -> Iterator[Iterable[Moment]]:
         """Give (clock, values of `names`) after every step, with gradients, window by window.
 
         A window is what a loss may be backpropagated through on its own: all steps, or a span of `Truncated`.
@@ -210,7 +216,7 @@ class Simulator:
 
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
-        """Run outside of inference mode and of an ambient autocast, and without gradients unless a way back is given."""
+        """Run outside of inference mode and of an ambient autocast, without gradients unless a way back is given."""
         ways = torch.no_grad() if self.gradient is None else nullcontext()
         with torch.inference_mode(False), torch.autocast(self._device, enabled=False), ways:
             yield
@@ -255,17 +261,17 @@ def simulate(
 ) -> Run:
     """Run `network` on `stimulus` and keep what `record` asks for (by default the read-out at every step).
 
-    until    ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or `Settled(...)`; by default the
-             end of the stimulus, or for a discrete model on a held image the number of steps of its paper
+    until    ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or `Settled(...)`; by default
+             the end of the stimulus, or for a discrete model on a held image the number of steps of its paper
     steps    instead of `until`, how many steps
-    initial  memory -> (batch, ...), what it starts from instead of zeros (or of what the initialiser says): "r1", "r0.c".
+    initial  memory -> (batch, ...), what it starts from instead of zeros (or what the initialiser says): "r1", "r0.c".
              A memory that is given has spoken: delayed edges read it from the first step on
     start    the `final` of an earlier run, to go on from there (the clock goes on too)
     gradient  `Full()` or another way back through time of `pcsim.training`; None (the default) keeps no gradients
     compile  the steps by torch.compile: 10 to 40 s, for a very long run; a `Simulator` keeps what was compiled
 
-    The network runs in evaluation mode, or with a gradient in the mode it is in. A sample that becomes NaN or infinite is
-    reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
+    The network runs in evaluation mode, or with a gradient in the mode it is in. A sample that becomes NaN or infinite
+    is reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
     """
@@ -286,12 +292,12 @@ def rollout(
     initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
 ) -> Iterator[Moment]:
-    """Give (clock, values) after each of `steps` steps: the time reached, and the values of `names` there. Differentiable.
+    """Give (clock, values) after each of `steps` steps: the time reached, the values of `names` there. Differentiable.
 
     names  populations, further variables and gates, as in a `Record`; by default all populations
 
-    In the mode that the network is in. Everything is checked before the first step. Works under torch.func's vmap, jacfwd,
-    jacrev and functional_call. Samples that diverged are warned of at the end.
+    In the mode that the network is in. Everything is checked before the first step. Works under torch.func's vmap,
+    jacfwd, jacrev and functional_call. Samples that diverged are warned of at the end.
     """
     require_network(network)
     steps = steps_of(network, stimulus, solver, None, steps)
@@ -376,26 +382,3 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 
 def _device_of(network: Network) -> str:
     return next((parameter.device.type for parameter in network.parameters()), "cpu")
-
-
-version = lru_cache(metadata.version)
-
-
-def _provenance(
-    network: Network, solver: Solver, carry: Carry, seconds: float, schedule: Schedule
-) -> dict[str, Any]:
-    value = next(iter(schedule.first.values()))
-    return {
-        "network": network.name,
-        "errors": list(network.errors),
-        "solver": repr(solver),
-        "steps": carry.step,
-        "dt": schedule.dt,
-        "device": str(value.device),
-        "dtype": str(value.dtype),
-        "threads": torch.get_num_threads(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "seconds": round(seconds, 3),
-        "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
-    }
-

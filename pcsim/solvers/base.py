@@ -124,7 +124,7 @@ class FlowSolver(Solver):
         if ratio >= self.stability_limit * (1.0 - 1e-12):
             raise SolverError(
                 given=f"dt = {self.dt:g} ms, {ratio:.4g} times the tau of {name!r} ({taus[name]:g} ms)",
-                expected=f"less than {self.stability_limit:g} tau: beyond it {type(self).__name__} makes a leak explode",
+                expected=f"less than {self.stability_limit:g} tau: beyond it a leak explodes in {type(self).__name__}",
                 remedy=f"take dt well below {self.stability_limit * taus[name]:g} ms, or ExponentialEuler",
             )
         if ratio > 1.0 and math.isfinite(self.stability_limit):

@@ -82,7 +82,9 @@ class Dopri5(FlowSolver):
                 return plan.carried(held, state, now)
             if is_stuck or evaluations > self.max_evaluations:
                 sample = int((stuck if is_stuck else moving).int().argmax())
-                reason = f"{evaluations} evaluations were not enough for sample {sample}, at a step of {size[sample]:g} ms"
+                reason = (
+                    f"{evaluations} evaluations were not enough for sample {sample}, at a step of {size[sample]:g} ms"
+                )
                 raise gave_up("Dopri5", plan.network, reason)
             size = torch.minimum(size, left).clamp_min(0.0)
             trial, ks = now, [rate]

@@ -98,7 +98,9 @@ class TorchDiffEq(FlowSolver):
             warnings.filterwarnings("error", message=".*Unexpected arguments.*")
             try:
                 options = step | dict(self.options)
-                ends = integrate(right_hand_side, start, times, method=self.method, options=options, **tolerances, **extra)
+                ends = integrate(
+                    right_hand_side, start, times, method=self.method, options=options, **tolerances, **extra
+                )
             except UserWarning as reason:
                 raise SolverError(
                     given=f"options {dict(self.options)} for {self.method}",

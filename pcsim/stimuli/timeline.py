@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
@@ -89,7 +89,7 @@ class Timeline:
         return replace(self, labels=labels)
 
 
-Stimulus = Timeline | Tensor | dict[str, Timeline | Tensor]
+Stimulus = Timeline | Tensor | Mapping[str, Timeline | Tensor]
 """what a network is shown: images held for ever or a timeline, by input name where there are several"""
 
 
@@ -137,8 +137,8 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
 def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
     """Whose turn it is, (batch, units): one unit of each sample for `every` ms, all in random order in each sweep.
 
-    For networks whose units are updated one after another; the default is one step of a discrete network. The order of sample i in a sweep is a function of
-    (seed, first + i, sweep).
+    For networks whose units are updated one after another; the default is one step of a discrete network. The
+    order of sample i in a sweep is a function of (seed, first + i, sweep).
     """
     _check_duration(every)
 
@@ -160,12 +160,12 @@ def _check_duration(duration: float) -> None:
         )
 
 
-def as_timelines(stimulus: Timeline | Tensor | dict[str, Timeline | Tensor], inputs: Sequence[str]) -> dict:
+def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
     """One timeline for each input of a network; a tensor is an image held for ever.
 
     Raises StimulusError unless the names are those of the inputs.
     """
-    named = stimulus if isinstance(stimulus, dict) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
+    named = stimulus if isinstance(stimulus, Mapping) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
     if set(named) != set(inputs):
         raise StimulusError(
             given=f"stimuli for {', '.join(named) or 'one unnamed input'}",

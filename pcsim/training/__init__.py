@@ -1,7 +1,6 @@
 """Training through time."""
 
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
-from pcsim.training.updates import CHECK_EVERY, optimise
 from pcsim.training.settings import Training, published
 from pcsim.training.through_time import (
     evaluate,
@@ -12,6 +11,7 @@ from pcsim.training.through_time import (
     require_adjoint,
     train,
 )
+from pcsim.training.updates import CHECK_EVERY, optimise
 
 __all__ = [
     "CHECK_EVERY",

@@ -112,7 +112,7 @@ class Truncated(Gradient):
         _require_span(self, self.span)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Give the moments span by span: the graph of each is its own, so that a loss may be backpropagated by spans."""
+        """Give the moments span by span: each has a graph of its own, so that a loss may be backpropagated by spans."""
         for part in schedule.spans(self.span):
             yield list(scan(part, carry, taps, monitor))
             carry.state = {name: value.detach() for name, value in carry.state.items()}
@@ -124,8 +124,8 @@ class Implicit(Gradient):
 
     tolerance   the share of its size by which one more step may still move the state
     iterations  of u = dL/dz + u dF/dz, which converges where the dynamics do, and as fast
-    Values are wanted at the last step only. Raises TrainingError for a network that has not settled, and, in the backward
-    pass, for a fixed point that is hardly stable.
+    Values are wanted at the last step only. Raises TrainingError for a network that has not settled, and, in the
+    backward pass, for a fixed point that is hardly stable.
     """
 
     tolerance: float = 1e-4
@@ -158,8 +158,8 @@ class Implicit(Gradient):
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
             raise TrainingError(
-                given=f"a state of {schedule.network.name!r} that another step moves by {moved:.2g} of its size, at step "
-                f"{schedule.end}",
+                given=f"a state of {schedule.network.name!r} that another step moves by {moved:.2g} of its size, "
+                f"at step {schedule.end}",
                 expected=f"a network that has settled, to {self.tolerance:g}",
                 remedy="run longer, take smaller weights, or Checkpointed(), which needs no fixed point",
             )
@@ -196,7 +196,8 @@ class Implicit(Gradient):
 class Adjoint(Gradient):
     """The gradient is integrated backwards by torchdiffeq, anew for every dt, which must be at most the smallest tau.
 
-    tolerance  `training.train` compares it with backpropagation on the first batch, and refuses it where it is further off
+    tolerance  `training.train` compares it with backpropagation on the first batch, and refuses it where it is
+               further off
     For solver=TorchDiffEq(...) only.
     """
 

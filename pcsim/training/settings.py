@@ -39,8 +39,8 @@ class Training:
     """weight of the relative prediction error, the mean over errors, samples and steps, added to the loss"""
     gradient: Full | Checkpointed | Truncated | Implicit | Adjoint = Full()
     """how it goes back through time, see `pcsim.training.gradients`: Checkpointed() is exact and takes less memory,
-    Truncated(span) forgets what was before the last `span` steps; Adjoint() (torchdiffeq's, for flows) and Implicit() (at
-    a fixed point, over_time="last") keep no steps"""
+    Truncated(span) forgets what was before the last `span` steps; Adjoint() (torchdiffeq's, for flows) and Implicit()
+    (at a fixed point, over_time="last") keep no steps"""
     seed: int = 0
     """of the order of the images (initial weights are the caller's)"""
 

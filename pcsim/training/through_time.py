@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,8 +25,8 @@ from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.digits import as_pixels
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.updates import GradientOf, batch_of, optimise
 from pcsim.training.settings import Training
+from pcsim.training.updates import GradientOf, batch_of, optimise
 
 STANDARDISED = 10_000
 
@@ -46,7 +45,7 @@ def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigm
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> Tensor:
-    """Return the losses of all steps as one; see `Training.over_time`, and `Training.gradient` for what it differentiates."""
+    """Return the losses of all steps as one, see `Training.over_time`; for its gradient, `Training.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -208,7 +207,7 @@ def _check_gradient(network: Network, settings: Training) -> None:
 def require_adjoint(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
-    """Raise TrainingError unless the adjoint's gradient is that of backpropagation, to its tolerance, on these images."""
+    """Raise TrainingError unless the adjoint's gradient on these images is backpropagation's, to its tolerance."""
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     tolerance = settings.gradient.tolerance if isinstance(settings.gradient, Adjoint) else 0.0
     found = []
@@ -248,7 +247,9 @@ def evaluate(
     """
     _require_tensors(images)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise TrainingError(given=f"batch={batch!r}", expected="a whole number of images >= 1", remedy="write batch=250")
+        raise TrainingError(
+            given=f"batch={batch!r}", expected="a whole number of images >= 1", remedy="write batch=250"
+        )
     readout = _readout(network)
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device

@@ -30,10 +30,9 @@ from pcsim import (
     simulate,
 )
 from pcsim.rules import LearnableTau, leaky_rate
-from pcsim.solvers import ADAPTIVE, FIXED
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime
-from pcsim.solvers import dopri5
+from pcsim.solvers import ADAPTIVE, FIXED, dopri5
 from pcsim.training import Adjoint, Full
 
 pytestmark = pytest.mark.usefixtures("float64")
