@@ -33,10 +33,12 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 def finite(value: Tensor, first: int = 1) -> Tensor:
     """Tell where a value is finite, all axes from `first` on taken together: (batch,) by default.
 
-    The largest size is looked at and not the sum, which overflows where no value does.
+    The largest and the smallest are looked at (NaN is both): a sum overflows where no value does.
     """
     axes = tuple(range(first, value.dim()))
-    return torch.isfinite(torch.linalg.vector_norm(value, torch.inf, axes) if axes else value)
+    if not axes:
+        return torch.isfinite(value)
+    return torch.isfinite(value.amax(axes)) & torch.isfinite(value.amin(axes))
 
 
 def units(value: Tensor) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, finite
 from pcsim.network.graph import Graph
 
-LOOK, MOST_BYTES = 64, 2**25
-"""states that wait to be looked at together: at most so many, and so many bytes"""
+LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
+"""states that wait to be looked at together: at most so many, and so many bytes; more leave the cache of a CPU"""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Monitor:
     def __post_init__(self) -> None:
         self.step, self.population = np.full(self.batch, -1), np.full(self.batch, -1)
         self.settled_step = np.full(self.batch, -1)
-        self.names = tuple(self.network.populations)
         variables = self.network.shapes.variables
+        self.names = tuple(variables)
         self._keys = [
             (self.names.index(name), name if variable == "value" else f"{name}.{variable}")
             for name in self.network.memories
@@ -81,7 +81,8 @@ class Monitor:
         """
         if not self._most:
             size = sum(after[key].numel() * after[key].element_size() for _, key in self._keys)
-            self._most = self.settled.every if self.settled else max(1, min(LOOK, MOST_BYTES // max(size, 1)))
+            most = next((MOST_BYTES.get(after[key].device.type, 2**20) for _, key in self._keys), 0)
+            self._most = self.settled.every if self.settled else max(1, min(LOOK, most // max(size, 1)))
         self._waiting.append((step, after))
         if self.settled is not None:
             self._moved.append((step, self._movement(before, after)))
@@ -94,8 +95,9 @@ class Monitor:
             return False
         # A flow adds to what it was, so what is not finite stays so: its last state tells of all.
         latest = waiting[-1:] if self.network.is_flow else waiting
-        sizes = [torch.linalg.vector_norm(state[key], torch.inf) for _, state in latest for _, key in self._keys]
-        if not bool(torch.isfinite(torch.stack(sizes)).all()):
+        # The quickest look: a sum is not finite where a value is not. It may overflow too, so values decide.
+        sums = torch.stack([state[key].sum() for _, state in latest for _, key in self._keys])
+        if not bool(torch.isfinite(sums).all()):
             for step, state in waiting:
                 self.note(step, torch.stack([finite(state[key]) for _, key in self._keys]), [p for p, _ in self._keys])
         moved, self._moved = self._moved, []

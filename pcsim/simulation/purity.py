@@ -24,11 +24,14 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
 
 
+def has_global_hooks() -> bool:
+    """Tell whether anyone wants to see the calls of all modules."""
+    return any(getattr(_torch_module, hooks, None) for hooks in _GLOBAL_HOOKS)
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether anyone wants to see the calls of a module, of one inside, or of all modules."""
-    if any(getattr(_torch_module, hooks, None) for hooks in _GLOBAL_HOOKS):
-        return True
-    return any(getattr(each, hooks, None) for each in module.modules() for hooks in HOOKS)
+    return has_global_hooks() or any(getattr(each, hooks, None) for each in module.modules() for hooks in HOOKS)
 
 
 def is_constant(transform: nn.Module) -> bool:

@@ -18,6 +18,7 @@ from pcsim.network.parts import Projection
 from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
+MOST_KEPT = 10_000
 LATE = 10**6
 """a step at which all sources have spoken"""
 
@@ -40,6 +41,32 @@ class Regime:
     phases: tuple[tuple[str, int], ...] = ()
     waiting: tuple[tuple[str, float], ...] = ()
     ages: tuple[tuple[str, float], ...] = ()
+
+
+class Regimes:
+    """The regimes of a network by step, each found once: for runs of a network whose settings stay as they are."""
+
+    def __init__(self, network: Graph, dt: float) -> None:
+        self.network, self.dt = network, dt
+        self._changing = any(True for _ in network.delays.parameters())
+        self._found: dict[tuple[int, frozenset[str]], Regime] = {}
+        self._changes: dict[tuple[int, int], frozenset[int]] = {}
+
+    def at(self, step: int, spoken: frozenset[str]) -> Regime:
+        """Return the regime of a step."""
+        key = (step, spoken)
+        if key not in self._found or self._changing:
+            self._found = self._found if len(self._found) < MOST_KEPT else {}
+            self._found[key] = regime_of(self.network, step, self.dt, spoken)
+        return self._found[key]
+
+    def changes(self, begin: int, end: int) -> frozenset[int]:
+        """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
+        key = (begin, end)
+        if key not in self._changes or self._changing:
+            self._changes = self._changes if len(self._changes) < MOST_KEPT else {}
+            self._changes[key] = frozenset(regime_changes(self.network, begin, end, self.dt))
+        return self._changes[key]
 
 
 def regime_of(network: Graph, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:

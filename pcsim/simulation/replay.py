@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pcsim.core.exceptions import PcsimWarning
-from pcsim.core.state import State, finite
+from pcsim.core.state import State, units
 from pcsim.network.network import Network
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.program import Program, Trace, UntraceableError
-from pcsim.simulation.purity import has_hooks
+from pcsim.simulation.purity import has_global_hooks, has_hooks
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.scan import Carry, Taps
 from pcsim.solvers.base import Solver
@@ -76,7 +76,7 @@ class Replay:
 
     def __init__(self, network: Network, solver: Solver, compile: bool) -> None:  # noqa: A002
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
-        self._unit = _Unit(network)
+        self._unit, self._hooked = _Unit(network), has_hooks(network)
         self._paths = [(f"network.{p}" if p else "network", m) for p, m in network.named_modules()]
         self._traced: dict[tuple[Plan, object], _Traced | None] = {}
         self._held: State = {}
@@ -90,7 +90,7 @@ class Replay:
         """Get ready for a run."""
         self.was_used, self._monitor = False, monitor
         self._held, self._given = {}, {}
-        self._why = self._cannot or ("a hook wants to see every call" if has_hooks(self.network) else "")
+        self._why = self._cannot or ("a hook wants to see every call" if self._hooked or has_global_hooks() else "")
         most = COMPILED[self._has_images] if self.compile else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
         if self.compile and self._why:
@@ -162,8 +162,9 @@ class Replay:
                         after = plan.step(held, before)
                         values = plan.observe(held, after) if noted else {}
                 if FINITE in moving:
-                    fine = torch.stack([finite(after[key]) for key in after if "@" not in key]).all(0)
-                    after = after | {FINITE: moving[FINITE] & fine}
+                    # By sums, which cost least: where one overflows the run is done again, and values decide.
+                    sums = torch.stack([value.sum(units(value)) for key, value in after.items() if "@" not in key])
+                    after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
                 return after | {f"noted {name}": value for name, value in values.items()}
 
             return torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False)

@@ -16,7 +16,7 @@ from pcsim.core.exceptions import SolverError, StimulusError
 from pcsim.core.state import State, laid_out
 from pcsim.network.network import Network
 from pcsim.simulation.plan import Plan
-from pcsim.simulation.regime import Regime, regime_changes, regime_of, window_ends
+from pcsim.simulation.regime import Regime, Regimes, window_ends
 from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, as_timelines
 
@@ -44,13 +44,14 @@ class Schedule:
         network: Network,
         stimulus: Stimulus,
         solver: Solver,
+        regimes: Regimes,
         plan_of: PlanOf,
         begin: int,
         end: int,
         spoken: frozenset[str] = frozenset(),
     ) -> None:
         self.network, self.solver, self.begin, self.end = network, solver, begin, end
-        self.dt = solver.step_ms(network)
+        self.dt, self._at = regimes.dt, regimes
         self.timelines = as_timelines(stimulus, list(network.inputs))
         self._plan_of, self._spoken = plan_of, spoken
         until = end * self.dt
@@ -58,7 +59,7 @@ class Schedule:
         windows = [change for change in window_ends(network) if change < until] if network.is_flow else []
         _check_changes([*shows, *windows], self.dt, until, network.is_flow)
         self._shows = {whole_steps(change, self.dt) or 0 for change in shows}
-        self._regimes = set(regime_changes(network, begin, end, self.dt))
+        self._regimes = regimes.changes(begin, end)
         self._known: int | None = None
         self._first_step, self.first = begin, self.shown(begin)
 
@@ -81,10 +82,10 @@ class Schedule:
     def segments(self) -> Iterator[Segment]:
         """Give the segments one after another; what is shown is fetched when its turn comes."""
         inside = {step for step in (*self._shows, *self._regimes) if self.begin < step < self.end}
-        regime = regime_of(self.network, self.begin, self.dt, self._spoken)
+        regime = self._at.at(self.begin, self._spoken)
         pieces = [(self.begin, regime)]
         for step in sorted(inside):
-            now = regime_of(self.network, step, self.dt, self._spoken) if step in self._regimes else regime
+            now = self._at.at(step, self._spoken) if step in self._regimes else regime
             if step in self._shows or now != regime:
                 pieces.append((step, now))
             regime = now

@@ -23,12 +23,12 @@ from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Monitor, Settled
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record, Recorder
-from pcsim.simulation.regime import Regime
+from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay
 from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of
-from pcsim.simulation.start import first_values, require_state, spoken_before, start_state
+from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver, require_solver
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
@@ -94,6 +94,8 @@ class Simulator:
         self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
         self.solver.check(self.network)
         self.records = _records(record, self.network)
+        step_ms = self.solver.step_ms(self.network)
+        self._regimes, self._beginning = Regimes(self.network, step_ms), Beginning(self.network, step_ms)
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
         self._replay = None
         self._links = None
@@ -127,7 +129,9 @@ class Simulator:
         end = steps_of(network, stimulus, solver, settled.at_most if settled else until, steps)  # type: ignore[arg-type]
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
         begun, random = time.perf_counter(), torch.get_rng_state()
-        with self._own_settings(), _mode(network, self.gradient):
+        # A copy of our own is in evaluation mode once and for all.
+        mode = nullcontext() if self._links is not None else _mode(network, self.gradient)
+        with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
             for replay in (self._replay, None) if self._replay and not settled else (None,):
                 recorder = Recorder(self.records, network, first, _checked_end(first, end), dt)
@@ -181,9 +185,9 @@ class Simulator:
                 self._plans[key] = Plan(network, regime, self.solver, wanted, self._amp)
             return self._plans[key]
 
-        schedule = Schedule(network, stimulus, self.solver, plan_of, begin, end, spoken)
+        schedule = Schedule(network, stimulus, self.solver, self._regimes, plan_of, begin, end, spoken)
         if start is None:
-            return schedule, Carry(0, start_state(network, schedule.first, dt, initial))
+            return schedule, Carry(0, self._beginning.state(schedule.first, initial))
         if initial or start.clock.dt != dt:
             raise SolverError(
                 given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, "
@@ -235,7 +239,7 @@ class Simulator:
         segment = next(schedule.segments())
         if self.network.is_flow:
             return segment.plan.observe(segment.plan.precompute(segment.inputs), carry.state)
-        known = first_values(self.network, segment.inputs) | carry.state
+        known = self._beginning.first_values(segment.inputs) | carry.state
         if missing := [name for name in names if name not in known]:
             raise RecordError(
                 given=f"initial=True and a record of {', '.join(missing)}",

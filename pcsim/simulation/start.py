@@ -16,23 +16,28 @@ from pcsim.simulation.regime import regime_of
 from pcsim.solvers.iterate import Iterate
 
 
-def start_state(network: Graph, inputs: State, step_ms: float, initial: Mapping[str, Tensor] | None = None) -> State:
-    """Return what a run starts from: zeros, or what the initialiser says of the first `inputs`, or what is given."""
-    like = next(iter(inputs.values()))
-    state = {key: zeros(shape, like) for key, shape in state_shapes(network, step_ms).items()}
-    if network.initialiser is not None:
-        made = first_values(network, inputs)
-        state |= {name: value for name, value in made.items() if name in state}
-    return state | _given(network, state, initial or {}, like)
+class Beginning:
+    """What runs of a network start from: zeros, or what its initialiser, run for one step, says of the first input."""
 
+    def __init__(self, network: Graph, step_ms: float) -> None:
+        self.network, self.shapes = network, state_shapes(network, step_ms)
+        self._first: Plan | None = None
+        if (first := network.initialiser) is not None:
+            self._inner = Beginning(first, first.step_ms)
+            self._first = Plan(first, regime_of(first, 0, first.step_ms), Iterate(), tuple(first.populations))
 
-def first_values(network: Graph, inputs: State) -> State:
-    """Return the value of every population of the initialiser, run for one step; nothing without one."""
-    first = network.initialiser
-    if first is None:
-        return {}
-    plan = Plan(first, regime_of(first, 0, first.step_ms), Iterate(), tuple(first.populations))
-    return plan.noted(plan.precompute(inputs), start_state(first, inputs, first.step_ms))[1]
+    def first_values(self, inputs: State) -> State:
+        """Return the value of every population of the initialiser; nothing without one."""
+        if self._first is None:
+            return {}
+        return self._first.noted(self._first.precompute(inputs), self._inner.state(inputs))[1]
+
+    def state(self, inputs: State, initial: Mapping[str, Tensor] | None = None) -> State:
+        """Return the state before the first step, with what is given instead."""
+        like = next(iter(inputs.values()))
+        state = {key: zeros(shape, like) for key, shape in self.shapes.items()}
+        state |= {name: value for name, value in self.first_values(inputs).items() if name in state}
+        return state | _given(self.network, state, initial or {}, like)
 
 
 def spoken_before(network: Graph, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
@@ -47,7 +52,7 @@ def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> Stat
     `pcsim.simulate(..., initial={...})` starts from others.
     """
     named = {next(iter(network.inputs)): inputs} if isinstance(inputs, Tensor) else dict(inputs)
-    state = start_state(network, {name: laid_out(value) for name, value in named.items()}, network.step_ms)
+    state = Beginning(network, network.step_ms).state({name: laid_out(value) for name, value in named.items()})
     return {key: value for key, value in state.items() if "@" not in key}
 
 
