@@ -178,7 +178,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
             accuracy.append((update, score(network, shown, wanted)))
         batch = {top: images[chosen], "r0": targets[chosen]}
         if rule == "local":
-            return plasticity.local_gradient(learning, relaxation(batch)).mean()
+            return relaxation.local_gradient(relaxation(batch)).mean()
         loss = 0.5 * (batch["r0"] - initial_state(network, {top: batch[top]})["r0"]).square().sum(1).mean()
         loss.backward()
         return loss.detach()

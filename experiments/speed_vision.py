@@ -155,7 +155,7 @@ def local_learning(batch: int, steps: int) -> Work:
 
     def changed(values: Result) -> Result:
         net.zero_grad()
-        plasticity.local_gradient(net, values)
+        relaxation.local_gradient(values)
         return {f"W{n}": p.grad for n, p in enumerate(parameters) if p.grad is not None}
 
     def by_hand() -> Result:

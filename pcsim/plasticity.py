@@ -30,12 +30,12 @@ from pcsim.training import Training, optimise
 class Relaxation:
     """Lets a network relax for `until` ms under what it is shown, batch after batch, without gradients.
 
-    Its weights are live, as those of a `Simulator`. `relaxation(shown)` gives the value of every population and input,
-    (batch, ...), at the end.
+    Its weights are live, as those of a `Simulator`. `relaxation(shown)` gives the values at the end, (batch, ...): of
+    inputs, memories and prediction errors, and of what predictions are made from.
     """
 
     def __init__(self, network: Network, solver: Solver, until: float) -> None:
-        self._sim = Simulator(network, solver=solver, record=Record(states="all", at=[until]))
+        self._sim = Simulator(network, solver=solver, record=_at_the_end(network, until))
         self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
 
     def __call__(self, shown: Mapping[str, Tensor]) -> State:
@@ -48,16 +48,22 @@ class Relaxation:
 
 
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> State:
-    """Return the value of every population and input, (batch, ...), after `until` ms under what is shown.
-
-    For many batches make a `Relaxation`.
-    """
-    sim = Simulator.once(network, solver, Record(states="all", at=[until]))
+    """Return the values of a `Relaxation` for one batch: after `until` ms under what is shown."""
+    sim = Simulator.once(network, solver, _at_the_end(network, until))
     return _values(sim(dict(shown), until=until), shown)
 
 
+def _at_the_end(network: Network, until: float) -> Record:
+    """Return a record of what the local rule needs of the last step."""
+    incoming = network.incoming
+    makers = [edge.source for name in network.errors for edge in incoming[name] if edge.port == "prediction"]
+    read = [edge.source for maker in makers if maker in incoming for edge in incoming[maker]]
+    names = dict.fromkeys((*network.memories, *network.errors, *(name for name in read if name in network.wires)))
+    return Record(states=tuple(names), at=[until])
+
+
 def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
-    return {**shown, **{name: run[name][-1] for name in run.keys()}}  # noqa: SIM118
+    return {**shown, **{name: rows[-1] for name, rows in run.values.items()}}
 
 
 def local_gradient(network: Network, values: State) -> Tensor:

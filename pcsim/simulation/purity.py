@@ -19,9 +19,15 @@ from pcsim.core.exceptions import WiringError
 _PURE = {"activation", "container", "conv", "flatten", "linear", "padding", "pixelshuffle", "pooling", "upsampling"}
 # ... and those that draw or learn statistics in training mode only.
 _PURE_IN_EVALUATION = {"batchnorm", "dropout", "instancenorm", "normalization"}
-_RANDOM = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+_RANDOM_IN_TRAINING = (nn.RReLU, nn.MultiheadAttention)
+_RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 
 
 def has_global_hooks() -> bool:
@@ -39,7 +45,14 @@ def is_constant(transform: nn.Module) -> bool:
     return not has_hooks(transform) and all(_is_pure(each) for each in transform.modules())
 
 
+def _is_known(module: nn.Module) -> bool:
+    """Tell whether a module is a layer of torch.nn or of pcsim, and computes as its type does."""
+    return type(module).__module__.startswith(("torch.nn.", "pcsim.")) and "forward" not in vars(module)
+
+
 def _is_pure(module: nn.Module) -> bool:
+    if not _is_known(module):
+        return False
     home = type(module).__module__
     if home.startswith("pcsim."):
         # Our norms of each step learn statistics.
@@ -47,8 +60,8 @@ def _is_pure(module: nn.Module) -> bool:
     room, _, layer = home.rpartition(".")
     if room != "torch.nn.modules":
         return False
-    if isinstance(module, _RANDOM):
-        return not module.training and isinstance(module, nn.RReLU)
+    if isinstance(module, _RANDOM) or (module.training and isinstance(module, _RANDOM_IN_TRAINING)):
+        return False
     return layer in _PURE or (layer in _PURE_IN_EVALUATION and not module.training)
 
 
@@ -60,7 +73,7 @@ def guarded(module: nn.Module, what: str) -> Callable[..., Any]:
     parts = list(module.modules())
     if any(getattr(part, "inplace", False) is True for part in parts):
         return partial(_on_copies, module)
-    if all(type(part).__module__.startswith(("torch.nn.", "pcsim.")) for part in parts):
+    if all(_is_known(part) for part in parts):
         return module
     return partial(_watched, module, what)
 

@@ -128,7 +128,7 @@ class Simulator:
         settled = until if isinstance(until, Settled) else None
         end = steps_of(network, stimulus, solver, settled.at_most if settled else until, steps)  # type: ignore[arg-type]
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
-        begun, random = time.perf_counter(), torch.get_rng_state()
+        begun, random = time.perf_counter(), _random_state()
         # A copy of our own is in evaluation mode once and for all.
         mode = nullcontext() if self._links is not None else _mode(network, self.gradient)
         with self._own_settings(), mode:
@@ -150,7 +150,8 @@ class Simulator:
                     replay.end()
                 if replay is None or not replay.was_used or (monitor.step < 0).all():
                     break
-                torch.set_rng_state(random)
+                torch.set_rng_state(random[0])
+                torch.cuda.set_rng_state_all(random[1])
         about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
         about |= {"how": self._how(settled, monitor) if replay is None else replay.how()}
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
@@ -382,6 +383,11 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
     finally:
         for module in training:
             vars(module)["training"] = True
+
+
+def _random_state() -> tuple[Tensor, list[Tensor]]:
+    """Return where torch's random numbers stand, on the CPU and on every GPU in use."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
 
 def _device_of(network: Network) -> str:
