@@ -628,7 +628,7 @@ def test_what_is_no_network_is_said() -> None:
 def test_a_layer_that_was_given_another_forward_is_no_longer_known() -> None:
     """What draws may hide behind a known type."""
     edge = nn.Identity()
-    edge.forward = Noise()
+    edge.forward = lambda value: value + torch.randn_like(value)
     net = Network({"x": (50,)}, [Population("a", Rate(50, "identity"))], [Projection("x", "a", edge)])
     run = simulate(net, torch.zeros(1, 50), solver=Iterate(), steps=40, record=Record(states=["a"]))
     assert 0.8 < float(run["a"].std(0).mean()) < 1.2
