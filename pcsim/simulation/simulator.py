@@ -200,16 +200,14 @@ class Simulator:
         require_state(network, start.state, dt, len(like))
         return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
 
-    def windows(
-        self, stimulus: Stimulus, steps: int, names: Sequence[str], taps: Any = None
-    ) -> Iterator[Iterable[Moment]]:
+    def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str]) -> Iterator[Iterable[Moment]]:
         """Give (clock, values of `names`) after every step, with gradients, window by window.
 
         A window is what a loss may be backpropagated through on its own: all steps, or a span of `Truncated`.
         """
         gradient = self.gradient or Full()
         schedule, carry = self.begin(stimulus, steps, names)
-        yield from gradient.windows(schedule, carry, taps or gradient.taps(schedule))
+        yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 
     def _moments(
         self, schedule: Schedule, carry: Carry, recorder: Recorder, monitor: Monitor, replay: Replay | None
