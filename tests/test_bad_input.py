@@ -384,7 +384,11 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "'median'",
         "correct",
     ),
-    "record never": (lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(every=0)), "every=0", "every=1"),
+    "record never": (
+        lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["l1"], every=0)),
+        "every=0",
+        "every=1",
+    ),
     "key not recorded": (lambda: simulate(blt(), IMAGE, solver=Iterate())["l1"], "run['l1']", "Record(states"),
     "no end": (lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=1.0)), "no end", "until"),
     "unknown method": (lambda: TorchDiffEq(dt=1.0, method="rk5"), "'rk5'", "dopri5 adapts its step"),

@@ -242,6 +242,43 @@ def test_a_map_settles_too_and_says_when() -> None:
         Settled(0.0, at_most=10.0)
 
 
+def test_nothing_settles_before_what_is_still_to_come() -> None:
+    """A blank before an image, a conduction delay, a lesion that begins later: each moves a network that rested."""
+    net, image = models.leaky_rcnn((2, 3), tau=(5.0, 10.0), size=8), torch.rand(1, 1, 8, 8)
+    until = Settled(1e-3, at_most=2_000.0)
+    line = stimuli.blank(50.0, like=image).then(stimuli.held(image, 1_000.0))
+    assert simulate(net, line, solver=RK4(dt=2.0), until=until).settled_at[0] > 60.0
+    late = simulate(net.without("lateral", during=(600.0, 650.0)), image, solver=RK4(dt=2.0), until=until)
+    assert late.settled_at[0] > 650.0
+    areas = [Population(name, leaky_rate(4, 5.0, "tanh")) for name in "ab"]
+    edges = [Projection("u", "a", dense(4, 4), delay_ms=40.0), Projection("a", "b", dense(4, 4), delay_ms=100.0)]
+    run = simulate(Network({"u": (4,)}, areas, edges), torch.randn(2, 4), solver=RK4(dt=1.0), until=until)
+    assert (run.settled_at > 140.0).all() and all((run.final.state[name] != 0).all() for name in "ab")
+    with pytest.warns(PcsimWarning, match="had not settled"):
+        simulate(net, line, solver=RK4(dt=2.0), until=Settled(1e-3, at_most=61.0))
+
+
+def test_a_record_that_keeps_nothing_and_a_start_that_is_none_are_refused() -> None:
+    net, image = two_layers(), torch.zeros(1, 4)
+    for record in (Record(every=2), Record(errors="all")):
+        with pytest.raises(RecordError, match="keeps nothing"):
+            simulate(net, image, solver=Iterate(), record=record)
+    run = simulate(net, image, solver=Iterate(), record=Record())
+    assert run.keys() == ()
+    with pytest.raises(StimulusError, match=r"start=run\.final"):
+        simulate(net, image, solver=Iterate(), steps=8, start=run)
+    with pytest.raises(StimulusError, match=r"run\.final\.state"):
+        simulate(net, image, solver=Iterate(), steps=8, initial=run.final)
+
+
+def test_an_ode_has_no_number_of_steps_of_its_own() -> None:
+    flow = two_layers().as_ode(tau=10.0)
+    with pytest.raises(pcsim.TrainingError, match="no number of steps"):
+        train(flow, torch.zeros(4, 4), torch.eye(3)[[0, 1, 2, 0]], Training(updates=1, batch=2), solver=Euler(dt=2.0))
+    with pytest.raises(pcsim.TrainingError, match="no number of steps"):
+        evaluate(flow, torch.zeros(4, 4), solver=Euler(dt=2.0))
+
+
 class Half(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         return 0.5 * value

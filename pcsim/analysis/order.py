@@ -101,8 +101,7 @@ def check_order(
 
 def _end(network: Network, stimulus: Stimulus, solver: FlowSolver, until: float) -> Tensor | None:
     """The state at the end, all populations in one vector; None where there is none."""
-    record = Record(states=(), every=max(1, round(until / solver.dt)))
-    run = simulate(network, stimulus, solver=solver, until=until, record=record)
+    run = simulate(network, stimulus, solver=solver, until=until, record=Record())
     if Status.DIVERGED in run.status:
         return None
     return torch.cat([value.flatten() for key, value in run.final.state.items() if "@" not in key])

@@ -38,6 +38,7 @@ def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
         network,
         [_with_tau(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
+        steps=None,  # its duration is a matter of ms now, which are asked for
         step_ms=scale if isinstance(scale, int | float) else network.step_ms,
         name=f"{network.name} as an ODE",
     )

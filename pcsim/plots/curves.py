@@ -25,7 +25,7 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
         )
     ax = ax or axes()
     for name, value in run.errors.items():
-        _banded(ax, run.times, value.cpu().numpy(), name)
+        _banded(ax, run.times_of[f"{name}.mean_square"], value.cpu().numpy(), name)
     ax.set(xlabel="time (ms)", ylabel="mean squared prediction error", yscale="log")
     ax.legend(frameon=False)
     return ax
@@ -39,7 +39,12 @@ def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None
     ax = ax or axes()
     for key in keys or run.keys():
         value = run[key].cpu().numpy()
-        _banded(ax, run.times, value if value.ndim == 2 else np.sqrt((value**2).mean(tuple(range(2, value.ndim)))), key)
+        _banded(
+            ax,
+            run.times_of[key],
+            value if value.ndim == 2 else np.sqrt((value**2).mean(tuple(range(2, value.ndim)))),
+            key,
+        )
     ax.set(xlabel="time (ms)", ylabel="activity (root mean square)")
     ax.legend(frameon=False)
     return ax

@@ -27,6 +27,9 @@ class Settled:
     at_most    ms after which the run ends all the same; samples that have not settled are reported
     every      steps between two looks; the run ends with the first look at which all have settled
 
+    Nothing counts as settled before the last change of stimulus, window, lesion or phase that is to come within
+    `at_most`, nor before an onset can have reached every area.
+
     `run.settled_at` says for each sample when it settled first, NaN where it did not.
     """
 
@@ -56,6 +59,8 @@ class Monitor:
     settled: Settled | None = None
     span: float = 1.0
     """steps that count as one: 1 for a map, dt in ms for a flow"""
+    last_change: float = 0
+    """the step up to which nothing counts as settled"""
     step: np.ndarray = field(init=False)
     population: np.ndarray = field(init=False)
     settled_step: np.ndarray = field(init=False)
@@ -103,8 +108,9 @@ class Monitor:
         moved, self._moved = self._moved, []
         if self.settled is not None:
             for step, distance in moved:
-                now = (distance <= self.settled.tolerance).cpu().numpy() & (self.settled_step < 0)
-                self.settled_step[now] = step
+                if step > self.last_change:
+                    now = (distance <= self.settled.tolerance).cpu().numpy() & (self.settled_step < 0)
+                    self.settled_step[now] = step
         done = (self.step >= 0) | (self.settled_step >= 0)
         return bool(done.all())
 

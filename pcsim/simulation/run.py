@@ -130,15 +130,20 @@ class Run:
         return {name: self.values[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in self.values}
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`."""
+        """Return a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`.
+
+        Where records have rows at different times, each key has a time axis of its own, "time_key".
+        """
         import xarray
 
-        arrays = {}
+        arrays: dict[str, Any] = {}
+        coordinates: dict[str, Any] = {"sample": np.arange(len(self.status))}
+        is_common = len({times.tobytes() for times in self.times_of.values()}) <= 1
         for key, value in self.values.items():
             axes = [f"{key.split('.')[0]}_{axis}" for axis in AXES[: value.dim() - 2]]
-            arrays[key] = (["time", "sample", *axes], value.detach().cpu().numpy())
-        sample = np.arange(len(self.status))
-        coordinates = {"time": ("time", self.times, {"units": "ms"}), "sample": sample}
+            time = "time" if is_common else f"time_{key}"
+            arrays[key] = ([time, "sample", *axes], value.detach().cpu().numpy())
+            coordinates[time] = (time, self.times_of[key], {"units": "ms"})
         data = xarray.Dataset(arrays, coordinates, {"about": json.dumps(self.about)})
         data["status"] = ("sample", [status.name for status in self.status])
         data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})

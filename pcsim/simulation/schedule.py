@@ -68,6 +68,13 @@ class Schedule:
         """How many samples are shown."""
         return len(next(iter(self.first.values())))
 
+    @property
+    def last_change(self) -> float:
+        """The step after which nothing is new: the last change of image or regime, and the time signals travel."""
+        unit = self.dt if self.network.is_flow else 1.0
+        travel = max((at for at in self.network.arrivals.values() if math.isfinite(at)), default=0.0)
+        return max([self.begin, *self._shows, *self._regimes]) + math.ceil(travel / unit)
+
     def between(self, begin: int, end: int) -> Schedule:
         """Return the part of it from one step to another."""
         part = copy(self)
@@ -127,7 +134,7 @@ def steps_of(network: Network, stimulus: Stimulus, solver: Solver, until: float 
         if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise SolverError(
                 given=f"steps={steps!r} and until={until!r}",
-                expected="a whole number of steps of at least 1, or a time in ms",
+                expected="one of the two: a whole number of steps of at least 1, or a time in ms",
                 remedy="write steps=8, or until=80.0",
             )
         return steps

@@ -13,16 +13,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError, WiringError
+from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
+from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
 from pcsim.simulation.finish import finished, provenance, warn_of_divergence
 from pcsim.simulation.frozen import Links, frozen
 from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Monitor, Settled
 from pcsim.simulation.plan import Plan
-from pcsim.simulation.record import Record, Recorder
+from pcsim.simulation.record import Names, Record, Recorder, names_of
 from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay
 from pcsim.simulation.run import Run, Snapshot
@@ -34,15 +35,15 @@ from pcsim.stimuli.timeline import Stimulus, Timeline
 
 PLANS = 1_000
 """kept by a Simulator: a network has a handful, but for each value of a learned conduction delay there is one more"""
-Records = Record | Sequence[Record] | None
 
 
 class Simulator:
     """A prepared run, for a network that is run many times: its steps are traced once, or compiled.
 
-    Tensors are live; every other setting of the network was read when the Simulator was made. What its modules take
-    from outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape;
-    make a new Simulator when that changes.
+    Parameters and buffers are live; everything else about the network was read when the Simulator was made: lists,
+    dicts, attributes, hooks, lesions, replaced modules, and tensors that are neither. What its modules take from
+    outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape; make a
+    new Simulator when that changes.
 
     record    what each run keeps; by default the read-out at every step
     gradient  `Full()`, or another way back through time of `pcsim.training`; None keeps no gradients
@@ -93,7 +94,7 @@ class Simulator:
         self.gradient = gradient
         self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
         self.solver.check(self.network)
-        self.records = _records(record, self.network)
+        self.records = records_of(record, self.network)
         step_ms = self.solver.step_ms(self.network)
         self._regimes, self._beginning = Regimes(self.network, step_ms), Beginning(self.network, step_ms)
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
@@ -126,17 +127,24 @@ class Simulator:
         """Run it; the arguments are those of `simulate`."""
         network, solver = self.network, self.solver
         settled = until if isinstance(until, Settled) else None
-        end = steps_of(network, stimulus, solver, settled.at_most if settled else until, steps)  # type: ignore[arg-type]
+        require_beginning(start, initial)
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
+        if settled is not None:
+            most = max(1, int(settled.at_most / dt * (1 + 1e-12)))
+            end = steps_of(network, stimulus, solver, None, most if steps is None else -1)
+        else:
+            end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
         begun, random = time.perf_counter(), _random_state()
         # A copy of our own is in evaluation mode once and for all.
         mode = nullcontext() if self._links is not None else _mode(network, self.gradient)
         with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
             for replay in (self._replay, None) if self._replay and not settled else (None,):
-                recorder = Recorder(self.records, network, first, _checked_end(first, end), dt)
+                recorder = Recorder(self.records, network, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
-                monitor = Monitor(network, schedule.batch, settled, dt if network.is_flow else 1.0)
+                monitor = Monitor(
+                    network, schedule.batch, settled, dt if network.is_flow else 1.0, schedule.last_change
+                )
                 if any(record.initial for record in self.records):
                     recorder.keep(first, self._initial_row(schedule, carry, recorder.names))
                 if replay is not None:
@@ -290,7 +298,7 @@ def rollout(
     stimulus: Stimulus,
     solver: Solver,
     steps: int,
-    names: Sequence[str] | None = None,
+    names: Names | None = None,
     *,
     initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
@@ -304,7 +312,7 @@ def rollout(
     """
     require_network(network)
     steps = steps_of(network, stimulus, solver, None, steps)
-    wanted = tuple(network.populations) if names is None else tuple(names)
+    wanted = names_of("all" if names is None else names, tuple(network.populations))
     Record(states=wanted).kept(network)
     sim = Simulator.once(network, solver, Record(), Full())
     schedule, carry = sim.begin(stimulus, steps + (start.clock.step if start else 0), wanted, initial, start)
@@ -335,39 +343,6 @@ def _read_out(network: Network, inputs: Tensor | Mapping[str, Tensor]) -> Tensor
 
 
 Network.runner = staticmethod(_read_out)
-
-
-def require_network(network: object) -> None:
-    """Raise WiringError for anything but a network."""
-    if not isinstance(network, Network):
-        raise WiringError(
-            given=f"a {type(network).__name__}",
-            expected="a pcsim.Network",
-            remedy="build one, or take a model: pcsim.models.build('blt')",
-        )
-
-
-def _records(record: Records, network: Network) -> tuple[Record, ...]:
-    if record is None:
-        return (Record(states=[network.readout] if network.readout else list(network.populations)),)
-    records = (record,) if isinstance(record, Record) else record
-    if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
-        raise WiringError(
-            given=f"record={record!r}",
-            expected="a Record, or a list of them",
-            remedy="write record=Record(states=[...], errors='all')",
-        )
-    return tuple(records)
-
-
-def _checked_end(begin: int, end: int) -> int:
-    if end <= begin:
-        raise SolverError(
-            given=f"an end after {end} steps, and a start that has gone through {begin}",
-            expected="a later end",
-            remedy="raise until (or steps): it counts from the first start",
-        )
-    return end
 
 
 @contextmanager

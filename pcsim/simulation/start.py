@@ -64,7 +64,8 @@ def _given(network: Graph, state: State, initial: Mapping[str, Tensor], like: Te
             raise StimulusError(
                 given=f"an initial value of {key!r}",
                 expected=f"one of what {network.name!r} remembers: {', '.join(known)}",
-                remedy="leave it out: anything else is computed in the first step",
+                remedy="leave it out: anything else is computed in the first step; a past that delays read, name@n, "
+                "comes with start=run.final",
             )
         if not isinstance(value, Tensor) or value.shape != state[key].shape or not value.is_floating_point():
             what = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

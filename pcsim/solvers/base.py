@@ -142,7 +142,8 @@ def require_solver(solver: object) -> Solver:
         raise SolverError(
             given=f"solver={solver!r}",
             expected="a solver with its step, such as pcsim.RK4(dt=1.0)",
-            remedy="use Iterate() for a discrete network; Euler, Heun, RK4, ExponentialEuler or TorchDiffEq for a flow",
+            remedy="use Iterate() for a discrete network; for a flow Euler, Heun, RK4, ExponentialEuler, Dopri5 or "
+            "TorchDiffEq",
         )
     return solver
 

@@ -26,5 +26,5 @@ class Iterate(Solver):
             raise SolverError(
                 given=f"Iterate for {network.name!r}, whose populations say how fast they change (flows)",
                 expected="a discrete network, whose populations say what comes next",
-                remedy="use Euler, Heun, RK4, ExponentialEuler or TorchDiffEq with a dt in ms",
+                remedy="use Euler, Heun, RK4, ExponentialEuler, Dopri5 or TorchDiffEq with a dt in ms",
             )

@@ -251,13 +251,20 @@ def evaluate(
             given=f"batch={batch!r}", expected="a whole number of images >= 1", remedy="write batch=250"
         )
     readout = _readout(network)
+    steps = steps or network.steps
+    if steps is None:
+        raise TrainingError(
+            given=f"no number of steps, and {network.name!r} has none of its own",
+            expected="how many steps to run",
+            remedy="pass steps=...",
+        )
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device
     starts = range(0, len(images), batch)
     parts = []
     for first in bar(starts) if bar else starts:
         shown = as_pixels(images[first : first + batch]).to(device)
-        parts.append(sim(shown, steps=steps or network.steps or 1)[readout].cpu())
+        parts.append(sim(shown, steps=steps)[readout].cpu())
     return torch.cat(parts, dim=1)
 
 

@@ -1,0 +1,68 @@
+"""What is refused before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
+from pcsim.network.network import Network
+from pcsim.simulation.record import Record
+from pcsim.simulation.run import Snapshot
+
+Records = Record | Sequence[Record] | None
+
+
+def require_beginning(start: object, initial: object) -> None:
+    """Raise StimulusError for something else than a snapshot and a dict of memories."""
+    if not isinstance(start, Snapshot | None):
+        raise StimulusError(
+            given=f"start={type(start).__name__}", expected="the `final` of a run", remedy="write start=run.final"
+        )
+    if not isinstance(initial, Mapping | None):
+        raise StimulusError(
+            given=f"initial={type(initial).__name__}",
+            expected="a dict {memory: (batch, ...)}",
+            remedy="write initial={'r1': values}; run.final.state is such a dict, start=run.final goes on from there",
+        )
+
+
+def require_network(network: object) -> None:
+    """Raise WiringError for anything but a network."""
+    if not isinstance(network, Network):
+        raise WiringError(
+            given=f"a {type(network).__name__}",
+            expected="a pcsim.Network",
+            remedy="build one, or take a model: pcsim.models.build('blt')",
+        )
+
+
+def records_of(record: Records, network: Network) -> tuple[Record, ...]:
+    """Return the records, by default one of the read-out. Raises for what is no record, or keeps nothing."""
+    if record is None:
+        return (Record(states=[network.readout] if network.readout else list(network.populations)),)
+    records = (record,) if isinstance(record, Record) else record
+    if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
+        raise WiringError(
+            given=f"record={record!r}",
+            expected="a Record, or a list of them",
+            remedy="write record=Record(states=[...], errors='all')",
+        )
+    for each in records:
+        if each != Record() and not each.kept(network):
+            raise RecordError(
+                given=f"{each} of {network.name!r}, which keeps nothing",
+                expected="something to keep",
+                remedy="name it in states=, errors= or reduce=; without a record the read-out is kept",
+            )
+    return tuple(records)
+
+
+def checked_end(begin: int, end: int) -> int:
+    """Return the step a run ends with. Raises SolverError where its start has reached it."""
+    if end <= begin:
+        raise SolverError(
+            given=f"an end after {end} steps, and a start that has gone through {begin}",
+            expected="a later end",
+            remedy="raise until (or steps): it counts from the first start",
+        )
+    return end
