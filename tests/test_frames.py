@@ -113,3 +113,20 @@ def test_a_dead_prediction_is_told() -> None:
     assert "stands still" in (f.is_dead(frozen, 5) or "") and f.is_dead(frozen, 4) is None
     frozen[:, 0] = torch.nan
     assert "stands still" in (f.is_dead(frozen, 5) or "")
+
+
+def test_a_clip_that_diverged_is_no_better_score_and_contenders_share_their_frames() -> None:
+    true = torch.rand(2, 6, 1, 12, 12)
+    said = true.clone()
+    said[:, 3] += 0.5
+    whole, lost = f.score(said, true, scores=("mse",)), said.clone()
+    lost[0, 3] = math.nan
+    found = f.score(lost, true, scores=("mse",))
+    assert math.isnan(found.one_step()) and whole.one_step() == pytest.approx(0.25 / 4)
+    assert found.one_step("linear") == whole.one_step("linear")
+    late = said.clone()
+    late[:, :4] = math.nan  # a forecaster that begins with frame 4: every contender is scored from there on
+    later = f.score(late, true, scores=("mse",))
+    assert later.begins == 4 and later.one_step() == 0.0
+    copied = ((true[:, 3:5] - true[:, 4:6]) ** 2).mean()
+    assert later.one_step("copy last frame") == pytest.approx(float(copied), rel=1e-6)

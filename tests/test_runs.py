@@ -164,6 +164,11 @@ def test_records_have_rows_of_their_own(tmp_path: object) -> None:
     run.save(tmp_path / "run")
     back = pcsim.Run.load(tmp_path / "run")
     assert all(np.array_equal(back.times_of[key], times) for key, times in run.times_of.items())
+    (line, *_) = pcsim.plots.activity(run, keys=["r"]).get_lines()
+    assert line.get_xdata().tolist() == [5.0, 10.0, 15.0, 20.0]
+    pytest.importorskip("xarray")
+    data = run.to_xarray()
+    assert data["r"].dims[0] == "time_r" and data["time_r.norm"].values.tolist() == run.times_of["r.norm"].tolist()
 
 
 def test_further_variables_and_gates_are_those_of_the_equations(float64: None) -> None:
