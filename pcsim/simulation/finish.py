@@ -33,7 +33,7 @@ def finished(
     """Return the run of what was recorded."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
     for key, value in values.items():
-        monitor.look_at_rows(steps[key], {key: value})
+        monitor.look_at_rows(key, steps[key], value)
     bad = monitor.step
     for sample in np.flatnonzero(bad >= 0):
         for key, value in values.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
-from pcsim.core.state import State, finite
+from pcsim.core.state import State, finite, variable_key
 from pcsim.network.graph import Graph
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
@@ -71,7 +71,7 @@ class Monitor:
         variables = self.network.shapes.variables
         self.names = tuple(variables)
         self._keys = [
-            (self.names.index(name), name if variable == "value" else f"{name}.{variable}")
+            (self.names.index(name), variable_key(name, variable))
             for name in self.network.memories
             for variable in variables[name]
         ]
@@ -121,19 +121,18 @@ class Monitor:
         self.step[new] = step
         self.population[new] = np.asarray(populations)[bad.argmax(0)][new]
 
-    def look_at_rows(self, rows: np.ndarray, values: Mapping[str, Tensor]) -> None:
-        """Look at what was recorded too: (time, batch, ...) by key, after the steps `rows`."""
-        for key, value in values.items():
-            if not value.is_floating_point():
-                continue
-            fine = finite(value.detach(), 2)
-            if bool(fine.all()):
-                continue
-            place = self.names.index(key.split(".")[0])
-            bad = ~fine.cpu().numpy()
-            steps = rows[bad.argmax(0)]
-            earlier = bad.any(0) & ((self.step < 0) | (steps < self.step))
-            self.step[earlier], self.population[earlier] = steps[earlier], place
+    def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
+        """Look at what was recorded of a variable too: (time, batch, ...), after the steps `rows`."""
+        if not values.is_floating_point():
+            return
+        fine = finite(values.detach(), 2)
+        if bool(fine.all()):
+            return
+        place = self.names.index(key.split(".")[0])
+        bad = ~fine.cpu().numpy()
+        steps = rows[bad.argmax(0)]
+        earlier = bad.any(0) & ((self.step < 0) | (steps < self.step))
+        self.step[earlier], self.population[earlier] = steps[earlier], place
 
     def _movement(self, before: State, after: State) -> Tensor:
         """Return the largest share of its size by which a memory moved, (batch,)."""

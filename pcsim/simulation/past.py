@@ -21,8 +21,8 @@ from pcsim.network.parts import Projection
 from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
-PAST, HELD = 1, 2
-"""the tables of `plan` that are read here"""
+FRESH, PAST, HELD = 0, 1, 2
+"""the tables that a plan reads values from: those just made, the state, what holds"""
 
 
 def past_lengths(network: Graph, step_ms: float) -> Mapping[str, int]:

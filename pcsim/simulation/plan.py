@@ -25,13 +25,11 @@ from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
-from pcsim.simulation.past import past_lengths, recall, remembered_wires
+from pcsim.simulation.past import FRESH, HELD, PAST, past_lengths, recall, remembered_wires
 from pcsim.simulation.purity import guarded, is_constant
 from pcsim.simulation.regime import Regime
 from pcsim.solvers.base import Solver
 
-FRESH, PAST, HELD = 0, 1, 2
-"""the tables that values are read from: those just made, the state, what holds"""
 _AS_IT_IS = nullcontext()
 Deliver = Callable[[Any], Tensor]
 Read = tuple[int, str | None, Deliver | None]
@@ -236,7 +234,7 @@ class Plan:
     def _carried_from(self) -> list[tuple[str, int, str]]:
         """Return (key, table, key there) of every tensor of the state after a step."""
         network = self.network
-        moved = [] if network.is_flow else [name for name in network.wires if name in remembered_wires(network)]
+        moved = () if network.is_flow else remembered_wires(network)
         resting = self.regime.resting
         carry = [
             (key, PAST if name in resting else FRESH, key)

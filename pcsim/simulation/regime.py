@@ -16,8 +16,8 @@ from pcsim.core.exceptions import SolverError
 from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
 from pcsim.rules.time_constants import TimeConstant
+from pcsim.simulation.past import ROUNDING
 
-ROUNDING = 1e-9
 MOST_KEPT = 10_000
 LATE = 10**6
 """a step at which all sources have spoken"""

@@ -21,7 +21,7 @@ from pcsim.core.state import State, units
 from pcsim.network.network import Network
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
-from pcsim.simulation.program import Program, Trace, UntraceableError
+from pcsim.simulation.program import NOTED, Program, Trace, UntraceableError
 from pcsim.simulation.purity import has_global_hooks, has_hooks
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.scan import Carry, Taps
@@ -165,7 +165,7 @@ class Replay:
                     # By sums, which cost least: where one overflows the run is done again, and values decide.
                     sums = torch.stack([value.sum(units(value)) for key, value in after.items() if "@" not in key])
                     after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
-                return after | {f"noted {name}": value for name, value in values.items()}
+                return after | {NOTED + name: value for name, value in values.items()}
 
             return torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False)
 

@@ -142,9 +142,8 @@ class Simulator:
             for replay in (self._replay, None) if self._replay and not settled else (None,):
                 recorder = Recorder(self.records, network, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
-                monitor = Monitor(
-                    network, schedule.batch, settled, dt if network.is_flow else 1.0, schedule.last_change
-                )
+                last_change = schedule.last_change if settled else 0
+                monitor = Monitor(network, schedule.batch, settled, dt if network.is_flow else 1.0, last_change)
                 if any(record.initial for record in self.records):
                     recorder.keep(first, self._initial_row(schedule, carry, recorder.names))
                 if replay is not None:
@@ -161,7 +160,7 @@ class Simulator:
                 torch.set_rng_state(random[0])
                 torch.cuda.set_rng_state_all(random[1])
         about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
-        about |= {"how": self._how(settled, monitor) if replay is None else replay.how()}
+        about |= {"how": self._how(settled) if replay is None else replay.how()}
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
         spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
         final = Snapshot(Clock(dt, carry.step), carry.state, spoken)
@@ -232,7 +231,7 @@ class Simulator:
         with torch.inference_mode(False), torch.autocast(self._device, enabled=False), ways:
             yield
 
-    def _how(self, settled: Settled | None, monitor: Monitor) -> str:
+    def _how(self, settled: Settled | None) -> str:
         """Return why a run was step by step."""
         if self._replay is None:
             return "step by step"
