@@ -8,6 +8,7 @@ rounding). Norms see their own share: their running statistics are averaged. The
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,13 +39,17 @@ def group() -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
         yield rank()
         return
+    # The functions of this module hold, as a default argument, the group that there is when it is imported, and the
+    # first step of an optimiser imports it. So it comes first: a group held for ever keeps gloo's threads alive until
+    # Python ends, and one that then still drops a tensor aborts the process.
+    importlib.import_module("torch.distributed.nn.functional")
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield rank()
-        # None leaves while another still talks, and threads of gloo let go of their tensors before Python ends.
+        # None leaves while another still talks.
         wait()
     finally:
         distributed.destroy_process_group()
