@@ -220,7 +220,7 @@ def fixed_for(network: flows.Name) -> dict[str, type[FlowSolver]]:
 
     def takes(kind: type[FlowSolver]) -> bool:
         try:
-            kind(1.0).check(flows.build(network))
+            kind(1.0).check(flows.build(network).wiring())
         except SolverError:
             return False
         return True

@@ -82,7 +82,8 @@ def _plan(network: Network) -> Plan:
             expected="populations whose rule is PredictionError",
             remedy="train it through time: pcsim.training.train",
         )
-    return Plan(network, regime_of(network, LATE, 1.0), Heun(1.0), network.wires)
+    wiring = network.wiring()
+    return Plan(wiring, regime_of(wiring, LATE, 1.0), Heun(1.0), network.wires)
 
 
 def _local_gradient(plan: Plan, values: State) -> Tensor:
@@ -93,7 +94,7 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]
-        precision = getattr(network.rules[name], "precision", 1.0)
+        precision = getattr(network.populations[name].rule, "precision", 1.0)
         energy = energy + error.square().sum(units(error)) / (2.0 * precision)
         predictions = [edge.source for edge in incoming[name] if edge.port == "prediction"]
         for source in predictions:

@@ -127,7 +127,8 @@ def test_one_step_compiles_into_one_graph(name: str) -> None:
     inputs = shown(net, 2)
     solver, steps = stepping(net)
     state = simulate(net, inputs, solver=solver, steps=min(steps, 2)).final.state
-    plan = Plan(net, regime_of(net, min(steps, 2), solver.step_ms(net)), solver)
+    wiring = net.wiring()
+    plan = Plan(wiring, regime_of(wiring, min(steps, 2), solver.step_ms(wiring)), solver)
 
     def step(state: dict, seen: dict) -> dict:
         return plan.step(plan.precompute(seen), state)
@@ -149,11 +150,12 @@ def test_a_window_opens_in_a_flow_at_the_time_of_its_step() -> None:
     run = simulate(flow, shown(net, 2), solver=RK4(dt=5.0), until=160.0, record=Record(states=["y1", "s1"]))
     before, after, end = run["y1"][3], run["y1"][4], run["y1"][15]  # 20, 25 and 80 ms
     assert (before == 0).all() and (after != 0).any() and (end == run["y1"][-1]).all() and (end != after).any()
-    assert regime_of(flow, 4, 5.0).opening == {"y1"} and not regime_of(flow, 3, 5.0).opening
+    wiring = flow.wiring()
+    assert regime_of(wiring, 4, 5.0).opening == {"y1"} and not regime_of(wiring, 3, 5.0).opening
     early = simulate(flow, shown(net, 2), solver=RK4(dt=5.0), until=20.0, record=Record(states=["s1"]))
     state = early.final.state
-    opening = Plan(flow, regime_of(flow, 4, 5.0), RK4(dt=5.0))
-    going_on = Plan(flow, regime_of(flow, 5, 5.0), RK4(dt=5.0))
+    opening = Plan(wiring, regime_of(wiring, 4, 5.0), RK4(dt=5.0))
+    going_on = Plan(wiring, regime_of(wiring, 5, 5.0), RK4(dt=5.0))
     held = opening.precompute(shown(net, 2))
     from_source = going_on.step(going_on.precompute(shown(net, 2)), state | {"y1": early["s1"][-1]})
     assert torch.equal(opening.step(held, state)["y1"], from_source["y1"]), "whatever it was before"

@@ -33,7 +33,7 @@ def test_it_is_the_gradient_of_the_energy_at_the_relaxed_state(float64: None) ->
     energy = plasticity.local_gradient(net, values)
     local = gradients(net)
     net.zero_grad()
-    plan = Plan(net, steady_regime(net), Euler(dt=2.0), ["energy"])
+    plan = Plan(net.wiring(), steady_regime(net.wiring()), Euler(dt=2.0), ["energy"])
     total = plan.observe(plan.precompute(shown), {name: values[name] for name in net.memories})["energy"]
     assert torch.allclose(energy, total[:, 0].detach(), rtol=0, atol=EQUATIONS)
     total.mean().backward()

@@ -29,7 +29,7 @@ def test_rate_adds_the_bias_before_the_nonlinearity() -> None:
 def test_relaxed_moves_toward_the_map_at_rate_one_over_tau() -> None:
     rule = rules.leaky_rate(2, torch.tensor([5.0, 20.0]), "identity", bias=False)
     net = pcsim.Network({"u": (2, 1, 1)}, [pcsim.Population("r", rule)], [pcsim.Projection("u", "r")])
-    plan = Plan(net, Regime(), pcsim.Heun(dt=1.0))
+    plan = Plan(net.wiring(), Regime(), pcsim.Heun(dt=1.0))
     held = plan.precompute({"u": torch.full((1, 2, 1, 1), 11.0)})
     rates = plan.evaluate(plan.rates(), held, {"r": torch.ones(1, 2, 1, 1)})
     assert torch.allclose(rates["r"].flatten(), torch.tensor([2.0, 0.5]))

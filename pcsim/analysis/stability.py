@@ -48,8 +48,9 @@ class Dynamics:
     """
 
     def __init__(self, network: Network, stimulus: Stimulus, at: float = 0.0) -> None:
-        solver: Solver = Euler(min(r.tau.smallest() for r in network.flows.values())) if network.is_flow else Iterate()
-        self._regime = steady_regime(network)
+        wiring = network.wiring()
+        solver: Solver = Euler(min(r.tau.smallest() for r in wiring.flows.values())) if wiring.is_flow else Iterate()
+        self._regime = steady_regime(wiring)
         with torch.no_grad():
             schedule, carry = Simulator.once(network, solver, Record()).begin(stimulus, 1, ())
             shown = {name: timeline.at(at).to(schedule.first[name]) for name, timeline in schedule.timelines.items()}
@@ -59,7 +60,7 @@ class Dynamics:
                 expected="one: each has its own fixed point and eigenvalues",
                 remedy="pass image[:1], and go through the samples in a loop",
             )
-        self.network, self._shown, self._solver = network, shown, solver
+        self.network, self._shown, self._solver = wiring, shown, solver
         self._plans: dict[Solver, Plan] = {}
         self._shapes = {name: value.shape[1:] for name, value in carry.state.items()}
         self.start = self.flat(carry.state)

@@ -11,12 +11,12 @@ from torch import nn
 
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
-from pcsim.network.order import arrivals, topological_order
+from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Population, Projection
 from pcsim.network.shapes import Shapes, infer_shapes
 from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_windows
-from pcsim.rules.base import Flow, Relaxed, Rule, Wire
-from pcsim.rules.predictive import ErrorUnit
+from pcsim.network.wiring import Wiring
+from pcsim.rules.base import Flow, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
@@ -52,18 +52,20 @@ class Graph(nn.Module):
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})
-        self._edges = tuple(self._resolved(edge) for edge in projections)
-        self.transforms = nn.ModuleDict({edge.key: edge.transform for edge in self._edges})
-        delays = {edge.key: edge.delay_ms for edge in self._edges if isinstance(edge.delay_ms, nn.Module)}
-        self.delays = nn.ModuleDict(delays)
+        resolved = [self._resolved(edge) for edge in projections]
+        self._edges = {edge.key: edge for edge in resolved}
+        self.transforms = nn.ModuleDict({key: edge.transform for key, edge in self._edges.items()})
+        self.delays = nn.ModuleDict(
+            {k: e.delay_ms for k, e in self._edges.items() if isinstance(e.delay_ms, nn.Module)}
+        )
         self.initialiser = initialiser
         self.wires = tuple(population.name for population in populations if isinstance(population.rule, Wire))
         self.memories = tuple(population.name for population in populations if population.name not in self.wires)
         declared = {p.name: tuple(p.shape) for p in populations if p.shape is not None}
         rules = {population.name: population.rule for population in populations}
-        self.shapes: Shapes = infer_shapes(self.inputs, rules, declared, self._edges)
-        self.order = self.order_of([edge for edge in self._edges if edge.delay == 0])
-        check_windows(populations, self._edges, self.shapes.variables, self.is_flow)
+        self.shapes: Shapes = infer_shapes(self.inputs, rules, declared, resolved)
+        self.order = evaluation_order(list(self._populations), (edge for edge in resolved if edge.delay == 0))
+        check_windows(populations, resolved, self.shapes.variables, self.is_flow)
 
     def _resolved(self, edge: Projection) -> Projection:
         """Return the edge with its port and delay made explicit."""
@@ -89,32 +91,25 @@ class Graph(nn.Module):
             )
         return replace(edge, delay=delay, port=port)
 
-    def order_of(self, edges: Sequence[Projection]) -> tuple[str, ...]:
-        """Return the populations, each after the sources of these edges to it."""
-        before: dict[str, list[str]] = {name: [] for name in self._populations}
-        for edge in edges:
-            if edge.source in self._populations:
-                before[edge.target].append(edge.source)
-        return topological_order(list(self._populations), before)
-
     # ------------------------------------------------------------------ parts
 
     @property
     def populations(self) -> dict[str, Population]:
         """The populations by name, with the rules that are in `rules` now."""
+        rules = self.rules._modules
         found = {}
         for name, population in self._populations.items():
-            rule = cast(Rule, self.rules[name])
+            rule = cast(Rule, rules[name])
             found[name] = population if population.rule is rule else replace(population, rule=rule)
         return found
 
     @property
     def projections(self) -> tuple[Projection, ...]:
         """The edges, with the transforms and delays that are in `transforms` and `delays` now."""
+        transforms, delays = self.transforms._modules, self.delays._modules
         found = []
-        for edge in self._edges:
-            transform = self.transforms[edge.key]
-            delay = self.delays[edge.key] if edge.delay_ms is not None else None
+        for key, edge in self._edges.items():
+            transform, delay = transforms[key], delays[key] if edge.delay_ms is not None else None
             if edge.transform is not transform or edge.delay_ms is not delay:
                 edge = replace(edge, transform=transform, delay_ms=cast(TimeConstant, delay))
             found.append(edge)
@@ -123,62 +118,69 @@ class Graph(nn.Module):
     @property
     def is_as_built(self) -> bool:
         """Whether all modules are those that were checked, none replaced since."""
-        rules = all(p.rule is self.rules[name] for name, p in self._populations.items())
-        return rules and all(edge is other for edge, other in zip(self._edges, self.projections, strict=True))
+        rules = self.rules._modules
+        same = all(population.rule is rules[name] for name, population in self._populations.items())
+        return same and all(e is other for e, other in zip(self._edges.values(), self.projections, strict=True))
 
-    @property
-    def incoming(self) -> dict[str, tuple[Projection, ...]]:
-        """Population -> the edges to it."""
-        found: dict[str, list[Projection]] = {name: [] for name in self._populations}
-        for edge in self.projections:
-            found[edge.target].append(edge)
-        return {name: tuple(edges) for name, edges in found.items()}
-
-    @property
-    def flows(self) -> dict[str, Flow]:
-        """The rules of the populations that flow."""
-        return {name: rule for name, rule in self.rules.items() if isinstance(rule, Flow)}
-
-    @property
-    def errors(self) -> tuple[str, ...]:
-        """Populations that are prediction errors."""
-        return tuple(name for name, rule in self.rules.items() if isinstance(_bare(rule), ErrorUnit))
-
-    @property
-    def predicted(self) -> dict[str, str]:
-        """Prediction error -> the population (or input) it is the error about."""
-        incoming = self.incoming
-        return {name: edge.source for name in self.errors for edge in incoming[name] if edge.port == "target"}
-
-    @property
-    def step_delays(self) -> dict[str, int]:
-        """Source -> the longest delay in steps with which edges of a discrete network read it, where that is not 0."""
-        longest: dict[str, int] = {}
-        for edge in self._edges:
-            if not self.is_flow and edge.delay:
-                longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
-        return longest
-
-    @property
-    def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """Source -> the delays in ms with which edges of a flow read it."""
-        found: dict[str, tuple[TimeConstant, ...]] = {}
-        for edge in self.projections:
-            if isinstance(edge.delay_ms, TimeConstant):
-                found[edge.source] = (*found.get(edge.source, ()), edge.delay_ms)
-        return found
+    def wiring(self) -> Wiring:
+        """Return what the network is now, as plain data."""
+        return Wiring(
+            self,
+            self.name,
+            self.readout,
+            self.steps,
+            self.step_ms,
+            self.inputs,
+            self.is_flow,
+            self.shapes,
+            self.wires,
+            self.memories,
+            self.order,
+            self.populations,
+            self.projections,
+            self.initialiser.wiring() if self.initialiser is not None else None,
+        )
 
     # ------------------------------------------------------------------ what follows
 
     @property
-    def arrivals(self) -> dict[str, float]:
+    def incoming(self) -> dict[str, tuple[Projection, ...]]:
+        """Population -> the edges to it."""
+        return self.wiring().incoming
+
+    @property
+    def flows(self) -> dict[str, Flow]:
+        """The rules of the populations that flow."""
+        return self.wiring().flows
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Populations that are prediction errors."""
+        return self.wiring().errors
+
+    @property
+    def predicted(self) -> dict[str, str]:
+        """Prediction error -> the population (or input) it is the error about."""
+        return self.wiring().predicted
+
+    @property
+    def step_delays(self) -> dict[str, int]:
+        """Source -> the longest delay in steps with which edges of a discrete network read it, where that is not 0."""
+        return self.wiring().step_delays
+
+    @property
+    def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
+        """Source -> the delays in ms with which edges of a flow read it."""
+        return self.wiring().conduction_delays
+
+    @property
+    def arrivals(self) -> Mapping[str, float]:
         """Population -> when an onset of the inputs first reaches it: the shortest path of delays.
 
         In steps for a discrete network (0: in the first step), in ms for a flow. Infinite where nothing arrives. Edges
         lesioned for good do not count.
         """
-        early = tuple(self.initialiser.populations) if self.initialiser else ()
-        return arrivals(tuple(self.inputs), self.populations, self.projections, self.is_flow, early)
+        return self.wiring().arrivals
 
     @property
     def parameter_count(self) -> int:
@@ -211,7 +213,3 @@ class Graph(nn.Module):
                 remedy="its value outside them is one that it holds",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]
-
-
-def _bare(rule: nn.Module) -> nn.Module:
-    return rule.rule if isinstance(rule, Relaxed) else rule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from pcsim.core.exceptions import WiringError
@@ -31,6 +31,15 @@ def topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node
             while path and path[-1] in order:
                 path.pop()
     return tuple(order)
+
+
+def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple[str, ...]:
+    """Return populations, each after the sources of these edges to it."""
+    before: dict[str, list[str]] = {name: [] for name in names}
+    for edge in edges:
+        if edge.source in before:
+            before[edge.target].append(edge.source)
+    return topological_order(names, before)
 
 
 def _refuse_cycle(cycle: Sequence[object]) -> None:

@@ -120,11 +120,11 @@ def check_names(
                 expected="a whole number of steps >= 0",
                 remedy="0 reads this step's value, 1 that of the step before",
             )
-    labels = [edge.name for edge in projections]
-    if twice := {label for label in labels if labels.count(label) > 1}:
+    keys = [edge.key for edge in projections]
+    if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
-            given=f"two projections called {', '.join(sorted(twice))}",
-            expected="a name of its own for each projection",
+            given=f"two projections called {' and '.join(twice)}",
+            expected="a name of its own for each projection, that differs in letters, digits or underscores",
             remedy="merge their transforms, or write Projection(..., name='...')",
         )
     if readout is not None and readout not in targets:

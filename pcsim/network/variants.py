@@ -108,8 +108,8 @@ def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
     """Return the network with other edges between the same populations, under the same names."""
     other = copy(network)
     other._modules = dict(network._modules)
-    other._edges = tuple(edges)
-    other.transforms = torch.nn.ModuleDict({edge.key: edge.transform for edge in edges})
+    other._edges = {edge.key: edge for edge in edges}
+    other.transforms = torch.nn.ModuleDict({key: edge.transform for key, edge in other._edges.items()})
     return other
 
 

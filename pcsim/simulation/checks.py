@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
 from pcsim.network.network import Network
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.record import Record
 from pcsim.simulation.run import Snapshot
 
@@ -36,7 +37,7 @@ def require_network(network: object) -> None:
         )
 
 
-def records_of(record: Records, network: Network) -> tuple[Record, ...]:
+def records_of(record: Records, network: Wiring) -> tuple[Record, ...]:
     """Return the records, by default one of the read-out. Raises for what is no record, or keeps nothing."""
     if record is None:
         return (Record(states=[network.readout] if network.readout else list(network.populations)),)

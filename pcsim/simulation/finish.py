@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import PcsimWarning
-from pcsim.network.network import Network
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.run import Run, Snapshot, Status
@@ -23,7 +23,7 @@ from pcsim.solvers.base import Solver
 
 
 def finished(
-    network: Network,
+    network: Wiring,
     recorder: Recorder,
     monitor: Monitor,
     final: Snapshot,
@@ -69,13 +69,13 @@ def finished(
     )
 
 
-def warn_of_divergence(network: Network, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
+def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
     """Warn of samples that are no longer finite, with the first of them: where, when, and what to do."""
     bad = monitor.step
     if not (bad >= 0).any():
         return
     first = int(np.flatnonzero(bad >= 0)[0])
-    spoiled = [name for name, value in network.named_parameters() if not bool(torch.isfinite(value).all())]
+    spoiled = [name for name, value in network.module.named_parameters() if not bool(torch.isfinite(value).all())]
     remedy = f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
     warnings.warn(
         f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
@@ -96,7 +96,7 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
 version = lru_cache(metadata.version)
 
 
-def provenance(network: Network, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:
+def provenance(network: Wiring, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:
     """Return what a run may depend on besides its arguments."""
     value = next(iter(schedule.first.values()))
     return {

@@ -139,7 +139,7 @@ class _Task:
                 remedy="closed_loop_from=k shows frames 0 to k - 1; without it there is a prediction for each frame",
             )
         require_solver(solver)
-        dt = solver.step_ms(network)
+        dt = solver.step_ms(network.wiring())
         if every is None and network.is_flow:
             raise StimulusError(
                 given=f"frames for {network.name!r}, a flow",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, finite, variable_key
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
 """states that wait to be looked at together: at most so many, and so many bytes; more leave the cache of a CPU"""
@@ -54,7 +54,7 @@ class Monitor:
     settled_step      (batch,): the step after which it moved no more; -1
     """
 
-    network: Graph
+    network: Wiring
     batch: int
     settled: Settled | None = None
     span: float = 1.0

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pcsim.core.state import Shape, State, variable_key
-from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
+from pcsim.network.wiring import Wiring
 from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
@@ -25,7 +25,7 @@ FRESH, PAST, HELD = 0, 1, 2
 """the tables that a plan reads values from: those just made, the state, what holds"""
 
 
-def past_lengths(network: Graph, step_ms: float) -> Mapping[str, int]:
+def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
     """Return how many past values of a source the state keeps."""
     if network.is_flow:
         delays = network.conduction_delays.items()
@@ -37,7 +37,7 @@ def past_lengths(network: Graph, step_ms: float) -> Mapping[str, int]:
 
 
 def recall(
-    network: Graph, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
+    network: Wiring, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
     """Return how an edge with a conduction delay is read at a fraction of a step, None where it delivers nothing.
 
@@ -79,7 +79,7 @@ def _of_nothing(deliver: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     return deliver(torch.zeros_like(like))
 
 
-def remembered_wires(network: Graph) -> tuple[str, ...]:
+def remembered_wires(network: Wiring) -> tuple[str, ...]:
     """Return the wires of a discrete network whose value lasts longer than a step.
 
     Those that are read with a delay, hold their value outside of a window, or are what another starts from.
@@ -93,7 +93,7 @@ def remembered_wires(network: Graph) -> tuple[str, ...]:
     )
 
 
-def state_shapes(network: Graph, step_ms: float) -> Mapping[str, Shape]:
+def state_shapes(network: Wiring, step_ms: float) -> Mapping[str, Shape]:
     """Return the shape, without the batch, of every tensor of the state."""
     names = [*network.memories, *(() if network.is_flow else remembered_wires(network))]
     variables = network.shapes.variables

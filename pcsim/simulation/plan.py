@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from pcsim.core.exceptions import RecordError
 from pcsim.core.state import Shape, State, laid_out, variable_key, zeros
-from pcsim.network.graph import Graph
+from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Projection
+from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.simulation.past import FRESH, HELD, PAST, past_lengths, recall, remembered_wires
@@ -61,14 +62,14 @@ class Plan:
 
     def __init__(
         self,
-        network: Graph,
+        network: Wiring,
         regime: Regime,
         solver: Solver,
         wanted: Sequence[str] = (),
         amp: torch.dtype | None = None,
     ) -> None:
         self.network, self.regime, self.solver, self.wanted, self._amp = network, regime, solver, tuple(wanted), amp
-        self._device = next((p.device.type for p in network.parameters()), "cpu")
+        self._device = next((p.device.type for p in network.module.parameters()), "cpu")
         self.is_tried = False
         self._populations, self._incoming = network.populations, network.incoming
         self._constant = {edge.name: edge for edge in network.projections if self._is_precomputed(edge)}
@@ -284,7 +285,8 @@ class Plan:
         gated = {name.split(".")[0] for name in names if name.split(".")[0] in network.populations and "." in name}
         gated = {n for n in gated if any(f"{n}.{gate}" in names for gate in self._populations[n].rule.gates)}
         needed = self._upstream([*own, *gated], lambda edge: edge.source in network.wires)
-        order = network.order_of([edge for edge in network.projections if edge.source in network.wires])
+        of_wires = (edge for edge in network.projections if edge.source in network.wires)
+        order = evaluation_order(list(network.populations), of_wires)
         nodes = [self._wire(name, fraction) for name in order if name in needed and name in network.wires]
         for node in nodes:
             if node.name in gated:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import RecordError
 from pcsim.core.state import State, units, variable_key
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 
 Names = Sequence[str] | str
 Function = Callable[[Tensor], Tensor]
@@ -79,7 +79,7 @@ class Record:
     at: Sequence[float] | None = None
     initial: bool = False
 
-    def kept(self, network: Graph) -> list[Kept]:
+    def kept(self, network: Wiring) -> list[Kept]:
         """Return everything that is kept. Raises RecordError for what is not there."""
         states = names_of(self.states, tuple(network.populations))
         errors = names_of(self.errors, network.errors)
@@ -170,7 +170,7 @@ def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def values_of(network: Graph) -> dict[str, None]:
+def values_of(network: Wiring) -> dict[str, None]:
     """Return all that can be recorded: populations, their further variables, and gates."""
     found: dict[str, None] = dict.fromkeys(network.populations)
     for name, population in network.populations.items():
@@ -182,7 +182,7 @@ def values_of(network: Graph) -> dict[str, None]:
 class Recorder:
     """Keeps what records ask for in buffers, each made when its first row comes."""
 
-    def __init__(self, records: Sequence[Record], network: Graph, begin: int, end: int, dt: float) -> None:
+    def __init__(self, records: Sequence[Record], network: Wiring, begin: int, end: int, dt: float) -> None:
         self.every = records[0].every if len(records) == 1 and records[0].at is None else None
         self.kept = [record.kept(network) for record in records]
         self.rows = [((begin,) if r.initial else ()) + r.steps(begin, end, dt) for r in records]

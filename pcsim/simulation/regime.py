@@ -13,8 +13,8 @@ from typing import cast
 from pcsim.connections import Phased
 from pcsim.core.clock import first_step, is_within
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Graph
 from pcsim.network.parts import Projection
+from pcsim.network.wiring import Wiring
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.simulation.past import ROUNDING
 
@@ -46,9 +46,10 @@ class Regime:
 class Regimes:
     """The regimes of a network by step, each found once: for runs of a network whose settings stay as they are."""
 
-    def __init__(self, network: Graph, dt: float) -> None:
+    def __init__(self, network: Wiring, dt: float) -> None:
         self.network, self.dt = network, dt
-        self._changing = any(True for _ in network.delays.parameters())
+        delays = [edge.delay_ms for edge in network.projections if isinstance(edge.delay_ms, TimeConstant)]
+        self._changing = any(True for delay in delays for _ in delay.parameters())
         self._found: dict[tuple[int, frozenset[str]], Regime] = {}
         self._changes: dict[tuple[int, int], frozenset[int]] = {}
 
@@ -69,7 +70,7 @@ class Regimes:
         return self._changes[key]
 
 
-def regime_of(network: Graph, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:
+def regime_of(network: Wiring, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:
     """Return the regime of a step of `dt` ms; `spoken` are populations that had a value before the first step."""
     unit = dt if network.is_flow else 1.0
     populations = network.populations.values()
@@ -95,14 +96,14 @@ def regime_of(network: Graph, step: int, dt: float, spoken: frozenset[str] = fro
     return Regime(frozenset(resting), frozenset(opening), frozenset(shut), tuple(phases), tuple(waiting), tuple(ages))
 
 
-def _is_absent(network: Graph, edge: Projection, step: int, spoken: frozenset[str]) -> bool:
+def _is_absent(network: Wiring, edge: Projection, step: int, spoken: frozenset[str]) -> bool:
     """Tell whether the source of a delayed edge has not spoken yet."""
     if network.is_flow or not edge.delay or edge.before != "absent":
         return False
     return step < edge.delay - (edge.source in spoken)
 
 
-def _phase(network: Graph, edge: Projection, step: int, unit: float) -> int:
+def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
     """Return how many of its steps the edge's window has been open; the last of which a transform knows holds on."""
     span = network.step_ms if network.is_flow else 1.0
     count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
@@ -110,12 +111,12 @@ def _phase(network: Graph, edge: Projection, step: int, unit: float) -> int:
     return count if known is None else min(count, known - 1)
 
 
-def regime_changes(network: Graph, begin: int, end: int, dt: float) -> list[int]:
+def regime_changes(network: Wiring, begin: int, end: int, dt: float) -> list[int]:
     """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
     return sorted({int(step) for step in _candidates(network, end, dt) if begin < step < end})
 
 
-def _candidates(network: Graph, end: int, dt: float) -> Iterator[float]:
+def _candidates(network: Wiring, end: int, dt: float) -> Iterator[float]:
     unit = dt if network.is_flow else 1.0
     for population in network.populations.values():
         for time in population.active or ():
@@ -133,7 +134,7 @@ def _candidates(network: Graph, end: int, dt: float) -> Iterator[float]:
             yield from (passed - 1, passed)
 
 
-def _phase_changes(network: Graph, edge: Projection, end: int, unit: float) -> Iterator[float]:
+def _phase_changes(network: Wiring, edge: Projection, end: int, unit: float) -> Iterator[float]:
     span = network.step_ms if network.is_flow else 1.0
     origin = edge.active[0] if edge.active else 0.0
     known = cast(Phased, edge.transform).phases
@@ -141,7 +142,7 @@ def _phase_changes(network: Graph, edge: Projection, end: int, unit: float) -> I
     yield from (first_step(origin + n * span, unit) for n in range(1, count + 1))
 
 
-def window_ends(network: Graph) -> tuple[float, ...]:
+def window_ends(network: Wiring) -> tuple[float, ...]:
     """Return the times in ms at which an activity window or a lesion of a flow begins or ends."""
     windows = [p.active for p in network.populations.values()]
     for edge in network.projections:
@@ -149,7 +150,7 @@ def window_ends(network: Graph) -> tuple[float, ...]:
     return tuple(sorted({end for window in windows for end in window or () if math.isfinite(end) and end > 0}))
 
 
-def steady_regime(network: Graph) -> Regime:
+def steady_regime(network: Wiring) -> Regime:
     """Return the one regime of a network that is the same at every step, all sources having spoken.
 
     Raises SolverError for networks that change with time, and for conduction delays.

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from pcsim.core.exceptions import PcsimWarning
 from pcsim.core.state import State, units
-from pcsim.network.network import Network
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.program import NOTED, Program, Trace, UntraceableError
@@ -44,7 +44,7 @@ Due = tuple[bool, ...]
 class _Unit(nn.Module):
     """The network as the one argument of a function, so that its tensors can be arguments too."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -74,10 +74,10 @@ class _Traced:
 class Replay:
     """The traces and programs of one Simulator; they live and die with it."""
 
-    def __init__(self, network: Network, solver: Solver, compile: bool) -> None:  # noqa: A002
+    def __init__(self, network: Wiring, solver: Solver, compile: bool) -> None:  # noqa: A002
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
-        self._unit, self._hooked = _Unit(network), has_hooks(network)
-        self._paths = [(f"network.{p}" if p else "network", m) for p, m in network.named_modules()]
+        self._unit, self._hooked = _Unit(network.module), has_hooks(network.module)
+        self._paths = [(f"network.{p}" if p else "network", m) for p, m in network.module.named_modules()]
         self._traced: dict[tuple[Plan, object], _Traced | None] = {}
         self._held: State = {}
         self._given: dict[Program, tuple[Tensor, ...]] = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 from pcsim.core.clock import dividing_step, whole_steps
 from pcsim.core.exceptions import SolverError, StimulusError
 from pcsim.core.state import State, laid_out
-from pcsim.network.network import Network
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime, Regimes, window_ends
 from pcsim.solvers.base import Solver
@@ -41,7 +41,7 @@ class Schedule:
 
     def __init__(
         self,
-        network: Network,
+        network: Wiring,
         stimulus: Stimulus,
         solver: Solver,
         regimes: Regimes,
@@ -104,11 +104,11 @@ class Schedule:
 
     def shown(self, step: int) -> State:
         """Return what the network sees in a step, checked, in its type and on its device."""
-        parameter = next(self.network.parameters(), None)
+        parameter = next(self.network.module.parameters(), None)
         found: State = {}
         for name, line in self.timelines.items():
             image = line.at(step * self.dt)
-            _check_image(name, image, self.network.shape(name), step * self.dt)
+            _check_image(name, image, self.network.shapes.nodes[name], step * self.dt)
             if parameter is not None:
                 image = image.to(device=parameter.device, dtype=parameter.dtype)
             found[name] = laid_out(image.clone() if image.is_inference() else image)
@@ -125,7 +125,7 @@ class Schedule:
         return found
 
 
-def steps_of(network: Network, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
+def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
     """Return the number of steps that `until` ms or `steps` mean; without either, those of the stimulus or the paper.
 
     Raises SolverError for both, for none where nothing else says it, and for a time that is no number of steps.

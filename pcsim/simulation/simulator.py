@@ -17,6 +17,7 @@ from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
 from pcsim.simulation.finish import finished, provenance, warn_of_divergence
 from pcsim.simulation.frozen import Links, frozen
@@ -81,7 +82,7 @@ class Simulator:
             )
         if gradient is None:
             own.eval()
-            self._replay = Replay(own, self.solver, compile)
+            self._replay = Replay(self.wiring, self.solver, compile)
 
     def _prepare(self, network: Network, solver: Solver, record: Records, gradient: Gradient | None) -> None:
         if gradient is not None and not isinstance(gradient, Gradient):
@@ -91,12 +92,13 @@ class Simulator:
                 remedy="leave it out for a run without gradients",
             )
         self.network = current(network)
+        self.wiring = self.network.wiring()
         self.gradient = gradient
         self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
-        self.solver.check(self.network)
-        self.records = records_of(record, self.network)
-        step_ms = self.solver.step_ms(self.network)
-        self._regimes, self._beginning = Regimes(self.network, step_ms), Beginning(self.network, step_ms)
+        self.solver.check(self.wiring)
+        self.records = records_of(record, self.wiring)
+        step_ms = self.solver.step_ms(self.wiring)
+        self._regimes, self._beginning = Regimes(self.wiring, step_ms), Beginning(self.wiring, step_ms)
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
         self._replay = None
         self._links = None
@@ -125,7 +127,7 @@ class Simulator:
         progress: bool = False,
     ) -> Run:
         """Run it; the arguments are those of `simulate`."""
-        network, solver = self.network, self.solver
+        network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
         require_beginning(start, initial)
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
@@ -136,7 +138,7 @@ class Simulator:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
         begun, random = time.perf_counter(), _random_state()
         # A copy of our own is in evaluation mode once and for all.
-        mode = nullcontext() if self._links is not None else _mode(network, self.gradient)
+        mode = nullcontext() if self._links is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
             for replay in (self._replay, None) if self._replay and not settled else (None,):
@@ -176,10 +178,10 @@ class Simulator:
         start: Snapshot | None = None,
     ) -> tuple[Schedule, Carry]:
         """Return the schedule of a run up to step `end`, and what it starts from."""
-        network, dt = self.network, self.solver.step_ms(self.network)
+        network, dt = self.wiring, self.solver.step_ms(self.wiring)
         if self._links is not None:
             self._links.renew()
-        if (device := _device_of(network)) != self._device:
+        if (device := _device_of(self.network)) != self._device:
             self._device = device
             self._plans.clear()
         spoken = spoken_before(network, initial) | frozenset(start.spoken if start else ())
@@ -237,13 +239,13 @@ class Simulator:
             return "step by step"
         reason = "Settled looks at every step" if settled else "a sample diverged"
         if settled and self._replay.compile:
-            warnings.warn(f"{self.network.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
+            warnings.warn(f"{self.wiring.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
         return f"step by step: {reason}"
 
     def _initial_row(self, schedule: Schedule, carry: Carry, names: Sequence[str]) -> State:
         """Return the values of `names` before the first step."""
         segment = next(schedule.segments())
-        if self.network.is_flow:
+        if self.wiring.is_flow:
             return segment.plan.observe(segment.plan.precompute(segment.inputs), carry.state)
         known = self._beginning.first_values(segment.inputs) | carry.state
         if missing := [name for name in names if name not in known]:
@@ -310,18 +312,18 @@ def rollout(
     jacfwd, jacrev and functional_call. Samples that diverged are warned of at the end.
     """
     require_network(network)
-    steps = steps_of(network, stimulus, solver, None, steps)
-    wanted = names_of("all" if names is None else names, tuple(network.populations))
-    Record(states=wanted).kept(network)
     sim = Simulator.once(network, solver, Record(), Full())
+    wanted = names_of("all" if names is None else names, tuple(sim.wiring.populations))
+    Record(states=wanted).kept(sim.wiring)
+    steps = steps_of(sim.wiring, stimulus, solver, None, steps)
     schedule, carry = sim.begin(stimulus, steps + (start.clock.step if start else 0), wanted, initial, start)
-    monitor = _monitor(network, schedule)
+    monitor = _monitor(sim.wiring, schedule)
     yield from scan(schedule, carry, Full().taps(schedule), monitor)
     if monitor is not None:
-        warn_of_divergence(network, monitor, schedule.dt)
+        warn_of_divergence(sim.wiring, monitor, schedule.dt)
 
 
-def _monitor(network: Network, schedule: Schedule) -> Monitor | None:
+def _monitor(network: Wiring, schedule: Schedule) -> Monitor | None:
     """Return a monitor, or None under torch.func.vmap, where no value can be read."""
     like = next(iter(schedule.first.values()))
     try:

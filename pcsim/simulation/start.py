@@ -10,6 +10,7 @@ from torch import Tensor
 from pcsim.core.exceptions import StimulusError
 from pcsim.core.state import State, laid_out, zeros
 from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.simulation.past import state_shapes
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import regime_of
@@ -19,7 +20,7 @@ from pcsim.solvers.iterate import Iterate
 class Beginning:
     """What runs of a network start from: zeros, or what its initialiser, run for one step, says of the first input."""
 
-    def __init__(self, network: Graph, step_ms: float) -> None:
+    def __init__(self, network: Wiring, step_ms: float) -> None:
         self.network, self.shapes = network, state_shapes(network, step_ms)
         self._first: Plan | None = None
         if (first := network.initialiser) is not None:
@@ -40,7 +41,7 @@ class Beginning:
         return state | _given(self.network, state, initial or {}, like)
 
 
-def spoken_before(network: Graph, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
+def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
     """Return the populations that have a value before the first step: the initialiser's, and those that are given."""
     early = network.initialiser.populations if network.initialiser is not None else ()
     return frozenset([*early, *(key.split(".")[0] for key in initial or ())])
@@ -52,11 +53,11 @@ def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> Stat
     `pcsim.simulate(..., initial={...})` starts from others.
     """
     named = {next(iter(network.inputs)): inputs} if isinstance(inputs, Tensor) else dict(inputs)
-    state = Beginning(network, network.step_ms).state({name: laid_out(value) for name, value in named.items()})
+    state = Beginning(network.wiring(), network.step_ms).state({name: laid_out(value) for name, value in named.items()})
     return {key: value for key, value in state.items() if "@" not in key}
 
 
-def _given(network: Graph, state: State, initial: Mapping[str, Tensor], like: Tensor) -> State:
+def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: Tensor) -> State:
     known = [key for key in state if "@" not in key]
     found = {}
     for key, value in initial.items():
@@ -84,7 +85,7 @@ def _given(network: Graph, state: State, initial: Mapping[str, Tensor], like: Te
     return found
 
 
-def require_state(network: Graph, state: State, step_ms: float, batch: int) -> None:
+def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> None:
     """Raise StimulusError unless a state from elsewhere is one of this network, for as many samples."""
     wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
     given = {key: tuple(value.shape) for key, value in state.items()}

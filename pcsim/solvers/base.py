@@ -19,14 +19,14 @@ from torch import Tensor
 
 from pcsim.core.exceptions import PcsimWarning, SolverError
 from pcsim.core.state import State
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Rule
 
 
 class Plan(Protocol):
     """What a solver needs of a plan: the rates of change, and how a state is completed."""
 
-    network: Graph
+    network: Wiring
     flowing: tuple[str, ...]
     """the variables that change, by their keys in the state"""
 
@@ -57,11 +57,11 @@ class Solver(ABC):
     is_traceable: ClassVar[bool] = True
 
     @abstractmethod
-    def step_ms(self, network: Graph) -> float:
+    def step_ms(self, network: Wiring) -> float:
         """Return how many ms one step takes."""
 
     @abstractmethod
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Raise SolverError where this solver cannot advance `network`, warn where it hardly can."""
 
     @property
@@ -106,11 +106,11 @@ class FlowSolver(Solver):
         """Largest stable dt / tau on a pure leak."""
         return math.inf
 
-    def step_ms(self, network: Graph) -> float:
+    def step_ms(self, network: Wiring) -> float:
         """Return dt."""
         return self.dt
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Raise SolverError for a discrete network and for a dt at which a leak explodes."""
         if not network.is_flow:
             raise SolverError(
@@ -148,7 +148,7 @@ def require_solver(solver: object) -> Solver:
     return solver
 
 
-def refuse_delays(solver: Solver, network: Graph) -> None:
+def refuse_delays(solver: Solver, network: Wiring) -> None:
     """Raise SolverError for conduction delays under an adaptive solver."""
     if network.conduction_delays:
         raise SolverError(
@@ -158,7 +158,7 @@ def refuse_delays(solver: Solver, network: Graph) -> None:
         )
 
 
-def gave_up(method: str, network: Graph, reason: str) -> SolverError:
+def gave_up(method: str, network: Wiring, reason: str) -> SolverError:
     """Return the error of an adaptive solver that does not get through."""
     return SolverError(
         given=f"{method} on {network.name!r}: {reason}",

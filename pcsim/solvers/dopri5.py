@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, units
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
 
 STAGES = (
@@ -57,7 +57,7 @@ class Dopri5(FlowSolver):
                 remedy="for instance rtol=1e-5, atol=1e-7",
             )
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Also refuse conduction delays: there is no past between the steps."""
         super().check(network)
         refuse_delays(self, network)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Relaxed, Rule
 from pcsim.solvers.base import FlowSolver
 
@@ -46,7 +46,7 @@ class ExponentialEuler(FlowSolver):
 
     is_one_stage: ClassVar[bool] = True
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Also raise SolverError where a population is no leak toward a target."""
         super().check(network)
         if others := [name for name, rule in network.flows.items() if not isinstance(rule, Relaxed)]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pcsim.core.exceptions import SolverError
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import Solver
 
 
@@ -16,11 +16,11 @@ class Iterate(Solver):
 
     is_one_stage: ClassVar[bool] = True
 
-    def step_ms(self, network: Graph) -> float:
+    def step_ms(self, network: Wiring) -> float:
         """Return what the network says of itself."""
         return network.step_ms
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Raise SolverError for a flow."""
         if network.is_flow:
             raise SolverError(

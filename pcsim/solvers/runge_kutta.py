@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, axpy
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan
 
 Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
@@ -20,7 +20,7 @@ Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 class RungeKutta(FlowSolver):
     """An explicit method of a fixed step, all populations together."""
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Also raise SolverError where a conduction delay is shorter than a step."""
         super().check(network)
         delays = [delay.smallest() for those in network.conduction_delays.values() for delay in those]

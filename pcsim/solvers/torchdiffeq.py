@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State
-from pcsim.network.graph import Graph
+from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
@@ -71,7 +71,7 @@ class TorchDiffEq(FlowSolver):
         """That of the fixed-step method; adaptive methods have none."""
         return FIXED.get(self.method) or math.inf
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Also refuse conduction delays."""
         super().check(network)
         refuse_delays(self, network)
@@ -92,7 +92,7 @@ class TorchDiffEq(FlowSolver):
         step = (
             {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         )
-        extra: dict = {"adjoint_params": tuple(plan.network.parameters())} if self.adjoint else {}
+        extra: dict = {"adjoint_params": tuple(plan.network.module.parameters())} if self.adjoint else {}
         integrate = odeint_adjoint if self.adjoint else odeint
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*Unexpected arguments.*")
@@ -117,7 +117,7 @@ class _WithAdjoint(TorchDiffEq):
 
     adjoint: ClassVar[bool] = True
 
-    def check(self, network: Graph) -> None:
+    def check(self, network: Wiring) -> None:
         """Also refuse the adjoint over more than one tau."""
         super().check(network)
         smallest = min(rule.tau.smallest() for rule in network.flows.values())

@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import SolverError, TrainingError
 from pcsim.core.state import State
-from pcsim.network.graph import Graph
 from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.scan import AtEnd, Carry, Moment, Taps, scan
@@ -73,18 +72,18 @@ def _run_again(part: Schedule, carry: Carry, taps: Taps) -> list[Moment]:
         kept[:] = [(clock, tuple(values)) for clock, values in moments]
         return (*(inner.state[name] for name in names), *(v for _, values in moments for v in values.values()))
 
-    contexts = partial(_first_and_again, part.network)
+    contexts = partial(_first_and_again, part.network.module)
     made = iter(checkpoint(run, *carry.state.values(), use_reentrant=False, context_fn=contexts))
     carry.step, carry.state = part.end, {name: next(made) for name in names}
     return [(clock, {name: next(made) for name in values}) for clock, values in kept]
 
 
-def _first_and_again(network: Graph) -> tuple[AbstractContextManager, AbstractContextManager]:
+def _first_and_again(network: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     return nullcontext(), _statistics_held(network)
 
 
 @contextmanager
-def _statistics_held(network: Graph) -> Iterator[None]:
+def _statistics_held(network: nn.Module) -> Iterator[None]:
     """Norms do not learn from steps that are run a second time."""
     norms = [module for module in network.modules() if getattr(module, "running_mean", None) is not None]
     before = [(vars(norm)["momentum"], norm._buffers.get("num_batches_tracked")) for norm in norms]

@@ -63,7 +63,8 @@ def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training,
     watched = [readout]
     if settings.reconstruction:
         _require_errors(network)
-        watched += [*network.predicted, *network.predicted.values()]
+        predicted = network.predicted
+        watched += [*predicted, *predicted.values()]
     weight = 1.0 / steps if settings.over_time == "mean" else 1.0
     for moments in sim.windows(images, steps, watched):
         parts = []
@@ -71,7 +72,7 @@ def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training,
             if settings.over_time != "last" or clock.step == steps:
                 parts.append(weight * loss_at_step(values[readout], targets, settings.loss))
             if settings.reconstruction:
-                pairs = network.predicted.items()
+                pairs = predicted.items()
                 surprise = torch.stack([relative_square(values[e], values[of]).mean() for e, of in pairs]).mean()
                 parts.append(settings.reconstruction / steps * surprise)
         if parts:

@@ -152,7 +152,7 @@ def test_the_stability_border_on_the_leak_is_where_growth_begins(solver: type, b
     net = Network({"u": (1,)}, [Population("r", leaky_rate(1, 10.0, "identity", bias=False))], [Projection("u", "r")])
     state = {"r": torch.ones(1, 1)}
     for ratio, grows in ((0.995, False), (1.005, True)):
-        here, plan = dict(state), Plan(net, Regime(), solver(dt=10 * border * ratio))
+        here, plan = dict(state), Plan(net.wiring(), Regime(), solver(dt=10 * border * ratio))
         held = plan.precompute({"u": torch.zeros(1, 1)})
         for _ in range(4000):
             here = plan.step(held, here)

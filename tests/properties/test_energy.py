@@ -100,7 +100,7 @@ def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
     names = net.memories
     sizes = [torch.Size(net.shape(name)).numel() for name in names]
     shown = {name: value[:1] for name, value in given.items()}
-    plan = Plan(net, steady_regime(net), RK4(dt=1.0))
+    plan = Plan(net.wiring(), steady_regime(net.wiring()), RK4(dt=1.0))
 
     def rates(flat: torch.Tensor) -> torch.Tensor:
         state = {n: part.reshape(1, *net.shape(n)) for n, part in zip(names, flat.split(sizes), strict=True)}

@@ -1,0 +1,92 @@
+"""The wiring of a network as plain data: what its modules are at one moment, and what follows from that.
+
+A network looks its modules up at every question, because they may be replaced at any time. A run asks a thousand
+questions of one moment: it takes a `Wiring` when it begins, and every answer is found once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from pcsim.core.state import Shape
+from pcsim.network.order import arrivals
+from pcsim.network.parts import Population, Projection
+from pcsim.network.shapes import Shapes
+from pcsim.rules.base import Flow, Relaxed
+from pcsim.rules.predictive import ErrorUnit
+from pcsim.rules.time_constants import TimeConstant
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """What a network, `module`, is at one moment. All names mean what they mean in `Graph`."""
+
+    module: nn.Module
+    name: str
+    readout: str | None
+    steps: int | None
+    step_ms: float
+    inputs: Mapping[str, Shape]
+    is_flow: bool
+    shapes: Shapes
+    wires: tuple[str, ...]
+    memories: tuple[str, ...]
+    order: tuple[str, ...]
+    populations: Mapping[str, Population]
+    projections: tuple[Projection, ...]
+    initialiser: Wiring | None
+
+    @cached_property
+    def incoming(self) -> dict[str, tuple[Projection, ...]]:
+        """Population -> the edges to it."""
+        found: dict[str, list[Projection]] = {name: [] for name in self.populations}
+        for edge in self.projections:
+            found[edge.target].append(edge)
+        return {name: tuple(edges) for name, edges in found.items()}
+
+    @cached_property
+    def flows(self) -> dict[str, Flow]:
+        """The rules of the populations that flow."""
+        return {name: p.rule for name, p in self.populations.items() if isinstance(p.rule, Flow)}
+
+    @cached_property
+    def errors(self) -> tuple[str, ...]:
+        """Populations that are prediction errors."""
+        return tuple(name for name, p in self.populations.items() if isinstance(_bare(p.rule), ErrorUnit))
+
+    @cached_property
+    def predicted(self) -> dict[str, str]:
+        """Prediction error -> the population (or input) it is the error about."""
+        return {name: edge.source for name in self.errors for edge in self.incoming[name] if edge.port == "target"}
+
+    @cached_property
+    def step_delays(self) -> dict[str, int]:
+        """Source -> the longest delay in steps with which edges of a discrete network read it, where that is not 0."""
+        longest: dict[str, int] = {}
+        for edge in self.projections:
+            if not self.is_flow and edge.delay:
+                longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
+        return longest
+
+    @cached_property
+    def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
+        """Source -> the delays in ms with which edges of a flow read it."""
+        found: dict[str, tuple[TimeConstant, ...]] = {}
+        for edge in self.projections:
+            if isinstance(edge.delay_ms, TimeConstant):
+                found[edge.source] = (*found.get(edge.source, ()), edge.delay_ms)
+        return found
+
+    @cached_property
+    def arrivals(self) -> Mapping[str, float]:
+        """Population -> when an onset of the inputs first reaches it: see `Graph.arrivals`."""
+        early = tuple(self.initialiser.populations) if self.initialiser else ()
+        return arrivals(tuple(self.inputs), self.populations, self.projections, self.is_flow, early)
+
+
+def _bare(rule: nn.Module) -> nn.Module:
+    return rule.rule if isinstance(rule, Relaxed) else rule
