@@ -300,15 +300,24 @@ class Tied(nn.Module):
             _numeric_padding(forward_map, "to transpose")
         self.forward_map = forward_map
 
+    @property
+    def extra(self) -> tuple[int, int]:
+        """Rows and columns that a transposed convolution adds, so that it multiplies the size by the stride exactly."""
+        owner = cast(nn.Conv2d, self.forward_map)
+        padding = cast(tuple[int, int], owner.padding)
+        spans = (d * (k - 1) + 1 for d, k in zip(owner.dilation, owner.kernel_size, strict=True))
+        rows, columns = (max(0, s - k + 2 * p) for s, k, p in zip(owner.stride, spans, padding, strict=True))
+        return rows, columns
+
     def forward(self, value: Tensor) -> Tensor:
         """W^T x; for a strided convolution the result is `stride` times as large as `value`."""
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
             return functional.linear(value, owner.weight.t())
-        stride, padding, dilation = owner.stride, cast(tuple[int, int], owner.padding), owner.dilation
-        spans = [d * (k - 1) + 1 for d, k in zip(dilation, owner.kernel_size, strict=True)]
-        extra = [max(0, s - k + 2 * p) for s, k, p in zip(stride, spans, padding, strict=True)]
-        return functional.conv_transpose2d(value, owner.weight, None, stride, padding, extra, owner.groups, dilation)
+        padding = cast(tuple[int, int], owner.padding)
+        return functional.conv_transpose2d(
+            value, owner.weight, None, owner.stride, padding, self.extra, owner.groups, owner.dilation
+        )
 
 
 class Adjoint(nn.Module):

@@ -41,6 +41,25 @@ class Wiring:
     initialiser: Wiring | None
 
     @cached_property
+    def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
+        """Where the first parameter is kept."""
+        for module in self.module.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    return module._parameters, name
+        return None
+
+    @property
+    def parameter(self) -> nn.Parameter | None:
+        """The first parameter as it is now, whose type and device are the network's."""
+        return None if self._first is None else self._first[0].get(self._first[1])
+
+    @property
+    def device(self) -> str:
+        """Where the network is: "cpu" or "cuda"."""
+        return "cpu" if self.parameter is None else self.parameter.device.type
+
+    @cached_property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:
         """Population -> the edges to it."""
         found: dict[str, list[Projection]] = {name: [] for name in self.populations}

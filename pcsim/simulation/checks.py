@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
 from pcsim.network.network import Network
 from pcsim.network.wiring import Wiring
-from pcsim.simulation.record import Record
+from pcsim.simulation.record import Kept, Record, kept_by
 from pcsim.simulation.run import Snapshot
 
 Records = Record | Sequence[Record] | None
@@ -37,10 +37,13 @@ def require_network(network: object) -> None:
         )
 
 
-def records_of(record: Records, network: Wiring) -> tuple[Record, ...]:
-    """Return the records, by default one of the read-out. Raises for what is no record, or keeps nothing."""
+def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
+    """Return the records, by default one of the read-out, and what each keeps.
+
+    Raises WiringError for what is no record, RecordError for one that keeps nothing or what is not there.
+    """
     if record is None:
-        return (Record(states=[network.readout] if network.readout else list(network.populations)),)
+        record = Record(states=[network.readout] if network.readout else list(network.populations))
     records = (record,) if isinstance(record, Record) else record
     if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
         raise WiringError(
@@ -48,14 +51,15 @@ def records_of(record: Records, network: Wiring) -> tuple[Record, ...]:
             expected="a Record, or a list of them",
             remedy="write record=Record(states=[...], errors='all')",
         )
-    for each in records:
-        if each != Record() and not each.kept(network):
+    kept = kept_by(records, network)
+    for each, keys in zip(records, kept, strict=True):
+        if not keys and each != Record():
             raise RecordError(
                 given=f"{each} of {network.name!r}, which keeps nothing",
                 expected="something to keep",
                 remedy="name it in states=, errors= or reduce=; without a record the read-out is kept",
             )
-    return tuple(records)
+    return tuple(records), kept
 
 
 def checked_end(begin: int, end: int) -> int:

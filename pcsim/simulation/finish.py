@@ -34,7 +34,7 @@ def finished(
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
     for key, value in values.items():
         monitor.look_at_rows(key, steps[key], value)
-    bad = monitor.step
+    bad, end = monitor.step, final.clock.time
     for sample in np.flatnonzero(bad >= 0):
         for key, value in values.items():
             late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
@@ -50,18 +50,16 @@ def finished(
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
             warnings.warn(
                 f"{unsettled} of {len(bad)} samples had not settled to {monitor.settled.tolerance:g} at "
-                f"{final.clock.time:g} ms. Raise at_most, or the tolerance.",
+                f"{end:g} ms. Raise at_most, or the tolerance.",
                 PcsimWarning,
                 stacklevel=4,
             )
     return Run(
         values=values,
         times_of={key: (rows * dt).astype(np.float64) for key, rows in steps.items() if key in values},
-        status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad),
-        valid_until=np.where(bad < 0, final.clock.time, (bad - 1) * dt),
-        diverged_in=tuple(
-            "" if step < 0 else monitor.names[p] for step, p in zip(bad, monitor.population, strict=True)
-        ),
+        status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad.tolist()),
+        valid_until=np.where(bad < 0, end, (bad - 1) * dt),
+        diverged_in=tuple("" if p < 0 else monitor.names[p] for p in monitor.population.tolist()),
         about=about,
         final=final,
         labels=labels,
@@ -72,7 +70,7 @@ def finished(
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
     """Warn of samples that are no longer finite, with the first of them: where, when, and what to do."""
     bad = monitor.step
-    if not (bad >= 0).any():
+    if not monitor.has_diverged:
         return
     first = int(np.flatnonzero(bad >= 0)[0])
     spoiled = [name for name, value in network.module.named_parameters() if not bool(torch.isfinite(value).all())]
@@ -93,7 +91,10 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
     return own.reshape(1, -1, *(1,) * (value.dim() - 2))
 
 
-version = lru_cache(metadata.version)
+@lru_cache
+def versions() -> dict[str, str]:
+    """Return the versions that a run may depend on."""
+    return {"pcsim": metadata.version("pcsim"), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def provenance(network: Wiring, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:
@@ -110,5 +111,5 @@ def provenance(network: Wiring, solver: Solver, steps: int, seconds: float, sche
         "threads": torch.get_num_threads(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "seconds": round(seconds, 3),
-        "versions": {"pcsim": version("pcsim"), "torch": torch.__version__, "python": platform.python_version()},
+        "versions": dict(versions()),
     }

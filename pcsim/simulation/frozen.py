@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import chain
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcsim.core.exceptions import SolverError
 from pcsim.network.network import Network
@@ -13,35 +13,47 @@ from pcsim.simulation.purity import HOOKS
 
 
 def frozen(network: Network) -> Network:
-    """Return a copy that shares every parameter and buffer. Raises SolverError where a module cannot be copied."""
+    """Return a copy that keeps its parameters and buffers where the original does: a change of one is one of both.
+
+    Raises SolverError where a module cannot be copied.
+    """
     memo: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     for module in network.modules():
         for kind in HOOKS:
             # A hook that is a method belongs to whoever looks on: a copy of its owner would see the calls instead.
             memo |= {id(hook): hook for hook in getattr(module, kind, {}).values()}
     try:
-        return copy.deepcopy(network, memo)
+        made = copy.deepcopy(network, memo)
     except Exception as reason:
         raise SolverError(
             given=f"{network.name!r}, of which a module cannot be copied ({type(reason).__name__}: {reason})",
             expected="modules that copy.deepcopy takes: a Simulator keeps their settings as they are now",
             remedy="give that module a __deepcopy__, or use pcsim.simulate, which copies nothing",
         ) from reason
+    for theirs, ours in zip(network.modules(), made.modules(), strict=True):
+        vars(ours).update(_parameters=theirs._parameters, _buffers=theirs._buffers)
+    return made
 
 
-class Links:
-    """From every tensor of a frozen network to where the original keeps it."""
+class Places:
+    """Where the tensors of a network are kept, found once: `now()` looks there without a walk over its modules."""
 
-    def __init__(self, original: Network, frozen_: Network) -> None:
-        pairs = zip(original.modules(), frozen_.modules(), strict=True)
-        self._links: list[tuple[dict[str, Tensor | None], dict[str, Tensor | None]]] = []
-        for theirs, ours in pairs:
-            for kind in ("_parameters", "_buffers"):
-                there, here = getattr(theirs, kind), getattr(ours, kind)
-                if here:
-                    self._links.append((there, here))
+    def __init__(self, network: nn.Module) -> None:
+        self._places = [
+            (f"{path}.{name}" if path else name, kept, name)
+            for path, module in network.named_modules()
+            for kept in (module._parameters, module._buffers)
+            for name in kept
+        ]
 
-    def renew(self) -> None:
-        """Take the tensors that the original has now: `.to(...)` replaces buffers, users replace parameters."""
-        for there, here in self._links:
-            here.update((name, there[name]) for name in here if name in there)
+    def now(self) -> dict[str, Tensor]:
+        """Return every parameter and buffer by path and name. Raises SolverError for one that is gone."""
+        try:
+            return {path: value for path, kept, name in self._places if (value := kept[name]) is not None}
+        except KeyError:
+            gone = next(path for path, kept, name in self._places if name not in kept)
+            raise SolverError(
+                given=f"a Simulator of a network whose {gone!r} has been taken away",
+                expected="the parameters and buffers that it had when the Simulator was made, with any values",
+                remedy="make a new Simulator after weight_norm, prune, parametrize and the like",
+            ) from None

@@ -101,8 +101,8 @@ class Monitor:
         # A flow adds to what it was, so what is not finite stays so: its last state tells of all.
         latest = waiting[-1:] if self.network.is_flow else waiting
         # The quickest look: a sum is not finite where a value is not. It may overflow too, so values decide.
-        sums = torch.stack([state[key].sum() for _, state in latest for _, key in self._keys])
-        if not bool(torch.isfinite(sums).all()):
+        sums = [state[key].sum() for _, state in latest for _, key in self._keys]
+        if not math.isfinite((torch.stack(sums).sum() if len(sums) > 1 else sums[0]).item()):
             for step, state in waiting:
                 self.note(step, torch.stack([finite(state[key]) for _, key in self._keys]), [p for p, _ in self._keys])
         moved, self._moved = self._moved, []
@@ -111,8 +111,15 @@ class Monitor:
                 if step > self.last_change:
                     now = (distance <= self.settled.tolerance).cpu().numpy() & (self.settled_step < 0)
                     self.settled_step[now] = step
+        if self.settled is None and not self.has_diverged:
+            return False
         done = (self.step >= 0) | (self.settled_step >= 0)
         return bool(done.all())
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether a sample has, of what was looked at so far."""
+        return bool((self.step >= 0).any())
 
     def note(self, step: int, fine: Tensor, populations: Sequence[int]) -> None:
         """Take note of (variable, batch): which were finite after a step."""
@@ -123,7 +130,7 @@ class Monitor:
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
         """Look at what was recorded of a variable too: (time, batch, ...), after the steps `rows`."""
-        if not values.is_floating_point():
+        if not values.is_floating_point() or math.isfinite(values.detach().sum()):
             return
         fine = finite(values.detach(), 2)
         if bool(fine.all()):

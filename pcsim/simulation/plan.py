@@ -26,8 +26,8 @@ from pcsim.network.parts import Projection
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
+from pcsim.simulation.layers import Layers
 from pcsim.simulation.past import FRESH, HELD, PAST, past_lengths, recall, remembered_wires
-from pcsim.simulation.purity import guarded, is_constant
 from pcsim.simulation.regime import Regime
 from pcsim.solvers.base import Solver
 
@@ -58,6 +58,7 @@ class Plan:
 
     wanted  populations, "population.variable" and "population.gate" whose values `noted` gives besides the state
     amp     the type in which edges compute that name none: that of an ambient torch.autocast
+    layers  its modules as functions, where several plans share them
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Plan:
         solver: Solver,
         wanted: Sequence[str] = (),
         amp: torch.dtype | None = None,
+        layers: Layers | None = None,
     ) -> None:
+        self._layers = layers or Layers()
         self.network, self.regime, self.solver, self.wanted, self._amp = network, regime, solver, tuple(wanted), amp
-        self._device = next((p.device.type for p in network.module.parameters()), "cpu")
+        self._device = network.device
         self.is_tried = False
         self._populations, self._incoming = network.populations, network.incoming
         self._constant = {edge.name: edge for edge in network.projections if self._is_precomputed(edge)}
@@ -314,7 +317,8 @@ class Plan:
 
     def _wire(self, name: str, fraction: float | None) -> Node:
         rule = self._populations[name].rule
-        return Node(name, self._ports(name, fraction), guarded(rule, f"the rule of {name!r}"), {"value": name}, False)
+        respond = self._layers.function(rule, f"the rule of {name!r}")
+        return Node(name, self._ports(name, fraction), respond, {"value": name}, False)
 
     def _memory(
         self,
@@ -330,11 +334,14 @@ class Plan:
             for variable, key in variables.items():
                 ratios[variable] = f"tau {key}"
                 self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
-        respond: Callable[..., Any] = guarded(rule, f"the rule of {name!r}")
         reads_own = True
         if asks_target and isinstance(rule, Relaxed):
-            respond = guarded(rule.rule, f"the rule of {name!r}") if type(rule) is Relaxed else rule.target
-            reads_own = type(rule) is not Relaxed or isinstance(rule.rule, Map)
+            # What a leak is relaxed toward; a class of its own says so itself.
+            is_plain = type(rule) is Relaxed
+            respond = self._layers.function(rule.rule, f"the rule of {name!r}") if is_plain else rule.target
+            reads_own = not is_plain or isinstance(rule.rule, Map)
+        else:
+            respond = self._layers.function(rule, f"the rule of {name!r}")
         return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
 
     def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
@@ -360,7 +367,8 @@ class Plan:
             if delay:
                 return PAST, f"{source}@{delay}", deliver
             return (HELD, edge.name, None) if edge.name in self._constant else (HELD, source, deliver)
-        plain = None if is_constant(edge.transform) and type(edge.transform) is nn.Identity else deliver
+        is_nothing = type(edge.transform) is nn.Identity and self._layers.nature(edge.transform).is_constant
+        plain = None if is_nothing else deliver
         if delay > 1:
             return PAST, f"{source}@{delay - 1}", plain
         is_past = delay == 1 if fraction is None else source in self.network.memories
@@ -372,14 +380,14 @@ class Plan:
         """Tell whether what an edge delivers is the same at every step: an image at once, by what only computes."""
         at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
         phased = edge.name in dict(self.regime.phases)
-        return at_once and not phased and is_constant(edge.transform)
+        return at_once and not phased and self._layers.nature(edge.transform).is_constant
 
     def _deliver(self, edge: Projection) -> Deliver:
         """Return the transform of an edge as a function of the source's value."""
-        transform: Callable[..., Tensor] = guarded(edge.transform, f"edge {edge.name}")
+        dtype = edge.compute_dtype or self._amp
+        transform = self._layers.function(edge.transform, f"edge {edge.name}", is_cast=dtype is not None)
         if edge.name in (phases := dict(self.regime.phases)):
             transform = partial(_phased, transform, phases[edge.name])
-        dtype = edge.compute_dtype or self._amp
         return transform if dtype is None else partial(_in_type, transform, dtype)
 
 

@@ -28,7 +28,8 @@ INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
 # Same arguments and bits as the operator of that name, at half the cost of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-
+# The same for the kernels of `kernels`, by what they are in a trace.
+KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
 """steps from which on a program is run in inference mode"""
@@ -117,6 +118,7 @@ class Program:
         graph = fx.Graph()
         self.takes, self.gives = bare.moving, bare.results
         self.notes = tuple(name for name in noting.results if name.startswith(NOTED))
+        self._names = tuple(name.removeprefix(NOTED) for name in self.notes)
         self.is_long, self.rows = len(due) >= LONG, sum(due)
         self.constants = bare.constants | noting.constants
         fixed: dict[str, Node] = {}
@@ -151,8 +153,8 @@ class Program:
         self.runs += 1
         if inference or (self.is_compiled and made[0].is_cuda):  # a CUDA graph's next run writes over its results
             made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
-        names = [name.removeprefix(NOTED) for name in self.notes]
-        rows = [dict(zip(names, made[len(self.gives) + row * len(names) :], strict=False)) for row in range(self.rows)]
+        width, first = len(self._names), len(self.gives)
+        rows = [dict(zip(self._names, made[first + row * width :], strict=False)) for row in range(self.rows)]
         return dict(zip(self.gives, made, strict=False)), rows
 
 
@@ -296,6 +298,8 @@ def _callable(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
     for node in graph.nodes:
         if (name := _name(node)) in DIRECT:
             node.target = getattr(torch, name)
+        elif name in KERNELS:
+            node.target = getattr(torch._C._nn, KERNELS[name])
     return fx.GraphModule({}, graph).forward
 
 

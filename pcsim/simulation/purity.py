@@ -7,6 +7,7 @@ in every step, and watched.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,13 +37,50 @@ def has_global_hooks() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether anyone wants to see the calls of a module, of one inside, or of all modules."""
-    return has_global_hooks() or any(getattr(each, hooks, None) for each in module.modules() for hooks in HOOKS)
+    """Tell whether anyone wants to see the calls of a module itself."""
+    return any(getattr(module, hooks, None) for hooks in HOOKS)
 
 
-def is_constant(transform: nn.Module) -> bool:
-    """Tell whether a transform makes the same of the same value at every step, and nobody watches it do so."""
-    return not has_hooks(transform) and all(_is_pure(each) for each in transform.modules())
+@dataclass(frozen=True)
+class Nature:
+    """What is known of a module, with all that is inside of it.
+
+    is_known     only layers of torch.nn and of pcsim, which compute as their types do
+    is_pure      they make the same of the same value at every step
+    is_watched   someone wants to see the calls of one, or of all modules
+    is_compiled  one was given to `module.compile()`
+    writes       one says that it works in place
+    """
+
+    is_known: bool
+    is_pure: bool
+    is_watched: bool
+    is_compiled: bool
+    writes: bool
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it makes the same of the same value at every step, and nobody watches it do so."""
+        return self.is_pure and not self.is_watched
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether calling what it computes is as good as calling the module."""
+        return self.is_known and not (self.is_watched or self.is_compiled or self.writes)
+
+
+def nature(module: nn.Module) -> Nature:
+    """Return what is known of a module."""
+    parts = [module]
+    for part in parts:  # a walk without the names and checks of `modules()`, at a fifth of its cost
+        parts += [child for child in part._modules.values() if child is not None]
+    return Nature(
+        is_known=all(_is_known(part) for part in parts),
+        is_pure=all(_is_pure(part) for part in parts),
+        is_watched=has_global_hooks() or any(has_hooks(part) for part in parts),
+        is_compiled=any(part._compiled_call_impl is not None for part in parts),
+        writes=any(getattr(part, "inplace", False) is True for part in parts),
+    )
 
 
 def _is_known(module: nn.Module) -> bool:
@@ -65,17 +103,14 @@ def _is_pure(module: nn.Module) -> bool:
     return layer in _PURE or (layer in _PURE_IN_EVALUATION and not module.training)
 
 
-def guarded(module: nn.Module, what: str) -> Callable[..., Any]:
+def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
     """Return the module such that it cannot write on what others read.
 
     One that says so (`inplace=True`) gets a copy; one of a user's own is refused when it does.
     """
-    parts = list(module.modules())
-    if any(getattr(part, "inplace", False) is True for part in parts):
+    if known.writes:
         return partial(_on_copies, module)
-    if all(_is_known(part) for part in parts):
-        return module
-    return partial(_watched, module, what)
+    return module if known.is_known else partial(_watched, module, what)
 
 
 def _on_copies(module: nn.Module, *values: Any, **ports: Tensor) -> Any:

@@ -179,20 +179,29 @@ def values_of(network: Wiring) -> dict[str, None]:
     return found
 
 
-class Recorder:
-    """Keeps what records ask for in buffers, each made when its first row comes."""
+def kept_by(records: Sequence[Record], network: Wiring) -> list[list[Kept]]:
+    """Return what each record keeps. Raises RecordError for what is not there, or in several of them."""
+    all_kept = [record.kept(network) for record in records]
+    keys = [key for kept in all_kept for key, _, _ in kept]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise RecordError(
+            given=f"{', '.join(twice)} in several records",
+            expected="each key in one record",
+            remedy="leave it in the record with the rows that you want",
+        )
+    return all_kept
 
-    def __init__(self, records: Sequence[Record], network: Wiring, begin: int, end: int, dt: float) -> None:
+
+class Recorder:
+    """Keeps what records ask for in buffers, each made when its first row comes.
+
+    kept  what each record keeps, as `kept_by` says
+    """
+
+    def __init__(self, records: Sequence[Record], kept: Sequence[list[Kept]], begin: int, end: int, dt: float) -> None:
         self.every = records[0].every if len(records) == 1 and records[0].at is None else None
-        self.kept = [record.kept(network) for record in records]
+        self.kept = kept
         self.rows = [((begin,) if r.initial else ()) + r.steps(begin, end, dt) for r in records]
-        keys = [key for kept in self.kept for key, _, _ in kept]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise RecordError(
-                given=f"{', '.join(twice)} in several records",
-                expected="each key in one record",
-                remedy="leave it in the record with the rows that you want",
-            )
         self._sets = [frozenset(rows) for rows in self.rows]
         self._all = frozenset().union(*self._sets)
         self.names = tuple(dict.fromkeys(n for kept in self.kept for _, names, _ in kept for n in names))

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from pcsim.core.exceptions import PcsimWarning
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
+from pcsim.simulation.frozen import Places
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.program import NOTED, Program, Trace, UntraceableError
@@ -35,6 +36,8 @@ KEPT = 16
 """programs of one trace, after which odd numbers of steps are done one by one"""
 MOST_COMPILED = 3
 """compiled programs of one trace: noting in all steps, in none, in the last"""
+SHOWN = "shown "
+"""prefix of the inputs among the tensors that hold still"""
 FINITE = "finite?"
 """in the state of a map, (batch,): whether all memories have been finite in every step"""
 
@@ -74,22 +77,24 @@ class _Traced:
 class Replay:
     """The traces and programs of one Simulator; they live and die with it."""
 
-    def __init__(self, network: Wiring, solver: Solver, compile: bool) -> None:  # noqa: A002
+    def __init__(self, network: Wiring, solver: Solver, places: Places, compile: bool) -> None:  # noqa: A002
+        self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
-        self._unit, self._hooked = _Unit(network.module), has_hooks(network.module)
-        self._paths = [(f"network.{p}" if p else "network", m) for p, m in network.module.named_modules()]
-        self._traced: dict[tuple[Plan, object], _Traced | None] = {}
-        self._held: State = {}
+        self._unit, self._hooked = _Unit(network.module), any(has_hooks(module) for module in network.module.modules())
+        self._traced: dict[tuple[object, ...], _Traced | None] = {}
+        self._inputs: State = {}
+        self._tensors: State = {}
         self._given: dict[Program, tuple[Tensor, ...]] = {}
         self._cannot = "" if solver.is_traceable else f"{type(solver).__name__} looks at its numbers"
-        self._has_images = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for _, m in self._paths)
+        self._has_images = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in network.module.modules())
         self._warned = False
         self.was_used = False
 
     def begin(self, monitor: Monitor, recorder: Recorder) -> None:
         """Get ready for a run."""
         self.was_used, self._monitor = False, monitor
-        self._held, self._given = {}, {}
+        self._inputs, self._given, self._tensors = {}, {}, self._places.now()
+        self._names = tuple(self._tensors)
         self._why = self._cannot or ("a hook wants to see every call" if self._hooked or has_global_hooks() else "")
         most = COMPILED[self._has_images] if self.compile else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
@@ -98,7 +103,7 @@ class Replay:
 
     def end(self) -> None:
         """Let go of the tensors of a run."""
-        self._held, self._given = {}, {}
+        self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
 
     def how(self) -> str:
@@ -107,11 +112,11 @@ class Replay:
             return "compiled" if self.compile else "traced"
         return f"step by step: {self._why}" if self._why else "step by step"
 
-    def leap(self, plan: Plan, held: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
+    def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
         """Move on by some steps at once and return what is wanted on the way; None where they have to be run."""
         if self._why or not plan.is_tried or plan.regime.opening:
             return None
-        traced = self._trace_of(plan, held, carry)
+        traced = self._trace_of(plan, inputs, carry.state)
         if traced is None:
             return None
         due = tuple(taps.due(step) for step in range(carry.step + 1, min(carry.step + self._block, end) + 1))
@@ -119,7 +124,7 @@ class Replay:
         if not compiled and not traced.has_room(due, False):
             due = due[:1]
         program = traced.program(due, compiled)
-        state, rows = self._run(program, held, carry.state, len(due))
+        state, rows = self._run(program, inputs, carry.state, len(due))
         first, carry.state, carry.step = carry.step, state, carry.step + len(due)
         self.was_used = True
         steps = (first + 1 + n for n, wanted in enumerate(due) if wanted)
@@ -133,12 +138,11 @@ class Replay:
 
     # ------------------------------------------------------------------ tracing
 
-    def _trace_of(self, plan: Plan, held: State, carry: Carry) -> _Traced | None:
-        inputs = {name: held[name] for name in self.network.inputs}
-        key = (plan, (_forms(carry.state), _forms(inputs)))
+    def _trace_of(self, plan: Plan, inputs: State, state: State) -> _Traced | None:
+        key = (plan, _forms(state), _forms(inputs), self._names)
         if key not in self._traced:
             try:
-                carried = self._carried(carry.state, inputs)
+                carried = self._carried(state, inputs)
                 bare = self._trace(plan, inputs, carried, noted=False)
                 self._traced[key] = _Traced(bare, self._trace(plan, inputs, carried, noted=True))
             except UntraceableError as reason:
@@ -149,8 +153,8 @@ class Replay:
 
     def _trace(self, plan: Plan, inputs: State, state: State, noted: bool) -> Trace:
         def step(fixed: State, moving: State) -> State:
-            shown = {name: fixed[f"shown {name}"] for name in inputs}
-            tensors = {name: value for name, value in fixed.items() if name.startswith("network")}
+            shown = {name: fixed[f"{SHOWN}{name}"] for name in inputs}
+            tensors = {f"network.{path}": value for path, value in fixed.items() if not path.startswith(SHOWN)}
 
             def run() -> State:
                 with plan.in_own_types():
@@ -188,18 +192,13 @@ class Replay:
 
     def _fixed(self, inputs: State) -> State:
         """Return the tensors that hold still: parameters and buffers by module, and what is shown."""
-        fixed = {f"shown {name}": value for name, value in inputs.items()}
-        for path, module in self._paths:
-            own = {**module._parameters, **module._buffers}
-            fixed |= {f"{path}.{name}": value for name, value in own.items() if value is not None}
-        return fixed
+        return {**{f"{SHOWN}{name}": value for name, value in inputs.items()}, **self._tensors}
 
     # ------------------------------------------------------------------ running
 
-    def _run(self, program: Program, held: State, state: State, steps: int) -> tuple[State, list[State]]:
-        inputs = {name: held[name] for name in self.network.inputs}
-        if self._held is not held:
-            self._held, self._given = held, {}
+    def _run(self, program: Program, inputs: State, state: State, steps: int) -> tuple[State, list[State]]:
+        if self._inputs is not inputs:
+            self._inputs, self._given = inputs, {}
         if program not in self._given:
             self._given[program] = program.given(self._fixed(inputs))
         given, carried = self._given[program], self._carried(state, inputs)

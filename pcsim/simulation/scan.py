@@ -35,7 +35,7 @@ class Taps(Protocol):
 class Programs(Protocol):
     """Steps that were traced or compiled (`pcsim.simulation.replay`)."""
 
-    def leap(self, plan: Plan, held: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
+    def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
         """Move on by some steps at once, and return the values wanted on the way; None where that cannot be done."""
 
 
@@ -46,21 +46,21 @@ def scan(
 
     Differentiable where gradients are enabled. It ends early where the monitor says that the run is over.
     """
-    dt, held, inputs = schedule.dt, State(), State()
+    dt, inputs = schedule.dt, State()
+    held: State | None = None
     for segment in schedule.segments():
         plan, step = segment.plan, segment.plan.stepper()
-        with plan.in_own_types():
-            # A regime that changes leaves alone what is made of an image that does not.
-            held = plan.precompute(segment.inputs, held if segment.inputs is inputs else None)
-        inputs = segment.inputs
+        # A regime that changes leaves alone what is made of an image that does not.
+        known, held, inputs = held if segment.inputs is inputs else None, None, segment.inputs
         while carry.step < segment.end:
-            before, state = carry.state, carry.state
-            if programs is not None and (rows := programs.leap(plan, held, carry, segment.end, taps)) is not None:
+            before = carry.state
+            if programs is not None and (rows := programs.leap(plan, inputs, carry, segment.end, taps)) is not None:
                 for number, values in rows:
                     yield Clock(dt, number), values
             else:
                 wanted = taps.due(carry.step + 1)
                 with plan.in_own_types():
+                    held = plan.precompute(inputs, known) if held is None else held
                     if wanted and not plan.network.is_flow:
                         state, values = plan.noted(held, before)
                     else:

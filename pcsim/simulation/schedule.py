@@ -104,7 +104,7 @@ class Schedule:
 
     def shown(self, step: int) -> State:
         """Return what the network sees in a step, checked, in its type and on its device."""
-        parameter = next(self.network.module.parameters(), None)
+        parameter = self.network.parameter
         found: State = {}
         for name, line in self.timelines.items():
             image = line.at(step * self.dt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,10 +20,12 @@ from pcsim.network.variants import current
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
 from pcsim.simulation.finish import finished, provenance, warn_of_divergence
-from pcsim.simulation.frozen import Links, frozen
+from pcsim.simulation.frozen import Places, frozen
 from pcsim.simulation.gradient import Full, Gradient
+from pcsim.simulation.layers import Layers
 from pcsim.simulation.monitor import Monitor, Settled
 from pcsim.simulation.plan import Plan
+from pcsim.simulation.purity import has_global_hooks
 from pcsim.simulation.record import Names, Record, Recorder, names_of
 from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay
@@ -59,7 +61,7 @@ class Simulator:
     """
 
     _replay: Replay | None
-    _links: Links | None
+    _places: Places | None
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class Simulator:
         require_network(network)
         own = frozen(network)
         self._prepare(own, solver, record, gradient)
-        self._links = Links(network, own)
+        self._places = Places(own)
         if compile and gradient is not None:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
@@ -82,7 +84,7 @@ class Simulator:
             )
         if gradient is None:
             own.eval()
-            self._replay = Replay(self.wiring, self.solver, compile)
+            self._replay = Replay(self.wiring, self.solver, self._places, compile)
 
     def _prepare(self, network: Network, solver: Solver, record: Records, gradient: Gradient | None) -> None:
         if gradient is not None and not isinstance(gradient, Gradient):
@@ -96,15 +98,21 @@ class Simulator:
         self.gradient = gradient
         self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
         self.solver.check(self.wiring)
-        self.records = records_of(record, self.wiring)
-        step_ms = self.solver.step_ms(self.wiring)
-        self._regimes, self._beginning = Regimes(self.wiring, step_ms), Beginning(self.wiring, step_ms)
-        self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
+        self.records, self._kept = records_of(record, self.wiring)
+        self._regimes = Regimes(self.wiring, self.solver.step_ms(self.wiring))
+        self._lower_anew()
         self._replay = None
-        self._links = None
-        self._device = _device_of(network)
+        self._places = None
+        self._device = self.wiring.device
         is_ambient = torch.is_autocast_enabled(self._device)
         self._amp = torch.get_autocast_dtype(self._device) if is_ambient else None
+
+    def _lower_anew(self) -> None:
+        """Forget how the network was lowered."""
+        self._is_watched = has_global_hooks()
+        self._layers = Layers(chooses=self.gradient is None)
+        self._beginning = Beginning(self.wiring, self.solver.step_ms(self.wiring), self._layers)
+        self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
 
     @classmethod
     def once(
@@ -138,11 +146,11 @@ class Simulator:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
         begun, random = time.perf_counter(), _random_state()
         # A copy of our own is in evaluation mode once and for all.
-        mode = nullcontext() if self._links is not None else _mode(self.network, self.gradient)
+        mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
             for replay in (self._replay, None) if self._replay and not settled else (None,):
-                recorder = Recorder(self.records, network, first, checked_end(first, end), dt)
+                recorder = Recorder(self.records, self._kept, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
                 last_change = schedule.last_change if settled else 0
                 monitor = Monitor(network, schedule.batch, settled, dt if network.is_flow else 1.0, last_change)
@@ -179,11 +187,11 @@ class Simulator:
     ) -> tuple[Schedule, Carry]:
         """Return the schedule of a run up to step `end`, and what it starts from."""
         network, dt = self.wiring, self.solver.step_ms(self.wiring)
-        if self._links is not None:
-            self._links.renew()
-        if (device := _device_of(self.network)) != self._device:
+        if self._places is not None and self.gradient is not None:
+            self._places.now()  # raises where one is gone; steps that are traced ask themselves
+        if (device := self.wiring.device) != self._device or has_global_hooks() != self._is_watched:
             self._device = device
-            self._plans.clear()
+            self._lower_anew()
         spoken = spoken_before(network, initial) | frozenset(start.spoken if start else ())
         begin = start.clock.step if start else 0
 
@@ -192,7 +200,7 @@ class Simulator:
             if key not in self._plans:
                 if len(self._plans) >= PLANS:
                     self._plans.clear()
-                self._plans[key] = Plan(network, regime, self.solver, wanted, self._amp)
+                self._plans[key] = Plan(network, regime, self.solver, wanted, self._amp, self._layers)
             return self._plans[key]
 
         schedule = Schedule(network, stimulus, self.solver, self._regimes, plan_of, begin, end, spoken)
@@ -229,8 +237,13 @@ class Simulator:
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
         """Run outside of inference mode and of an ambient autocast, without gradients unless a way back is given."""
-        ways = torch.no_grad() if self.gradient is None else nullcontext()
-        with torch.inference_mode(False), torch.autocast(self._device, enabled=False), ways:
+        with ExitStack() as settings:
+            if torch.is_inference_mode_enabled():
+                settings.enter_context(torch.inference_mode(False))
+            if torch.is_autocast_enabled(self._device):
+                settings.enter_context(torch.autocast(self._device, enabled=False))
+            if self.gradient is None:
+                settings.enter_context(torch.no_grad())
             yield
 
     def _how(self, settled: Settled | None) -> str:
@@ -362,7 +375,3 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 def _random_state() -> tuple[Tensor, list[Tensor]]:
     """Return where torch's random numbers stand, on the CPU and on every GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-
-
-def _device_of(network: Network) -> str:
-    return next((parameter.device.type for parameter in network.parameters()), "cpu")

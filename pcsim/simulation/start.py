@@ -11,6 +11,7 @@ from pcsim.core.exceptions import StimulusError
 from pcsim.core.state import State, laid_out, zeros
 from pcsim.network.graph import Graph
 from pcsim.network.wiring import Wiring
+from pcsim.simulation.layers import Layers
 from pcsim.simulation.past import state_shapes
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import regime_of
@@ -20,25 +21,27 @@ from pcsim.solvers.iterate import Iterate
 class Beginning:
     """What runs of a network start from: zeros, or what its initialiser, run for one step, says of the first input."""
 
-    def __init__(self, network: Wiring, step_ms: float) -> None:
-        self.network, self.shapes = network, state_shapes(network, step_ms)
-        self._first: Plan | None = None
-        if (first := network.initialiser) is not None:
-            self._inner = Beginning(first, first.step_ms)
-            self._first = Plan(first, regime_of(first, 0, first.step_ms), Iterate(), tuple(first.populations))
+    def __init__(self, network: Wiring, step_ms: float, layers: Layers | None = None) -> None:
+        self.network, self.shapes, self._layers = network, state_shapes(network, step_ms), layers
+        self._first: tuple[Plan, Beginning] | None = None
 
     def first_values(self, inputs: State) -> State:
         """Return the value of every population of the initialiser; nothing without one."""
-        if self._first is None:
+        first = self.network.initialiser
+        if first is None:
             return {}
-        return self._first.noted(self._first.precompute(inputs), self._inner.state(inputs))[1]
+        if self._first is None:  # not before it is needed: by then the network is in the mode that it runs in
+            regime = regime_of(first, 0, first.step_ms)
+            plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
+            self._first = plan, Beginning(first, first.step_ms, self._layers)
+        plan, inner = self._first
+        return plan.noted(plan.precompute(inputs), inner.state(inputs))[1]
 
     def state(self, inputs: State, initial: Mapping[str, Tensor] | None = None) -> State:
         """Return the state before the first step, with what is given instead."""
-        like = next(iter(inputs.values()))
-        state = {key: zeros(shape, like) for key, shape in self.shapes.items()}
-        state |= {name: value for name, value in self.first_values(inputs).items() if name in state}
-        return state | _given(self.network, state, initial or {}, like)
+        like, known = next(iter(inputs.values())), self.first_values(inputs)
+        state = {key: known[key] if key in known else zeros(shape, like) for key, shape in self.shapes.items()}
+        return state | _given(self.network, state, initial, like) if initial else state
 
 
 def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -43,13 +43,15 @@ class Timeline:
         """Total length in ms; infinite where the last image is held for ever."""
         return math.fsum(epoch.duration for epoch in self.epochs)
 
-    @property
+    @cached_property
     def starts(self) -> list[float]:
         """Onset of every epoch, ms."""
         return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
 
     def change_times(self, until: float) -> list[float]:
         """Times in ms in (0, until) at which what is shown may change."""
+        if len(self.epochs) == 1 and math.isinf(self.epochs[0].every):
+            return []
         changes: set[float] = set(self.starts)
         for start, epoch in zip(self.starts, self.epochs, strict=True):
             end = min(until, start + epoch.duration)

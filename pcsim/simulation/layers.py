@@ -1,0 +1,103 @@
+"""The modules of a network as plain functions: known layers without the module around them, others guarded.
+
+Calling a module costs 2 to 4 us more than what it does. Where nobody watches and its type says all that it does, a
+layer is called by its function, with the parameters that it has at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pcsim.connections import Strided, Tied
+from pcsim.simulation.kernels import Convolution
+from pcsim.simulation.purity import Nature, guarded, nature
+
+Parameters = dict[str, Tensor]
+Function = Callable[..., Any]
+
+
+class Layers:
+    """What modules do, each asked once. `chooses`: convolutions take the kernel that suits their size (`kernels`)."""
+
+    def __init__(self, chooses: bool = False) -> None:
+        self.chooses = chooses
+        self._natures: dict[nn.Module, Nature] = {}
+        self._functions: dict[tuple[nn.Module, bool], Function] = {}
+
+    def nature(self, module: nn.Module) -> Nature:
+        """Return what is known of a module."""
+        if module not in self._natures:
+            self._natures[module] = nature(module)
+        return self._natures[module]
+
+    def function(self, module: nn.Module, what: str, is_cast: bool = False) -> Function:
+        """Return a module as a function that writes on nothing that others read; `what` names it in errors.
+
+        is_cast  whether it runs under autocast, which knows torch's choice of a convolution only
+        """
+        key = (module, self.chooses and not is_cast)
+        if key not in self._functions:
+            known = self.nature(module)
+            self._functions[key] = _plain(module, key[1]) if known.is_plain else guarded(module, what, known)
+        return self._functions[key]
+
+
+def _plain(module: nn.Module, chooses: bool) -> Function:
+    """Return what a layer computes, as a function."""
+    if type(module) is nn.Sequential:
+        parts = [_plain(part, chooses) for part in module]
+        return parts[0] if len(parts) == 1 else partial(_in_turn, parts)
+    own = module._parameters
+    if type(module) is nn.Linear and own.keys() >= {"weight", "bias"}:
+        return partial(_linear, cast(Parameters, own))
+    if chooses and (known := _convolution(module)) is not None:
+        return partial(_convolve, *known, {})
+    return module.forward
+
+
+def _convolution(module: nn.Module) -> tuple[Convolution, Parameters, bool] | None:
+    """Return the settings, parameters and whether to add the bias of a convolution of zero-padded images, or None."""
+    owner = {Strided: "convolution", Tied: "forward_map"}.get(type(module))
+    layer = module._modules[owner] if owner else module
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or type(layer) not in (nn.Conv2d, nn.ConvTranspose2d):
+        return None
+    own = cast(Parameters, layer._parameters)
+    if not own.keys() >= {"weight", "bias"} or layer.padding_mode != "zeros" or not isinstance(layer.padding, tuple):
+        return None
+    stride, padding, dilation, extra = (
+        cast(tuple[int, int], pair) for pair in (layer.stride, layer.padding, layer.dilation, layer.output_padding)
+    )
+    is_up = isinstance(layer, nn.ConvTranspose2d)
+    if isinstance(module, Strided):
+        stride = (module.stride, module.stride)
+    if isinstance(module, Tied):
+        is_up, extra = True, module.extra
+    return Convolution(stride, padding, dilation, layer.groups, is_up, extra), own, not isinstance(module, Tied)
+
+
+def _in_turn(parts: Sequence[Function], value: Tensor) -> Tensor:
+    for part in parts:
+        value = part(value)
+    return value
+
+
+def _linear(parameters: Parameters, value: Tensor) -> Tensor:
+    return functional.linear(value, parameters["weight"], parameters["bias"])
+
+
+def _convolve(
+    settings: Convolution, parameters: Parameters, has_bias: bool, chosen: dict[torch.Size, Function], image: Tensor
+) -> Tensor:
+    weight = parameters["weight"]
+    kernel = chosen.get(image.shape)
+    if kernel is None:
+        is_of_ours = image.dtype is weight.dtype is torch.float32 and image.device.type == "cpu"
+        kernel = settings.chosen(image.shape, weight.shape) if is_of_ours else settings.by_torch
+        chosen[image.shape] = kernel
+    return kernel(image, weight, parameters["bias"] if has_bias else None)
