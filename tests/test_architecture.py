@@ -121,18 +121,18 @@ def module_containers() -> list[tuple[str, object]]:
 
 
 def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int, int]:
-    """(our functions that are called, how deep a rule's forward is below `simulate`) in so many steps."""
+    """(functions that are called, torch's too, how deep a rule's forward is below `simulate`) in so many steps."""
     count = deepest = 0
     stack: list[str] = []
 
     def trace(frame: object, event: str, _: object) -> None:
         nonlocal count, deepest
         path = frame.f_code.co_filename
+        count += event == "call"
         if not path.startswith(str(PACKAGE)):
             return
         if event == "call":
             stack.append(frame.f_code.co_name)
-            count += 1
             if stack[-2:] == ["evaluate", "forward"] and "/rules/" in path:
                 deepest = max(deepest, len(stack) - stack.index("simulate"))
         elif event == "return" and stack:
@@ -149,13 +149,13 @@ def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int
 
 @pytest.mark.parametrize("solver", [Euler(dt=1.0), pcsim.RK4(dt=1.0), Iterate()])
 def test_a_step_passes_few_functions(solver: object) -> None:
-    """115 and 13 before the engine was built anew."""
+    """13 deep before the engine was built anew; 87, 363 and 99 functions before layers were called without modules."""
     discrete = isinstance(solver, Iterate)
     net = models.blt(width=3, size=8) if discrete else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
     few, depth = calls_of_a_step(net, solver, 10)
     more, _ = calls_of_a_step(net, solver, 11)
     assert 0 < depth <= 6
-    assert 0 < more - few <= (25 if not isinstance(solver, pcsim.RK4) else 4 * 25)
+    assert 0 < more - few <= (60 if not isinstance(solver, pcsim.RK4) else 200)
 
 
 def test_experiments_use_public_names_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from small import SMALL, shown, small, stepping
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pcsim
@@ -142,7 +144,7 @@ def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
     ("what", "how"),
     [
         (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # looks at numbers
-        (lambda v: v.clone().relu_(), "step by step: an operation in place"),
+        (lambda v: v.clone().relu_(), "traced"),
         (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
         (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # reads a view of what it multiplies
         (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
@@ -163,6 +165,105 @@ def test_any_transform_gives_the_same_bits_and_it_is_said_how(what: Callable, ho
     assert runs[1].about["how"].startswith(how)
 
 
+class Learning(nn.Module):
+    """Counts its calls in a buffer, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return 0.01 * value * self.calls
+
+
+def convolution(**options: object) -> nn.Conv2d:
+    return nn.Conv2d(2, 2, 3, padding=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("module", "how"),
+    [
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4))), "traced"),  # as_strided_ inside
+        (lambda: nn.Sequential(convolution(), nn.ReLU(inplace=True)), "traced"),
+        (lambda: convolution(padding_mode="circular"), "traced"),  # copies into slices
+        (lambda: torch.nn.utils.spectral_norm(convolution()), "traced"),  # a hook that is part of what it computes
+        (lambda: torch.nn.utils.parametrizations.weight_norm(convolution()), "traced"),
+        (lambda: prune.l1_unstructured(convolution(), "weight", 0.5), "traced"),
+        (lambda: torch.compile(convolution(), backend="eager"), "step by step: .*edge area->area"),
+        (Learning, r"step by step: it writes in place on its own tensors \[of your own: edge area->area"),
+    ],
+)
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch.compile on the meta device
+def test_modules_of_torch_are_traced_and_others_named(module: Callable[[], nn.Module], how: str) -> None:
+    def made() -> Network:
+        net = one_area(torch.sin)
+        net.transforms["area_to_area"] = module()
+        return net
+
+    image, record = torch.rand(3, 2, 4, 4), Record(states="all")
+    plain = simulate(made(), image, solver=Euler(dt=1.0), until=40.0, record=record)
+    run = Simulator(made(), solver=Euler(dt=1.0), record=record)(image, until=40.0)
+    same(run, plain)
+    assert re.match(how, run.about["how"])
+
+
+def test_a_parameter_that_was_taken_away_is_named() -> None:
+    net = one_area(convolution())
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(torch.rand(1, 2, 4, 4), until=10.0)
+    prune.l1_unstructured(net.transforms["area_to_area"].what, "weight", 0.5)
+    for simulator in (sim, Simulator(one_area(convolution()), solver=Euler(dt=1.0), gradient=pcsim.Full())):
+        if simulator is not sim:
+            prune.l1_unstructured(simulator.network.transforms["area_to_area"].what, "weight", 0.5)
+        with pytest.raises(SolverError, match="'transforms.area_to_area.what.weight' has been taken away"):
+            simulator(torch.rand(1, 2, 4, 4), until=10.0)
+
+
+def test_a_bias_that_comes_later_is_seen() -> None:
+    net, image = one_area(convolution(bias=False)), torch.rand(2, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(image, until=40.0), sim(image, until=40.0)
+    net.transforms["area_to_area"].what.bias = nn.Parameter(torch.ones(2))
+    same(sim(image, until=40.0), simulate(net, image, solver=Euler(dt=1.0), until=40.0))
+
+
+def test_a_long_single_run_is_traced_where_all_modules_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, mine = small("blt").as_ode(tau=10.0), one_area(torch.sin)
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=200.0, record=Record(states="all"))
+    assert plain.about["how"] == "step by step" and plain.about["steps_by"] == {"step by step": 100}
+    monkeypatch.setattr("pcsim.simulation.simulator.TRACED_FROM", 100)
+    net.train()
+    run = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=200.0, record=Record(states="all"))
+    same(run, plain)
+    assert run.about["how"] == "traced" and sum(run.about["steps_by"].values()) == 100 and net.training
+    assert simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=198.0).about["how"] == "step by step"
+    own = simulate(mine, torch.rand(1, 2, 4, 4), solver=Euler(dt=1.0), until=200.0)
+    assert own.about["how"] == "step by step"
+
+
+@pytest.mark.parametrize(
+    ("due", "step", "expected"),
+    [
+        ({5}, 0, (1, 4)),  # one row after four bare steps
+        (set(), 0, (0, 60)),  # none up to the end
+        (set(range(1, 61)), 0, (replay.ROWS, 0)),
+        (set(range(1, 61)), 50, (10, 0)),
+        (set(range(3, 61, 3)), 0, (20, 2)),
+        ({2, 4, 7}, 0, (2, 1)),  # a cadence that breaks
+        ({10, 20}, 0, (1, 9)),  # too far apart for one call
+    ],
+)
+def test_the_cadence_of_rows(due: set[int], step: int, expected: tuple[int, int]) -> None:
+    class Due:
+        def due(self, number: int) -> bool:
+            return number in due
+
+    assert replay._cadence(step, 60, Due()) == expected
+
+
 def test_noise_from_elsewhere_is_not_frozen() -> None:
     noise = np.random.default_rng(0)
     net = one_area(lambda value: 0.1 * value + torch.from_numpy(noise.standard_normal(4)).to(value))
@@ -181,9 +282,10 @@ class Counting(nn.Module):
 
 
 def test_a_module_that_counts_is_run() -> None:
-    net = one_area(Counting())
-    run = Simulator(net, solver=Euler(dt=1.0))(torch.rand(3, 2, 4, 4), until=70.0)
+    net, image = one_area(Counting()), torch.rand(3, 2, 4, 4)
+    run = Simulator(net, solver=Euler(dt=1.0))(image, until=70.0)
     assert "another result at every call" in run.about["how"]
+    same(run, simulate(net, image, solver=Euler(dt=1.0), until=70.0))
 
 
 class Growing(Map):
@@ -223,7 +325,7 @@ def test_hooks_are_called_in_every_step() -> None:
     seen: list[int] = []
     net.transforms["l1_to_l2"].register_forward_hook(lambda *_: seen.append(1))
     run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
-    assert len(seen) == 40 and run.about["how"] == "step by step: a hook wants to see every call"
+    assert len(seen) == 40 and run.about["how"] == "step by step: a hook wants to see every call of edge l1->l2"
     simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
     assert len(seen) == 80
 
@@ -288,10 +390,11 @@ def test_a_network_that_cannot_be_copied_is_refused_by_a_simulator_only() -> Non
 
 
 def test_what_keeps_a_simulator_from_compiling_is_said() -> None:
-    net = one_area(lambda value: value.clone().relu_())
+    net = one_area(lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v)
     sim = Simulator(net, solver=Euler(dt=1.0), compile=True)
-    with pytest.warns(PcsimWarning, match="not compiled but run step by step: an operation in place"):
-        sim(torch.rand(1, 2, 4, 4), until=50.0)
+    with pytest.warns(PcsimWarning, match=r"not compiled but run step by step: .*edge area->area"):
+        run = sim(torch.rand(1, 2, 4, 4), until=50.0)
+    assert run.about["steps_by"] == {"step by step": 50}
     with pytest.warns(PcsimWarning, match="Settled looks at every step"):
         Simulator(small("leaky_rcnn"), solver=Euler(dt=1.0), compile=True)(
             shown(small("leaky_rcnn"), 1), until=Settled(0.5, at_most=50.0)
@@ -369,3 +472,22 @@ def test_compiled_steps_agree_to_rounding(name: str) -> None:
     assert run.about["how"] == "compiled" and run.about["compile_seconds"] > 0
     for key in plain.values:
         assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+def test_compiled_loops_keep_the_rows_of_every_record() -> None:
+    """Rows every 3 steps beside odd ones, another image on the way, a tail without rows, any number of steps."""
+    net = small("leaky_rcnn")
+    image = shown(net, 2)["image"]
+    film = pcsim.stimuli.held(image, 100.0).then(pcsim.stimuli.blank(200.0, like=image))
+    record = [Record(states=["l1"], every=3), Record(reduce={"l2": "norm"}, at=[26.0, 250.0])]
+    sim = Simulator(net, solver=Euler(dt=2.0), record=record, compile=True)
+    for until in (300.0, 280.0, 254.0):
+        run, plain = (f(film, until=until) for f in (sim, Simulator(net, solver=Euler(dt=2.0), record=record)))
+        assert run.about["how"] == "compiled" and run.about["steps_by"]["compiled"] >= 0.9 * until / 2.0
+        for key in plain.values:
+            assert run.times_of[key].tolist() == plain.times_of[key].tolist()
+            assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
+    assert run.about["compile_seconds"] > 0 and sim(film, until=254.0).final.clock.step == 127

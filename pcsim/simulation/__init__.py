@@ -5,8 +5,9 @@ from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Settled
 from pcsim.simulation.record import Record
 from pcsim.simulation.run import Run, Snapshot, Status
-from pcsim.simulation.simulator import Simulator, rollout, simulate
+from pcsim.simulation.simulator import Simulator, simulate
 from pcsim.simulation.start import initial_state
+from pcsim.simulation.stepwise import rollout
 
 __all__ = [
     "Forecast",

@@ -24,7 +24,8 @@ from pcsim.network.variants import rebuilt
 from pcsim.rules.wires import Sum, Switch
 from pcsim.simulation.record import Record, names_of
 from pcsim.simulation.run import Run
-from pcsim.simulation.simulator import rollout, simulate
+from pcsim.simulation.simulator import simulate
+from pcsim.simulation.stepwise import rollout
 from pcsim.solvers.base import Solver, require_solver
 from pcsim.solvers.iterate import Iterate
 from pcsim.stimuli.film import Frames, as_frames, as_timeline

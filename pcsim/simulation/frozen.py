@@ -22,6 +22,9 @@ def frozen(network: Network) -> Network:
         for kind in HOOKS:
             # A hook that is a method belongs to whoever looks on: a copy of its owner would see the calls instead.
             memo |= {id(hook): hook for hook in getattr(module, kind, {}).values()}
+        # What was computed from a parameter (by prune, weight_norm) and kept: torch copies no tensor with a history.
+        computed = [value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
+        memo |= {id(value): value.detach().clone() for value in computed}
     try:
         made = copy.deepcopy(network, memo)
     except Exception as reason:
@@ -33,6 +36,14 @@ def frozen(network: Network) -> Network:
     for theirs, ours in zip(network.modules(), made.modules(), strict=True):
         vars(ours).update(_parameters=theirs._parameters, _buffers=theirs._buffers)
     return made
+
+
+def without_compilers(network: Network) -> None:
+    """Put the module itself in the place of each that was given to torch.compile: it is compiled with all the rest."""
+    for module in network.modules():
+        for name, child in module._modules.items():
+            if (original := getattr(child, "_orig_mod", None)) is not None:
+                module._modules[name] = original
 
 
 class Places:

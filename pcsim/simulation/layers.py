@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pcsim.connections import Strided, Tied
-from pcsim.simulation.kernels import Convolution
-from pcsim.simulation.purity import Nature, guarded, nature
+from pcsim.network.parts import Projection
+from pcsim.simulation.kernels import Convolution, Kernel
+from pcsim.simulation.purity import Nature, guarded, has_global_hooks, nature
 
 Parameters = dict[str, Tensor]
 Function = Callable[..., Any]
@@ -26,14 +27,14 @@ class Layers:
     """What modules do, each asked once. `chooses`: convolutions take the kernel that suits their size (`kernels`)."""
 
     def __init__(self, chooses: bool = False) -> None:
-        self.chooses = chooses
+        self.chooses, self._is_watched = chooses, has_global_hooks()
         self._natures: dict[nn.Module, Nature] = {}
         self._functions: dict[tuple[nn.Module, bool], Function] = {}
 
     def nature(self, module: nn.Module) -> Nature:
         """Return what is known of a module."""
         if module not in self._natures:
-            self._natures[module] = nature(module)
+            self._natures[module] = nature(module, self._is_watched)
         return self._natures[module]
 
     def function(self, module: nn.Module, what: str, is_cast: bool = False) -> Function:
@@ -46,6 +47,27 @@ class Layers:
             known = self.nature(module)
             self._functions[key] = _plain(module, key[1]) if known.is_plain else guarded(module, what, known)
         return self._functions[key]
+
+    def delivery(self, edge: Projection, phase: int | None, amp: torch.dtype | None) -> Function:
+        """Return what an edge delivers as a function of the source's value.
+
+        phase  which of its steps it is, for a transform that differs from step to step
+        amp    the type to compute in if the edge names none
+        """
+        dtype = edge.compute_dtype or amp
+        transform = self.function(edge.transform, f"edge {edge.name}", is_cast=dtype is not None)
+        if phase is not None:
+            transform = partial(_phased, transform, phase)
+        return transform if dtype is None else partial(_in_type, transform, dtype)
+
+
+def _phased(transform: Function, phase: int, value: Tensor) -> Tensor:
+    return transform(value, phase)
+
+
+def _in_type(transform: Function, dtype: torch.dtype, value: Tensor) -> Tensor:
+    with torch.autocast(value.device.type, dtype):
+        return transform(value).to(value.dtype)
 
 
 def _plain(module: nn.Module, chooses: bool) -> Function:
@@ -92,7 +114,7 @@ def _linear(parameters: Parameters, value: Tensor) -> Tensor:
 
 
 def _convolve(
-    settings: Convolution, parameters: Parameters, has_bias: bool, chosen: dict[torch.Size, Function], image: Tensor
+    settings: Convolution, parameters: Parameters, has_bias: bool, chosen: dict[torch.Size, Kernel], image: Tensor
 ) -> Tensor:
     weight = parameters["weight"]
     kernel = chosen.get(image.shape)
@@ -100,4 +122,5 @@ def _convolve(
         is_of_ours = image.dtype is weight.dtype is torch.float32 and image.device.type == "cpu"
         kernel = settings.chosen(image.shape, weight.shape) if is_of_ours else settings.by_torch
         chosen[image.shape] = kernel
-    return kernel(image, weight, parameters["bias"] if has_bias else None)
+    function, between, after = kernel
+    return function(image, weight, *between, parameters["bias"] if has_bias else None, *after)

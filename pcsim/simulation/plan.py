@@ -287,6 +287,8 @@ class Plan:
         own = [name for name in names if name in network.wires]
         gated = {name.split(".")[0] for name in names if name.split(".")[0] in network.populations and "." in name}
         gated = {n for n in gated if any(f"{n}.{gate}" in names for gate in self._populations[n].rule.gates)}
+        if not own and not gated:
+            return []
         needed = self._upstream([*own, *gated], lambda edge: edge.source in network.wires)
         of_wires = (edge for edge in network.projections if edge.source in network.wires)
         order = evaluation_order(list(network.populations), of_wires)
@@ -384,22 +386,9 @@ class Plan:
 
     def _deliver(self, edge: Projection) -> Deliver:
         """Return the transform of an edge as a function of the source's value."""
-        dtype = edge.compute_dtype or self._amp
-        transform = self._layers.function(edge.transform, f"edge {edge.name}", is_cast=dtype is not None)
-        if edge.name in (phases := dict(self.regime.phases)):
-            transform = partial(_phased, transform, phases[edge.name])
-        return transform if dtype is None else partial(_in_type, transform, dtype)
+        return self._layers.delivery(edge, dict(self.regime.phases).get(edge.name), self._amp)
 
 
 def _push(_own: Tensor, push: Tensor, tau: Any) -> Tensor:
     """d own / dt, per ms."""
     return push / tau
-
-
-def _phased(transform: Callable[..., Tensor], phase: int, value: Tensor) -> Tensor:
-    return transform(value, phase)
-
-
-def _in_type(transform: Callable[..., Tensor], dtype: torch.dtype, value: Tensor) -> Tensor:
-    with torch.autocast(value.device.type, dtype):
-        return transform(value).to(value.dtype)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -40,9 +40,14 @@ class UntraceableError(Exception):
 
 
 class Trace:
-    """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError."""
+    """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError.
 
-    def __init__(self, function: Function, fixed: Tensors, moving: Tensors) -> None:
+    instead  operator -> a function of the same arguments, whose operations are noted in its place
+    """
+
+    def __init__(
+        self, function: Function, fixed: Tensors, moving: Tensors, instead: Mapping[Any, Callable] | None = None
+    ) -> None:
         self.fixed, self.moving = tuple(fixed), tuple(moving)
         self.results: tuple[str, ...] = ()
 
@@ -55,19 +60,19 @@ class Trace:
             self.results = tuple(result)
             return tuple(result.values())
 
-        try:
-            # A part of torch that is not promised to stay: where it is gone, steps are run one by one.
-            from torch.fx.experimental.proxy_tensor import make_fx
-
-            # Run for real: fake tensors may lie in memory as no real ones do, and some kernels take that at its word.
-            with torch.no_grad(), torch.random.fork_rng():
-                # An object of its own for each name: a state may hold the very tensor that is shown.
-                module = make_fx(flat, tracing_mode="real")(*(t.detach() for t in (*fixed.values(), *moving.values())))
-        except Exception as reason:  # whatever it is, running the function raises it where it belongs
-            raise UntraceableError(str(reason)) from reason
+        # An object of its own for each name: a state may hold the very tensor that is shown.
+        tensors = [tensor.detach() for tensor in (*fixed.values(), *moving.values())]
+        module = _traced(flat, tensors, instead)
+        if _has_writes(module.graph):
+            # On tensors of its own. An operation in place becomes one that is not, and its result takes their place.
+            module = _traced(torch.func.functionalize(module), tensors, None)
+        if _has_writes(module.graph):
+            raise UntraceableError("it writes in place on its own tensors")
         self.graph = module.graph
-        if any(schema.is_mutable for node in self.graph.nodes if (schema := _schema(node))):
-            raise UntraceableError("an operation in place")
+        ends = cast(tuple[Node, ...], next(iter(reversed(self.graph.nodes))).args[0])
+        self.forms: Tensors = dict(zip(self.results, (end.meta["val"] for end in ends), strict=True))
+        """name -> a fake tensor of the shape, type and layout of that result"""
+        self._ends = ends
         held = [cast(str, node.target) for node in self.graph.nodes if node.op == "get_attr"]
         self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
 
@@ -87,8 +92,7 @@ class Trace:
                 nodes[node] = given[f"{node.target} of {id(self)}"]
             elif node.op != "output":
                 nodes[node] = graph.node_copy(node, nodes.__getitem__)
-        ends = cast(tuple[Node, ...], next(iter(reversed(self.graph.nodes))).args[0])
-        return {name: nodes[end] for name, end in zip(self.results, ends, strict=True)}
+        return {name: nodes[end] for name, end in zip(self.results, self._ends, strict=True)}
 
     def placeholders(self, graph: fx.Graph, names: Sequence[str]) -> dict[str, Node]:
         """New placeholders in `graph` for some of fixed, moving and constants."""
@@ -98,6 +102,25 @@ class Trace:
             made[name] = graph.placeholder(f"given_{len(graph.nodes)}")
             made[name].meta["val"] = shapes.get(name)
         return made
+
+
+def _traced(
+    function: Callable[..., Any], tensors: Sequence[Tensor], instead: Mapping[Any, Callable] | None
+) -> fx.GraphModule:
+    """Return the operations of a function on these tensors. Raises UntraceableError."""
+    try:
+        # A part of torch that is not promised to stay: where it is gone, steps are run one by one.
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        # Run for real: fake tensors may lie in memory as no real ones do, and some kernels take that at its word.
+        with torch.no_grad(), torch.random.fork_rng():
+            return make_fx(function, dict(instead or {}), "real")(*tensors)
+    except Exception as reason:  # whatever it is, running the function raises it where it belongs
+        raise UntraceableError("; ".join([str(reason), *getattr(reason, "__notes__", [])])) from reason
+
+
+def _has_writes(graph: fx.Graph) -> bool:
+    return any(schema.is_mutable for node in graph.nodes if (schema := _schema(node)))
 
 
 NOTED = "noted "
@@ -132,11 +155,11 @@ class Program:
             state = {name: made[name] for name in self.gives}
             rows += [made[name] for name in self.notes] if note else []
         graph.output((*(state[name] for name in self.gives), *rows))
-        _deduplicate(graph)
-        before, self.body = _split(graph, set(fixed.values()))
-        self._before = _callable(before)
+        deduplicate(graph)
+        before, self.body = split(graph, set(fixed.values()))
+        self._before = callable_of(before)
         self.is_compiled, self.runs = compiled, 0
-        self._run = _compiled(self.body) if compiled else _callable(_reusing(self.body))
+        self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
         """What the steps need of `fixed`."""
@@ -169,7 +192,7 @@ def _is_pure(node: Node) -> bool:
     return node.op == "call_function"
 
 
-def _deduplicate(graph: fx.Graph) -> None:
+def deduplicate(graph: fx.Graph) -> None:
     """Of operations that are equal, operands and all, only the first; and nothing that is not read."""
     first: dict[object, Node] = {}
     for node in list(graph.nodes):
@@ -192,7 +215,7 @@ def _frozen(value: object) -> object:
     return value if isinstance(value, Node) else (type(value), repr(value))
 
 
-def _split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
+def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
     """The part of `graph` that depends on the `fixed` placeholders alone, and the rest, which reads what it makes."""
     steady = set(fixed)
     for node in graph.nodes:
@@ -293,7 +316,7 @@ def _write_over(node: Node, operand: Node, name: str) -> None:
         node.target, node.kwargs = getattr(torch, name), {**node.kwargs, "out": operand}
 
 
-def _callable(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
+def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
     """The graph as a plain function."""
     for node in graph.nodes:
         if (name := _name(node)) in DIRECT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,7 +38,15 @@ def has_global_hooks() -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether anyone wants to see the calls of a module itself."""
-    return any(getattr(module, hooks, None) for hooks in HOOKS)
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def has_spectators(module: nn.Module) -> bool:
+    """Tell whether someone looks on. The hooks of torch.nn.utils (weight_norm, prune) are part of what it computes."""
+    hooks = (hook for kind in HOOKS for hook in getattr(module, kind).values())
+    return any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 @dataclass(frozen=True)
@@ -69,38 +77,40 @@ class Nature:
         return self.is_known and not (self.is_watched or self.is_compiled or self.writes)
 
 
-def nature(module: nn.Module) -> Nature:
-    """Return what is known of a module."""
+def nature(module: nn.Module, is_watched: bool = False) -> Nature:
+    """Return what is known of a module; `is_watched` says whether someone wants to see the calls of all modules."""
     parts = [module]
     for part in parts:  # a walk without the names and checks of `modules()`, at a fifth of its cost
         parts += [child for child in part._modules.values() if child is not None]
-    return Nature(
-        is_known=all(_is_known(part) for part in parts),
-        is_pure=all(_is_pure(part) for part in parts),
-        is_watched=has_global_hooks() or any(has_hooks(part) for part in parts),
-        is_compiled=any(part._compiled_call_impl is not None for part in parts),
-        writes=any(getattr(part, "inplace", False) is True for part in parts),
-    )
+    is_known = is_pure = True
+    is_compiled = writes = False
+    for part in parts:
+        own, kind = vars(part), _kind(type(part))  # type: ignore[arg-type]  # a class is hashable
+        is_known = is_known and kind.is_known and "forward" not in own
+        is_pure = is_pure and kind.is_pure and not (part.training and (kind.learns or "running_mean" in part._buffers))
+        is_watched = is_watched or has_hooks(part)
+        is_compiled = is_compiled or part._compiled_call_impl is not None
+        writes = writes or own.get("inplace", getattr(type(part), "inplace", None)) is True
+    return Nature(is_known, is_known and is_pure, is_watched, is_compiled, writes)
 
 
-def _is_known(module: nn.Module) -> bool:
-    """Tell whether a module is a layer of torch.nn or of pcsim, and computes as its type does."""
-    return type(module).__module__.startswith(("torch.nn.", "pcsim.")) and "forward" not in vars(module)
+@dataclass(frozen=True)
+class _Kind:
+    """What a class of modules is known for. `learns`: it draws or learns statistics, in training mode only."""
+
+    is_known: bool
+    is_pure: bool
+    learns: bool
 
 
-def _is_pure(module: nn.Module) -> bool:
-    if not _is_known(module):
-        return False
-    home = type(module).__module__
-    if home.startswith("pcsim."):
-        # Our norms of each step learn statistics.
-        return not (module.training and hasattr(module, "running_mean"))
-    room, _, layer = home.rpartition(".")
-    if room != "torch.nn.modules":
-        return False
-    if isinstance(module, _RANDOM) or (module.training and isinstance(module, _RANDOM_IN_TRAINING)):
-        return False
-    return layer in _PURE or (layer in _PURE_IN_EVALUATION and not module.training)
+@lru_cache
+def _kind(layer: type[nn.Module]) -> _Kind:
+    home = layer.__module__
+    room, _, family = home.rpartition(".")
+    is_ours, is_torchs = home.startswith("pcsim."), room == "torch.nn.modules"
+    learns = is_torchs and (family in _PURE_IN_EVALUATION or issubclass(layer, _RANDOM_IN_TRAINING))
+    is_pure = is_ours or (is_torchs and (learns or family in _PURE) and not issubclass(layer, _RANDOM))
+    return _Kind(home.startswith(("torch.nn.", "pcsim.")), is_pure, learns)
 
 
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
@@ -128,7 +138,11 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
     for value in values:
         given += value.values() if isinstance(value, dict) else [value] if isinstance(value, Tensor) else []
     before = [value._version for value in given]
-    made = module(*values, **ports)
+    try:
+        made = module(*values, **ports)
+    except Exception as reason:
+        reason.add_note(f"in {what}, a {type(module).__name__}")
+        raise
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
             given=f"{what}, a {type(module).__name__} that writes in place on what it is given",

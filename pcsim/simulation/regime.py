@@ -50,11 +50,14 @@ class Regimes:
         self.network, self.dt = network, dt
         delays = [edge.delay_ms for edge in network.projections if isinstance(edge.delay_ms, TimeConstant)]
         self._changing = any(True for delay in delays for _ in delay.parameters())
+        self._steady = None if _may_change(network) else Regime()
         self._found: dict[tuple[int, frozenset[str]], Regime] = {}
         self._changes: dict[tuple[int, int], frozenset[int]] = {}
 
     def at(self, step: int, spoken: frozenset[str]) -> Regime:
         """Return the regime of a step."""
+        if self._steady is not None:
+            return self._steady
         key = (step, spoken)
         if key not in self._found or self._changing:
             self._found = self._found if len(self._found) < MOST_KEPT else {}
@@ -63,11 +66,25 @@ class Regimes:
 
     def changes(self, begin: int, end: int) -> frozenset[int]:
         """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
+        if self._steady is not None:
+            return frozenset()
         key = (begin, end)
         if key not in self._changes or self._changing:
             self._changes = self._changes if len(self._changes) < MOST_KEPT else {}
             self._changes[key] = frozenset(regime_changes(self.network, begin, end, self.dt))
         return self._changes[key]
+
+
+def _may_change(network: Wiring) -> bool:
+    """Tell whether anything of a network is not the same at every step."""
+    return any(population.active for population in network.populations.values()) or any(
+        edge.active
+        or edge.lesioned
+        or edge.delay_ms is not None
+        or (edge.delay and not network.is_flow)
+        or isinstance(edge.transform, Phased)
+        for edge in network.projections
+    )
 
 
 def regime_of(network: Wiring, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:

@@ -6,10 +6,15 @@ call to call, and it is run step by step instead. `how` says so.
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,28 +25,34 @@ from pcsim.core.exceptions import PcsimWarning
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.frozen import Places
+from pcsim.simulation.kernels import products
+from pcsim.simulation.loop import Loop
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.program import NOTED, Program, Trace, UntraceableError
-from pcsim.simulation.purity import has_global_hooks, has_hooks
+from pcsim.simulation.purity import HOOKS, has_global_hooks, has_spectators, nature
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.scan import Carry, Taps
 from pcsim.solvers.base import Solver
 
 BLOCK = 32
 """steps in a long program"""
-COMPILED = {True: 5, False: 20}
-"""steps in a compiled program, with convolutions and without: more take longer to compile and gain little"""
+IN_A_ROW = {True: 5, False: 20}
+"""steps in a compiled program for a GPU, with convolutions and without: more take longer to compile and gain little"""
 KEPT = 16
 """programs of one trace, after which odd numbers of steps are done one by one"""
-MOST_COMPILED = 3
-"""compiled programs of one trace: noting in all steps, in none, in the last"""
+MOST_COMPILED = 4
+"""compiled programs of one trace; of loops, numbers of rows"""
+ROWS, GAP, CHUNK, LEAST = 32, 8, 100, 2
+"""of compiled loops: most rows in a call, if at most so many steps apart; most and fewest steps in a call"""
 SHOWN = "shown "
 """prefix of the inputs among the tensors that hold still"""
 FINITE = "finite?"
 """in the state of a map, (batch,): whether all memories have been finite in every step"""
 
 Due = tuple[bool, ...]
+Made = tuple[State, list[State]]
+Instead = Mapping[Any, Callable[..., Tensor]] | None
 
 
 class _Unit(nn.Module):
@@ -56,11 +67,15 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The steps of one plan on tensors of one form: bare, and with what is noted."""
+    """The steps of one plan on tensors of one form: bare, and with what is noted.
 
-    def __init__(self, bare: Trace, noting: Trace) -> None:
-        self.bare, self.noting = bare, noting
+    for_loops  the same two for a compiler, where there is one
+    """
+
+    def __init__(self, bare: Trace, noting: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
+        self.bare, self.noting, self._for_loops = bare, noting, for_loops
         self.programs: dict[tuple[Due, bool], Program] = {}
+        self.loops: dict[int, Loop] = {}
 
     def program(self, due: Due, compiled: bool) -> Program:
         """Return the program of as many steps as `due` is long, noting where it is True."""
@@ -73,6 +88,13 @@ class _Traced:
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
+    def loop(self, rows: int) -> Loop | None:
+        """Return the compiled loop of so many rows, or of the most below that; None where there is none."""
+        if self._for_loops is not None and rows not in self.loops and len(self.loops) < MOST_COMPILED:
+            self.loops[rows] = Loop(*self._for_loops, rows)
+        fewer = [known for known in self.loops if 0 < known <= rows]
+        return self.loops[max(fewer)] if fewer else self.loops.get(rows)
+
 
 class Replay:
     """The traces and programs of one Simulator; they live and die with it."""
@@ -80,60 +102,133 @@ class Replay:
     def __init__(self, network: Wiring, solver: Solver, places: Places, compile: bool) -> None:  # noqa: A002
         self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
-        self._unit, self._hooked = _Unit(network.module), any(has_hooks(module) for module in network.module.modules())
+        self._unit, self._watched = _Unit(network.module), _watched(network)
+        # What is known by its type does not change from call to call: one trace tells. Of others two must agree.
+        unknown = [part for part in parts_of(network).values() if not nature(part).is_known]
+        self._strangers = [module for part in unknown for module in part.modules()]
         self._traced: dict[tuple[object, ...], _Traced | None] = {}
         self._inputs: State = {}
         self._tensors: State = {}
-        self._given: dict[Program, tuple[Tensor, ...]] = {}
+        self._given: dict[Program | Loop, tuple[Tensor, ...]] = {}
         self._cannot = "" if solver.is_traceable else f"{type(solver).__name__} looks at its numbers"
         self._has_images = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in network.module.modules())
-        self._warned = False
-        self.was_used = False
+        self._warned, self._no_loops = False, ""
+        self.steps: dict[str, int] = {}
 
     def begin(self, monitor: Monitor, recorder: Recorder) -> None:
         """Get ready for a run."""
-        self.was_used, self._monitor = False, monitor
+        self.steps, self._monitor = {"compiled": 0, "traced": 0}, monitor
         self._inputs, self._given, self._tensors = {}, {}, self._places.now()
         self._names = tuple(self._tensors)
-        self._why = self._cannot or ("a hook wants to see every call" if self._hooked or has_global_hooks() else "")
-        most = COMPILED[self._has_images] if self.compile else BLOCK
+        watched = "all modules" if has_global_hooks() else self._watched
+        self._why = self._cannot or (f"a hook wants to see every call of {watched}" if watched else "")
+        self._loops = self.compile and self.network.device == "cpu"
+        most = IN_A_ROW[self._has_images] if self.compile and not self._loops else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
 
     def end(self) -> None:
         """Let go of the tensors of a run."""
+        if self.compile and self.steps["traced"] and not self.steps["compiled"]:
+            self._warn(f"{self.network.name!r} is not compiled but traced: no two steps in a row are alike.")
         self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
+
+    @property
+    def was_used(self) -> bool:
+        """Whether steps of the last run were done at once."""
+        return any(self.steps.values())
 
     def how(self) -> str:
         """Return how the steps of the last run were done."""
         if self.was_used:
-            return "compiled" if self.compile else "traced"
+            return "compiled" if self.steps["compiled"] else "traced"
         return f"step by step: {self._why}" if self._why else "step by step"
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
         """Move on by some steps at once and return what is wanted on the way; None where they have to be run."""
-        if self._why or not plan.is_tried or plan.regime.opening:
+        if self._why or plan.regime.opening:
             return None
         traced = self._trace_of(plan, inputs, carry.state)
         if traced is None:
             return None
-        due = tuple(taps.due(step) for step in range(carry.step + 1, min(carry.step + self._block, end) + 1))
-        compiled = self.compile and len(due) == self._block and traced.has_room(due, True)
+        most = min(carry.step + self._block, end)
+        if self._loops and not self._no_loops:
+            made, count = self._loop(traced, inputs, carry, end, taps)
+            if made is not None:
+                return made
+            most = min(most, carry.step + count)
+        due = tuple(taps.due(step) for step in range(carry.step + 1, most + 1))
+        compiled = self.compile and not self._loops and len(due) == self._block and traced.has_room(due, True)
         if not compiled and not traced.has_room(due, False):
             due = due[:1]
         program = traced.program(due, compiled)
-        state, rows = self._run(program, inputs, carry.state, len(due))
-        first, carry.state, carry.step = carry.step, state, carry.step + len(due)
-        self.was_used = True
-        steps = (first + 1 + n for n, wanted in enumerate(due) if wanted)
-        return list(zip(steps, rows, strict=True))
+        steps = [carry.step + 1 + n for n, wanted in enumerate(due) if wanted]
+        run = partial(program.run, self._given_to(program, inputs), self._carried(carry.state, inputs))
+        is_new = program.is_compiled and not program.runs
+        state, rows = self._compiling(run) if is_new else run()
+        kind = "compiled" if compiled else "traced"
+        return self._moved(carry, state, len(due), list(zip(steps, rows, strict=True)), kind)
+
+    def _loop(
+        self, traced: _Traced, inputs: State, carry: Carry, end: int, taps: Taps
+    ) -> tuple[list[tuple[int, State]] | None, int]:
+        """Move on by a compiled loop: the rows, and how many steps. No rows where there is no loop for these steps."""
+        rows, gap = _cadence(carry.step, end, taps)
+        count = rows * (gap + 1) if rows else gap
+        if count < LEAST or (loop := traced.loop(rows)) is None:
+            return None, count
+        count = loop.rows * (gap + 1) if loop.rows else gap
+        run = partial(loop.run, self._given_to(loop, inputs), self._carried(carry.state, inputs), gap)
+        try:
+            state, made = run() if loop.runs else self._compiling(run)
+        except Exception as reason:
+            if loop.runs:
+                raise
+            # Of the compiler: the steps themselves were traced, and run.
+            self._no_loops = f"the compiler cannot take its steps ({type(reason).__name__}: {str(reason)[:200]})"
+            self._warn(f"{self.network.name!r} is not compiled but traced: {self._no_loops}.")
+            return None, count
+        steps = range(carry.step + gap + 1, carry.step + count + 1, gap + 1) if rows else ()
+        return self._moved(carry, state, count, list(zip(steps, made, strict=False)), "compiled"), count
+
+    def _moved(
+        self, carry: Carry, state: State, count: int, rows: list[tuple[int, State]], kind: str
+    ) -> list[tuple[int, State]]:
+        """Take note of where steps done at once led; return their rows."""
+        fine = state.pop(FINITE, None)
+        if fine is not None and not bool(fine.all()):
+            self._monitor.step = self._monitor.step.copy()
+            self._monitor.step[~fine.cpu().numpy()] = 0  # somewhere on the way: the run is done again step by step
+        carry.state, carry.step = state, carry.step + count
+        self.steps[kind] += count
+        return rows
+
+    def _given_to(self, program: Program | Loop, inputs: State) -> tuple[Tensor, ...]:
+        """Return what a program needs of what holds still, made once for as long as it does."""
+        if self._inputs is not inputs:
+            self._inputs, self._given = inputs, {}
+        if program not in self._given:
+            self._given[program] = program.given(self._fixed(inputs))
+        return self._given[program]
+
+    def _compiling(self, run: Callable[[], Made]) -> Made:
+        """Run something for the first time, which compiles it, and say so."""
+        begun = time.perf_counter()
+        tqdm.write(f"pcsim: compiling steps of {self.network.name!r}, once ...", file=sys.stderr)
+        made = run()
+        seconds = time.perf_counter() - begun
+        self.compile_seconds += seconds
+        tqdm.write(f"pcsim: compiled in {seconds:.0f} s", file=sys.stderr)
+        return made
 
     def _say_that_it_is_not_compiled(self) -> None:
+        self._warn(f"{self.network.name!r} is not compiled but run step by step: {self._why}.")
+
+    def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            message = f"{self.network.name!r} is not compiled but run step by step: {self._why}."
             warnings.warn(message, PcsimWarning, stacklevel=2)
 
     # ------------------------------------------------------------------ tracing
@@ -143,15 +238,25 @@ class Replay:
         if key not in self._traced:
             try:
                 carried = self._carried(state, inputs)
-                bare = self._trace(plan, inputs, carried, noted=False)
-                self._traced[key] = _Traced(bare, self._trace(plan, inputs, carried, noted=True))
+                bare, noting = (self._trace(plan, inputs, carried, noted, None) for noted in (False, True))
+                for_loops = None
+                if self._loops:
+                    instead = products()
+                    for_loops = (
+                        self._trace(plan, inputs, carried, False, instead),
+                        self._trace(plan, inputs, carried, True, instead),
+                    )
+                if any(not _is_alike(carried[name], bare.forms[name]) for name in carried):
+                    raise UntraceableError("a state changes its shape or type")  # which a step by itself says better
+                self._traced[key] = _Traced(bare, noting, for_loops)
             except UntraceableError as reason:
-                self._traced[key], self._cannot, self._why = None, str(reason), str(reason)
+                self._traced[key], self._cannot = None, str(reason) + _suspects(self.network)
+                self._why = self._cannot
                 if self.compile:
                     self._say_that_it_is_not_compiled()
         return self._traced[key]
 
-    def _trace(self, plan: Plan, inputs: State, state: State, noted: bool) -> Trace:
+    def _trace(self, plan: Plan, inputs: State, state: State, noted: bool, instead: Instead) -> Trace:
         def step(fixed: State, moving: State) -> State:
             shown = {name: fixed[f"{SHOWN}{name}"] for name in inputs}
             tensors = {f"network.{path}": value for path, value in fixed.items() if not path.startswith(SHOWN)}
@@ -174,11 +279,13 @@ class Replay:
             return torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False)
 
         fixed = self._fixed(inputs)
-        drawn = random.getstate(), np.random.get_state()
-        try:
-            first, second = Trace(step, fixed, state), Trace(step, fixed, state)
-        finally:
-            random.setstate(drawn[0]), np.random.set_state(drawn[1])
+        if not self._strangers:
+            return Trace(step, fixed, state, instead)
+        with _as_before(self._strangers):
+            # What a module writes in place is written on copies.
+            first, second = (
+                Trace(step, {name: value.clone() for name, value in fixed.items()}, state, instead) for _ in range(2)
+            )
         if not first.equals(second):
             raise UntraceableError("a module gives another result at every call")
         return first
@@ -194,33 +301,67 @@ class Replay:
         """Return the tensors that hold still: parameters and buffers by module, and what is shown."""
         return {**{f"{SHOWN}{name}": value for name, value in inputs.items()}, **self._tensors}
 
-    # ------------------------------------------------------------------ running
 
-    def _run(self, program: Program, inputs: State, state: State, steps: int) -> tuple[State, list[State]]:
-        if self._inputs is not inputs:
-            self._inputs, self._given = inputs, {}
-        if program not in self._given:
-            self._given[program] = program.given(self._fixed(inputs))
-        given, carried = self._given[program], self._carried(state, inputs)
-        if program.is_compiled and not program.runs:
-            begun = time.perf_counter()
-            tqdm.write(f"pcsim: compiling {steps} steps of {self.network.name!r}, once ...", file=sys.stderr)
-            made, rows = program.run(given, carried)
-            self.compile_seconds += time.perf_counter() - begun
-            tqdm.write(f"pcsim: compiled in {self.compile_seconds:.0f} s", file=sys.stderr)
-        else:
-            made, rows = program.run(given, carried)
-        fine = made.pop(FINITE, None)
-        if fine is not None and not bool(fine.all()):
-            self._monitor.step = self._monitor.step.copy()
-            self._monitor.step[~fine.cpu().numpy()] = 0  # somewhere on the way: the run is done again step by step
-        return made, rows
+def _cadence(step: int, end: int, taps: Taps) -> tuple[int, int]:
+    """Return how many rows come next and how many bare steps are before each; without a row, how many steps."""
+    last = min(step + CHUNK, end)
+    span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
+    if span is None:
+        return 0, last - step
+    rows = 1
+    while rows < ROWS and span <= GAP and step + (rows + 1) * span <= end:
+        after = step + rows * span
+        if any(taps.due(after + number) != (number == span) for number in range(1, span + 1)):
+            break
+        rows += 1
+    return rows, span - 1
 
 
 def _fitting(every: int, most: int) -> int:
     """Return at most so many steps: a multiple of `every`, or about a whole part of it."""
     parts = -(-every // most)
     return every // parts if parts > 1 else most // every * every
+
+
+def parts_of(network: Wiring) -> dict[str, nn.Module]:
+    """Return the modules of a network by what they are called in messages."""
+    parts: dict[str, nn.Module] = {f"edge {edge.name}": edge.transform for edge in network.projections}
+    return parts | {f"the rule of {name!r}": population.rule for name, population in network.populations.items()}
+
+
+def _watched(network: Wiring) -> str:
+    """Return the first part of a network of which a hook wants to see every call, or nothing."""
+    parts = parts_of(network)
+    watched = (what for what, part in parts.items() if any(has_spectators(module) for module in part.modules()))
+    return next(watched, "the network" if has_spectators(network.module) else "")
+
+
+def _suspects(network: Wiring) -> str:
+    """Return which modules of a network are of a user's own, as what keeps a step from being traced is in one."""
+    parts = parts_of(network)
+    own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
+    return f" [of your own: {', '.join(own)}]" if own else ""
+
+
+@contextmanager
+def _as_before(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give modules back what they keep besides tensors, and everyone their random numbers."""
+    drawn = random.getstate(), np.random.get_state()
+    shared = ("_parameters", "_buffers", "_modules", *HOOKS)
+    memo = {id(thing): thing for module in modules for thing in (module, *module.parameters(), *module.buffers())}
+    kept = [copy.deepcopy({k: v for k, v in vars(module).items() if k not in shared}, memo) for module in modules]
+    try:
+        yield
+    finally:
+        random.setstate(drawn[0]), np.random.set_state(drawn[1])
+        for module, before in zip(modules, kept, strict=True):
+            for name in [name for name in vars(module) if name not in before and name not in shared]:
+                del vars(module)[name]
+            vars(module).update(before)
+
+
+def _is_alike(value: Tensor, other: Tensor) -> bool:
+    return value.shape == other.shape and value.dtype == other.dtype
 
 
 def _forms(state: State) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Simulations: `simulate` for one run, a `Simulator` for many, `rollout` step by step."""
+"""Simulations: `simulate` for one run, a `Simulator` for many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +16,17 @@ from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.network.wiring import Wiring
 from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
-from pcsim.simulation.finish import finished, provenance, warn_of_divergence
-from pcsim.simulation.frozen import Places, frozen
+from pcsim.simulation.finish import finished, provenance
+from pcsim.simulation.frozen import Places, frozen, without_compilers
 from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.layers import Layers
 from pcsim.simulation.monitor import Monitor, Settled
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.purity import has_global_hooks
-from pcsim.simulation.record import Names, Record, Recorder, names_of
+from pcsim.simulation.record import Recorder
 from pcsim.simulation.regime import Regime, Regimes
-from pcsim.simulation.replay import Replay
+from pcsim.simulation.replay import Replay, parts_of
 from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of
@@ -36,6 +34,8 @@ from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver, require_solver
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
+TRACED_FROM = 5_000
+"""steps from which on tracing them pays within one run: it takes 0.1 to 0.5 s, and saves 10 to 400 us a step"""
 PLANS = 1_000
 """kept by a Simulator: a network has a handful, but for each value of a learned conduction delay there is one more"""
 
@@ -73,7 +73,9 @@ class Simulator:
         compile: bool = False,  # noqa: A002
     ) -> None:
         require_network(network)
-        own = frozen(network)
+        own, self._chooses = frozen(network), gradient is None
+        if compile:
+            without_compilers(own)
         self._prepare(own, solver, record, gradient)
         self._places = Places(own)
         if compile and gradient is not None:
@@ -110,17 +112,26 @@ class Simulator:
     def _lower_anew(self) -> None:
         """Forget how the network was lowered."""
         self._is_watched = has_global_hooks()
-        self._layers = Layers(chooses=self.gradient is None)
+        self._layers = Layers(self._chooses)
         self._beginning = Beginning(self.wiring, self.solver.step_ms(self.wiring), self._layers)
         self._plans: dict[tuple[Regime, tuple[str, ...]], Plan] = {}
 
     @classmethod
     def once(
-        cls, network: Network, solver: Solver, record: Records = None, gradient: Gradient | None = None
+        cls,
+        network: Network,
+        solver: Solver,
+        record: Records = None,
+        gradient: Gradient | None = None,
+        chooses: bool | None = None,
     ) -> Simulator:
-        """Return one for a single run: of the network itself, nothing copied and nothing traced."""
+        """Return one for a single run of the network itself, nothing copied.
+
+        chooses  whether convolutions take the kernel that suits their size; by default where there is no gradient
+        """
         require_network(network)
         made = cls.__new__(cls)
+        made._chooses = gradient is None if chooses is None else chooses
         made._prepare(network, solver, record, gradient)
         return made
 
@@ -149,7 +160,8 @@ class Simulator:
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
-            for replay in (self._replay, None) if self._replay and not settled else (None,):
+            quick = None if settled else self._replay or self._worth_tracing(end - first)
+            for replay in (quick, None) if quick is not None else (None,):
                 recorder = Recorder(self.records, self._kept, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
                 last_change = schedule.last_change if settled else 0
@@ -170,7 +182,10 @@ class Simulator:
                 torch.set_rng_state(random[0])
                 torch.cuda.set_rng_state_all(random[1])
         about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
-        about |= {"how": self._how(settled) if replay is None else replay.how()}
+        at_once = {kind: count for kind, count in replay.steps.items() if count} if replay is not None else {}
+        single = carry.step - first - sum(at_once.values())
+        about |= {"how": self._how(settled, quick) if replay is None else replay.how()}
+        about |= {"steps_by": at_once | ({"step by step": single} if single else {})}
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
         spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
         final = Snapshot(Clock(dt, carry.step), carry.state, spoken)
@@ -246,12 +261,23 @@ class Simulator:
                 settings.enter_context(torch.no_grad())
             yield
 
-    def _how(self, settled: Settled | None) -> str:
+    def _worth_tracing(self, steps: int) -> Replay | None:
+        """Return what traces the steps of a single run, where it has so many that this pays; else None.
+
+        Only where all modules are known by their types: those of a user's own are called in every step.
+        """
+        if steps < TRACED_FROM or self.gradient is not None:
+            return None
+        if any(not self._layers.nature(part).is_plain for part in parts_of(self.wiring).values()):
+            return None
+        return Replay(self.wiring, self.solver, Places(self.network), compile=False)
+
+    def _how(self, settled: Settled | None, quick: Replay | None) -> str:
         """Return why a run was step by step."""
-        if self._replay is None:
+        if self._replay is None and quick is None:
             return "step by step"
         reason = "Settled looks at every step" if settled else "a sample diverged"
-        if settled and self._replay.compile:
+        if settled and self._replay is not None and self._replay.compile:
             warnings.warn(f"{self.wiring.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
         return f"step by step: {reason}"
 
@@ -305,58 +331,6 @@ def simulate(
     else:
         sim = Simulator.once(network, solver, record, gradient)
     return sim(stimulus, until=until, steps=steps, initial=initial, start=start, progress=progress)
-
-
-def rollout(
-    network: Network,
-    stimulus: Stimulus,
-    solver: Solver,
-    steps: int,
-    names: Names | None = None,
-    *,
-    initial: Mapping[str, Tensor] | None = None,
-    start: Snapshot | None = None,
-) -> Iterator[Moment]:
-    """Give (clock, values) after each of `steps` steps: the time reached, the values of `names` there. Differentiable.
-
-    names  populations, further variables and gates, as in a `Record`; by default all populations
-
-    In the mode that the network is in. Everything is checked before the first step. Works under torch.func's vmap,
-    jacfwd, jacrev and functional_call. Samples that diverged are warned of at the end.
-    """
-    require_network(network)
-    sim = Simulator.once(network, solver, Record(), Full())
-    wanted = names_of("all" if names is None else names, tuple(sim.wiring.populations))
-    Record(states=wanted).kept(sim.wiring)
-    steps = steps_of(sim.wiring, stimulus, solver, None, steps)
-    schedule, carry = sim.begin(stimulus, steps + (start.clock.step if start else 0), wanted, initial, start)
-    monitor = _monitor(sim.wiring, schedule)
-    yield from scan(schedule, carry, Full().taps(schedule), monitor)
-    if monitor is not None:
-        warn_of_divergence(sim.wiring, monitor, schedule.dt)
-
-
-def _monitor(network: Wiring, schedule: Schedule) -> Monitor | None:
-    """Return a monitor, or None under torch.func.vmap, where no value can be read."""
-    like = next(iter(schedule.first.values()))
-    try:
-        bool(like.detach().sum() >= 0)
-    except RuntimeError:
-        return None
-    return Monitor(network, len(like))
-
-
-def _read_out(network: Network, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Return the read-out of a discrete network after its own number of steps (`Network.forward`)."""
-    from pcsim.solvers.iterate import Iterate
-
-    stimulus: Any = dict(inputs) if isinstance(inputs, Mapping) else inputs
-    readout = network.readout or ""
-    *_, (_, values) = rollout(network, stimulus, Iterate(), network.steps or 1, [readout])
-    return values[readout]
-
-
-Network.runner = staticmethod(_read_out)
 
 
 @contextmanager

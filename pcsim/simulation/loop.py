@@ -1,0 +1,188 @@
+"""Steps as one compiled function that loops by itself: as many as wanted, whatever their number.
+
+    (state, rows) = loop.run(given, state, gap)          rows times: `gap` bare steps, then one whose values are noted
+
+One step is compiled, once, and so takes seconds whatever is run; the loop over time is in C++ too. On a GPU steps are
+put in a row instead (`program.Program`), for a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import Node
+
+from pcsim.simulation.program import NOTED, Tensors, Trace, callable_of, deduplicate, split
+
+ATEN = torch.ops.aten
+
+
+class Loop:
+    """`rows` rows, each after as many bare steps as `run` is told and one that is noted; 0 rows: bare steps alone.
+
+    Raises an exception of the compiler, at the first run, for steps that it cannot take.
+    """
+
+    def __init__(self, bare: Trace, noting: Trace, rows: int) -> None:
+        self.rows, self.takes, self.runs = rows, bare.moving, 0
+        self._notes = [name for name in noting.results if name.startswith(NOTED)]
+        self._names = tuple(name.removeprefix(NOTED) for name in self._notes)
+        self.constants = bare.constants | noting.constants
+        graph = fx.Graph()
+        fixed: dict[str, Node] = {}
+        for trace in (bare, noting):
+            fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+        self.fixed = tuple(fixed)
+        state = bare.placeholders(graph, self.takes)
+        plain, noted = (trace.onto(graph, fixed | state) for trace in (bare, noting))
+        ends = [plain[name] for name in self.takes] + [noted[name] for name in (*self.takes, *self._notes)]
+        graph.output(tuple(ends))
+        deduplicate(graph)
+        before, body = split(graph, set(fixed.values()))
+        self._before = callable_of(before)
+        count = len(self.takes)
+        self._held = sum(node.op == "placeholder" for node in body.nodes) - count
+        self._step, self._last = (_part(body, slice(0, count), count), _part(body, slice(count, None), count))
+        self._strides: list[tuple[int, ...]] | None = None
+        self._run: Callable[..., Sequence[Tensor]] | None = None
+
+    def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
+        """Return what the steps need of `fixed`, matrices laid out as products want them."""
+        known = fixed | self.constants
+        with torch.no_grad():
+            made = self._before(*(known[name] for name in self.fixed))
+            return tuple(value.contiguous() if value.dim() == 2 else value for value in made)
+
+    def run(self, given: tuple[Tensor, ...], moving: Tensors, gap: int) -> tuple[Tensors, list[Tensors]]:
+        """Return the moving values after the last step, and the rows."""
+        state = [moving[name] for name in self.takes]
+        if self._strides is None:
+            self._strides = [_strides(value) for value in state]
+        # Once in its layout, a state stays so.
+        pairs = zip(state, self._strides, strict=True)
+        state = [v if v.stride() == wanted else v.clone(memory_format=_layout(v)) for v, wanted in pairs]
+        arguments = [torch.tensor(gap), *given, *state]
+        with torch.no_grad():
+            if self._run is None:
+                self._run = _compiled(self._whole(), arguments)
+            made = self._run(*arguments)
+        self.runs += 1
+        noted = [value.unbind() for value in made[len(self.takes) :]]
+        rows = [dict(zip(self._names, values, strict=True)) for values in zip(*noted, strict=True)]
+        return dict(zip(self.takes, made, strict=False)), rows or [{} for _ in range(self.rows)]
+
+    def _whole(self) -> fx.GraphModule:
+        """Return (gap, *held, *state) -> (*state, *rows)."""
+        graph = fx.Graph()
+        gap, held, state = self._placeholders(graph)
+        if not self.rows:
+            graph.output(tuple(self._loop(graph, gap, held, state)))
+            return fx.GraphModule(self._modules(), graph)
+        inner = fx.Graph()
+        moved = [inner.placeholder(f"state_{n}") for n in range(len(self.takes))]
+        inner.placeholder("row")
+        inner_gap, inner_held = inner.placeholder("gap"), [inner.placeholder(f"held_{n}") for n in range(self._held)]
+        moved = self._loop(inner, inner_gap, inner_held, moved)
+        inner.output(tuple(_inlined(inner, self._last, [*inner_held, *moved])))
+        counter = graph.call_function(ATEN.zeros.default, ([self.rows],))
+        arguments = (graph.get_attr("row"), tuple(state), (counter,), (gap, *held))
+        made = graph.call_function(torch.ops.higher_order.scan, arguments)
+        results = range(len(self.takes) + len(self._notes))
+        graph.output(tuple(graph.call_function(operator.getitem, (made, n)) for n in results))
+        return fx.GraphModule({"row": fx.GraphModule(self._modules(), inner)}, graph)
+
+    def _loop(self, graph: fx.Graph, gap: Node, held: Sequence[Node], state: Sequence[Node]) -> list[Node]:
+        """Put `gap` bare steps at the end of a graph; return the state after them."""
+        zero = graph.call_function(ATEN.zeros_like.default, (gap,))
+        arguments = (graph.get_attr("goes_on"), graph.get_attr("step"), (zero, *state), (gap, *held))
+        made = graph.call_function(torch.ops.higher_order.while_loop, arguments)
+        return [graph.call_function(operator.getitem, (made, n + 1)) for n in range(len(state))]
+
+    def _modules(self) -> dict[str, fx.GraphModule]:
+        """Return the functions of the inner loop: whether it goes on, and one step."""
+        test, step = fx.Graph(), fx.Graph()
+        done = test.placeholder("done")
+        gap, *_ = self._placeholders(test, state_first=True)
+        test.output(test.call_function(ATEN.lt.Tensor, (done, gap)))
+        done = step.placeholder("done")
+        _, held, state = self._placeholders(step, state_first=True)
+        after = _inlined(step, self._step, [*held, *state])
+        step.output((step.call_function(ATEN.add.Tensor, (done, 1)), *after))
+        return {"goes_on": fx.GraphModule({}, test), "step": fx.GraphModule({}, step)}
+
+    def _placeholders(self, graph: fx.Graph, state_first: bool = False) -> tuple[Node, list[Node], list[Node]]:
+        state: list[Node] = []
+        if state_first:
+            state = [graph.placeholder(f"state_{n}") for n in range(len(self.takes))]
+        gap = graph.placeholder("gap")
+        held = [graph.placeholder(f"held_{n}") for n in range(self._held)]
+        return gap, held, state or [graph.placeholder(f"state_{n}") for n in range(len(self.takes))]
+
+
+def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
+    """Return a graph of all placeholders and some results: each a tensor of its own, states in the canonical layout."""
+    part = fx.Graph()
+    ends = cast(tuple[Node, ...], next(iter(reversed(body.nodes))).args[0])[results]
+    needed, waiting = set(ends), list(ends)
+    while waiting:
+        fresh = set(waiting.pop().all_input_nodes) - needed
+        needed |= fresh
+        waiting += fresh
+    nodes = {n: part.node_copy(n) for n in body.nodes if n.op == "placeholder"}
+    for node in body.nodes:
+        if node in needed and node not in nodes:
+            nodes[node] = part.node_copy(node, nodes.__getitem__)
+    made, seen = [], set[Node]()
+    for place, end in enumerate(ends):
+        value, node = end.meta["val"], nodes[end]
+        is_laid_out = value.stride() == _strides(value)
+        if not is_laid_out or node.op == "placeholder" or node in seen or place >= states:
+            node = part.call_function(ATEN.clone.default, (node,), {"memory_format": _layout(value)})
+        seen.add(nodes[end])
+        made.append(node)
+    part.output(tuple(made))
+    for node in part.nodes:
+        node.meta.clear()  # of the traces, each with fake tensors of its own kind
+    return part
+
+
+def _inlined(graph: fx.Graph, part: fx.Graph, arguments: Sequence[Node]) -> list[Node]:
+    """Put a part at the end of a graph; return its results."""
+    nodes: dict[Node, Node] = {}
+    given = iter(arguments)
+    for node in part.nodes:
+        if node.op == "placeholder":
+            nodes[node] = next(given)
+        elif node.op == "output":
+            return [nodes[end] for end in cast(tuple[Node, ...], node.args[0])]
+        else:
+            nodes[node] = graph.node_copy(node, nodes.__getitem__)
+    raise AssertionError
+
+
+def _layout(value: Tensor) -> torch.memory_format:
+    return torch.channels_last if value.dim() == 4 else torch.contiguous_format
+
+
+def _strides(value: Tensor) -> tuple[int, ...]:
+    """Return the strides of a state in a loop, which keeps them even for axes of length 1."""
+    return torch.empty(value.shape, device="meta").to(memory_format=_layout(value)).stride()
+
+
+def _compiled(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Return a graph as one C++ function."""
+    from torch import _inductor as inductor
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Loops ask the mode of the fake tensors for numbers that are known at run time only.
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    fake: Any = [mode.from_tensor(value, static_shapes=True) for value in arguments]
+    with tracing(TracingContext(mode)):
+        made: Any = inductor.compile(module, fake, options={"cpp_wrapper": True})
+    return cast(Callable[..., Sequence[Tensor]], made)
