@@ -4,7 +4,12 @@ net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
 run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
 """
 
-from pcsim import analysis, connections, models, parallel, plasticity, plots, rules, stimuli, training
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pcsim import analysis, connections, models, parallel, plasticity, rules, stimuli, training
 from pcsim.analysis.order import check_order
 from pcsim.core import storage
 from pcsim.core.clock import Clock
@@ -35,6 +40,17 @@ from pcsim.simulation import (
     simulate,
 )
 from pcsim.solvers import RK4, Dopri5, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+
+if TYPE_CHECKING:
+    from pcsim import plots
+
+
+def __getattr__(name: str) -> Any:
+    """Import `plots` when it is first asked for: matplotlib takes as long as all the rest of pcsim."""
+    if name == "plots":
+        return import_module("pcsim.plots")
+    raise AttributeError(f"module 'pcsim' has no attribute {name!r}")
+
 
 __all__ = [
     "RK4",

@@ -12,9 +12,8 @@ from typing import Annotated, cast
 
 import torch
 import tyro
-from matplotlib.figure import Figure
 
-from pcsim import models, plots
+from pcsim import models
 from pcsim.core.exceptions import PcsimError
 from pcsim.network.validate import KINDS
 
@@ -41,6 +40,10 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
         name: of a registered model
         draw: file for the picture (.png, .pdf, .svg); NAME.png unless given
     """
+    from matplotlib.figure import Figure
+
+    from pcsim import plots
+
     net = models.build(name)
     print(net.describe())
     path = draw or Path(f"{name}.png")

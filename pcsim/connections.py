@@ -153,10 +153,10 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, n: int = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
         super().__init__()
-        index = torch.arange(channels)
-        band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())
+        index = torch.arange(channels, device="cpu")  # arithmetic on the meta device takes torch a second to get ready
+        band = alpha * ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
         # alpha and c ride along as the weight and bias of that convolution.
-        self.register_buffer("band", alpha * band[:, :, None, None], persistent=False)
+        self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
         self.register_buffer("offset", torch.full((channels,), c), persistent=False)
         self.beta = beta
 

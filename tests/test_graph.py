@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from examples import chain, dense, linear_pc, two_layers
@@ -9,7 +11,8 @@ from torch import nn
 
 import pcsim
 from pcsim import Iterate, Network, Population, Projection, Record, WiringError, simulate
-from pcsim.connections import conv, pool, up_conv
+from pcsim.connections import Chain, GlobalMeanPool, PerStep, Resize, StepNorm, conv, pool, up_conv
+from pcsim.network import shapes
 from pcsim.rules import Rate, Relaxed, Sum
 
 
@@ -223,3 +226,38 @@ def test_a_rounded_network_shares_its_parameters_and_learns() -> None:
     assert 1e-5 < float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 2e-2
     with pytest.raises(pcsim.WiringError, match=r"net\.double"):
         net.autocast(torch.float64)
+
+
+def sized(channels: int) -> list[nn.Module]:
+    """Layers whose shape is known by their type, with settings of all kinds."""
+    layers: list[nn.Module] = [nn.Identity(), nn.ReLU(), nn.Dropout(), nn.GroupNorm(1, channels), GlobalMeanPool()]
+    layers += [nn.BatchNorm2d(channels), StepNorm(channels, 3), nn.ZeroPad2d((0, 1, 2, 3)), Resize((5, 4))]
+    layers += [nn.Upsample(scale_factor=factor) for factor in (2, 1.5)]
+    layers += [Chain(conv(channels, 3), StepNorm(3, 2)), PerStep([conv(channels, 3), conv(channels, 3)])]
+    for kernel, stride, padding, dilation in itertools.product((1, 2, 3), (1, 2, 3), (0, 1), (1, 2)):
+        layers.append(nn.Conv2d(channels, 4, (kernel, 1), (stride, 1), padding, dilation))
+        layers.append(nn.ConvTranspose2d(channels, 4, kernel, stride, padding, stride - 1, dilation=dilation))
+        layers += [nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil) for ceil in (False, True)]
+    return layers
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 9), (2, 4, 5), (2, 1, 1), (3, 7, 9), (2,)])
+def test_shapes_known_by_type_are_those_that_layers_give(shape: tuple[int, ...]) -> None:
+    """Where nothing is known by type, the layer itself gives the shape, or says what does not fit."""
+    known = 0
+    for layer in [*sized(2), nn.Linear(2, 3), nn.Linear(9, 3), nn.Sequential(nn.Flatten(), nn.Linear(126, 2))]:
+        found = shapes._by_type(layer, shape)
+        known += found is not None
+        try:
+            expected = shapes._on_meta(layer, shape)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            expected = None
+        assert found in (None, expected) or isinstance(layer, nn.Dropout | nn.Identity | nn.ReLU), (layer, shape)
+    assert known > (90 if shape == (2, 7, 9) else 0)
+
+
+def test_edges_whose_parameters_would_share_a_name_are_refused() -> None:
+    populations = [Population("a", Rate(1)), Population("b", Rate(1))]
+    edges = [Projection("u", "a"), Projection("a", "b"), Projection("a", "b", name="a_to_b", delay=1)]
+    with pytest.raises(WiringError, match="two projections called a->b and a_to_b"):
+        Network({"u": (1, 1, 1)}, populations, edges)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import cast
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
+from pcsim.connections import Activation, Chain, GlobalMaxPool, GlobalMeanPool, PerStep, Resize, Standardise, StepNorm
 from pcsim.core.exceptions import PcsimError, WiringError
 from pcsim.core.state import Shape, laid_out
 from pcsim.network.parts import Projection
@@ -17,7 +20,81 @@ from pcsim.rules.base import Rule
 
 
 def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
-    """Shape of `transform` applied to an activity of `shape`, found on the meta device: nothing is computed."""
+    """Return the shape of `transform` applied to an activity of `shape`; nothing is computed.
+
+    By the layer's type where that says it, else on the meta device: 0.1 to 4 ms a layer, and 0.8 s for the first.
+    Raises what the transform raises for a shape that it refuses.
+    """
+    return _by_type(transform, shape) or _on_meta(transform, shape)
+
+
+_KEEPING = (nn.Identity, nn.ReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout, Activation, Standardise)
+
+
+def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
+    """Return the shape that a common layer gives; None for others, and for a shape that does not fit."""
+    kind = type(layer)
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return None
+    if kind in _KEEPING:
+        return shape
+    if isinstance(layer, PerStep):
+        shapes = {_by_type(part, shape) for part in layer.transforms}
+        return shapes.pop() if len(shapes) == 1 else None
+    if kind in (nn.Sequential, Chain):
+        for part in layer.children() if kind is nn.Sequential else cast(Chain, layer).parts:
+            made = _by_type(part, shape)
+            if made is None:
+                return None
+            shape = made
+        return shape
+    if isinstance(layer, nn.Linear) and kind is nn.Linear:
+        return (*shape[:-1], layer.out_features) if shape[-1] == layer.in_features else None
+    if len(shape) != 3:
+        return None
+    if kind in (GlobalMaxPool, GlobalMeanPool):
+        return shape[:1]
+    if kind in (nn.BatchNorm2d, nn.GroupNorm):
+        wanted = getattr(layer, "num_features", None) or getattr(layer, "num_channels", None)
+        return shape if shape[0] == wanted else None
+    if isinstance(layer, Resize):
+        return (shape[0], *layer.size)
+    if isinstance(layer, nn.Upsample) and isinstance(layer.scale_factor, float):
+        return (shape[0], *(math.floor(length * layer.scale_factor) for length in shape[1:]))
+    if isinstance(layer, StepNorm):
+        return shape if shape[0] == layer.weight.shape[1] else None
+    if isinstance(layer, nn.ZeroPad2d):
+        left, right, above, below = layer.padding
+        return (shape[0], shape[1] + above + below, shape[2] + left + right)
+    return _convolved(layer, shape) if kind in (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d) else None
+
+
+def _convolved(layer: nn.Module, shape: Shape) -> Shape | None:
+    """Return the shape that a convolution, or a maximum over windows, gives; None where it does not fit."""
+    channels, *size = shape
+    settings = vars(layer)
+    if settings.get("in_channels", channels) != channels or isinstance(settings["padding"], str):
+        return None
+    kernel, stride, padding, dilation = (
+        value if isinstance(value := settings[name], tuple) else (value, value)
+        for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    if type(layer) is nn.MaxPool2d and any(2 * pad > length for pad, length in zip(padding, kernel, strict=True)):
+        return None
+    spans = [step * (length - 1) + 1 for step, length in zip(dilation, kernel, strict=True)]
+    if type(layer) is nn.ConvTranspose2d:
+        extra = settings["output_padding"]
+        made = [(n - 1) * s - 2 * p + k + e for n, s, p, k, e in zip(size, stride, padding, spans, extra, strict=True)]
+    elif settings.get("ceil_mode"):
+        made = [-(-(n + 2 * p - k) // s) + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
+        # The last window begins inside of the image or the padding before it.
+        made = [m - ((m - 1) * s >= n + p) for m, n, s, p in zip(made, size, stride, padding, strict=True)]
+    else:
+        made = [(n + 2 * p - k) // s + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
+    return (settings.get("out_channels", channels), *made) if min(made) > 0 else None
+
+
+def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
     held = {name: tensor.to("meta") for name, tensor in chain(transform.named_parameters(), transform.named_buffers())}
     # Two samples: batch norm in training mode refuses a single value per channel.
     # Laid out as activities are in a run: a transform that flattens by `.view` fails here, not in the middle of one.
