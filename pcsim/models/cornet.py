@@ -181,7 +181,7 @@ def cornet_s(
         name="cornet_s",
     )
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             sd = (2.0 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
             nn.init.normal_(module.weight, 0.0, sd)
     return net

@@ -6,13 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
-from pcsim.connections import Activation, Chain, GlobalMaxPool, GlobalMeanPool, PerStep, Resize, Standardise, StepNorm
+from pcsim.connections import (
+    Activation,
+    Chain,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    PerStep,
+    Resize,
+    Standardise,
+    StepNorm,
+    Strided,
+)
 from pcsim.core.exceptions import PcsimError, WiringError
 from pcsim.core.state import Shape, laid_out
 from pcsim.network.parts import Projection
@@ -61,6 +71,8 @@ def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
         return (shape[0], *layer.size)
     if isinstance(layer, nn.Upsample) and isinstance(layer.scale_factor, float):
         return (shape[0], *(math.floor(length * layer.scale_factor) for length in shape[1:]))
+    if isinstance(layer, Strided):
+        return _convolved(layer.convolution, shape, {"stride": layer.stride})
     if isinstance(layer, StepNorm):
         return shape if shape[0] == layer.weight.shape[1] else None
     if isinstance(layer, nn.ZeroPad2d):
@@ -69,10 +81,13 @@ def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
     return _convolved(layer, shape) if kind in (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d) else None
 
 
-def _convolved(layer: nn.Module, shape: Shape) -> Shape | None:
-    """Return the shape that a convolution, or a maximum over windows, gives; None where it does not fit."""
+def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None = None) -> Shape | None:
+    """Return the shape that a convolution, or a maximum over windows, gives; None where it does not fit.
+
+    other  settings that hold instead of its own
+    """
     channels, *size = shape
-    settings = vars(layer)
+    settings = {**vars(layer), **(other or {})}
     if settings.get("in_channels", channels) != channels or isinstance(settings["padding"], str):
         return None
     kernel, stride, padding, dilation = (
