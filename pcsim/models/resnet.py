@@ -47,7 +47,7 @@ def _resnet(
     projections.append(Projection(f"h{n}", "readout", nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))))
     net = Network({"image": image}, populations, projections, readout="readout", steps=1, name=name)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
     return net
 

@@ -17,11 +17,13 @@ from pcsim.connections import (
     Chain,
     GlobalMaxPool,
     GlobalMeanPool,
+    HalfSquare,
     PerStep,
     Resize,
     Standardise,
     StepNorm,
     Strided,
+    Tied,
 )
 from pcsim.core.exceptions import PcsimError, WiringError
 from pcsim.core.state import Shape, laid_out
@@ -60,6 +62,10 @@ def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
         return shape
     if isinstance(layer, nn.Linear) and kind is nn.Linear:
         return (*shape[:-1], layer.out_features) if shape[-1] == layer.in_features else None
+    if isinstance(layer, Tied) and isinstance(owner := layer.forward_map, nn.Linear):
+        return (*shape[:-1], owner.in_features) if shape[-1] == owner.out_features else None
+    if isinstance(layer, HalfSquare):
+        return (1,)
     if len(shape) != 3:
         return None
     if kind in (GlobalMaxPool, GlobalMeanPool):
