@@ -146,7 +146,7 @@ def run(config: Speed) -> None:
     for work, threads in tqdm(jobs, desc="workloads", disable=None):
         part = config.out / "parts" / f"{work.replace(' ', '_')}-{threads}.json"
         if not part.exists():
-            with on_threads(threads), torch.device(device):
+            with on_threads(threads):
                 storage.write_json(part, {"work": work, "threads": threads, **measured(work, config, device)})
         rows.append(storage.read_json(part))
     seconds = time.perf_counter() - begun
@@ -172,7 +172,8 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     """The times of every contender of one workload, round by round."""
     torch.compiler.reset()
     torch.manual_seed(config.seed)
-    work = WORKS[name]()
+    with torch.device(device):  # while they are made only: it makes every call of torch pass through Python
+        work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     for package in filter(is_installed, config.against):
         if work.relaxation and (other := against(package, *work.relaxation)):

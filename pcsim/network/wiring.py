@@ -12,7 +12,7 @@ from functools import cached_property
 
 from torch import nn
 
-from pcsim.core.state import Shape
+from pcsim.core.state import Shape, variable_key
 from pcsim.network.order import arrivals
 from pcsim.network.parts import Population, Projection
 from pcsim.network.shapes import Shapes
@@ -58,6 +58,13 @@ class Wiring:
     def device(self) -> str:
         """Where the network is: "cpu" or "cuda"."""
         return "cpu" if self.parameter is None else self.parameter.device.type
+
+    @cached_property
+    def memory_keys(self) -> list[tuple[int, str]]:
+        """(which population, key in the state) of every variable of a memory."""
+        numbers = {name: number for number, name in enumerate(self.shapes.variables)}
+        variables = self.shapes.variables
+        return [(numbers[name], variable_key(name, variable)) for name in self.memories for variable in variables[name]]
 
     @cached_property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
@@ -34,17 +35,10 @@ def finished(
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
     for key, value in values.items():
         monitor.look_at_rows(key, steps[key], value)
-    bad, end = monitor.step, final.clock.time
-    for sample in np.flatnonzero(bad >= 0):
-        for key, value in values.items():
-            late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
-            if value.requires_grad:
-                gone = late.reshape(-1, *(1,) * (value.dim() - 1)) & _is_sample(value, int(sample))
-                values[key] = value.masked_fill(gone, math.nan)
-            elif value.is_floating_point():
-                value[late, sample] = math.nan
-    warn_of_divergence(network, monitor, dt, stacklevel=4)
-    settled = None
+    bad, end, settled = monitor.step, final.clock.time, None
+    if monitor.has_diverged:
+        _blank(values, steps, bad)
+        warn_of_divergence(network, monitor, dt, stacklevel=4)
     if monitor.settled is not None:
         settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
@@ -56,7 +50,7 @@ def finished(
             )
     return Run(
         values=values,
-        times_of={key: (rows * dt).astype(np.float64) for key, rows in steps.items() if key in values},
+        times_of={key: rows * dt for key, rows in steps.items() if key in values},
         status=tuple(Status.COMPLETED if step < 0 else Status.DIVERGED for step in bad.tolist()),
         valid_until=np.where(bad < 0, end, (bad - 1) * dt),
         diverged_in=tuple("" if p < 0 else monitor.names[p] for p in monitor.population.tolist()),
@@ -65,6 +59,18 @@ def finished(
         labels=labels,
         settled_at=settled,
     )
+
+
+def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
+    """Make samples NaN from the step on after which they were not finite."""
+    for sample in np.flatnonzero(bad >= 0):
+        for key, value in values.items():
+            late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
+            if value.requires_grad:
+                gone = late.reshape(-1, *(1,) * (value.dim() - 1)) & _is_sample(value, int(sample))
+                values[key] = value.masked_fill(gone, math.nan)
+            elif value.is_floating_point():
+                value[late, sample] = math.nan
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:

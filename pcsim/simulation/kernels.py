@@ -103,8 +103,8 @@ def _size_after(
 # ---------------------------------------------------------------------- in compiled steps
 
 
-MOST_COLUMNS = 200_000
-"""numbers that a convolution as a product of matrices may write first; above it oneDNN is faster"""
+MOST_COLUMNS, MOST_ADDED = 200_000, 1_000_000
+"""numbers that a convolution as a product may read, and a transposed one write; above that oneDNN is faster"""
 
 
 def as_product(
@@ -127,7 +127,7 @@ def as_product(
         return NotImplemented
     if image.dtype is not weight.dtype or image.dtype not in (torch.float32, torch.float64):
         return NotImplemented
-    if _numbers(image.shape, weight.shape, stride, padding, up) > MOST_COLUMNS:
+    if _numbers(image.shape, weight.shape, stride, padding, up) > (MOST_ADDED if up else MOST_COLUMNS):
         return NotImplemented
     if up:
         return _spread(image, weight, bias, stride, padding, extra)
@@ -144,8 +144,7 @@ def _numbers(
     """Return how many numbers stand between an image and a small product of matrices."""
     batch, channels, *size = image
     if up:
-        taps = math.prod(-(-span // step) * step for span, step in zip(weight[2:], stride, strict=True))
-        return batch * taps * weight[1] * math.prod(size)
+        return batch * weight[2] * weight[3] * weight[1] * math.prod(size)
     rows, columns = _size_after(size, weight[2:], stride, padding)
     return batch * channels * weight[2] * weight[3] * rows * columns
 
@@ -174,15 +173,16 @@ def _spread(
 ) -> Tensor:
     """Return a transposed convolution: every pixel times the weight is a window, and windows overlap.
 
-    With the kernel filled up to a multiple of the stride, row k = m stride + r of the window at i is row r of the block
-    at i + m: blocks are shifted and added, first those of rows, then those of columns.
+    With windows filled up to a multiple of the stride, row k = m stride + r of the one at i is row r of the block at
+    i + m: blocks are shifted and added, first those of rows, then those of columns.
     """
     batch, channels, *size = image.shape
     out, spans = weight.shape[1], weight.shape[2:]
     many = [-(-span // step) for span, step in zip(spans, stride, strict=True)]
     missing = [count * step - span for count, step, span in zip(many, stride, spans, strict=True)]
-    matrix = functional.pad(weight.permute(0, 2, 3, 1), (0, 0, 0, missing[1], 0, missing[0])).reshape(channels, -1)
-    windows = torch.mm(image.permute(0, 2, 3, 1).reshape(-1, channels), matrix)
+    matrix = weight.permute(0, 2, 3, 1).reshape(channels, -1)
+    windows = torch.mm(image.permute(0, 2, 3, 1).reshape(-1, channels), matrix).view(batch, *size, *spans, out)
+    windows = functional.pad(windows, (0, 0, 0, missing[1], 0, missing[0]))
     windows = windows.view(batch, *size, many[0], stride[0], many[1], stride[1], out)
     rows = _added([functional.pad(windows[:, :, :, m], (0,) * 10 + (m, many[0] - 1 - m)) for m in range(many[0])])
     both = _added([functional.pad(rows[:, :, :, :, m], (0,) * 6 + (m, many[1] - 1 - m)) for m in range(many[1])])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim.connections import Strided, Tied
+from pcsim.connections import Activation, Strided, Tied
 from pcsim.network.parts import Projection
 from pcsim.simulation.kernels import Convolution, Kernel
 from pcsim.simulation.purity import Nature, guarded, has_global_hooks, nature
@@ -73,11 +73,14 @@ def _in_type(transform: Function, dtype: torch.dtype, value: Tensor) -> Tensor:
 def _plain(module: nn.Module, chooses: bool) -> Function:
     """Return what a layer computes, as a function."""
     if type(module) is nn.Sequential:
-        parts = [_plain(part, chooses) for part in module]
+        parts = [_plain(part, chooses) for part in module if not _is_nothing(part)]
         return parts[0] if len(parts) == 1 else partial(_in_turn, parts)
-    own = module._parameters
-    if type(module) is nn.Linear and own.keys() >= {"weight", "bias"}:
-        return partial(_linear, cast(Parameters, own))
+    if type(module) is Activation and module.gain == 1.0:
+        return module.function
+    layer = module.forward_map if type(module) is Tied else module
+    own = layer._parameters
+    if type(layer) is nn.Linear and own.keys() >= {"weight", "bias"}:
+        return partial(_linear if layer is module else _linear_transposed, cast(Parameters, own))
     if chooses and (known := _convolution(module)) is not None:
         return partial(_convolve, *known, {})
     return module.forward
@@ -103,6 +106,10 @@ def _convolution(module: nn.Module) -> tuple[Convolution, Parameters, bool] | No
     return Convolution(stride, padding, dilation, layer.groups, is_up, extra), own, not isinstance(module, Tied)
 
 
+def _is_nothing(module: nn.Module) -> bool:
+    return type(module) is nn.Identity or (type(module) is Activation and (module.name, module.gain) == ("identity", 1))
+
+
 def _in_turn(parts: Sequence[Function], value: Tensor) -> Tensor:
     for part in parts:
         value = part(value)
@@ -111,6 +118,10 @@ def _in_turn(parts: Sequence[Function], value: Tensor) -> Tensor:
 
 def _linear(parameters: Parameters, value: Tensor) -> Tensor:
     return functional.linear(value, parameters["weight"], parameters["bias"])
+
+
+def _linear_transposed(parameters: Parameters, value: Tensor) -> Tensor:
+    return functional.linear(value, parameters["weight"].t())
 
 
 def _convolve(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
-from pcsim.core.state import State, finite, variable_key
+from pcsim.core.state import State, finite
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
@@ -68,13 +68,10 @@ class Monitor:
     def __post_init__(self) -> None:
         self.step, self.population = np.full(self.batch, -1), np.full(self.batch, -1)
         self.settled_step = np.full(self.batch, -1)
-        variables = self.network.shapes.variables
-        self.names = tuple(variables)
-        self._keys = [
-            (self.names.index(name), variable_key(name, variable))
-            for name in self.network.memories
-            for variable in variables[name]
-        ]
+        self.has_diverged = False
+        """whether a sample has, of what was looked at so far"""
+        self.names = tuple(self.network.shapes.variables)
+        self._keys = self.network.memory_keys
         self._waiting: list[tuple[int, State]] = []
         self._moved: list[tuple[int, Tensor]] = []
         self._most = 0
@@ -116,17 +113,13 @@ class Monitor:
         done = (self.step >= 0) | (self.settled_step >= 0)
         return bool(done.all())
 
-    @property
-    def has_diverged(self) -> bool:
-        """Whether a sample has, of what was looked at so far."""
-        return bool((self.step >= 0).any())
-
     def note(self, step: int, fine: Tensor, populations: Sequence[int]) -> None:
         """Take note of (variable, batch): which were finite after a step."""
         bad = ~fine.cpu().numpy()
         new = bad.any(0) & (self.step < 0)
         self.step[new] = step
         self.population[new] = np.asarray(populations)[bad.argmax(0)][new]
+        self.has_diverged |= bool(new.any())
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
         """Look at what was recorded of a variable too: (time, batch, ...), after the steps `rows`."""
@@ -140,6 +133,11 @@ class Monitor:
         steps = rows[bad.argmax(0)]
         earlier = bad.any(0) & ((self.step < 0) | (steps < self.step))
         self.step[earlier], self.population[earlier] = steps[earlier], place
+        self.has_diverged |= bool(earlier.any())
+
+    def mark(self, fine: Tensor) -> None:
+        """Take note of samples, (batch,), that were not finite somewhere on the way: where is found in another run."""
+        self.step[~fine.cpu().numpy()], self.has_diverged = 0, True
 
     def _movement(self, before: State, after: State) -> Tensor:
         """Return the largest share of its size by which a memory moved, (batch,)."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,30 +26,12 @@ from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.simulation.layers import Layers
+from pcsim.simulation.node import Deliver, Node, Read
 from pcsim.simulation.past import FRESH, HELD, PAST, past_lengths, recall, remembered_wires
 from pcsim.simulation.regime import Regime
 from pcsim.solvers.base import Solver
 
 _AS_IT_IS = nullcontext()
-Deliver = Callable[[Any], Tensor]
-Read = tuple[int, str | None, Deliver | None]
-"""(table, key, what is done with the value); without a key, with the table"""
-
-
-@dataclass
-class Node:
-    """One population as a list evaluates it: what each port sums, and what is done with the sums."""
-
-    name: str
-    ports: list[tuple[str, list[Read]]]
-    respond: Callable[..., Any] | None
-    variables: dict[str, str]
-    """variable -> key"""
-    reads_own: bool
-    update: Callable[[Tensor, Tensor, Any], Tensor] | None = None
-    gates: Callable[..., State] | None = None
-    ratios: dict[str, str] = field(default_factory=dict)
-    """variable -> where its ratio (or time constant) is held"""
 
 
 class Plan:
@@ -127,15 +108,20 @@ class Plan:
         fresh: State = dict(known) if known else {}
         tables = (fresh, state, held)
         for node in nodes:
-            ports = {}
-            for port, reads in node.ports:
-                total = None
-                for table, key, deliver in reads:
+            ports: dict[str, Any] = {}
+            if node.single is not None:
+                for port, table, key, deliver in node.single:
                     value: Any = tables[table] if key is None else tables[table][key]
-                    if deliver is not None:
-                        value = deliver(value)
-                    total = value if total is None else total + value
-                ports[port] = total
+                    ports[port] = value if deliver is None else deliver(value)
+            else:
+                for port, reads in node.ports:
+                    total = None
+                    for table, key, deliver in reads:
+                        value = tables[table] if key is None else tables[table][key]
+                        if deliver is not None:
+                            value = deliver(value)
+                        total = value if total is None else total + value
+                    ports[port] = total
             if node.reads_own:
                 variables = node.variables
                 own = state[node.name] if len(variables) == 1 else {v: state[key] for v, key in variables.items()}

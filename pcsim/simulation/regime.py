@@ -54,6 +54,11 @@ class Regimes:
         self._found: dict[tuple[int, frozenset[str]], Regime] = {}
         self._changes: dict[tuple[int, int], frozenset[int]] = {}
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether all steps have the same regime, whatever has spoken."""
+        return self._steady is not None
+
     def at(self, step: int, spoken: frozenset[str]) -> Regime:
         """Return the regime of a step."""
         if self._steady is not None:

@@ -199,8 +199,7 @@ class Replay:
         """Take note of where steps done at once led; return their rows."""
         fine = state.pop(FINITE, None)
         if fine is not None and not bool(fine.all()):
-            self._monitor.step = self._monitor.step.copy()
-            self._monitor.step[~fine.cpu().numpy()] = 0  # somewhere on the way: the run is done again step by step
+            self._monitor.mark(fine)  # the run is done again step by step
         carry.state, carry.step = state, carry.step + count
         self.steps[kind] += count
         return rows

@@ -56,7 +56,8 @@ class Schedule:
         self._plan_of, self._spoken = plan_of, spoken
         until = end * self.dt
         shows = [change for line in self.timelines.values() for change in line.change_times(until)]
-        windows = [change for change in window_ends(network) if change < until] if network.is_flow else []
+        may_change = network.is_flow and not regimes.is_steady
+        windows = [change for change in window_ends(network) if change < until] if may_change else []
         _check_changes([*shows, *windows], self.dt, until, network.is_flow)
         self._shows = {whole_steps(change, self.dt) or 0 for change in shows}
         self._regimes = regimes.changes(begin, end)

@@ -177,7 +177,7 @@ class Simulator:
                             bar.update(clock.step - first - bar.n)
                 if replay is not None:
                     replay.end()
-                if replay is None or not replay.was_used or (monitor.step < 0).all():
+                if replay is None or not replay.was_used or not monitor.has_diverged:
                     break
                 torch.set_rng_state(random[0])
                 torch.cuda.set_rng_state_all(random[1])

@@ -44,13 +44,18 @@ class Timeline:
         return math.fsum(epoch.duration for epoch in self.epochs)
 
     @cached_property
+    def _is_still(self) -> bool:
+        """Whether one image is all that is ever shown."""
+        return len(self.epochs) == 1 and math.isinf(self.epochs[0].every)
+
+    @cached_property
     def starts(self) -> list[float]:
         """Onset of every epoch, ms."""
         return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
 
     def change_times(self, until: float) -> list[float]:
         """Times in ms in (0, until) at which what is shown may change."""
-        if len(self.epochs) == 1 and math.isinf(self.epochs[0].every):
+        if self._is_still:
             return []
         changes: set[float] = set(self.starts)
         for start, epoch in zip(self.starts, self.epochs, strict=True):
@@ -61,6 +66,8 @@ class Timeline:
 
     def at(self, time: float) -> Tensor:
         """What is shown at `time` ms (at a change: what comes), (batch, channel, height, width)."""
+        if self._is_still:
+            return self.epochs[0].frame(0)
         # A time that is a step count times dt may fall one rounding short of the change it lands on.
         time = max(time, 0.0) * (1.0 + 1e-12) + 1e-12
         starts = self.starts
