@@ -1,8 +1,8 @@
 """How long does pcsim take, in units of a plain PyTorch loop and of its convolutions alone?
 
 Every workload is run by pcsim (a Simulator that has run before, the same compiled, and `simulate` afresh), by a plain
-hand-written loop of the same arithmetic, by torch.compile and torchdiffeq on that loop, and as its convolutions or
-matrix products alone, the floor. All take turns in one process; a number is the median over rounds of a contender's
+hand-written loop of the same arithmetic, by torch.compile and torchdiffeq on that loop, and as its convolutions (by
+oneDNN) or matrix products alone. All take turns in one process; a number is the median over rounds of a contender's
 time over that of the plain loop in the same round.
 
     python -m experiments.speed                      one thread, nothing compiled, some minutes
@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from experiments import common
 from experiments.speed_options import batches, checkpointing, late, recording, rounding, time_constants
-from experiments.speed_others import PACKAGES, against, is_installed
+from experiments.speed_others import PACKAGES, against, areas_by_jax, is_installed
 from experiments.speed_vision import local_learning, pcn, prednet, stimulus
 from experiments.speed_work import (
     IMAGES,
@@ -105,7 +105,7 @@ class Speed:
     compiled: bool = False
     """also what has to be compiled first, 5 to 60 s for each contender"""
     against: tuple[str, ...] = ()
-    """other packages on W1 and W2b, if they are installed: fabricpc, ngclearn"""
+    """other packages, if they are installed: fabricpc and ngclearn on W1 and W2b, jax (by hand) on these and on W4"""
     device: str = "auto"
     """auto, cpu or cuda"""
 
@@ -177,6 +177,8 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     for package in filter(is_installed, config.against):
         if work.relaxation and (other := against(package, *work.relaxation)):
+            contenders[package] = other
+        if package == "jax" and work.areas and (other := areas_by_jax(*work.areas)):
             contenders[package] = other
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
     with torch.set_grad_enabled(work.gradient):
@@ -258,7 +260,8 @@ MARKS = {
     "torchdiffeq": ("^", "C0"),
     "fabricpc": ("P", "C5"),
     "ngclearn": ("X", "C6"),
-    "floor": ("|", "k"),
+    "jax": ("*", "C7"),
+    "torch's products": ("|", "k"),
 }
 """contender -> marker and colour, in the order of the columns"""
 

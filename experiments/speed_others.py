@@ -1,8 +1,9 @@
-"""Other packages as contenders of `experiments.speed`: W1 and W2b by FabricPC and by ngc-learn, on JAX and a CPU.
+"""Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, and JAX by hand.
 
-Neither is needed by pcsim; what is not installed cannot be timed. Each works with its own nodes or cells and its own
-inference, compiled as a whole: one call makes the start values and takes all steps. Both want channels last.
-As only z_1 and z_2 are asked for, XLA leaves out what else a step would compute, such as the gradient towards z_0.
+None is needed by pcsim; what is not installed cannot be timed. FabricPC and ngc-learn do W1 and W2b, each with its own
+nodes or cells and its own inference; JAX by hand does them and the areas as an ODE, by `lax.scan` over the equations.
+All are compiled as a whole: one call makes the start values and takes all steps, channels last. As only z_1 and z_2 are
+asked for, XLA leaves out what else a step would compute, such as the gradient towards z_0.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from experiments.speed_work import Contender, Result
+from experiments.speed_work import Areas, Contender, Result
 
-PACKAGES = ("fabricpc", "ngclearn")
+PACKAGES = ("fabricpc", "ngclearn", "jax")
 RATE, STRIDE, PADDING = 0.1, 2, ((1, 1), (1, 1))
 TRANSPOSED = ((1, 2), (1, 2))
 """padding with which a transposed convolution is the gradient of the convolution"""
@@ -31,11 +32,16 @@ def is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
+def is_comparable(image: Tensor) -> bool:
+    """Whether JAX is on the same device and threads."""
+    return image.device.type == "cpu" and threads_of_jax() == torch.get_num_threads()
+
+
 def against(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender | None:
     """What `speed_work.plain_relaxation` does, by a package; None where JAX is not on the same device and threads."""
-    if image.device.type != "cpu" or threads_of_jax() != torch.get_num_threads():
+    if not is_comparable(image):
         return None
-    made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn}[package]
+    made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
     of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
     arrays = [to_jax(weight, of_weight) for weight in weights]
     return made(arrays, to_jax(image, of_image), to_jax(label, of_image), steps)
@@ -174,3 +180,89 @@ def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
         return state[z[1].z.root], state[z[2].z.root]
 
     return lambda: answer(*relaxed(given))
+
+
+def by_jax(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
+    """The equations of `speed_work.relax`, as one would write them for JAX."""
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    axes = ("NHWC", "HWIO", "NHWC")
+
+    def up(z: Any, w: Any) -> Any:
+        if z.ndim == 2:
+            return z @ w
+        return lax.conv_general_dilated(z, w, (STRIDE, STRIDE), PADDING, dimension_numbers=axes)
+
+    def down(d: Any, w: Any) -> Any:
+        if d.ndim == 2:
+            return d @ w.T
+        back = transposed(w)
+        return lax.conv_general_dilated(d, back, (1, 1), TRANSPOSED, (STRIDE, STRIDE), dimension_numbers=axes)
+
+    @jax.jit
+    def relaxed(w: Any, x: Any, y: Any) -> Any:
+        def step(state: Any, _: None) -> Any:
+            z1, z2 = state
+            mu2, mu3 = jnp.tanh(up(z1, w[1])), jnp.tanh(up(z2, w[2]))
+            e1, e2, e3 = z1 - mu1, z2 - mu2, y - mu3
+            gradient1 = e1 - down(e2 * (1 - mu2**2), w[1])
+            gradient2 = e2 - down(e3 * (1 - mu3**2), w[2])
+            return (z1 - RATE * gradient1, z2 - RATE * gradient2), None
+
+        mu1 = jnp.tanh(up(x, w[0]))
+        return lax.scan(step, (mu1, jnp.tanh(up(mu1, w[1]))), None, length=steps)[0]
+
+    return lambda: answer(*relaxed(list(weights), image, label))
+
+
+def areas_by_jax(plain: Areas, image: Tensor, steps: int) -> Contender | None:
+    """What `Areas.run` does with dt = 1 ms, by `lax.scan`; None for maps other than convolutions without bias."""
+    if not is_comparable(image):
+        return None
+    maps = [plain.u1, plain.u2, plain.u3, plain.l1, plain.l2, plain.l3, plain.d1, plain.d2]
+    known = (nn.Conv2d, nn.ConvTranspose2d)
+    if any(not isinstance(one, known) or one.bias is not None for one in maps):
+        return None
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    def linear(one: Any) -> Callable[[Any, Any], Any]:
+        stride, padding, kernel = one.stride, one.padding, one.kernel_size
+        around, strides, spread = tuple((p, p) for p in padding), stride, (1, 1)
+        if isinstance(one, nn.ConvTranspose2d):
+            sides = zip(kernel, padding, one.output_padding, strict=True)
+            around, strides, spread = tuple((k - 1 - p, k - 1 - p + e) for k, p, e in sides), (1, 1), stride
+        axes = ("NHWC", "HWIO", "NHWC")
+        return lambda z, w: lax.conv_general_dilated(z, w, strides, around, spread, dimension_numbers=axes)
+
+    def weight(one: Any) -> Any:
+        if isinstance(one, nn.ConvTranspose2d):
+            return to_jax(one.weight.detach().flip(2, 3), (2, 3, 0, 1))
+        return to_jax(one.weight.detach(), (2, 3, 1, 0))
+
+    u1, u2, u3, l1, l2, l3, d1, d2 = (linear(one) for one in maps)
+    weights, shown, tau = [weight(one) for one in maps], to_jax(image, (0, 2, 3, 1)), plain.taus
+
+    @jax.jit
+    def run(w: Any, x: Any) -> Any:
+        first = u1(x, w[0])
+
+        def step(state: Any, _: None) -> Any:
+            r1, r2, r3 = state
+            t1 = jnp.maximum(first + l1(r1, w[3]) + d1(r2, w[6]), 0)
+            t2 = jnp.maximum(u2(r1, w[1]) + l2(r2, w[4]) + d2(r3, w[7]), 0)
+            t3 = jnp.maximum(u3(r2, w[2]) + l3(r3, w[5]), 0)
+            return (r1 + (t1 - r1) / tau[0], r2 + (t2 - r2) / tau[1], r3 + (t3 - r3) / tau[2]), None
+
+        r1 = jnp.zeros_like(first)
+        r2 = jnp.zeros_like(u2(r1, w[1]))
+        return lax.scan(step, (r1, r2, jnp.zeros_like(u3(r2, w[2]))), None, length=steps)[0]
+
+    def contender() -> Result:
+        ends = zip(plain.names, run(weights, shown), strict=True)
+        return {name: torch.from_dlpack(r.block_until_ready()).permute(0, 3, 1, 2) for name, r in ends}
+
+    return contender

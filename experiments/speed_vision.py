@@ -25,7 +25,7 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
         {
             "plain": lambda: plain(image),
             "plain channels_last": lambda: in_layout(channels_last(image)),
-            "floor": lambda: in_layout.floor(channels_last(image)),
+            "torch's products": lambda: in_layout.products(channels_last(image)),
             **simulated(net, image, Iterate(), cycles, ("readout",)),
         },
     )
@@ -68,7 +68,7 @@ class PlainPCN(nn.Module):
                 r[layer] = torch.relu(r[layer] + torch.relu(self.b[layer - 1]) * self.up[layer - 1](error))
         return {"readout": self.head(r[-1])}
 
-    def floor(self, image: Tensor) -> Result:
+    def products(self, image: Tensor) -> Result:
         """FF of every layer once more than FB; poolings and upsamplings included."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):

@@ -1,7 +1,8 @@
-"""The workloads of `experiments.speed`: what pcsim runs, a plain PyTorch loop of the same arithmetic, and its floor.
+"""The workloads of `experiments.speed`: what pcsim runs, a plain PyTorch loop of the same arithmetic, and its products.
 
 The plain loops are what one would write for a paper: the equations, no tricks, weights as torch's own modules lay them.
-A floor is the convolutions or matrix products of the plain loop alone, in the order and layout that serve them best.
+"torch's products" are the convolutions (by oneDNN, as torch chooses) or matrix products of the plain loop alone, in the
+order and layout that serve them best. They are no lower bound: other kernels are faster on small maps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pcsim.stimuli.timeline import Stimulus
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
 NOTHING: Result = {}
-"""what a floor computes is no answer"""
+"""what products alone compute is no answer"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Work:
     tolerance   how far answers may lie from the plain one, relative to its largest value
     gradient    whether gradients are kept
     relaxation  (weights, image, label, steps) that other packages can be asked for (`experiments.speed_others`)
+    areas       (plain loop, image, steps) of areas as an ODE, likewise
     """
 
     what: str
@@ -42,6 +44,7 @@ class Work:
     tolerance: float = 1e-3
     gradient: bool = False
     relaxation: tuple[list[Tensor], Tensor, Tensor, int] | None = None
+    areas: tuple[Areas, Tensor, int] | None = None
 
 
 def simulated(
@@ -116,7 +119,7 @@ def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Wor
         {
             "plain": lambda: plain_relaxation(weights, image, label, steps, up, down, relax),
             "plain compiled": lambda: plain_relaxation(weights, image, label, steps, up, down, step),
-            "floor": lambda: relaxation_floor(weights, image, label, steps, up, down),
+            "torch's products": lambda: relaxation_products(weights, image, label, steps, up, down),
             **simulated(net, shown, Euler(dt=1.0), steps, ("r1", "r2")),
         },
         relaxation=(weights, image, label, steps),
@@ -168,7 +171,7 @@ def plain_relaxation(
     return {"r2": z1, "r1": z2}
 
 
-def relaxation_floor(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
+def relaxation_products(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
     """What the equations leave when z_0 is clamped: two maps up and two down a step."""
     if x.dim() == 4:
         w, x, y = [channels_last(weight) for weight in w], channels_last(x), channels_last(y)
@@ -230,7 +233,7 @@ class Areas(nn.Module):
             state = (step or self.step)(image, dt, *state)
         return dict(zip(self.names, state, strict=True))
 
-    def floor(self, image: Tensor, steps: int) -> Result:
+    def products(self, image: Tensor, steps: int) -> Result:
         """Every convolution of a step once, that of the image once in all."""
         r1, r2, r3 = (channels_last(r) for r in self.start(image))
         self.u1(image)
@@ -289,12 +292,13 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
             "plain": lambda: plain.run(image, steps, 1.0),
             "plain channels_last": lambda: in_layout.run(channels_last(image), steps, 1.0),
             "plain compiled": lambda: plain.run(image, steps, 1.0, compiled),
-            "floor": lambda: in_layout.floor(channels_last(image), steps),
+            "torch's products": lambda: in_layout.products(channels_last(image), steps),
             "torchdiffeq": lambda: plain.by_torchdiffeq(
                 image, float(steps), method="euler", options={"step_size": 1.0}
             ),
             **simulated(net, image, Euler(dt=1.0), steps, plain.names),
         },
+        areas=(plain, image, steps),
     )
 
 

@@ -182,7 +182,13 @@ def _compiled(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[.
 
     # Loops ask the mode of the fake tensors for numbers that are known at run time only.
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fake: Any = [mode.from_tensor(value, static_shapes=True) for value in arguments]
+    with mode:
+        # Each in a memory of its own: loops refuse what lies in another's, as a weight and its matrix do. That is
+        # harmless, as nothing is written on an argument.
+        fake: Any = [
+            torch.empty_strided(given.shape, given.stride(), dtype=given.dtype, device=given.device)
+            for given in arguments
+        ]
     with tracing(TracingContext(mode)):
         made: Any = inductor.compile(module, fake, options={"cpp_wrapper": True})
     return cast(Callable[..., Sequence[Tensor]], made)
