@@ -244,6 +244,21 @@ def test_a_long_single_run_is_traced_where_all_modules_are_known(monkeypatch: py
     assert own.about["how"] == "step by step"
 
 
+def test_what_the_compiler_cannot_take_is_traced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no C++ here")
+
+    monkeypatch.setattr("pcsim.simulation.loop._compiled", refuse)
+    net, record = small("leaky_rcnn"), Record(states="all", every=5)
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), steps=40, record=record)
+    sim = Simulator(net, solver=Euler(dt=2.0), record=record, compile=True)
+    with pytest.warns(PcsimWarning, match="not compiled but traced: .*no C\\+\\+ here"):
+        run = sim(shown(net, 2), steps=40)
+    same(run, plain)
+    assert run.about["how"] == "traced" and run.about["steps_by"] == {"traced": 40}
+    same(sim(shown(net, 2), steps=40), plain)  # and it is said once
+
+
 @pytest.mark.parametrize(
     ("due", "step", "expected"),
     [
