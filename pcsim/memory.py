@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-SHARES = (8, 4)
-"""into how many parts a batch is cut for the two runs that tell what all of it takes"""
+FEW, MORE = 2, 4
+"""samples of the two runs that tell what all of them take"""
 
 
 class Live(TorchDispatchMode):
@@ -44,19 +45,28 @@ class Live(TorchDispatchMode):
 
 
 def foreseen(work: Callable[[int], object], samples: int) -> float:
-    """Bytes that work(samples) takes at most at a time: a + b samples, from two runs with an eighth and a quarter.
+    """Bytes by which a process grows when it does work(samples): a + b samples, from two runs with 2 and 4 of them.
 
-    Random numbers drawn on the way are given back.
+    b is what tensors take, counted; a also holds what libraries take for themselves when a process does such work for
+    the first time (convolutions: about 100 MB), by which this one grows in these runs. Random numbers drawn on the way
+    are given back.
     """
     taken: dict[int, int] = {}
-    for least, share in zip((2, 4), SHARES, strict=True):
-        count = min(samples, max(least, samples // share))
+    before = _held()
+    for count in (min(FEW, samples), min(MORE, samples)):
         if count not in taken:
             with torch.random.fork_rng(), Live() as live:
                 work(count)
             taken[count] = live.most
     (few, less), (more, most) = min(taken.items()), max(taken.items())
-    return most + (samples - more) * (most - less) / max(1, more - few)
+    libraries = max(0, _held() - before)
+    return most + (samples - more) * (most - less) / max(1, more - few) + libraries
+
+
+def _held() -> int:
+    """Bytes that this process holds; 0 where the system does not tell."""
+    told = Path("/proc/self/statm")
+    return int(told.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if told.exists() else 0
 
 
 def available(device: torch.device) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -179,8 +182,9 @@ def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> 
 @pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(5), Truncated(5)])
 def test_the_memory_that_is_told_is_what_training_takes(
-    mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str]
+    mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pcsim.memory._held", lambda: 0)  # tensors alone: what libraries take depends on other tests
     net = models.leaky_rcnn((4, 8, 8), size=16)
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
     settings = Training(updates=2, batch=batch, gradient=mode)
@@ -191,6 +195,37 @@ def test_the_memory_that_is_told_is_what_training_takes(
         train(net, images, targets, settings, solver=solver, steps=30)
     assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter at one image
     assert f"about {told / 1e6:.3g} MB" in capsys.readouterr().err
+
+
+GROWING = """
+import resource, sys, torch
+from pcsim import Euler, models
+from pcsim.memory import _held
+from pcsim.training import Training, memory_of_update, through_time, train
+torch.manual_seed(0)
+net = models.leaky_rcnn(({channels}, 32, 64), tau=(5.0, 10.0, 20.0), size=28)
+images, targets = torch.rand(64, 1, 28, 28), torch.eye(10)[torch.arange(64) % 10]
+settings, how = Training(updates=3, batch={batch}), {{"solver": Euler(1.0), "steps": 20}}
+before = _held()
+if sys.argv[1] == "foresee":
+    print(memory_of_update(net, images, targets, settings, **how))
+else:
+    through_time._tell_memory = lambda *_: None
+    train(net, images, targets, settings, **how)
+    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize(("channels", "batch"), [(16, 32), (32, 16), (4, 4)])
+def test_the_memory_that_is_told_is_what_the_process_grows_by(channels: int, batch: int) -> None:
+    script = GROWING.format(channels=channels, batch=batch)
+    told, grew = (
+        float(subprocess.run([sys.executable, "-c", script, what], capture_output=True, text=True, check=True).stdout)
+        for what in ("foresee", "train")
+    )
+    assert told == pytest.approx(grew, rel=0.25), (told / 1e6, grew / 1e6)
 
 
 def test_a_training_that_cannot_fit_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

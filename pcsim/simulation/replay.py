@@ -43,8 +43,8 @@ KEPT = 16
 """programs of one trace, after which odd numbers of steps are done one by one"""
 MOST_COMPILED = 4
 """compiled programs of one trace; of loops, numbers of rows"""
-ROWS, GAP, CHUNK, LEAST = 32, 8, 100, 2
-"""of compiled loops: most rows in a call, if at most so many steps apart; most and fewest steps in a call"""
+ROWS, GAP, CHUNK = 32, 8, 100
+"""of compiled loops: most rows in a call, if at most so many steps apart; most steps in a call"""
 SHOWN = "shown "
 """prefix of the inputs among the tensors that hold still"""
 FINITE = "finite?"
@@ -131,7 +131,9 @@ class Replay:
     def end(self) -> None:
         """Let go of the tensors of a run."""
         if self.compile and self.steps["traced"] and not self.steps["compiled"]:
-            self._warn(f"{self.network.name!r} is not compiled but traced: no two steps in a row are alike.")
+            self._warn(
+                f"{self.network.name!r} is not compiled but traced: its rows come in more ways than loops are kept for."
+            )
         self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
 
@@ -177,7 +179,8 @@ class Replay:
         """Move on by a compiled loop: the rows, and how many steps. No rows where there is no loop for these steps."""
         rows, gap = _cadence(carry.step, end, taps)
         count = rows * (gap + 1) if rows else gap
-        if count < LEAST or (loop := traced.loop(rows)) is None:
+        # A step left over is not worth a loop of its own; frames that last a step each are.
+        if (count == 1 and set(traced.loops) - {1}) or (loop := traced.loop(rows)) is None:
             return None, count
         count = loop.rows * (gap + 1) if loop.rows else gap
         run = partial(loop.run, self._given_to(loop, inputs), self._carried(carry.state, inputs), gap)
