@@ -24,11 +24,12 @@ ATEN = torch.ops.aten
 class Loop:
     """`rows` rows, each after as many bare steps as `run` is told and one that is noted; 0 rows: bare steps alone.
 
+    has_gap  whether there are bare steps before a row
     Raises an exception of the compiler, at the first run, for steps that it cannot take.
     """
 
-    def __init__(self, bare: Trace, noting: Trace, rows: int) -> None:
-        self.rows, self.takes, self.runs = rows, bare.moving, 0
+    def __init__(self, bare: Trace, noting: Trace, rows: int, has_gap: bool = True) -> None:
+        self.rows, self.has_gap, self.takes, self.runs = rows, has_gap, bare.moving, 0
         self._notes = [name for name in noting.results if name.startswith(NOTED)]
         self._names = tuple(name.removeprefix(NOTED) for name in self._notes)
         self.constants = bare.constants | noting.constants
@@ -82,18 +83,27 @@ class Loop:
         if not self.rows:
             graph.output(tuple(self._loop(graph, gap, held, state)))
             return fx.GraphModule(self._modules(), graph)
+        if self.rows == 1:
+            ends, last = self._row(graph, gap, held, state), len(self.takes)
+            rows = [graph.call_function(ATEN.unsqueeze.default, (value, 0)) for value in ends[last:]]
+            graph.output((*ends[:last], *rows))
+            return fx.GraphModule(self._modules(), graph)
         inner = fx.Graph()
         moved = [inner.placeholder(f"state_{n}") for n in range(len(self.takes))]
         inner.placeholder("row")
         inner_gap, inner_held = inner.placeholder("gap"), [inner.placeholder(f"held_{n}") for n in range(self._held)]
-        moved = self._loop(inner, inner_gap, inner_held, moved)
-        inner.output(tuple(_inlined(inner, self._last, [*inner_held, *moved])))
+        inner.output(tuple(self._row(inner, inner_gap, inner_held, moved)))
         counter = graph.call_function(ATEN.zeros.default, ([self.rows],))
         arguments = (graph.get_attr("row"), tuple(state), (counter,), (gap, *held))
         made = graph.call_function(torch.ops.higher_order.scan, arguments)
         results = range(len(self.takes) + len(self._notes))
         graph.output(tuple(graph.call_function(operator.getitem, (made, n)) for n in results))
         return fx.GraphModule({"row": fx.GraphModule(self._modules(), inner)}, graph)
+
+    def _row(self, graph: fx.Graph, gap: Node, held: Sequence[Node], state: Sequence[Node]) -> list[Node]:
+        """Put what one row takes at the end of a graph; return the state after it, and what is noted."""
+        moved = self._loop(graph, gap, held, state) if self.has_gap else state
+        return _inlined(graph, self._last, [*held, *moved])
 
     def _loop(self, graph: fx.Graph, gap: Node, held: Sequence[Node], state: Sequence[Node]) -> list[Node]:
         """Put `gap` bare steps at the end of a graph; return the state after them."""

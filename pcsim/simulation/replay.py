@@ -75,7 +75,7 @@ class _Traced:
     def __init__(self, bare: Trace, noting: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
         self.bare, self.noting, self._for_loops = bare, noting, for_loops
         self.programs: dict[tuple[Due, bool], Program] = {}
-        self.loops: dict[int, Loop] = {}
+        self.loops: dict[tuple[int, bool], Loop] = {}
 
     def program(self, due: Due, compiled: bool) -> Program:
         """Return the program of as many steps as `due` is long, noting where it is True."""
@@ -88,12 +88,13 @@ class _Traced:
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
-    def loop(self, rows: int) -> Loop | None:
+    def loop(self, rows: int, has_gap: bool) -> Loop | None:
         """Return the compiled loop of so many rows, or of the most below that; None where there is none."""
-        if self._for_loops is not None and rows not in self.loops and len(self.loops) < MOST_COMPILED:
-            self.loops[rows] = Loop(*self._for_loops, rows)
-        fewer = [known for known in self.loops if 0 < known <= rows]
-        return self.loops[max(fewer)] if fewer else self.loops.get(rows)
+        key = (rows, has_gap)
+        if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
+            self.loops[key] = Loop(*self._for_loops, rows, has_gap)
+        fewer = [known for known in self.loops if 0 < known[0] <= rows and known[1] == has_gap]
+        return self.loops[max(fewer)] if fewer else self.loops.get(key)
 
 
 class Replay:
@@ -180,7 +181,8 @@ class Replay:
         rows, gap = _cadence(carry.step, end, taps)
         count = rows * (gap + 1) if rows else gap
         # A step left over is not worth a loop of its own; frames that last a step each are.
-        if (count == 1 and set(traced.loops) - {1}) or (loop := traced.loop(rows)) is None:
+        is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
+        if is_left_over or (loop := traced.loop(rows, gap > 0)) is None:
             return None, count
         count = loop.rows * (gap + 1) if loop.rows else gap
         run = partial(loop.run, self._given_to(loop, inputs), self._carried(carry.state, inputs), gap)
