@@ -348,7 +348,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     axes.axvline(1.0, color="0.6", lw=1)
     axes.set_yticks(range(len(rows)), [row["work"] for row in rows])
     axes.set_xscale("log")
-    ticks = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+    ticks = (0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("time over that of a plain PyTorch loop")

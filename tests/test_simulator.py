@@ -276,7 +276,8 @@ def test_the_cadence_of_rows(due: set[int], step: int, expected: tuple[int, int]
         def due(self, number: int) -> bool:
             return number in due
 
-    assert replay._cadence(step, 60, Due()) == expected
+    assert replay._cadence(step, 60, Due(), replay.ROWS) == expected
+    assert replay._cadence(step, 60, Due(), 1) == (min(1, expected[0]), expected[1])
 
 
 def test_noise_from_elsewhere_is_not_frozen() -> None:

@@ -43,6 +43,8 @@ KEPT = 16
 """programs of one trace, after which odd numbers of steps are done one by one"""
 MOST_COMPILED = 4
 """compiled programs of one trace; of loops, numbers of rows"""
+ROWS_BYTES = 2**23
+"""of rows that one call gives: more fill new memory every time; fewer share less of what two steps have in common"""
 ROWS, GAP, CHUNK = 32, 8, 100
 """of compiled loops: most rows in a call, if at most so many steps apart; most steps in a call"""
 SHOWN = "shown "
@@ -74,6 +76,8 @@ class _Traced:
 
     def __init__(self, bare: Trace, noting: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
         self.bare, self.noting, self._for_loops = bare, noting, for_loops
+        row = [value for name, value in noting.forms.items() if name.startswith(NOTED)]
+        self.most_rows = max(1, ROWS_BYTES // max(1, sum(value.numel() * value.element_size() for value in row)))
         self.programs: dict[tuple[Due, bool], Program] = {}
         self.loops: dict[tuple[int, bool], Loop] = {}
 
@@ -163,6 +167,8 @@ class Replay:
                 return made
             most = min(most, carry.step + count)
         due = tuple(taps.due(step) for step in range(carry.step + 1, most + 1))
+        if sum(due) > traced.most_rows and not (self.compile and not self._loops):
+            due = due[: next(n for n in range(1, len(due) + 1) if sum(due[:n]) == traced.most_rows)]
         compiled = self.compile and not self._loops and len(due) == self._block and traced.has_room(due, True)
         if not compiled and not traced.has_room(due, False):
             due = due[:1]
@@ -178,7 +184,7 @@ class Replay:
         self, traced: _Traced, inputs: State, carry: Carry, end: int, taps: Taps
     ) -> tuple[list[tuple[int, State]] | None, int]:
         """Move on by a compiled loop: the rows, and how many steps. No rows where there is no loop for these steps."""
-        rows, gap = _cadence(carry.step, end, taps)
+        rows, gap = _cadence(carry.step, end, taps, min(ROWS, traced.most_rows))
         count = rows * (gap + 1) if rows else gap
         # A step left over is not worth a loop of its own; frames that last a step each are.
         is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
@@ -306,14 +312,14 @@ class Replay:
         return {**{f"{SHOWN}{name}": value for name, value in inputs.items()}, **self._tensors}
 
 
-def _cadence(step: int, end: int, taps: Taps) -> tuple[int, int]:
-    """Return how many rows come next and how many bare steps are before each; without a row, how many steps."""
+def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
+    """Return how many rows come next, `most` at most, and how many bare steps are before each; else how many steps."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
         return 0, last - step
     rows = 1
-    while rows < ROWS and span <= GAP and step + (rows + 1) * span <= end:
+    while rows < most and span <= GAP and step + (rows + 1) * span <= end:
         after = step + rows * span
         if any(taps.due(after + number) != (number == span) for number in range(1, span + 1)):
             break
