@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import warnings
@@ -488,6 +489,25 @@ def test_compiled_steps_agree_to_rounding(name: str) -> None:
     assert run.about["how"] == "compiled" and run.about["compile_seconds"] > 0
     for key in plain.values:
         assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.parametrize("every", [1, 100])
+def test_noise_in_a_compiled_loop_is_new_in_every_step(every: int) -> None:
+    """a <- 0.9 a + 0.1 relu(noise): sd of relu(noise) is sqrt(1/2 - 1/(2 pi)), of a that times sqrt(0.1 / 1.9)."""
+    net, image = one_area(lambda value: 0.0 * value + torch.randn_like(value)), torch.zeros(200, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=["area"], every=every), compile=True)
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        runs.append(sim(image, steps=100))
+    assert runs[0].about["how"] == "compiled"
+    same(runs[0], runs[1])
+    assert not torch.equal(runs[0]["area"], runs[2]["area"])
+    expected = math.sqrt(0.5 - 0.5 / math.pi) * math.sqrt(0.1 / 1.9)
+    assert float(runs[0]["area"][-1].std()) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.slow
