@@ -231,6 +231,31 @@ def test_a_bias_that_comes_later_is_seen() -> None:
     same(sim(image, until=40.0), simulate(net, image, solver=Euler(dt=1.0), until=40.0))
 
 
+def test_a_weight_in_another_layout_is_traced_anew() -> None:
+    net, image = one_area(convolution()), torch.rand(2, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(image, until=40.0), sim(image, until=40.0)
+    weight = net.transforms["area_to_area"].what.weight
+    weight.data = weight.data.permute(1, 0, 3, 2).contiguous().permute(1, 0, 3, 2)
+    same(sim(image, until=40.0), simulate(net, image, solver=Euler(dt=1.0), until=40.0))
+    assert len(sim._replay._traced) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+def test_a_weight_in_another_layout_is_compiled_anew() -> None:
+    net, image = small("leaky_rcnn"), shown(small("leaky_rcnn"), 40)
+    sim = Simulator(net, solver=Euler(dt=2.0), compile=True)
+    sim(image, until=40.0)
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = (2 * parameter.data).permute(1, 0, 3, 2).contiguous().permute(1, 0, 3, 2)
+    run, plain = sim(image, until=40.0), simulate(net, image, solver=Euler(dt=2.0), until=40.0)
+    assert run.about["how"] == "compiled"
+    assert all(torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5) for key in plain.values)
+
+
 def test_a_long_single_run_is_traced_where_all_modules_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     net, mine = small("blt").as_ode(tau=10.0), one_area(torch.sin)
     plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=200.0, record=Record(states="all"))

@@ -124,7 +124,8 @@ class Replay:
         """Get ready for a run."""
         self.steps, self._monitor = {"compiled": 0, "traced": 0}, monitor
         self._inputs, self._given, self._tensors = {}, {}, self._places.now()
-        self._names = tuple(self._tensors)
+        # A weight of another shape, type or layout is another step: what was compiled takes its layout for granted.
+        self._tensor_forms = _forms(self._tensors)
         watched = "all modules" if has_global_hooks() else self._watched
         self._why = self._cannot or (f"a hook wants to see every call of {watched}" if watched else "")
         self._loops = self.compile and self.network.device == "cpu"
@@ -244,7 +245,7 @@ class Replay:
     # ------------------------------------------------------------------ tracing
 
     def _trace_of(self, plan: Plan, inputs: State, state: State) -> _Traced | None:
-        key = (plan, _forms(state), _forms(inputs), self._names)
+        key = (plan, _forms(state), _forms(inputs), self._tensor_forms)
         if key not in self._traced:
             try:
                 carried = self._carried(state, inputs)
