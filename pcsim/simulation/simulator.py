@@ -50,7 +50,8 @@ class Simulator:
 
     record    what each run keeps; by default the read-out at every step
     gradient  `Full()`, or another way back through time of `pcsim.training`; None keeps no gradients
-    compile   steps by torch.compile: 10 to 40 s at the first run, then up to three times as fast; the same to rounding
+    compile   a step, and the loop over time with it, by torch's compiler: 3 to 20 s at the first run, then up to three
+              times as fast; the same to rounding
 
     Without a gradient the network runs in evaluation mode, with one in the mode it is in. `run.about["how"]` says how
     the steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be
@@ -319,7 +320,7 @@ def simulate(
              A memory that is given has spoken: delayed edges read it from the first step on
     start    the `final` of an earlier run, to go on from there (the clock goes on too)
     gradient  `Full()` or another way back through time of `pcsim.training`; None (the default) keeps no gradients
-    compile  the steps by torch.compile: 10 to 40 s, for a very long run; a `Simulator` keeps what was compiled
+    compile  the steps by torch's compiler: 3 to 20 s, for a very long run; a `Simulator` keeps what was compiled
 
     The network runs in evaluation mode, or with a gradient in the mode it is in. A sample that becomes NaN or infinite
     is reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
