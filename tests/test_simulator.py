@@ -501,7 +501,9 @@ def models_with_errors() -> Network:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding", "blt", "prednet", "pcn_global"])
+@pytest.mark.parametrize(
+    "name", ["leaky_rcnn", "predictive_coding", "blt", "prednet", "pcn_global", "grcnn", "multi_state", "convrnn/gru"]
+)
 def test_compiled_steps_agree_to_rounding(name: str) -> None:
     net = small(name)
     solver, _ = stepping(net)
