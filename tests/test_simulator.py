@@ -221,6 +221,8 @@ def test_a_parameter_that_was_taken_away_is_named() -> None:
             prune.l1_unstructured(simulator.network.transforms["area_to_area"].what, "weight", 0.5)
         with pytest.raises(SolverError, match="'transforms.area_to_area.what.weight' has been taken away"):
             simulator(torch.rand(1, 2, 4, 4), until=10.0)
+        with pytest.raises(SolverError, match="has been taken away"):
+            simulator(torch.rand(1, 2, 4, 4), until=Settled(1e-3, at_most=50.0))
 
 
 def test_a_bias_that_comes_later_is_seen() -> None:

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import Node
 
-from pcsim.simulation.program import NOTED, Tensors, Trace, callable_of, deduplicate, split
+from pcsim.simulation.program import (
+    NOTED,
+    Tensors,
+    Trace,
+    callable_of,
+    deduplicate,
+    inlined,
+    inputs_of,
+    results_of,
+    split,
+)
 
 ATEN = torch.ops.aten
 
@@ -34,9 +44,7 @@ class Loop:
         self._names = tuple(name.removeprefix(NOTED) for name in self._notes)
         self.constants = bare.constants | noting.constants
         graph = fx.Graph()
-        fixed: dict[str, Node] = {}
-        for trace in (bare, noting):
-            fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+        fixed = inputs_of(graph, (bare, noting))
         self.fixed = tuple(fixed)
         state = bare.placeholders(graph, self.takes)
         plain, noted = (trace.onto(graph, fixed | state) for trace in (bare, noting))
@@ -136,7 +144,7 @@ class Loop:
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
     """Return a graph of all placeholders and some results: each a tensor of its own, states in the canonical layout."""
     part = fx.Graph()
-    ends = cast(tuple[Node, ...], next(iter(reversed(body.nodes))).args[0])[results]
+    ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)
     while waiting:
         fresh = set(waiting.pop().all_input_nodes) - needed
@@ -161,17 +169,9 @@ def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
 
 
 def _inlined(graph: fx.Graph, part: fx.Graph, arguments: Sequence[Node]) -> list[Node]:
-    """Put a part at the end of a graph; return its results."""
-    nodes: dict[Node, Node] = {}
-    given = iter(arguments)
-    for node in part.nodes:
-        if node.op == "placeholder":
-            nodes[node] = next(given)
-        elif node.op == "output":
-            return [nodes[end] for end in cast(tuple[Node, ...], node.args[0])]
-        else:
-            nodes[node] = graph.node_copy(node, nodes.__getitem__)
-    raise AssertionError
+    """Put a part at the end of a graph, its placeholders being the arguments; return its results."""
+    placeholders = [node for node in part.nodes if node.op == "placeholder"]
+    return inlined(graph, part, dict(zip(placeholders, arguments, strict=True)))
 
 
 def _layout(value: Tensor) -> torch.memory_format:

@@ -69,10 +69,9 @@ class Trace:
         if _has_writes(module.graph):
             raise UntraceableError("it writes in place on its own tensors")
         self.graph = module.graph
-        ends = cast(tuple[Node, ...], next(iter(reversed(self.graph.nodes))).args[0])
+        ends = results_of(self.graph)
         self.forms: Tensors = dict(zip(self.results, (end.meta["val"] for end in ends), strict=True))
         """name -> a fake tensor of the shape, type and layout of that result"""
-        self._ends = ends
         held = [cast(str, node.target) for node in self.graph.nodes if node.op == "get_attr"]
         self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
 
@@ -83,16 +82,13 @@ class Trace:
 
     def onto(self, graph: fx.Graph, given: dict[str, Node]) -> dict[str, Node]:
         """The operations once more at the end of `graph`, from the nodes `given` by name; the nodes of the results."""
-        nodes: dict[Node, Node] = {}
         names = iter((*self.fixed, *self.moving))
-        for node in self.graph.nodes:
-            if node.op == "placeholder":
-                nodes[node] = given[next(names)]
-            elif node.op == "get_attr":
-                nodes[node] = given[f"{node.target} of {id(self)}"]
-            elif node.op != "output":
-                nodes[node] = graph.node_copy(node, nodes.__getitem__)
-        return {name: nodes[end] for name, end in zip(self.results, self._ends, strict=True)}
+        known = {
+            node: given[next(names) if node.op == "placeholder" else f"{node.target} of {id(self)}"]
+            for node in self.graph.nodes
+            if node.op in ("placeholder", "get_attr")
+        }
+        return dict(zip(self.results, inlined(graph, self.graph, known), strict=True))
 
     def placeholders(self, graph: fx.Graph, names: Sequence[str]) -> dict[str, Node]:
         """New placeholders in `graph` for some of fixed, moving and constants."""
@@ -123,6 +119,28 @@ def _has_writes(graph: fx.Graph) -> bool:
     return any(schema.is_mutable for node in graph.nodes if (schema := _schema(node)))
 
 
+def results_of(graph: fx.Graph) -> tuple[Node, ...]:
+    """Return the nodes that a graph gives."""
+    return cast(tuple[Node, ...], next(iter(reversed(graph.nodes))).args[0])
+
+
+def inlined(graph: fx.Graph, part: fx.Graph, known: Mapping[Node, Node]) -> list[Node]:
+    """Put the operations of `part` at the end of `graph`, its inputs being `known` there; return its results."""
+    nodes = dict(known)
+    for node in part.nodes:
+        if node not in nodes and node.op != "output":
+            nodes[node] = graph.node_copy(node, nodes.__getitem__)
+    return [nodes[end] for end in results_of(part)]
+
+
+def inputs_of(graph: fx.Graph, traces: Sequence[Trace]) -> dict[str, Node]:
+    """Return new placeholders in `graph` for what holds still in any of the traces, and for their constants."""
+    fixed: dict[str, Node] = {}
+    for trace in traces:
+        fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+    return fixed
+
+
 NOTED = "noted "
 """prefix of results that are noted, not carried on"""
 
@@ -144,9 +162,7 @@ class Program:
         self._names = tuple(name.removeprefix(NOTED) for name in self.notes)
         self.is_long, self.rows = len(due) >= LONG, sum(due)
         self.constants = bare.constants | noting.constants
-        fixed: dict[str, Node] = {}
-        for trace in (bare, noting):
-            fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
+        fixed = inputs_of(graph, (bare, noting))
         self.fixed = tuple(fixed)
         state = bare.placeholders(graph, self.takes)
         rows: list[Node] = []

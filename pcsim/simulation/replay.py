@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,10 @@ class Replay:
         self._tensor_forms = _forms(self._tensors)
         watched = "all modules" if has_global_hooks() else self._watched
         self._why = self._cannot or (f"a hook wants to see every call of {watched}" if watched else "")
+        # Compiled steps loop by themselves on a CPU; elsewhere they are put in a row.
         self._loops = self.compile and self.network.device == "cpu"
-        most = IN_A_ROW[self._has_images] if self.compile and not self._loops else BLOCK
+        self._in_a_row = self.compile and not self._loops
+        most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
@@ -137,9 +140,7 @@ class Replay:
     def end(self) -> None:
         """Let go of the tensors of a run."""
         if self.compile and self.steps["traced"] and not self.steps["compiled"]:
-            self._warn(
-                f"{self.network.name!r} is not compiled but traced: its rows come in more ways than loops are kept for."
-            )
+            self._warn(f"{self.network.name!r} is not compiled but traced: nothing that is compiled fits these steps.")
         self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
 
@@ -168,9 +169,9 @@ class Replay:
                 return made
             most = min(most, carry.step + count)
         due = tuple(taps.due(step) for step in range(carry.step + 1, most + 1))
-        if sum(due) > traced.most_rows and not (self.compile and not self._loops):
-            due = due[: next(n for n in range(1, len(due) + 1) if sum(due[:n]) == traced.most_rows)]
-        compiled = self.compile and not self._loops and len(due) == self._block and traced.has_room(due, True)
+        if sum(due) > traced.most_rows and not self._in_a_row:
+            due = due[: list(accumulate(map(int, due))).index(traced.most_rows) + 1]
+        compiled = self._in_a_row and len(due) == self._block and traced.has_room(due, True)
         if not compiled and not traced.has_room(due, False):
             due = due[:1]
         program = traced.program(due, compiled)

@@ -162,6 +162,8 @@ class Simulator:
         with self._own_settings(), mode:
             # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
             quick = None if settled else self._replay or self._worth_tracing(end - first)
+            if self._places is not None and quick is None:
+                self._places.now()  # raises where one is gone; steps that are traced ask themselves
             for replay in (quick, None) if quick is not None else (None,):
                 recorder = Recorder(self.records, self._kept, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
@@ -203,8 +205,6 @@ class Simulator:
     ) -> tuple[Schedule, Carry]:
         """Return the schedule of a run up to step `end`, and what it starts from."""
         network, dt = self.wiring, self.solver.step_ms(self.wiring)
-        if self._places is not None and self.gradient is not None:
-            self._places.now()  # raises where one is gone; steps that are traced ask themselves
         if (device := self.wiring.device) != self._device or has_global_hooks() != self._is_watched:
             self._device = device
             self._lower_anew()
@@ -239,6 +239,8 @@ class Simulator:
         A window is what a loss may be backpropagated through on its own: all steps, or a span of `Truncated`.
         """
         gradient = self.gradient or Full()
+        if self._places is not None:
+            self._places.now()
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 
