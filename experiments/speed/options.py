@@ -8,7 +8,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from experiments.speed_work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
+from experiments.speed.work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
 from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
 from pcsim.core.clock import Clock
 from pcsim.simulation import Gradient

@@ -35,7 +35,7 @@ class Work:
     contenders  name -> what is timed; "plain" is what the others are divided by, and their answers must be its own
     tolerance   how far answers may lie from the plain one, relative to its largest value
     gradient    whether gradients are kept
-    relaxation  (weights, image, label, steps) that other packages can be asked for (`experiments.speed_others`)
+    relaxation  (weights, image, label, steps) that other packages can be asked for (`experiments.speed.others`)
     areas       (plain loop, image, steps) of areas as an ODE, likewise
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.speed_work import NOTHING, Result, Work, by_torch, channels_last, simulated
+from experiments.speed.work import NOTHING, Result, Work, by_torch, channels_last, simulated
 from pcsim import Euler, Iterate, Network, models, plasticity, stimuli
 
 

@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +27,10 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common
-from experiments.speed_options import batches, checkpointing, late, recording, rounding, time_constants
-from experiments.speed_others import PACKAGES, against, areas_by_jax, is_installed
-from experiments.speed_vision import local_learning, pcn, prednet, stimulus
-from experiments.speed_work import (
+from experiments.speed.options import batches, checkpointing, late, recording, rounding, time_constants
+from experiments.speed.others import PACKAGES, Worker, against, areas_by_jax, is_installed
+from experiments.speed.vision import local_learning, pcn, prednet, stimulus
+from experiments.speed.work import (
     IMAGES,
     Contender,
     Work,
@@ -105,7 +105,9 @@ class Speed:
     compiled: bool = False
     """also what has to be compiled first, 5 to 60 s for each contender"""
     against: tuple[str, ...] = ()
-    """other packages, if they are installed: fabricpc and ngclearn on W1 and W2b, jax (by hand) on these and on W4"""
+    """other packages, if they are installed: fabricpc, ngclearn and pcx on W1 and W2b, jax (by hand) there and on W4"""
+    pcx_python: str = ""
+    """Python of an environment with pcx 0.6.3, which needs JAX below 0.5"""
     device: str = "auto"
     """auto, cpu or cuda"""
 
@@ -137,7 +139,9 @@ def run(config: Speed) -> None:
     if unknown := [package for package in config.against if package not in PACKAGES]:
         raise SystemExit(f"--against {' '.join(unknown)}: choose from {', '.join(PACKAGES)}")
     for package in config.against:
-        if not is_installed(package):
+        if package == "pcx" and not config.pcx_python:
+            tqdm.write("pcx is left out: it needs an environment of its own, whose Python --pcx-python names")
+        elif package != "pcx" and not is_installed(package):
             tqdm.write(f"{package} is not installed: left out (pip install {package})")
     device = common.pick_device(config.device)
     common.claim(config.out, config)
@@ -175,13 +179,9 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     with torch.device(device):  # while they are made only: it makes every call of torch pass through Python
         work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
-    for package in filter(is_installed, config.against):
-        if work.relaxation and (other := against(package, *work.relaxation)):
-            contenders[package] = other
-        if package == "jax" and work.areas and (other := areas_by_jax(*work.areas)):
-            contenders[package] = other
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
-    with torch.set_grad_enabled(work.gradient):
+    with ExitStack() as ended, torch.set_grad_enabled(work.gradient):
+        contenders |= others(work, config, ended)
         answer = contenders[baseline]()
         first = {n: first_call(contender) for n, contender in contenders.items()}
         off = {n: differing(contender(), answer) for n, contender in contenders.items()}
@@ -202,6 +202,21 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     return {"what": work.what, "baseline": baseline, "seconds": times, "first_call_s": first, "differs_by": off}
 
 
+def others(work: Work, config: Speed, ended: ExitStack) -> dict[str, Contender]:
+    """The packages asked for that can do this workload; their processes end with `ended`."""
+    found: dict[str, Contender | None] = {}
+    for package in config.against:
+        if package == "pcx":
+            if work.relaxation and config.pcx_python and work.relaxation[1].device.type == "cpu":
+                found[package] = ended.enter_context(closing(Worker(config.pcx_python, *work.relaxation)))
+        elif is_installed(package):
+            if work.relaxation:
+                found[package] = against(package, *work.relaxation)
+            elif package == "jax" and work.areas:
+                found[package] = areas_by_jax(*work.areas)
+    return {package: contender for package, contender in found.items() if contender is not None}
+
+
 def first_call(contender: Contender) -> float:
     """Seconds of the first call, in which a Simulator traces or compiles its steps."""
     begun = time.perf_counter()
@@ -219,6 +234,8 @@ def timed(contender: Contender, calls: int, device: torch.device) -> float:
         end.record()
         torch.cuda.synchronize()
         return begin.elapsed_time(end) / 1e3 / calls
+    if isinstance(contender, Worker):
+        return contender.timed(calls)
     begun = time.perf_counter()
     for _ in range(calls):
         contender()
@@ -260,6 +277,7 @@ MARKS = {
     "torchdiffeq": ("^", "C0"),
     "fabricpc": ("P", "C5"),
     "ngclearn": ("X", "C6"),
+    "pcx": ("h", "C8"),
     "jax": ("*", "C7"),
     "torch's products": ("|", "k"),
 }
@@ -355,7 +373,3 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     axes.grid(axis="both", color="0.92")
     picture.legend(loc="outside upper center", ncols=3, frameon=False)
     return picture
-
-
-if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, __doc__ or ""))

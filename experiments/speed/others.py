@@ -1,26 +1,31 @@
-"""Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, and JAX by hand.
+"""Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, pcx, and JAX by hand.
 
-None is needed by pcsim; what is not installed cannot be timed. FabricPC and ngc-learn do W1 and W2b, each with its own
-nodes or cells and its own inference; JAX by hand does them and the areas as an ODE, by `lax.scan` over the equations.
-All are compiled as a whole: one call makes the start values and takes all steps, channels last. As only z_1 and z_2 are
-asked for, XLA leaves out what else a step would compute, such as the gradient towards z_0.
+None is needed by pcsim; what is not installed cannot be timed. FabricPC, ngc-learn and pcx do W1 and W2b, each with its
+own nodes, cells or vodes and its own inference; JAX by hand does them and the areas as an ODE, by `lax.scan` over the
+equations. All are compiled as a whole: one call makes the start values and takes all steps, channels last (pcx, whose
+layers are Equinox's: channels first). As only z_1 and z_2 are asked for, XLA leaves out what else a step would compute,
+such as the gradient towards z_0. pcx needs an older JAX than the others and runs in a process of its own (`Worker`).
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import pickle
+import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments.speed_work import Areas, Contender, Result
+from experiments.speed.work import Areas, Contender, Result
+from pcsim import PcsimError
 
-PACKAGES = ("fabricpc", "ngclearn", "jax")
+PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
 RATE, STRIDE, PADDING = 0.1, 2, ((1, 1), (1, 1))
 TRANSPOSED = ((1, 2), (1, 2))
 """padding with which a transposed convolution is the gradient of the convolution"""
@@ -38,7 +43,7 @@ def is_comparable(image: Tensor) -> bool:
 
 
 def against(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender | None:
-    """What `speed_work.plain_relaxation` does, by a package; None where JAX is not on the same device and threads."""
+    """What `work.plain_relaxation` does, by a package; None where JAX is not on the same device and threads."""
     if not is_comparable(image):
         return None
     made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
@@ -84,6 +89,52 @@ def layers(weights: Sequence[Any], image: Any) -> list[tuple[int, ...]]:
     for weight in weights:
         shapes.append((*(-(-size // STRIDE) for size in shapes[-1][:-1]), weight.shape[-1]))
     return shapes
+
+
+class Worker:
+    """A contender that another Python computes and times, by `by_pcx.py`; on as many threads as PyTorch has now."""
+
+    def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
+        one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
+        self.process = subprocess.Popen(
+            [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **one},
+        )
+        self.python = python
+        self._tell(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
+
+    def __call__(self) -> Result:
+        """Return the answer of one call, as the plain loop gives it."""
+        z1, z2 = self._ask(0)
+        return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
+
+    def timed(self, calls: int) -> float:
+        """Return the seconds of one call, without what the way to the other process takes."""
+        return self._ask(calls)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _tell(self, message: object) -> None:
+        assert self.process.stdin is not None
+        pickle.dump(message, self.process.stdin)
+        self.process.stdin.flush()
+
+    def _ask(self, calls: int) -> Any:
+        assert self.process.stdout is not None
+        try:
+            self._tell(calls)
+            return pickle.load(self.process.stdout)  # noqa: S301 - from our own child
+        except (BrokenPipeError, EOFError):
+            raise PcsimError(
+                given=f"{self.python}: it ended with status {self.process.wait()}, see above",
+                expected="the Python of an environment with pcx 0.6.3",
+                remedy="make one (docs/results/speed.md says how) and name its Python with --pcx-python",
+            ) from None
 
 
 def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
@@ -183,7 +234,7 @@ def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
 
 
 def by_jax(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """The equations of `speed_work.relax`, as one would write them for JAX."""
+    """The equations of `work.relax`, as one would write them for JAX."""
     import jax
     import jax.numpy as jnp
     from jax import lax
