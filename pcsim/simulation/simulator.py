@@ -23,7 +23,7 @@ from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.layers import Layers
 from pcsim.simulation.monitor import Monitor, Settled
 from pcsim.simulation.plan import Plan
-from pcsim.simulation.purity import has_global_hooks
+from pcsim.simulation.purity import has_global_hooks, walked
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay, parts_of
@@ -339,7 +339,7 @@ def simulate(
 @contextmanager
 def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
     """Evaluation mode where there is no gradient, given back afterwards."""
-    training = [] if gradient is not None else [module for module in network.modules() if module.training]
+    training = [] if gradient is not None else [module for module in walked(network) if module.training]
     for module in training:
         vars(module)["training"] = False  # what setting the attribute does, at a tenth of the cost
     try:
