@@ -23,7 +23,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import common
-from pcsim import Euler, Iterate, Record, Simulator, models, plots, stimuli, storage
+from pcsim import Euler, Iterate, Record, Simulator, models, plots, stimuli
+from pcsim.core import storage
 from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")

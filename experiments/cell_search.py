@@ -31,10 +31,11 @@ from scipy.stats import mannwhitneyu
 from tqdm.auto import tqdm
 
 from experiments import cell_search_report, common, flows
-from pcsim import Network, SweepError, TrainingError, models, storage
+from pcsim import Network, SweepError, TrainingError, models
 from pcsim.analysis import compare_pairs, correct_choices
+from pcsim.core import storage
 from pcsim.models import Gate, Layer, ReciprocalCell
-from pcsim.search import Search, Trial
+from pcsim.sweeps.search import Search, Trial
 from pcsim.training import Training, evaluate, train
 
 LAYERS = 4

@@ -62,7 +62,7 @@ def figures(results: dict[str, Any], best: Network) -> list[tuple[str, Figure | 
             "Networks trained anew, on test images. Left: at the last step, a dot a repetition. Right: read out at "
             "every step; training asked for the last one only (large dot).",
         ),
-        ("cell", plots.network(best), "The best network of the search, as a graph."),
+        ("cell", plots.circuit(best), "The best network of the search, as a graph."),
     ]
 
 

@@ -22,10 +22,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from pcsim import Network, parallel, storage
+from pcsim import Network
+from pcsim.core import storage
 from pcsim.core.exceptions import PcsimError, StorageError
-from pcsim.executors import Processes, completed, one_thread
 from pcsim.network.weights import load_tensors
+from pcsim.sweeps.executors import Processes, completed, one_thread
+from pcsim.training import distributed
 
 Config = TypeVar("Config")
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]
@@ -59,7 +61,7 @@ def parse(
 def main(run: Callable[[Config], None], config: Callable[[], Config]) -> None:
     """Run an experiment as a program: a failure the user can mend is a message and status 2; Ctrl-C can resume."""
     try:
-        with parallel.group():
+        with distributed.process_group():
             run(config())
     except PcsimError as reason:
         print(f"\n{reason}", file=sys.stderr)
@@ -73,12 +75,12 @@ def claim(folder: Path, config: object) -> None:
     """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
     mine = recorded(config)
     path = folder / "config.json"
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         if path.exists():
             storage.sweep_partials(folder)
         else:
             storage.write_json(path, mine)
-    parallel.wait()
+    distributed.barrier()
     theirs = storage.read_json(path)
     if theirs != mine:
         changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
@@ -119,8 +121,8 @@ def pick_device(name: str) -> torch.device:
 
 def leave_the_rest_to_the_first() -> None:
     """Under torchrun, after what all processes do together (training): the others end here."""
-    parallel.wait()
-    if parallel.rank() > 0:
+    distributed.barrier()
+    if distributed.rank() > 0:
         raise SystemExit(0)
 
 
@@ -129,7 +131,7 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, 
 
     Every job runs on one thread either way, so its result does not depend on `workers`.
     """
-    if workers <= 1 or len(jobs) <= 1 or parallel.size() > 1:
+    if workers <= 1 or len(jobs) <= 1 or distributed.size() > 1:
         with one_thread():
             for job in tqdm(jobs, desc=title, disable=None):
                 yield job, function(*job)

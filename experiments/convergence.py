@@ -27,8 +27,9 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common, flows
-from pcsim import Euler, Network, Record, Run, Simulator, plots, stimuli, storage
+from pcsim import Euler, Network, Record, Run, Simulator, plots, stimuli
 from pcsim.analysis import convergence, entropy
+from pcsim.core import storage
 
 Condition = Literal["clean", "occluded", "surprising"]
 Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]

@@ -29,18 +29,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Network, models, plots, predict, stimuli, storage
+from pcsim import Network, models, plots, predict, stimuli
 from pcsim.analysis import frames as scoring
 from pcsim.analysis.statistics import estimate
+from pcsim.core import storage
 from pcsim.core.exceptions import StimulusError
-from pcsim.frame_training import Goal, train_to_predict
 from pcsim.rules import Prediction
-from pcsim.simulation.forecast import Forecast
+from pcsim.simulation.forecasting import Forecast
 from pcsim.stimuli import Film, MovingDigits
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
 from pcsim.stimuli.random import uniform
 from pcsim.training import Training
+from pcsim.training.frames import Goal, train_to_predict
 
 TEST_SEED = 1_000_000
 PATCH = 4

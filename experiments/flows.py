@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments import common
-from pcsim import Euler, Network, models, plasticity, stimuli
-from pcsim.training import Training, train
+from pcsim import Euler, Network, models, stimuli
+from pcsim.training import Training, local, train
 
 Name = Literal["predictive_coding", "pcn_global", "blt", "leaky_rcnn"]
 NAMES: tuple[Name, ...] = ("predictive_coding", "pcn_global", "blt", "leaky_rcnn")
@@ -125,7 +125,7 @@ def fit(name: Name, recipe: Recipe, seed: int, folder: Path) -> list[float]:
         settings = dataclasses.replace(recipe.local, seed=seed)
         both = {"r0": shown.images, "r2": shown.targets}
         learning = network.clamped("r2")
-        return plasticity.learn(learning, both, settings, solver=Euler(dt=1.0), until=RELAXED, checkpoint=kept, bar=bar)
+        return local.learn(learning, both, settings, solver=Euler(dt=1.0), until=RELAXED, checkpoint=kept, bar=bar)
     weight = recipe.reconstruction if network.errors else 0.0
     settings = dataclasses.replace(recipe.through_time, seed=seed, reconstruction=weight)
     solver = Euler(dt=TAUS[0])

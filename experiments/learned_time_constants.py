@@ -25,8 +25,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, plots, stimuli, storage
+from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, plots, stimuli
 from pcsim.connections import conv
+from pcsim.core import storage
 from pcsim.rules import Sum, leaky_rate
 from pcsim.rules.time_constants import LearnableTau
 from pcsim.training import Training, optimise

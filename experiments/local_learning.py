@@ -25,8 +25,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Euler, Network, initial_state, models, plasticity, plots, stimuli, storage
-from pcsim.training import Training, optimise
+from pcsim import Euler, Network, initial_state, models, plots, stimuli
+from pcsim.core import storage
+from pcsim.training import Training, local, optimise
 
 TEST_SEED = 1_000_000
 RULES = ("local", "backpropagation")
@@ -169,7 +170,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
     network = build(config, repetition, images.shape[1], config.precision)
     (top,) = network.inputs
     learning = network.clamped("r0")
-    relaxation = plasticity.Relaxation(learning, Euler(dt=config.dt), config.relax)
+    relaxation = local.Relaxation(learning, Euler(dt=config.dt), config.relax)
     settings = dataclasses.replace(config.training, seed=repetition)
     accuracy: list[tuple[int, float]] = []
 
@@ -208,8 +209,8 @@ def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
         network = build(config, repetition, images.shape[1], precision)
         (top,) = network.inputs
         learning = network.clamped("r0")
-        end = plasticity.relax(learning, {top: images, "r0": targets}, solver, 20 * config.relax)
-        plasticity.local_gradient(learning, end)
+        end = local.relax(learning, {top: images, "r0": targets}, solver, 20 * config.relax)
+        local.local_gradient(learning, end)
         ours = flat_gradient(learning)
         learning.zero_grad()
         loss = 0.5 * (targets - initial_state(network, {top: images})["r0"]).square().sum(1).mean()

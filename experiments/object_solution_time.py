@@ -28,8 +28,10 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from experiments import common, flows, neural_data, object_solution_time_report
-from pcsim import Euler, Iterate, Network, Record, Run, models, simulate, storage
-from pcsim.analysis import decoding, estimate, similarity
+from pcsim import Euler, Iterate, Network, Record, Run, models, simulate
+from pcsim.analysis import decoding, estimate
+from pcsim.brain import object_solution, similarity
+from pcsim.core import storage
 from pcsim.training import Training, train
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
@@ -257,7 +259,7 @@ def told(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
     tensors, _ = storage.read_tensors(path_of(config, name, lesion), "decoded")
     times, correct = tensors["times"].numpy(), tensors["correct"].numpy()
     labels = twins(config, name)[1]
-    i1 = decoding.image_d_prime(tensors["probabilities"].numpy(), labels)
+    i1 = object_solution.image_d_prime(tensors["probabilities"].numpy(), labels)
     halves = {condition: slice(k * config.images, (k + 1) * config.images) for k, condition in enumerate(CONDITIONS)}
     row: dict[str, Any] = {
         "times": times.tolist(),
@@ -270,7 +272,7 @@ def told(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
     }
     if not row["defined"]:
         return row
-    solved = decoding.solution_times(times, i1, config.criterion)
+    solved = object_solution.solution_times(times, i1, config.criterion)
     clean, occluded = (solved[part] for part in halves.values())
     both = np.isfinite(clean) & np.isfinite(occluded)
     later = occluded[both] - clean[both]
@@ -307,8 +309,8 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
     images = np.stack([probabilities[:, spikes.conditions == c].mean(1) for c in conditions], 1)
     labels = np.array([spikes.objects[spikes.conditions == c][0] for c in conditions])
     after = spikes.times >= 0.0
-    solved = decoding.solution_times(
-        spikes.times[after], decoding.image_d_prime(images, labels)[after], config.macaque_criterion
+    solved = object_solution.solution_times(
+        spikes.times[after], object_solution.image_d_prime(images, labels)[after], config.macaque_criterion
     )
     return {
         "times": spikes.times.tolist(),

@@ -24,9 +24,10 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common, occlusion_report
-from pcsim import Iterate, Network, Record, Simulator, models, stimuli, storage
+from pcsim import Iterate, Network, Record, Simulator, models, stimuli
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
-from pcsim.training import Training, evaluate, published, train
+from pcsim.core import storage
+from pcsim.training import Training, evaluate, published_settings, train
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
@@ -113,7 +114,7 @@ PRESETS = {
         repetitions=5,
         images=100_000,
         test_images=10_000,
-        training=published(),
+        training=published_settings(),
         workers=1,
     ),
 }

@@ -74,7 +74,7 @@ def pictures(results: dict[str, Any], images: np.ndarray, targets: np.ndarray, n
     if results["loss_per_step"]:
         sentence = f"Training loss per time step (means of {CHECK_EVERY} updates), first repetition."
         found.append(("training", plots.training_curves(results["loss_per_step"], CHECK_EVERY), sentence))
-    found.append(("network", plots.network(net), "The wiring; numbers beside edges are delays in steps."))
+    found.append(("network", plots.circuit(net), "The wiring; numbers beside edges are delays in steps."))
     return found
 
 

@@ -25,8 +25,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli, storage
-from pcsim.analysis import largest_eigenvalue
+from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
+from pcsim.core import storage
+from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, evaluate, train
 
 TEST_SEED = 1_000_000
@@ -253,7 +254,7 @@ def report(config: Cycles, results: dict[str, Any]) -> None:
             "weights, no blend (a = 0) and small b the image error falls; a reconstruction term in the loss (not in "
             "the paper) can teach it.",
         ),
-        ("network", plots.network(build(config, "published", max(config.cycles))), "The network."),
+        ("network", plots.circuit(build(config, "published", max(config.cycles))), "The network."),
     ]
     head = ("network", "parameters", "accuracy (%), a repetition each", "mean")
     rows = [

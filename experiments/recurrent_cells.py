@@ -27,8 +27,9 @@ from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Network, models, plots, stimuli, storage
+from pcsim import Network, models, plots, stimuli
 from pcsim.analysis import compare_pairs, correct_choices
+from pcsim.core import storage
 from pcsim.training import Training, evaluate, train
 
 TEST_SEED = 1_000_000
@@ -214,7 +215,7 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> None:
             "Left: accuracy at the last step, a dot a repetition. Right: read out at every step; training asked for "
             "the last one only (large dot). The image reaches the read-out of a ConvRNN in step 4.",
         ),
-        ("network", plots.network(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells."),
+        ("network", plots.circuit(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells."),
     ]
     rows = [
         (

@@ -41,11 +41,12 @@ from pcsim import (
     TorchDiffEq,
     batched,
     simulate,
-    storage,
 )
-from pcsim.analysis import convergence, decision_times, stability
+from pcsim.analysis import convergence, decision_times
+from pcsim.core import storage
+from pcsim.dynamics import stability
 from pcsim.solvers import FlowSolver
-from pcsim.sweep import Sweep, Table, grid
+from pcsim.sweeps.sweep import Sweep, Table, grid
 from pcsim.training import Training
 
 FIXED: dict[str, type[FlowSolver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}

@@ -26,8 +26,9 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from experiments import common
-from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli, storage
+from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli
 from pcsim.analysis import decoding, estimate
+from pcsim.core import storage
 from pcsim.training import Training, evaluate, train
 
 NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}

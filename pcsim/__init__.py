@@ -9,9 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pcsim import analysis, connections, models, parallel, plasticity, rules, stimuli, training
-from pcsim.analysis.order import check_order
-from pcsim.core import storage
+from pcsim import analysis, brain, connections, core, dynamics, models, rules, stimuli, sweeps, training
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import (
     PcsimError,
@@ -84,18 +82,18 @@ __all__ = [
     "WiringError",
     "analysis",
     "batched",
-    "check_order",
+    "brain",
     "connections",
+    "core",
+    "dynamics",
     "initial_state",
     "models",
-    "parallel",
-    "plasticity",
     "plots",
     "predict",
     "rollout",
     "rules",
     "simulate",
     "stimuli",
-    "storage",
+    "sweeps",
     "training",
 ]

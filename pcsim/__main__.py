@@ -47,7 +47,7 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     net = models.build(name)
     print(net.describe())
     path = draw or Path(f"{name}.png")
-    cast(Figure, plots.network(net).figure).savefig(path, dpi=150)
+    cast(Figure, plots.circuit(net).figure).savefig(path, dpi=150)
     print(f"drawn into {path}")
 
 

@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
     import searched  # by its name, as others import it: a function of __main__ is another function
 
-    from pcsim.search import Search
+    from pcsim.sweeps.search import Search
 
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)

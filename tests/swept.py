@@ -71,7 +71,7 @@ if __name__ == "__main__":
 
     import swept  # by its name, as others import it: a function of __main__ is another function
 
-    from pcsim.sweep import Sweep, grid
+    from pcsim.sweeps.sweep import Sweep, grid
 
     POINTS = grid({"tau.0": [5.0, 10.0, 20.0, 40.0], "solver.dt": [0.1, 0.2, 0.5], "seed": range(5)})
     Sweep(swept.slowly, swept.Setting(), POINTS, sys.argv[1]).run(sys.argv[2], tries=30, progress=False)

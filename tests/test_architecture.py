@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -16,9 +18,29 @@ from pcsim import Euler, Iterate, models, simulate
 PACKAGE = Path(pcsim.__file__).parent
 # From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
 ROOMS = (
-    *("core", "memory", "rules", "connections", "stimuli", "network", "models", "solvers", "simulation", "parallel"),
-    *("training", "analysis", "plasticity", "frame_training", "assemblies", "subject", "executors", "sweep", "search"),
-    *("plots", "__main__"),
+    *("core", "stimuli", "rules", "connections", "network", "models", "solvers", "simulation", "analysis"),
+    *("training", "dynamics", "brain", "sweeps", "plots", "__main__"),
+)
+PUBLIC = (
+    *("RK4", "Dopri5", "Euler", "ExponentialEuler", "Heun", "Iterate", "TorchDiffEq"),
+    *("Network", "Population", "Projection", "Batched", "batched"),
+    *("simulate", "Simulator", "rollout", "initial_state", "predict", "Forecast", "Full"),
+    *("Record", "Run", "Settled", "Snapshot", "Status", "Clock"),
+    *("PcsimError", "PcsimWarning", "RecordError", "SolverError", "StimulusError", "StorageError", "SweepError"),
+    *("TrainingError", "WiringError"),
+    *(
+        "analysis",
+        "brain",
+        "connections",
+        "core",
+        "dynamics",
+        "models",
+        "plots",
+        "rules",
+        "stimuli",
+        "sweeps",
+        "training",
+    ),
 )
 ENGINE = ("core", "network", "solvers", "simulation", "training")
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -56,12 +78,80 @@ def test_imports_point_one_way(path: Path) -> None:
         assert other == room or ROOMS.index(other) < ROOMS.index(room), f"{room} imports {other}"
 
 
+def imports_of_rooms() -> dict[str, set[str]]:
+    """Room -> the other rooms that any of its files imports anywhere."""
+    found: dict[str, set[str]] = {
+        room_of(path): set() for path in FILES if path.name != "__init__.py" or path.parent != PACKAGE
+    }
+    for path in FILES:
+        if (room := room_of(path)) in found:
+            found[room] |= {module.split(".")[1] for module in imported(path)} - {room}
+    return found
+
+
+def drawn_rooms() -> dict[str, tuple[int, set[str]]]:
+    """Room -> (floor, what it imports), as docs/design.md has them."""
+    rows = re.findall(
+        r"^\| (\d+) \| `(\w+)` \|[^|]*\|([^|]*)\|$", (PACKAGE.parent / "docs/design.md").read_text(), re.M
+    )
+    return {room: (int(floor), set(re.findall(r"\w+", imports))) for floor, room, imports in rows}
+
+
+def test_drawing_equals_the_imports() -> None:
+    edges = imports_of_rooms()
+
+    def floor(room: str) -> int:
+        return 1 + max((floor(other) for other in edges[room]), default=0)
+
+    assert drawn_rooms() == {room: (floor(room), others) for room, others in edges.items()}
+    assert len(edges) <= 16
+    assert max(floor(room) for room in edges) <= 12
+
+
 def test_a_run_time_import_upwards_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = PACKAGE / "core" / "clock.py"
     text = path.read_text() + "\ndef late():\n    from pcsim.simulation import simulate\n    return simulate\n"
     monkeypatch.setattr(Path, "read_text", lambda self, *args: text if self == path else "")
     with pytest.raises(AssertionError, match="core imports simulation"):
         test_imports_point_one_way(path)
+
+
+def test_modules_are_what_their_names_say() -> None:
+    """`import pcsim.X as x` gives the module, and no module is called like a public function."""
+    modules = {name: importlib.import_module(name) for name in map(module_of, FILES) if not name.endswith("__main__")}
+    functions = {
+        name
+        for module in modules.values()
+        for name in getattr(module, "__all__", ())
+        if inspect.isroutine(getattr(module, name))
+    }
+    for name, module in modules.items():
+        parent, _, last = name.rpartition(".")
+        assert last not in functions, name
+        assert not parent or getattr(modules[parent], last) is module, name
+
+
+def test_public_names_are_these() -> None:
+    """A name is added or taken away here first."""
+    assert sorted(pcsim.__all__) == sorted(PUBLIC)
+    assert set(pcsim.__all__) <= set(dir(pcsim))
+
+
+def names_defined(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_functions_of_one_file_alone_are_private() -> None:
+    others = [*FILES, *(PACKAGE.parent / "experiments").rglob("*.py"), *(PACKAGE.parent / "tests").rglob("*.py")]
+    texts = {path: path.read_text() for path in (*others, *(PACKAGE.parent / "docs").rglob("*.md"))}
+    for path in FILES:
+        for name in names_defined(path):
+            is_used = any(other != path and re.search(rf"\b{name}\b", text) for other, text in texts.items())
+            assert is_used or name.startswith("_") or path.name == "__main__.py", f"{path}: {name}"
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pcsim"):
+                assert not any(alias.name.startswith("_") for alias in node.names), path
 
 
 def test_no_import_circle() -> None:
@@ -152,6 +242,7 @@ def test_a_step_passes_few_functions(solver: object) -> None:
     """13 deep before the engine was built anew; 87, 363 and 99 functions before layers were called without modules."""
     discrete = isinstance(solver, Iterate)
     net = models.blt(width=3, size=8) if discrete else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    calls_of_a_step(net, solver, 1)  # what is looked up once in a process
     few, depth = calls_of_a_step(net, solver, 10)
     more, _ = calls_of_a_step(net, solver, 11)
     assert 0 < depth <= 6

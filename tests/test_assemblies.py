@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pcsim import StimulusError, StorageError
-from pcsim.analysis import neural
-from pcsim.assemblies import images_of, labelled, load, of_images, repetitions
+from pcsim.brain import regression
+from pcsim.brain.recordings import images_of, labelled, load, of_images, repetitions
 
 NAMES = ["b", "a", "b", "c", "a", "b"]
 
@@ -51,10 +51,10 @@ def test_repetitions_are_what_ceilings_take() -> None:
     shown = signal[order] + generator.normal(size=(600, 4))
     each = repetitions(labelled(shown, presentation_image_id=order))
     assert np.allclose(each.mean(0), [shown[order == image].mean(0) for image in range(30)])
-    assert np.median(neural.split_half_ceiling(each)) > 0.85
+    assert np.median(regression.split_half_ceiling(each)) > 0.85
     rarely = each.copy()
     rarely[2:, :5] = np.nan  # often both of two are in one half: such images are left out of it
-    fewer = neural.split_half_ceiling(rarely)
+    fewer = regression.split_half_ceiling(rarely)
     assert np.isfinite(fewer).all() and np.median(fewer) > 0.8
 
 

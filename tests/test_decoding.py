@@ -10,6 +10,7 @@ import torch
 
 from pcsim import StimulusError
 from pcsim.analysis import decoding as d
+from pcsim.brain import object_solution
 
 
 def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float = 0.7) -> tuple[np.ndarray, ...]:
@@ -69,11 +70,11 @@ def test_samples_are_decoded_by_decoders_that_never_saw_them() -> None:
 def test_solution_times_follow_planted_latencies() -> None:
     features, labels, times, latency = planted(noise=0.3)
     found = d.decode_over_time(features, labels, penalty=10.0)
-    i1 = d.image_d_prime(found.probabilities, labels)
+    i1 = object_solution.image_d_prime(found.probabilities, labels)
     for last in ("record", "previous"):
-        solved = d.solution_times(times, i1, 2.0, last)
+        solved = object_solution.solution_times(times, i1, 2.0, last)
         assert np.isfinite(solved).mean() > 0.9
-        assert d.rank_correlation(solved, latency) > 0.85, last
+        assert object_solution.rank_correlation(solved, latency) > 0.85, last
 
 
 def test_d_prime_by_hand() -> None:
@@ -81,13 +82,13 @@ def test_d_prime_by_hand() -> None:
     from scipy.stats import norm
 
     p = np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3], [0.1, 0.9]])
-    found = d.image_d_prime(p, [0, 1, 0, 1])
+    found = object_solution.image_d_prime(p, [0, 1, 0, 1])
     alarm = {0: np.mean([0.4, 0.1]), 1: np.mean([0.2, 0.3])}
     expected = [norm.ppf(hit) - norm.ppf(alarm[truth]) for hit, truth in ((0.8, 0), (0.6, 1), (0.7, 0), (0.9, 1))]
     assert np.allclose(found, expected)
-    sure = d.image_d_prime(np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0])
+    sure = object_solution.image_d_prime(np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0])
     assert (sure == 5.0).all(), "clipped"
-    over_time = d.image_d_prime(np.stack([p, p[:, ::-1]]), [0, 1, 0, 1])
+    over_time = object_solution.image_d_prime(np.stack([p, p[:, ::-1]]), [0, 1, 0, 1])
     assert np.allclose(over_time[0], expected) and np.allclose(over_time[1], -np.array(expected))
 
 
@@ -95,22 +96,23 @@ def test_solution_times_by_hand() -> None:
     times = np.array([70.0, 80.0, 90.0, 100.0])
     rising, dipping = [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 0.5, 2.0]
     i1 = np.array([rising, dipping, [3.0] * 4, [0.0] * 4, [math.nan, math.nan, 1.0, 2.0]]).T
-    record = d.solution_times(times, i1, 1.5)
+    record = object_solution.solution_times(times, i1, 1.5)
     # From (80, 1) to (100, 2) of the record; from (90, 0.5) of the bin before.
     assert record[:3].tolist() == [85.0, 90.0, 70.0] and np.isnan(record[3]) and record[4] == 95.0
-    previous = d.solution_times(times, i1, 1.5, "previous")
+    previous = object_solution.solution_times(times, i1, 1.5, "previous")
     assert previous[1] == pytest.approx(90 + 10 * 1.0 / 1.5) and previous[0] == 85.0
-    each = d.solution_times(times, i1[:, :2], [0.5, 5.0])
+    each = object_solution.solution_times(times, i1[:, :2], [0.5, 5.0])
     assert each[0] == 75.0 and np.isnan(each[1])
 
 
 def test_ranks_are_of_images_where_both_are_defined() -> None:
     a, b = [1.0, 2.0, math.nan, 4.0, 3.0], [10.0, 20.0, 5.0, 40.0, math.nan]
-    assert d.rank_correlation(a, b) == pytest.approx(1.0) and d.rank_correlation(a, b, 0.5) == pytest.approx(2.0)
-    assert np.isnan(d.rank_correlation([1.0, math.nan, 2.0], [1.0, 2.0, 3.0]))
-    control, challenge = d.control_and_challenge([2.0, 3.0, 2.0], [1.8, 1.0, 1.0])
+    assert object_solution.rank_correlation(a, b) == pytest.approx(1.0)
+    assert object_solution.rank_correlation(a, b, 0.5) == pytest.approx(2.0)
+    assert np.isnan(object_solution.rank_correlation([1.0, math.nan, 2.0], [1.0, 2.0, 3.0]))
+    control, challenge = object_solution.control_and_challenge([2.0, 3.0, 2.0], [1.8, 1.0, 1.0])
     assert control.tolist() == [True, False, False] and challenge.tolist() == [False, True, False]
-    assert d.split_half_reliability(b[:2] + b[3:4], a[:2] + a[3:4]) == pytest.approx(1.0)
+    assert object_solution.split_half_reliability(b[:2] + b[3:4], a[:2] + a[3:4]) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_decoded_is_refused() -> None:
@@ -126,10 +128,10 @@ def test_what_cannot_be_decoded_is_refused() -> None:
         with pytest.raises(StimulusError, match="return_inverse"):
             d.decode_over_time(features, labels, folds=2)
     with pytest.raises(StimulusError, match="one number"):
-        d.solution_times([0.0, 1.0], np.zeros((2, 3)), [1.0, 2.0])
+        object_solution.solution_times([0.0, 1.0], np.zeros((2, 3)), [1.0, 2.0])
     with pytest.raises(StimulusError, match="logistic or svm"):
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):
-        d.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])
+        object_solution.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])
     with pytest.raises(StimulusError, match="record or previous"):
-        d.solution_times([0.0, 1.0], np.zeros((3, 2)), 1.0)
+        object_solution.solution_times([0.0, 1.0], np.zeros((3, 2)), 1.0)

@@ -32,7 +32,7 @@ from tracing import Trace, agree, weights
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Record, models, simulate, stimuli
-from pcsim.simulation.forecast import closed_loop
+from pcsim.simulation.forecasting import closed_loop
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from pcsim import StimulusError, stimuli
-from pcsim.memory import Live
 from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_moving_mnist
 from pcsim.stimuli.moving import MovingDigits
+from pcsim.training.memory import Live
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data"
 

@@ -11,8 +11,8 @@ import torch
 
 import pcsim
 from pcsim import Iterate, Network, PcsimWarning, Record, TrainingError, models, predict, stimuli
-from pcsim.frame_training import Goal, train_to_predict
 from pcsim.training import Checkpointed, Full, Gradient, Implicit, Training, Truncated
+from pcsim.training.frames import Goal, train_to_predict
 
 
 def small(bias: float = 0.2) -> Network:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, TrainingError, models
-from pcsim.memory import Live
 from pcsim.rules import leaky_rate
 from pcsim.simulation.scan import Moment
 from pcsim.solvers import Solver
@@ -33,6 +32,7 @@ from pcsim.training import (
     train,
 )
 from pcsim.training.gradients import square_root
+from pcsim.training.memory import Live
 
 EXACT = 1e-12
 END = pcsim.Record(states=["b"], every=3)
@@ -184,7 +184,9 @@ def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> 
 def test_the_memory_that_is_told_is_what_training_takes(
     mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pcsim.memory._held", lambda: 0)  # tensors alone: what libraries take depends on other tests
+    monkeypatch.setattr(
+        "pcsim.training.memory._held", lambda: 0
+    )  # tensors alone: what libraries take depends on other tests
     net = models.leaky_rcnn((4, 8, 8), size=16)
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
     settings = Training(updates=2, batch=batch, gradient=mode)
@@ -200,7 +202,7 @@ def test_the_memory_that_is_told_is_what_training_takes(
 GROWING = """
 import resource, sys, torch
 from pcsim import Euler, models
-from pcsim.memory import _held
+from pcsim.training.memory import _held
 from pcsim.training import Training, memory_of_update, through_time, train
 torch.manual_seed(0)
 net = models.leaky_rcnn(({channels}, 32, 64), tau=(5.0, 10.0, 20.0), size=28)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pcsim import StimulusError
-from pcsim.analysis import neural as n
-from pcsim.analysis import similarity
+from pcsim.brain import regression as n
+from pcsim.brain import similarity
 
 
 def planted(images: int = 200, features: int = 300, neuroids: int = 12, noise: float = 1.0, repetitions: int = 20):
@@ -242,14 +242,14 @@ def test_what_does_not_fit_is_refused() -> None:
 STREAM = """
 import resource
 import numpy as np
-from pcsim.analysis import neural
+from pcsim.brain import regression
 
 responses = np.random.default_rng(0).normal(size=(1_000, 20))
 scores = []
 for time in range(18):
     generator = np.random.default_rng(time)
     parts = (generator.normal(size=(1_000, 5_000)).astype(np.float32) for _ in range(10))
-    scores.append(neural.predictivity(neural.Kernel.of(parts), responses).score)
+    scores.append(regression.predictivity(regression.Kernel.of(parts), responses).score)
 assert len(scores) == 18 and all(abs(score) < 0.2 for score in scores)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from pcsim import Euler, ExponentialEuler, Network, Population, Projection, SolverError, check_order, models
+from pcsim import Euler, ExponentialEuler, Network, Population, Projection, SolverError, models
+from pcsim.dynamics import check_order
 from pcsim.rules import leaky_rate
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
+from torch.distributed import group
 
-from pcsim import TrainingError, models, parallel, storage
-from pcsim.training import Training, train
+from pcsim import TrainingError, models
+from pcsim.core import storage
+from pcsim.training import Training, distributed, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,9 +31,9 @@ def fit(checkpoint: Path | None, updates: int, batch: int = 8, model: str = "blt
 def main(folder: Path) -> None:
     """What each of the processes does."""
     torch.set_num_threads(1)
-    with parallel.group() as rank:
-        assert parallel.size() == 2
-        gloo = distributed.group.WORLD
+    with distributed.process_group() as rank:
+        assert distributed.size() == 2
+        gloo = group.WORLD
         writes: list[str] = []
         original = storage.write_tensors
         storage.write_tensors = lambda *arguments: (writes.append(str(arguments[0])), original(*arguments))[1]
@@ -62,10 +63,10 @@ def test_two_processes_train_as_one_and_write_once(tmp_path: Path) -> None:
 
 
 def test_alone_nothing_changes() -> None:
-    assert (parallel.rank(), parallel.size()) == (0, 1)
+    assert (distributed.rank(), distributed.size()) == (0, 1)
     tensor = torch.ones(3)
-    parallel.average([tensor])
-    assert torch.equal(parallel.share(torch.arange(5)), torch.arange(5)) and torch.equal(tensor, torch.ones(3))
+    distributed.all_reduce_mean([tensor])
+    assert torch.equal(distributed.shard(torch.arange(5)), torch.arange(5)) and torch.equal(tensor, torch.ones(3))
 
 
 if __name__ == "__main__":

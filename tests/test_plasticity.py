@@ -10,10 +10,10 @@ import torch
 from tolerances import EQUATIONS
 
 import pcsim
-from pcsim import Euler, Network, models, plasticity
+from pcsim import Euler, Network, models
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import steady_regime
-from pcsim.training import Training
+from pcsim.training import Training, local
 
 LAYERS = ((2, 8, 8), (3, 4, 4), (6,), (4,))
 
@@ -29,16 +29,16 @@ def gradients(net: Network) -> dict[str, torch.Tensor]:
 def test_it_is_the_gradient_of_the_energy_at_the_relaxed_state(float64: None) -> None:
     net = coding(clamped=("r0", "r3"))
     shown = {"r0": torch.randn(5, *LAYERS[0]), "r3": torch.randn(5, *LAYERS[3])}
-    values = plasticity.relax(net, shown, Euler(dt=2.0), 200.0)
-    energy = plasticity.local_gradient(net, values)
-    local = gradients(net)
+    values = local.relax(net, shown, Euler(dt=2.0), 200.0)
+    energy = local.local_gradient(net, values)
+    by_rule = gradients(net)
     net.zero_grad()
     plan = Plan(net.wiring(), steady_regime(net.wiring()), Euler(dt=2.0), ["energy"])
     total = plan.observe(plan.precompute(shown), {name: values[name] for name in net.memories})["energy"]
     assert torch.allclose(energy, total[:, 0].detach(), rtol=0, atol=EQUATIONS)
     total.mean().backward()
     through_everything = gradients(net)
-    assert set(local) == set(through_everything) == {name for name, _ in net.named_parameters()}
+    assert set(by_rule) == set(through_everything) == {name for name, _ in net.named_parameters()}
     for name, value in local.items():
         assert torch.allclose(value, through_everything[name], rtol=0, atol=EQUATIONS), name
 
@@ -47,8 +47,8 @@ def test_it_is_the_product_of_activity_before_and_error_after(float64: None) -> 
     """dW = e f(r)^T, written out in NumPy; the stored weight is that of the upward edge, the transpose of W."""
     net = models.predictive_coding(((7,), (5,), (3,)), clamped=("r0",), activation="tanh")
     shown = {"r0": torch.randn(6, 7)}
-    values = plasticity.relax(net, shown, Euler(dt=2.0), 100.0)
-    plasticity.local_gradient(net, values)
+    values = local.relax(net, shown, Euler(dt=2.0), 100.0)
+    local.local_gradient(net, values)
     values = {name: value.numpy() for name, value in values.items()}
     weights = {e.name: e.transform.weight for e in net.projections if e.name in ("e0->r1", "e1->r2")}
     for k in (0, 1):
@@ -72,13 +72,13 @@ def test_with_an_imprecise_output_it_tends_to_backpropagation(float64: None) -> 
         )
         image, label = torch.randn(10, 6), torch.randn(10, 4)
         learning = net.clamped("r0")
-        end = plasticity.relax(learning, {"r3": image, "r0": label}, Euler(dt=5.0), 2_000.0)
-        plasticity.local_gradient(learning, end)
-        local = torch.cat([value.flatten() for value in gradients(learning).values()])
+        end = local.relax(learning, {"r3": image, "r0": label}, Euler(dt=5.0), 2_000.0)
+        local.local_gradient(learning, end)
+        by_rule = torch.cat([value.flatten() for value in gradients(learning).values()])
         learning.zero_grad()
         (0.5 * (label - pcsim.initial_state(net, {"r3": image})["r0"]).square().sum(1).mean()).backward()
         backward = torch.cat([value.flatten() for value in gradients(learning).values()])
-        cosines.append(1.0 - float(torch.nn.functional.cosine_similarity(local, backward, dim=0)))
+        cosines.append(1.0 - float(torch.nn.functional.cosine_similarity(by_rule, backward, dim=0)))
     assert cosines[0] > cosines[1] > cosines[2] and cosines[2] < 1e-5
     assert 30.0 < cosines[0] / cosines[1] < 300.0 and 30.0 < cosines[1] / cosines[2] < 300.0
 
@@ -87,7 +87,7 @@ def test_held_inputs_do_not_hide_the_weights_that_read_them() -> None:
     """The solver computes once what a held input delivers; the weights behind it must still learn."""
     net = coding(clamped=("r3",), start="predictions").clamped("r0")
     shown = {"r0": torch.randn(5, *LAYERS[0]), "r3": torch.randn(5, *LAYERS[3])}
-    plasticity.local_gradient(net, plasticity.relax(net, shown, Euler(dt=2.0), 10.0))
+    local.local_gradient(net, local.relax(net, shown, Euler(dt=2.0), 10.0))
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
@@ -99,7 +99,7 @@ def test_learning_lowers_the_energy_and_names_the_classes() -> None:
     net = models.predictive_coding(((3,), (16,), (12,)), clamped=("r2",), activation="tanh", start="predictions")
     shown = {"r2": images, "r0": targets}
     settings = Training(updates=200, batch=30, learning_rate=5e-3)
-    history = plasticity.learn(net.clamped("r0"), shown, settings, solver=Euler(dt=2.0), until=40.0)
+    history = local.learn(net.clamped("r0"), shown, settings, solver=Euler(dt=2.0), until=40.0)
     assert history[-1] < 0.3 * history[0]
     with torch.no_grad():
         answers = pcsim.initial_state(net, {"r2": images})["r0"].argmax(1)
@@ -111,17 +111,17 @@ def test_what_is_learned_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
     first, second = coding(clamped=("r0",)), coding(clamped=("r0",))
     shown, kept = {"r0": torch.randn(20, *LAYERS[0])}, tmp_path / "learned.safetensors"
     options = {"solver": Euler(dt=1.0), "until": 5.0, "checkpoint": kept}
-    history = plasticity.learn(first, shown, Training(updates=20, batch=5), **options)
-    assert plasticity.learn(second, shown, Training(updates=20, batch=5), **options) == history
+    history = local.learn(first, shown, Training(updates=20, batch=5), **options)
+    assert local.learn(second, shown, Training(updates=20, batch=5), **options) == history
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_what_cannot_learn_says_so() -> None:
     blt = models.blt(width=2)
     with pytest.raises(pcsim.WiringError, match="no prediction errors"):
-        plasticity.local_gradient(blt, {})
+        local.local_gradient(blt, {})
     net = coding(clamped=("r0",))
     with pytest.raises(pcsim.TrainingError, match="same number of samples for each input: r0"):
-        plasticity.learn(net, {"r1": torch.zeros(3, 2)}, Training(), solver=Euler(dt=1.0), until=10.0)
+        local.learn(net, {"r1": torch.zeros(3, 2)}, Training(), solver=Euler(dt=1.0), until=10.0)
     with pytest.raises(pcsim.SolverError, match="would divide it"):
-        plasticity.relax(net, {"r0": torch.zeros(3, *LAYERS[0])}, Euler(dt=3.0), 10.0)
+        local.relax(net, {"r0": torch.zeros(3, *LAYERS[0])}, Euler(dt=3.0), 10.0)

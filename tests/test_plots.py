@@ -14,7 +14,7 @@ from pcsim.analysis import Estimate
 
 
 def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
-    ax = plots.network(pcsim.models.blt().without("top_down"))
+    ax = plots.circuit(pcsim.models.blt().without("top_down"))
     words = {text.get_text() for text in ax.texts}
     assert "l1\n32x32x32" in words and "readout\n10" in words
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
@@ -24,7 +24,7 @@ def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
 
 
 def test_every_population_of_a_predictive_net_is_drawn_once_at_its_own_place() -> None:
-    ax = plots.network(linear_pc(dense(6, 3)))
+    ax = plots.circuit(linear_pc(dense(6, 3)))
     places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
     assert len(places) == len(set(places)) == 4
 
@@ -180,7 +180,7 @@ def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
 
 
 def test_populations_stand_in_the_row_of_their_number() -> None:
-    ax = plots.network(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
+    ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
     place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
     assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
     assert place["r1"][0] == place["r2"][0] == place["r3"][0]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import pcsim
 from pcsim import Euler, Iterate, Network, Population, Projection, Record, StimulusError, WiringError, models, predict
 from pcsim.analysis.frames import score
-from pcsim.memory import Live
 from pcsim.network.variants import with_edges
 from pcsim.rules import Sum, leaky_rate
-from pcsim.simulation.forecast import closed_loop, stream
+from pcsim.simulation.forecasting import closed_loop, stream
 from pcsim.stimuli import Film
+from pcsim.training.memory import Live
 
 
 def small(feedback: str = "current", cell: str = "convlstm") -> Network:

@@ -11,8 +11,8 @@ from torch import nn
 
 import pcsim
 from pcsim import Iterate, Network, Record, StorageError, WiringError, models, simulate, stimuli
-from pcsim.analysis import largest_eigenvalue
 from pcsim.connections import Adjoint, conv, up_conv
+from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, loss_over_time, train
 
 

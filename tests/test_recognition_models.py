@@ -24,7 +24,7 @@ from pcsim import (
     rollout,
     simulate,
 )
-from pcsim.analysis import latencies
+from pcsim.brain import latencies
 from pcsim.connections import Chain, LocalResponseNorm, StepNorm, conv
 from pcsim.models import published
 from pcsim.models.areas import areas

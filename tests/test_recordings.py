@@ -9,7 +9,8 @@ import pytest
 
 from experiments import neural_data
 from pcsim import StorageError
-from pcsim.analysis import decoding, similarity
+from pcsim.analysis import decoding
+from pcsim.brain import similarity
 
 
 @pytest.mark.data

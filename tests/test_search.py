@@ -16,7 +16,7 @@ import pytest
 import searched
 
 from pcsim import SweepError
-from pcsim.search import Search, Trial
+from pcsim.sweeps.search import Search, Trial
 
 pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
 HERE = Path(__file__)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pcsim
-from pcsim import StorageError, models, storage
+from pcsim import StorageError, models
+from pcsim.core import storage
 from pcsim.models import weights
 from pcsim.network.weights import trained_tensors
 

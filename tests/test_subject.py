@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcsim import RK4, Iterate, Record, StimulusError, WiringError, models, simulate
-from pcsim.subject import Subject
+from pcsim.brain.subject import Subject
 
 IMAGES = {f"image-{number}": torch.rand(1, 8, 8) for number in range(5)}
 

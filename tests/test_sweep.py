@@ -18,10 +18,10 @@ import pytest
 import swept
 from swept import Setting
 
-from pcsim import executors
 from pcsim.core.exceptions import StorageError, SweepError
-from pcsim.executors import Processes, completed, executor_named
-from pcsim.sweep import Sweep, Table, changed, grid, names, sample
+from pcsim.sweeps import executors
+from pcsim.sweeps.executors import Processes, completed, executor_named
+from pcsim.sweeps.sweep import Sweep, Table, changed, grid, names, sample
 
 ENVIRONMENT = {
     **os.environ,
@@ -279,7 +279,7 @@ def test_a_sweep_survives_ten_dead_workers_and_three_dead_parents(where: str, tm
 
 SCRIPT = """
 import swept
-from pcsim.sweep import Sweep, grid
+from pcsim.sweeps.sweep import Sweep, grid
 Sweep(swept.measure, swept.Setting(), grid({"seed": range(2)}), FOLDER).run("processes:1", progress=False)
 """
 

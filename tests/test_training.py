@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import pcsim
 from pcsim import Iterate, StorageError, TrainingError, models, stimuli
 from pcsim.connections import Standardise
-from pcsim.training import Training, evaluate, loss_at_step, loss_over_time, published, train
+from pcsim.training import Training, evaluate, loss_at_step, loss_over_time, published_settings, train
 
 
 def debris(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,7 +161,7 @@ def test_every_image_is_shown_once_an_epoch_in_a_new_order() -> None:
 def test_schedules() -> None:
     cosine = Training(updates=100, learning_rate=1.0)
     assert cosine.rate(0) == 1.0 and cosine.rate(50) == pytest.approx(0.5) and cosine.rate(100) == pytest.approx(0.0)
-    paper = published()
+    paper = published_settings()
     assert paper.rate(40_000) == pytest.approx(0.01) and paper.rate(20_000) == pytest.approx(0.1 * math.sqrt(0.1))
 
 

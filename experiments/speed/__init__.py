@@ -42,7 +42,8 @@ from experiments.speed.work import (
     three_areas,
     trained,
 )
-from pcsim import PcsimError, storage
+from pcsim import PcsimError
+from pcsim.core import storage
 
 DENSE_LARGE, DENSE_SMALL = ((784,), (512,), (512,), (10,)), ((32,), (64,), (64,), (10,))
 PUBLISHED = (64, 64, 128, 128, 256, 256, 256, 256)

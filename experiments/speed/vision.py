@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.speed.work import NOTHING, Result, Work, by_torch, channels_last, simulated
-from pcsim import Euler, Iterate, Network, models, plasticity, stimuli
+from pcsim import Euler, Iterate, Network, models, stimuli
+from pcsim.training import local
 
 
 def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:
@@ -151,7 +152,7 @@ def local_learning(batch: int, steps: int) -> Work:
     weights = [p.detach().T.contiguous() for p in parameters]
 
     shown, solver, until = {"r3": image, "r0": label}, Euler(dt=1.0), float(steps)
-    relaxation = plasticity.Relaxation(net, solver, until)
+    relaxation = local.Relaxation(net, solver, until)
 
     def changed(values: Result) -> Result:
         net.zero_grad()
@@ -180,7 +181,7 @@ def local_learning(batch: int, steps: int) -> Work:
         {
             "plain": by_hand,
             "pcsim": lambda: changed(relaxation(shown)),
-            "pcsim first run": lambda: changed(plasticity.relax(net, shown, solver, until)),
+            "pcsim first run": lambda: changed(local.relax(net, shown, solver, until)),
         },
         gradient=True,
     )

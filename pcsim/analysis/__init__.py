@@ -1,9 +1,8 @@
 """Pure functions from arrays to numbers."""
 
-from pcsim.analysis import convergence, decoding, neural, similarity, stability
+from pcsim.analysis import convergence, decoding, frames
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
-from pcsim.analysis.dynamics import largest_eigenvalue, state_change
-from pcsim.analysis.latency import first_difference, latencies
+from pcsim.analysis.convergence import state_change
 from pcsim.analysis.readouts import (
     answer_steps,
     cumulative,
@@ -31,14 +30,9 @@ __all__ = [
     "entropy_threshold",
     "error_rate",
     "estimate",
-    "first_difference",
+    "frames",
     "hit_rate",
-    "largest_eigenvalue",
-    "latencies",
     "mcnemar",
-    "neural",
     "reaction_times",
-    "similarity",
-    "stability",
     "state_change",
 ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -69,6 +70,16 @@ def distance_from_end(*states: Tensor) -> Samples:
     """|x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n)."""
     squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares)
+
+
+def state_change(values: Tensor) -> Tensor:
+    """|x(t) - x(t-1)| / |x(t)|, the relative change of every step, per sample: (time - 1, batch).
+
+    values (time, batch, ...). Zero where a state is all zero and stays so.
+    """
+    flat = values.flatten(2)
+    change, size = torch.linalg.vector_norm(flat.diff(dim=0), dim=2), torch.linalg.vector_norm(flat[1:], dim=2)
+    return torch.where(size > 0, change / size.clamp_min(torch.finfo(size.dtype).tiny), torch.zeros_like(change))
 
 
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:

@@ -1,18 +1,11 @@
-"""Linear decoding of a population over time, and when an image is solved (Kar et al. 2019).
+"""Linear decoding of a population over time.
 
-    decoded = decode_over_time(run["l2"], labels)       one decoder a time step, cross-validated
-    decoded.accuracy                                    (time,)
-    i1 = image_d_prime(decoded.probabilities, labels)   (time, n): how well each image is told from the other classes
-    solution_times(run.times, i1, thresholds)           (n,) ms, NaN where an image is never solved
-
-I1 and solution times follow the algorithm of Brain-Score's object solution time benchmark; where that has two readings
-both are here (`last`).
+decoded = decode_over_time(run["l2"], labels)       one decoder a time step, cross-validated
+decoded.accuracy                                    (time,)
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.analysis.statistics import spearman_brown
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
-LARGEST = 5.0
-"""d' beyond which Brain-Score clips"""
 
 
 @dataclass(frozen=True)
@@ -154,107 +144,3 @@ def stratified_folds(labels: NDArray, folds: int, seed: int = 0, groups: ArrayLi
         fold[members] = (np.arange(len(members)) + begun) % folds
         begun += len(members)
     return fold
-
-
-def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
-    """I1: how well each image is told from every other class, d' averaged over those, (..., n) of (..., n, class).
-
-    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), the false alarm being the
-    mean of p(j, truth of i) over images j of class c. Clipped to 5; what is undefined is left out of the mean.
-    Source: Kar et al. 2019 as Brain-Score has it.
-    """
-    from scipy.special import ndtri
-
-    p, y = np.asarray(probabilities, float), np.asarray(labels).astype(int)
-    if p.ndim < 2 or y.shape != p.shape[-2:-1] or y.min() < 0 or y.max() >= p.shape[-1]:
-        raise StimulusError(
-            given=f"probabilities {p.shape} and labels {y.shape}",
-            expected="(..., n, class) and (n,), labels 0 to class - 1",
-            remedy="pass Decoded.probabilities and the labels they were decoded from",
-        )
-    truth = np.take_along_axis(p, np.broadcast_to(y[:, None], (*p.shape[:-1], 1)), -1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        distracted = p / (p + truth)
-        alarm = np.stack(
-            [
-                distracted[..., y == c, :].mean(-2) if (y == c).any() else np.full_like(p[..., 0, :], np.nan)
-                for c in range(p.shape[-1])
-            ],
-            -2,
-        )
-        # alarm[..., c, a]: how often images of class c are taken for a, which image i of class a is weighed against.
-        d = np.clip(ndtri(1.0 - distracted) - ndtri(np.swapaxes(alarm, -1, -2)[..., y, :]), -LARGEST, LARGEST)
-    d[..., np.arange(len(y)), y] = np.nan
-    known = np.isfinite(d)
-    count = known.sum(-1)
-    return np.where(count > 0, np.where(known, d, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
-
-
-def solution_times(
-    times: ArrayLike, i1: ArrayLike, thresholds: ArrayLike, last: Literal["record", "previous"] = "record"
-) -> Array:
-    """When each image reaches its threshold, interpolated, (n,) in the unit of `times`; NaN where it never does.
-
-    times       (time,), starts of bins
-    i1          (time, n)
-    thresholds  (n,), or one for all: what the animal (or a reference) reaches on each image
-    last        from which value before to interpolate: record, the highest so far (Brain-Score), or previous, the bin
-                before
-
-    Where no value comes before (the first bin reaches it), it is the time of that bin.
-    """
-    at, values = np.asarray(times, float), np.asarray(i1, float)
-    wanted = np.asarray(thresholds, float)
-    fits = at.ndim == 1 and values.ndim == 2 and len(values) == len(at) and wanted.shape in ((), values.shape[1:])
-    if not fits or last not in ("record", "previous"):
-        raise StimulusError(
-            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
-            expected="(time,), (time, n), (n,) or one number, and record or previous",
-            remedy="pass the times of the bins and image_d_prime of the decoded probabilities",
-        )
-    wanted = np.broadcast_to(wanted, values.shape[1:])
-    return np.array([_solved(at, values[:, n], wanted[n], last) for n in range(values.shape[1])], np.float64)
-
-
-def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
-    reached = np.flatnonzero(x >= threshold)
-    if not len(reached):
-        return math.nan
-    hit = int(reached[0])
-    before = np.flatnonzero(np.isfinite(x[:hit]))
-    if not len(before):
-        return float(at[hit])
-    from_ = int(before[np.argmax(x[before])]) if last == "record" else int(before[-1])
-    share = (threshold - x[from_]) / (x[hit] - x[from_]) if x[hit] > x[from_] else 1.0
-    return float(at[from_] + share * (at[hit] - at[from_]))
-
-
-def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
-    """Spearman's correlation over images where both are defined, divided by the ceiling (0.79 in Kar et al. 2019).
-
-    NaN where fewer than three are.
-    """
-    from scipy.stats import spearmanr
-
-    first, second = np.asarray(predicted, float), np.asarray(measured, float)
-    both = np.isfinite(first) & np.isfinite(second)
-    return float(spearmanr(first[both], second[both]).statistic) / ceiling if both.sum() > 2 else math.nan
-
-
-def control_and_challenge(
-    reference: ArrayLike, model: ArrayLike, alike: float = 0.4, behind: float = 1.5
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Images on which a feed-forward model does as well as the reference, and those on which it is far behind.
-
-    reference and model: I1 of each image, (n,). control: |difference| <= alike; challenge: reference - model >= behind.
-    Source: Kar et al. 2019 (behaviour of monkeys and humans against AlexNet).
-    """
-    difference = np.asarray(reference, float) - np.asarray(model, float)
-    return np.abs(difference) <= alike, difference >= behind
-
-
-def split_half_reliability(
-    first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
-) -> float:
-    """Spearman-Brown 2 r / (1 + r) of two halves of a measurement: how reliable the whole is."""
-    return float(spearman_brown(correlate(first, second)))

@@ -1,24 +1,24 @@
 """Published models: each a function that wires populations and projections into a `Network`."""
 
 from pcsim.models import published, weights
-from pcsim.models.blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
+from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
+from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
+from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
+from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
+from pcsim.models._grcnn import grcnn
+from pcsim.models._hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
+from pcsim.models._multi_state import multi_state, shared_resnet
+from pcsim.models._pcn_global import pcn_global
+from pcsim.models._pcn_local import Architecture, pcn_local
+from pcsim.models._predictive_coding import predictive_coding
+from pcsim.models._prednet import prednet, prednet_kitti
+from pcsim.models._rcnn import leaky_rcnn, rcnn
+from pcsim.models._rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
+from pcsim.models._resnet import resnet18, resnet34
+from pcsim.models._retrofit import retrofit
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
-from pcsim.models.convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
-from pcsim.models.cornet import cornet_r, cornet_rt, cornet_s, cornet_z
-from pcsim.models.grcnn import grcnn
-from pcsim.models.hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
 from pcsim.models.matching import matched
-from pcsim.models.multi_state import multi_state, shared_resnet
-from pcsim.models.pcn_global import pcn_global
-from pcsim.models.pcn_local import Architecture, pcn_local
-from pcsim.models.predictive_coding import predictive_coding
-from pcsim.models.prednet import prednet, prednet_kitti
-from pcsim.models.rcnn import leaky_rcnn, rcnn
-from pcsim.models.rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
 from pcsim.models.registry import available, paper, register
-from pcsim.models.resnet import resnet18, resnet34
-from pcsim.models.retrofit import retrofit
-from pcsim.models.sequence import convlstm, subconvlstm, sublstm
 from pcsim.models.weights import build
 from pcsim.rules.reciprocal import Gate
 

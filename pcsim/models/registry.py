@@ -25,14 +25,14 @@ class Entry:
 MODELS: dict[str, Entry] = {}
 
 
-def register(*, paper: str, name: str | None = None) -> Callable[[Model], Model]:
-    """Make a function that returns a `Network` known, by its own name unless another is given.
+def register(*, paper: str) -> Callable[[Model], Model]:
+    """Make a function that returns a `Network` known by its name.
 
     @register(paper="Lotter et al. 2017")
     """
 
     def known(model: Model) -> Model:
-        MODELS[name or model.__name__] = Entry(model, paper)
+        MODELS[model.__name__] = Entry(model, paper)
         return model
 
     return known

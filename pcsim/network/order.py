@@ -13,7 +13,7 @@ from pcsim.rules.time_constants import TimeConstant
 Node = TypeVar("Node", bound=Hashable)
 
 
-def topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
+def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
     """Every node after those `before` it, ties in the given order. Raises WiringError with the cycle, if any."""
     order: dict[Node, None] = {}
     for start in nodes:
@@ -39,7 +39,7 @@ def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple
     for edge in edges:
         if edge.source in before:
             before[edge.target].append(edge.source)
-    return topological_order(names, before)
+    return _topological_order(names, before)
 
 
 def _refuse_cycle(cycle: Sequence[object]) -> None:

@@ -1,7 +1,7 @@
 """Pure functions from numbers (or a network) to an `Axes` or `Figure`. They neither compute, save nor show."""
 
 from pcsim.plots.canvas import axes
-from pcsim.plots.circuits import network
+from pcsim.plots.circuits import circuit
 from pcsim.plots.curves import (
     accuracy_by_cycles,
     accuracy_over_time,
@@ -18,8 +18,8 @@ from pcsim.plots.curves import (
     state_change,
     training_curves,
 )
-from pcsim.plots.explore import explore
 from pcsim.plots.films import animation, errors_over_frames, forecast, horizon, surprise
+from pcsim.plots.interactive import explore
 from pcsim.plots.neural import decoding_over_time, similarities, solution_times
 from pcsim.plots.searches import choice_effects, search_progress
 from pcsim.plots.sweeps import (
@@ -43,6 +43,7 @@ __all__ = [
     "by_ratio",
     "capacity",
     "choice_effects",
+    "circuit",
     "completion",
     "curves_by_tau",
     "decoding_over_time",
@@ -56,7 +57,6 @@ __all__ = [
     "horizon",
     "learning_curves",
     "lesions",
-    "network",
     "search_progress",
     "settling",
     "similarities",

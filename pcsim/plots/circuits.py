@@ -23,7 +23,7 @@ LESION = "#bbbbbb"
 START: dict[str, Any] = {"arrowstyle": "-|>", "color": "#666666", "linestyle": ":", "mutation_scale": 12}
 
 
-def network(net: Network, ax: Axes | None = None) -> Axes:
+def circuit(net: Network, ax: Axes | None = None) -> Axes:
     """The wiring: populations as boxes; edges by kind, lesioned ones light grey and dotted, dark where a run starts.
 
     Names that end in a number (r1, p1, e1) stand in the row of that number, in a column for what precedes it.

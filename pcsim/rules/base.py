@@ -189,14 +189,14 @@ class Relaxed(Flow):
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
         """F(own, ports) - own."""
-        return combine(torch.sub, self.target(own, **ports), own)
+        return _combine(torch.sub, self.target(own, **ports), own)
 
     def describe(self) -> str:
         """What is relaxed toward, and how fast."""
         return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"
 
 
-def combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
+def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
     """`function` on two tensors, or on each variable of two dicts of them."""
     if isinstance(first, dict) and isinstance(second, dict):
         return {name: function(value, second[name]) for name, value in first.items()}

@@ -1,6 +1,6 @@
 """Runs: a network is lowered to a plan, and one loop carries the state through the plan."""
 
-from pcsim.simulation.forecast import Forecast, predict
+from pcsim.simulation.forecasting import Forecast, predict
 from pcsim.simulation.gradient import Full, Gradient
 from pcsim.simulation.monitor import Settled
 from pcsim.simulation.record import Record

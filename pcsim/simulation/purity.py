@@ -36,7 +36,7 @@ def has_global_hooks() -> bool:
     return any(getattr(_torch_module, hooks, None) for hooks in _GLOBAL_HOOKS)
 
 
-def has_hooks(module: nn.Module) -> bool:
+def _has_hooks(module: nn.Module) -> bool:
     """Tell whether anyone wants to see the calls of a module itself."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -97,7 +97,7 @@ def nature(module: nn.Module, is_watched: bool = False) -> Nature:
         own, kind = vars(part), _kind(type(part))  # type: ignore[arg-type]  # a class is hashable
         is_known = is_known and kind.is_known and "forward" not in own
         is_pure = is_pure and kind.is_pure and not (part.training and (kind.learns or "running_mean" in part._buffers))
-        is_watched = is_watched or has_hooks(part)
+        is_watched = is_watched or _has_hooks(part)
         is_compiled = is_compiled or part._compiled_call_impl is not None
         writes = writes or own.get("inplace", getattr(type(part), "inplace", None)) is True
     return Nature(is_known, is_known and is_pure, is_watched, is_compiled, writes)

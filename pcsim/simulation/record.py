@@ -89,7 +89,7 @@ class Record:
                 expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'it has none'}",
                 remedy="name other populations in states=..., or their mean square in reduce=...",
             )
-        known = values_of(network)
+        known = _values_of(network)
         kept: list[Kept] = [(name, (name,), _whole) for name in states]
         kept += [(f"{name}.mean_square", (name,), REDUCTIONS["mean_square"]) for name in errors]
         for name, kinds in self.reduce.items():
@@ -170,7 +170,7 @@ def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def values_of(network: Wiring) -> dict[str, None]:
+def _values_of(network: Wiring) -> dict[str, None]:
     """Return all that can be recorded: populations, their further variables, and gates."""
     found: dict[str, None] = dict.fromkeys(network.populations)
     for name, population in network.populations.items():

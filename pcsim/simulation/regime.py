@@ -76,7 +76,7 @@ class Regimes:
         key = (begin, end)
         if key not in self._changes or self._changing:
             self._changes = self._changes if len(self._changes) < MOST_KEPT else {}
-            self._changes[key] = frozenset(regime_changes(self.network, begin, end, self.dt))
+            self._changes[key] = frozenset(_regime_changes(self.network, begin, end, self.dt))
         return self._changes[key]
 
 
@@ -133,7 +133,7 @@ def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
     return count if known is None else min(count, known - 1)
 
 
-def regime_changes(network: Wiring, begin: int, end: int, dt: float) -> list[int]:
+def _regime_changes(network: Wiring, begin: int, end: int, dt: float) -> list[int]:
     """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
     return sorted({int(step) for step in _candidates(network, end, dt) if begin < step < end})
 

@@ -194,7 +194,7 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
             expected="floating-point values, images usually in [0, 1]",
             remedy="write images.float() / 255 for 8-bit images",
         )
-    if not is_finite(image):
+    if not _is_finite(image):
         raise StimulusError(
             given=f"input {name!r} with NaN or infinite values at {at:g} ms",
             expected="finite values",
@@ -202,7 +202,7 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
         )
 
 
-def is_finite(value: Tensor) -> bool:
+def _is_finite(value: Tensor) -> bool:
     """Tell whether all values are finite; True where torch.func.vmap hides them, as nothing can be read there."""
     value = value.detach()
     try:

@@ -91,7 +91,7 @@ def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs
 
     Raises StimulusError for an unknown condition, or one that cannot be drawn.
     """
-    condition = named_condition(condition)
+    condition = _named_condition(condition)
     if first < 0 or count < 1:
         raise StimulusError(
             given=f"{count} images from index {first}", expected="at least one, from 0 on", remedy="correct the numbers"
@@ -101,7 +101,7 @@ def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs
     return Scenes(*(np.concatenate(field) for field in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def named_condition(condition: Condition | str) -> Condition:
+def _named_condition(condition: Condition | str) -> Condition:
     """A `Condition` by name, checked."""
     if isinstance(condition, str):
         if condition not in CONDITIONS:

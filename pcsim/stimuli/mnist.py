@@ -46,12 +46,12 @@ def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8
             path = files.local(where, (name, f"{name}.gz"), VARIABLE, WHAT)
         else:
             path = files.cached("mnist", f"{name}.gz", MIRRORS, VARIABLE, WHAT)
-        found.append(read_idx(files.checked(path, _unpacked(path), name, digest)))
+        found.append(_read_idx(files.checked(path, _unpacked(path), name, digest)))
     images, labels = found
     return images, labels
 
 
-def read_idx(content: bytes) -> NDArray[np.uint8]:
+def _read_idx(content: bytes) -> NDArray[np.uint8]:
     """An array from the bytes of an idx file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data."""
     rank = content[3]
     shape = np.frombuffer(content, ">u4", rank, 4)

@@ -1,7 +1,8 @@
-"""Training through time."""
+"""Training through time, on frames, and by local rules; in several processes."""
 
+from pcsim.training import distributed, frames, local
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
-from pcsim.training.settings import Training, published
+from pcsim.training.settings import Training, published_settings
 from pcsim.training.through_time import (
     evaluate,
     loss_at_step,
@@ -22,13 +23,16 @@ __all__ = [
     "Implicit",
     "Training",
     "Truncated",
+    "distributed",
     "evaluate",
+    "frames",
+    "local",
     "loss_at_step",
     "loss_over_time",
     "losses_over_time",
     "memory_of_update",
     "optimise",
-    "published",
+    "published_settings",
     "require_adjoint",
     "train",
 ]

@@ -13,7 +13,7 @@ from pcsim.training.gradients import Adjoint, Checkpointed, Full, Implicit, Trun
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Training:
-    """How to train. The defaults suit small networks on a CPU; `published()` is Spoerer et al. 2017."""
+    """How to train. The defaults suit small networks on a CPU; `published_settings()` is Spoerer et al. 2017."""
 
     updates: Annotated[int, Field(gt=0)] = 2_000
     """optimiser steps"""
@@ -53,7 +53,7 @@ class Training:
         return self.learning_rate
 
 
-def published(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
+def published_settings(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
     """Spoerer et al. 2017: 100 epochs of 100,000 images by 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4."""
     return Training(
         updates=100_000,

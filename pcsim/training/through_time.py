@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from pcsim import parallel
 from pcsim.connections import Standardise
 from pcsim.core.exceptions import PcsimWarning, TrainingError
-from pcsim.memory import available, foreseen
 from pcsim.network import Network
 from pcsim.simulation.record import Record, relative_square
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.digits import as_pixels
+from pcsim.training import distributed
 from pcsim.training.gradients import Adjoint, Full, Implicit
+from pcsim.training.memory import available, predict_peak_memory
 from pcsim.training.settings import Training
 from pcsim.training.updates import GradientOf, batch_of, optimise
 
@@ -135,7 +135,7 @@ def train(
         shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
         require_adjoint(network, shown, wanted, settings, solver, steps)
     way = _way_back(network.train(), images, targets, settings, solver, steps)
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         _tell_memory(network, images, targets, settings, solver, steps)
     return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
@@ -176,8 +176,8 @@ def memory_of_update(
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
-    share = -(-min(settings.batch, len(images)) // parallel.size())
-    return foreseen(update, share) + kept * weights
+    share = -(-min(settings.batch, len(images)) // distributed.size())
+    return predict_peak_memory(update, share) + kept * weights
 
 
 def _tell_memory(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from pcsim import parallel
 from pcsim.core import storage
 from pcsim.core.exceptions import StorageError, TrainingError
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
+from pcsim.training import distributed
 from pcsim.training.settings import Training
 
 CHECK_EVERY = 20
@@ -37,7 +37,7 @@ def optimise(
     """The loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
 
     count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
-    Under torchrun every process takes its share of each batch (`pcsim.parallel`).
+    Under torchrun every process takes its share of each batch (`pcsim.training.distributed`).
     """
     optimiser = _optimiser(network, settings)
     end = settings.updates if until is None else min(until, settings.updates)
@@ -46,7 +46,7 @@ def optimise(
             given=f"until={until}", expected=f"a multiple of {CHECK_EVERY}, or all updates", remedy="round it"
         )
     done, history = _resume(checkpoint, network, optimiser, settings)
-    parallel.agree(trained_tensors(network).values())
+    distributed.broadcast(trained_tensors(network).values())
     network.train()
     recent: list[Tensor] = []
     with bar(total=end, initial=done, unit="update") as progress:
@@ -64,23 +64,23 @@ def optimise(
                 recent.clear()
                 progress.set_postfix(loss=f"{history[-1]:.3f}")
             if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
-                if parallel.rank() == 0:
+                if distributed.rank() == 0:
                     _save(checkpoint, network, optimiser, settings, update + 1, history)
-                parallel.wait()
+                distributed.barrier()
     network.eval()
     return history
 
 
 def _shared_gradient(network: Network, gradient: GradientOf, chosen: Tensor, update: int) -> Tensor:
     """The gradient of a batch by all processes together (or this one alone), and its loss."""
-    loss = gradient(parallel.share(chosen), update).clone()
-    if parallel.size() > 1:
+    loss = gradient(distributed.shard(chosen), update).clone()
+    if distributed.size() > 1:
         trained = [p for p in network.parameters() if p.requires_grad]
         for parameter in trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         statistics = [tensor for name, tensor in network.named_buffers() if "running" in name]
-        parallel.average([loss, *(p.grad for p in trained if p.grad is not None), *statistics])
+        distributed.all_reduce_mean([loss, *(p.grad for p in trained if p.grad is not None), *statistics])
     return loss
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pcsim
 from pcsim import RK4, Clock, Euler, Heun, Iterate, Network, Population, Projection, Record, Snapshot, SolverError
 from pcsim.analysis import convergence as c
-from pcsim.analysis import stability as s
+from pcsim.dynamics import stability as s
 from pcsim.rules import Flow, Map, leaky_rate
 from pcsim.rules.time_constants import time_constant
 

@@ -93,7 +93,7 @@ def main() -> None:
     import swept
     from test_sweep import same
 
-    from pcsim.sweep import Sweep, grid
+    from pcsim.sweeps.sweep import Sweep, grid
 
     begun = time.perf_counter()
     set_up()

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import nn
 
 from pcsim import RK4, Euler, Heun, Iterate, Network, Population, Projection, Record, Run, rollout, simulate, stimuli
-from pcsim.analysis import latencies
+from pcsim.brain import latencies
 from pcsim.rules import LearnableTau, Rate, leaky_rate
 
 UNITS = 2

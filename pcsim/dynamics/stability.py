@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
-from pcsim.core.state import State
+from pcsim.core.state import Shape, State
 from pcsim.network import Network
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record
@@ -237,6 +237,20 @@ def lyapunov_exponent(
             v = v / length
             total += float(length.log()) if step >= settle else 0.0
     return total / (steps * (solver.dt if isinstance(solver, FlowSolver) else 1.0))
+
+
+def largest_eigenvalue(
+    operator: Callable[[Tensor], Tensor], shape: Shape, iterations: int = 500, seed: int = 0
+) -> float:
+    """lambda_max of a symmetric, positive linear `operator` on activities (1, *shape), by power iteration.
+
+    The relative error is below (lambda_2 / lambda_max)^(2 iterations).
+    """
+    value = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for _ in range(iterations):
+            value = operator(value / value.norm())
+    return float(value.norm())
 
 
 def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:

@@ -44,7 +44,7 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-def foreseen(work: Callable[[int], object], samples: int) -> float:
+def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
     """Bytes by which a process grows when it does work(samples): a + b samples, from two runs with 2 and 4 of them.
 
     b is what tensors take, counted; a also holds what libraries take for themselves when a process does such work for

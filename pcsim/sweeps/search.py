@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from pcsim.core.exceptions import SweepError
-from pcsim.executors import Submits, completed, executor_named
+from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 
 Propose = Callable[[Any], Any]
 """an `optuna.Trial`, whose suggest_int(), suggest_float() and suggest_categorical() it calls -> a configuration"""
@@ -101,7 +101,7 @@ class Search:
         return self.folder / "journal.log"
 
     def run(
-        self, where: str | Submits = "here", *, at_once: int = 1, tries: int = 5, progress: bool = True
+        self, where: str | SupportsSubmit = "here", *, at_once: int = 1, tries: int = 5, progress: bool = True
     ) -> list[Trial]:
         """Do what is missing, `at_once` trials at a time, and return all trials.
 

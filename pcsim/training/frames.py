@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from pcsim.analysis.frames import is_dead
 from pcsim.core.exceptions import PcsimWarning, TrainingError
 from pcsim.network import Network
-from pcsim.simulation.forecast import SHARE, closed_loop, rows_of
+from pcsim.simulation.forecasting import SHARE, closed_loop, rows_of
 from pcsim.simulation.record import Record
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate
@@ -33,7 +33,9 @@ from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_timeline
 from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
-from pcsim.training import CHECK_EVERY, Checkpointed, Full, Training, Truncated, optimise
+from pcsim.training.gradients import Checkpointed, Full, Truncated
+from pcsim.training.settings import Training
+from pcsim.training.updates import CHECK_EVERY, optimise
 
 Clip = Callable[[int], Frames]
 """index -> (time, channel, height, width), 8-bit or from 0 to 1"""

@@ -1,6 +1,6 @@
 """Is a network integrated well enough? Errors against dt for each solver, and the order that they show.
 
-print(pcsim.check_order(net, images, until=100.0))
+print(pcsim.dynamics.check_order(net, images, until=100.0))
 """
 
 from __future__ import annotations

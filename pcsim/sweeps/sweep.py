@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.exceptions import SweepError
-from pcsim.executors import Submits, completed, executor_named
+from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 
 Config = TypeVar("Config")
 Point = dict[str, Any]
@@ -154,7 +154,7 @@ class Sweep:
         """The numbers of the points that have no result yet."""
         return [number for number, id_ in enumerate(self.ids) if not self.path(id_).exists()]
 
-    def run(self, where: str | Submits = "here", *, tries: int = 5, progress: bool = True) -> Table:
+    def run(self, where: str | SupportsSubmit = "here", *, tries: int = 5, progress: bool = True) -> Table:
         """Do what is missing, and return the table of all points.
 
         where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
@@ -202,7 +202,7 @@ class Sweep:
         return len(new)
 
     def _work_off(
-        self, executor: Submits, calls: Sequence[tuple], tries: int, progress: bool
+        self, executor: SupportsSubmit, calls: Sequence[tuple], tries: int, progress: bool
     ) -> list[tuple[Point, Exception]]:
         failures = []
         bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)

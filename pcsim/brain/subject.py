@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsim.analysis.neural import steps_of
+from pcsim.brain.regression import steps_of
 from pcsim.core.exceptions import StimulusError, WiringError
 from pcsim.network import Network
 from pcsim.simulation.record import Record
@@ -93,7 +93,8 @@ class Subject:
         stimuli  a mapping of ids to what `prepare` takes, or a stimulus set of Brain-Score (`stimulus_id` and
                  `get_stimulus(id)`). The network says the same at every trial, so `number_of_trials` changes nothing
 
-        Which steps those are, `neural.steps_of` says. Raises StimulusError for bins in which the network says nothing.
+        `regression.steps_of` says which steps those are. Raises StimulusError for bins in which the network says
+        nothing.
         """
         import xarray
 

@@ -14,27 +14,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
+from torch import distributed as dist
 
 from pcsim.core.exceptions import TrainingError
 
 
 def rank() -> int:
     """Which process this is, from 0."""
-    return distributed.get_rank() if _is_joined() else 0
+    return dist.get_rank() if _is_joined() else 0
 
 
 def size() -> int:
     """How many processes there are."""
-    return distributed.get_world_size() if _is_joined() else 1
+    return dist.get_world_size() if _is_joined() else 1
 
 
 def _is_joined() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
-def group() -> Iterator[int]:
+def process_group() -> Iterator[int]:
     """Join the processes that torchrun started, if it did; gives this one's rank."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
         yield rank()
@@ -46,29 +47,29 @@ def group() -> Iterator[int]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield rank()
         # None leaves while another still talks.
-        wait()
+        barrier()
     finally:
-        distributed.destroy_process_group()
+        dist.destroy_process_group()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all have come here."""
     if size() > 1:
-        distributed.barrier()
+        dist.barrier()
 
 
-def agree(tensors: Iterable[Tensor]) -> None:
+def broadcast(tensors: Iterable[Tensor]) -> None:
     """Give all processes the values of the first."""
     if size() > 1:
         for tensor in tensors:
-            distributed.broadcast(tensor.data, 0)
+            dist.broadcast(tensor.data, 0)
 
 
-def share(chosen: Tensor) -> Tensor:
+def shard(chosen: Tensor) -> Tensor:
     """This process's part of a batch. Raises TrainingError unless all parts are of one size."""
     if len(chosen) % size():
         raise TrainingError(
@@ -79,13 +80,13 @@ def share(chosen: Tensor) -> Tensor:
     return chosen[rank() :: size()]
 
 
-def average(tensors: Iterable[Tensor]) -> None:
+def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
     """Replace each by its mean over processes, all in one message."""
     own = [tensor for tensor in tensors if tensor.is_floating_point()]
     if size() == 1 or not own:
         return
     row = torch.cat([tensor.detach().reshape(-1) for tensor in own])
-    distributed.all_reduce(row)
+    dist.all_reduce(row)
     with torch.no_grad():
         for tensor, part in zip(own, (row / size()).split([tensor.numel() for tensor in own]), strict=True):
             tensor.copy_(part.view_as(tensor))

@@ -24,7 +24,8 @@ from pcsim.simulation.regime import LATE, regime_of
 from pcsim.simulation.run import Run
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Heun, Solver
-from pcsim.training import Training, optimise
+from pcsim.training.settings import Training
+from pcsim.training.updates import optimise
 
 
 class Relaxation:

@@ -13,7 +13,6 @@ size for BL, BF for BLT.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -29,20 +28,30 @@ Unroll = Literal["engineering", "biological"]
 DELAYS: dict[str, tuple[int, int]] = {"engineering": (0, 1), "biological": (1, 1)}
 
 
+OPTIONS = """
+
+    width     feature maps of B in each of the two layers
+    unroll    "engineering": the image sweeps up through all layers within a step; "biological": every edge takes a step
+    lrn       "state": recurrent edges read the activity that local response normalisation gave, as published;
+              "output": they read what precedes it
+    size, channels  of the image: (channels, size, size)
+    classes   of the read-out, which is there at every step
+
+    See docs/models/blt.md for equations and source. Raises WiringError for other settings.
+    """
+
+
 def _blt(
     name: str,
+    width: int,
+    unroll: Unroll,
+    lrn: Literal["state", "output"],
+    image: tuple[int, int, int],
+    classes: int,
     lateral: bool,
     top_down: bool,
     kernel: int,
     widening: int,
-    /,
-    width: int = 32,
-    *,
-    unroll: Unroll = "engineering",
-    lrn: Literal["state", "output"] = "state",
-    size: int = 32,
-    channels: int = 1,
-    classes: int = 10,
 ) -> Network:
     if unroll not in DELAYS or lrn not in ("state", "output"):
         raise WiringError(
@@ -57,7 +66,7 @@ def _blt(
     wiring = areas(
         rules,
         (maps, maps),
-        (channels, size, size),
+        image,
         kernel=kernel,
         lateral=lateral,
         top_down=top_down,
@@ -66,7 +75,7 @@ def _blt(
     )
     populations, projections = add_readout(wiring, maps, classes)
     return Network(
-        {"image": (channels, size, size)},
+        {"image": image},
         populations,
         projections,
         readout="readout",
@@ -76,20 +85,30 @@ def _blt(
 
 
 def _member(
-    name: str, doc: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
+    name: str, what: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
 ) -> Callable[..., Network]:
-    member = partial(_blt, name, lateral, top_down, kernel, widening)
-    member.__doc__ = f"""{doc}
+    """Return a member of the family as a function of the options that all of them have."""
 
-    width (feature maps of B), unroll ("engineering" or "biological"), lrn ("state" or "output"),
-    size (image side), channels (of the image), classes. See the module for equations and source.
-    """
-    return register(paper="Spoerer et al. 2017", name=name)(member)
+    def member(
+        width: int = 32,
+        *,
+        unroll: Unroll = "engineering",
+        lrn: Literal["state", "output"] = "state",
+        size: int = 32,
+        channels: int = 1,
+        classes: int = 10,
+    ) -> Network:
+        image = (channels, size, size)
+        return _blt(name, width, unroll, lrn, image, classes, lateral, top_down, kernel, widening)
+
+    member.__name__ = member.__qualname__ = name
+    member.__doc__ = f"Build {what} (Spoerer et al. 2017).{OPTIONS}"
+    return register(paper="Spoerer et al. 2017")(member)
 
 
-blt_b = _member("blt_b", "B: bottom-up only.")
-blt_bk = _member("blt_bk", "BK: bottom-up only, 5x5 kernels; the control of matched size for BL.", kernel=5)
-blt_bf = _member("blt_bf", "BF: bottom-up only, twice the maps; the control of matched size for BLT.", widening=2)
-blt_bl = _member("blt_bl", "BL: bottom-up and lateral.", lateral=True)
-blt_bt = _member("blt_bt", "BT: bottom-up and top-down.", top_down=True)
-blt = _member("blt", "BLT: bottom-up, lateral and top-down.", lateral=True, top_down=True)
+blt_b = _member("blt_b", "B: bottom-up connections only")
+blt_bk = _member("blt_bk", "BK: bottom-up connections only, 5x5 kernels; the control of BL's size", kernel=5)
+blt_bf = _member("blt_bf", "BF: bottom-up connections only, twice the maps; the control of BLT's size", widening=2)
+blt_bl = _member("blt_bl", "BL: bottom-up and lateral connections", lateral=True)
+blt_bt = _member("blt_bt", "BT: bottom-up and top-down connections", top_down=True)
+blt = _member("blt", "BLT: bottom-up, lateral and top-down connections", lateral=True, top_down=True)

@@ -207,7 +207,7 @@ def predictivity_over_time(
         raise StimulusError(
             given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}, {regression!r}",
             expected="responses (image, neuroid, bin), features of as many bins; each or shared; pls or ridge",
-            remedy="choose the features of each bin by neural.steps_of",
+            remedy="choose the features of each bin by regression.steps_of",
         )
     chosen = _held_out(splits, len(y), labels, seed)
     if weights == "each":
@@ -399,7 +399,7 @@ def _held_out(
         raise StimulusError(
             given=f"{count} images, of which a split holds out {fewest}",
             expected=f"at least {FEWEST}",
-            remedy="show more images; or hold out more of them: splits=neural.shuffled_splits(n, test=0.3)",
+            remedy="show more images; or hold out more of them: splits=regression.shuffled_splits(n, test=0.3)",
         )
     return chosen
 

@@ -20,8 +20,8 @@ from torch import nn
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
 from pcsim.core.exceptions import WiringError
 from pcsim.models import cells
+from pcsim.models._blt import DELAYS, Unroll
 from pcsim.models.areas import Wiring
-from pcsim.models.blt import DELAYS, Unroll
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.registry import register, unknown
 from pcsim.network import Network, Population, Projection

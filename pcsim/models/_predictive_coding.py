@@ -3,7 +3,7 @@
     E = sum_l pi_l / 2 |r_l - p_l|^2,   p_l = W_l f( r_{l+1} ) + b_l
     e_l = pi_l ( r_l - p_l )
     tau dr_l/dt = f'(r_l) W_{l-1}^T e_{l-1} - e_l           = - dE/dr_l
-    dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.plasticity`)
+    dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.training.local`)
 
 Layer 0 is what is predicted last; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
 infer its causes; clamp the top and the network generates; clamp both ends and it learns with supervision. The transpose

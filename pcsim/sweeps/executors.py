@@ -35,7 +35,7 @@ POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
 
-class Submits(Protocol):
+class SupportsSubmit(Protocol):
     """What is asked of an executor."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 def completed(
-    executor: Submits, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
+    executor: SupportsSubmit, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
 ) -> Iterator[Outcome]:
     """The outcome of function(*arguments) for each of `calls`, as they end; a list may be added to meanwhile.
 
@@ -71,7 +71,7 @@ def completed(
             try:
                 yield Outcome(arguments, future.result(), None)
             except (Exception, CancelledError) as reason:
-                if is_lost(reason) and tried < tries:
+                if _worker_died(reason) and tried < tries:
                     waiting.append((executor.submit(function, *arguments), arguments, tried + 1))
                 else:
                     yield Outcome(arguments, None, reason)
@@ -79,7 +79,7 @@ def completed(
             time.sleep(POLL_S)
 
 
-def is_lost(reason: BaseException) -> bool:
+def _worker_died(reason: BaseException) -> bool:
     """Whether a call failed because its worker is gone, not by what it did."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
 
@@ -95,7 +95,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class Here(Executor):
+class SerialExecutor(Executor):
     """Runs each call when its result is asked for, in this thread."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
@@ -189,7 +189,7 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
 
 
 @contextmanager
-def executor_named(name: str, folder: Path) -> Iterator[Submits]:
+def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
     """The executor of that name, for as long as it is needed; `folder` is where SLURM jobs leave their output.
 
     Raises SweepError for an unknown name, or a package that is missing.
@@ -198,7 +198,7 @@ def executor_named(name: str, folder: Path) -> Iterator[Submits]:
     match kind:
         case "here":
             with one_thread():
-                yield Here()
+                yield SerialExecutor()
         case "processes":
             with Processes(_count(detail) if detail else os.cpu_count() or 1) as executor:
                 yield executor
@@ -216,7 +216,7 @@ def executor_named(name: str, folder: Path) -> Iterator[Submits]:
 
 
 @contextmanager
-def _dask(detail: str) -> Iterator[Submits]:
+def _dask(detail: str) -> Iterator[SupportsSubmit]:
     with _needed("dask"):
         from distributed import Client, LocalCluster
     if "/" in detail:
@@ -231,14 +231,14 @@ def _dask(detail: str) -> Iterator[Submits]:
             yield client.get_executor()
 
 
-def _slurm(detail: str, folder: Path) -> Submits:
+def _slurm(detail: str, folder: Path) -> SupportsSubmit:
     with _needed("slurm"):
         from submitit import AutoExecutor
     given = dict(pair.partition("=")[::2] for pair in detail.split(",") if pair)
     cluster = given.pop("cluster", "slurm")
     executor = AutoExecutor(folder / "slurm", cluster=cluster)
     executor.update_parameters(**{_submitit_name(k): int(v) if v.isdigit() else v for k, v in given.items()})
-    return _Slurm(executor) if cluster == "slurm" else cast(Submits, executor)
+    return _Slurm(executor) if cluster == "slurm" else cast(SupportsSubmit, executor)
 
 
 class _Slurm:

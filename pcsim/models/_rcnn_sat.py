@@ -11,7 +11,6 @@ larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in [
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from torch import nn
 
@@ -27,28 +26,35 @@ KERNELS = (7, 5, 3, 3, 3, 3, 1)
 WIDER = (11, 7, 5, 5, 5, 5, 3)
 
 
+OPTIONS = """
+
+    maps      feature maps of each layer of B
+    kernels   width of each layer's kernels, as many as `maps`; by default the published ones
+    steps     how many steps batch norm has statistics for, and the network runs: 8 with lateral connections, else 1
+    size, channels  of the image: (channels, size, size), a size that 2^(layers - 1) divides
+    classes   of the read-out, which is there at every step
+
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError for numbers that do not fit.
+    """
+
+
 def _rcnn_sat(
     name: str,
+    maps: Sequence[int],
+    kernels: Sequence[int],
+    steps: int,
+    image: tuple[int, int, int],
+    classes: int,
     lateral: bool,
     widening: int,
     deepening: int,
-    published: Sequence[int],
-    /,
-    maps: Sequence[int] = MAPS,
-    kernels: Sequence[int] | None = None,
-    *,
-    steps: int | None = None,
-    size: int = 128,
-    channels: int = 3,
-    classes: int = 1000,
 ) -> Network:
-    steps, kernels = steps or (8 if lateral else 1), kernels or published
-    multiple = 2 ** (len(maps) - 1)
+    multiple, (channels, size, _) = 2 ** (len(maps) - 1), image
     if len(maps) != len(kernels) or size % multiple or steps < 1:
         raise WiringError(
             given=f"{len(maps)} numbers of maps, {len(kernels)} kernels, images of {size}x{size}, {steps} steps",
-            expected=f"as many of each, and a size that {multiple} divides",
-            remedy="choose such numbers",
+            expected=f"one kernel for each number of maps, a size that {multiple} divides, at least 1 step",
+            remedy=f"write size={-(-size // multiple) * multiple} and kernels={tuple(kernels)[: len(maps)]}",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -71,9 +77,7 @@ def _rcnn_sat(
     head = nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))
     populations.append(Population("readout", Sum()))
     projections.append(Projection(source, "readout", head))
-    net = Network(
-        {"image": (channels, size, size)}, populations, projections, readout="readout", steps=steps, name=name
-    )
+    net = Network({"image": image}, populations, projections, readout="readout", steps=steps, name=name)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -82,24 +86,35 @@ def _rcnn_sat(
 
 def _member(
     name: str,
-    doc: str,
+    what: str,
     *,
     lateral: bool = False,
     widening: int = 1,
     deepening: int = 1,
-    kernels: Sequence[int] = KERNELS,
+    published: Sequence[int] = KERNELS,
 ) -> Callable[..., Network]:
-    member = partial(_rcnn_sat, name, lateral, widening, deepening, kernels)
-    member.__doc__ = f"""{doc}
+    """Return a member of the family as a function of the options that all of them have."""
 
-    maps (of the layers of B), kernels, steps, size (image side), channels (of the image), classes.
-    See the module for equations and source. Raises WiringError for sizes that do not fit.
-    """
-    return register(paper="Spoerer et al. 2020", name=name)(member)
+    def member(
+        maps: Sequence[int] = MAPS,
+        kernels: Sequence[int] | None = None,
+        *,
+        steps: int | None = None,
+        size: int = 128,
+        channels: int = 3,
+        classes: int = 1000,
+    ) -> Network:
+        kernels, steps = published if kernels is None else kernels, (8 if lateral else 1) if steps is None else steps
+        image = (channels, size, size)
+        return _rcnn_sat(name, maps, kernels, steps, image, classes, lateral, widening, deepening)
+
+    member.__name__ = member.__qualname__ = name
+    member.__doc__ = f"Build {what}, with 1,000 classes (Spoerer et al. 2020).{OPTIONS}"
+    return register(paper="Spoerer et al. 2020")(member)
 
 
-rcnn_sat_b = _member("rcnn_sat_b", "B: feed-forward; 11,037,768 parameters with 1,000 classes.")
-rcnn_sat_bk = _member("rcnn_sat_bk", "B-K: kernels 11, 7, 5, 5, 5, 5, 3; 39,796,040 parameters.", kernels=WIDER)
-rcnn_sat_bf = _member("rcnn_sat_bf", "B-F: twice the feature maps; 40,006,824 parameters.", widening=2)
-rcnn_sat_bd = _member("rcnn_sat_bd", "B-D: every layer twice; 28,819,848 parameters.", deepening=2)
-rcnn_sat_bl = _member("rcnn_sat_bl", "BL: lateral convolutions, 8 steps; 28,870,920 parameters.", lateral=True)
+rcnn_sat_b = _member("rcnn_sat_b", "B: feed-forward; 11,037,768 parameters")
+rcnn_sat_bk = _member("rcnn_sat_bk", "B-K: kernels 11, 7, 5, 5, 5, 5, 3; 39,796,040 parameters", published=WIDER)
+rcnn_sat_bf = _member("rcnn_sat_bf", "B-F: twice the feature maps; 40,006,824 parameters", widening=2)
+rcnn_sat_bd = _member("rcnn_sat_bd", "B-D: every layer twice; 28,819,848 parameters", deepening=2)
+rcnn_sat_bl = _member("rcnn_sat_bl", "BL: lateral convolutions, 8 steps; 28,870,920 parameters", lateral=True)

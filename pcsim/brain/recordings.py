@@ -2,7 +2,7 @@
 
     recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray; also .npz
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN where none was
-    neural.predictivity(features, np.nanmean(each, 0)[..., 0])
+    regression.predictivity(features, np.nanmean(each, 0)[..., 0])
 
 Needs the extra `analysis`: xarray, and h5netcdf for netCDF files.
 """
@@ -63,7 +63,7 @@ def load(path: str | Path) -> xarray.DataArray:
         raise StorageError(
             given=f"{path} with " + ", ".join(f"{name} {array.dims}" for name, array in held.data_vars.items()),
             expected=f"one variable with dimensions {', '.join(DIMENSIONS)} (the last may be missing)",
-            remedy="rename its dimensions with xarray, or hand the arrays to pcsim.assemblies.labelled",
+            remedy="rename its dimensions with xarray, or hand the arrays to pcsim.brain.recordings.labelled",
         )
     array = held[fitting[0]]
     return array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims))
@@ -130,7 +130,7 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
 
     by  the coordinate that tells images apart: stimulus_id, or image_id, unless given
 
-    `numpy.nanmean(..., 0)` is the mean response; `neural.split_half_ceiling` takes (repetition, image, neuroid).
+    `numpy.nanmean(..., 0)` is the mean response; `regression.split_half_ceiling` takes (repetition, image, neuroid).
     """
     _, image = np.unique(_shown(recorded, by), return_inverse=True)
     values = np.asarray(recorded.values, float)

@@ -1,0 +1,7 @@
+"""What needs a network and a solver: stability, fixed points, eigenvalues, the order of a solver."""
+
+from pcsim.dynamics import stability
+from pcsim.dynamics.order import Orders, check_order
+from pcsim.dynamics.stability import largest_eigenvalue
+
+__all__ = ["Orders", "check_order", "largest_eigenvalue", "stability"]
