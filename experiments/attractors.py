@@ -10,7 +10,7 @@ for the binary network also the overlap against the load (patterns per unit), wh
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +18,16 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
+from numpy.typing import ArrayLike
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from experiments import common
-from pcsim import Euler, Iterate, Record, Simulator, models, plots, stimuli
-from pcsim.core import storage
+from experiments import base
+from experiments.base import OPTIONS, Count, Repeated
+from experiments.report import Picture, Report, Table
+from pcsim import Euler, Iterate, Record, Simulator, models, stimuli
+from pcsim.plots import axes
 from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")
@@ -33,28 +36,22 @@ TAU, DT = 10.0, 1.0
 SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Attractors:
-    """Options of the experiment; a preset gives the defaults."""
+@dataclass(frozen=True, config=OPTIONS)
+class Attractors(Repeated):
+    """Options of the experiment; a preset gives the defaults. Repetitions have other patterns and cues."""
 
     out: Path = Path("results/attractors")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition"""
     units: Annotated[int, Field(gt=1)] = 100
     """of every network"""
-    patterns: Annotated[int, Field(gt=0)] = 7
+    patterns: Count = 7
     """stored when corruption is varied"""
     corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
     """shares of units that are flipped"""
     loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
     """patterns per unit, each cued without corruption"""
-    cues: Annotated[int, Field(gt=0)] = 100
+    cues: Count = 100
     """of each corruption, the patterns in turn"""
-    repetitions: Annotated[int, Field(gt=0)] = 1
-    """with other patterns and cues"""
-    workers: Annotated[int, Field(gt=0)] = 1
-    """processes; results do not depend on it"""
 
 
 PRESETS = {
@@ -62,30 +59,29 @@ PRESETS = {
         out=Path("results/attractors-smoke"), units=40, patterns=3, corruption=(0.1, 0.3), loads=(0.05, 0.2), cues=12
     ),
     "quick": Attractors(),
-    "standard": Attractors(out=Path("results/attractors-standard"), units=500, patterns=35, repetitions=3, workers=2),
-    "paper": Attractors(out=Path("results/attractors-paper"), units=1_000, patterns=70, repetitions=10, workers=2),
+    "standard": Attractors(out=Path("results/attractors-standard"), units=500, patterns=35, repetitions=3),
+    "paper": Attractors(out=Path("results/attractors-paper"), units=1_000, patterns=70, repetitions=10),
 }
 
 
 def run(config: Attractors) -> None:
-    """The whole experiment. What is done already is not done again."""
-    begun = time.perf_counter()
-    common.claim(config.out, config)
-    seeds = range(config.seed, config.seed + config.repetitions)
-    jobs = [(config, seed) for seed in seeds]
-    kept = {job[1]: row for job, row in common.run_jobs(measure, jobs, config.workers, "completing")}
-    results: dict[str, Any] = {"config": common.recorded(config), "repetitions": [kept[seed] for seed in seeds]}
-    results |= common.environment(torch.device("cpu"))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
+    """Run the whole experiment. What is done already is not done again."""
+    base.conduct(config, find, report)
+
+
+def find(config: Attractors) -> dict[str, Any]:
+    """Return the numbers of every repetition."""
+    jobs = [(config, seed) for seed in config.seeds]
+    found = {job[1]: row for job, row in base.run_jobs(measure, jobs, config.workers, "completing")}
+    return {"repetitions": [found[seed] for seed in config.seeds]}
 
 
 def measure(config: Attractors, seed: int) -> dict[str, Any]:
-    """All numbers of one repetition."""
-    path = config.out / "repetitions" / f"{seed}.json"
-    if path.exists():
-        return storage.read_json(path)
+    """Return all numbers of one repetition."""
+    return base.once(base.kept(config, "repetitions", seed, suffix="json"), lambda: _measured(config, seed))
+
+
+def _measured(config: Attractors, seed: int) -> dict[str, Any]:
     patterns = models.random_patterns(config.patterns, config.units, seed)
     sims = {kind: remembering(kind, patterns) for kind in KINDS}
     rows: dict[str, Any] = {kind: [] for kind in KINDS}
@@ -98,7 +94,6 @@ def measure(config: Attractors, seed: int) -> dict[str, Any]:
         stored = models.random_patterns(max(1, round(load * config.units)), config.units, seed + 10_000)
         cues, wanted = corrupted(stored, min(config.cues, len(stored)), 0.0, seed)
         overlaps.append(complete("binary", remembering("binary", stored), cues, wanted, seed)["overlap"])
-    storage.write_json(path, rows | {"load_overlap": overlaps})
     return rows | {"load_overlap": overlaps}
 
 
@@ -156,25 +151,27 @@ def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stim
     return {"cue": cues}, MODERN_STEPS, 1.0
 
 
-def report(config: Attractors, results: dict[str, Any]) -> None:
-    """Figures, page, and the table in the terminal."""
+def report(config: Attractors, results: dict[str, Any]) -> Report:
+    """Return the page."""
     rows = results["repetitions"]
     completed = {kind: [[at["completed"] for at in row[kind]] for row in rows] for kind in KINDS}
     settled = {kind: [[at["settled"] for at in row[kind]] for row in rows] for kind in KINDS}
     overlap = [row["load_overlap"] for row in rows]
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
+    pictures = [
+        Picture(
             "completion",
-            plots.completion(config.corruption, completed, settled),
+            completion(config.corruption, completed, settled),
             "Left: share of cues that end with every unit as stored. Right: median time until the state no longer "
             "changes, in sweeps (binary), time constants (graded) or steps (modern). A line is the mean over "
             "repetitions, dots are repetitions.",
+            ("repetitions",),
         ),
-        (
+        Picture(
             "capacity",
-            plots.capacity(config.loads, overlap),
-            "Overlap with the stored pattern after settling from it, against the load; the dotted line is the border "
-            "of 0.138 patterns a unit for very large networks (Amit, Gutfreund & Sompolinsky 1985).",
+            capacity(config.loads, overlap),
+            "Overlap with the stored pattern after settling from it, against the load; the dotted line is the limit "
+            "of 0.138 patterns per unit for very large networks (Amit, Gutfreund & Sompolinsky 1985).",
+            ("repetitions",),
         ),
     ]
     lines = [
@@ -186,14 +183,47 @@ def report(config: Attractors, results: dict[str, Any]) -> None:
         for i, share in enumerate(config.corruption)
     ]
     head = ("flipped", *(f"{kind}, completed (%)" for kind in KINDS), *(f"{kind}, settled" for kind in KINDS))
-    table = ("Completion, and settling in sweeps / time constants / steps", head, lines)
-    title = "Attractor networks: completion and settling against corruption"
-    summary = (
-        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, "
-        f"{config.repetitions} repetition(s). Hopfield 1982, 1984; Ramsauer et al. 2020."
+    return Report(
+        "Attractor networks: completion and settling against corruption",
+        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, {config.repetitions} "
+        "repetition(s). Hopfield 1982, 1984; Ramsauer et al. 2020.",
+        pictures,
+        [Table("Completion, and settling in sweeps / time constants / steps", head, lines)],
     )
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+def completion(
+    corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
+) -> Figure:
+    """Share of completed patterns (left) and settling time (right) against the share of flipped units.
+
+    completed[network] and settled[network] are (repetitions, corruption).
+    """
+    figure = Figure(figsize=(9.0, 3.5), layout="constrained")
+    panels = figure.subplots(1, 2)
+    flipped = 100 * np.asarray(corruption)
+    for panel, values, factor in zip(panels, (completed, settled), (100.0, 1.0), strict=True):
+        for index, (name, rows) in enumerate(values.items()):
+            data = factor * np.asarray(rows)
+            panel.plot(flipped, data.mean(0), "-", color=f"C{index}", label=name)
+            panel.plot(flipped, data.T, "o", ms=3.5, color=f"C{index}", alpha=0.6)
+        panel.set(xlabel="units flipped (%)")
+    panels[0].set(ylabel="completed (%)", ylim=(-3, 103))
+    panels[1].set(ylabel="settled after (sweeps, tau, steps)", ylim=(0, None))
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def capacity(loads: Sequence[float], overlap: ArrayLike, border: float = 0.138, ax: Axes | None = None) -> Axes:
+    """Overlap with the stored pattern, (repetitions, loads), against patterns per unit; the border is dotted."""
+    ax = ax or axes()
+    data = np.asarray(overlap)
+    ax.plot(loads, data.mean(0), "-", color="C0")
+    ax.plot(loads, data.T, "o", ms=4, color="C0", alpha=0.6)
+    ax.axvline(border, color="0.6", linestyle=":", linewidth=1)
+    ax.set(xlabel="patterns per unit", ylabel="overlap after settling", ylim=(0, 1.03))
+    return ax
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

@@ -12,24 +12,25 @@ digit that comes after another one has been seen for as long.
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
-from tqdm.auto import tqdm
 
-from experiments import common, flows
-from pcsim import Euler, Network, Record, Run, Simulator, plots, stimuli
+from experiments import base, flows
+from experiments.base import OPTIONS, TEST_SEED, Count, Options
+from experiments.report import Picture, Report, Table
+from pcsim import Euler, Network, Record, Run, Simulator, stimuli
 from pcsim.analysis import convergence, entropy
-from pcsim.core import storage
+from pcsim.plots.canvas import plain_logs
 
 Condition = Literal["clean", "occluded", "surprising"]
 Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]
@@ -39,14 +40,12 @@ ERROR, ENERGY, CHANGE = "squared prediction error", "energy", "change of the sta
 LOSS, ENTROPY = "cross-entropy of the read-out", "entropy of the read-out"
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Convergence:
+@dataclass(frozen=True, config=OPTIONS)
+class Convergence(Options):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/convergence")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of weights and images"""
     network: flows.Name = "predictive_coding"
     """whose errors are followed"""
     stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
@@ -61,7 +60,7 @@ class Convergence:
     """ms for which a stimulus is shown"""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """of its way that a settled curve may still be off its end"""
-    images: Annotated[int, Field(gt=0)] = 100
+    images: Count = 100
     """test images"""
     recipe: flows.Recipe = flows.Recipe()
     """how the network is trained"""
@@ -82,37 +81,32 @@ PRESETS = {
         recipe=flows.STANDARD,
     ),
 }
-PRESETS["paper"] = PRESETS["standard"]
 
 
 def run(config: Convergence) -> None:
-    """The whole experiment. The training resumes in its folder."""
-    begun = time.perf_counter()
-    common.claim(config.out, config)
-    for _, curve in common.run_jobs(fit, [(config,)], 1, "training"):
-        tqdm.write(f"trained {flows.TITLES[config.network]}: {curve[0]:.2f} -> {curve[-1]:.2f}")
-    network = flows.trained(config.network, config.out, config.taus)
-    sim = watching(config, network)
+    """Run the whole experiment. The training resumes in its folder."""
+    base.conduct(config, find, report)
+
+
+def find(config: Convergence) -> dict[str, Any]:
+    """Train, and follow every curve on every stimulus."""
+    base.train_all(config, fit, [()])
+    sim = watching(config, flows.trained(config, config.network, config.taus))
     curves = {condition: follow(config, sim, condition) for condition in config.stimuli}
-    results: dict[str, Any] = {
-        "config": common.recorded(config),
+    return {
         "curves": {
             condition: {
                 quantity: {line: told(config, *curve, quantity) for line, curve in lines.items()}
                 for quantity, lines in found.items()
             }
             for condition, found in curves.items()
-        },
+        }
     }
-    results |= common.environment(torch.device("cpu"))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results, curves)
 
 
 def fit(config: Convergence) -> list[float]:
-    """Train the network, or go on with it; returns the loss curve."""
-    return flows.fit(config.network, config.recipe, config.seed, config.out)
+    """Train the network, or go on with it; return the loss curve."""
+    return flows.fit(config, config.network, config.recipe)
 
 
 def watching(config: Convergence, network: Network) -> Simulator:
@@ -131,7 +125,7 @@ def watching(config: Convergence, network: Network) -> Simulator:
 def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
     """Everything that converges, from the moment on at which the stimulus came."""
     fragments = config.fragments if condition == "occluded" else 0
-    shown = flows.digits(fragments, flows.TEST_SEED + config.seed, config.images)
+    shown = flows.digits(fragments, TEST_SEED + config.seed, config.images)
     line, before = stimuli.held(shown.images, config.until), 0.0
     if condition == "surprising":
         line, before = stimuli.held(shown.images.roll(1, 0), config.until).then(line), config.until
@@ -159,66 +153,86 @@ def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, a
 
 
 def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
-    """What is told of a curve: medians over images at every time, and how it settles."""
-    known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist()}
+    """Return the median and quartiles of a curve over images at every time, and how it settles."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=1).tolist()
+    known = {"times": times.tolist(), "median": middle, "quartiles": [low, high]}
     if quantity == CHANGE:
         settled = convergence.decay_time(times, values, config.share) + times[0]
         return known | {
-            "settling": common.finite_or_none(np.nanmedian(settled) if np.isfinite(settled).any() else math.nan)
+            "settling": base.finite_or_none(np.nanmedian(settled) if np.isfinite(settled).any() else math.nan)
         }
     summary = convergence.summary(times, values, config.share)
     mean = values.mean(1)
     fit_ = convergence.fit_rate(times, mean) if np.ptp(mean) > 0 else None
     return known | {
-        "settling": common.finite_or_none(summary.settling.mean + times[0]),
+        "settling": base.finite_or_none(summary.settling.mean + times[0]),
         "summary": {
-            name: {key: common.finite_or_none(value) for key, value in row.items()}
+            name: {key: base.finite_or_none(value) for key, value in row.items()}
             for name, row in asdict(summary).items()
             if name != "endings"
         },
         "endings": dict(summary.endings),
-        "rate": {key: common.finite_or_none(value) for key, value in asdict(fit_).items()} if fit_ else None,
+        "rate": {key: base.finite_or_none(value) for key, value in asdict(fit_).items()} if fit_ else None,
     }
 
 
-def report(config: Convergence, results: dict[str, Any], curves: dict[Condition, Curves]) -> None:
-    """The figure, page, and the table in the terminal."""
-    quantities = list(next(iter(curves.values())))
-    marks: dict[str, dict[str, dict[str, float]]] = {
-        quantity: {
-            condition: {line: row["settling"] or math.nan for line, row in found[quantity].items()}
-            for condition, found in results["curves"].items()
-        }
-        for quantity in quantities
-    }
-    by_quantity: dict[str, dict[str, dict[str, tuple[NDArray, NDArray]]]] = {
-        quantity: {condition: found[quantity] for condition, found in curves.items()} for quantity in quantities
-    }
-    title = f"How {flows.TITLES[config.network]} converges"
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
-            "convergence",
-            plots.settling(by_quantity, marks),
-            f"Median over {config.images} images, band between the quartiles. Triangles: settled, to within "
-            f"{100 * config.share:g} % of the way (mean over images that come to rest), or change of the state below "
-            f"{100 * config.share:g} % of its largest (median); none where that does not come in {config.until:g} ms. "
-            "A surprising digit follows another one, which the network has come to expect.",
-        )
-    ]
+def report(config: Convergence, results: dict[str, Any]) -> Report:
+    """Return the page."""
+    found = results["curves"]
     rows = [
         (condition, quantity, line, *cells(row))
-        for condition, found in results["curves"].items()
-        for quantity, lines in found.items()
+        for condition, quantities in found.items()
+        for quantity, lines in quantities.items()
         for line, row in lines.items()
     ]
     head = ("stimulus", "curve", "of", "half-life (ms)", "settled (ms)", "overshoot (%)", "rate (1/ms)", "ends")
-    summary = (
+    picture = Picture(
+        "convergence",
+        settling(found),
+        f"Median over {config.images} images, band between the quartiles. Triangles: settled, to within "
+        f"{100 * config.share:g} % of the way (mean over images that come to rest), or change of the state below "
+        f"{100 * config.share:g} % of its largest (median); none where that does not come in {config.until:g} ms. "
+        "A surprising digit follows another one, which the network has come to expect.",
+        ("curves",),
+    )
+    return Report(
+        f"How {flows.TITLES[config.network]} converges",
         f"{config.images} digits at the centre of gaze; occluded: {config.fragments} pieces of debris. Time constants "
         f"{config.taus[0]:g} and {config.taus[1]:g} ms, Euler with dt = {config.dt:g} ms. 95 % bootstrap intervals in "
-        "brackets. A rate is that of one exponential fitted to the mean; where several are at work, it is one of them."
+        "brackets. A rate is that of one exponential fitted to the mean; where several are at work, it is one of them.",
+        [picture],
+        [Table("Convergence", head, rows)],
     )
-    table = ("Convergence", head, rows)
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
+    """Draw curves against time and when they have settled: a row a quantity, a column a condition.
+
+    curves[condition][quantity][line] has times, median and quartiles over images, and "settling" in ms, which is drawn
+    as a triangle on the median; None for none.
+    """
+    quantities = list(next(iter(curves.values())))
+    figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")
+    grid = figure.subplots(len(quantities), len(curves), squeeze=False, sharex=True, sharey="row")
+    for (row, quantity), (column, condition) in product(enumerate(quantities), enumerate(curves)):
+        panel, lines = grid[row, column], curves[condition][quantity]
+        for line, found in lines.items():
+            (drawn,) = panel.plot(found["times"], found["median"], label=line, linewidth=1.4)
+            panel.fill_between(found["times"], *found["quartiles"], color=drawn.get_color(), alpha=0.2, linewidth=0)
+            if found["settling"] is not None:
+                level = np.interp(found["settling"], found["times"], found["median"])
+                panel.plot(found["settling"], level, "v", ms=7, color=drawn.get_color(), markeredgecolor="k", zorder=3)
+        if row == 0:
+            panel.set_title(condition, fontsize=10)
+        if row == len(quantities) - 1:
+            panel.set_xlabel("time (ms)")
+        if column == 0:
+            panel.set_ylabel(quantity, fontsize=9)
+            panel.legend(frameon=False, fontsize=8)
+        if min(min(found["quartiles"][0]) for found in lines.values()) > 0:
+            panel.set_yscale("log")
+            plain_logs(panel)
+    return figure
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -242,4 +256,4 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

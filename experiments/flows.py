@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 from torch.nn import functional
 
-from experiments import common
+from experiments import base
+from experiments.base import OPTIONS, Count, Options
 from pcsim import Euler, Network, models, stimuli
-from pcsim.training import Training, local, train
+from pcsim.training import Training, local
 
 Name = Literal["predictive_coding", "pcn_global", "blt", "leaky_rcnn"]
 NAMES: tuple[Name, ...] = ("predictive_coding", "pcn_global", "blt", "leaky_rcnn")
@@ -36,22 +36,21 @@ TAUS = (10.0, 20.0)
 """ms, of these areas in training"""
 SIDE, FULL_SIDE = 16, 32
 """pixels of an image here, and in other experiments"""
-TEST_SEED = 1_000_000
 RELAXED = 30.0
 """ms for which predictive coding is relaxed before its weights change"""
 
 
-@checked(frozen=True, config=ConfigDict(extra="forbid"))
+@checked(frozen=True, config=OPTIONS)
 class Recipe:
     """How the networks are trained."""
 
-    images: Annotated[int, Field(gt=0)] = 4_000
+    images: Count = 4_000
     """training images"""
     fragments: Annotated[int, Field(ge=0)] = 5
     """pieces of debris over each digit"""
     through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
     """of the networks that learn by backpropagation through time; the loss is the mean over it"""
-    steps: Annotated[int, Field(gt=0)] = 20
+    steps: Count = 20
     """of 10 ms through which they learn"""
     local: Training = Training(updates=500, batch=50)
     """of predictive coding, which learns by its local rule"""
@@ -111,28 +110,23 @@ def answers_of(network: Network) -> str:
     return network.readout or "r2"
 
 
-def path_of(folder: Path, name: str) -> Path:
-    """Where a training is kept."""
-    return folder / "training" / f"{name}.safetensors"
-
-
-def fit(name: Name, recipe: Recipe, seed: int, folder: Path) -> list[float]:
-    """Train one network, or go on with it; returns the loss curve (of predictive coding its energy)."""
+def fit(config: Options, name: Name, recipe: Recipe) -> list[float]:
+    """Train one network, or go on with it; return the loss curve (of predictive coding its energy)."""
+    seed = config.seed
     torch.manual_seed(seed)
     network, shown = build(name), digits(recipe.fragments, seed, recipe.images)
-    kept, bar = path_of(folder, name), common.job_bar(name)
     if name == "predictive_coding":
         settings = dataclasses.replace(recipe.local, seed=seed)
         both = {"r0": shown.images, "r2": shown.targets}
+        kept, bar = base.kept(config, "training", name), base.job_bar(name)
         learning = network.clamped("r2")
         return local.learn(learning, both, settings, solver=Euler(dt=1.0), until=RELAXED, checkpoint=kept, bar=bar)
     weight = recipe.reconstruction if network.errors else 0.0
     settings = dataclasses.replace(recipe.through_time, seed=seed, reconstruction=weight)
-    solver = Euler(dt=TAUS[0])
-    images, targets = shown.images, shown.targets
-    return train(network, images, targets, settings, solver=solver, steps=recipe.steps, checkpoint=kept, bar=bar)
+    options = {"solver": Euler(dt=TAUS[0]), "steps": recipe.steps}
+    return base.fit(config, network, shown.images, shown.targets, settings, name, **options)
 
 
-def trained(name: Name, folder: Path, taus: tuple[float, float] = TAUS) -> Network:
-    """The network after training, with these time constants."""
-    return common.trained(build(name, taus), path_of(folder, name), "cpu")
+def trained(config: Options, name: Name, taus: tuple[float, float] = TAUS) -> Network:
+    """Return the network after training, with these time constants."""
+    return base.trained(config, build(name, taus), name)

@@ -11,62 +11,52 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
+from numpy.typing import ArrayLike
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from experiments import common
-from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, plots, stimuli
+from experiments import base
+from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
+from experiments.report import Picture, Report, Table
+from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, stimuli
 from pcsim.connections import conv
-from pcsim.core import storage
 from pcsim.rules import Sum, leaky_rate
 from pcsim.rules.time_constants import LearnableTau
-from pcsim.training import Training, optimise
+from pcsim.training import CHECK_EVERY, Training, optimise
 
 FRAME = 2.0
 """ms for which a value of a stream lasts"""
 KINDS = ("learned", "fixed")
-TEST_SEED = 1_000_000
 SMALLEST, SPAN, START = 2.0, 198.0, 20.0
 """ms: time constants are learned between 2 and 200, and begin near 20"""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Learned:
+@dataclass(frozen=True, config=OPTIONS)
+class Learned(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/learned_time_constants")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition"""
     scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (6.0, 80.0)
     """ms, over which the first and the second stream are averaged"""
-    channels: Annotated[int, Field(gt=0)] = 24
+    channels: Count = 24
     """leaky units"""
     length: Annotated[float, Field(gt=0)] = 300.0
     """ms of a stream"""
     dt: Annotated[float, Field(gt=0)] = 2.0
     """ms, of Euler"""
-    repetitions: Annotated[int, Field(gt=0)] = 2
-    """how many times to train"""
+    repetitions: Count = 2
+    """how many times to train, with other weights and noise"""
     training: Training = Training(updates=400, batch=32, learning_rate=0.02)
     """how to train; its seed is that of the repetition"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes that train side by side; results do not depend on it"""
-
-    @property
-    def seeds(self) -> range:
-        """Of the repetitions."""
-        return range(self.seed, self.seed + self.repetitions)
 
 
 PRESETS = {
@@ -85,31 +75,26 @@ PRESETS = {
         training=Training(updates=3_000, batch=64, learning_rate=0.02),
     ),
 }
-PRESETS["paper"] = PRESETS["standard"]
 
 
 def run(config: Learned) -> None:
-    """The whole experiment. What is trained already is not trained again."""
-    begun = time.perf_counter()
-    common.claim(config.out, config)
-    jobs = [(config, kind, seed) for seed in config.seeds for kind in KINDS]
-    for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
-        tqdm.write(f"{job[1]} time constants, repetition {job[2]}: {curve[0]:.3f} -> {curve[-1]:.3f}")
-    trained = {
-        seed: common.trained(build(config, "learned", seed), path_of(config, "learned", seed), "cpu")
-        for seed in config.seeds
-    }
-    results: dict[str, Any] = {
-        "config": common.recorded(config),
-        "before": [time_constants(build(config, "learned", seed)).tolist() for seed in config.seeds],
-        "after": [time_constants(network).tolist() for network in trained.values()],
+    """Run the whole experiment. What is trained already is not trained again."""
+    base.conduct(config, find, report)
+
+
+def find(config: Learned) -> dict[str, Any]:
+    """Train, and return the time constants before and after, and the errors."""
+    base.train_all(config, fit, [(kind, seed) for seed in config.seeds for kind in KINDS])
+    networks = [build(config, "learned", seed) for seed in config.seeds]
+    return {
+        "before": [time_constants(network).tolist() for network in networks],
+        "after": [
+            time_constants(base.trained(config, network, "learned", seed)).tolist()
+            for network, seed in zip(networks, config.seeds, strict=True)
+        ],
         "error": {kind: [score(config, kind, seed) for seed in config.seeds] for kind in KINDS},
         "curves": {kind: [fit(config, kind, seed) for seed in config.seeds] for kind in KINDS},
     }
-    results |= common.environment(torch.device("cpu"))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
@@ -163,11 +148,6 @@ def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
     return (told[..., 0, 0] - wanted)[skipped:].square().mean()
 
 
-def path_of(config: Learned, kind: str, seed: int) -> Path:
-    """Where a training is kept."""
-    return config.out / "training" / f"{kind}-{seed}.safetensors"
-
-
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
     """Train one network on ever new noise, or go on with it; returns the error of every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
@@ -178,27 +158,26 @@ def fit(config: Learned, kind: str, seed: int) -> list[float]:
         loss.backward()
         return loss.detach()
 
-    bar = common.job_bar(f"{kind} {seed}")
-    return optimise(network, settings.batch, settings, gradient, checkpoint=path_of(config, kind, seed), bar=bar)
+    checkpoint, bar = base.kept(config, "training", kind, seed), base.job_bar(f"{kind} {seed}")
+    return optimise(network, settings.batch, settings, gradient, checkpoint=checkpoint, bar=bar)
 
 
 def score(config: Learned, kind: str, seed: int) -> float:
     """Error on noise never seen in training."""
-    network = common.trained(build(config, kind, seed), path_of(config, kind, seed), "cpu")
+    network = base.trained(config, build(config, kind, seed), kind, seed)
     return float(error(reporting(config, network), *streams(config, TEST_SEED, 200)))
 
 
-def report(config: Learned, results: dict[str, Any]) -> None:
-    """The figure, page, and the table in the terminal."""
+def report(config: Learned, results: dict[str, Any]) -> Report:
+    """Return the page."""
     losses = {f"{kind} time constants": np.mean(results["curves"][kind], 0).tolist() for kind in KINDS}
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
-            "time_constants",
-            plots.tau_histograms(results["before"], results["after"], config.scales, losses, 20),
-            f"Left: time constants of all {config.channels} channels in {config.repetitions} repetition(s). Right: "
-            "error in training, mean over repetitions; the fixed time constants are those of the left before training.",
-        )
-    ]
+    picture = Picture(
+        "time_constants",
+        tau_histograms(results["before"], results["after"], config.scales, losses, CHECK_EVERY),
+        f"Left: time constants of all {config.channels} channels in {config.repetitions} repetition(s). Right: "
+        "error in training, mean over repetitions; the fixed time constants are those of the left before training.",
+        ("before", "after", "curves"),
+    )
     between = math.sqrt(config.scales[0] * config.scales[1])
     rows = []
     for number, seed in enumerate(config.seeds):
@@ -208,14 +187,41 @@ def report(config: Learned, results: dict[str, Any]) -> None:
         errors = [f"{results['error'][kind][number]:.4f}" for kind in KINDS]
         rows.append((str(seed), *middles, *errors))
     head = ("repetition", "median of the fast (ms)", "of the slow (ms)", "error, learned", "fixed")
-    table = (f"Channels below and above {between:.0f} ms, and error on new noise (1: the mean)", head, rows)
-    title = "Time constants learned on a task with two time scales"
-    summary = (
+    return Report(
+        "Time constants learned on a task with two time scales",
         f"Averages over {config.scales[0]:g} and {config.scales[1]:g} ms of two noisy streams; errors in units of "
-        "the variance of what is to be reported."
+        "the variance of what is to be reported.",
+        [picture],
+        [Table(f"Channels below and above {between:.0f} ms, and error on new noise (1: the mean)", head, rows)],
     )
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+def tau_histograms(
+    before: ArrayLike, after: ArrayLike, scales: Sequence[float], losses: Mapping[str, Sequence[float]], every: int
+) -> Figure:
+    """Time constants of all channels before and after training (log axis), the scales of the task, and the losses.
+
+    before and after (n,) in ms; losses[name] one value for every `every` updates.
+    """
+    figure = Figure(figsize=(9.5, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    every_tau = np.concatenate([np.ravel(before), np.ravel(after)])
+    edges = np.geomspace(0.9 * every_tau.min(), 1.1 * every_tau.max(), 28)
+    left.hist(np.ravel(before), edges, color="0.6", label="before", alpha=0.8)
+    left.hist(np.ravel(after), edges, color="C3", label="after", alpha=0.7)
+    for scale in scales:
+        left.axvline(scale, color="k", linestyle=":", linewidth=1.2)
+    left.set(xscale="log", xlabel="time constant of a channel (ms)", ylabel="channels")
+    left.set_title("dotted: time scales of the task", fontsize=9, color="0.35")
+    left.xaxis.set_major_formatter("{x:g}")
+    left.set_ylim(0, 1.2 * left.get_ylim()[1])
+    left.legend(frameon=False, ncols=2, loc="upper center")
+    for name, curve in losses.items():
+        right.plot(every * np.arange(1, len(curve) + 1), curve, label=name, linewidth=1.4)
+    right.set(yscale="log", xlabel="update", ylabel="mean squared error")
+    right.legend(frameon=False)
+    return figure
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

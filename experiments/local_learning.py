@@ -12,35 +12,34 @@ training, and the angle between the two weight changes at the start.
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
+from numpy.typing import ArrayLike
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from experiments import common
-from pcsim import Euler, Network, initial_state, models, plots, stimuli
-from pcsim.core import storage
+from experiments import base
+from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
+from experiments.report import Picture, Report, Table
+from pcsim import Euler, Network, initial_state, models, stimuli
+from pcsim.plots import axes
 from pcsim.training import Training, local, optimise
 
-TEST_SEED = 1_000_000
 RULES = ("local", "backpropagation")
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LocalLearning:
+@dataclass(frozen=True, config=OPTIONS)
+class LocalLearning(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/local_learning")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition"""
     hidden: tuple[int, ...] = (256,)
     """units of the layers between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
@@ -51,11 +50,9 @@ class LocalLearning:
     """ms; every layer has a time constant of 10 ms. With a precision of 1 take 0.5: the energy is steeper then"""
     relax: Annotated[float, Field(gt=0)] = 40.0
     """ms for which every batch is relaxed before its weights change"""
-    repetitions: Annotated[int, Field(gt=0)] = 1
-    """how many times to train each network"""
-    images: Annotated[int, Field(gt=0)] = 10_000
+    images: Count = 10_000
     """training images"""
-    test_images: Annotated[int, Field(gt=0)] = 2_000
+    test_images: Count = 2_000
     """test images"""
     training: Training = Training(updates=3_000, batch=50, learning_rate=2e-3)
     """how to train; its seed is that of the repetition"""
@@ -63,13 +60,6 @@ class LocalLearning:
     """rendered digits at random places, or the images of MNIST as they are"""
     mnist: Path | None = None
     """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes that train side by side; results do not depend on it"""
-
-    @property
-    def seeds(self) -> range:
-        """Of the repetitions."""
-        return range(self.seed, self.seed + self.repetitions)
 
 
 PRESETS = {
@@ -103,31 +93,20 @@ PRESETS = {
 
 
 def run(config: LocalLearning) -> None:
-    """The whole experiment. A network that is trained already is not trained again."""
-    begun = time.perf_counter()
-    common.claim(config.out, config)
-    jobs = [(config, rule, seed) for seed in config.seeds for rule in RULES]
-    for job, accuracy in common.run_jobs(fit, jobs, config.workers, "training"):
-        tqdm.write(f"trained by {job[1]}, repetition {job[2]}: {100 * accuracy[-1][1]:.1f} % correct")
-    common.leave_the_rest_to_the_first()
-    kept = {rule: [storage.read_json(path_of(config, rule, seed)) for seed in config.seeds] for rule in RULES}
-    results: dict[str, Any] = {
-        "config": common.recorded(config),
-        "accuracy": {rule: [row["accuracy"] for row in rows] for rule, rows in kept.items()},
-        "energy": {rule: [row["energy"] for row in rows] for rule, rows in kept.items()},
-        "alignment": [
-            row for _, row in common.run_jobs(alignment, [(config, seed) for seed in config.seeds], 1, "alignment")
-        ],
+    """Run the whole experiment. A network that is trained already is not trained again."""
+    base.conduct(config, find, report)
+
+
+def find(config: LocalLearning) -> dict[str, Any]:
+    """Train by both rules, and compare their weight changes."""
+    base.train_all(config, fit, [(rule, seed) for seed in config.seeds for rule in RULES])
+    found = {rule: [outcome(config, rule, seed) for seed in config.seeds] for rule in RULES}
+    aligned = base.run_jobs(alignment, [(config, seed) for seed in config.seeds], 1, "alignment")
+    return {
+        "accuracy": {rule: [row["accuracy"] for row in rows] for rule, rows in found.items()},
+        "energy": {rule: [row["energy"] for row in rows] for rule, rows in found.items()},
+        "alignment": [row for _, row in aligned],
     }
-    results |= common.environment(torch.device("cpu"))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
-
-
-def path_of(config: LocalLearning, rule: str, repetition: int) -> Path:
-    """Where the outcome of a training is kept."""
-    return config.out / "training" / f"{rule}-{repetition}.json"
 
 
 def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tensor, Tensor]:
@@ -160,11 +139,18 @@ def answers(network: Network, images: Tensor) -> Tensor:
         return initial_state(network, {top: images})["r0"]
 
 
-def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, float]]:
-    """Train one network; returns (updates, test accuracy) over training."""
-    path = path_of(config, rule, repetition)
-    if path.exists():
-        return storage.read_json(path)["accuracy"]
+def fit(config: LocalLearning, rule: str, repetition: int) -> list[float]:
+    """Train one network; return its energy (of backpropagation its loss) over training."""
+    return outcome(config, rule, repetition)["energy"]
+
+
+def outcome(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any]:
+    """Return (updates, test accuracy) and the energy over training; trained first if need be."""
+    path = base.kept(config, "training", rule, repetition, suffix="json")
+    return base.once(path, lambda: _trained(config, rule, repetition))
+
+
+def _trained(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any]:
     images, targets = data(config, "train", repetition, config.images)
     shown, wanted = data(config, "test", TEST_SEED, config.test_images)
     network = build(config, repetition, images.shape[1], config.precision)
@@ -184,10 +170,9 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[tuple[int, fl
         loss.backward()
         return loss.detach()
 
-    energy = optimise(learning, len(images), settings, gradient, bar=common.job_bar(f"{rule} {repetition}"))
+    energy = optimise(learning, len(images), settings, gradient, bar=base.job_bar(f"{rule} {repetition}"))
     accuracy.append((settings.updates, score(network, shown, wanted)))
-    storage.write_json(path, {"accuracy": accuracy, "energy": energy})
-    return accuracy
+    return {"accuracy": accuracy, "energy": energy}
 
 
 def score(network: Network, images: Tensor, targets: Tensor) -> float:
@@ -224,34 +209,62 @@ def flat_gradient(network: Network) -> Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
-def report(config: LocalLearning, results: dict[str, Any]) -> None:
-    """Figures, page, and the table in the terminal."""
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
+def report(config: LocalLearning, results: dict[str, Any]) -> Report:
+    """Return the page."""
+    pictures = [
+        Picture(
             "error",
-            plots.learning_curves(results["accuracy"]),
+            learning_curves(results["accuracy"]),
             "Test error over training, a line a repetition, by the local rule and by backpropagation from "
             "the same first weights and the same order of images.",
+            ("accuracy",),
         ),
-        (
+        Picture(
             "alignment",
-            plots.alignment([(row["precision"], row["cosine"]) for row in results["alignment"]]),
+            alignment_curves([(row["precision"], row["cosine"]) for row in results["alignment"]]),
             "Angle between the weight changes of the local rule and of backpropagation before training, against the "
             "precision of the label's error: the less precise the output, the nearer (Whittington & Bogacz 2017).",
+            ("alignment",),
         ),
     ]
     rows = []
     for rule, runs in results["accuracy"].items():
-        ends = [100 * rows_[-1][1] for rows_ in runs]
+        ends = [100 * curve[-1][1] for curve in runs]
         rows.append((rule, ", ".join(f"{value:.2f}" for value in ends), f"{sum(ends) / len(ends):.2f}"))
-    table = ("Test accuracy (%)", ("rule", "a repetition each", "mean"), rows)
-    title = "Predictive coding learns by its local rule"
-    summary = (
+    return Report(
+        "Predictive coding learns by its local rule",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits}), layers "
-        f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, {config.repetitions} repetition(s)."
+        f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, "
+        f"{config.repetitions} repetition(s).",
+        pictures,
+        [Table("Test accuracy (%)", ("rule", "a repetition each", "mean"), rows)],
     )
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+
+
+def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
+    """Error against updates, log scale: curves[rule] holds one list of (update, accuracy) for each repetition."""
+    ax = ax or axes()
+    for index, (name, repetitions) in enumerate(curves.items()):
+        for number, repetition in enumerate(repetitions):
+            update, accuracy = np.asarray(repetition).T
+            label = name if number == 0 else None
+            ax.plot(update, 100 * (1 - accuracy), ("-", "--")[index % 2], color=f"C{index}", linewidth=1.3, label=label)
+    ax.set(xlabel="update", ylabel="error (%)", yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else "")
+    ax.legend(frameon=False)
+    return ax
+
+
+def alignment_curves(curves: Sequence[tuple[ArrayLike, ArrayLike]], ax: Axes | None = None) -> Axes:
+    """1 - cosine between two weight changes against the precision of the output, a line a repetition, both log."""
+    ax = ax or axes()
+    for precision, cosine in curves:
+        ax.plot(precision, np.clip(1.0 - np.asarray(cosine), 1e-8, None), "o-", ms=4)
+    ax.set(xscale="log", yscale="log", xlabel="precision of the output's error")
+    ax.set(ylabel="1 - cosine with backpropagation")
+    return ax
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

@@ -12,50 +12,46 @@ constructions in which it falls by design.
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
+import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
+from numpy.typing import ArrayLike
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from experiments import common
+from experiments import base
+from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
+from experiments.report import Picture, Report, Table
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
-from pcsim.core import storage
 from pcsim.dynamics import largest_eigenvalue
-from pcsim.training import Training, evaluate, train
+from pcsim.training import Training, evaluate
 
-TEST_SEED = 1_000_000
 WATCHED = 64
 """test images on which the error is followed"""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Cycles:
+@dataclass(frozen=True, config=OPTIONS)
+class Cycles(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/pcn_cycles")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """where to run"""
     cycles: tuple[int, ...] = (0, 1, 3)
     """T of the networks to compare"""
     channels: tuple[int, ...] = (16, 32, 32)
     """feature maps of the layers; the first two halve the image"""
-    repetitions: Annotated[int, Field(gt=0)] = 1
-    """how many times to train each network"""
     fragments: Annotated[int, Field(ge=0)] = 3
     """pieces of debris over each digit"""
-    images: Annotated[int, Field(gt=0)] = 1_000
+    images: Count = 1_000
     """training images"""
-    test_images: Annotated[int, Field(gt=0)] = 1_000
+    test_images: Count = 1_000
     """test images"""
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
@@ -65,21 +61,14 @@ class Cycles:
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
     """how to train the network that is also taught to predict"""
-    long: Annotated[int, Field(gt=0)] = 10
+    long: Count = 10
     """cycles for which the error is followed"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """what is drawn: a font's digits, or MNIST"""
     mnist: Path | None = None
     """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
-    checkpoint_every: Annotated[int, Field(gt=0)] = 100
+    checkpoint_every: Count = 100
     """updates between checkpoints"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes that train side by side; results do not depend on it"""
-
-    @property
-    def seeds(self) -> range:
-        """Of the repetitions."""
-        return range(self.seed, self.seed + self.repetitions)
 
 
 PRESETS = {
@@ -121,19 +110,16 @@ KINDS = ("published", "predicting")
 
 
 def run(config: Cycles) -> None:
-    """The whole experiment. Resumes in its folder."""
-    begun = time.perf_counter()
-    build(config, "published", max(config.cycles))
-    common.claim(config.out, config)
-    jobs = [(config, "published", cycles, seed) for seed in config.seeds for cycles in config.cycles[::-1]]
-    jobs += [(config, "predicting", max(config.cycles), seed) for seed in config.seeds]
-    for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
-        tqdm.write(f"trained {job[1]} T={job[2]}, repetition {job[3]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
-    common.leave_the_rest_to_the_first()
-    results = analyse(config) | common.environment(common.pick_device(config.device))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
+    """Run the whole experiment. Resumes in its folder."""
+    base.conduct(config, find, report, check=lambda options: build(options, "published", max(options.cycles)))
+
+
+def find(config: Cycles) -> dict[str, Any]:
+    """Train, and return accuracies and errors over cycles."""
+    keys = [("published", cycles, seed) for seed in config.seeds for cycles in config.cycles[::-1]]
+    keys += [("predicting", max(config.cycles), seed) for seed in config.seeds]
+    base.train_all(config, fit, keys)
+    return analyse(config)
 
 
 def build(config: Cycles, kind: str, cycles: int) -> Network:
@@ -157,25 +143,18 @@ def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Ten
     return (pixels - pixels.mean()) / pixels.std(), shown.targets()
 
 
-def path_of(config: Cycles, kind: str, cycles: int, repetition: int) -> Path:
-    """Where a training is kept."""
-    return config.out / "training" / f"{kind}-{cycles}-{repetition}.safetensors"
-
-
 def fit(config: Cycles, kind: str, cycles: int, repetition: int) -> list[float]:
-    """Train one network, or go on with it; returns the loss curve."""
+    """Train one network, or go on with it; return the loss curve."""
     torch.manual_seed(1_000 * repetition + cycles)
-    device = common.pick_device(config.device)
-    network = build(config, kind, cycles).to(device)
+    network = build(config, kind, cycles)
     images, targets = data(config, repetition, config.images, "train")
     settings = dataclasses.replace(config.predicting if kind == "predicting" else config.training, seed=repetition)
-    checkpoint, bar = path_of(config, kind, cycles, repetition), common.job_bar(f"{kind} T={cycles} {repetition}")
-    return train(network, images, targets, settings, checkpoint=checkpoint, every=config.checkpoint_every, bar=bar)
+    return base.fit(config, network, images, targets, settings, kind, cycles, repetition)
 
 
 def trained(config: Cycles, kind: str, cycles: int, repetition: int) -> Network:
-    """The network after training."""
-    return common.trained(build(config, kind, cycles), path_of(config, kind, cycles, repetition), config.device)
+    """Return the network after training."""
+    return base.trained(config, build(config, kind, cycles), kind, cycles, repetition)
 
 
 def analyse(config: Cycles) -> dict[str, Any]:
@@ -199,7 +178,6 @@ def analyse(config: Cycles) -> dict[str, Any]:
             "accuracy_over_cycles": rows,
         }
     return {
-        "config": common.recorded(config),
         "networks": networks,
         "errors": {name: follow(net, images[:WATCHED], config.long) for name, net in followed(config).items()},
     }
@@ -232,29 +210,32 @@ def follow(network: Network, images: Tensor, cycles: int) -> dict[str, list[floa
     return {name: value.median(1).values.tolist() for name, value in run_.relative_errors.items()}
 
 
-def report(config: Cycles, results: dict[str, Any]) -> None:
-    """Figures, page, and the table in the terminal."""
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
+def report(config: Cycles, results: dict[str, Any]) -> Report:
+    """Return the page."""
+    networks = results["networks"]
+    pictures = [
+        Picture(
             "accuracy",
             plots.accuracy_by_cycles(
-                {name: row["accuracy_over_cycles"] for name, row in results["networks"].items()},
-                {name: row["cycles"] for name, row in results["networks"].items()},
+                {name: row["accuracy_over_cycles"] for name, row in networks.items()},
+                {name: row["cycles"] for name, row in networks.items()},
             ),
             "Left: accuracy at the last cycle of networks trained with T cycles, a dot a repetition: the published "
             "comparison, across networks. Right: accuracy of each of them read out at every cycle, also beyond the T "
             "it was trained with (large dot): another question.",
+            ("networks",),
         ),
-        (
+        Picture(
             "errors",
-            plots.errors_over_cycles(results["errors"]),
+            errors_over_cycles(results["errors"]),
             "Squared prediction error over squared activity of the layer it is about, median over images, a line a "
             "layer (e0 is the image). The published update does not make it fall, neither at initialisation nor after "
             "training on the task. In one tied linear layer it must fall, as b is below 2 / lambda_max; with tied "
             "weights, no blend (a = 0) and small b the image error falls; a reconstruction term in the loss (not in "
             "the paper) can teach it.",
+            ("errors",),
         ),
-        ("network", plots.circuit(build(config, "published", max(config.cycles))), "The network."),
+        Picture("network", plots.circuit(build(config, "published", max(config.cycles))), "The network.", ()),
     ]
     head = ("network", "parameters", "accuracy (%), a repetition each", "mean")
     rows = [
@@ -264,21 +245,46 @@ def report(config: Cycles, results: dict[str, Any]) -> None:
             ", ".join(f"{100 * value:.1f}" for value in row["accuracy"]),
             f"{100 * sum(row['accuracy']) / len(row['accuracy']):.1f}",
         )
-        for name, row in results["networks"].items()
+        for name, row in networks.items()
     ]
     first, last = "image error at cycle 1", f"at cycle {config.long}"
     falls = [(name, f"{row['e0'][0]:.3g}", f"{row['e0'][-1]:.3g}") for name, row in results["errors"].items()]
-    tables: list[common.Table] = [
-        ("Accuracy on occluded digits", head, rows),
-        ("Relative image error", ("network", first, last), falls),
-    ]
-    title = "Cycles of a predictive coding network: accuracy and prediction error"
-    summary = (
+    return Report(
+        "Cycles of a predictive coding network: accuracy and prediction error",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits under "
-        f"{config.fragments} fragments), {config.repetitions} repetition(s). Wen et al. 2018."
+        f"{config.fragments} fragments), {config.repetitions} repetition(s). Wen et al. 2018.",
+        pictures,
+        [
+            Table("Accuracy on occluded digits", head, rows),
+            Table("Relative image error", ("network", first, last), falls),
+        ],
     )
-    common.publish(config.out, title, summary, figures, tables, results["wall_time_s"])
+
+
+def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
+    """Relative prediction error against cycles, a panel a network, a line a layer: errors[network][error] (cycles,).
+
+    `trained` marks the last cycle trained for; the dashed level is a prediction of nothing.
+    """
+    columns = min(3, len(errors))
+    rows = -(-len(errors) // columns)
+    figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(errors) :]:
+        panel.remove()
+    for panel, (network_name, layers) in zip(panels, errors.items(), strict=False):
+        for layer, curve in layers.items():
+            values = np.asarray(curve)
+            panel.plot(np.arange(1, len(values) + 1), values, "o-", ms=3.5, label=layer)
+        panel.axhline(1.0, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        if trained is not None:
+            panel.axvline(trained, color="0.7", linestyle=":", linewidth=1, zorder=0)
+        panel.set(yscale="log", xlabel="cycle")
+        panel.set_title(network_name, fontsize=10)
+        panel.legend(frameon=False, fontsize=8)
+    figure.supylabel("squared error / squared activity", fontsize=10)
+    return figure
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

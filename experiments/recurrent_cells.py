@@ -14,38 +14,33 @@ Trains small networks on light debris and compares, with a test on the images th
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
-from tqdm.auto import tqdm
 
-from experiments import common
+from experiments import base
+from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
+from experiments.report import Picture, Report, Table
 from pcsim import Network, models, plots, stimuli
 from pcsim.analysis import compare_pairs, correct_choices
-from pcsim.core import storage
-from pcsim.training import Training, evaluate, train
+from pcsim.training import Training, evaluate
 
-TEST_SEED = 1_000_000
 CELLS = ("reciprocal", "simple_rnn", "lstm", "none")
 RESIDUAL = ("shared", "unshared")
+NAMES = (*CELLS, "minimal", *RESIDUAL)
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class RecurrentCells:
+@dataclass(frozen=True, config=OPTIONS)
+class RecurrentCells(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/recurrent_cells")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """where to run"""
     parameters: Annotated[int, Field(ge=2_000)] = 23_000
     """of each ConvRNN, as nearly as a whole number of feature maps allows"""
@@ -55,25 +50,16 @@ class RecurrentCells:
     """of the residual networks"""
     channels: Annotated[int, Field(ge=1)] = 16
     """of the residual networks"""
-    repetitions: Annotated[int, Field(gt=0)] = 1
-    """how many times to train each network"""
     fragments: Annotated[int, Field(ge=0)] = 10
     """pieces of debris over each digit"""
-    images: Annotated[int, Field(gt=0)] = 10_000
+    images: Count = 10_000
     """training images"""
-    test_images: Annotated[int, Field(gt=0)] = 2_000
+    test_images: Count = 2_000
     """test images"""
     training: Training = Training(updates=1_000, batch=20, over_time="last")
     """how to train; its seed is that of the repetition"""
-    checkpoint_every: Annotated[int, Field(gt=0)] = 200
+    checkpoint_every: Count = 200
     """updates between checkpoints"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes that train side by side; results do not depend on it"""
-
-    @property
-    def seeds(self) -> range:
-        """Of the repetitions."""
-        return range(self.seed, self.seed + self.repetitions)
 
 
 PRESETS = {
@@ -110,20 +96,14 @@ PRESETS = {
 
 
 def run(config: RecurrentCells) -> None:
-    """The whole experiment. Resumes in its folder."""
-    begun = time.perf_counter()
-    names = (*CELLS, "minimal", *RESIDUAL)
-    for name in names:
-        build(config, name)
-    common.claim(config.out, config)
-    jobs = [(config, name, seed) for seed in config.seeds for name in names]
-    for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
-        tqdm.write(f"trained {job[1]}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
-    common.leave_the_rest_to_the_first()
-    results = analyse(config, names) | common.environment(common.pick_device(config.device))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
+    """Run the whole experiment. Resumes in its folder."""
+    base.conduct(config, find, report, check=lambda options: [build(options, name) for name in NAMES])
+
+
+def find(config: RecurrentCells) -> dict[str, Any]:
+    """Train, and return errors and tests."""
+    base.train_all(config, fit, [(name, seed) for seed in config.seeds for name in NAMES])
+    return analyse(config)
 
 
 def build(config: RecurrentCells, name: str) -> Network:
@@ -147,42 +127,25 @@ def data(config: RecurrentCells, seed: int, count: int) -> stimuli.Scenes:
     return stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count)
 
 
-def path_of(config: RecurrentCells, name: str, repetition: int) -> Path:
-    """Where a training is kept."""
-    return config.out / "training" / f"{name}-{repetition}.safetensors"
-
-
 def fit(config: RecurrentCells, name: str, repetition: int) -> list[float]:
-    """Train one network, or go on with it; returns the loss curve."""
+    """Train one network, or go on with it; return the loss curve."""
     torch.manual_seed(repetition)
-    network = build(config, name).to(common.pick_device(config.device))
-    shown = data(config, repetition, config.images)
+    network, shown = build(config, name), data(config, repetition, config.images)
     settings = dataclasses.replace(config.training, seed=repetition)
-    return train(
-        network,
-        torch.from_numpy(shown.images),
-        shown.targets(),
-        settings,
-        checkpoint=path_of(config, name, repetition),
-        every=config.checkpoint_every,
-        bar=common.job_bar(f"{name} {repetition}"),
-    )
+    return base.fit(config, network, torch.from_numpy(shown.images), shown.targets(), settings, name, repetition)
 
 
-def analyse(config: RecurrentCells, names: tuple[str, ...]) -> dict[str, Any]:
+def analyse(config: RecurrentCells) -> dict[str, Any]:
     """Which test images every network gets right at every step, and which differences that shows."""
     shown = data(config, TEST_SEED, config.test_images)
     images, targets = shown.pixels(), shown.targets()
     correct = {}
-    for name in names:
-        networks = [
-            common.trained(build(config, name), path_of(config, name, seed), config.device) for seed in config.seeds
-        ]
+    for name in NAMES:
+        networks = [base.trained(config, build(config, name), name, seed) for seed in config.seeds]
         correct[name] = torch.stack([correct_choices(evaluate(network, images), targets) for network in networks])
     final = {name: value[:, -1].numpy() for name, value in correct.items()}
     groups = {"ConvRNN": (*CELLS, "minimal"), "residual": RESIDUAL}
     return {
-        "config": common.recorded(config),
         "networks": {
             name: {
                 "parameters": build(config, name).parameter_count,
@@ -201,11 +164,11 @@ def analyse(config: RecurrentCells, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def report(config: RecurrentCells, results: dict[str, Any]) -> None:
-    """Figures, page, and the tables in the terminal."""
+def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
+    """Return the page."""
     networks = results["networks"]
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        (
+    pictures = [
+        Picture(
             "accuracy",
             plots.accuracy_by_cycles(
                 {name: row["accuracy_over_time"] for name, row in networks.items()},
@@ -214,8 +177,9 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> None:
             ),
             "Left: accuracy at the last step, a dot a repetition. Right: read out at every step; training asked for "
             "the last one only (large dot). The image reaches the read-out of a ConvRNN in step 4.",
+            ("networks",),
         ),
-        ("network", plots.circuit(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells."),
+        Picture("network", plots.circuit(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells.", ()),
     ]
     rows = [
         (
@@ -232,17 +196,18 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> None:
         for group, found in results["mcnemar"].items()
         for pair in found
     ]
-    tables: list[common.Table] = [
-        ("Error on digits under debris (%)", ("network", "parameters", "steps", "a repetition each", "mean"), rows),
-        ("McNemar tests, all repetitions", ("group", "pair", "p", "FDR 0.05"), pairs),
-    ]
-    summary = (
+    head = ("network", "parameters", "steps", "a repetition each", "mean")
+    return Report(
+        "Recurrent cells, time to recur, and weights shared over time",
         f"{config.images:,} training and {config.test_images:,} test images under {config.fragments} fragments, "
-        f"{config.training.updates:,} updates of {config.training.batch}, {config.repetitions} repetition(s)."
+        f"{config.training.updates:,} updates of {config.training.batch}, {config.repetitions} repetition(s).",
+        pictures,
+        [
+            Table("Error on digits under debris (%)", head, rows),
+            Table("McNemar tests, all repetitions", ("group", "pair", "p", "FDR 0.05"), pairs),
+        ],
     )
-    title = "Recurrent cells, time to recur, and weights shared over time"
-    common.publish(config.out, title, summary, figures, tables, results["wall_time_s"])
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

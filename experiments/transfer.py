@@ -12,24 +12,24 @@ Without the folders both are downloaded once.
 from __future__ import annotations
 
 import dataclasses
-import time
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from experiments import common
+from experiments import base
+from experiments.base import OPTIONS, TEST_SEED, Count, Options
+from experiments.report import Picture, Report, Table
 from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli
 from pcsim.analysis import decoding, estimate
 from pcsim.core import storage
-from pcsim.training import Training, evaluate, train
+from pcsim.training import Training, evaluate
 
 NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")
@@ -38,19 +38,17 @@ GRID = 4
 """maps are averaged to 4 x 4 places before they are decoded, pixels to as many numbers as an area then has"""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Transfer:
+@dataclass(frozen=True, config=OPTIONS)
+class Transfer(Options):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/transfer")
     """folder for everything that comes out"""
-    seed: int = 0
-    """of weights, images and folds"""
-    width: Annotated[int, Field(gt=0)] = 16
+    width: Count = 16
     """feature maps"""
     fragments: Annotated[int, Field(ge=0)] = 5
     """pieces of debris over each digit in training"""
-    images: Annotated[int, Field(gt=0)] = 10_000
+    images: Count = 10_000
     """training images"""
     training: Training = Training(updates=1_000, batch=20)
     """how to train; its seed is that of the experiment"""
@@ -66,8 +64,6 @@ class Transfer:
     """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
     omniglot: Path | None = None
     """folder with the zip files of Omniglot (else PCSIM_OMNIGLOT, else a download)"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes side by side; results do not depend on it"""
 
 
 PRESETS = {
@@ -85,31 +81,27 @@ PRESETS = {
         out=Path("results/transfer-standard"), width=32, images=40_000, training=Training(updates=8_000)
     ),
 }
-PRESETS["paper"] = PRESETS["standard"]
 
 
 def run(config: Transfer) -> None:
-    """The whole experiment. What is trained or decoded already is not done again."""
-    begun = time.perf_counter()
+    """Run the whole experiment. What is trained or decoded already is not done again."""
+    base.conduct(config, find, report, check=lambda options: characters(options.part, options.omniglot))
+
+
+def find(config: Transfer) -> dict[str, Any]:
+    """Train, decode every alphabet, and gather the accuracies."""
     names = characters(config.part, config.omniglot).names
-    common.claim(config.out, config)
-    for job, curve in common.run_jobs(fit, [(config, name) for name in NETWORKS], config.workers, "training"):
-        tqdm.write(f"trained {NETWORKS[job[1]]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+    base.train_all(config, fit, [(name,) for name in NETWORKS])
     jobs = [(config, name, state, alphabet) for alphabet in names for name in NETWORKS for state in STATES]
-    for _ in common.run_jobs(decode, jobs, config.workers, "decoding"):
+    for _ in base.run_jobs(decode, jobs, config.workers, "decoding"):
         pass
-    results: dict[str, Any] = {
-        "config": common.recorded(config),
+    return {
         "chance": float(np.mean([1 / len(np.unique(labels_of(config, alphabet))) for alphabet in names])),
         "alphabets": list(names),
         "networks": {name: told(config, name, names) for name in NETWORKS},
         "pixels": of_pixels(config, names),
         "digits": {name: digits_named(config, name) for name in NETWORKS},
     }
-    results |= common.environment(torch.device("cpu"))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    report(config, results)
 
 
 @cache
@@ -124,11 +116,6 @@ def glyphs(split: str, folder: Path | None) -> stimuli.Glyphs:
     return stimuli.HandwrittenGlyphs(split, folder)
 
 
-def path_of(config: Transfer, name: str) -> Path:
-    """Where a training is kept."""
-    return config.out / "training" / f"{name}.safetensors"
-
-
 def build(config: Transfer, name: str) -> Network:
     """The network before training."""
     torch.manual_seed(config.seed)
@@ -140,15 +127,14 @@ def fit(config: Transfer, name: str) -> list[float]:
     condition = stimuli.Condition(fragments=config.fragments)
     shown = stimuli.scenes(condition, config.seed, 0, config.images, glyphs("train", config.mnist))
     settings = dataclasses.replace(config.training, seed=config.seed)
-    images, kept, bar = torch.from_numpy(shown.images), path_of(config, name), common.job_bar(name)
-    return train(build(config, name), images, shown.targets(), settings, checkpoint=kept, bar=bar)
+    return base.fit(config, build(config, name), torch.from_numpy(shown.images), shown.targets(), settings, name)
 
 
 def digits_named(config: Transfer, name: str) -> float:
     """Share of MNIST's test digits that the trained network names, under the debris it was trained with."""
     condition = stimuli.Condition(fragments=config.fragments)
-    shown = stimuli.scenes(condition, 1_000_000, 0, 500, glyphs("test", config.mnist))
-    network = common.trained(build(config, name), path_of(config, name), "cpu")
+    shown = stimuli.scenes(condition, TEST_SEED, 0, 500, glyphs("test", config.mnist))
+    network = base.trained(config, build(config, name), name)
     return float((evaluate(network, shown.pixels())[-1].argmax(1) == shown.targets().argmax(1)).double().mean())
 
 
@@ -171,19 +157,14 @@ def chosen(config: Transfer, found: stimuli.Characters) -> np.ndarray:
     )
 
 
-def decoded_path(config: Transfer, name: str, state: str, alphabet: str) -> Path:
-    """Where the accuracies of decoders are kept."""
-    return config.out / "decoded" / f"{name}-{state}-{alphabet}.safetensors"
-
-
 def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
     """Decode the characters of an alphabet from every area at every step; kept is the accuracy, (step,) an area."""
-    path = decoded_path(config, name, state, alphabet)
+    path = base.kept(config, "decoded", name, state, alphabet)
     if path.exists():
         return
     network = build(config, name)
     if state == "trained":
-        network = common.trained(network, path_of(config, name), "cpu")
+        network = base.trained(config, network, name)
     network.eval()
     with torch.no_grad():
         run_ = simulate(network, drawn(config, alphabet), solver=Iterate(), record=Record(states=list(AREAS)))
@@ -208,7 +189,7 @@ def told(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[str, A
     rows: dict[str, Any] = {}
     for area in AREAS:
         for state in STATES:
-            paths = [decoded_path(config, name, state, alphabet) for alphabet in alphabets]
+            paths = [base.kept(config, "decoded", name, state, alphabet) for alphabet in alphabets]
             each = np.stack([storage.read_tensors(path, "transfer")[0][area].numpy() for path in paths])
             rows.setdefault(area, {})[state] = {"alphabets": each.tolist(), "mean": each.mean(0).tolist()}
         trained, untrained = (np.array(rows[area][state]["alphabets"])[:, -1] for state in STATES)
@@ -226,8 +207,8 @@ def of_pixels(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
     return found
 
 
-def report(config: Transfer, results: dict[str, Any]) -> None:
-    """The figure, page, and the table in the terminal."""
+def report(config: Transfer, results: dict[str, Any]) -> Report:
+    """Return the page."""
     networks, pixels = results["networks"], float(np.mean(results["pixels"]))
     curves: dict[str, Any] = {}
     for name, rows in networks.items():
@@ -260,11 +241,13 @@ def report(config: Transfer, results: dict[str, Any]) -> None:
         f"they name: {named}. {config.drawings} drawings of each character, {config.folds} folds; 95 % bootstrap "
         "intervals over the five alphabets."
     )
-    table = ("Characters told at the last step", head, rows)
-    title = "From digits to other alphabets"
-    figures = [("transfer", figure, sentence)]
-    common.publish(config.out, title, summary, figures, [table], results["wall_time_s"])
+    return Report(
+        "From digits to other alphabets",
+        summary,
+        [Picture("transfer", figure, sentence, ("networks", "pixels", "chance"))],
+        [Table("Characters told at the last step", head, rows)],
+    )
 
 
 if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__)))
+    base.main()

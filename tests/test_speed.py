@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from experiments.speed.others import Worker
+from experiments.speed.contenders import Worker
 from pcsim import PcsimError
 
 

@@ -1,5 +1,6 @@
 """`python -m experiments.speed`."""
 
-from experiments import common, speed
+from experiments import base, speed
 
-common.main(speed.run, lambda: common.parse(speed.PRESETS, None, speed.__doc__ or ""))
+if __name__ == "__main__":
+    base.main(speed)

@@ -1,146 +1,100 @@
-"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, many
-settings at once, a late hour."""
+"""Options and workloads of `experiments.speed`."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
-import torch
-from torch import Tensor
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from experiments.speed.work import IMAGES, NOTHING, Contender, Result, Work, gradients, leaky_blt, relaxing
-from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
-from pcsim.core.clock import Clock
-from pcsim.simulation import Gradient
-from pcsim.stimuli.timeline import Stimulus
-from pcsim.training.gradients import Checkpointed, square_root
+from experiments.base import OPTIONS, Count, Device, Options
+from experiments.speed.areas import adaptive, higher_order, leaky_blt, ode, three_areas, trained
+from experiments.speed.contenders import PACKAGES
+from experiments.speed.costs import batches, checkpointing, late, recording, rounding, time_constants
+from experiments.speed.relaxing import IMAGES, relaxation
+from experiments.speed.vision import local_learning, pcn, prednet, stimulus
+from experiments.speed.work import Work
 
-AREAS = ("l1", "l2", "l3")
+DENSE_LARGE, DENSE_SMALL = ((784,), (512,), (512,), (10,)), ((32,), (64,), (64,), (10,))
+PUBLISHED = (64, 64, 128, 128, 256, 256, 256, 256)
+
+WORKS: dict[str, Callable[[], Work]] = {
+    "W1 large": lambda: relaxation(DENSE_LARGE, 64, steps=20),
+    "W1 small": lambda: relaxation(DENSE_SMALL, 16, steps=100),
+    "W2b batch 16": lambda: relaxation(IMAGES, 16, steps=20),
+    "W2b batch 1": lambda: relaxation(IMAGES, 1, steps=20),
+    "W4 batch 16": lambda: ode(*three_areas((16, 32, 64), 28, 16), steps=50),
+    "W4 batch 1": lambda: ode(*three_areas((16, 32, 64), 28, 1), steps=50),
+    "W4 tiny": lambda: ode(*three_areas((4, 8, 8), 8, 4), steps=50),
+    "a batch 1": lambda: ode(*leaky_blt(1), steps=100),
+    "a batch 32": lambda: ode(*leaky_blt(32), steps=100),
+    "a batch 256": lambda: ode(*leaky_blt(256), steps=100),
+    "b 8 steps": lambda: trained(*leaky_blt(32), steps=8),
+    "b 100 steps": lambda: trained(*leaky_blt(32), steps=100),
+    "W4 training": lambda: trained(*three_areas((16, 32, 64), 28, 16), steps=50),
+    "W5": lambda: pcn((32, 32, 64, 64, 128), (3, 5), 5, 8),
+    "c": lambda: pcn(PUBLISHED, (3, 5), 6, 8),
+    "d": lambda: prednet(4, 10),
+    "e": lambda: local_learning(64, 20),
+    "f RK4": lambda: higher_order(*three_areas((16, 32, 64), 28, 16)),
+    "f dopri5": lambda: adaptive(*three_areas((16, 32, 64), 28, 16)),
+    "g": lambda: stimulus(256),
+    "records": lambda: recording(16, 100),
+    "checkpointed": lambda: checkpointing(4, 400),
+    "rounded": lambda: rounding(32, 100),
+    "batches": lambda: batches(32, 128, 50),
+    "time constants": lambda: time_constants(64, 4, 50),
+    "late": lambda: late(4, 200, 99_800),
+}
 
 
-def recording(batch: int, steps: int) -> Work:
-    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
-    net, shown = relaxing(IMAGES, batch)
-    top = ("r1", "r2")
+@dataclass(frozen=True, config=OPTIONS)
+class Speed(Options):
+    """Options of the experiment; a preset gives the defaults."""
 
-    def run(record: Record) -> Contender:
-        sim = Simulator(net, solver=Euler(dt=1.0), record=record)
-
-        def contender() -> Result:
-            sim(shown, steps=steps)
-            return NOTHING
-
-        return contender
-
-    return Work(
-        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
-        {
-            "plain": run(Record(states=top, every=steps)),
-            "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
-            "every state": run(Record(states=top)),
-        },
+    out: Path = Path("results/speed")
+    """folder for everything that comes out"""
+    works: tuple[str, ...] = (
+        "W1 large",
+        "W1 small",
+        "W2b batch 16",
+        "W4 batch 16",
+        "W4 batch 1",
+        "a batch 1",
+        "W5",
+        "e",
     )
+    """rows of the table"""
+    threads: tuple[Count, ...] = (1,)
+    """of PyTorch; one is pinned to one core"""
+    rounds: Count = 5
+    """turns of every contender"""
+    seconds: Annotated[float, Field(gt=0)] = 0.2
+    """of the plain loop in one turn, at least one call"""
+    compiled: bool = False
+    """also what has to be compiled first, 5 to 60 s for each contender"""
+    against: tuple[str, ...] = ()
+    """other packages, if they are installed: fabricpc, ngclearn and pcx on W1 and W2b, jax (by hand) there and on W4"""
+    pcx_python: str = ""
+    """Python of an environment with pcx 0.6.3, which needs JAX below 0.5"""
+    device: Device = "auto"
+    """where to run"""
 
 
-def checkpointing(batch: int, steps: int) -> Work:
-    """Backpropagation through (b) with every step kept, and with the square root of them."""
-    net, _, image = leaky_blt(batch)
-    weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
-
-    def run(gradient: Gradient) -> Contender:
-        sim = Simulator(net, solver=Euler(dt=1.0), record=Record(), gradient=gradient)
-
-        def contender() -> Result:
-            (window,) = sim.windows(image, steps, AREAS)
-            ((_, values),) = deque(window, maxlen=1)
-            return gradients(values.values(), weights)
-
-        return contender
-
-    return Work(
-        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
-        {"plain": run(Full()), "checkpointed": run(Checkpointed())},
-        gradient=True,
-    )
-
-
-def rounding(batch: int, steps: int) -> Work:
-    """(a) in single precision, and with the products of its edges in bfloat16."""
-    net, _, image = leaky_blt(batch)
-    record = Record(states=AREAS, every=steps)
-
-    def run(network: Network, compiled: bool = False) -> Contender:
-        sim = Simulator(network, solver=Euler(dt=1.0), record=record, compile=compiled)
-
-        def contender() -> Result:
-            done = sim(image, steps=steps)
-            return {name: done[name][-1] for name in AREAS}
-
-        return contender
-
-    return Work(
-        f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
-        {"plain": run(net), "bfloat16": run(net.autocast()), "bfloat16 compiled": run(net.autocast(), True)},
-        tolerance=2e-2,  # its numbers have 8 bits
-    )
-
-
-def batches(few: int, many: int, steps: int) -> Work:
-    """The same images in one run of (a), and in several of fewer: cost is linear in the batch."""
-    net, _, images = leaky_blt(many)
-    sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=AREAS, every=steps))
-
-    def run(batch: int) -> Contender:
-        def contender() -> Result:
-            for part in images.split(batch):
-                sim(part, steps=steps)
-            return NOTHING
-
-        return contender
-
-    return Work(
-        f"(a), {steps} steps: {many} images in {many // few} runs of {few} (1), or in one",
-        {"plain": run(few), f"batch {many}": run(many)},
-    )
-
-
-def time_constants(points: int, batch: int, steps: int) -> Work:
-    """Settings of a two-area network that differ in its time constants, one run after another or all in one.
-
-    As a sweep runs them: each once, by `simulate`.
-    """
-    torch.manual_seed(0)
-    net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
-    taus = {"l1": [5.0 + point for point in range(points)], "l2": [10.0 + point for point in range(points)]}
-    many = batched(net, taus, batch=batch)
-    alone = [net.as_ode({name: values[point] for name, values in taus.items()}) for point in range(points)]
-    record = Record(states=("l1", "l2"), every=steps)
-
-    def run(network: Network, shown: Stimulus) -> Tensor:
-        return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
-
-    return Work(
-        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one",
-        {
-            "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
-            "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
-        },
-    )
-
-
-def late(batch: int, steps: int, hour: int) -> Work:
-    """Steps of (a) at the beginning of a run, and after very many."""
-    net, _, image = leaky_blt(batch)
-    sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
-
-    def run(begin: int) -> Contender:
-        def contender() -> Result:
-            sim(image, steps=begin + steps, start=Snapshot(Clock(1.0, begin), start))
-            return NOTHING
-
-        return contender
-
-    return Work(
-        f"(a), batch {batch}, {steps} steps: from the first on (1), or after {hour:,}",
-        {"plain": run(0), f"after {hour:,}": run(hour)},
-    )
+PRESETS = {
+    "smoke": Speed(out=Path("results/speed-smoke"), works=("W1 small", "e"), rounds=2, seconds=0.01),
+    "quick": Speed(),
+    "standard": Speed(
+        out=Path("results/speed-standard"), works=tuple(WORKS), rounds=5, compiled=True, against=PACKAGES
+    ),
+    "paper": Speed(
+        out=Path("results/speed-paper"),
+        works=tuple(WORKS),
+        threads=(1, 2),
+        rounds=15,
+        compiled=True,
+        against=PACKAGES,
+    ),
+}

@@ -11,4 +11,8 @@ def axes(width: float = 5.0, height: float = 3.5) -> Axes:
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
-# ---------------------------------------------------------------------- the network
+def plain_logs(ax: Axes) -> None:
+    """Write numbers without powers of ten on the axes that have a log scale."""
+    for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.")[:1] in "25" else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,30 +88,6 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
     else:
         image = value.clip(0, 1).transpose(1, 2, 0)
         ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-
-
-def horizon(
-    curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """A score against how far ahead: name -> one curve (horizon,) a seed. Names of baselines are drawn dashed."""
-    ax = ax or axes(6.4, 3.4)
-    colours = iter(("C3", "C0", "C2", "C4", "C1"))
-    greys = iter(("0.35", "0.6", "0.8"))
-    for name, runs in curves.items():
-        values = np.array([np.asarray(run, float) for run in runs])
-        ahead = np.arange(1, values.shape[1] + 1)
-        is_baseline = name in ("copy last frame", "linear", "training mean")
-        style: dict[str, Any] = {"color": next(greys), "ls": "--"} if is_baseline else {"color": next(colours)}
-        ax.plot(ahead, values.mean(0), marker="o", ms=3, label=name, **style)
-        if len(values) > 1 and not is_baseline:
-            ax.fill_between(ahead, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
-    ax.set_xlabel("frames ahead" if every_ms is None else f"frames ahead (of {every_ms:g} ms)")
-    ax.set_ylabel(score)
-    ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def errors_over_frames(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import common
+from experiments.base import finite_or_nan
+from experiments.object_solution_time import figures
+from experiments.object_solution_time.options import ObjectSolutionTime
+from experiments.report import Picture, Report, Table
 from pcsim import plots
 
 TITLES = {
@@ -22,36 +23,36 @@ MACAQUE = "macaque IT"
 NO_MODEL = "Networks trained on digits are no models of IT."
 
 
-def write(results: dict[str, Any], out: Path) -> None:
-    """Figures, page, and the tables in the terminal."""
-    config, networks = results["config"], results["networks"]
-    figures: list[tuple[str, Figure | Axes, str]] = [
-        ("decoding", decoding(results), decoding_sentence(results)),
-        (
+def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
+    """Return the page."""
+    networks = results["networks"]
+    pictures = [
+        Picture("decoding", decoding(results), decoding_sentence(results), ("networks", "macaque")),
+        Picture(
             "solution_times",
             solution_times(networks),
-            f"When a decoder of the area tells an image from the other digits with d' = {config['criterion']:g}; "
+            f"When a decoder of the area tells an image from the other digits with d' = {config.criterion:g}; "
             "a dot an image, diamonds the mean with its 95 % bootstrap interval, above it how many were solved at all. "
             "CORnet-S has two steps in IT, 100 ms apart by its authors' mapping: times between them are interpolated.",
+            ("networks",),
         ),
     ]
-    tables = [table(results)]
-    if results["similarity"]:
-        figures.append(("similarity", similarity(results["similarity"]), similarity_sentence(results["similarity"])))
+    if found := results["similarity"]:
+        pictures.append(Picture("similarity", similarity(found), similarity_sentence(found), ("similarity",)))
     recordings = (
         ""
         if results["macaque"]
         else " No recordings were given (--neural): decoding of IT and similarity are left out."
     )
     summary = (
-        f"{config['images']} digits, each clean and under {config['fragments']} pieces of debris, decoded from an "
-        f"upper area at every time ({config['folds']} folds, twins in the same one); networks were trained under "
-        f"{config['recipe']['fragments']}. Every unit has noise of {config['noise']:g} times the sd of its area over "
+        f"{config.images} digits, each clean and under {config.fragments} pieces of debris, decoded from an "
+        f"upper area at every time ({config.folds} folds, twins in the same one); networks were trained under "
+        f"{config.recipe.fragments}. Every unit has noise of {config.noise:g} times the sd of its area over "
         f"images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
         f"{recordings}"
     )
     title = "Object solution times of networks on clean and occluded digits"
-    common.publish(out, title, summary, figures, tables, results["wall_time_s"])
+    return Report(title, summary, pictures, [table(results)])
 
 
 def decoding(results: dict[str, Any]) -> Figure:
@@ -85,16 +86,14 @@ def solution_times(networks: dict[str, Any]) -> Figure:
     found, means = {}, {}
     for name, lesions in networks.items():
         found[TITLES[name]] = {
-            lesion: {condition: common.finite_or_nan(times) for condition, times in row.get("solution", {}).items()}
+            lesion: {condition: finite_or_nan(times) for condition, times in row.get("solution", {}).items()}
             for lesion, row in lesions.items()
         }
         means[TITLES[name]] = {
-            lesion: {
-                condition: common.finite_or_nan(list(mean.values())) for condition, mean in row.get("mean", {}).items()
-            }
+            lesion: {condition: finite_or_nan(list(mean.values())) for condition, mean in row.get("mean", {}).items()}
             for lesion, row in lesions.items()
         }
-    return plots.solution_times(found, means)
+    return figures.solution_times(found, means)
 
 
 def similarity(found: dict[str, Any]) -> Figure:
@@ -113,7 +112,7 @@ def similarity(found: dict[str, Any]) -> Figure:
     }
     references = {brain: {"pixels": pixels[brain]} for brain in pixels}
     references["monkey"]["human IT"] = found["monkey_human"]
-    return plots.similarities(values, references, {"human": tuple(found["human_ceiling"])})
+    return figures.similarities(values, references, {"human": tuple(found["human_ceiling"])})
 
 
 def similarity_sentence(found: dict[str, Any]) -> str:
@@ -127,7 +126,7 @@ def similarity_sentence(found: dict[str, Any]) -> str:
     )
 
 
-def table(results: dict[str, Any]) -> common.Table:
+def table(results: dict[str, Any]) -> Table:
     """Mean solution times and how much later occluded images come."""
     rows = []
     if results["macaque"]:
@@ -145,7 +144,7 @@ def table(results: dict[str, Any]) -> common.Table:
                 times, later = ["undefined"] * 2, "undefined"
             rows.append((TITLES[name], lesion, *times, later, *reached))
     head = ("network", "edges", "clean (ms)", "occluded (ms)", "later, image by image (ms)", "solved clean", "occluded")
-    return ("Object solution times, mean and 95 % interval", head, rows)
+    return Table("Object solution times, mean and 95 % interval", head, rows)
 
 
 def interval(row: dict[str, float | None]) -> str:

@@ -5,41 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments import common, flows
+from experiments import flows
+from experiments.report import Picture, Report, Table
+from experiments.time_constants import figures
+from experiments.time_constants.options import TimeConstants
 from pcsim import plots
-
-if TYPE_CHECKING:
-    from experiments.time_constants import TimeConstants
 
 LABELS = {"error": "squared prediction error (image)", "change": "change of the state per ms (norm)"}
 
 
-def figures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[tuple[str, Figure | Axes, str]]:
-    """Name, picture and sentence of each."""
+def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Picture]:
+    """Return every figure, from the rows of the networks by their titles."""
     maps = {
         "state settles (ms)": {name: numbers(row["settling"]) for name, row in networks.items()},
         "answer settles (ms)": {name: numbers(row["deciding"]) for name, row in networks.items()},
         f"correct after {config.deadline:g} ms": {name: numbers(row["accuracy"]) for name, row in networks.items()},
     }
     return [
-        (
+        Picture(
             "curves",
-            plots.curves_by_tau(
+            figures.curves_by_tau(
                 {name: varied(config, row) for name, row in networks.items()},
                 {name: LABELS[row["curve"]] for name, row in networks.items()},
             ),
             "Median over test images. Networks with predictions: squared error of the predicted image; the others: "
             "how fast the state of both areas changes. Above, the time constant of the lower area is varied (colour) "
             "and the other is at its middle value; below, that of the upper area.",
+            ("networks",),
         ),
-        (
+        Picture(
             "maps",
             plots.tau_maps(maps, config.taus, config.taus, f"> {0.75 * config.until:g}"),
             "Above: until the state of both areas is for good within 5 % of the way from where it is after "
@@ -47,19 +46,21 @@ def figures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[tuple
             "on the answer is the last one, median over images. "
             f"Below: share of {config.images} test images named right after {config.deadline:g} ms, in %. Networks "
             f"were trained with {flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
+            ("networks",),
         ),
-        (
+        Picture(
             "ratio",
-            plots.by_ratio(
+            figures.by_ratio(
                 {name: ratios(config, row) for name, row in networks.items()},
                 middle(config),
                 "answer settles after (ms)",
             ),
             "The anti-diagonal of the middle maps: the product of the two time constants is held, their ratio varied.",
+            ("networks",),
         ),
-        (
+        Picture(
             "solvers",
-            plots.accuracy_by_dt(
+            figures.accuracy_by_dt(
                 {name: by_dt(config, row["by_dt"]) for name, row in networks.items()},
                 {name: {s: dt / flows.TAUS[0] for s, dt in row["borders"].items()} for name, row in networks.items()},
             ),
@@ -67,10 +68,11 @@ def figures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[tuple
             "Dotted: the largest stable dt, from the eigenvalues of the Jacobian at the state that the network has "
             "come to by then (smallest of two images). Crosses: samples diverged, or pcsim refused the step. The "
             "exponential solver has no border of this kind.",
+            ("networks",),
         ),
-        (
+        Picture(
             "precision",
-            plots.work_precision(
+            figures.work_precision(
                 {
                     name: {s: (row["evaluations"], row["error"]) for s, row in found["precision"].items()}
                     for name, found in networks.items()
@@ -79,14 +81,15 @@ def figures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[tuple
             "What accuracy costs: largest error of the state after 40 ms against evaluations of the right-hand side, "
             "double precision, against RK4 at dt = 1/64 ms. Rectified units have kinks, at which solvers of high "
             "order lose their order, and adaptive ones of high order many steps.",
+            ("networks",),
         ),
     ]
 
 
-def report(config: TimeConstants, results: dict[str, Any]) -> None:
-    """Figures, page, and the table in the terminal."""
+def report(config: TimeConstants, results: dict[str, Any]) -> Report:
+    """Return the page; with plotly, it has curves to explore."""
     networks = {flows.TITLES[name]: row for name, row in results["networks"].items()}
-    table = (
+    table = Table(
         "Time constants, steps and solvers",
         (
             "network",
@@ -107,9 +110,9 @@ def report(config: TimeConstants, results: dict[str, Any]) -> None:
         "show is how to ask."
     )
     pages = [(page(config, name, row), SENTENCE) for name, row in networks.items()] if find_spec("plotly") else []
-    common.publish(config.out, title, summary, figures_of(config, networks), [table], results["wall_time_s"], pages)
     if not pages:
-        print('The page has no curves to explore: pip install "pcsim[viz]" and run this again.')
+        summary += ' The page has no curves to explore: pip install "pcsim[viz]" and run this again.'
+    return Report(title, summary, pictures_of(config, networks), [table], pages)
 
 
 SENTENCE = "Move the slider through the time constant of the lower area; lines are those of the upper area."

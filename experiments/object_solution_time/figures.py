@@ -1,42 +1,14 @@
-"""Decoding over time, solution times, and dissimilarities compared."""
+"""Figures of `experiments.object_solution_time`."""
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-Curve = tuple[ArrayLike, ArrayLike]
-"""times in ms and values"""
-COLOURS = {"clean": "C0", "occluded": "C1"}
-
-
-def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mapping[str, float]) -> Figure:
-    """Accuracy of decoders against the time since the image came, a panel a network or recording, a line a condition.
-
-    curves[panel][condition] is (times, share correct); chance[panel] is dashed.
-    """
-    figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
-    shown: KeysView[str] = {}.keys()
-    for panel, (name, conditions) in zip(panels, curves.items(), strict=True):
-        for index, (condition, (times, shares)) in enumerate(conditions.items()):
-            few = len(np.asarray(times)) < 12
-            colour = COLOURS.get(condition, f"C{index + 2}")
-            panel.plot(times, 100 * np.asarray(shares), "o-" if few else "-", ms=4, color=colour, label=condition)
-            if few:
-                panel.set_xticks(np.asarray(times))
-        panel.axhline(100 * chance[name], color="0.6", linestyle="--", linewidth=1)
-        panel.set_title(name, fontsize=10)
-        panel.set(xlabel="time (ms)", ylim=(0, 103))
-    for panel, conditions in zip(panels, curves.values(), strict=True):
-        if conditions.keys() != shown:
-            panel.legend(frameon=False, fontsize=8)
-            shown = conditions.keys()
-    panels[0].set_ylabel("decoded correctly (%)")
-    return figure
+from pcsim.plots.curves import COLOURS
 
 
 def solution_times(

@@ -1,146 +1,29 @@
-"""Do recurrent networks see through occlusion? (Spoerer, McClure & Kriegeskorte 2017)
-
-Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or on
-clutter), tests them clean, under more debris, in clutter and in noise, and lesions their recurrence.
-
-    python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores
-    python -m experiments.occlusion --preset standard     all six at the published width, three seeds, under 2 hours
-    python -m experiments.occlusion --pretrained          the whole report from weights that ship with pcsim
-"""
+"""Trainings, tests and analyses of `experiments.occlusion`."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import math
-import time
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
-from tqdm.auto import tqdm
 
-from experiments import common, occlusion_report
+from experiments import base
+from experiments.base import TEST_SEED
+from experiments.occlusion.options import Occlusion
 from pcsim import Iterate, Network, Record, Simulator, models, stimuli
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
 from pcsim.core import storage
-from pcsim.training import Training, evaluate, published_settings, train
+from pcsim.training import Training, evaluate
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
 LESIONS = {"no lateral": ("lateral",), "no top-down": ("top_down",), "neither": ("lateral", "top_down")}
-TEST_SEED = 1_000_000
 SHOWN = 8
 SETTLING_IMAGES, SETTLING_STEPS = 100, 12
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Occlusion:
-    """Options of the experiment; a preset gives the defaults."""
-
-    out: Path = Path("results/occlusion")
-    """folder for everything that comes out"""
-    seed: int = 0
-    """of the first repetition; repetitions use seed, seed + 1, ..."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where to run"""
-    models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
-    """networks to compare"""
-    task: Literal[
-        "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"
-    ] = "debris-light"
-    """what they are trained on"""
-    width: Annotated[int, Field(gt=0)] = 16
-    """feature maps of B (the published networks have 32; BF has twice as many)"""
-    unroll: Literal["engineering", "biological"] = "engineering"
-    """whether a step is a feed-forward sweep, or one connection"""
-    repetitions: Annotated[int, Field(gt=0)] = 1
-    """how many times to train each network, with other weights and images"""
-    images: Annotated[int, Field(gt=0)] = 8_000
-    """training images"""
-    test_images: Annotated[int, Field(gt=0)] = 2_000
-    """test images of each condition"""
-    training: Training = Training()
-    """how to train; its loss and seed are set by the task and the repetition"""
-    digits: Literal["rendered", "handwritten"] = "rendered"
-    """what is drawn: a font's digits, or MNIST"""
-    mnist: Path | None = None
-    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
-    pretrained: bool = False
-    """take the weights that ship with pcsim instead of training"""
-    checkpoint_every: Annotated[int, Field(gt=0)] = 100
-    """updates between checkpoints"""
-    workers: Annotated[int, Field(gt=0)] = 2
-    """processes that train side by side; results do not depend on it"""
-
-    @property
-    def seeds(self) -> range:
-        """Of the repetitions."""
-        return range(self.seed, self.seed + self.repetitions)
-
-
-SIX = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
-PRESETS = {
-    "smoke": Occlusion(
-        out=Path("results/occlusion-smoke"),
-        models=("blt_b", "blt"),
-        width=4,
-        images=400,
-        test_images=200,
-        training=Training(updates=60),
-        checkpoint_every=20,
-        workers=1,
-    ),
-    "quick": Occlusion(),
-    "standard": Occlusion(
-        out=Path("results/occlusion-standard"),
-        models=SIX,
-        width=32,
-        repetitions=3,
-        images=40_000,
-        test_images=2_000,
-        training=Training(updates=4_000),
-    ),
-    "pretrained": Occlusion(
-        out=Path("results/occlusion-pretrained"), models=SIX, width=32, test_images=300, pretrained=True
-    ),
-    "paper": Occlusion(
-        out=Path("results/occlusion-paper"),
-        models=SIX,
-        width=32,
-        repetitions=5,
-        images=100_000,
-        test_images=10_000,
-        training=published_settings(),
-        workers=1,
-    ),
-}
-
-
-def run(config: Occlusion) -> None:
-    """The whole experiment: train, test, analyse, draw, report. Resumes in its folder."""
-    begun = time.perf_counter()
-    check(config)
-    common.claim(config.out, config)
-    jobs = [(config, model, seed) for seed in config.seeds for model in config.models[::-1]]
-    if not config.pretrained:
-        for job, curve in common.run_jobs(fit, jobs, config.workers, "training"):
-            tqdm.write(f"trained {label(job[1])}, repetition {job[2]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
-        common.leave_the_rest_to_the_first()
-    for _ in common.run_jobs(score, jobs, config.workers, "testing"):
-        pass
-    results = analyse(config)
-    results |= common.environment(common.pick_device(config.device))
-    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
-    storage.write_json(config.out / "results.json", results)
-    if not config.pretrained:
-        export(config, results)
-    shown = test_scenes(config, config.task, SHOWN)
-    images, targets = shown.pixels()[:, 0].numpy(), shown.targets().numpy()
-    occlusion_report.write(results, config.out, images, targets, models.build(config.models[-1], width=config.width))
 
 
 def check(config: Occlusion) -> None:
@@ -150,6 +33,19 @@ def check(config: Occlusion) -> None:
         if config.pretrained:
             models.build(model, weights=config.task)
     glyphs(config, "test")
+
+
+def find(config: Occlusion) -> dict[str, Any]:
+    """Train, test and analyse; the trained networks are exported as small files."""
+    keys = [(model, seed) for seed in config.seeds for model in config.models[::-1]]
+    if not config.pretrained:
+        base.train_all(config, fit, keys)
+    for _ in base.run_jobs(score, [(config, *key) for key in keys], config.workers, "testing"):
+        pass
+    results = analyse(config)
+    if not config.pretrained:
+        export(config, results)
+    return results
 
 
 # ---------------------------------------------------------------------- train and test
@@ -167,31 +63,25 @@ def options_for(config: Occlusion) -> dict[str, Any]:
 
 
 def fit(config: Occlusion, model: str, repetition: int) -> list[float]:
-    """Train one network, or go on with it; its checkpoint is in the folder of the run. Returns the loss curve."""
-    path = file_of(config, "training", model, repetition)
+    """Train one network, or go on with it; return the loss curve."""
     seed = hashlib.sha256(f"{model} {repetition}".encode()).digest()[:4]
     torch.manual_seed(int.from_bytes(seed))
-    network = models.build(model, **options_for(config)).to(common.pick_device(config.device))
+    network = models.build(model, **options_for(config))
     shown = stimuli.scenes(config.task, repetition, 0, config.images, glyphs(config, "train"))
-    bar = common.job_bar(f"{label(model)} {repetition}")
-    settings = settings_for(config, repetition)
-    images = torch.from_numpy(shown.images)
-    every = config.checkpoint_every
-    return train(network, images, shown.targets(), settings, checkpoint=path, every=every, bar=bar)
+    settings, images = settings_for(config, repetition), torch.from_numpy(shown.images)
+    return base.fit(config, network, images, shown.targets(), settings, model, repetition)
 
 
 def trained(config: Occlusion, model: str, repetition: int) -> Network:
-    """The network after training."""
-    device = common.pick_device(config.device)
+    """Return the network after training."""
     if config.pretrained:
-        return models.build(model, weights=config.task).to(device)
-    network = models.build(model, **options_for(config))
-    return common.trained(network, file_of(config, "training", model, repetition), config.device)
+        return models.build(model, weights=config.task).to(base.device_of(config))
+    return base.trained(config, models.build(model, **options_for(config)), model, repetition)
 
 
 def score(config: Occlusion, model: str, repetition: int) -> None:
     """Test one network in every condition, whole and lesioned, and keep which images it got right at every step."""
-    path = file_of(config, "scores", model, repetition)
+    path = base.kept(config, "scores", model, repetition)
     if path.exists():
         return
     network = trained(config, model, repetition)
@@ -250,11 +140,6 @@ def test_scenes(config: Occlusion, condition: str, count: int) -> stimuli.Scenes
     return stimuli.scenes(condition, TEST_SEED, 0, min(count, config.test_images), glyphs(config, "test"))
 
 
-def file_of(config: Occlusion, kind: str, model: str, repetition: int) -> Path:
-    """Where the training or the scores of one network are kept."""
-    return config.out / kind / f"{model}-{repetition}.safetensors"
-
-
 def glyphs(config: Occlusion, split: str) -> stimuli.Glyphs | None:
     """What digits are drawn with: None for the rendered ones."""
     return handwritten(split, config.mnist) if config.digits == "handwritten" else None
@@ -280,7 +165,7 @@ def export(config: Occlusion, results: dict) -> None:
             config.out / "weights" / f"{model}.{config.task}.safetensors",
             model,
             options_for(config),
-            trained_with=results["config"],
+            trained_with=base.recorded(config),
             error=errors,
         )
 
@@ -291,11 +176,10 @@ def export(config: Occlusion, results: dict) -> None:
 def analyse(config: Occlusion) -> dict[str, Any]:
     """Every number of the tables and figures, from the scores alone."""
     scores = {
-        label(model): [storage.read_tensors(file_of(config, "scores", model, r), "scores")[0] for r in config.seeds]
+        label(model): [storage.read_tensors(base.kept(config, "scores", model, r), "scores")[0] for r in config.seeds]
         for model in config.models
     }
-    results: dict[str, Any] = {"config": common.recorded(config)}
-    results["parameters"] = {label(m): count_parameters(config, m) for m in config.models}
+    results: dict[str, Any] = {"parameters": {label(m): count_parameters(config, m) for m in config.models}}
     results["trained_steps"] = max(models.build(m).steps or 1 for m in config.models)
     per_condition: dict[str, Any] = {
         key: {} for key in ("chance", "error", "error_by_repetition", "hit_rate", "mcnemar", "accuracy_over_time")
@@ -350,11 +234,7 @@ def loss_curves(config: Occlusion) -> dict[str, list[float]]:
     """Loss of the first repetition, divided by the number of steps it was summed over."""
     curves = {}
     for model in config.models:
-        _, facts = storage.read_tensors(file_of(config, "training", model, config.seed), "training")
+        _, facts = storage.read_tensors(base.kept(config, "training", model, config.seed), "training")
         summed = models.build(model, **options_for(config)).steps if config.training.over_time == "sum" else 1
         curves[label(model)] = [value / (summed or 1) for value in facts["history"]]
     return curves
-
-
-if __name__ == "__main__":
-    common.main(run, lambda: common.parse(PRESETS, None, str(__doc__), {"--pretrained": "pretrained"}))

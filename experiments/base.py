@@ -1,0 +1,287 @@
+"""What every experiment shares: options, a folder that resumes, trainings and other jobs in processes, results.
+
+An experiment is a module with a docstring, `PRESETS` (name -> options) and `run(config)`, which calls
+
+    conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
+
+so that it is its options, its science and its figures. `main()` makes it a program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import torch
+import tyro
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from experiments.report import Report, publish
+from pcsim import Network
+from pcsim.core import storage
+from pcsim.core.exceptions import PcsimError, StorageError
+from pcsim.network.weights import load_tensors
+from pcsim.sweeps.executors import Processes, completed, one_thread
+from pcsim.training import Training, distributed, train
+
+OPTIONS = ConfigDict(extra="forbid")
+"""of the dataclasses of options: a name that is not there is an error"""
+TEST_SEED = 1_000_000
+"""of test images: no training draws with it"""
+Count = Annotated[int, Field(gt=0)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class Options:
+    """Options that every experiment has."""
+
+    out: Path = Path("results")
+    """folder for everything that comes out"""
+    seed: int = 0
+    """of weights and images; repetitions use seed, seed + 1, ..."""
+    workers: Count = 2
+    """processes that work side by side; results do not depend on it"""
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class Repeated(Options):
+    """Options of an experiment that trains every network several times."""
+
+    repetitions: Count = 1
+    """how many times to train each network, with other weights and images"""
+
+    @property
+    def seeds(self) -> range:
+        """Of the repetitions."""
+        return range(self.seed, self.seed + self.repetitions)
+
+
+Config = TypeVar("Config", bound=Options)
+
+
+# ---------------------------------------------------------------------- the program
+
+
+def main(module: ModuleType | None = None) -> None:
+    """Run an experiment as a program: a failure the user can mend is a message and status 2; Ctrl-C can resume.
+
+    module  that of the experiment, by default the program itself. `FLAGS` in it are options that stand for a preset of
+            their own
+    """
+    experiment: Any = module or sys.modules["__main__"]
+    try:
+        with distributed.process_group():
+            config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
+            experiment.run(config)
+    except PcsimError as reason:
+        print(f"\n{reason}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def parse(
+    presets: Mapping[str, Config], arguments: Sequence[str] | None, description: str, flags: Mapping[str, str] = {}
+) -> Config:
+    """Return the configuration of a command line: `--preset NAME` chooses the defaults, every other option changes one.
+
+    Ends the program with status 2 and a message for an option that does not exist or a value out of range.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="quick")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    for flag, preset in flags.items():
+        if flag in given:
+            given = ["--preset", preset, *(option for option in given if option != flag)]
+    chosen, rest = first.parse_known_args(given)
+    if chosen.preset not in presets:
+        raise SystemExit(f"--preset {chosen.preset}: choose one of {', '.join(presets)}")
+    default = presets[chosen.preset]
+    known = ", ".join(presets)
+    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of {chosen.preset}."
+    return tyro.cli(type(default), default=default, args=rest, description=usage)
+
+
+def conduct(
+    config: Config,
+    find: Callable[[Config], dict[str, Any]],
+    report: Callable[[Config, dict[str, Any]], Report],
+    check: Callable[[Config], object] = lambda _: None,
+) -> None:
+    """Claim the folder, find the numbers, write `results.json`, draw and report. Resumes in its folder.
+
+    check  raises for what would only fail after hours; nothing is written before it
+    """
+    begun = time.perf_counter()
+    device = device_of(config)
+    check(config)
+    claim(config.out, config)
+    results = {"config": recorded(config)} | find(config) | environment(device)
+    results["wall_time_s"] = round(time.perf_counter() - begun, 1)
+    storage.write_json(config.out / "results.json", results)
+    publish(config.out, report(config, results), results)
+
+
+# ---------------------------------------------------------------------- the folder
+
+
+def claim(folder: Path, config: object) -> None:
+    """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
+    mine = recorded(config)
+    path = folder / "config.json"
+    if distributed.rank() == 0:
+        if path.exists():
+            storage.sweep_partials(folder)
+        else:
+            storage.write_json(path, mine)
+    distributed.barrier()
+    theirs = storage.read_json(path)
+    if theirs != mine:
+        changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+        raise StorageError(
+            given=f"{folder}, made with "
+            + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
+            expected="the configuration it was begun with",
+            remedy="choose another --out, delete the folder, or give the same options to resume",
+        )
+
+
+def recorded(config: object) -> dict[str, Any]:
+    """Return the options that results depend on: not where files are, nor which or how many processes made them."""
+    elsewhere = ("out", "mnist", "neural", "omniglot", "where", "workers", "checkpoint_every", "pcx_python")
+    return {key: value for key, value in storage.plain(config).items() if key not in elsewhere}
+
+
+def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") -> Path:
+    """Return where one training, or one other outcome, of this folder is kept."""
+    return config.out / kind / f"{'-'.join(map(str, key)).replace(' ', '-')}.{suffix}"
+
+
+def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the numbers kept in a JSON file, found and written first if it is not there."""
+    if not path.exists():
+        storage.write_json(path, find())
+    return storage.read_json(path)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what the numbers may depend on besides the configuration."""
+    packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
+    return {
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {os.cpu_count()} cores",
+        "threads_per_job": 1,
+    }
+
+
+# ---------------------------------------------------------------------- trainings and other jobs
+
+
+def device_of(config: Options) -> torch.device:
+    """Return the device asked for, the CPU where an experiment knows no other. StorageError for cuda without one."""
+    name = getattr(config, "device", "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StorageError(given="--device cuda", expected="a CUDA device", remedy="use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    config: Options, network: Network, images: Tensor, targets: Tensor, settings: Training, *key: object, **options: Any
+) -> list[float]:
+    """Train a network in place, or go on with it; return its loss curve. `key` names it in the folder.
+
+    options  of `pcsim.training.train`: steps, solver, until
+    """
+    every, bar = getattr(config, "checkpoint_every", 200), job_bar(" ".join(map(str, key)))
+    path = kept(config, "training", *key)
+    network.to(device_of(config))
+    return train(network, images, targets, settings, checkpoint=path, every=every, bar=bar, **options)
+
+
+def train_all(config: Options, fit_one: Callable[..., Sequence[float]], keys: Sequence[tuple]) -> None:
+    """Call fit_one(config, *key) for each, in processes; under torchrun, all but the first process end here."""
+    for job, curve in run_jobs(fit_one, [(config, *key) for key in keys], config.workers, "training"):
+        words = " ".join(str(part) for part in job[1:])
+        tqdm.write(f"trained {words}: loss {curve[0]:.3g} -> {curve[-1]:.3g}")
+    distributed.barrier()
+    if distributed.rank() > 0:
+        raise SystemExit(0)
+
+
+def trained(config: Options, network: Network, *key: object) -> Network:
+    """Return the network with what its training left in the folder, ready for evaluation."""
+    path = kept(config, "training", *key)
+    tensors, _ = storage.read_tensors(path, "training")
+    load_tensors(network, storage.under("network/", tensors), str(path))
+    return network.to(device_of(config)).eval()
+
+
+def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
+    """Give (job, function(*job)) as they end, in `workers` processes of one thread each, or here if there is one.
+
+    Every job runs on one thread either way, so its result does not depend on `workers`.
+    """
+    if workers <= 1 or len(jobs) <= 1 or distributed.size() > 1:
+        with one_thread():
+            for job in tqdm(jobs, desc=title, disable=None):
+                yield job, function(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    lock = context.RLock()
+    tqdm.set_lock(lock)
+    with Processes(min(workers, len(jobs)), _take_a_line, (lock, context.Value("i", 0))) as executor:
+        for done in tqdm(completed(executor, function, jobs), total=len(jobs), desc=title, disable=None):
+            if done.reason is not None:
+                raise done.reason
+            yield done.arguments, done.result
+
+
+_slot = 0
+
+
+def _take_a_line(lock: Any, counter: Any) -> None:
+    """Take, in a new process, a line of the terminal for its progress bars."""
+    global _slot
+    tqdm.set_lock(lock)
+    with counter.get_lock():
+        counter.value += 1
+        _slot = counter.value
+
+
+def job_bar(description: str) -> Callable[..., tqdm]:
+    """Return what makes the progress bar of a job, on the line of its worker."""
+
+    def make(*arguments: Any, **options: Any) -> tqdm:
+        return tqdm(*arguments, desc=description, position=_slot, leave=False, disable=None, **options)
+
+    return make
+
+
+# ---------------------------------------------------------------------- numbers and JSON
+
+
+def finite_or_none(values: Any) -> Any:
+    """Return a number, or lists of them from an array, for JSON: what is not finite is None."""
+    array = np.asarray(values, float)
+    return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
+
+
+def finite_or_nan(values: Sequence[float | None]) -> list[float]:
+    """Return numbers from JSON: what was not finite is NaN again."""
+    return [math.nan if value is None else value for value in values]

@@ -1,0 +1,6 @@
+"""`python -m experiments.cell_search`."""
+
+from experiments import base, cell_search
+
+if __name__ == "__main__":
+    base.main(cell_search)

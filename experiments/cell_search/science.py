@@ -1,0 +1,206 @@
+"""The search, the trainings and the analyses of `experiments.cell_search`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+from tqdm.auto import tqdm
+
+from experiments import base, flows
+from experiments.base import TEST_SEED
+from experiments.cell_search.candidates import EDGES, MINIMAL, Candidate, edge_name, propose
+from experiments.cell_search.options import CellSearch
+from pcsim import Network, SweepError, TrainingError, models
+from pcsim.analysis import compare_pairs, correct_choices
+from pcsim.core import storage
+from pcsim.models import ReciprocalCell
+from pcsim.sweeps import Search, Trial
+from pcsim.training import Training, evaluate, train
+
+VALIDATION_SEED = 2_000_000
+RESAMPLED = 2_000
+FIRST_STAGE, RANDOM_THIRD = "all trials, after the first stage", "random third, at the end"
+
+
+def find(config: CellSearch) -> dict[str, Any]:
+    """Search, train what was chosen anew, and test it."""
+    search = search_of(config)
+    trials = search.run(config.where, at_once=config.workers)
+    chosen = candidates(trials, search.random)
+    jobs = [(config, name, candidate, seed) for seed in config.seeds for name, candidate in chosen.items()]
+    for job, curve in base.run_jobs(retrain, jobs, config.workers, "training anew"):
+        tqdm.write(f"trained {job[1]}, repetition {job[3]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
+    return told_of_trials(trials, search.random) | told_of_networks(config, chosen)
+
+
+def search_of(config: CellSearch) -> Search:
+    """The search in the folder of the experiment."""
+    if config.training.updates % (20 * config.stages):
+        raise SweepError(
+            given=f"{config.training.updates} updates of a trial in {config.stages} stages",
+            expected="a multiple of 20 in each stage",
+            remedy=f"--training.updates {60 * config.stages}",
+        )
+    return Search(
+        partial(score, config),
+        propose,
+        config.out / "search",
+        count=config.trials,
+        stages=config.stages,
+        keep=config.keep,
+        seed=config.seed,
+    )
+
+
+@cache
+def digits(fragments: int, seed: int, count: int) -> flows.Digits:
+    """Drawn once in a process."""
+    return flows.digits(fragments, seed, count)
+
+
+@cache
+def width_of(candidate: Candidate, parameters: int) -> int:
+    """Maps of each layer at which a candidate has about that many parameters."""
+    return models.matched(candidate.network, parameters).shape("h1")[0]
+
+
+def build(config: CellSearch, candidate: Candidate, seed: int = 0) -> Network:
+    """A candidate before training, at the number of parameters of all."""
+    width = width_of(candidate, config.parameters)
+    torch.manual_seed(seed)
+    return candidate.network(width)
+
+
+def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path, until: int | None = None) -> tuple:
+    """Train a candidate, or go on with it; the network and its loss curve."""
+    network, shown = build(config, candidate, settings.seed), digits(config.fragments, config.seed, config.images)
+    bar = base.job_bar(path.stem)
+    curve = train(network, shown.images, shown.targets, settings, checkpoint=path, until=until, bar=bar)
+    return network, curve
+
+
+def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> float:
+    """Share correct of a trial by the end of a stage; NaN for one whose loss explodes."""
+    settings = dataclasses.replace(config.training, seed=number)
+    path, until = base.kept(config, "trials", number), settings.updates * (stage + 1) // config.stages
+    try:
+        network, _ = fit(config, candidate, settings, path, until)
+    except TrainingError:
+        return math.nan
+    return float(correct(config, network, VALIDATION_SEED)[-1].double().mean())
+
+
+def correct(config: CellSearch, network: Network, seed: int) -> torch.Tensor:
+    """Which digits it names at every step, (time, n)."""
+    shown = digits(config.fragments, seed, config.test_images)
+    return correct_choices(evaluate(network, shown.images), shown.targets)
+
+
+def candidates(trials: list[Trial], random: int) -> dict[str, Candidate]:
+    """What is trained anew: cells of the search, and controls."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    best: Candidate = max(complete, key=lambda trial: trial.score).config
+    late = [trial for trial in complete if trial.number >= len(trials) - random] or complete
+    early = [trial for trial in complete if trial.number < random]
+    return {
+        "best": best,
+        "median": middle(late).config,
+        "random": middle(early).config,
+        "published": Candidate(ReciprocalCell()),
+        "minimal": dataclasses.replace(best, steps=MINIMAL),
+        "feed-forward": Candidate(None, steps=MINIMAL),
+    }
+
+
+def middle(trials: list[Trial]) -> Trial:
+    """The one of median score (of two, the lower)."""
+    return sorted(trials, key=lambda trial: trial.score)[(len(trials) - 1) // 2]
+
+
+def retrain(config: CellSearch, name: str, candidate: Candidate, seed: int) -> list[float]:
+    """Train a network of the table, or go on with it; return the loss curve."""
+    settings = dataclasses.replace(config.final, seed=seed)
+    return fit(config, candidate, settings, base.kept(config, "training", name, seed))[1]
+
+
+# ---------------------------------------------------------------------- analyse
+
+
+def told_of_trials(trials: list[Trial], random: int) -> dict[str, Any]:
+    """Every trial, how the last third compares with the random one, and what each feedback edge is worth."""
+    final = np.array([trial.score for trial in trials])
+    first = np.array([trial.values[0] for trial in trials])
+    edges = {edge_name(*edge): np.array([edge in trial.config.feedback for trial in trials]) for edge in EDGES}
+    early = np.arange(len(trials)) < random
+    return {
+        "random": random,
+        "trials": [
+            {"number": trial.number, "state": trial.state, "parameters": trial.parameters}
+            | {"values": base.finite_or_none(trial.values)}
+            for trial in trials
+        ],
+        "thirds": {"score": thirds(final, random), "after the first stage": thirds(first, random)},
+        "edges": {
+            FIRST_STAGE: {name: difference(first, with_) for name, with_ in edges.items()},
+            RANDOM_THIRD: {name: difference(final[early], with_[early]) for name, with_ in edges.items()},
+        },
+    }
+
+
+def thirds(scores: NDArray, random: int) -> dict[str, Any]:
+    """Medians of the random trials and of as many last ones, and Mann-Whitney's test that these are better.
+
+    A trial without a score counts as 0.
+    """
+    known = np.nan_to_num(scores, nan=0.0)
+    early, late = known[:random], known[len(known) - random :]
+    test = mannwhitneyu(late, early, alternative="greater")
+    return {"random": float(np.median(early)), "last": float(np.median(late)), "p": float(test.pvalue)}
+
+
+def difference(scores: NDArray, with_: NDArray[np.bool_]) -> list[float | None]:
+    """Median of the trials with an edge less that of those without, and its 95 % bootstrap interval."""
+    known = np.nan_to_num(scores, nan=0.0)
+    groups = known[with_], known[~with_]
+    if not all(len(group) for group in groups):
+        return [None, None, None]
+    generator = np.random.default_rng(0)
+    drawn = [np.median(generator.choice(group, (RESAMPLED, len(group))), axis=1) for group in groups]
+    low, high = np.percentile(drawn[0] - drawn[1], (2.5, 97.5))
+    return [float(np.median(groups[0]) - np.median(groups[1])), float(low), float(high)]
+
+
+def told_of_networks(config: CellSearch, chosen: dict[str, Candidate]) -> dict[str, Any]:
+    """Accuracy of the networks of the table at every step, and which differences the test images show."""
+    found = {
+        name: torch.stack(
+            [
+                correct(config, base.trained(config, build(config, candidate), name, seed), TEST_SEED)
+                for seed in config.seeds
+            ]
+        )
+        for name, candidate in chosen.items()
+    }
+    final = {name: value[:, -1].numpy() for name, value in found.items()}
+    return {
+        "networks": {
+            name: {
+                "parameters": build(config, chosen[name]).parameter_count,
+                "steps": value.shape[1],
+                "feedback": [edge_name(*edge) for edge in chosen[name].feedback],
+                "candidate": storage.plain(chosen[name]),
+                "error": (1 - value[:, -1].double().mean(1)).tolist(),
+                "accuracy_over_time": value.double().mean(2).tolist(),
+            }
+            for name, value in found.items()
+        },
+        "mcnemar": [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(final)],
+    }

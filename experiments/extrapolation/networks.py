@@ -1,0 +1,123 @@
+"""Films, networks and trainings of `experiments.extrapolation`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cache, partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments import base
+from experiments.base import TEST_SEED
+from experiments.extrapolation.options import Extrapolation, Name
+from pcsim import Network, StimulusError, models, stimuli
+from pcsim.rules import Prediction
+from pcsim.stimuli import Film
+from pcsim.stimuli.digits import as_pixels
+from pcsim.stimuli.film import Frames
+from pcsim.stimuli.random import uniform
+from pcsim.training import Training
+from pcsim.training.frames import Goal, train_to_predict
+
+PATCH = 4
+"""of the encoder-forecaster"""
+BIAS = {"p0": 0.1, "forecast": -2.0}
+"""of predictions at first: the rectified one of PredNet must not begin as nothing, that of a sigmoid not as grey"""
+
+
+@cache
+def films(config: Extrapolation) -> tuple[Film, Film]:
+    """Training and test film: two parts of the user's, or digits that move differently."""
+    if config.data is None:
+        moving, longer = config.moving, config.length
+        return (
+            moving.film(config.seed, 0, config.clips, longer),
+            moving.film(TEST_SEED, 0, config.test_clips, longer),
+        )
+    film = stimuli.read_film(config.data, config.rate)
+    film = film.grey() if config.grey else film
+    film = film.fitted(config.size, how="resize") if config.size else film
+    train, test = film.split(0.2)
+    test = test.fitted(config.crop).fitted(multiple=math.lcm(2 ** (len(config.channels) - 1), PATCH))
+    if max(len(clip) for clip in test.clips) < config.length:
+        raise StimulusError(
+            given=f"{film!r}, whose last fifth is the test",
+            expected=f"at least {5 * config.length} frames, for sequences of {config.length}",
+            remedy="choose smaller --seen and --horizon, or a longer film",
+        )
+    return train, test
+
+
+def build(config: Extrapolation, name: Name) -> Network:
+    """A network before training."""
+    _, test = films(config)
+    if name == "forecaster-convlstm":
+        network = models.convlstm(
+            config.forecaster, kernel=3, seen=config.seen, unseen=config.horizon, image=test.shape, patch=PATCH
+        )
+    else:
+        channels = (test.shape[0], *config.channels[1:])
+        cell: Literal["convlstm", "subconvlstm"] = "convlstm" if name == "prednet-convlstm" else "subconvlstm"
+        network = models.prednet(channels, config.representations, cell=cell, size=test.shape[1:])
+    for predicting in network.populations.keys() & BIAS.keys():
+        rule = network.populations[predicting].rule
+        if isinstance(rule, Prediction) and rule.bias is not None:
+            torch.nn.init.constant_(rule.bias, BIAS[predicting])
+    return network
+
+
+def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, int]]:
+    """What a network is trained on, one after another: how, the goal, the length of the sequences."""
+    pixels: Literal["absolute", "squared"] = "squared" if config.loss == "squared" else "absolute"
+    if name == "forecaster-convlstm":
+        return {"ahead": (config.training, Goal(loss=pixels), config.length)}
+    return {
+        "next": (config.training, Goal(loss=config.loss, above=config.above), config.seen),
+        "ahead": (config.closing, Goal(loss=pixels, closed_loop_from=config.seen), config.length),
+    }
+
+
+def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
+    """Train one network; returns its first loss curve, of the next frame for a PredNet."""
+    torch.manual_seed(1_000 + repetition)
+    network = build(config, name).to(base.device_of(config))
+    train, test = films(config)
+    curves = []
+    for part, (settings, goal, length) in parts(config, name).items():
+        curves.append(
+            train_to_predict(
+                network,
+                partial(sequence, train, test.shape[1:], repetition, length),
+                config.clips,
+                dataclasses.replace(settings, seed=repetition),
+                goal,
+                checkpoint=base.kept(config, "training", name, repetition, part),
+                every=config.checkpoint_every,
+                bar=base.job_bar(f"{name} {repetition} {part}"),
+            )
+        )
+    return curves[0]
+
+
+def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: int) -> Frames:
+    """One training sequence, cropped to the size of the test film at a place that is a function of (seed, index)."""
+    drawn = film.draw(seed, index, 1, length)[0]
+    room = np.array(film.shape[1:]) - size
+    top, left = (uniform(seed, "crops", index, 1, 2)[0] * (room + 1)).astype(int)
+    return drawn[..., top : top + size[0], left : left + size[1]]
+
+
+def trained(config: Extrapolation, name: Name, repetition: int, part: str) -> Network:
+    """The network after a part of its training."""
+    return base.trained(config, build(config, name), name, repetition, part)
+
+
+def sequences(config: Extrapolation) -> Tensor:
+    """Test sequences, (n, time, channel, height, width) from 0 to 1; no frame is in two."""
+    _, test = films(config)
+    frames = torch.from_numpy(test.sequences(config.length)[: config.test_clips])
+    return as_pixels(frames).to(base.device_of(config))

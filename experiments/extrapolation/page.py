@@ -1,0 +1,156 @@
+"""The page of `experiments.extrapolation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from experiments.extrapolation.networks import parts, sequences, trained
+from experiments.extrapolation.options import Extrapolation
+from experiments.extrapolation.science import SCORES, surprised
+from experiments.report import Picture, Report, Table
+from pcsim import plots, predict
+from pcsim.plots import axes
+
+BASELINES = ("copy last frame", "linear", "training mean")
+
+
+def report(config: Extrapolation, results: dict[str, Any]) -> Report:
+    """Return the page; writes extrapolation.gif beside it."""
+    frames = sequences(config)
+    rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
+    predictions: dict[str, Tensor] = {
+        name: predict(trained(config, name, config.seed, "ahead"), frames[:1], closed_loop_from=config.seen)
+        .predictions[0]
+        .cpu()
+        for name in config.networks
+    }
+    clip = frames[0].cpu()
+    first, *others = plots.animation(clip, predictions, config.seen, scale=max(1, 192 // clip.shape[-1]))
+    first.save(
+        config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(20, round(every)), loop=0
+    )
+    networks = results["networks"]
+    any_row = next(iter(networks.values()))[0]
+    pictures = [
+        Picture(
+            "frames",
+            plots.forecast(clip, predictions, config.seen, rate),
+            "A test clip, what each network predicted of every frame before it saw it, and the error (red: too bright, "
+            "blue: too dark). Frame 0 is predicted of nothing. The same moves in extrapolation.gif.",
+            (),
+        )
+    ]
+    for kind, words in (("mse", "mean squared error"), ("ssim_uniform7", "SSIM (uniform 7x7)")):
+        curves = {name: [row["network"]["ahead"][kind] for row in rows] for name, rows in networks.items()}
+        curves |= {name: [any_row[name]["ahead"][kind]] for name in BASELINES}
+        sentence = f"{words} of extrapolated frames, after fine-tuning; bands span the repetitions."
+        pictures.append(Picture(kind, horizon(curves, words, every), sentence, ("networks",)))
+    for name in (name for name in config.networks if "next" in parts(config, name)):
+        errors = {layer: torch.tensor(value) for layer, value in networks[name][0]["network"]["errors"].items()}
+        pictures += [
+            Picture(
+                f"errors_{name}",
+                plots.errors_over_frames(errors, config.seen),
+                f"{name}, after fine-tuning: prediction error of each layer, frame by frame. Once the loop is "
+                "closed that of layer 0 is zero, as the prediction is the frame.",
+                ("networks",),
+            ),
+            Picture(
+                f"surprise_{name}",
+                plots.surprise(surprised(config, name, config.seed), config.seen),
+                f"{name}, before fine-tuning: errors where the film turns round and runs backwards (reverse), or "
+                f"goes on as another one does (cut), from frame {config.seen} on. Bands are standard errors over "
+                f"{len(frames)} clips.",
+                ("networks",),
+            ),
+        ]
+    return Report(
+        "Predicting and extrapolating frames",
+        f"Training: {results['film']['train']}. Test: {len(frames)} sequences of {config.length} frames of "
+        f"{results['film']['test']}. One frame ahead is {every:g} ms.",
+        pictures,
+        tables(config, results),
+    )
+
+
+def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
+    """Next frame, and frames ahead."""
+    networks = results["networks"]
+    any_row = next(iter(networks.values()))[0]
+
+    def mean(rows: list[Any], *keys: Any) -> str:
+        values = [reduce(getitem, keys, row) for row in rows]
+        spread = f" ({min(values):.5f}-{max(values):.5f})" if len(values) > 1 else ""
+        return f"{sum(values) / len(values):.5f}{spread}"
+
+    contenders = [(name, rows, "network") for name, rows in networks.items()]
+    contenders += [(name, [any_row], name) for name in BASELINES]
+    next_frame = [(name, *(mean(rows, key, "next_frame", kind) for kind in SCORES)) for name, rows, key in contenders]
+    steps = range(config.horizon)
+    ahead = [(name, *(mean(rows, key, "ahead", "mse", h) for h in steps)) for name, rows, key in contenders]
+    prednets = {name: rows for name, rows in networks.items() if "next" in parts(config, name)}
+    ahead += [
+        (f"{name}, not fine-tuned", *(mean(rows, "network", "ahead_without_fine_tuning", "mse", h) for h in steps))
+        for name, rows in prednets.items()
+    ]
+    surprises = [
+        (
+            name,
+            layer,
+            f"{response['standard']:.5f}",
+            how,
+            f"{response['mean']:+.5f} ({response['low']:+.5f}, {response['high']:+.5f})",
+        )
+        for name, (row, *_) in prednets.items()
+        for how, layers in row["network"]["evoked"].items()
+        for layer, response in layers.items()
+    ]
+    return [
+        Table(
+            "The next frame, before fine-tuning; of the forecaster, the first in the closed loop. Mean, range over "
+            "repetitions; PSNR in dB, infinite where frames repeat",
+            ("", *SCORES),
+            next_frame,
+        ),
+        Table("MSE of extrapolated frames, after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
+        Table(
+            f"Error that a surprise adds at frame {config.seen}, before fine-tuning (first repetition, 95 % interval "
+            "over clips)",
+            ("", "layer", "without", "surprise", "added"),
+            surprises,
+        ),
+    ]
+
+
+def horizon(
+    curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """A score against how far ahead: name -> one curve (horizon,) a seed. Names of baselines are drawn dashed."""
+    ax = ax or axes(6.4, 3.4)
+    colours = iter(("C3", "C0", "C2", "C4", "C1"))
+    greys = iter(("0.35", "0.6", "0.8"))
+    for name, runs in curves.items():
+        values = np.array([np.asarray(run, float) for run in runs])
+        ahead = np.arange(1, values.shape[1] + 1)
+        is_baseline = name in BASELINES
+        style: dict[str, Any] = {"color": next(greys), "ls": "--"} if is_baseline else {"color": next(colours)}
+        ax.plot(ahead, values.mean(0), marker="o", ms=3, label=name, **style)
+        if len(values) > 1 and not is_baseline:
+            ax.fill_between(ahead, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
+    ax.set_xlabel("frames ahead" if every_ms is None else f"frames ahead (of {every_ms:g} ms)")
+    ax.set_ylabel(score)
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

@@ -1,0 +1,102 @@
+"""Scores and surprises of `experiments.extrapolation`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from torch import Tensor
+
+from experiments import base
+from experiments.extrapolation.networks import build, films, fit, parts, sequences, trained
+from experiments.extrapolation.options import Extrapolation, Name
+from pcsim import predict, stimuli
+from pcsim.analysis import estimate
+from pcsim.analysis import frames as scoring
+from pcsim.simulation.forecasting import Forecast
+
+SCORES = ("mse", "mae", "psnr", "ssim_uniform7")
+SURPRISES: tuple[Literal["reverse", "cut"], ...] = ("reverse", "cut")
+
+
+def check(config: Extrapolation) -> None:
+    """Refuse films and networks that do not fit before anything is trained."""
+    for name in config.networks:
+        build(config, name)
+
+
+def find(config: Extrapolation) -> dict[str, Any]:
+    """Train and score."""
+    keys = [(name, seed) for seed in config.seeds for name in config.networks]
+    base.train_all(config, fit, keys)
+    jobs = [(config, *key) for key in keys]
+    tested = {job[1:]: row for job, row in base.run_jobs(scores_of, jobs, config.workers, "scoring")}
+    networks = {name: [tested[name, seed] for seed in config.seeds] for name in config.networks}
+    train, test = films(config)
+    results: dict[str, Any] = {
+        "film": {"train": repr(train), "test": repr(test), "rate": test.rate},
+        "networks": networks,
+    }
+    if {"prednet-convlstm", "prednet-subconvlstm"} <= set(networks):
+        pairs = zip(networks["prednet-subconvlstm"], networks["prednet-convlstm"], strict=True)
+        results["subconvlstm_over_convlstm"] = [
+            sub["network"]["next_frame"]["mse"] / conv["network"]["next_frame"]["mse"] for sub, conv in pairs
+        ]
+    return results
+
+
+def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
+    """Of the next frame and of frames ahead, beside the baselines; and what surprises evoke in the errors."""
+    frames = sequences(config)
+    train, test = films(config)
+
+    def scored(part: str, closed_loop_from: int | None) -> tuple[Forecast, scoring.Scored]:
+        forecast = predict(trained(config, name, repetition, part), frames, closed_loop_from=closed_loop_from)
+        training = train.fitted(test.shape[1:]).draw(0, 0, 200, 1)
+        return forecast, scoring.score(
+            forecast.predictions, frames, closed_loop_from=closed_loop_from, training=training, scores=SCORES
+        )
+
+    def ahead(far: scoring.Scored, contender: str) -> dict[str, list[float]]:
+        return {kind: [far.at(h, contender, kind) for h in range(1, config.horizon + 1)] for kind in SCORES}
+
+    forecast, far = scored("ahead", config.seen)
+    looks_once = "next" not in parts(config, name)
+    one = far if looks_once else scored("next", None)[1]
+    rows: dict[str, Any] = {
+        contender: {
+            "next_frame": {kind: one.one_step(contender, kind) for kind in SCORES},
+            "ahead": ahead(far, contender),
+        }
+        for contender in far.rows
+    }
+    rows["network"]["dead"] = scoring.is_dead(forecast.predictions, config.seen)
+    if not looks_once:
+        rows["network"]["ahead_without_fine_tuning"] = ahead(scored("next", config.seen)[1], "network")
+        rows["network"]["errors"] = {layer: value.mean(1).tolist() for layer, value in forecast.run.errors.items()}
+        rows["network"]["evoked"] = evoked(surprised(config, name, repetition), config.seen)
+    return rows
+
+
+def surprised(config: Extrapolation, name: Name, repetition: int) -> dict[str, dict[str, Tensor]]:
+    """Errors of the layers, (time, clip), of a network that knows only the next frame, as films go on or do not."""
+    frames = sequences(config)[:, : 2 * config.seen - 1]
+    shown = {"as before": frames} | {
+        how: stimuli.oddball(frames, config.seen, how) for how in SURPRISES if how == "reverse" or len(frames) > 1
+    }
+    network = trained(config, name, repetition, "next")
+    return {kind: dict(predict(network, film).run.errors) for kind, film in shown.items()}
+
+
+def evoked(errors: dict[str, dict[str, Tensor]], at: int) -> dict[str, Any]:
+    """The error of each layer at the first surprising frame less that of the film as before, clip by clip."""
+    before = errors["as before"]
+    return {
+        how: {
+            layer: dataclasses.asdict(estimate(value[at] - before[layer][at]))
+            | {"standard": float(before[layer][at].mean())}
+            for layer, value in layers.items()
+        }
+        for how, layers in errors.items()
+        if how != "as before"
+    }

@@ -1,0 +1,87 @@
+"""Networks of `experiments.object_solution_time`, and how they are shown images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments import base, flows
+from experiments.object_solution_time.options import Name, ObjectSolutionTime
+from pcsim import Euler, Iterate, Network, Record, Run, models, simulate
+
+AREAS = {
+    "cornet_s": ("v1", "v2", "v4", "it"),
+    "blt": ("l1", "l2"),
+    "predictive_coding": ("r1", "r2"),
+    "feed_forward": ("l1", "l2"),
+}
+"""from the image up"""
+DECODED = {"cornet_s": "it", "blt": "l2", "predictive_coding": "r1", "feed_forward": "l2"}
+"""the area from which the digit is decoded: the top one, but for r2, whose ten units are the ten digits"""
+LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cornet_s": {},
+    "blt": {"without top-down": ("top_down",), "without recurrence": ("top_down", "lateral")},
+    "predictive_coding": {"without predictions": ("prediction",)},
+    "feed_forward": {},
+}
+"""kinds of edges that are cut in the trained network; predictions are what predictive coding sends down.
+
+CORnet-S has no top-down edges, and without its repeats an area forgets the image: later repeats replace the first."""
+WHOLE = "whole"
+SWEEPS = 8
+"""steps for which the feed-forward network is looked at, in which nothing changes"""
+
+
+def build(config: ObjectSolutionTime, name: Name) -> Network:
+    """The network before training."""
+    if name == "cornet_s":
+        c = config.channels
+        return models.cornet_s((c, 2 * c, 3 * c, 4 * c), image=(1, side(name), side(name)), classes=10)
+    return models.blt_b(width=8, size=flows.SIDE) if name == "feed_forward" else flows.build(name)
+
+
+def side(name: Name) -> int:
+    """Pixels of an image: CORnet-S halves maps five times, and gets all that there are."""
+    return flows.FULL_SIDE if name == "cornet_s" else flows.SIDE
+
+
+def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
+    """Train one network, or go on with it; returns the loss curve."""
+    if name in ("blt", "predictive_coding"):
+        return flows.fit(config, name, config.recipe)
+    torch.manual_seed(config.seed)
+    network, recipe = build(config, name), config.recipe
+    shown = flows.digits(recipe.fragments, config.seed, recipe.images, side(name))
+    settings = dataclasses.replace(config.training, seed=config.seed)
+    return base.fit(config, network, shown.images, shown.targets, settings, name)
+
+
+def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Network:
+    """The network after training, whole or with edges cut."""
+    network = base.trained(config, build(config, name), name)
+    return network if lesion == WHOLE else network.without(*LESIONS[name][lesion])
+
+
+def shown_to(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
+    """A run for as long as is looked at: flows in ms, CORnet-S its steps, the feed-forward network some sweeps."""
+    if network.is_flow:
+        record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
+        return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)
+    steps = SWEEPS if network.steps == 1 else network.steps
+    return simulate(network, images, solver=Iterate(), steps=steps or 1, record=record)
+
+
+def times_of(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:
+    """When in ms after the image the area holds something of its own, (time,), and in which rows of the run.
+
+    A flow from the onset on; a discrete network by its own mapping of steps to ms, in the steps the area is active.
+    """
+    if network.is_flow:
+        return np.asarray(run_.times), np.arange(len(run_.times))
+    begin, end = network.populations[area].active or (0, len(run_.times))
+    rows = np.arange(int(begin), int(end))
+    return np.array([network.time_of(area, int(row)) for row in rows]), rows

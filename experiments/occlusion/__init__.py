@@ -1,0 +1,23 @@
+"""Do recurrent networks see through occlusion? (Spoerer, McClure & Kriegeskorte 2017)
+
+Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or on
+clutter), tests them clean, under more debris, in clutter and in noise, and lesions their recurrence.
+
+    python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores
+    python -m experiments.occlusion --preset standard     all six at the published width, three seeds, under 2 hours
+    python -m experiments.occlusion --pretrained          the whole report from weights that ship with pcsim
+"""
+
+from __future__ import annotations
+
+from experiments import base
+from experiments.occlusion.options import FLAGS, PRESETS, Occlusion
+from experiments.occlusion.page import report
+from experiments.occlusion.science import check, find
+
+__all__ = ["FLAGS", "PRESETS", "run"]
+
+
+def run(config: Occlusion) -> None:
+    """Run the whole experiment: train, test, analyse, draw, report. Resumes in its folder."""
+    base.conduct(config, find, report, check)

@@ -1,0 +1,6 @@
+"""`python -m experiments.occlusion`."""
+
+from experiments import base, occlusion
+
+if __name__ == "__main__":
+    base.main(occlusion)

@@ -1,0 +1,91 @@
+"""What a reader of an experiment sees: figures, one page, and tables in the terminal."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jinja2
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pcsim.core import storage
+
+
+class Picture(NamedTuple):
+    """A figure of the page.
+
+    name      of its file
+    numbers   the keys of the results that it shows
+    """
+
+    name: str
+    figure: Figure | Axes
+    sentence: str
+    numbers: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """A table of the page and the terminal: its cells are text."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page. `explorable` are plotly's figures with a sentence each."""
+
+    title: str
+    summary: str
+    pictures: Sequence[Picture]
+    tables: Sequence[Table] = ()
+    explorable: Sequence[tuple[Any, str]] = field(default=())
+
+
+def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
+    """Save each figure with its numbers, write `report.html`, print the tables and where to look next."""
+    figures = []
+    for picture in report.pictures:
+        path = out / f"{picture.name}.png"
+        save_figure(picture.figure, path)
+        storage.write_json(out / f"{picture.name}.json", {key: results[key] for key in picture.numbers})
+        data = base64.b64encode(path.read_bytes()).decode()
+        figures.append({"name": picture.name, "sentence": picture.sentence, "data": data})
+    explorable = [
+        (figure.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"explore-{number}"), sentence)
+        for number, (figure, sentence) in enumerate(report.explorable)
+    ]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = template.get_template("report.html.j2")
+    storage.write_text(out / "report.html", page.render(report=report, figures=figures, explorable=explorable))
+    print(f"\n{report.title}")
+    for table in report.tables:
+        print(f"\n{table.caption}\n\n{text_table(table)}")
+    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; numbers are in results.json.")
+
+
+def save_figure(picture: Figure | Axes, path: Path) -> None:
+    """Write a figure (or the figure of an axes) as PNG."""
+    figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture
+    with storage.replacing(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
+
+
+def text_table(table: Table) -> str:
+    """Return a table for a terminal."""
+    lines = (table.head, *table.rows)
+    widths = [max(len(row[column]) for row in lines) for column in range(len(table.head))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in lines
+    ]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])

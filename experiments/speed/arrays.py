@@ -1,0 +1,56 @@
+"""Arrays of JAX for the contenders of `experiments.speed`, and their answers as tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.speed.work import Result
+
+RATE, STRIDE, PADDING = 0.1, 2, ((1, 1), (1, 1))
+TRANSPOSED = ((1, 2), (1, 2))
+"""padding with which a transposed convolution is the gradient of the convolution"""
+
+
+@cache
+def threads_of_jax() -> int:
+    """The threads of PyTorch when JAX was started, which cannot change its own later."""
+    threads = torch.get_num_threads()
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if threads == 1:
+        os.environ["NPROC"] = "1"  # what JAX 0.10 honours; the flags of XLA leave it two threads
+    import jax
+
+    jax.devices()
+    return threads
+
+
+def to_jax(value: Tensor, order: tuple[int, ...]) -> Any:
+    """An array with these axes."""
+    import jax.numpy as jnp
+
+    return jnp.array(value.permute(order).numpy())
+
+
+def transposed(weight: Any) -> Any:
+    """What carries errors back."""
+    return (weight[::-1, ::-1] if weight.ndim == 4 else weight).swapaxes(-1, -2)
+
+
+def answer(z1: Any, z2: Any) -> Result:
+    """As the plain loop gives it."""
+    found = {"r2": torch.from_dlpack(z1.block_until_ready()), "r1": torch.from_dlpack(z2.block_until_ready())}
+    return {name: z.permute(0, 3, 1, 2) if z.dim() == 4 else z for name, z in found.items()}
+
+
+def layers(weights: Sequence[Any], image: Any) -> list[tuple[int, ...]]:
+    """Shapes of z_0 to z_3, without batch."""
+    shapes = [image.shape[1:]]
+    for weight in weights:
+        shapes.append((*(-(-size // STRIDE) for size in shapes[-1][:-1]), weight.shape[-1]))
+    return shapes

@@ -1,0 +1,107 @@
+"""Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, pcx, and JAX by hand.
+
+None is needed by pcsim; what is not installed cannot be timed. FabricPC, ngc-learn and pcx do W1 and W2b, each with its
+own nodes, cells or vodes and its own inference; JAX by hand does them and the areas as an ODE, by `lax.scan` over the
+equations. All are compiled as a whole: one call makes the start values and takes all steps, channels last (pcx, whose
+layers are Equinox's: channels first). As only z_1 and z_2 are asked for, XLA leaves out what else a step would compute,
+such as the gradient towards z_0. pcx needs an older JAX than the others and runs in a process of its own (`Worker`).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.speed.arrays import threads_of_jax, to_jax
+from experiments.speed.by_jax import areas_by_jax, by_jax
+from experiments.speed.by_packages import by_fabricpc, by_ngclearn
+from experiments.speed.work import Contender, Result, Work
+from pcsim import PcsimError
+
+PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether it can be imported."""
+    return find_spec(package) is not None
+
+
+def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitStack) -> dict[str, Contender]:
+    """Return the packages asked for that can do this workload here; their processes end with `ended`.
+
+    JAX computes on a CPU, on the threads that it was started with.
+    """
+    image = (work.relaxation or work.areas or (None, torch.empty(0)))[1]
+    found: dict[str, Contender | None] = {}
+    for package in packages if image.device.type == "cpu" else ():
+        if package == "pcx":
+            if work.relaxation and pcx_python:
+                found[package] = ended.enter_context(closing(Worker(pcx_python, *work.relaxation)))
+        elif is_installed(package) and threads_of_jax() == torch.get_num_threads():
+            if work.relaxation:
+                found[package] = _relaxation(package, *work.relaxation)
+            elif package == "jax" and work.areas:
+                found[package] = areas_by_jax(*work.areas)
+    return {package: contender for package, contender in found.items() if contender is not None}
+
+
+def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender:
+    """Return what `relaxing.plain_relaxation` does, by a package."""
+    made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
+    of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
+    arrays = [to_jax(weight, of_weight) for weight in weights]
+    return made(arrays, to_jax(image, of_image), to_jax(label, of_image), steps)
+
+
+class Worker:
+    """A contender that another Python computes and times, by `by_pcx.py`; on as many threads as PyTorch has now."""
+
+    def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
+        one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
+        self.process = subprocess.Popen(
+            [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **one},
+        )
+        self.python = python
+        self._tell(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
+
+    def __call__(self) -> Result:
+        """Return the answer of one call, as the plain loop gives it."""
+        z1, z2 = self._ask(0)
+        return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
+
+    def timed(self, calls: int) -> float:
+        """Return the seconds of one call, without what the way to the other process takes."""
+        return self._ask(calls)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _tell(self, message: object) -> None:
+        assert self.process.stdin is not None
+        pickle.dump(message, self.process.stdin)
+        self.process.stdin.flush()
+
+    def _ask(self, calls: int) -> Any:
+        assert self.process.stdout is not None
+        try:
+            self._tell(calls)
+            return pickle.load(self.process.stdout)  # noqa: S301 - from our own child
+        except (BrokenPipeError, EOFError):
+            raise PcsimError(
+                given=f"{self.python}: it ended with status {self.process.wait()}, see above",
+                expected="the Python of an environment with pcx 0.6.3",
+                remedy="make one (docs/results/speed.md says how) and name its Python with --pcx-python",
+            ) from None

@@ -1,0 +1,148 @@
+"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, many
+settings at once, a late hour."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from experiments.speed.areas import gradients, leaky_blt
+from experiments.speed.relaxing import IMAGES, relaxing
+from experiments.speed.work import NOTHING, Contender, Result, Work
+from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
+from pcsim.core.clock import Clock
+from pcsim.simulation import Gradient
+from pcsim.stimuli.timeline import Stimulus
+from pcsim.training.gradients import Checkpointed, square_root
+
+AREAS = ("l1", "l2", "l3")
+
+
+def recording(batch: int, steps: int) -> Work:
+    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
+    net, shown = relaxing(IMAGES, batch)
+    top = ("r1", "r2")
+
+    def run(record: Record) -> Contender:
+        sim = Simulator(net, solver=Euler(dt=1.0), record=record)
+
+        def contender() -> Result:
+            sim(shown, steps=steps)
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
+        {
+            "plain": run(Record(states=top, every=steps)),
+            "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
+            "every state": run(Record(states=top)),
+        },
+    )
+
+
+def checkpointing(batch: int, steps: int) -> Work:
+    """Backpropagation through (b) with every step kept, and with the square root of them."""
+    net, _, image = leaky_blt(batch)
+    weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
+
+    def run(gradient: Gradient) -> Contender:
+        sim = Simulator(net, solver=Euler(dt=1.0), record=Record(), gradient=gradient)
+
+        def contender() -> Result:
+            (window,) = sim.windows(image, steps, AREAS)
+            ((_, values),) = deque(window, maxlen=1)
+            return gradients(values.values(), weights)
+
+        return contender
+
+    return Work(
+        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
+        {"plain": run(Full()), "checkpointed": run(Checkpointed())},
+        gradient=True,
+    )
+
+
+def rounding(batch: int, steps: int) -> Work:
+    """(a) in single precision, and with the products of its edges in bfloat16."""
+    net, _, image = leaky_blt(batch)
+    record = Record(states=AREAS, every=steps)
+
+    def run(network: Network, compiled: bool = False) -> Contender:
+        sim = Simulator(network, solver=Euler(dt=1.0), record=record, compile=compiled)
+
+        def contender() -> Result:
+            done = sim(image, steps=steps)
+            return {name: done[name][-1] for name in AREAS}
+
+        return contender
+
+    return Work(
+        f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
+        {"plain": run(net), "bfloat16": run(net.autocast()), "bfloat16 compiled": run(net.autocast(), True)},
+        tolerance=2e-2,  # its numbers have 8 bits
+    )
+
+
+def batches(few: int, many: int, steps: int) -> Work:
+    """The same images in one run of (a), and in several of fewer: cost is linear in the batch."""
+    net, _, images = leaky_blt(many)
+    sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=AREAS, every=steps))
+
+    def run(batch: int) -> Contender:
+        def contender() -> Result:
+            for part in images.split(batch):
+                sim(part, steps=steps)
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"(a), {steps} steps: {many} images in {many // few} runs of {few} (1), or in one",
+        {"plain": run(few), f"batch {many}": run(many)},
+    )
+
+
+def time_constants(points: int, batch: int, steps: int) -> Work:
+    """Settings of a two-area network that differ in its time constants, one run after another or all in one.
+
+    As a sweep runs them: each once, by `simulate`.
+    """
+    torch.manual_seed(0)
+    net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
+    taus = {"l1": [5.0 + point for point in range(points)], "l2": [10.0 + point for point in range(points)]}
+    many = batched(net, taus, batch=batch)
+    alone = [net.as_ode({name: values[point] for name, values in taus.items()}) for point in range(points)]
+    record = Record(states=("l1", "l2"), every=steps)
+
+    def run(network: Network, shown: Stimulus) -> Tensor:
+        return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
+
+    return Work(
+        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one",
+        {
+            "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
+            "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
+        },
+    )
+
+
+def late(batch: int, steps: int, hour: int) -> Work:
+    """Steps of (a) at the beginning of a run, and after very many."""
+    net, _, image = leaky_blt(batch)
+    sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
+
+    def run(begin: int) -> Contender:
+        def contender() -> Result:
+            sim(image, steps=begin + steps, start=Snapshot(Clock(1.0, begin), start))
+            return NOTHING
+
+        return contender
+
+    return Work(
+        f"(a), batch {batch}, {steps} steps: from the first on (1), or after {hour:,}",
+        {"plain": run(0), f"after {hour:,}": run(hour)},
+    )

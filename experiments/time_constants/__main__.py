@@ -1,0 +1,6 @@
+"""`python -m experiments.time_constants`."""
+
+from experiments import base, time_constants
+
+if __name__ == "__main__":
+    base.main(time_constants)

@@ -1,0 +1,79 @@
+"""Options of `experiments.time_constants`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from experiments import flows
+from experiments.base import OPTIONS, Count, Options
+from pcsim.training import Training
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class TimeConstants(Options):
+    """Options of the experiment; a preset gives the defaults."""
+
+    out: Path = Path("results/time_constants")
+    """folder for everything that comes out"""
+    networks: tuple[flows.Name, ...] = flows.NAMES
+    """networks to compare"""
+    taus: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 10.0, 20.0, 40.0, 80.0)
+    """ms, of the lower and of the upper area, in all combinations"""
+    dt: Annotated[float, Field(gt=0)] = 1.0
+    """ms, of Euler while time constants are swept"""
+    until: Annotated[float, Field(gt=0)] = 400.0
+    """ms that networks are given to settle"""
+    deadline: Annotated[float, Field(gt=0)] = 40.0
+    """ms at which accuracy is read off"""
+    images: Count = 40
+    """test images with each pair of time constants"""
+    dts: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
+    """ms, at which accuracy is measured with every solver; they must divide `read`"""
+    read: Annotated[float, Field(gt=0)] = 120.0
+    """ms after which it is read"""
+    read_images: Count = 100
+    """test images with each dt"""
+    precise: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 2.5, 1.25, 0.625, 0.3125)
+    """ms, dt of the fixed-step solvers whose errors are measured; they must divide 40 ms"""
+    fragments: Annotated[int, Field(ge=0)] = 10
+    """pieces of debris over each test digit"""
+    recipe: flows.Recipe = flows.Recipe()
+    """how the networks are trained"""
+    where: str = "processes:2"
+    """where the sweeps run: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+
+
+QUICK = flows.Recipe(
+    through_time=Training(updates=400, batch=32, learning_rate=5e-3, over_time="mean"),
+    steps=15,
+)
+PRESETS = {
+    "smoke": TimeConstants(
+        out=Path("results/time_constants-smoke"),
+        networks=("predictive_coding", "leaky_rcnn"),
+        taus=(10.0, 20.0),
+        dt=2.0,
+        until=80.0,
+        images=4,
+        dts=(1.0, 4.0, 24.0),
+        read=24.0,
+        read_images=10,
+        precise=(5.0, 2.5),
+        recipe=flows.SMOKE,
+        where="here",
+        workers=1,
+    ),
+    "quick": TimeConstants(recipe=QUICK),
+    "standard": TimeConstants(
+        out=Path("results/time_constants-standard"),
+        taus=(5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 160.0),
+        until=1_600.0,
+        images=64,
+        read_images=1_000,
+        recipe=flows.STANDARD,
+    ),
+}

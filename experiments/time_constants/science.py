@@ -1,0 +1,100 @@
+"""Trainings and sweeps of `experiments.time_constants`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from experiments import base, flows
+from experiments.time_constants.measures import Setting, border, fixed_for, precision, respond, settle
+from experiments.time_constants.options import TimeConstants
+from pcsim.sweeps import Sweep, Table, grid
+
+ADAPTIVE = ("Dopri5", "torchdiffeq dopri8")
+PRECISE_IMAGES, BORDER_IMAGES = 4, 2
+TOGETHER = 5
+"""pairs of time constants in one run"""
+
+
+def find(config: TimeConstants) -> dict[str, Any]:
+    """Train, then sweep."""
+    # The longest training first: two of the others fit beside it.
+    order = sorted(config.networks, key=lambda name: name != "pcn_global")
+    base.train_all(config, fit, [(name,) for name in order])
+    tables = {name: sweep.run(config.where) for name, sweep in sweeps(config).items()}
+    return gather(config, tables) | {"points": {name: len(table) for name, table in tables.items()}}
+
+
+def fit(config: TimeConstants, name: flows.Name) -> list[float]:
+    """Train one network, or go on with it; return the loss curve."""
+    return flows.fit(config, name, config.recipe)
+
+
+def sweeps(config: TimeConstants) -> dict[str, Sweep]:
+    """The four sweeps: over time constants, over dt and solver, of stability borders, of the solvers' errors."""
+    base = Setting(
+        config.recipe,
+        config.networks[0],
+        config.until,
+        config.images,
+        config.fragments,
+        dt=config.dt,
+        seed=config.seed,
+        folder=config.out,
+    )
+    reading = replace(base, until=config.read, images=config.read_images)
+    bounding = replace(reading, images=BORDER_IMAGES)
+    precise = replace(base, until=40.0, images=PRECISE_IMAGES, steps=config.precise)
+    steps = [
+        point
+        for name in config.networks
+        for point in grid({"network": [name], "solver": fixed_for(name), "dt": config.dts})
+    ]
+    networks: dict[str | tuple[str, ...], Any] = {"network": config.networks}
+    folder = config.out / "sweep"
+    return {
+        "settling": Sweep(
+            settle,
+            base,
+            grid({**networks, "low": config.taus, "high": config.taus}),
+            folder,
+            together=TOGETHER,
+        ),
+        "solvers": Sweep(respond, reading, steps, folder),
+        "borders": Sweep(border, bounding, grid({**networks, "image": range(BORDER_IMAGES)}), folder),
+        "precision": Sweep(precision, precise, grid(networks), folder),
+    }
+
+
+def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
+    """Every number of the figures, by network."""
+    networks: dict[str, Any] = {}
+    for name in config.networks:
+        settling, solvers = tables["settling"].where(network=name), tables["solvers"].where(network=name)
+        borders, precise = tables["borders"].where(network=name), tables["precision"].where(network=name)
+        fixed, times = list(fixed_for(name)), settling.results[0]["times"]
+        curve = "error" if "error" in settling.columns else "change"
+        at = int(np.searchsorted(times, config.deadline + 1e-9)) - 1
+        settled = np.nan_to_num(settling.over("settled", "low", "high")[:, :, 0], nan=np.inf)
+        networks[name] = {
+            "times": times.tolist(),
+            "curve": curve,
+            "curves": base.finite_or_none(settling.over(curve, "low", "high")[:, :, 0]),
+            "correct": base.finite_or_none(settling.over("correct", "low", "high")[:, :, 0]),
+            "settling": base.finite_or_none(np.median(settled, axis=-1)),
+            "deciding": base.finite_or_none(np.median(settling.over("decided", "low", "high")[:, :, 0], axis=-1)),
+            "accuracy": base.finite_or_none(settling.over("correct", "low", "high")[:, :, 0, at]),
+            "by_dt": {
+                solver: base.finite_or_none(solvers.where(solver=solver).over("correct", "dt")[:, 0])
+                for solver in fixed
+            },
+            "ends": {solver: list(solvers.where(solver=solver)["end"]) for solver in fixed},
+            "borders": {solver: float(np.min(borders[solver])) for solver in ("Euler", "Heun", "RK4")},
+            "precision": {
+                solver: {key: base.finite_or_none(precise[f"{solver} {key}"][0]) for key in ("evaluations", "error")}
+                for solver in (*fixed, *ADAPTIVE)
+            },
+        }
+    return {"networks": networks}
