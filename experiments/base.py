@@ -132,7 +132,7 @@ def conduct(
     device = device_of(config)
     check(config)
     claim(config.out, config)
-    results = {"config": recorded(config)} | find(config) | environment(device)
+    results = {"config": recorded(config)} | environment(device) | find(config)
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)
     publish(config.out, report(config, results), results)

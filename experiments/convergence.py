@@ -154,8 +154,8 @@ def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, a
 
 def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
     """Return the median and quartiles of a curve over images at every time, and how it settles."""
-    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=1).tolist()
-    known = {"times": times.tolist(), "median": middle, "quartiles": [low, high]}
+    quartiles = np.quantile(values, (0.25, 0.75), axis=1).tolist()
+    known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist(), "quartiles": quartiles}
     if quantity == CHANGE:
         settled = convergence.decay_time(times, values, config.share) + times[0]
         return known | {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from examples import leaky_net
+from support.examples import leaky_net
 from torch import nn
 
 import pcsim
@@ -265,7 +265,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "adjacency [[1, 0], [0, 1]]",
         "reached before",
     ),
-    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 numbers of maps, 7 kernels", "choose such"),
+    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 numbers of maps, 7 kernels", "kernels=(7, 5)"),
     "image too small for Gated RCNN": (lambda: models.grcnn(size=12), "images of 12x12", "choose such"),
     "size out of reach": (
         lambda: models.matched(lambda width: models.blt_b(width=width), 10**9, largest=4),
@@ -274,12 +274,12 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     ),
     "unknown decoder": (lambda: analysis.decode(torch.rand(2, 3, 4), "best"), "'best'", "choose one"),
     "latency of other rows": (
-        lambda: analysis.latencies(*(run_every(2) for _ in range(2))),
+        lambda: pcsim.brain.latencies(*(run_every(2) for _ in range(2))),
         "rows every 20 ms",
         "every=1",
     ),
     "latency of other runs": (
-        lambda: analysis.latencies(run_every(1), run_every(2)),
+        lambda: pcsim.brain.latencies(run_every(1), run_every(2)),
         "Run(",
         "change only the stimulus",
     ),

@@ -9,7 +9,7 @@ import os
 
 import pytest
 import torch
-from small import SMALL, shown, small, stepping
+from support.small import SMALL, shown, small, stepping
 
 from pcsim import Record, Run, Simulator, simulate
 

@@ -45,7 +45,8 @@ def find(config: Speed) -> dict[str, Any]:
             with on_threads(threads):
                 storage.write_json(part, {"work": work, "threads": threads, **measured(work, config, device)})
         rows.append(storage.read_json(part))
-    return {"rows": rows, "cpu": processor(), "date": time.strftime("%Y-%m-%d")}
+    facts = {"cpu": processor(), "date": time.strftime("%Y-%m-%d"), "threads_per_job": list(config.threads)}
+    return {"rows": rows} | facts
 
 
 def processor() -> str:

@@ -3,8 +3,8 @@
     python tests/cluster/real_slurm.py            as root, on a Debian machine that may be changed; needs pcsim[cluster]
 
 Installs slurm-wlm and munge, writes /etc/slurm/slurm.conf, and starts munged, slurmctld and slurmd. Then the sweep of
-`tests/swept.py` runs as a job array; two tasks are killed by SIGKILL while they run. The table must be that of the same
-sweep in this process, bit for bit. It is not collected by pytest: it changes the machine.
+`tests/support/swept.py` runs as a job array; two tasks are killed by SIGKILL while they run. The table must be that of
+the same sweep in this process, bit for bit. It is not collected by pytest: it changes the machine.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def kill_some(killed: list[int], stop: threading.Event) -> None:
 
 
 def main() -> None:
-    import swept
+    from support import swept
+
+    sys.path[:0] = [str(TESTS / "sweeps")]
     from test_sweep import same
 
     from pcsim.sweeps.sweep import Sweep, grid

@@ -1,0 +1,235 @@
+"""The experiments with few parts: what they promise at their smoke size, and that a second run changes nothing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.paths import ROOT
+
+COUNTS = (24, 22, 24, 40, 26)
+"""characters of the alphabets of Omniglot's first small set"""
+FIGURES = {
+    "attractors": {"completion", "capacity"},
+    "cell_search": {"search", "edges", "accuracy", "cell"},
+    "convergence": {"convergence"},
+    "extrapolation": {"frames", "mse", "ssim_uniform7"}
+    | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
+    "learned_time_constants": {"time_constants"},
+    "local_learning": {"error", "alignment"},
+    "object_solution_time": {"decoding", "solution_times"},
+    "pcn_cycles": {"accuracy", "errors", "network"},
+    "recurrent_cells": {"accuracy", "network"},
+    "speed": {"speed"},
+    "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
+}
+
+
+def run(name: str, out: Path, *options: str) -> str:
+    command = [sys.executable, "-m", f"experiments.{name}", "--preset", "smoke", "--out", str(out), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def numbers(out: Path) -> dict:
+    found = json.loads((out / "results.json").read_text())
+    assert found.pop("wall_time_s") >= 0
+    return found
+
+
+# The default run has eight minutes for everything; these would take three of it.
+LONG = (
+    *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
+    *("recurrent_cells", "speed", "time_constants"),
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
+def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PCSIM_NEURAL", raising=False)
+    out = tmp_path / name
+    assert "report.html" in run(name, out)
+    assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
+    page = (out / "report.html").read_text()
+    assert page.count('<img src="data:image/png;base64,') == len(FIGURES[name]) and 'src="http' not in page
+    found = numbers(out)
+    assert found["versions"]["torch"] and found["config"]["seed"] == 0
+    CHECKS[name](found)
+    (out / "results.json").unlink()
+    module = importlib.import_module(f"experiments.{name}")
+    module.run(replace(module.PRESETS["smoke"], out=out))  # resumes: nothing is left to do but the analysis
+    assert numbers(out) == found
+
+
+def little_corruption_is_completed(found: dict) -> None:
+    (row,) = found["repetitions"]
+    assert all(row[kind][0]["completed"] == 1.0 for kind in ("binary", "graded", "modern"))
+    assert row["binary"][1]["completed"] < 1.0 and row["binary"][1]["settled"] > row["binary"][0]["settled"]
+    assert all(at["rises"] <= 1e-4 for kind in ("binary", "graded", "modern") for at in row[kind])
+
+
+def scores_stand_beside_the_baselines(found: dict) -> None:
+    prednets = {"prednet-convlstm", "prednet-subconvlstm"}
+    assert set(found["networks"]) == prednets | {"forecaster-convlstm"} and len(found["subconvlstm_over_convlstm"]) == 1
+    for name, (row,) in found["networks"].items():
+        assert set(row) == {"network", "copy last frame", "linear", "training mean"}
+        for scores in row.values():
+            assert len(scores["ahead"]["mse"]) == 2 and 0 < scores["next_frame"]["mse"] < 0.2
+        assert row["copy last frame"]["ahead"]["mse"][0] < row["copy last frame"]["ahead"]["mse"][1]
+        if name in prednets:
+            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "the prediction is the frame"
+            responses = [layers["e0"] for layers in row["network"]["evoked"].values()]
+            assert len(responses) == 2 and all(r["low"] <= r["mean"] <= r["high"] for r in responses)
+        else:
+            assert row["network"]["next_frame"]["mse"] == row["network"]["ahead"]["mse"][0]
+
+
+def backpropagation_is_approached(found: dict) -> None:
+    for row in found["alignment"]:
+        assert all(later > earlier for earlier, later in pairwise(row["cosine"])) and row["cosine"][-1] > 0.999
+    assert all(len(runs) == 1 for runs in found["accuracy"].values())
+
+
+def a_construction_lowers_the_error_as_it_must(found: dict) -> None:
+    errors = found["errors"]["one tied linear layer, b < 2/lambda_max: must fall"]["e0"]
+    assert all(later < earlier for earlier, later in pairwise(errors))
+
+
+def sizes_match(found: dict) -> None:
+    networks = found["networks"]
+    assert set(networks) == {"reciprocal", "simple_rnn", "lstm", "none", "minimal", "shared", "unshared"}
+    assert all(1_400 < networks[name]["parameters"] < 2_600 for name in ("reciprocal", "simple_rnn", "lstm", "none"))
+    assert networks["minimal"]["parameters"] == networks["reciprocal"]["parameters"]
+    assert networks["shared"]["parameters"] < networks["unshared"]["parameters"]
+    for row in networks.values():
+        (curve,) = row["accuracy_over_time"]
+        assert len(curve) == row["steps"] and row["error"] == [pytest.approx(1 - curve[-1])]
+    (first, *_) = networks["reciprocal"]["accuracy_over_time"]
+    assert len(set(first[:3])) == 1, "the image cannot have reached the read-out yet"
+    assert len(found["mcnemar"]["ConvRNN"]) == 10 and len(found["mcnemar"]["residual"]) == 1
+
+
+def answers_are_those_of_the_plain_loop(found: dict) -> None:
+    for row in found["rows"]:
+        assert all(len(times) == 2 and min(times) > 0 for times in row["seconds"].values())
+        assert all(0 < row["differs_by"][name] < 1e-4 for name in ("pcsim", "pcsim first run"))
+
+
+def errors_of_every_area_are_followed(found: dict) -> None:
+    assert set(found["curves"]) == {"clean", "occluded", "surprising"}
+    for row in found["curves"].values():
+        errors = row["squared prediction error"]
+        assert set(errors) == {"e0", "e1"} and set(row["change of the state per ms"]) == {"r1", "r2"}
+        (energy,) = row["energy"].values()
+        assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(energy["median"])), "it descends"
+        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "from when the stimulus came"
+        assert sum(energy["endings"].values()) == 8
+
+
+def both_learn_and_one_time_constants(found: dict) -> None:
+    assert found["before"] != found["after"] and len(found["after"][0]) == 4
+    assert all(curve[-1] < curve[0] for (curve,) in found["curves"].values())
+
+
+def every_network_is_swept(found: dict) -> None:
+    assert set(found["networks"]) == {"predictive_coding", "leaky_rcnn"}
+    assert found["points"] == {"settling": 8, "solvers": 21, "borders": 4, "precision": 2}
+    for name, row in found["networks"].items():
+        curves = row["curves"]
+        assert row["curve"] == ("error" if name == "predictive_coding" else "change")
+        assert len(curves) == len(curves[0]) == 2 and len(curves[0][0]) == len(row["times"])
+        slow, fast = curves[1][1][1], curves[0][0][1]
+        assert slow > fast if name == "predictive_coding" else slow < fast, "early on, the slow one is behind"
+        # At 2.4 tau Euler is refused; RK4 is not until 2.785 tau.
+        assert [share is None for share in row["by_dt"]["Euler"]] == [False, False, True]
+        assert row["ends"]["Euler"][-1].startswith("refused") and not any("refused" in e for e in row["ends"]["RK4"])
+        assert 0 < row["borders"]["Euler"] < row["borders"]["RK4"] < 40
+        for solver, order in (("Euler", 1), ("RK4", 2)):
+            first, second = row["precision"][solver]["error"]
+            assert first / second > 1.5**order, "half the step, less error"
+        assert row["precision"]["RK4"]["evaluations"] == [32, 64]
+        assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
+
+
+def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
+    trials, edges = found["trials"], {"3 to 2", "4 to 2", "4 to 3"}
+    assert [trial["number"] for trial in trials] == list(range(6)) and found["random"] == 2
+    assert all(trial["state"] == "complete" and len(trial["values"]) == 1 for trial in trials)
+    assert all(set(effects) == edges for effects in found["edges"].values())
+    networks = found["networks"]
+    assert set(networks) == {"best", "median", "random", "published", "minimal", "feed-forward"}
+    assert all(2_800 < row["parameters"] < 5_400 for row in networks.values())
+    assert networks["minimal"]["parameters"] == networks["best"]["parameters"]
+    assert networks["minimal"]["steps"] == networks["best"]["steps"] - 2 == 6 and not networks["published"]["feedback"]
+    best = max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["values"][-1])
+    assert networks["best"]["feedback"] == [edge for edge in sorted(edges) if best["parameters"][edge]]
+    for row in networks.values():
+        (curve,) = row["accuracy_over_time"]
+        assert row["error"] == [pytest.approx(1 - curve[-1])]
+        # Biases and gates let answers change before the image comes, but all images get the same one.
+        assert max(curve[:4]) < 0.25, "one digit's share at most"
+    from experiments import cell_search
+
+    arrives = cell_search.Candidate(cell_search.ReciprocalCell()).network(2).arrivals["readout"]
+    assert cell_search.MINIMAL == arrives + 2, "one step more than the image needs, counted from 0"
+
+
+def nothing_is_solved_in_time_without_time(found: dict) -> None:
+    control = found["networks"]["feed_forward"]["whole"]
+    assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, "noise alone"
+    lesions = found["networks"]["blt"]
+    assert set(lesions) == {"whole", "without top-down", "without recurrence"} and found["macaque"] is None
+    for row in lesions.values():
+        assert row["defined"] and row["times"] == [20.0, 40.0] and len(row["solution"]["clean"]) == 100
+        assert row["mean"]["clean"]["low"] <= row["mean"]["clean"]["mean"] <= row["mean"]["clean"]["high"]
+        solved = sum(value is not None for value in row["solution"]["occluded"])
+        assert row["reached"]["occluded"] == pytest.approx(solved / 100)
+
+
+CHECKS = {
+    "attractors": little_corruption_is_completed,
+    "cell_search": every_trial_is_told_and_networks_match_in_size,
+    "convergence": errors_of_every_area_are_followed,
+    "extrapolation": scores_stand_beside_the_baselines,
+    "learned_time_constants": both_learn_and_one_time_constants,
+    "local_learning": backpropagation_is_approached,
+    "object_solution_time": nothing_is_solved_in_time_without_time,
+    "pcn_cycles": a_construction_lowers_the_error_as_it_must,
+    "recurrent_cells": sizes_match,
+    "speed": answers_are_those_of_the_plain_loop,
+    "time_constants": every_network_is_swept,
+}
+
+
+@pytest.mark.data
+def test_decoders_of_other_alphabets_keep_the_contract(tmp_path: Path, mnist: Path, omniglot: Path) -> None:
+    out = tmp_path / "transfer"
+    assert "report.html" in run("transfer", out, "--mnist", str(mnist), "--omniglot", str(omniglot))
+    found = numbers(out)
+    assert (out / "transfer.png").exists() and found["chance"] == pytest.approx(np.mean([1 / n for n in COUNTS]))
+    assert str(mnist) not in (out / "results.json").read_text()
+    for rows in found["networks"].values():
+        for area in rows.values():
+            for state in ("trained", "untrained"):
+                means = area[state]["mean"]
+                assert np.allclose(means, np.mean(area[state]["alphabets"], 0)) and min(means) > 1.5 * found["chance"]
+    first, *others = found["networks"]["blt_b"]["l2"]["trained"]["mean"]
+    assert not others and first < 1.0, "a sweep is all there is of B"
+
+
+@pytest.mark.data
+def test_networks_are_shown_beside_recordings(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "solved"
+    run("object_solution_time", out, "--neural", str(recordings))
+    found = numbers(out)
+    assert (out / "similarity.png").exists() and found["similarity"]["monkey_human"] == pytest.approx(0.44, abs=0.005)
+    assert len(found["macaque"]["solution"]) == 21
+    assert "no models of IT" in (out / "report.html").read_text()

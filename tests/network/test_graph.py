@@ -1,0 +1,263 @@
+"""The graph: order, delays, shapes, windows, lesions, the table."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from support.examples import chain, dense, linear_pc, two_layers
+from torch import nn
+
+import pcsim
+from pcsim import Iterate, Network, Population, Projection, Record, WiringError, simulate
+from pcsim.connections import Chain, GlobalMeanPool, PerStep, Resize, StepNorm, conv, pool, up_conv
+from pcsim.network import shapes
+from pcsim.rules import Rate, Relaxed, Sum
+
+
+def pulse(steps: int) -> pcsim.stimuli.Timeline:
+    frames = torch.zeros(steps, 1, 1)
+    frames[0] = 1.0
+    return pcsim.stimuli.Timeline((pcsim.stimuli.timeline.Epoch(10.0 * steps, 10.0, lambda k: frames[k]),))
+
+
+@pytest.mark.parametrize("delays", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
+def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> None:
+    run = simulate(chain(delays), pulse(8), solver=Iterate(), steps=8, record=Record(states="all"))
+    for area in range(len(delays)):
+        trace = run[f"a{area + 1}"].flatten()
+        expected = torch.zeros(8)
+        expected[sum(delays[: area + 1])] = 1.0
+        assert torch.equal(trace, expected)
+
+
+def test_absent_contributes_nothing_and_zeros_contributes_the_transform_of_zeros() -> None:
+    for before, first in (("absent", 0.0), ("zeros", 1.0)):
+        biased = nn.Linear(1, 1)
+        nn.init.ones_(biased.bias)
+        nn.init.ones_(biased.weight)
+        net = Network(
+            {"u": (1,)},
+            [Population("a", Rate(1, "identity", bias=False)), Population("b", Rate(1, "identity", bias=False))],
+            [Projection("u", "a"), Projection("a", "b", biased, delay=1, before=before)],
+        )
+        run = simulate(net, torch.full((1, 1), 5.0), solver=Iterate(), steps=2, record=Record(states=["b"]))
+        assert run["b"].flatten().tolist() == [first, 6.0]
+
+
+def test_order_follows_zero_delay_edges_whatever_the_declaration() -> None:
+    net = Network(
+        {"u": (2,)},
+        [Population("c", Sum()), Population("b", Rate(2)), Population("a", Rate(2))],
+        [Projection("u", "a"), Projection("a", "b"), Projection("b", "c"), Projection("c", "a", delay=1)],
+    )
+    assert net.order == ("a", "b", "c")
+
+
+def test_a_cycle_of_zero_delay_is_refused_and_printed() -> None:
+    with pytest.raises(WiringError, match="a -> b -> a|b -> a -> b"):
+        Network(
+            {"u": (2,)},
+            [Population("a", Rate(2)), Population("b", Rate(2))],
+            [Projection("u", "a"), Projection("a", "b"), Projection("b", "a")],
+        )
+
+
+def test_a_shape_mismatch_names_edge_shapes_and_fix() -> None:
+    with pytest.raises(WiringError) as caught:
+        Network(
+            {"image": (1, 8, 8)},
+            [Population("v1", Rate(4)), Population("v2", Rate(6))],
+            [
+                Projection("image", "v1", conv(1, 4)),
+                Projection("v1", "v2", nn.Sequential(pool(), conv(4, 6))),
+                Projection("v2", "v1", conv(6, 4), kind="top_down", delay=1),
+            ],
+        )
+    text = str(caught.value)
+    assert "v2->v1" in text and "(4, 4, 4)" in text and "(4, 8, 8)" in text and "up_conv(..., stride=2)" in text
+
+
+def test_a_transform_that_refuses_its_source_is_named() -> None:
+    with pytest.raises(WiringError, match="image->v1.*(1, 8, 8)"):
+        Network({"image": (1, 8, 8)}, [Population("v1", Rate(4))], [Projection("image", "v1", conv(3, 4))])
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (4, 2), (5, 2), (3, 1), (4, 4), (5, 3)])
+def test_up_conv_multiplies_the_size_by_its_stride(kernel: int, stride: int) -> None:
+    assert up_conv(2, 3, kernel, stride)(torch.zeros(1, 2, 5, 7)).shape == (1, 3, 5 * stride, 7 * stride)
+
+
+def test_an_unreached_population_is_refused() -> None:
+    with pytest.raises(WiringError, match="no shape for b"):
+        Network({"u": (2,)}, [Population("a", Rate(2)), Population("b", Rate(2))], [Projection("u", "a")])
+
+
+def test_activity_windows_hold_the_value_outside() -> None:
+    net = Network(
+        {"u": (1,)},
+        [Population("a", Rate(1, "identity", bias=False), active=(1, 3))],
+        [Projection("u", "a"), Projection("a", "a", kind="lateral", delay=1)],
+    )
+    run = simulate(net, torch.ones(1, 1), solver=Iterate(), steps=5, record=Record(states=["a"]))
+    assert run["a"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_an_initialiser_gives_the_first_state() -> None:
+    weights = dense(3, 3)
+    forward = Network({"u": (3,)}, [Population("a", Rate(3))], [Projection("u", "a", weights)])
+    frozen = Network(
+        {"u": (3,)},
+        [Population("a", Rate(3, "identity", bias=False), shape=(3,)), Population("s", Sum())],
+        [Projection("a", "a", kind="lateral", delay=1, before="zeros"), Projection("u", "s")],
+        initialiser=forward,
+    )
+    shown = torch.randn(2, 3)
+    run = simulate(frozen, shown, solver=Iterate(), steps=3, record=Record(states=["a"]))
+    assert torch.equal(run["a"][-1], torch.relu(shown @ weights.weight.T))
+
+
+def test_a_lesion_by_kind_equals_a_network_built_without_the_edge() -> None:
+    whole = pcsim.models.blt(width=4)
+    cut = pcsim.models.blt_bl(width=4)
+    cut.load_state_dict({k: v for k, v in whole.state_dict().items() if "l2_to_l1" not in k})
+    images = torch.rand(3, 1, 32, 32)
+    lesioned = simulate(whole.without("top_down"), images, solver=Iterate())["readout"]
+    assert torch.equal(lesioned, simulate(cut, images, solver=Iterate())["readout"])
+    assert not torch.equal(lesioned, simulate(whole, images, solver=Iterate())["readout"])
+
+
+def test_a_lesion_by_edge_in_a_window_acts_only_there() -> None:
+    net, shown = two_layers(), torch.randn(2, 4)
+    record = Record(states=["a"])
+    intact = simulate(net, shown, solver=Iterate(), steps=6, record=record)["a"]
+    late = simulate(net.without("b -> a", during=(3.0, 4.0)), shown, solver=Iterate(), steps=6, record=record)["a"]
+    assert torch.equal(intact[:3], late[:3]) and not torch.equal(intact[3], late[3])
+    never = simulate(net.without("b->a", during=(10.0, 11.0)), shown, solver=Iterate(), steps=6, record=record)["a"]
+    assert torch.equal(intact, never)
+
+
+def test_a_lesion_leaves_the_whole_network_as_it_was() -> None:
+    net = two_layers()
+    assert "LESIONED" in net.without("top_down").describe() and "LESIONED" not in net.describe()
+
+
+def test_describe_lists_order_shapes_and_delays() -> None:
+    text = pcsim.models.blt().describe()
+    assert "37,546 parameters" in text
+    assert [line.split()[1] for line in text.splitlines() if line[:1].isdigit()] == ["l1", "l2", "readout"]
+    assert "l2 (1) top_down: up-conv 3x3 32>32 /2" in text and "32x16x16" in text
+
+
+def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
+    net = two_layers()
+    flow = net.as_ode(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
+    assert flow.is_flow and isinstance(flow.populations["a"].rule, Relaxed)
+    assert {id(p) for p in flow.parameters()} == {id(p) for p in net.parameters()}
+    assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
+
+
+def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
+    from support.examples import leaky_net
+
+    shown, record = torch.randn(2, 16), Record(states=["r"])
+    fast = leaky_net(tau=5.0)
+    slow = fast.as_ode(tau=20.0)
+    runs = [
+        simulate(net, shown, solver=pcsim.Euler(dt=0.2 * tau), until=10 * tau, record=record)["r"]
+        for net, tau in ((fast, 5.0), (slow, 20.0))
+    ]
+    assert torch.allclose(*runs, atol=1e-6), "time in units of tau is all that differs"
+    assert {id(p) for p in slow.parameters()} == {id(p) for p in fast.parameters()}
+    assert "tau 5 ms" in fast.describe() and "tau 20 ms" in slow.describe()
+    weights = dense(4, 2)
+    assert "tau 3 ms" in linear_pc(weights, tau=10.0).as_ode(tau=3.0).describe()
+
+
+def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
+    net = Network(
+        {"u": (1,)},
+        [Population("e", Sum()), Population("r", Rate(1, bias=False))],
+        [Projection("u", "e"), Projection("e", "r", delay=1)],
+    )
+    assert net.memories == ("r",) and set(net.as_ode(tau=2.0).memories) == {"e", "r"}
+
+
+def test_errors_lists_prediction_errors() -> None:
+    assert linear_pc(dense(4, 2)).errors == ("e",)
+
+
+def test_dynamics_do_not_depend_on_who_else_is_in_the_batch(float64: None) -> None:
+    net, images = pcsim.models.blt(width=4), torch.rand(16, 1, 32, 32)
+    whole = simulate(net, images, solver=Iterate())["readout"]
+    for batch in (1, 3, 8):
+        part = simulate(net, images[:batch], solver=Iterate())["readout"]
+        assert torch.allclose(part, whole[:, :batch], rtol=0, atol=1e-12)
+
+
+def test_a_rounded_network_is_right_to_three_digits_and_no_more() -> None:
+    net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16), torch.rand(3, 1, 16, 16)
+    record = Record(states="all")
+    full, rounded = (
+        simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.autocast())
+    )
+    off = float((rounded - full).norm() / full.norm())
+    assert rounded.dtype == torch.float32 and 1e-5 < off < 1e-2  # bfloat16 has 8 bits: 4e-3 a product
+    assert "linear 8>10 in bfloat16" in net.autocast().describe() and "bfloat16" not in net.describe()
+    double = net.double()
+    exact, same = (
+        simulate(n, images.double(), solver=pcsim.Euler(dt=2.0), until=20.0)["readout"]
+        for n in (double, double.autocast())
+    )
+    assert torch.equal(exact, same)
+
+
+def test_a_rounded_network_shares_its_parameters_and_learns() -> None:
+    net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16)
+    rounded, images = net.autocast(), torch.rand(2, 1, 16, 16)
+    gradients = []
+    for each in (net, rounded):
+        net.zero_grad()
+        *_, (_, state) = pcsim.rollout(each, images, pcsim.Euler(dt=2.0), 5)
+        state["l2"].square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+    assert all(p is q for p, q in zip(net.parameters(), rounded.parameters(), strict=True))
+    assert 1e-5 < float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 2e-2
+    with pytest.raises(pcsim.WiringError, match=r"net\.double"):
+        net.autocast(torch.float64)
+
+
+def sized(channels: int) -> list[nn.Module]:
+    """Layers whose shape is known by their type, with settings of all kinds."""
+    layers: list[nn.Module] = [nn.Identity(), nn.ReLU(), nn.Dropout(), nn.GroupNorm(1, channels), GlobalMeanPool()]
+    layers += [nn.BatchNorm2d(channels), StepNorm(channels, 3), nn.ZeroPad2d((0, 1, 2, 3)), Resize((5, 4))]
+    layers += [nn.Upsample(scale_factor=factor) for factor in (2, 1.5)]
+    layers += [Chain(conv(channels, 3), StepNorm(3, 2)), PerStep([conv(channels, 3), conv(channels, 3)])]
+    for kernel, stride, padding, dilation in itertools.product((1, 2, 3), (1, 2, 3), (0, 1), (1, 2)):
+        layers.append(nn.Conv2d(channels, 4, (kernel, 1), (stride, 1), padding, dilation))
+        layers.append(nn.ConvTranspose2d(channels, 4, kernel, stride, padding, stride - 1, dilation=dilation))
+        layers += [nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil) for ceil in (False, True)]
+    return layers
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 9), (2, 4, 5), (2, 1, 1), (3, 7, 9), (2,)])
+def test_shapes_known_by_type_are_those_that_layers_give(shape: tuple[int, ...]) -> None:
+    """Where nothing is known by type, the layer itself gives the shape, or says what does not fit."""
+    known = 0
+    for layer in [*sized(2), nn.Linear(2, 3), nn.Linear(9, 3), nn.Sequential(nn.Flatten(), nn.Linear(126, 2))]:
+        found = shapes._by_type(layer, shape)
+        known += found is not None
+        try:
+            expected = shapes._on_meta(layer, shape)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            expected = None
+        assert found in (None, expected) or isinstance(layer, nn.Dropout | nn.Identity | nn.ReLU), (layer, shape)
+    assert known > (90 if shape == (2, 7, 9) else 0)
+
+
+def test_edges_whose_parameters_would_share_a_name_are_refused() -> None:
+    populations = [Population("a", Rate(1)), Population("b", Rate(1))]
+    edges = [Projection("u", "a"), Projection("a", "b"), Projection("a", "b", name="a_to_b", delay=1)]
+    with pytest.raises(WiringError, match="two projections called a->b and a_to_b"):
+        Network({"u": (1, 1, 1)}, populations, edges)

@@ -1,0 +1,139 @@
+"""Pictures show the numbers they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.patches import FancyArrowPatch
+from support.examples import dense, linear_pc
+
+import pcsim
+from pcsim import Euler, Iterate, Record, models, plots, simulate
+
+
+def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
+    ax = plots.circuit(pcsim.models.blt().without("top_down"))
+    words = {text.get_text() for text in ax.texts}
+    assert "l1\n32x32x32" in words and "readout\n10" in words
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(arrows) == 6
+    assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
+
+
+def test_every_population_of_a_predictive_net_is_drawn_once_at_its_own_place() -> None:
+    ax = plots.circuit(linear_pc(dense(6, 3)))
+    places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
+    assert len(places) == len(set(places)) == 4
+
+
+def test_error_convergence_draws_the_median() -> None:
+    run = simulate(
+        linear_pc(dense(6, 3)), torch.randn(5, 6), solver=Euler(dt=1.0), until=20.0, record=Record(errors="all")
+    )
+    ax = plots.error_convergence(run)
+    (line,) = ax.get_lines()
+    assert np.allclose(line.get_ydata(), np.median(run.errors["e"].numpy(), axis=1))
+    assert ax.get_xlabel() == "time (ms)"
+
+
+def test_tau_maps_show_their_numbers() -> None:
+    maps = {"settling (ms)": {"net": np.array([[7.0, np.inf]])}, "correct": {"net": np.array([[0.25, 1.0]])}}
+    figure = plots.tau_maps(maps, [5.0], [5.0, 20.0], "later")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "later"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["25", "100"]
+
+
+def test_a_search_is_drawn_with_its_mean_and_best() -> None:
+    scores = [0.2, np.nan, 0.5, 0.3, 0.9, 0.4]
+    complete = [True, False, True, True, False, True]
+    ax = plots.search_progress(scores, complete, random=2, window=2, label="correct (%)", scale=100.0)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "the numbers of trials"
+    assert lines["given up"].get_ydata().tolist() == [90.0]
+    assert np.allclose(lines["mean of the last 2"].get_ydata(), [20, 20, 50, 40, 60, 65])
+    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "one given up is not the best"
+    assert ax.get_ylabel() == "correct (%)"
+    ax = plots.search_progress([-3.0, -1.0], [True, True], random=1)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert ax.get_ylabel() == "score" and "given up" not in lines
+    assert lines["mean of the last 2"].get_ydata().tolist() == [-3, -2]
+
+
+def test_decoding_over_time_shows_their_numbers() -> None:
+    curves = {name: {"clean": ([0, 10], [0.1, 0.8]), "occluded": ([0, 10], [0.1, 0.5])} for name in ("A", "B")}
+    figure = plots.decoding_over_time(curves, {"A": 0.1, "B": 0.1})
+    assert np.allclose(figure.axes[1].get_lines()[1].get_ydata(), [10, 50])
+    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "one legend for panels that are alike"
+
+
+def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> None:
+    pytest.importorskip("plotly")
+    times = [1.0, 2.0]
+    curves = {
+        low: {high: {"error": (times, [low, high]), "correct": (times, [0.0, 1.0])} for high in (5.0, 20.0)}
+        for low in (10.0, 40.0, 80.0)
+    }
+    figure = plots.explore(curves, "tau of V1", "tau of V2")
+    assert len(figure.data) == 3 * 2 * 2 and [list(line.y) for line in figure.data[4:7:2]] == [
+        [40.0, 5.0],
+        [40.0, 20.0],
+    ]
+    assert [line.visible for line in figure.data] == [True] * 4 + [False] * 8
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log" and figure.layout.yaxis2.type is None
+    assert 10.0 ** figure.layout.yaxis.range[0] < 5.0 and 10.0 ** figure.layout.yaxis.range[1] > 80.0
+    steps = figure.layout.sliders[0].steps
+    assert [step.label for step in steps] == ["10", "40", "80"]
+    assert list(steps[1].args[0]["visible"]) == [False] * 4 + [True] * 4 + [False] * 4
+    assert "tau of V1 40<br>tau of V2 20" in figure.data[6].hovertemplate
+    with pytest.raises(pcsim.PcsimError, match="average over samples"):
+        plots.explore({5.0: {5.0: {"error": (times, np.zeros((2, 3)))}}}, "low", "high")
+
+
+def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
+    clip = torch.rand(5, 1, 8, 8)
+    picture = plots.forecast(clip, {"net": clip + 0.25}, closed_loop_from=3, rate=10.0)
+    rows = np.array(picture.axes).reshape(3, 5)
+    assert [ax.get_title() for ax in rows[0]] == ["0", "100", "200", "300", "400"]
+    assert [ax.get_ylabel() for ax in rows[:, 0]] == ["frame", "net", "error"]
+    assert [[ax.spines["top"].get_visible() for ax in row] for row in rows] == [
+        [False] * 5,
+        *[[False] * 3 + [True] * 2] * 2,
+    ]
+    assert np.allclose(rows[2, 1].images[0].get_array(), 0.25)
+    bytes_ = (255 * clip).byte()
+    assert np.allclose(plots.forecast(bytes_, {}).axes[0].images[0].get_array(), bytes_[0, 0] / 255)
+    for wrong in ({"closed_loop_from": 5}, {"closed_loop_from": 0}, {"predictions": {"net": clip[:4]}}):
+        for draw in (plots.forecast, plots.animation):
+            with pytest.raises(pcsim.StimulusError, match="closed_loop_from"):
+                draw(**{"frames": clip, "predictions": {"net": clip}} | wrong)
+    assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
+
+
+def test_populations_stand_in_the_row_of_their_number() -> None:
+    ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
+    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
+    assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
+    assert place["r1"][0] == place["r2"][0] == place["r3"][0]
+    assert place["image"][1] < place["e0"][1]
+    assert len(set(place.values())) == len(place)
+
+
+def test_accuracy_by_cycles_shows_its_numbers() -> None:
+    figure = plots.accuracy_by_cycles({"T=0": [[0.5], [0.7]], "T=2": [[0.2, 0.8, 0.3]] * 2}, {"T=0": 0, "T=2": 2})
+    left, right = figure.axes
+    assert [line.get_ydata().tolist() for line in left.get_lines()] == [[50.0, 70.0], [80.0, 80.0]]
+    assert right.get_lines()[-1].get_xdata().tolist() == [2]
+
+
+def test_activity_is_the_root_mean_square_over_units() -> None:
+    net = models.blt(width=2)
+    record = Record(states=["l1", "readout"], reduce={"l2": "mean"})
+    run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)
+    ax = plots.activity(run)
+    assert [line.get_label() for line in ax.lines] == ["l1", "readout", "l2.mean"]
+    expected = run["l1"].square().mean((2, 3, 4)).sqrt().median(1).values
+    assert np.allclose(ax.lines[0].get_ydata(), expected, atol=1e-6)
+    assert np.allclose(ax.lines[2].get_ydata(), run["l2.mean"].median(1).values, atol=1e-6)
+    assert len(plots.activity(run, ["l1"]).lines) == 1

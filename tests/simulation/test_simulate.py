@@ -1,0 +1,250 @@
+"""The loop: what is recorded, when, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import chain, dense, leaky_net, linear_pc, two_layers
+from torch import nn
+
+import pcsim
+from pcsim import RK4, Euler, Iterate, Network, PcsimWarning, Population, Projection, Record, Status, simulate
+from pcsim.rules import Rate
+from pcsim.stimuli import blank, held, noise, sequence
+
+
+def test_recorded_error_is_state_less_prediction_per_sample() -> None:
+    weights = dense(6, 3)
+    shown = torch.randn(4, 6)
+    record = Record(states=["r", "e"], errors="all", reduce={"e": ["norm", "max_space"], "r": "mean_square"})
+    run = simulate(linear_pc(weights), shown, solver=Euler(dt=1.0), until=5.0, record=record)
+    error = shown - run["r"] @ weights.weight.T
+    assert torch.allclose(run["e"], error, atol=1e-6)
+    assert torch.allclose(run.errors["e"], error.square().mean(2), atol=1e-6)
+    assert set(run.errors) == {"e"}
+    assert torch.allclose(run["e.norm"], error.norm(dim=2), atol=1e-6)
+
+
+def test_max_space_keeps_channels() -> None:
+    net = pcsim.models.blt_b(width=3)
+    run = simulate(
+        net, torch.rand(2, 1, 32, 32), solver=Iterate(), record=Record(states=["l2"], reduce={"l2": "max_space"})
+    )
+    assert torch.equal(run["l2.max_space"], run["l2"].amax((-2, -1)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(every=st.integers(1, 7), steps=st.integers(1, 40))
+def test_recording_less_is_a_slice_of_recording_more(every: int, steps: int) -> None:
+    torch.manual_seed(0)
+    net, shown = leaky_net(4), torch.randn(2, 4)
+    whole = simulate(net, shown, solver=Euler(dt=1.0), until=float(steps), record=Record(states=["r"]))
+    if every > steps:
+        return
+    part = simulate(net, shown, solver=Euler(dt=1.0), until=float(steps), record=Record(states=["r"], every=every))
+    assert torch.equal(part["r"], whole["r"][every - 1 :: every])
+    assert np.array_equal(part.times, whole.times[every - 1 :: every])
+
+
+@pytest.mark.parametrize("net", [two_layers(), two_layers().as_ode(tau=4.0), chain((0, 3, 2))])
+def test_a_run_that_goes_on_equals_one_run(net: Network, tmp_path: Path) -> None:
+    shown = torch.randn(3, *net.inputs["u"])
+    solver = Euler(dt=1.0) if net.is_flow else Iterate()
+    record = Record(states="all")
+    whole = simulate(net, shown, solver=solver, steps=9, record=record)
+    simulate(net, shown, solver=solver, steps=4, record=record).save(tmp_path / "first.run")
+    first = pcsim.Run.load(tmp_path / "first.run")
+    second = simulate(net, shown, solver=solver, steps=9, record=record, start=first.final)
+    for name in net.populations:
+        assert torch.equal(torch.cat([first[name], second[name]]), whole[name])
+    assert np.array_equal(np.concatenate([first.times, second.times]), whole.times)
+
+
+def test_a_saved_run_comes_back_whole(tmp_path: Path) -> None:
+    shown = pcsim.stimuli.digit_debris(batch=3)
+    run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate())
+    run.save(tmp_path / "run")
+    back = pcsim.Run.load(tmp_path / "run")
+    assert torch.equal(back["readout"], run["readout"]) and back.times.tolist() == [10.0, 20.0, 30.0, 40.0]
+    assert back.status == run.status and back.about == run.about and torch.equal(back.labels, run.labels)
+
+
+def test_to_xarray_labels_axes_and_times() -> None:
+    shown = pcsim.stimuli.digit_debris(batch=3)
+    run = simulate(
+        pcsim.models.blt(width=2),
+        shown,
+        solver=Iterate(),
+        record=Record(states=["l2", "readout"], reduce={"l1": "norm"}),
+    )
+    data = run.to_xarray()
+    assert data["l2"].dims == ("time", "sample", "l2_channel", "l2_height", "l2_width")
+    assert data["l1.norm"].dims == ("time", "sample")
+    assert data.time.values.tolist() == [10.0, 20.0, 30.0, 40.0] and data.time.attrs["units"] == "ms"
+
+
+class Poison(nn.Module):
+    """Turns one sample into NaN at one step, then passes everything on."""
+
+    def __init__(self, sample: int, step: int) -> None:
+        super().__init__()
+        self.sample, self.step, self.calls = sample, step, -1
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        if value.device.type == "meta":
+            return value
+        self.calls += 1
+        if self.calls != self.step:
+            return value
+        poisoned = value.clone()
+        poisoned[self.sample] = float("nan")
+        return poisoned
+
+
+@settings(max_examples=20, deadline=None)
+@given(sample=st.integers(0, 4), step=st.integers(0, 39), area=st.sampled_from(["a", "b"]))
+def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: int, step: int, area: str) -> None:
+    torch.manual_seed(0)
+    transforms = {name: (dense(3, 3), dense(3, 3)) for name in "ab"}
+
+    def build(poisoned: bool) -> Network:
+        edges = []
+        for source, name in (("u", "a"), ("a", "b")):
+            within: nn.Module = transforms[name][1]
+            if poisoned and name == area:
+                within = nn.Sequential(within, Poison(sample, step))
+            edges += [
+                Projection(source, name, transforms[name][0], delay=1 if name == "b" else 0),
+                Projection(name, name, within, kind="lateral", delay=1),
+            ]
+        return Network({"u": (3,)}, [Population("a", Rate(3, "tanh")), Population("b", Rate(3, "tanh"))], edges)
+
+    shown, record = torch.randn(5, 3), Record(states="all")
+    clean = simulate(build(False), shown, solver=Iterate(), steps=45, record=record)
+    with pytest.warns(PcsimWarning, match=f"sample {sample} in '{area}'"):
+        run = simulate(build(True), shown, solver=Iterate(), steps=45, record=record)
+    others = [i for i in range(5) if i != sample]
+    at = step + 1  # a lateral edge is first read at step 1
+    assert run.status[sample] is Status.DIVERGED and all(run.status[i] is Status.COMPLETED for i in others)
+    assert run.diverged_in[sample] == area and run.valid_until[sample] == 10.0 * at
+    for name in "ab":
+        assert torch.equal(run[name][:, others], clean[name][:, others])
+        assert torch.isnan(run[name][at:, sample]).all()
+        assert torch.equal(run[name][:at, sample], clean[name][:at, sample])
+
+
+def test_runaway_feedback_ends_early_as_diverged_not_as_a_number() -> None:
+    net = leaky_net(4, activation="identity", scale=40.0)
+    with pytest.warns(PcsimWarning, match="smaller dt"):
+        run = simulate(net, torch.randn(2, 4), solver=Euler(dt=5.0), until=5.0 * 3000, record=Record(states=["r"]))
+    assert all(status is Status.DIVERGED for status in run.status)
+    assert len(run.times) < 3000 and torch.isnan(run["r"][-1]).all()
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    net = leaky_net(4)
+    (name, weight), *_ = net.named_parameters()
+    with torch.no_grad():
+        weight.fill_(torch.nan)
+    with pytest.warns(PcsimWarning, match=f"{name} is not finite"):
+        simulate(net, torch.randn(2, 4), solver=Euler(dt=1.0), until=5.0)
+
+
+def test_a_users_exception_comes_out_as_it_is() -> None:
+    class Picky(nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            if value.device.type != "meta":
+                raise KeyError("my own reason")
+            return value
+
+    net = Network({"u": (2,)}, [Population("a", Rate(2))], [Projection("u", "a", Picky())])
+    with pytest.raises(KeyError, match="my own reason"):
+        simulate(net, torch.zeros(1, 2), solver=Iterate(), steps=1)
+
+
+def test_a_stimulus_changes_at_its_times_for_every_solver() -> None:
+    first, second = torch.randn(2, 4), torch.randn(2, 4)
+    line = held(first, 6.0).then(blank(2.0, like=first)).then(held(second, 4.0))
+    net = leaky_net(4)
+    for solver in (Euler(dt=1.0), RK4(dt=2.0), pcsim.TorchDiffEq(dt=2.0, method="dopri5", rtol=1e-6, atol=1e-8)):
+        run = simulate(net, line, solver=solver, record=Record(states=["r"]))
+        assert run.times[-1] == 12.0
+        part = simulate(net, first, solver=solver, until=6.0, record=Record(states=["r"]))
+        assert torch.equal(run["r"][: len(part.times)], part["r"])
+        later = simulate(
+            net, torch.zeros_like(first), solver=solver, until=8.0, record=Record(states=["r"]), start=part.final
+        )
+        assert torch.allclose(run["r"][len(part.times) : len(part.times) + len(later.times)], later["r"], atol=1e-6)
+
+
+def test_frames_are_shown_for_their_time() -> None:
+    frames = torch.arange(3.0).view(3, 1, 1, 1, 1)
+    line = sequence(frames, every=0.3)
+    assert [line.at(k * 0.1).item() for k in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert np.allclose(line.change_times(0.9), [0.3, 0.6])
+
+
+def test_noise_is_a_function_of_seed_and_index_whatever_the_batch() -> None:
+    images = torch.zeros(6, 1, 4, 4)
+    line = noise(images, sd=0.5, duration=30.0, every=10.0, seed=3)
+    assert torch.equal(line.at(0.0), line.at(9.0)) and not torch.equal(line.at(0.0), line.at(10.0))
+    part = noise(images[2:5], sd=0.5, duration=30.0, every=10.0, seed=3, first=2)
+    assert torch.equal(part.at(12.0), line.at(12.0)[2:5])
+    many = noise(torch.zeros(400, 1, 10, 10), sd=0.5, duration=1.0, every=1.0, seed=1).at(0.0)
+    assert many.mean().item() == pytest.approx(0, abs=0.01) and many.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_two_inputs_are_shown_by_name() -> None:
+    net = Network(
+        {"left": (2,), "right": (2,)},
+        [Population("a", Rate(2, "identity", bias=False))],
+        [Projection("left", "a"), Projection("right", "a")],
+    )
+    shown = {"left": torch.ones(1, 2), "right": torch.full((1, 2), 2.0)}
+    run = simulate(net, shown, solver=Iterate(), steps=1, record=Record(states=["a"]))
+    assert run["a"].flatten().tolist() == [3.0, 3.0]
+    with pytest.raises(pcsim.StimulusError, match="left, right"):
+        simulate(net, torch.ones(1, 2), solver=Iterate(), steps=1)
+
+
+def test_a_run_is_told_in_one_line() -> None:
+    run = simulate(leaky_net(2), torch.zeros(3, 2), solver=Euler(dt=1.0), until=5.0, record=Record(states="r"))
+    assert repr(run) == "Run(network: 5 ms, 3 samples, 0 diverged; r (5, 3, 2))"
+
+
+def test_time_does_not_drift() -> None:
+    run = simulate(
+        leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=0.1), until=1000.0, record=Record(states=["r"], every=1000)
+    )
+    assert np.array_equal(run.times, 100.0 * np.arange(1, 11))
+
+
+def test_a_run_says_what_it_may_depend_on() -> None:
+    run = simulate(leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=1.0), until=3.0)
+    assert {"network", "solver", "steps", "device", "dtype", "threads", "versions"} <= run.about.keys()
+    assert run.about["solver"] == "Euler(dt=1.0)"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_stays_flat_over_a_hundred_thousand_steps() -> None:
+    net = pcsim.models.leaky_rcnn((2, 2), tau=(10.0, 20.0), size=8)
+    image, solver = torch.rand(1, 1, 8, 8), pcsim.Euler(dt=1.0)
+    record = Record(states=["readout"], errors="all", every=1_000)
+    resident = []
+    for steps in (10_000, 100_000):
+        whole = simulate(net, image, solver=solver, until=float(steps), record=record)
+        assert whole.times.tolist() == [1_000.0 * n for n in range(1, steps // 1_000 + 1)]
+        resident.append(int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]))
+    assert resident[1] <= 1.01 * resident[0]
+    run, parts = None, []
+    for end in range(10_000, 100_001, 10_000):
+        run = simulate(net, image, solver=solver, until=float(end), record=record, start=run.final if run else None)
+        parts.append(run["readout"])
+    assert torch.equal(torch.cat(parts), whole["readout"])

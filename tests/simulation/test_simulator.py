@@ -1,0 +1,558 @@
+"""A Simulator gives the bits of one-off runs, traced or not; tensors are live, settings are read once."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from support.small import SMALL, shown, small, stepping
+from torch import nn
+from torch.nn.utils import prune
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import pcsim
+from pcsim import (
+    RK4,
+    Dopri5,
+    Euler,
+    ExponentialEuler,
+    Heun,
+    Iterate,
+    Network,
+    PcsimWarning,
+    Population,
+    Projection,
+    Record,
+    Run,
+    Settled,
+    Simulator,
+    SolverError,
+    simulate,
+)
+from pcsim.rules import Map, leaky_rate
+from pcsim.simulation import replay
+
+NAMES = tuple(SMALL)
+
+
+def same(one: Run, other: Run) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one.values)
+    assert set(one.final.state) == set(other.final.state)
+    assert all(torch.equal(value, other.final.state[name]) for name, value in one.final.state.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_traced_run_has_the_bits_of_a_plain_one(name: str) -> None:
+    net = small(name)
+    solver, steps = stepping(net)
+    steps = min(max(steps, 6), 8)
+    record = Record(states="all", errors="all")
+    plain = simulate(net, shown(net, 2), solver=solver, steps=steps, record=record)
+    sim = Simulator(net, solver=solver, record=record)
+    for _ in range(2):
+        run = sim(shown(net, 2), steps=steps)
+        same(run, plain)
+    assert plain.about["how"] == "step by step" and run.about["how"] == "traced"
+
+
+@pytest.mark.parametrize("every", [1, 7, 33, 100])
+@pytest.mark.parametrize("solver", [Euler(dt=2.0), Heun(dt=2.0), RK4(dt=2.0), ExponentialEuler(dt=2.0)])
+def test_every_solver_and_record_is_traced_to_the_bit(solver: pcsim.solvers.FlowSolver, every: int) -> None:
+    net = small("blt").as_ode(tau={"l1": 10.0, "l2": 20.0})
+    record = [Record(states=["l1", "readout"], every=every), Record(reduce={"l1": "norm"}, at=[6.0, 100.0])]
+    plain = simulate(net, shown(net, 2), solver=solver, until=210.0, record=record)
+    sim = Simulator(net, solver=solver, record=record)
+    same(sim(shown(net, 2), until=210.0), plain)
+    same(sim(shown(net, 2), until=210.0), plain)
+
+
+def test_a_trace_keeps_a_bounded_number_of_programs() -> None:
+    """Whatever the numbers of steps that are asked for: beyond, steps are done one by one, noted or not."""
+    net = small("leaky_rcnn")
+    sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states=["readout"]))
+    for steps in range(1, 70):
+        sim(shown(net, 1), steps=steps)
+    assert all(len(traced.programs) <= replay.KEPT + 2 for traced in sim._replay._traced.values())
+
+
+def test_autocast_is_traced_to_the_bit() -> None:
+    net = small("leaky_rcnn").autocast()
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
+    same(Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0), plain)
+
+
+def test_an_ambient_autocast_is_that_of_the_edges_and_leaves_no_trace() -> None:
+    net = small("leaky_rcnn")
+    arguments = {"solver": Euler(dt=2.0), "until": 80.0, "record": Record(states="all")}
+    before = simulate(net, shown(net, 2), **arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = simulate(net, shown(net, 2), **arguments)
+        made_inside = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+    same(inside, simulate(net.autocast(), shown(net, 2), **arguments))
+    assert all(value.dtype == torch.float32 for value in inside.values.values())
+    same(simulate(net, shown(net, 2), **arguments), before)
+    same(made_inside(shown(net, 2), until=80.0), inside)
+    made_outside = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+    with torch.autocast("cpu", torch.bfloat16):
+        same(made_outside(shown(net, 2), until=80.0), before)
+
+
+def test_the_state_a_run_starts_from_is_left_alone() -> None:
+    net = small("leaky_rcnn")
+    sim = Simulator(net, solver=Euler(dt=2.0))
+    first = sim(shown(net, 2), until=20.0)
+    before = {name: value.clone() for name, value in first.final.state.items()}
+    sim(shown(net, 2), until=220.0, start=first.final)
+    assert all(torch.equal(value, first.final.state[name]) for name, value in before.items())
+
+
+def test_a_lesion_in_the_middle_and_a_change_of_the_stimulus_are_in_time() -> None:
+    net = small("leaky_rcnn").without("lateral", during=(30.0, 70.0))
+    image = shown(net, 2)["image"]
+    stimulus = pcsim.stimuli.held(image, 50.0).then(pcsim.stimuli.blank(130.0, like=image))
+    plain = simulate(net, stimulus, solver=Euler(dt=2.0), record=Record(states="all"))
+    same(Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))(stimulus), plain)
+
+
+class Plus(nn.Module):
+    """A transform of a user's own."""
+
+    def __init__(self, what: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return self.what(value)
+
+
+def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
+    torch.manual_seed(1)
+    return Network(
+        {"image": (2, 4, 4)},
+        [Population("area", leaky_rate(2, 10.0))],
+        [Projection("image", "area"), Projection("area", "area", Plus(what), "lateral")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # looks at numbers
+        (lambda v: v.clone().relu_(), "traced"),
+        (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
+        (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # reads a view of what it multiplies
+        (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
+        (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # makes its own tensor
+        (lambda v: random.random() * v, "step by step: a module gives another result"),
+    ],
+)
+def test_any_transform_gives_the_same_bits_and_it_is_said_how(what: Callable, how: str) -> None:
+    net, image = one_area(what), torch.rand(3, 2, 4, 4)
+    runs = []
+    for run in (
+        lambda: simulate(net, image, solver=Euler(dt=1.0), until=70.0, record=Record(states="all")),
+        lambda: Simulator(net, solver=Euler(dt=1.0), record=Record(states="all"))(image, until=70.0),
+    ):
+        torch.manual_seed(5), random.seed(5)
+        runs.append(run())
+    same(*runs)
+    assert runs[1].about["how"].startswith(how)
+
+
+class Learning(nn.Module):
+    """Counts its calls in a buffer, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return 0.01 * value * self.calls
+
+
+def convolution(**options: object) -> nn.Conv2d:
+    return nn.Conv2d(2, 2, 3, padding=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("module", "how"),
+    [
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4))), "traced"),  # as_strided_ inside
+        (lambda: nn.Sequential(convolution(), nn.ReLU(inplace=True)), "traced"),
+        (lambda: convolution(padding_mode="circular"), "traced"),  # copies into slices
+        (lambda: torch.nn.utils.spectral_norm(convolution()), "traced"),  # a hook that is part of what it computes
+        (lambda: torch.nn.utils.parametrizations.weight_norm(convolution()), "traced"),
+        (lambda: prune.l1_unstructured(convolution(), "weight", 0.5), "traced"),
+        (lambda: torch.compile(convolution(), backend="eager"), "step by step: .*edge area->area"),
+        (Learning, r"step by step: it writes in place on its own tensors \[of your own: edge area->area"),
+    ],
+)
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch.compile on the meta device
+def test_modules_of_torch_are_traced_and_others_named(module: Callable[[], nn.Module], how: str) -> None:
+    def made() -> Network:
+        net = one_area(torch.sin)
+        net.transforms["area_to_area"] = module()
+        return net
+
+    image, record = torch.rand(3, 2, 4, 4), Record(states="all")
+    plain = simulate(made(), image, solver=Euler(dt=1.0), until=40.0, record=record)
+    run = Simulator(made(), solver=Euler(dt=1.0), record=record)(image, until=40.0)
+    same(run, plain)
+    assert re.match(how, run.about["how"])
+
+
+def test_a_parameter_that_was_taken_away_is_named() -> None:
+    net = one_area(convolution())
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(torch.rand(1, 2, 4, 4), until=10.0)
+    prune.l1_unstructured(net.transforms["area_to_area"].what, "weight", 0.5)
+    for simulator in (sim, Simulator(one_area(convolution()), solver=Euler(dt=1.0), gradient=pcsim.Full())):
+        if simulator is not sim:
+            prune.l1_unstructured(simulator.network.transforms["area_to_area"].what, "weight", 0.5)
+        with pytest.raises(SolverError, match="'transforms.area_to_area.what.weight' has been taken away"):
+            simulator(torch.rand(1, 2, 4, 4), until=10.0)
+        with pytest.raises(SolverError, match="has been taken away"):
+            simulator(torch.rand(1, 2, 4, 4), until=Settled(1e-3, at_most=50.0))
+
+
+def test_a_bias_that_comes_later_is_seen() -> None:
+    net, image = one_area(convolution(bias=False)), torch.rand(2, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(image, until=40.0), sim(image, until=40.0)
+    net.transforms["area_to_area"].what.bias = nn.Parameter(torch.ones(2))
+    same(sim(image, until=40.0), simulate(net, image, solver=Euler(dt=1.0), until=40.0))
+
+
+def test_a_weight_in_another_layout_is_traced_anew() -> None:
+    net, image = one_area(convolution()), torch.rand(2, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0))
+    sim(image, until=40.0), sim(image, until=40.0)
+    weight = net.transforms["area_to_area"].what.weight
+    weight.data = weight.data.permute(1, 0, 3, 2).contiguous().permute(1, 0, 3, 2)
+    same(sim(image, until=40.0), simulate(net, image, solver=Euler(dt=1.0), until=40.0))
+    assert len(sim._replay._traced) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+def test_a_weight_in_another_layout_is_compiled_anew() -> None:
+    net, image = small("leaky_rcnn"), shown(small("leaky_rcnn"), 40)
+    sim = Simulator(net, solver=Euler(dt=2.0), compile=True)
+    sim(image, until=40.0)
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = (2 * parameter.data).permute(1, 0, 3, 2).contiguous().permute(1, 0, 3, 2)
+    run, plain = sim(image, until=40.0), simulate(net, image, solver=Euler(dt=2.0), until=40.0)
+    assert run.about["how"] == "compiled"
+    assert all(torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5) for key in plain.values)
+
+
+def test_a_long_single_run_is_traced_where_all_modules_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, mine = small("blt").as_ode(tau=10.0), one_area(torch.sin)
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=200.0, record=Record(states="all"))
+    assert plain.about["how"] == "step by step" and plain.about["steps_by"] == {"step by step": 100}
+    monkeypatch.setattr("pcsim.simulation.simulator.TRACED_FROM", 100)
+    net.train()
+    run = simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=200.0, record=Record(states="all"))
+    same(run, plain)
+    assert run.about["how"] == "traced" and sum(run.about["steps_by"].values()) == 100 and net.training
+    assert simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=198.0).about["how"] == "step by step"
+    own = simulate(mine, torch.rand(1, 2, 4, 4), solver=Euler(dt=1.0), until=200.0)
+    assert own.about["how"] == "step by step"
+
+
+def test_what_the_compiler_cannot_take_is_traced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no C++ here")
+
+    monkeypatch.setattr("pcsim.simulation.loop._compiled", refuse)
+    net, record = small("leaky_rcnn"), Record(states="all", every=5)
+    plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), steps=40, record=record)
+    sim = Simulator(net, solver=Euler(dt=2.0), record=record, compile=True)
+    with pytest.warns(PcsimWarning, match="not compiled but traced: .*no C\\+\\+ here"):
+        run = sim(shown(net, 2), steps=40)
+    same(run, plain)
+    assert run.about["how"] == "traced" and run.about["steps_by"] == {"traced": 40}
+    same(sim(shown(net, 2), steps=40), plain)  # and it is said once
+
+
+@pytest.mark.parametrize(
+    ("due", "step", "expected"),
+    [
+        ({5}, 0, (1, 4)),  # one row after four bare steps
+        (set(), 0, (0, 60)),  # none up to the end
+        (set(range(1, 61)), 0, (replay.ROWS, 0)),
+        (set(range(1, 61)), 50, (10, 0)),
+        (set(range(3, 61, 3)), 0, (20, 2)),
+        ({2, 4, 7}, 0, (2, 1)),  # a cadence that breaks
+        ({10, 20}, 0, (1, 9)),  # too far apart for one call
+    ],
+)
+def test_the_cadence_of_rows(due: set[int], step: int, expected: tuple[int, int]) -> None:
+    class Due:
+        def due(self, number: int) -> bool:
+            return number in due
+
+    assert replay._cadence(step, 60, Due(), replay.ROWS) == expected
+    assert replay._cadence(step, 60, Due(), 1) == (min(1, expected[0]), expected[1])
+
+
+def test_noise_from_elsewhere_is_not_frozen() -> None:
+    noise = np.random.default_rng(0)
+    net = one_area(lambda value: 0.1 * value + torch.from_numpy(noise.standard_normal(4)).to(value))
+    run = Simulator(net, solver=Euler(dt=1.0))(torch.rand(3, 2, 4, 4), until=70.0)
+    assert "another result at every call" in run.about["how"]
+
+
+class Counting(nn.Module):
+    """Passes on ever more: it keeps something besides tensors."""
+
+    calls = 0
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return value * (0.01 * self.calls)
+
+
+def test_a_module_that_counts_is_run() -> None:
+    net, image = one_area(Counting()), torch.rand(3, 2, 4, 4)
+    run = Simulator(net, solver=Euler(dt=1.0))(image, until=70.0)
+    assert "another result at every call" in run.about["how"]
+    same(run, simulate(net, image, solver=Euler(dt=1.0), until=70.0))
+
+
+class Growing(Map):
+    """h(t) = 4 h(t-1) + drive, and 0 once it is infinite: it forgets."""
+
+    def forward(self, own: torch.Tensor, *, drive: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.isfinite(own), 4.0 * own + drive, 0.0)
+
+
+def test_an_infinity_that_a_map_forgets_is_found_in_its_step() -> None:
+    net = Network({"u": (1,)}, [Population("h", Growing())], [Projection("u", "h")])
+    runs = []
+    for run in (simulate, lambda net, shown, solver, steps: Simulator(net, solver=solver)(shown, steps=steps)):
+        with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+            runs.append(run(net, torch.tensor([[1.0], [0.0]]), solver=Iterate(), steps=100))
+    assert all(run.valid_until.tolist() == [640.0, 1000.0] for run in runs)
+    assert runs[1].about["how"] == "step by step: a sample diverged"
+
+
+def test_a_flow_that_diverges_in_a_block_is_found_in_its_step() -> None:
+    net = one_area(lambda value: 60.0 * value)
+    image = torch.rand(3, 2, 4, 4)
+    image[1] = 0.0
+    runs = []
+    for _ in range(2):
+        with pytest.warns(PcsimWarning, match="2 of 3 samples diverged; sample 0"):
+            runs.append(simulate(net, image, solver=Euler(dt=5.0), until=600.0, record=Record(states="all")))
+        with pytest.warns(PcsimWarning, match="2 of 3 samples diverged; sample 0"):
+            runs.append(Simulator(net, solver=Euler(dt=5.0), record=Record(states="all"))(image, until=600.0))
+    for run in runs[1:]:
+        assert run.valid_until.tolist() == runs[0].valid_until.tolist()
+        assert torch.equal(run["area"].nan_to_num(7.0), runs[0]["area"].nan_to_num(7.0))
+
+
+def test_hooks_are_called_in_every_step() -> None:
+    net = small("leaky_rcnn")
+    seen: list[int] = []
+    net.transforms["l1_to_l2"].register_forward_hook(lambda *_: seen.append(1))
+    run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
+    assert len(seen) == 40 and run.about["how"] == "step by step: a hook wants to see every call of edge l1->l2"
+    simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
+    assert len(seen) == 80
+
+
+class Watcher:
+    """Someone whose method is a hook: the method must see the calls, and not a copy of its owner."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+
+    def look(self, *_: object) -> None:
+        self.calls += 1
+
+
+def test_hooks_that_are_methods_or_for_all_modules_see_every_step() -> None:
+    net, watcher = small("leaky_rcnn"), Watcher()
+    net.transforms["image_to_l1"].register_forward_hook(watcher.look)
+    Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
+    assert watcher.calls == 40, "an edge from a held image too, once someone looks"
+    sim, everywhere = Simulator(small("leaky_rcnn"), solver=Euler(dt=2.0)), []
+    sim(shown(net, 2), until=80.0)
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, *_: everywhere.append(1) if isinstance(module, nn.Conv2d) else None
+    )
+    try:
+        sim(shown(net, 2), until=80.0)
+    finally:
+        hook.remove()
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    assert len(everywhere) >= 40 * (convolutions - 1)
+
+
+def test_moving_the_network_and_changing_weights_is_live() -> None:
+    net = small("predictive_coding")
+    sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
+
+    def check() -> None:
+        same(
+            sim(shown(net, 2), until=40.0), simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=40.0, record=all_)
+        )
+
+    all_ = Record(states="all")
+    check()
+    with torch.no_grad():
+        next(net.parameters()).mul_(0.5)
+    check()
+    net.load_state_dict({name: value * 0.9 for name, value in net.state_dict().items()})
+    check()
+    net.double()
+    check()
+
+
+def test_a_network_that_cannot_be_copied_is_refused_by_a_simulator_only() -> None:
+    net = one_area(lambda value: 0.5 * value)
+    net.transforms["area_to_area"].generator = (number for number in range(3))
+    with pytest.raises(SolverError, match="cannot be copied"):
+        Simulator(net, solver=Euler(dt=1.0))
+    simulate(net, torch.rand(1, 2, 4, 4), solver=Euler(dt=1.0), until=5.0)
+
+
+def test_what_keeps_a_simulator_from_compiling_is_said() -> None:
+    net = one_area(lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v)
+    sim = Simulator(net, solver=Euler(dt=1.0), compile=True)
+    with pytest.warns(PcsimWarning, match=r"not compiled but run step by step: .*edge area->area"):
+        run = sim(torch.rand(1, 2, 4, 4), until=50.0)
+    assert run.about["steps_by"] == {"step by step": 50}
+    with pytest.warns(PcsimWarning, match="Settled looks at every step"):
+        Simulator(small("leaky_rcnn"), solver=Euler(dt=1.0), compile=True)(
+            shown(small("leaky_rcnn"), 1), until=Settled(0.5, at_most=50.0)
+        )
+    with pytest.raises(SolverError, match="compile=True with gradient"):
+        Simulator(net, solver=Euler(dt=1.0), compile=True, gradient=pcsim.Full())
+
+
+def test_an_adaptive_solver_is_run_and_it_is_said() -> None:
+    run = Simulator(small("leaky_rcnn"), solver=Dopri5(dt=10.0, rtol=1e-4, atol=1e-4))(
+        shown(small("leaky_rcnn"), 2), until=20.0
+    )
+    assert run.about["how"] == "step by step: Dopri5 looks at its numbers"
+
+
+def test_a_part_of_torch_that_is_gone_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", None)
+    net = small("leaky_rcnn")
+    run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=400.0)
+    assert run.about["how"].startswith("step by step")
+    same(run, simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=400.0))
+
+
+class Operations(TorchDispatchMode):
+    """How often each operation was done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+
+    def __torch_dispatch__(
+        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        name = str(function).split(".")[1]
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return function(*args, **(kwargs or {}))
+
+
+CONVOLUTIONS = ("convolution", "_slow_conv2d_forward", "slow_conv_transpose2d")
+
+
+def test_what_holds_is_computed_once_and_what_nobody_reads_not_at_all() -> None:
+    net = models_with_errors()
+    image = shown(net, 2)
+    for record, convolutions in (
+        (Record(states=["l1"]), 1 + 4 * 20),
+        (Record(states=["readout"], every=20), 1 + 4 * 20),
+    ):
+        with Operations() as done:
+            simulate(net, image, solver=Euler(dt=2.0), steps=20, record=record)
+        assert sum(done.counts.get(name, 0) for name in CONVOLUTIONS) == convolutions
+        assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), (
+            "a read-out only where it is recorded"
+        )
+
+
+def models_with_errors() -> Network:
+    return pcsim.models.leaky_rcnn((3, 4), tau=(10.0, 10.0), size=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize(
+    "name", ["leaky_rcnn", "predictive_coding", "blt", "prednet", "pcn_global", "grcnn", "multi_state", "convrnn/gru"]
+)
+def test_compiled_steps_agree_to_rounding(name: str) -> None:
+    net = small(name)
+    solver, _ = stepping(net)
+    steps = 45 if net.is_flow else 12  # untrained loops grow, and rounding with them
+    plain = simulate(net, shown(net, 2), solver=solver, steps=steps, record=Record(states="all"))
+    sim = Simulator(net, solver=solver, record=Record(states="all"), compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the compiler, about itself
+        run = sim(shown(net, 2), steps=steps)
+    assert run.about["how"] == "compiled" and run.about["compile_seconds"] > 0
+    for key in plain.values:
+        assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.parametrize("every", [1, 100])
+def test_noise_in_a_compiled_loop_is_new_in_every_step(every: int) -> None:
+    """a <- 0.9 a + 0.1 relu(noise): sd of relu(noise) is sqrt(1/2 - 1/(2 pi)), of a that times sqrt(0.1 / 1.9)."""
+    net, image = one_area(lambda value: 0.0 * value + torch.randn_like(value)), torch.zeros(200, 2, 4, 4)
+    sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=["area"], every=every), compile=True)
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        runs.append(sim(image, steps=100))
+    assert runs[0].about["how"] == "compiled"
+    same(runs[0], runs[1])
+    assert not torch.equal(runs[0]["area"], runs[2]["area"])
+    expected = math.sqrt(0.5 - 0.5 / math.pi) * math.sqrt(0.1 / 1.9)
+    assert float(runs[0]["area"][-1].std()) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+def test_compiled_loops_keep_the_rows_of_every_record() -> None:
+    """Rows every 3 steps beside odd ones, another image on the way, a tail without rows, any number of steps."""
+    net = small("leaky_rcnn")
+    image = shown(net, 2)["image"]
+    film = pcsim.stimuli.held(image, 100.0).then(pcsim.stimuli.blank(200.0, like=image))
+    record = [Record(states=["l1"], every=3), Record(reduce={"l2": "norm"}, at=[26.0, 250.0])]
+    sim = Simulator(net, solver=Euler(dt=2.0), record=record, compile=True)
+    for until in (300.0, 280.0, 254.0):
+        run, plain = (f(film, until=until) for f in (sim, Simulator(net, solver=Euler(dt=2.0), record=record)))
+        assert run.about["how"] == "compiled" and run.about["steps_by"]["compiled"] >= 0.9 * until / 2.0
+        for key in plain.values:
+            assert run.times_of[key].tolist() == plain.times_of[key].tolist()
+            assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
+    assert run.about["compile_seconds"] > 0 and sim(film, until=254.0).final.clock.step == 127

@@ -1,0 +1,309 @@
+"""Films: what is read is what was written, sequences never overlap, digits move as the rules say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pcsim import StimulusError, stimuli
+from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_moving_mnist
+from pcsim.stimuli.moving import MovingDigits
+from pcsim.training.memory import Live
+
+VIDEOS = Path(__file__).parents[3] / "shared" / "data"
+
+
+def numbered(*lengths: int, shape: tuple[int, int, int] = (1, 4, 6)) -> Film:
+    """Frames that are their own number, counted through all clips."""
+    ends = np.cumsum(lengths)
+    clips = [np.arange(end - n, end, dtype=np.uint8) for n, end in zip(lengths, ends, strict=True)]
+    return Film(tuple(np.broadcast_to(c[:, None, None, None], (len(c), *shape)) for c in clips), 10.0)
+
+
+def numbers(frames: np.ndarray) -> np.ndarray:
+    return frames[..., 0, 0, 0].astype(int)
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (5, 8, 12), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)
+
+
+def test_every_kind_of_file_gives_the_frames_that_were_put_in(tmp_path: Path) -> None:
+    np.save(tmp_path / "grey.npy", GREY)
+    np.savez(tmp_path / "colour.npz", frames=COLOUR, fps=25)
+    (tmp_path / "folder").mkdir()
+    for number, frame in enumerate(COLOUR):
+        Image.fromarray(frame).save(tmp_path / "folder" / f"{number:03}.png")
+    pages = [Image.fromarray(np.where(frame < 128, 0, 255).astype(np.uint8)) for frame in GREY]
+    pages[0].save(tmp_path / "film.gif", save_all=True, append_images=pages[1:], duration=40)
+    grey, colour = read_film(tmp_path / "grey.npy", rate=10), read_film(tmp_path / "colour.npz")
+    assert np.array_equal(grey.clips[0], GREY[:, None]) and grey.rate == 10
+    assert np.array_equal(colour.clips[0], COLOUR.transpose(0, 3, 1, 2)) and colour.rate == 25
+    assert np.array_equal(read_film(tmp_path / "folder", rate=5).clips[0], colour.clips[0])
+    gif = read_film(str(tmp_path / "film.gif"))
+    assert gif.rate == 25 and np.array_equal(gif.clips[0][:, 0], np.stack([np.asarray(page) for page in pages]))
+    many = read_film(torch.rand(3, 7, 2, 4, 4), rate=1)
+    assert len(many.clips) == 3 and many.shape == (2, 4, 4) and len(many) == 21
+    assert repr(colour) == "Film(colour: 1 clip, 5 frames of 3x8x12 at 25 Hz)"
+
+
+def test_a_video_file_is_read_where_its_reader_is_installed(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"")
+    try:
+        import av
+    except ImportError:
+        with pytest.raises(StimulusError, match=r"pcsim\[video\]"):
+            read_film(path)
+        return
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width, stream.height = 32, 16
+        for level in (0, 120, 240):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    film = read_film(path)
+    assert film.rate == 20 and film.shape == (3, 16, 32)
+    assert np.allclose(film.clips[0].mean((1, 2, 3)), (0, 120, 240), atol=8)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (GREY, None, "does not say its rate"),
+        (GREY, -1.0, "above 0"),
+        (np.zeros((3, 2, 8, 8)), 1.0, "write array"),
+        (GREY.astype(np.int64), 1.0, "8-bit values"),
+        (GREY.astype(np.float32), 1.0, "divide by the largest"),
+        (np.zeros((0, 3, 8, 8, 3)), 1.0, "at least one"),
+    ],
+)
+def test_what_cannot_be_a_film_is_refused(array: np.ndarray, rate: float | None, message: str) -> None:
+    with pytest.raises(StimulusError, match=message):
+        read_film(array, rate=rate)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("")
+    np.savez(tmp_path / "two.npz", a=GREY, b=GREY)
+    for name, message in (
+        ("missing.npy", "a file or a folder"),
+        ("notes.txt", "a folder of images, or a file"),
+        ("empty", "one folder for each clip"),
+        ("two.npz", "name the array"),
+    ):
+        with pytest.raises(StimulusError, match=message):
+            read_film(tmp_path / name, rate=1)
+
+
+def test_a_film_is_fitted_to_what_a_network_needs() -> None:
+    film = read_film(GREY[:, :7, :11], rate=1)
+    assert film.fitted(multiple=4).shape == (1, 4, 8) and film.fitted(multiple=4, how="pad").shape == (1, 8, 12)
+    assert np.array_equal(film.fitted((3, 7)).clips[0][:, 0], GREY[:, 2:5, 2:9])
+    padded = film.fitted((9, 11), how="pad").clips[0][:, 0]
+    assert np.array_equal(padded[:, 1:8], GREY[:, :7, :11]) and np.array_equal(padded[:, 0], GREY[:, 0, :11])
+    flat = Film((np.full((2, 1, 9, 9), 77, np.uint8),), 1.0)
+    assert (flat.fitted((4, 5), how="resize").clips[0] == 77).all()
+    for size, how in (((8, 11), "crop"), ((6, 11), "pad"), ((4, 4), "squeeze")):
+        with pytest.raises(StimulusError, match="multiple=8"):
+            film.fitted(size, how=how)
+    white = read_film(np.full((2, 3, 3, 3), 255, np.uint8), rate=1).grey()
+    assert white.shape == (1, 3, 3) and (white.clips[0] == 255).all()
+
+
+def test_train_and_test_have_no_frame_in_common() -> None:
+    film = numbered(20, 30, 10)
+    for by in ("time", "clip"):
+        train, test = film.split(0.2, by)
+        seen, kept = (set(np.concatenate([numbers(c) for c in part.clips])) for part in (train, test))
+        assert not seen & kept and len(seen | kept) == 60
+    assert [len(clip) for clip in film.split(0.2)[1].clips] == [4, 6, 2]
+    with pytest.raises(StimulusError, match="left to train on"):
+        numbered(5).split(0.2, "clip")
+
+
+def test_drawn_sequences_are_functions_of_seed_and_index_and_lie_within_a_clip() -> None:
+    film = numbered(9, 3, 14)
+    drawn = numbers(film.draw(0, 0, 400, 4))
+    assert (np.diff(drawn, axis=1) == 1).all()
+    begins, counts = np.unique(drawn[:, 0], return_counts=True)
+    assert set(begins) == {*range(6), *range(12, 23)}, "every beginning, and none that runs over the end of a clip"
+    assert counts.min() > 5
+    assert np.array_equal(numbers(film.draw(0, 100, 7, 4)), drawn[100:107])
+    assert not np.array_equal(numbers(film.draw(1, 0, 400, 4)), drawn)
+    end_to_end = numbers(film.sequences(4))
+    assert end_to_end[:, 0].tolist() == [0, 4, 12, 16, 20] and len(np.unique(end_to_end)) == end_to_end.size
+    assert numbers(film.every(2).clips[0]).tolist() == [0, 2, 4, 6, 8] and film.every(2).rate == 5.0
+    with pytest.raises(StimulusError, match="the longest clip"):
+        film.draw(0, 0, 1, 15)
+
+
+def test_a_film_is_shown_frame_by_frame() -> None:
+    frames = numbered(6).draw(0, 0, 3, 4)
+    line = as_timeline(frames, every=10.0)
+    assert line.duration == 40.0 and line.change_times(40.0) == [10.0, 20.0, 30.0]
+    assert torch.equal(line.at(20.0), torch.from_numpy(frames[:, 2] / np.float32(255)))
+
+
+def test_digits_fly_straight_and_bounce() -> None:
+    shown = MovingDigits(digits=2).draw(seed=3, first=0, count=20, length=60)
+    assert shown.frames.shape == (20, 60, 1, 64, 64) and shown.frames.max() == 255
+    assert shown.corners.min() == 0 and shown.corners.max() == 36
+    moved = np.diff(shown.corners, axis=1)
+    inside = ((shown.corners[:, 1:] > 0) & (shown.corners[:, 1:] < 36)).all(-1)
+    pace = np.linalg.norm(moved, axis=-1)[inside & ((shown.corners[:, :-1] % 36 != 0).all(-1))]
+    assert 3 <= pace.min() and pace.max() <= 5
+    for path in shown.corners.transpose(0, 2, 1, 3).reshape(-1, 60, 2):
+        again = bounced(path[0], path, 36.0)
+        assert np.allclose(again, path, atol=1e-9)
+
+
+def bounced(start: np.ndarray, path: np.ndarray, room: float) -> np.ndarray:
+    """The rules once more, coordinate by coordinate, with the speed of the first free step."""
+    made = []
+    for axis in range(2):
+        x = float(start[axis])
+        free = [b - a for a, b in zip(path[:-1, axis], path[1:, axis], strict=True) if 0 < b < room]
+        size = max(abs(v) for v in free)
+        v = math.copysign(size, path[1, axis] - x)
+        line = [x]
+        for _ in range(len(path) - 1):
+            x += v
+            if x <= 0 or x >= room:
+                x, v = min(max(x, 0.0), room), -v
+            line.append(x)
+        made.append(line)
+    return np.array(made).T
+
+
+def test_each_clip_is_a_function_of_seed_and_index() -> None:
+    moving = MovingDigits(digits=3, bars=2)
+    whole, part = moving.draw(5, 0, 8, 6), moving.draw(5, 3, 2, 6)
+    assert np.array_equal(whole.frames[3:5], part.frames) and np.array_equal(whole.identities[3:5], part.identities)
+    assert not np.array_equal(whole.frames[0], whole.frames[1])
+    assert not np.array_equal(moving.draw(6, 0, 8, 6).frames, whole.frames)
+    assert np.array_equal(moving.draw(5, 0, 8, 3).frames, whole.frames[:, :3]), (
+        "a longer clip begins like a shorter one"
+    )
+
+
+def test_digits_are_seen_through_each_other_and_not_through_bars() -> None:
+    moving = MovingDigits(digits=1, bars=3, width=9)
+    shown, bare = moving.draw(1, 0, 30, 5), MovingDigits(digits=1).draw(1, 0, 30, 5)
+    assert np.array_equal(shown.corners, bare.corners), "bars change nothing behind them"
+    covered = shown.frames[:, :1] == 119
+    columns = covered.all(3, keepdims=True)
+    assert (columns.sum(4) >= 18).all() and (columns.sum(4) <= 27).all(), "three bars, one perhaps cut by the border"
+    assert np.array_equal(np.where(columns, 119, bare.frames), shown.frames)
+    ink = bare.frames >= 128
+    expected = (ink & ~columns).sum((2, 3, 4)) / ink.sum((2, 3, 4))
+    assert np.allclose(shown.visible[..., 0], expected)
+    assert bare.visible.min() == 1.0 and shown.visible.min() < 0.5
+
+
+def test_a_digit_is_where_it_is_said_to_be() -> None:
+    shown = MovingDigits(digits=1).draw(0, 0, 12, 2)
+    patches = stimuli.RenderedGlyphs().patches(shown.identities[:, 0])
+    for frame, (y, x), patch in zip(shown.frames[:, 1, 0], shown.corners[:, 1, 0].astype(int), patches, strict=True):
+        assert np.array_equal(frame[y : y + 28, x : x + 28], patch) and frame.sum() == patch.sum()
+    heights = [np.flatnonzero(patch.max(1) >= 128) for patch in stimuli.RenderedGlyphs().patches(np.arange(10))]
+    assert all(17 <= rows[-1] - rows[0] + 1 <= 21 for rows in heights), "as tall as MNIST's 20 pixels"
+
+
+def test_smaller_digits_are_means_of_larger_ones() -> None:
+    large = MovingDigits(digits=1, speed=(2, 2)).draw(0, 0, 4, 1)
+    small = MovingDigits(digits=1, size=32, side=14, speed=(1, 1)).draw(0, 0, 4, 6)
+    assert small.frames.shape == (4, 6, 1, 32, 32) and np.array_equal(small.identities, large.identities)
+    assert np.allclose(small.corners[:, 0], large.corners[:, 0] / 2)
+    for one, other, at, to in zip(
+        small.frames[:, 0, 0],
+        large.frames[:, 0, 0],
+        small.corners[:, 0, 0].astype(int),
+        large.corners[:, 0, 0].astype(int),
+        strict=True,
+    ):
+        means = other[to[0] : to[0] + 28, to[1] : to[1] + 28].reshape(14, 2, 14, 2).mean((1, 3))
+        assert np.array_equal(one[at[0] : at[0] + 14, at[1] : at[1] + 14], np.rint(means))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"digits": 0}, {"size": 28}, {"speed": (5.0, 3.0)}, {"bars": 8}, {"speed": (3, 40)}, {"side": 20}]
+)
+def test_what_cannot_move_is_refused(wrong: dict) -> None:
+    with pytest.raises(StimulusError, match="published set"):
+        MovingDigits(**wrong)
+
+
+def test_the_published_test_sequences_are_read(tmp_path: Path) -> None:
+    array = np.random.default_rng(2).integers(0, 256, (20, 3, 64, 64), dtype=np.uint8)
+    np.save(tmp_path / "mnist_test_seq.npy", array)
+    film = read_moving_mnist(tmp_path / "mnist_test_seq.npy")
+    assert len(film.clips) == 3 and film.shape == (1, 64, 64)
+    assert np.array_equal(film.clips[1][7, 0], array[7, 1])
+    np.save(tmp_path / "other.npy", array[:10])
+    with pytest.raises(StimulusError, match="mnist_test_seq"):
+        read_moving_mnist(tmp_path / "other.npy")
+
+
+@pytest.mark.data
+def test_mnist_digits_move_as_they_are(mnist: Path) -> None:
+    glyphs = stimuli.HandwrittenGlyphs("test", mnist)
+    shown = MovingDigits(digits=1).draw(0, 0, 5, 3, glyphs)
+    for frame, (y, x), digit in zip(
+        shown.frames[:, 2, 0], shown.corners[:, 2, 0].astype(int), shown.identities[:, 0], strict=True
+    ):
+        patch = frame[y : y + 28, x : x + 28]
+        assert any(np.array_equal(patch, glyphs.images[i]) for i in glyphs.of_class(digit))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("file", "crop", "one", "five"),
+    [
+        ("video_driving/udacity_solidWhiteRight_128x160.npz", False, 0.00068, 0.0029),
+        ("video_kitti_sample/kitti_odometry_sample1_128x416_gray.npz", True, 0.0156, 0.033),
+        ("video_kitti_sample/kitti_odometry_sample2_128x416_gray.npz", True, 0.0241, 0.066),
+        ("video_pedestrians/opencv_vtest_96x128_gray.npz", False, 0.00161, 0.0063),
+    ],
+)
+def test_copying_the_last_frame_errs_by_what_the_data_say(file: str, crop: bool, one: float, five: float) -> None:
+    if not (VIDEOS / file).exists():
+        pytest.skip(f"no {file}")
+    film = read_film(VIDEOS / file)
+    frames = (film.fitted((128, 160)) if crop else film).clips[0] / np.float32(255)
+    for ahead, expected in ((1, one), (5, five)):
+        found = float(np.square(frames[ahead:] - frames[:-ahead]).mean())
+        assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_an_oddball_is_the_film_up_to_the_surprise_and_then_not() -> None:
+    frames = np.arange(24, dtype=np.uint8).reshape(2, 12, 1, 1, 1)
+    assert oddball(frames, 8)[0].flatten().tolist() == [*range(8), 6, 5, 4, 3]
+    assert oddball(frames[:, :7], 4)[0].flatten().tolist() == [0, 1, 2, 3, 2, 1, 0]
+    assert oddball(frames, 5, "cut")[:, :, 0, 0, 0].tolist() == [
+        [*range(5), *range(17, 24)],
+        [*range(12, 17), *range(5, 12)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "how", "clips"), [(6, "reverse", 2), (0, "cut", 2), (12, "cut", 2), (8, "turn", 2), (8, "cut", 1)]
+)
+def test_an_oddball_that_cannot_be_is_refused(at: int, how: str, clips: int) -> None:
+    with pytest.raises(StimulusError, match="reverse"):
+        oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)
+
+
+def test_a_long_film_stays_as_small_as_it_is() -> None:
+    frames = torch.zeros(1, 400, 1, 32, 32, dtype=torch.uint8)
+    with Live() as live:
+        shown = as_timeline(frames)
+        assert all(shown.at(float(t)).dtype == torch.float32 for t in range(400))
+    assert live.most < frames.numel() + 10 * 4 * 32 * 32

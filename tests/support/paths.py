@@ -1,0 +1,8 @@
+"""Where this project is, and what another Python needs to import its tests' helpers."""
+
+import os
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)])}

@@ -1,0 +1,151 @@
+"""Searches: they find what there is to find, lose and double nothing, and go on after a kill as if there was none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import searched
+from support.paths import ENVIRONMENT
+
+from pcsim import SweepError
+from pcsim.sweeps.search import Search, Trial
+
+pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
+
+
+def search(folder: Path, **options) -> Search:
+    return Search(searched.score, partial(searched.propose, folder), folder, **{"count": 40, "stages": 3} | options)
+
+
+def known(trials: list[Trial]) -> list[tuple]:
+    return [(trial.number, trial.parameters, trial.values, trial.state) for trial in trials]
+
+
+def command(folder: Path, where: str, count: int, at_once: int) -> list[str]:
+    return [sys.executable, "-m", "support.searched", str(folder), where, str(count), str(at_once)]
+
+
+def killed_while_it_runs(folder: Path, where: str, count: int, at_once: int, after: int) -> None:
+    """Run, and kill without warning once `after` more stages have begun; if it ended before, that is an error."""
+    begun = lines(folder)
+    running = subprocess.Popen(command(folder, where, count, at_once), env=ENVIRONMENT | {"PCSIM_SLOWLY": "0.05"})
+    limit = time.monotonic() + 120
+    while len(lines(folder)) < len(begun) + after:
+        assert running.poll() is None and time.monotonic() < limit
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+
+
+def lines(folder: Path) -> list[str]:
+    path = folder / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_the_best_is_found_and_what_is_hopeless_is_given_up(tmp_path: Path) -> None:
+    trials = search(tmp_path, count=60).run()
+    assert [trial.number for trial in trials] == list(range(60))
+    best = max((trial for trial in trials if trial.state == "complete"), key=lambda trial: trial.score)
+    assert best.config.kind == "sharp" and abs(best.config.x - 0.3) < 0.05
+    states = Counter(trial.state for trial in trials)
+    assert states["pruned"] > 5 and states["failed"] > 2 and not states["running"]
+    assert sum(trial.state == "failed" for trial in trials[40:]) <= 2, "what has no score is to be avoided"
+    assert all(trial.state != "pruned" for trial in trials[:20]), "the random third is to run to its end"
+    for trial in trials:
+        assert trial.config.kind == trial.parameters["kind"]
+        if trial.state == "complete":
+            assert trial.values == tuple(searched.score(trial.config, trial.number, stage) for stage in range(3))
+        if trial.state == "pruned":
+            assert len(trial.values) < 3
+    begun = [trial.values[0] for trial in trials]
+    assert np.nanmedian(begun[40:]) > np.nanmedian(begun[:20])
+
+
+def test_parameters_are_those_of_optuna_asked_by_hand(tmp_path: Path) -> None:
+    """The random third is that of Optuna's own sampler with the same seeds."""
+    import optuna
+
+    study = optuna.create_study(direction="maximize")
+    for trial in search(tmp_path, count=6, random=6, stages=1).run():
+        drawn = int(np.random.SeedSequence([0, trial.number]).generate_state(1)[0])
+        study.sampler = optuna.samplers.RandomSampler(seed=drawn)
+        asked = study.ask()
+        assert searched.propose(tmp_path, asked) == trial.config
+        study.tell(asked, 0.0)
+
+
+def test_killed_twice_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    search(whole, count=30).run()
+    killed_while_it_runs(killed, "here", 30, 1, after=20)
+    killed_while_it_runs(killed, "here", 30, 1, after=15)
+    assert 0 < len(search(killed, count=30).trials()) < 30
+    search(killed, count=30).run()
+    assert known(search(killed, count=30).trials()) == known(search(whole, count=30).trials())
+    assert set(lines(killed)) == set(lines(whole))
+    doubled = [call for call, count in Counter(lines(killed)).items() if count > 1]
+    assert len(doubled) <= 2, "only the stage that was killed is done again"
+
+
+@pytest.mark.slow
+def test_killed_in_processes_no_trial_is_lost_or_doubled(tmp_path: Path) -> None:
+    for after in (25, 30, 20):
+        killed_while_it_runs(tmp_path, "processes:2", 60, 2, after)
+    subprocess.run(command(tmp_path, "processes:2", 60, 2), env=ENVIRONMENT, check=True)
+    trials = search(tmp_path, count=60).trials()
+    assert [trial.number for trial in trials] == list(range(60)) and all(t.state != "running" for t in trials)
+    calls = Counter(lines(tmp_path))
+    assert set(calls) == {f"{t.number} {stage}" for t in trials for stage in range(len(t.values))}
+    assert sum(count - 1 for count in calls.values()) <= 2 * 3
+    assert len({tuple(t.parameters.items()) for t in trials if t.config.kind != "none"}) == sum(
+        t.config.kind != "none" for t in trials
+    )
+
+
+def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    trials = search(tmp_path, count=5).run()
+    journal = search(tmp_path, count=5).journal
+    journal.write_bytes(journal.read_bytes()[:-7])
+    assert known(search(tmp_path, count=5).run()) == known(trials)
+
+
+def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
+    failing = Search(
+        searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=12, stages=3, random=12
+    )
+    with pytest.raises(SweepError, match=r"of 12 trials without a score, first \d+: \w+Error: ") as told:
+        failing.run()
+    assert len(failing.trials()) == 12
+    left = [trial.number for trial in failing.trials() if trial.state == "running"]
+    assert {number % 2 for number in left} == {0, 1} and f"{len(left)} of 12" in str(told.value)
+    assert ("is round" if left[0] % 2 == 0 else "'round', not a number") in str(told.value)
+    (tmp_path / "mended").touch()
+    assert all(trial.state != "running" for trial in failing.run())
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    search(tmp_path, count=3).run()
+    with pytest.raises(SweepError, match="the settings it was begun with"):
+        search(tmp_path, count=3, stages=2).trials()
+    with pytest.raises(SweepError, match=r"random=1, 3 trials\nexpected: one with random=2, up to 6"):
+        search(tmp_path, count=6).run()
+    assert len(search(tmp_path, count=6, random=1).run()) == 6
+    for wrong in (
+        Search(searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=3, stages=3),
+        Search(searched.score, searched.propose_round, tmp_path, count=3, stages=3),
+    ):
+        with pytest.raises(SweepError, match=r"(score=fails_for_round_ones|propose=propose_round), up to 3"):
+            wrong.run()
+    with pytest.raises(SweepError, match="at least one trial"):
+        search(tmp_path, count=0)
+    assert repr(search(tmp_path, count=3)).startswith("Search(3 trials")

@@ -1,0 +1,302 @@
+"""Sweeps: every point once, known by its content, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from support import swept
+from support.paths import ENVIRONMENT
+from support.swept import Setting
+
+from pcsim.core.exceptions import StorageError, SweepError
+from pcsim.sweeps import executors
+from pcsim.sweeps.executors import Processes, completed, executor_named
+from pcsim.sweeps.sweep import Sweep, Table, changed, grid, names, sample
+
+POINTS = grid({"tau.0": [5.0, 10.0], "seed": range(3)})
+
+
+def small(folder: Path, **options: object) -> Sweep:
+    return Sweep(swept.measure, Setting(), POINTS, folder, **options)
+
+
+def same(first: Table, second: Table) -> bool:
+    """Bit for bit."""
+    return first.points == second.points and all(
+        a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+        for a, b in zip(first.results, second.results, strict=True)
+    )
+
+
+def test_a_grid_is_all_combinations_with_linked_names() -> None:
+    assert grid({("a", "b"): [(1, 2), (3, 4)], "c": range(2)}) == [
+        {"a": 1, "b": 2, "c": 0},
+        {"a": 1, "b": 2, "c": 1},
+        {"a": 3, "b": 4, "c": 0},
+        {"a": 3, "b": 4, "c": 1},
+    ]
+    assert grid({("a", "b"): [5.0]}) == [{"a": 5.0, "b": 5.0}], "one value is for all that are linked"
+    assert type(grid({"a": np.linspace(0, 1, 2)})[0]["a"]) is float
+
+
+def test_samples_fill_their_ranges() -> None:
+    ranges = {"tau": (1.0, 100.0, "log"), "gain": (0.0, 2.0)}
+    drawn = sample(ranges, 20, seed=3)
+    for name, cut in (("tau", np.geomspace(1, 100, 21)), ("gain", np.linspace(0, 2, 21))):
+        assert np.histogram([point[name] for point in drawn], cut)[0].tolist() == [1] * 20, "each part once"
+    assert drawn == sample(ranges, 20, seed=3) and drawn != sample(ranges, 20, seed=4)
+    freely = [point["tau"] for point in sample(ranges, 4_000, how="random")]
+    assert np.mean(np.array(freely) < 10.0) == pytest.approx(0.5, abs=0.03), "even in ratio"
+    for wrong in ((2.0, 1.0), (0.0, 1.0, "log"), (1.0, 2.0, "linear")):
+        with pytest.raises(SweepError, match="low, high"):
+            sample({"tau": wrong}, 3)
+
+
+def test_values_are_changed_by_their_dotted_names() -> None:
+    new = changed(Setting(), {"solver.dt": 1, "tau.1": 40, "options.gain": 0.5, "lesion": "top_down"})
+    assert new == Setting((10.0, 40.0), swept.Solver(1.0), {"gain": 0.5}, "top_down")
+    assert type(new.solver.dt) is float and Setting().tau == (10.0, 20.0)
+    assert names(Setting()) == ["tau.0", "tau.1", "solver.dt", "options.gain", "lesion", "seed", "kept"]
+    for wrong in ("solver.dT", "tau.2", "seed.0"):
+        with pytest.raises(SweepError, match=r"tau\.0, tau\.1, solver\.dt"):
+            changed(Setting(), {wrong: 1.0})
+    with pytest.raises(SweepError, match=r"solver\.dt = 'fast'"):
+        changed(Setting(), {"solver.dt": "fast"})
+
+
+def test_a_point_is_its_content(tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    assert sweep.ids == small(tmp_path / "other").ids and len(set(sweep.ids)) == 6
+    as_whole = Sweep(swept.measure, Setting(), [{"tau.0": 5, "seed": 0}], tmp_path)
+    assert as_whole.ids == sweep.ids[:1], "5 and 5.0 are one point"
+    elsewhere = Sweep(swept.measure, Setting(kept=tmp_path), POINTS, tmp_path)
+    assert elsewhere.ids == sweep.ids, "where something is kept is not part of what it is"
+    assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function, another result"
+    assert Sweep(swept.measure, Setting(lesion="top_down"), POINTS, tmp_path).ids != sweep.ids
+    with pytest.raises(SweepError, match="twice"):
+        Sweep(swept.measure, Setting(), [*POINTS, {"tau.0": 10, "seed": 2}], tmp_path)
+    with pytest.raises(SweepError, match="top of a module"):
+        Sweep(lambda setting: {}, Setting(), POINTS, tmp_path)
+
+
+def test_a_table_has_every_point_and_its_result(tmp_path: Path) -> None:
+    table = small(tmp_path).run(progress=False)
+    assert len(table) == 6 and table.axes == ("tau.0", "seed") and table.columns == ("ratio", "curve", "lesion")
+    assert table["ratio"].tolist() == [0.2] * 3 + [0.1] * 3 and table["lesion"].tolist() == ["None"] * 6
+    assert np.array_equal(table["curve"][4], 20.0 * np.random.default_rng(1).random(3))
+    assert table.over("ratio", "tau.0").tolist() == [[0.2] * 3, [0.1] * 3]
+    assert table.over("curve", "tau.0", "seed").shape == (2, 3, 1, 3)
+    assert table.where(tau__0=5.0)["ratio"].tolist() == [0.2] * 3
+    labelled = table.to_xarray()
+    assert labelled.sizes == {"point": 6, "curve_0": 3} and labelled["tau.0"].values.tolist() == [5.0] * 3 + [10.0] * 3
+    uneven = Table(table.points[:4], table.results[:4])
+    assert np.isnan(uneven.over("ratio", "tau.0")[1]).tolist() == [False, True, True], "what is missing is NaN"
+    for call in (lambda: table["tau"], lambda: table.where(tau=5.0)):
+        with pytest.raises(SweepError, match=r"tau\.0, seed"):
+            call()
+    ragged = Table([{"a": 0}, {"a": 1}], [{"x": np.zeros(2)}, {"x": np.zeros(3)}])
+    assert [len(value) for value in ragged["x"]] == [2, 3]
+    with pytest.raises(SweepError, match="one shape"):
+        ragged.over("x", "a")
+
+
+def test_a_folder_is_extended_resumed_read_and_merged(tmp_path: Path) -> None:
+    half = Sweep(swept.measure, Setting(), POINTS[:3], tmp_path / "a")
+    half.run(progress=False)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "points").iterdir()}
+    whole = small(tmp_path / "a")
+    assert whole.missing() == [3, 4, 5] and len(whole.table()) == 3 and "3 to do" in repr(whole)
+    whole.run(progress=False)
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items()), "what is done stays done"
+    other = small(tmp_path / "b")
+    Sweep(swept.measure, Setting(), POINTS[2:], tmp_path / "c").run(progress=False)
+    assert (other.merge(tmp_path / "a"), other.merge(tmp_path / "c")) == (6, 0)
+    assert same(other.table(), whole.table())
+    damaged = other.path(other.ids[0])
+    *others, last = damaged.read_bytes()
+    damaged.write_bytes(bytes([*others, last ^ 1]))
+    with pytest.raises(StorageError):
+        other.table()
+
+
+@pytest.mark.parametrize("where", ["processes:2", "together"])
+def test_other_places_give_the_same_bits(where: str, tmp_path: Path) -> None:
+    here = small(tmp_path / "here").run(progress=False)
+    if where == "together":
+        there = Sweep(swept.together, Setting(), POINTS, tmp_path / "there", together=4).run(progress=False)
+    else:
+        there = small(tmp_path / "there").run(where, progress=False)
+    assert same(here, there)
+
+
+def test_points_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
+    sweep = Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path)
+    with pytest.raises(SweepError, match=r"2 of 5 points.*'seed': 1.*ValueError: seed 1 is odd"):
+        sweep.run(progress=False)
+    assert sweep.missing() == [1, 3] and sweep.table()["seed"].tolist() == [0, 2, 4]
+    with pytest.raises(SweepError, match="a result 'ragged' of type list"):
+        Sweep(swept.returns_a_list_of_lists, Setting(), [{"seed": 1}], tmp_path).run(progress=False)
+
+
+def test_a_worker_that_dies_costs_its_call_only(tmp_path: Path) -> None:
+    with Processes(2) as executor:
+        outcomes = list(completed(executor, swept.dies_at_first, [(tmp_path, value) for value in range(2)]))
+        assert sorted(outcome.result for outcome in outcomes) == [0, 1]
+        (lost,) = completed(executor, swept.always_dies, [(3,)], tries=1)
+        assert lost.result is None and "terminated abruptly" in str(lost.reason)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of other packages, which these tests do not hold
+@pytest.mark.parametrize("where", ["dask:2", "slurm:cluster=local,timeout_min=5"])
+def test_clusters_give_the_same_bits(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM itself is not at hand: submitit's local executor starts the same jobs as processes."""
+    pytest.importorskip("distributed" if where.startswith("dask") else "submitit", reason="extra cluster")
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    assert same(small(tmp_path / "there").run(where, progress=False), small(tmp_path / "here").run(progress=False))
+    with pytest.raises(SweepError, match=r"(?s)2 of 5 points.*seed 1 is odd"):
+        Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path).run(where, progress=False)
+
+
+def test_a_slurm_job_is_lost_when_it_leaves_the_queue_without_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a squeue that says what a file says; a real SLURM is in tests/cluster/real_slurm.py."""
+    queue = tmp_path / "queue"
+    queue.write_text("7_0\n7_1\n")
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/asked\ncat {queue}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(executors, "QUEUE_S", 0.05)
+
+    class Job:
+        def __init__(self, number: str) -> None:
+            self.job_id = number
+            self.paths = SimpleNamespace(result_pickle=tmp_path / number, stderr="7.err")
+
+        def result(self) -> str:
+            return f"result of {self.job_id}"
+
+    watched = executors._Queue()
+    done, lost = (executors._SlurmCall(Job(number), watched) for number in ("7_0", "7_1"))
+    assert not done.done() and not lost.done()
+    (tmp_path / "7_0").touch()
+    assert done.done() and done.result() == "result of 7_0" and not lost.done()
+    queue.write_text("8\n")
+    time.sleep(0.1)
+    assert not lost.done(), "its result may be on its way through the file system"
+    time.sleep(0.1)
+    assert lost.done() and "--me" in (tmp_path / "asked").read_text()
+    with pytest.raises(BrokenExecutor, match=r"7_1 has left the queue.*7\.err"):
+        lost.result()
+    late = executors._SlurmCall(Job("8"), watched)
+    assert not late.done(), "what the queue said before it was submitted does not count"
+    queue.unlink()
+    time.sleep(0.1)
+    assert not late.done(), "a queue that does not answer loses nobody"
+
+
+@pytest.mark.parametrize("name", ["processes:0", "processes:many", "moon", "slurm"])
+def test_places_that_do_not_exist_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises((SweepError, RuntimeError)), executor_named(name, tmp_path) as executor:
+        executor.submit(abs, -1)
+
+
+def undisturbed(folder: Path) -> Table:
+    points = grid({"tau.0": [5.0, 10.0, 20.0, 40.0], "solver.dt": [0.1, 0.2, 0.5], "seed": range(5)})
+    return Sweep(swept.slowly, Setting(), points, folder).table()
+
+
+def count(folder: Path) -> int:
+    return len(list(folder.glob("points/*.safetensors")))
+
+
+def children_of(parent: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in listed.split()]
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that may be killed: those that run points, found by what they were started as."""
+    found = []
+    for child in children_of(parent):
+        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
+        if "spawn_main" in words and "resource_tracker" not in words:
+            found.append(child)
+        found += workers_of(child)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="workers are found in /proc")
+@pytest.mark.parametrize("where", ["processes:2", "dask:2"])
+def test_a_sweep_survives_ten_dead_workers_and_three_dead_parents(where: str, tmp_path: Path) -> None:
+    if where.startswith("dask"):
+        pytest.importorskip("distributed", reason="extra cluster")
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    program = [sys.executable, "-m", "support.swept", str(calm), "here"]
+    subprocess.run(program, check=True, timeout=300, env=ENVIRONMENT)
+    dice, kills = random.Random(0), 0
+    command = [sys.executable, "-m", "support.swept", str(wild), where]
+    slow, told = ENVIRONMENT | {"PCSIM_SLOWLY": "0.7"}, tmp_path / "told"
+    for planned in (3, 3, 4, 0):
+        done = count(wild)
+        with told.open("w") as stderr:
+            parent = subprocess.Popen(command, env=slow, stderr=stderr, start_new_session=True)
+        left = planned
+        while left and parent.poll() is None:
+            time.sleep(dice.uniform(0.2, 0.6))
+            workers = workers_of(parent.pid)
+            # Only once points are coming in: a Dask cluster that is begun with a dead worker does not begin.
+            if workers and count(wild) > done:
+                os.kill(dice.choice(workers), signal.SIGKILL)
+                left, kills = left - 1, kills + 1
+        if planned:
+            time.sleep(0.3)
+            assert parent.poll() is None, told.read_text()
+            os.kill(parent.pid, signal.SIGKILL)
+        parent.wait(timeout=300)
+    assert kills == 10 and parent.returncode == 0, told.read_text()
+    assert len(undisturbed(wild)) == 60 and same(undisturbed(wild), undisturbed(calm))
+    assert len(list((wild / "points").iterdir())) == 60, "no point twice, no stray file"
+
+
+SCRIPT = """
+from support import swept
+from support.paths import ENVIRONMENT
+from pcsim.sweeps.sweep import Sweep, grid
+Sweep(swept.measure, swept.Setting(), grid({"seed": range(2)}), FOLDER).run("processes:1", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_forgets_the_guard_ends_with_a_word(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("FOLDER", repr(str(tmp_path / "out"))))
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=200, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode and "if __name__ == '__main__'" in done.stderr
+
+
+def test_calls_may_be_added_while_others_are_made() -> None:
+    calls, found = [(1,), (2,)], []
+    with executor_named("here", Path()) as here:
+        for outcome in completed(here, math.factorial, calls):
+            found.append((outcome.arguments[0], outcome.result))
+            if len(calls) < 6:
+                calls.append((len(calls) + 1,))
+    assert sorted(found) == [(n, math.factorial(n)) for n in range(1, 7)]

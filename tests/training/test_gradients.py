@@ -1,0 +1,269 @@
+"""Every way back through time gives the gradient of backpropagation, or says what it leaves out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.small import SMALL, shown, small, stepping
+from torch import Tensor
+
+import pcsim
+from pcsim import Euler, Iterate, Network, Population, Projection, TorchDiffEq, TrainingError, models
+from pcsim.rules import leaky_rate
+from pcsim.simulation.scan import Moment
+from pcsim.solvers import Solver
+from pcsim.training import (
+    Adjoint,
+    Checkpointed,
+    Full,
+    Gradient,
+    Implicit,
+    Training,
+    Truncated,
+    loss_over_time,
+    losses_over_time,
+    memory_of_update,
+    train,
+)
+from pcsim.training.gradients import square_root
+from pcsim.training.memory import Live
+
+EXACT = 1e-12
+END = pcsim.Record(states=["b"], every=3)
+
+
+def trajectory(
+    net: Network, shown: Tensor, solver: Solver, steps: int, names: list[str], way: Gradient
+) -> Iterator[Moment]:
+    """The values of `names` after every step, with gradients."""
+    for window in pcsim.Simulator(net, solver=solver, record=pcsim.Record(), gradient=way).windows(shown, steps, names):
+        yield from window
+
+
+def gradient(net: Network, settings: Training, solver: Solver, steps: int) -> Tensor:
+    """Of the loss, all parameters in a row."""
+    torch.manual_seed(3)
+    images = shown(net, 4)[next(iter(net.inputs))]
+    targets = torch.eye(net.shape(net.readout or "")[0])[torch.arange(4) % net.shape(net.readout or "")[0]]
+    net.zero_grad()
+    for loss in losses_over_time(net, images, targets.to(images), settings, solver, steps):
+        loss.backward()
+    return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in net.parameters()])
+
+
+def near(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+CLASSIFIERS = ("blt", "rcnn_sat_bl", "convrnn", "cornet_s", "pcn_global", "leaky_rcnn", "shared_resnet", "multi_state")
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64: None) -> None:
+    net = small(name).train()
+    solver, steps = stepping(net)
+    steps = net.steps or steps
+    start = {key: value.clone() for key, value in net.state_dict().items()}
+    full = gradient(net, Training(), solver, steps)
+    after = {key: value.clone() for key, value in net.state_dict().items()}
+    for span in (None, 2, steps):
+        net.load_state_dict(start)
+        again = gradient(net, Training(gradient=Checkpointed(span)), solver, steps)
+        assert near(again, full) <= EXACT
+        assert all(torch.allclose(value, after[key], rtol=EXACT) for key, value in net.state_dict().items())
+
+
+def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: None) -> None:
+    net = small("leaky_rcnn").train()
+    full = gradient(net, Training(), Euler(dt=2.0), 12)
+    truncated = [gradient(net, Training(gradient=Truncated(n)), Euler(dt=2.0), 12) for n in (12, 20, 6, 2)]
+    assert near(truncated[0], full) <= EXACT and near(truncated[1], full) <= EXACT
+    assert 1e-3 < near(truncated[2], full) < near(truncated[3], full)
+
+
+def test_truncated_is_the_gradient_with_the_past_held(float64: None) -> None:
+    """Two windows by hand: the second starts from a state that is a number."""
+    net = small("leaky_rcnn").train()
+    found = gradient(net, Training(gradient=Truncated(3), over_time="last"), Euler(dt=2.0), 6)
+    images = shown(net, 4)["image"]
+    torch.manual_seed(3)
+    images = shown(net, 4)["image"]
+    targets = torch.eye(net.shape("readout")[0])[torch.arange(4) % net.shape("readout")[0]].to(images)
+    half = pcsim.simulate(net, images, solver=Euler(dt=2.0), until=6.0).final
+    *_, (_, values) = pcsim.rollout(net, images, Euler(dt=2.0), 3, ["readout"], start=half)
+    logits = values["readout"]
+    net.zero_grad()
+    pcsim.training.loss_at_step(logits, targets, "softmax").backward()
+    by_hand = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in net.parameters()])
+    assert near(found, by_hand) <= EXACT
+
+
+def contraction() -> Network:
+    torch.manual_seed(1)
+    return Network(
+        {"u": (5,)},
+        [Population("a", leaky_rate(6, 10.0, "tanh")), Population("b", leaky_rate(4, 20.0, "tanh"))],
+        [
+            Projection("u", "a", torch.nn.Linear(5, 6)),
+            Projection("a", "a", torch.nn.Linear(6, 6, bias=False), "lateral"),
+            Projection("a", "b", torch.nn.Linear(6, 4)),
+            Projection("b", "a", torch.nn.Linear(4, 6, bias=False), "top_down"),
+        ],
+        readout="b",
+    )
+
+
+@pytest.mark.parametrize("solver", [Euler(dt=5.0), pcsim.RK4(dt=5.0)])
+def test_implicit_is_the_gradient_of_a_long_run(solver: Solver, float64: None) -> None:
+    net = contraction()
+    settings = Training(over_time="last")
+    full = gradient(net, settings, solver, 400)
+    found = gradient(net, replace(settings, gradient=Implicit()), solver, 400)
+    assert near(found, full) < 1e-5  # measured 9e-7
+
+
+def test_implicit_refuses_what_has_not_settled() -> None:
+    net = contraction()
+    with pytest.raises(TrainingError, match="another step moves"):
+        pcsim.simulate(net, torch.randn(2, 5), solver=Euler(dt=1.0), steps=3, record=END, gradient=Implicit())
+
+
+def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: None) -> None:
+    net = contraction()
+    solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-8, atol=1e-8)
+    full = gradient(net, Training(), solver, 10)
+    found = gradient(net, Training(gradient=Adjoint()), solver, 10)
+    assert near(found, full) <= 1e-5  # ten of the smaller tau, restarted at each
+    images, targets = torch.randn(8, 5), torch.eye(4)[torch.arange(8) % 4]
+    settings = Training(updates=2, batch=4, gradient=Adjoint())
+    train(net, images, targets, settings, solver=solver, steps=4)
+    coarse = TorchDiffEq(dt=10.0, method="euler")
+    with pytest.raises(TrainingError, match=r"% off that of backpropagation"):
+        train(net, images, targets, settings, solver=coarse, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Training(gradient=Adjoint()), r"solver=TorchDiffEq"),
+        (Training(gradient=Implicit()), r"Checkpointed\(\), which is exact"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings: Training, message: str) -> None:
+    net = small("blt")
+    images, targets = torch.rand(4, *net.inputs["image"]), torch.eye(net.shape("readout")[0])[:4]
+    with pytest.raises(pcsim.PcsimError, match=message):
+        train(net, images, targets, replace(settings, batch=2), solver=Iterate())
+
+
+def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[int, Tensor]:
+    """What lives at most during backpropagation, and the gradient."""
+    with Live() as live:
+        for _, values in trajectory(net, image, Euler(dt=1.0), steps, ["l3"], way):
+            last = values["l3"]
+        found = torch.autograd.grad(last.square().sum(), [p for p in net.parameters() if p.dim() == 4])
+    return live.most, torch.cat([g.reshape(-1) for g in found])
+
+
+def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> None:
+    net = models.leaky_rcnn((4, 4, 4), size=8)
+    image = torch.rand(2, 1, 8, 8)
+    (most, full), (less, again) = (peak_bytes(net, image, 400, way) for way in (Full(), Checkpointed(square_root(400))))
+    assert less <= 0.25 * most  # measured 0.076
+    assert near(again, full) <= EXACT
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+@pytest.mark.parametrize("mode", [Full(), Checkpointed(5), Truncated(5)])
+def test_the_memory_that_is_told_is_what_training_takes(
+    mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pcsim.training.memory._held", lambda: 0
+    )  # tensors alone: what libraries take depends on other tests
+    net = models.leaky_rcnn((4, 8, 8), size=16)
+    images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
+    settings = Training(updates=2, batch=batch, gradient=mode)
+    solver, before = Euler(dt=1.0), [p.clone() for p in net.parameters()]
+    told = memory_of_update(net, images, targets, settings, solver=solver, steps=30)
+    assert all(p.grad is None and torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    with Live() as live:
+        train(net, images, targets, settings, solver=solver, steps=30)
+    assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter at one image
+    assert f"about {told / 1e6:.3g} MB" in capsys.readouterr().err
+
+
+GROWING = """
+import resource, sys, torch
+from pcsim import Euler, models
+from pcsim.training.memory import _held
+from pcsim.training import Training, memory_of_update, through_time, train
+torch.manual_seed(0)
+net = models.leaky_rcnn(({channels}, 32, 64), tau=(5.0, 10.0, 20.0), size=28)
+images, targets = torch.rand(64, 1, 28, 28), torch.eye(10)[torch.arange(64) % 10]
+settings, how = Training(updates=3, batch={batch}), {{"solver": Euler(1.0), "steps": 20}}
+before = _held()
+if sys.argv[1] == "foresee":
+    print(memory_of_update(net, images, targets, settings, **how))
+else:
+    through_time._tell_memory = lambda *_: None
+    train(net, images, targets, settings, **how)
+    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize(("channels", "batch"), [(16, 32), (32, 16), (4, 4)])
+def test_the_memory_that_is_told_is_what_the_process_grows_by(channels: int, batch: int) -> None:
+    script = GROWING.format(channels=channels, batch=batch)
+    told, grew = (
+        float(subprocess.run([sys.executable, "-c", script, what], capture_output=True, text=True, check=True).stdout)
+        for what in ("foresee", "train")
+    )
+    assert told == pytest.approx(grew, rel=0.25), (told / 1e6, grew / 1e6)
+
+
+def test_a_training_that_cannot_fit_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1e3)
+    net = small("leaky_rcnn")
+    images = shown(net, 4)["image"]
+    targets = torch.eye(net.shape("readout")[0])[:4]
+    with pytest.warns(pcsim.PcsimWarning, match="Checkpointed"):
+        train(net, images, targets, Training(updates=1, batch=4), solver=Euler(dt=2.0), steps=3)
+
+
+def test_every_way_trains_to_the_same_loss_function() -> None:
+    """`loss_over_time` is one number whatever the way back."""
+    net = small("leaky_rcnn")
+    image = shown(net, 3)["image"]
+    targets = torch.eye(net.shape("readout")[0])[:3]
+    losses = []
+    for mode in (Full(), Checkpointed(3), Truncated(3)):
+        settings = Training(gradient=mode)
+        losses.append(loss_over_time(net, image, targets, settings, Euler(dt=2.0), 8).item())
+    assert losses[1] == losses[0] and losses[2] == pytest.approx(losses[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("span", [4, 7])
+def test_checkpointed_steps_draw_the_random_numbers_they_drew(span: int, float64: None) -> None:
+    across = torch.nn.Sequential(torch.nn.Linear(6, 6, bias=False), torch.nn.Dropout(0.3))
+    edges = [Projection("u", "a", torch.nn.Linear(5, 6)), Projection("a", "a", across, "lateral")]
+    net = Network({"u": (5,)}, [Population("a", leaky_rate(6, 10.0, "tanh"))], edges).train()
+    found, after = [], []
+    for each in (Full(), Checkpointed(span)):
+        torch.manual_seed(1)
+        rows = [row["a"] for _, row in trajectory(net, torch.randn(3, 5), Euler(dt=2.0), 20, ["a"], each)]
+        pulled = torch.autograd.grad(torch.stack(rows).square().sum(), list(net.parameters()))
+        found.append(torch.cat([g.reshape(-1) for g in pulled]))
+        after.append(torch.rand(1))
+    assert near(found[1], found[0]) <= EXACT and torch.equal(*after)
+
+
+assert set(CLASSIFIERS) <= set(SMALL)
