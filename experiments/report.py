@@ -19,7 +19,7 @@ class Picture(NamedTuple):
     """A figure of the page.
 
     name      of its file
-    numbers   the keys of the results that it shows
+    numbers   the keys of the results that it shows; none for a drawing
     """
 
     name: str
@@ -53,9 +53,9 @@ def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
     for picture in report.pictures:
         path = out / f"{picture.name}.png"
         save_figure(picture.figure, path)
-        storage.write_json(out / f"{picture.name}.json", {key: results[key] for key in picture.numbers})
-        data = base64.b64encode(path.read_bytes()).decode()
-        figures.append({"name": picture.name, "sentence": picture.sentence, "data": data})
+        if picture.numbers:
+            storage.write_json(out / f"{picture.name}.json", {key: results[key] for key in picture.numbers})
+        figures.append({"picture": picture, "data": base64.b64encode(path.read_bytes()).decode()})
     explorable = [
         (figure.to_html(full_html=False, include_plotlyjs=number == 0, div_id=f"explore-{number}"), sentence)
         for number, (figure, sentence) in enumerate(report.explorable)

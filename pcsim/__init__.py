@@ -50,6 +50,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'pcsim' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    """Name `plots` too before it is imported."""
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "RK4",
     "Batched",

@@ -1,8 +1,8 @@
 """pcx as a contender of `experiments.speed`, in a process of its own: pcx 0.6.3 needs JAX below 0.5.
 
-`experiments.speed.contenders.Worker` starts this file with the Python of an environment that has pcx, and neither PyTorch
-nor pcsim. It reads (weights, image, label, steps) as NumPy arrays from standard input and then numbers of calls: for 0
-it answers with z_1 and z_2, for others with the seconds of one call.
+`contenders.Worker` starts this file with the Python of an environment that has pcx, and neither PyTorch nor pcsim. It
+reads (weights, image, label, steps) as NumPy arrays from standard input and then numbers of calls: for 0 it answers
+with z_1 and z_2, for others with the seconds of one call.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from pcsim.core.exceptions import PcsimWarning
+from pcsim.core.log import logger
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.frozen import Places
@@ -228,11 +227,11 @@ class Replay:
     def _compiling(self, run: Callable[[], Made]) -> Made:
         """Run something for the first time, which compiles it, and say so."""
         begun = time.perf_counter()
-        tqdm.write(f"pcsim: compiling steps of {self.network.name!r}, once ...", file=sys.stderr)
+        logger.info("compiling steps of %r, once ...", self.network.name)
         made = run()
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
-        tqdm.write(f"pcsim: compiled in {seconds:.0f} s", file=sys.stderr)
+        logger.info("compiled in %.0f s", seconds)
         return made
 
     def _say_that_it_is_not_compiled(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import sys
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from pcsim.connections import Standardise
 from pcsim.core.exceptions import PcsimWarning, TrainingError
+from pcsim.core.log import logger
 from pcsim.network import Network
 from pcsim.simulation.record import Record, relative_square
 from pcsim.simulation.simulator import Simulator
@@ -135,7 +136,7 @@ def train(
         shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
         require_adjoint(network, shown, wanted, settings, solver, steps)
     way = _way_back(network.train(), images, targets, settings, solver, steps)
-    if distributed.rank() == 0:
+    if distributed.rank() == 0 and _may_be_too_large(network, settings, steps):
         _tell_memory(network, images, targets, settings, solver, steps)
     return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
@@ -161,10 +162,11 @@ def _way_back(
 def memory_of_update(
     network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: int
 ) -> float:
-    """Bytes by which training makes a process grow: what gradients need of the steps, they, the optimiser, libraries.
+    """Return the bytes by which training makes a process grow: activities that gradients need, these, the optimiser.
 
-    Found by going through all steps with two and with four images, on a copy of the network. On a CPU, what libraries
-    take for themselves is in it where this process has not convolved before.
+    `train` asks by itself where this may come near to the memory that there is, and warns if it exceeds it. Found by
+    going through all steps with two and with four images, on a copy of the network. On a CPU, what libraries take for
+    themselves is in it where this process has not convolved before.
     """
     _check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
@@ -180,13 +182,24 @@ def memory_of_update(
     return predict_peak_memory(update, share) + kept * weights
 
 
+def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
+    """Tell whether the activities alone that gradients need take an eighth of the memory that there is.
+
+    Only then is it worth going through all steps twice to know what a training will take.
+    """
+    activities = sum(math.prod(network.shape(name)) for name in network.populations)
+    kept = min(steps, getattr(settings.gradient, "span", None) or steps)
+    least = 4.0 * activities * kept * settings.batch / distributed.size()
+    return least > available(next(network.parameters()).device) / 8
+
+
 def _tell_memory(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
     there = available(next(network.parameters()).device)
     work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
-    tqdm.write(f"pcsim: training {network.name!r} will take about {needed / 1e6:.3g} MB: {work}", file=sys.stderr)
+    logger.info("training %r will take about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warnings.warn(
             f"training {network.name!r} will take about {needed / 1e9:.3g} GB ({work}), and there are "

@@ -176,10 +176,10 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
         assert row["error"] == [pytest.approx(1 - curve[-1])]
         # Biases and gates let answers change before the image comes, but all images get the same one.
         assert max(curve[:4]) < 0.25, "one digit's share at most"
-    from experiments import cell_search
+    from experiments.cell_search import candidates
 
-    arrives = cell_search.Candidate(cell_search.ReciprocalCell()).network(2).arrivals["readout"]
-    assert cell_search.MINIMAL == arrives + 2, "one step more than the image needs, counted from 0"
+    arrives = candidates.Candidate(candidates.ReciprocalCell()).network(2).arrivals["readout"]
+    assert candidates.MINIMAL == arrives + 2, "one step more than the image needs, counted from 0"
 
 
 def nothing_is_solved_in_time_without_time(found: dict) -> None:
