@@ -25,7 +25,7 @@ from torch import Tensor
 
 from experiments import base
 from experiments.base import OPTIONS, Count, Repeated
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Iterate, Record, Simulator, models, stimuli
 from pcsim.plots import axes
 from pcsim.solvers import Solver
@@ -185,8 +185,8 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
     head = ("flipped", *(f"{kind}, completed (%)" for kind in KINDS), *(f"{kind}, settled" for kind in KINDS))
     return Report(
         "Attractor networks: completion and settling against corruption",
-        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, {config.repetitions} "
-        "repetition(s). Hopfield 1982, 1984; Ramsauer et al. 2020.",
+        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, "
+        f"{counted(config.repetitions, 'repetition')}. Hopfield 1982, 1984; Ramsauer et al. 2020.",
         pictures,
         [Table("Completion, and settling in sweeps / time constants / steps", head, lines)],
     )

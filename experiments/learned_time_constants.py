@@ -25,7 +25,7 @@ from torch import Tensor
 
 from experiments import base
 from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, stimuli
 from pcsim.connections import conv
 from pcsim.rules import Sum, leaky_rate
@@ -174,8 +174,8 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
     picture = Picture(
         "time_constants",
         tau_histograms(results["before"], results["after"], config.scales, losses, CHECK_EVERY),
-        f"Left: time constants of all {config.channels} channels in {config.repetitions} repetition(s). Right: "
-        "error in training, mean over repetitions; the fixed time constants are those of the left before training.",
+        f"Left: time constants of all {config.channels} channels in {counted(config.repetitions, 'repetition')}. "
+        "Right: error in training, mean over repetitions; the fixed time constants are those of the left before training.",
         ("before", "after", "curves"),
     )
     between = math.sqrt(config.scales[0] * config.scales[1])

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from experiments import base
 from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Network, initial_state, models, stimuli
 from pcsim.plots import axes
 from pcsim.training import Training, local, optimise
@@ -235,7 +235,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
         "Predictive coding learns by its local rule",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits}), layers "
         f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, "
-        f"{config.repetitions} repetition(s).",
+        f"{counted(config.repetitions, 'repetition')}.",
         pictures,
         [Table("Test accuracy (%)", ("rule", "a repetition each", "mean"), rows)],
     )

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from experiments import base
 from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
 from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, evaluate
@@ -252,7 +252,7 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
     return Report(
         "Cycles of a predictive coding network: accuracy and prediction error",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits under "
-        f"{config.fragments} fragments), {config.repetitions} repetition(s). Wen et al. 2018.",
+        f"{config.fragments} fragments), {counted(config.repetitions, 'repetition')}. Wen et al. 2018.",
         pictures,
         [
             Table("Accuracy on occluded digits", head, rows),

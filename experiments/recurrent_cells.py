@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from experiments import base
 from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import Network, models, plots, stimuli
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.training import Training, evaluate
@@ -200,7 +200,7 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
     return Report(
         "Recurrent cells, time to recur, and weights shared over time",
         f"{config.images:,} training and {config.test_images:,} test images under {config.fragments} fragments, "
-        f"{config.training.updates:,} updates of {config.training.batch}, {config.repetitions} repetition(s).",
+        f"{config.training.updates:,} updates of {config.training.batch}, {counted(config.repetitions, 'repetition')}.",
         pictures,
         [
             Table("Error on digits under debris (%)", head, rows),

@@ -70,6 +70,11 @@ def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
     print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; numbers are in results.json.")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 repetition" or "3 repetitions"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def save_figure(picture: Figure | Axes, path: Path) -> None:
     """Write a figure (or the figure of an axes) as PNG."""
     figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.occlusion import figures
 from experiments.occlusion.options import Occlusion
 from experiments.occlusion.science import SHOWN, test_scenes
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from pcsim import models, plots
 from pcsim.analysis import Estimate
 from pcsim.training import CHECK_EVERY
@@ -81,8 +81,8 @@ def summary(config: dict[str, Any]) -> str:
     if config["pretrained"]:
         return f"Weights that ship with pcsim. {tested}"
     return (
-        f"{len(config['models'])} networks, {config['repetitions']} repetition(s), {config['images']:,} training "
-        f"images ({config['digits']} digits), {config['training']['updates']:,} updates of "
+        f"{len(config['models'])} networks, {counted(config['repetitions'], 'repetition')}, "
+        f"{config['images']:,} training images ({config['digits']} digits), {config['training']['updates']:,} updates of "
         f"{config['training']['batch']}. {tested}"
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import flows
-from experiments.report import Picture, Report, Table
+from experiments.report import Picture, Report, Table, counted
 from experiments.time_constants import figures
 from experiments.time_constants.options import TimeConstants
 from pcsim import plots
@@ -101,7 +101,7 @@ def report(config: TimeConstants, results: dict[str, Any]) -> Report:
         ),
         [row_of(name, row) for name, row in networks.items()],
     )
-    title = "Time constants, dt and solvers of four recurrent networks"
+    title = f"Time constants, dt and solvers of {counted(len(networks), 'recurrent network')}"
     points = sum(results["points"].values())
     summary = (
         f"{points} points: {', '.join(f'{count} of {name}' for name, count in results['points'].items())}. Networks "
