@@ -60,7 +60,7 @@ PRESETS = {
     ),
     "quick": Attractors(),
     "standard": Attractors(out=Path("results/attractors-standard"), units=500, patterns=35, repetitions=3),
-    "paper": Attractors(out=Path("results/attractors-paper"), units=1_000, patterns=70, repetitions=10),
+    "large": Attractors(out=Path("results/attractors-large"), units=1_000, patterns=70, repetitions=10),
 }
 
 

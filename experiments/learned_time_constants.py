@@ -175,7 +175,8 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
         "time_constants",
         tau_histograms(results["before"], results["after"], config.scales, losses, CHECK_EVERY),
         f"Left: time constants of all {config.channels} channels in {counted(config.repetitions, 'repetition')}. "
-        "Right: error in training, mean over repetitions; the fixed time constants are those of the left before training.",
+        "Right: error in training, mean over repetitions; the fixed time constants are those of the left before "
+        "training.",
         ("before", "after", "curves"),
     )
     between = math.sqrt(config.scales[0] * config.scales[1])

@@ -80,8 +80,8 @@ PRESETS = {
         repetitions=3,
         training=dataclasses.replace(RecurrentCells().training, updates=2_000),
     ),
-    "paper": RecurrentCells(
-        out=Path("results/recurrent_cells-paper"),
+    "large": RecurrentCells(
+        out=Path("results/recurrent_cells-large"),
         parameters=1_000_000,
         steps=17,
         blocks=9,

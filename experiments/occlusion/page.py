@@ -82,7 +82,8 @@ def summary(config: dict[str, Any]) -> str:
         return f"Weights that ship with pcsim. {tested}"
     return (
         f"{len(config['models'])} networks, {counted(config['repetitions'], 'repetition')}, "
-        f"{config['images']:,} training images ({config['digits']} digits), {config['training']['updates']:,} updates of "
+        f"{config['images']:,} training images ({config['digits']} digits), "
+        f"{config['training']['updates']:,} updates of "
         f"{config['training']['batch']}. {tested}"
     )
 

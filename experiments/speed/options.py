@@ -89,8 +89,8 @@ PRESETS = {
     "standard": Speed(
         out=Path("results/speed-standard"), works=tuple(WORKS), rounds=5, compiled=True, against=PACKAGES
     ),
-    "paper": Speed(
-        out=Path("results/speed-paper"),
+    "large": Speed(
+        out=Path("results/speed-large"),
         works=tuple(WORKS),
         threads=(1, 2),
         rounds=15,

@@ -21,7 +21,7 @@ Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channel
     64 > 32   3x3 up    8x8          23 / 23      74 / 48      116 / 93     327 / 368
 
 The rule times nothing, so a run gives the same bits on every day; results differ from oneDNN's by rounding, about 2e-7.
-`python -m experiments.speed --works convolutions` measures what it chooses.
+`python -m experiments.speed.kernels` measures this table, and shows what the rule takes.
 """
 
 from __future__ import annotations
