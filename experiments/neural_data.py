@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from einops import reduce
 from numpy.typing import NDArray
 
 from pcsim import StorageError
@@ -67,11 +68,10 @@ def spikes(folder_: Path) -> Spikes:
     """Read the spikes, in windows of 50 ms that do not overlap."""
     with np.load(folder_ / SPIKES) as file:
         counts, centres = file["counts"], file["time_ms"]
-    units, objects, positions, repeats, bins = counts.shape
-    windows = counts.reshape(units, -1, bins // BINS, BINS).sum(-1)
+    _, objects, positions, repeats, _ = counts.shape
     of_object, of_condition = np.arange(objects), np.arange(objects * positions)
     return Spikes(
-        windows.transpose(2, 1, 0).astype(float),
+        reduce(counts.astype(float), "unit o p r (time bin) -> time (o p r) unit", "sum", bin=BINS),
         centres[::BINS] - 0.5 * (centres[1] - centres[0]),
         of_object.repeat(positions * repeats),
         of_condition.repeat(repeats),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,7 +54,8 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
             expected=f"frames of at least {side}x{side}",
             remedy="score them by mse, or make them larger",
         )
-    x, y = (value.reshape(-1, 1, *value.shape[-2:]).double() for value in (predicted, true))
+    flat = "... height width -> (...) 1 height width"
+    x, y = (rearrange(value, flat).double() for value in (predicted, true))
     weights = _weights(window, side).to(x)
 
     def mean(value: Tensor) -> Tensor:
@@ -66,7 +68,8 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     both = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     each = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return (both / each).mean((-2, -1)).reshape(true.shape[:-2]).mean(-1).to(true.dtype)
+    maps = reduce(both / each, "map 1 height width -> map", "mean")
+    return maps.unflatten(0, true.shape[:-2]).mean(-1).to(true.dtype)
 
 
 def _weights(window: Window, side: int) -> Tensor:

@@ -18,6 +18,7 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -211,14 +212,15 @@ def predictivity_over_time(
         )
     chosen = _held_out(splits, len(y), labels, seed)
     if weights == "each":
-        bins = zip(features, np.moveaxis(y, 2, 0), strict=True)
+        bins = zip(features, rearrange(y, "image neuroid bin -> bin image neuroid"), strict=True)
         return [predictivity(x, part, regression=regression, splits=chosen) for x, part in bins]
     if any(isinstance(x, Kernel) for x in features):
         raise StimulusError(
             given="kernels, and weights shared over bins", expected="features", remedy="pass arrays (image, ...)"
         )
     kernel = Kernel.of(np.concatenate([np.asarray(x).reshape(len(y), -1) for x in features]))
-    stacked, begins = _responses(np.concatenate(list(np.moveaxis(y, 2, 0)))), len(y) * np.arange(y.shape[2])
+    stacked = _responses(rearrange(y, "image neuroid bin -> (bin image) neuroid"))
+    begins = len(y) * np.arange(y.shape[2])
     found: list[list[Array]] = [[] for _ in begins]
     for training, test in chosen:
         told = _told(
@@ -232,17 +234,15 @@ def predictivity_over_time(
 def shuffled_splits(
     count: int, splits: int = 10, test: float = 0.1, labels: ArrayLike | None = None, seed: int = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(training, test) indices, drawn anew each time; with `labels` (n,) the same share of each class is tested."""
-    generator, drawn = np.random.default_rng(seed), []
-    groups = np.zeros(count, int) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
-    for _ in range(splits):
-        held = []
-        for group in np.unique(groups):
-            members = generator.permutation(np.flatnonzero(groups == group))
-            held.append(members[: max(1, round(test * len(members)))])
-        tested = np.sort(np.concatenate(held))
-        drawn.append((np.setdiff1d(np.arange(count), tested), tested))
-    return drawn
+    """Return (training, test) indices, drawn anew each time; with `labels` (n,) the same share of each class is tested.
+
+    By scikit-learn's (Stratified)ShuffleSplit (extra `analysis`).
+    """
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+
+    kind, classes = (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, np.asarray(labels))
+    drawn = kind(splits, test_size=test, random_state=seed).split(np.zeros(count), classes)
+    return [(np.sort(training), np.sort(held)) for training, held in drawn]
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from pcsim.connections import Chain, Phased
@@ -74,7 +75,7 @@ class Batched:
 
     def split(self, values: Tensor) -> Tensor:
         """Return a record (time, points * batch, ...) as (point, time, batch, ...)."""
-        return values.unflatten(1, (self.points, self.batch)).transpose(0, 1)
+        return rearrange(values, "time (point n) ... -> point time n ...", point=self.points)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
         return shown.mapped(self._tensor) if isinstance(shown, Timeline) else self._tensor(shown)
@@ -86,7 +87,7 @@ class Batched:
                 expected=f"{self.batch}, as the network was made for",
                 remedy=f"batched(..., batch={len(images)})",
             )
-        return images.repeat(self.points, *(1,) * (images.dim() - 1))
+        return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
 def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Batched:

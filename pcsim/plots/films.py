@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from einops import rearrange, repeat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -86,7 +87,7 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
     elif is_error:
         ax.imshow(value, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
     else:
-        image = value.clip(0, 1).transpose(1, 2, 0)
+        image = rearrange(value.clip(0, 1), "channel height width -> height width channel")
         ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
 
 
@@ -193,9 +194,9 @@ def animation(
 
 def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
     """A frame enlarged, (height, width, 3), with a border of 3 pixels."""
-    grey = np.nan_to_num(value, nan=0.9).clip(0, 1).transpose(1, 2, 0)
-    image = np.rint(255 * np.broadcast_to(grey, (*grey.shape[:2], 3))).astype(np.uint8)
-    image = image.repeat(scale, 0).repeat(scale, 1)
+    levels = np.rint(255 * np.nan_to_num(value, nan=0.9).clip(0, 1)).astype(np.uint8)
+    coloured = np.broadcast_to(levels, (3, *levels.shape[1:]))
+    image = repeat(coloured, "colour y x -> (y a) (x b) colour", a=scale, b=scale)
     colour = (214, 39, 40) if own else (0, 0, 0)
     framed = np.full((image.shape[0] + 6, image.shape[1] + 6, 3), colour, np.uint8)
     framed[3:-3, 3:-3] = image

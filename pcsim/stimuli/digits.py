@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -162,7 +163,7 @@ def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Gly
     digits, spread = condition.digits, condition.spread
     drawn = uniform(seed, "digits", first, count, 10 + 3 * digits)
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
-    place_x, place_y, exemplar = drawn[:, 10:].reshape(count, 3, digits).transpose(1, 0, 2)
+    place_x, place_y, exemplar = rearrange(drawn[:, 10:], "n (what digit) -> what n digit", what=3)
     x = np.trunc(CANVAS * spread * SPREAD_X * (2 * place_x - 1)).astype(int) + CANVAS // 2
     y = np.trunc(CANVAS * spread * SPREAD_Y * (2 * place_y - 1)).astype(int) + CANVAS // 2
     members = [glyphs.of_class(digit) for digit in range(10)]
@@ -196,7 +197,8 @@ def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: T
     """
     count = len(images)
     low, high = FRAGMENT_SIDES
-    drawn = uniform(seed, "debris", first, count, 6 * fragments).reshape(count, fragments, 6).transpose(1, 2, 0)
+    drawn = uniform(seed, "debris", first, count, 6 * fragments)
+    drawn = rearrange(drawn, "n (fragment what) -> fragment what n", what=6)
     grey, debris = np.zeros_like(images), np.zeros(images.shape, np.bool_)
     reach = np.arange(high)
     for choose, size, crop_y, crop_x, paste_y, paste_x in drawn:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
-import urllib.error
-import urllib.request
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,29 +30,42 @@ def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
 
 
 def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what: str) -> Path:
-    """The file in the user's cache, downloaded from the first mirror that answers. Raises StorageError for none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcsim" / data_set
-    path = cache / name
-    if path.is_file():
-        return path
-    failures = []
+    """Return the file in the user's cache, downloaded by pooch from the first mirror that answers.
+
+    Raises StorageError where none does, or pooch is missing (extra `data`).
+    """
+    try:
+        import pooch
+    except ImportError as reason:
+        raise StorageError(
+            given=f"no local {data_set}, and no pooch to download it",
+            expected=what,
+            remedy=f'pip install "pcsim[data]", or set {variable} to a folder with {what}',
+        ) from reason
+    cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:
-            with urllib.request.urlopen(f"{mirror}{name}", timeout=60) as answer:
-                content = answer.read()
-        except (urllib.error.URLError, TimeoutError) as reason:
+            # The hash is checked by `checked`, of what is inside: local files may be packed differently.
+            return Path(pooch.retrieve(f"{mirror}{name}", known_hash=None, fname=name, path=cache))
+        except (OSError, ValueError) as reason:  # of requests, too: no answer, or a page that says there is none
             failures.append(f"{mirror}: {reason}")
-            continue
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_bytes(content)
-        partial.replace(path)
-        return path
     raise StorageError(
         given=f"no local {data_set}, and no mirror answered ({'; '.join(failures)})",
         expected=name,
         remedy=f"put {what} into a folder and set {variable} to it",
     )
+
+
+def unpacked(path: Path) -> bytes:
+    """Return what is in a file, or inside of a .gz. Raises StorageError for one that cannot be read."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as reason:
+        raise StorageError(
+            given=f"{path}, which cannot be read: {reason}",
+            expected="a whole file",
+            remedy="delete it and get it again",
+        ) from reason
 
 
 def checked(path: Path, content: bytes, name: str, digest: str) -> bytes:

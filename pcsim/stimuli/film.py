@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -171,7 +172,7 @@ def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
 
     A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
     """
-    return sequence(as_frames(frames).transpose(0, 1), every).mapped(as_pixels)
+    return sequence(rearrange(as_frames(frames), "n time ... -> time n ..."), every).mapped(as_pixels)
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
@@ -259,7 +260,7 @@ def read_moving_mnist(path: Path | str) -> Film:
             expected="(20, n, 64, 64)",
             remedy="this is not mnist_test_seq.npy; read_film reads others",
         )
-    return Film(tuple(np.moveaxis(array, 1, 0)[:, :, None]), 10.0, "moving MNIST")
+    return Film(tuple(rearrange(array, "time n height width -> n time 1 height width")), 10.0, "moving MNIST")
 
 
 def _film(clips: Iterable[NDArray], rate: float | None, name: str) -> Film:
@@ -288,9 +289,9 @@ def _axes(array: NDArray) -> tuple[NDArray, ...]:
     if array.ndim == 5:
         return tuple(array)
     if array.ndim == 3:
-        return (array[:, None],)
+        return (rearrange(array, "time height width -> time 1 height width"),)
     if array.ndim == 4 and array.shape[-1] in (1, 3):
-        return (np.moveaxis(array, -1, 1),)
+        return (rearrange(array, "time height width channel -> time channel height width"),)
     raise StimulusError(
         given=f"an array of shape {array.shape}",
         expected="(n, time, channel, height, width), (time, height, width) or (time, height, width, 1 or 3)",

@@ -5,7 +5,6 @@ LeCun, Cortes & Burges; the digits are under CC BY-SA 3.0 and are not shipped wi
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8
             path = files.local(where, (name, f"{name}.gz"), VARIABLE, WHAT)
         else:
             path = files.cached("mnist", f"{name}.gz", MIRRORS, VARIABLE, WHAT)
-        found.append(_read_idx(files.checked(path, _unpacked(path), name, digest)))
+        found.append(_read_idx(files.checked(path, files.unpacked(path), name, digest)))
     images, labels = found
     return images, labels
 
@@ -56,10 +55,3 @@ def _read_idx(content: bytes) -> NDArray[np.uint8]:
     rank = content[3]
     shape = np.frombuffer(content, ">u4", rank, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.BadGzipFile) as reason:
-        return str(reason).encode()

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange, reduce
 from numpy.typing import NDArray
 
 from pcsim.core.exceptions import StimulusError
@@ -76,12 +77,13 @@ class MovingDigits:
         """The clips first, first + 1, ..., of `length` frames; the rendered digits unless others are given."""
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
-        chosen, exemplar, angle, pace, *start = drawn[:, :-1].reshape(count, 6, self.digits).transpose(1, 0, 2)
+        chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)
         corners = self._corners(np.stack(start, -1), angle, pace, length)
         identities = (10 * chosen).astype(np.int64)
         members = [source.of_class(digit) for digit in range(10)]
         ids = [members[d][int(u * len(members[d]))] for d, u in zip(identities.flat, exemplar.flat, strict=True)]
-        patches = self._shrunk(source.patches(np.array(ids))).reshape(count, self.digits, self.side, self.side)
+        patches = self._shrunk(source.patches(np.array(ids)))
+        patches = rearrange(patches, "(n digit) y x -> n digit y x", digit=self.digits)
         covered = self._covered(drawn[:, -1])
         frames = np.zeros((count, length, 1, self.size, self.size), np.uint8)
         visible = np.ones((count, length, self.digits))
@@ -101,8 +103,8 @@ class MovingDigits:
     def _shrunk(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Means over squares of pixels."""
         fold = patches.shape[-1] // self.side
-        cut = patches.reshape(len(patches), self.side, fold, self.side, fold)
-        return np.rint(cut.mean((2, 4))).astype(np.uint8)
+        means = reduce(patches.astype(float), "n (y a) (x b) -> n y x", "mean", a=fold, b=fold)
+        return np.rint(means).astype(np.uint8)
 
     def _corners(self, start: NDArray, angle: NDArray, pace: NDArray, length: int) -> NDArray:
         room = float(self.size - self.side)

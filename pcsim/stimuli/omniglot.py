@@ -73,7 +73,7 @@ def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | N
         path = files.local(where, (name,), VARIABLE, WHAT)
     else:
         path = files.cached("omniglot", name, MIRRORS, VARIABLE, WHAT)
-    content = files.checked(path, path.read_bytes(), name, digest)
+    content = files.checked(path, files.unpacked(path), name, digest)
     images, labels = [], []
     with zipfile.ZipFile(io.BytesIO(content)) as opened:
         for inside in sorted(name for name in opened.namelist() if name.endswith(".png")):

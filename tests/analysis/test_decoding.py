@@ -1,8 +1,9 @@
-"""Decoding over time against scikit-learn, and solution times against planted ones."""
+"""Decoding over time against its equations, and solution times against planted ones."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch
 from pcsim import StimulusError
 from pcsim.analysis import decoding as d
 from pcsim.brain import object_solution
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra analysis)")
 
 
 def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float = 0.7) -> tuple[np.ndarray, ...]:
@@ -24,18 +27,45 @@ def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float =
     return shown[:, :, None] * patterns[labels] + noise * drawn, labels, times, latency
 
 
-def test_decoders_are_those_of_scikit_learn() -> None:
-    linear = pytest.importorskip("sklearn.linear_model")
-    svm = pytest.importorskip("sklearn.svm")
+def fitted_by_torch(x: torch.Tensor, y: np.ndarray, decoder: str, penalty: float) -> torch.Tensor:
+    """Margins (n, class) of the equations in the docstring, minimised here, of z-scored features."""
+    z = (x - x.mean(0)) / x.std(0, correction=0)
+    weights = torch.zeros(x.shape[1], int(y.max()) + 1, dtype=x.dtype, requires_grad=True)
+    bias = torch.zeros(weights.shape[1], dtype=x.dtype, requires_grad=True)
+    targets = torch.from_numpy(y)
+    signs = 2.0 * torch.nn.functional.one_hot(targets).double() - 1.0
+    descent = torch.optim.LBFGS([weights, bias], max_iter=2_000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        descent.zero_grad()
+        margins = z @ weights + bias
+        if decoder == "logistic":
+            loss = torch.nn.functional.cross_entropy(margins, targets, reduction="sum")
+        else:
+            loss = torch.relu(1.0 - signs * margins).square().sum()
+        loss = loss + 0.5 * penalty * weights.square().sum()
+        loss.backward()
+        return loss
+
+    descent.step(closure)
+    return (z @ weights + bias).detach()
+
+
+@pytest.mark.parametrize(("decoder", "off"), [("logistic", 1e-4), ("svm", 5e-3)])
+def test_decoders_minimise_what_they_say(decoder: str, off: float) -> None:
     features, labels, _, _ = planted(120, 12, 3)
-    x = torch.from_numpy(features[8])
-    weights, bias = d.fit_decoder(x, torch.from_numpy(labels), 3, "logistic", penalty=2.0)
-    theirs = linear.LogisticRegression(C=0.5, tol=1e-8, max_iter=5_000).fit(features[8], labels)
-    assert np.allclose(torch.softmax(x @ weights + bias, 1).numpy(), theirs.predict_proba(features[8]), atol=1e-4)
-    # liblinear penalises the bias as well: with features about their mean, and a large scaling, hardly.
-    weights, bias = d.fit_decoder(x, torch.from_numpy(labels), 3, "svm", penalty=2.0)
-    theirs = svm.LinearSVC(C=0.5, intercept_scaling=100.0, tol=1e-10, max_iter=200_000).fit(features[8], labels)
-    assert np.allclose((x @ weights + bias).numpy(), theirs.decision_function(features[8]), atol=5e-3)
+    x = features[8]
+    ours = d._probabilities(d._pipeline(decoder, 2.0).fit(x, labels), x)
+    expected = torch.softmax(fitted_by_torch(torch.from_numpy(x), labels, decoder, 2.0), 1).numpy()
+    assert np.allclose(ours, expected, atol=off)
+
+
+@pytest.mark.parametrize("decoder", ["logistic", "svm"])
+def test_two_classes_are_decoded(decoder: str) -> None:
+    features, labels, _, _ = planted(100, 20, 2)
+    found = d.decode_over_time(features[[0, 19]], labels, decoder=decoder)
+    assert found.probabilities.shape == (2, 100, 2) and np.allclose(found.probabilities.sum(-1), 1.0)
+    assert found.accuracy[1] > 0.95
 
 
 @pytest.mark.parametrize("decoder", ["logistic", "svm"])
@@ -59,12 +89,17 @@ def test_samples_are_decoded_by_decoders_that_never_saw_them() -> None:
         for g in (None, groups)
     )
     assert together < 0.6 < 0.8 < apart, "a twin in training tells what its sample is"
-    shared = d.stratified_folds(labels[groups], 5, groups=groups)
-    assert np.array_equal(shared[:30], shared[30:]) and set(np.bincount(shared)) == {12}
-    with pytest.raises(StimulusError, match="several classes"):
-        d.stratified_folds(np.array([0, 1, 0, 1]), 2, groups=[0, 0, 1, 1])
-    fold = d.stratified_folds(labels, 4)
-    assert set(np.bincount(fold)) == {15} and all(set(np.bincount(fold[labels == c])) == {5} for c in range(3))
+    for training, test in d._splits(labels[groups], 5, 0, groups):
+        assert not set(groups[training]) & set(groups[test]) and len(test) == 12
+    tested = [test for _, test in d._splits(labels, 4, 0, None)]
+    assert sorted(np.concatenate(tested)) == list(range(60))
+    assert all(set(np.bincount(labels[test])) == {5} for test in tested), "stratified"
+
+
+def test_missing_scikit_learn_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(StimulusError, match=r"pcsim\[analysis\]"):
+        d.decode_over_time(np.zeros((1, 4, 2)), [0, 1, 0, 1], folds=2)
 
 
 def test_solution_times_follow_planted_latencies() -> None:
@@ -129,7 +164,7 @@ def test_what_cannot_be_decoded_is_refused() -> None:
             d.decode_over_time(features, labels, folds=2)
     with pytest.raises(StimulusError, match="one number"):
         object_solution.solution_times([0.0, 1.0], np.zeros((2, 3)), [1.0, 2.0])
-    with pytest.raises(StimulusError, match="logistic or svm"):
+    with pytest.raises(StimulusError, match="a penalty above 0"):
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):
         object_solution.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])
