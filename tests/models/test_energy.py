@@ -114,6 +114,7 @@ def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
 
 @pytest.mark.filterwarnings("ignore:.*overshoots")  # the border is above tau in nets with weak weights
 def test_linear_predictive_coding_energy_falls_up_to_the_largest_stable_step_and_not_beyond() -> None:
+    diverged = 0
     for seed in range(NETS):
         net, given = random_coding(seed, "identity")
         border = 2.0 / curvature(net, given)  # in units of tau
@@ -126,6 +127,8 @@ def test_linear_predictive_coding_energy_falls_up_to_the_largest_stable_step_and
                 assert largest_rise(run["energy"]) <= RISE
             else:
                 assert run["energy"][-1].max() > run["energy"][75].max(), "diverges"
+                diverged += 1
+    assert diverged > NETS / 2, "most have their largest step below the one that is refused"
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])

@@ -146,13 +146,11 @@ def test_vmap_is_left_to_torch() -> None:
         assert all(torch.allclose(one, last(image), atol=1e-6) for one, image in zip(many, images, strict=True))
 
 
-@pytest.mark.parametrize(("channels", "out", "kernel", "stride", "size"), PLAIN)
+@pytest.mark.parametrize(("channels", "out", "kernel", "stride", "size"), [s for s in PLAIN if s[4] >= s[2]])
 def test_a_convolution_as_a_product(channels: int, out: int, kernel: int, stride: int, size: int) -> None:
     image = torch.randn(2, channels, size, size + 1, dtype=torch.float64)
     weight, bias = torch.randn(out, channels, kernel, kernel, dtype=torch.float64), torch.randn(out).double()
     padding = [kernel // 2, 0]
-    if size < kernel:
-        return
     made = as_product(image, weight, bias, [stride, 1], padding, [1, 1], False, [0, 0], 1)
     expected = functional.conv2d(image, weight, bias, (stride, 1), padding)
     assert made.shape == expected.shape and torch.allclose(made, expected, rtol=0, atol=1e-12)

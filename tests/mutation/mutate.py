@@ -1,0 +1,193 @@
+"""Are there tests that would notice? Single changes of pcsim's code, drawn at random, and whether the tests fail.
+
+    python -m pytest --cov=pcsim --cov-context=test --cov-report=       which test runs which line: .coverage
+    python tests/mutation/mutate.py --count 200 --seed 0                mutants of seven rooms, in a copy of the project
+
+A mutant is one operator, comparison, constant, keyword argument, condition or returned value that is changed. It is run
+against the tests that reach its line (at most `--tests`, those of its own room first), stopped at the first failure;
+a mutant that takes far too long counts as killed. Results are appended to a file, so that it can be stopped.
+Needs pytest-cov. A mutant that no test reaches survives; equivalent ones have to be judged by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from coverage import CoverageData
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("core", "rules", "network", "solvers", "simulation", "sweeps", "analysis")
+SLOWEST = 180.0
+"""seconds after which the tests of a mutant are ended"""
+
+COMPARISONS = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+OPERATORS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+}
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every changed form of a node, with a word for it."""
+    new = copy.deepcopy(node)
+    if isinstance(new, ast.Compare) and type(new.ops[0]) in COMPARISONS:
+        new.ops[0] = COMPARISONS[type(new.ops[0])]()
+        yield "comparison", new
+    elif isinstance(new, ast.BinOp) and type(new.op) in OPERATORS:
+        if not isinstance(new.op, ast.Mod | ast.BitOr) or not isinstance(new.left, ast.JoinedStr | ast.Constant):
+            new.op = OPERATORS[type(new.op)]()
+            yield "operator", new
+    elif isinstance(new, ast.BoolOp):
+        new.op = ast.Or() if isinstance(new.op, ast.And) else ast.And()
+        yield "and/or", new
+    elif isinstance(new, ast.UnaryOp) and isinstance(new.op, ast.Not | ast.USub):
+        yield "sign or not", new.operand
+    elif isinstance(new, ast.Constant) and isinstance(new.value, bool):
+        yield "constant", ast.Constant(not new.value)
+    elif isinstance(new, ast.Constant) and isinstance(new.value, int | float):
+        yield "constant", ast.Constant(new.value + 1)
+    elif isinstance(new, ast.If | ast.IfExp | ast.While):
+        new.test = ast.UnaryOp(ast.Not(), new.test)
+        yield "condition", new
+    elif isinstance(new, ast.Return) and new.value is not None and not isinstance(new.value, ast.Constant):
+        new.value = ast.Constant(None)
+        yield "returns None", new
+    elif isinstance(new, ast.Call) and new.keywords and all(k.arg for k in new.keywords):
+        new.keywords.pop()
+        yield "keyword argument", new
+
+
+def sites(path: Path) -> Iterator[tuple[int, str, int]]:
+    """(number of the node, kind of change, line) for every mutant of a file."""
+    tree = ast.parse(path.read_text())
+    skipped = {id(inner) for node in ast.walk(tree) for inner in _never_changed(node)}
+    for number, node in enumerate(ast.walk(tree)):
+        if id(node) not in skipped:
+            for kind, _ in changes(node):
+                yield number, kind, node.lineno  # type: ignore[attr-defined]
+
+
+def mutated(path: Path, number: int) -> str:
+    """The text of a file with one node changed."""
+    tree = ast.parse(path.read_text())
+    old = next(node for n, node in enumerate(ast.walk(tree)) if n == number)
+    ((_, new),) = changes(old)
+    return ast.unparse(ast.fix_missing_locations(_Swap(old, new).visit(tree)))
+
+
+def _never_changed(node: ast.AST) -> Iterator[ast.AST]:
+    """Types, messages and docstrings, which no run reads; what is checked for types only."""
+    if isinstance(node, ast.FunctionDef):
+        for annotated in (node.returns, *(a.annotation for a in ast.walk(node.args) if isinstance(a, ast.arg))):
+            yield from ast.walk(annotated) if annotated else ()
+    elif isinstance(node, ast.AnnAssign):
+        yield from ast.walk(node.annotation)
+    elif (
+        isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert)
+        or (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING")
+        or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "warn")
+    ):
+        yield from ast.walk(node)
+
+
+class _Swap(ast.NodeTransformer):
+    def __init__(self, old: ast.AST, new: ast.AST) -> None:
+        self.old, self.new = old, new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self.new if node is self.old else self.generic_visit(node)
+
+
+def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
+    """The tests that run a line, those of the file's own room first, at most so many."""
+    contexts = data.contexts_by_lineno(str(path)).get(line, [])
+    names = sorted({context.rpartition("|")[0] or context for context in contexts} - {""})
+    room = path.relative_to(ROOT / "pcsim").parts[0]
+    names.sort(key=lambda name: f"tests/{room}/" not in name)
+    # One in so many of the others, so that all kinds are there.
+    own = [name for name in names if f"tests/{room}/" in name][:most]
+    rest = names[len(own) :]
+    return own + rest[:: max(1, len(rest) // max(1, most - len(own)))][: most - len(own)]
+
+
+def survives(copied: Path, tests: list[str]) -> bool:
+    """Whether all tests pass on a changed copy."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    with subprocess.Popen(
+        command, cwd=copied, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as running:
+        try:
+            return running.wait(SLOWEST) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            return False
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=200)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--tests", type=int, default=60, help="at most so many for each mutant")
+    options.add_argument("--coverage", default=".coverage", help="file of pytest --cov-context=test")
+    options.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
+    options.add_argument("--part", default="0/1", help="k/n: every n-th mutant from k on, to share the work")
+    chosen = options.parse_args()
+    data = CoverageData(chosen.coverage)
+    data.read()
+    files = sorted(
+        path for room in ROOMS for path in (ROOT / "pcsim" / room).glob("*.py") if path.name != "__init__.py"
+    )
+    every = [(path, *site) for path in files for site in sites(path)]
+    drawn = random.Random(chosen.seed).sample(every, min(chosen.count, len(every)))
+    part, parts = map(int, chosen.part.split("/"))
+    known = {json.loads(row)["number"] for row in chosen.out.read_text().splitlines()} if chosen.out.exists() else set()
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".venv", ".git", "results", "__pycache__", ".*_cache", ".hypothesis")
+        shutil.copytree(ROOT, copied, ignore=ignored)
+        for number, (path, node, kind, line) in enumerate(drawn):
+            if number % parts != part or number in known:
+                continue
+            place = path.relative_to(ROOT)
+            tests = tests_of(data, path, line, chosen.tests)
+            (copied / place).write_text(mutated(path, node))
+            survived = not tests or survives(copied, tests)
+            shutil.copy(path, copied / place)
+            row = {"number": number, "file": str(place), "line": line, "kind": kind, "tests": len(tests)}
+            source = path.read_text().splitlines()[line - 1].strip()
+            with chosen.out.open("a") as out:
+                out.write(json.dumps(row | {"survived": survived, "source": source}) + "\n")
+    rows = [json.loads(row) for row in chosen.out.read_text().splitlines()]
+    print(f"{sum(not row['survived'] for row in rows)} of {len(rows)} killed")
+
+
+if __name__ == "__main__":
+    main()
