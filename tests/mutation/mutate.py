@@ -128,7 +128,9 @@ class _Swap(ast.NodeTransformer):
 
 def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
     """The tests that run a line, those of the file's own room first, at most so many."""
-    contexts = data.contexts_by_lineno(str(path)).get(line, [])
+    place = path.relative_to(ROOT).as_posix()
+    (measured,) = (file for file in data.measured_files() if file.endswith(place))
+    contexts = data.contexts_by_lineno(measured).get(line, [])
     names = sorted({context.rpartition("|")[0] or context for context in contexts} - {""})
     room = path.relative_to(ROOT / "pcsim").parts[0]
     names.sort(key=lambda name: f"tests/{room}/" not in name)
