@@ -6,7 +6,8 @@
 A mutant is one operator, comparison, constant, keyword argument, condition or returned value that is changed. It is run
 against the tests that reach its line (at most `--tests`, those of its own room first), stopped at the first failure;
 a mutant that takes far too long counts as killed. Results are appended to a file, so that it can be stopped.
-Needs pytest-cov. A mutant that no test reaches survives; equivalent ones have to be judged by hand.
+Needs pytest-cov. Equivalent mutants survive, and have to be judged by
+hand.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import itertools
 import json
 import os
 import random
@@ -22,7 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from coverage import CoverageData
@@ -127,14 +129,20 @@ class _Swap(ast.NodeTransformer):
 
 
 def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
-    """The tests that run a line, those of the file's own room first, at most so many."""
+    """The tests that run a line (of one that runs at import, those that run any of its file), at most so many.
+
+    Those of the file's own room come first; of the others one in so many, so that all kinds are there.
+    """
     place = path.relative_to(ROOT).as_posix()
     (measured,) = (file for file in data.measured_files() if file.endswith(place))
-    contexts = data.contexts_by_lineno(measured).get(line, [])
-    names = sorted({context.rpartition("|")[0] or context for context in contexts} - {""})
+    by_line = data.contexts_by_lineno(measured)
+
+    def named(contexts: Iterable[str]) -> set[str]:
+        return {context.rpartition("|")[0] or context for context in contexts} - {""}
+
+    found = named(by_line.get(line, [])) or named(itertools.chain.from_iterable(by_line.values()))
     room = path.relative_to(ROOT / "pcsim").parts[0]
-    names.sort(key=lambda name: f"tests/{room}/" not in name)
-    # One in so many of the others, so that all kinds are there.
+    names = sorted(found, key=lambda name: (f"tests/{room}/" not in name, name))
     own = [name for name in names if f"tests/{room}/" in name][:most]
     rest = names[len(own) :]
     return own + rest[:: max(1, len(rest) // max(1, most - len(own)))][: most - len(own)]
