@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -97,4 +97,4 @@ class Network(Graph):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """See `forward`."""
-        return super().__call__(*args, **kwargs)
+        return cast(Tensor, super().__call__(*args, **kwargs))

@@ -80,7 +80,8 @@ class GradedEnergy(Energy):
         # Written with entropies, which stay finite when v reaches -1 or 1 in floating point.
         high, low = 0.5 * (1.0 + state), 0.5 * (1.0 - state)
         integral = math.log(2.0) + torch.special.xlogy(high, high) + torch.special.xlogy(low, low)
-        return (-0.5 * state * field - current * state + integral / self.gain).sum(1, keepdim=True)
+        energy: Tensor = -0.5 * state * field - current * state + integral / self.gain
+        return energy.sum(1, keepdim=True)
 
 
 class Softmax(Wire):

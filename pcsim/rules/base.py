@@ -185,7 +185,7 @@ class Relaxed(Flow):
 
     def target(self, own: Own, **ports: Tensor) -> Own:
         """What the map (or wire) would have said."""
-        return self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports)
+        return cast(Own, self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports))
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
         """F(own, ports) - own."""

@@ -119,7 +119,7 @@ def as_product(
     up: bool,
     extra: Sequence[int],
     groups: int,
-) -> Tensor:
+) -> Any:
     """Return a small convolution as a product of matrices; NotImplemented for others (the arguments are aten's).
 
     A compiler makes the copy of the windows and the sum over them one with what comes before and after, and a product

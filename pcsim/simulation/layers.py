@@ -62,12 +62,12 @@ class Layers:
 
 
 def _phased(transform: Function, phase: int, value: Tensor) -> Tensor:
-    return transform(value, phase)
+    return cast(Tensor, transform(value, phase))
 
 
 def _in_type(transform: Function, dtype: torch.dtype, value: Tensor) -> Tensor:
     with torch.autocast(value.device.type, dtype):
-        return transform(value).to(value.dtype)
+        return cast(Tensor, transform(value).to(value.dtype))
 
 
 def _plain(module: nn.Module, chooses: bool) -> Function:

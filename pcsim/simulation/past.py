@@ -66,7 +66,7 @@ def recall(
 
 def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
     """Return how far between two steps the delay lies; asked at every step: it has a gradient where it is learned."""
-    return delay() / dt - offset
+    return cast(Tensor, delay()) / dt - offset
 
 
 def _between(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class Plan:
 
     # ------------------------------------------------------------------ running
 
-    def in_own_types(self) -> AbstractContextManager:
+    def in_own_types(self) -> AbstractContextManager[object]:
         """Return where a step runs: outside of an ambient torch.autocast, which the edges have taken over."""
         is_ambient = torch.is_autocast_enabled(self._device)
         return torch.autocast(self._device, enabled=False) if is_ambient else _AS_IT_IS
@@ -377,4 +377,4 @@ class Plan:
 
 def _push(_own: Tensor, push: Tensor, tau: Any) -> Tensor:
     """d own / dt, per ms."""
-    return push / tau
+    return cast(Tensor, push / tau)

@@ -46,7 +46,11 @@ class Trace:
     """
 
     def __init__(
-        self, function: Function, fixed: Tensors, moving: Tensors, instead: Mapping[Any, Callable] | None = None
+        self,
+        function: Function,
+        fixed: Tensors,
+        moving: Tensors,
+        instead: Mapping[Any, Callable[..., Any]] | None = None,
     ) -> None:
         self.fixed, self.moving = tuple(fixed), tuple(moving)
         self.results: tuple[str, ...] = ()
@@ -101,7 +105,7 @@ class Trace:
 
 
 def _traced(
-    function: Callable[..., Any], tensors: Sequence[Tensor], instead: Mapping[Any, Callable] | None
+    function: Callable[..., Any], tensors: Sequence[Tensor], instead: Mapping[Any, Callable[..., Any]] | None
 ) -> fx.GraphModule:
     """Return the operations of a function on these tensors. Raises UntraceableError."""
     try:

@@ -23,7 +23,7 @@ Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
 
 def _norm(value: Tensor) -> Tensor:
     """One pass over memory, and no squares to be put anywhere."""
-    return torch.linalg.vector_norm(value, dim=units(value))
+    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
 
 
 def _mean_square(value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,8 +64,8 @@ class _Unit(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, function: object) -> State:
-        return function()  # type: ignore[operator]
+    def forward(self, function: Callable[[], State]) -> State:
+        return function()
 
 
 class _Traced:
@@ -287,7 +287,7 @@ class Replay:
                     after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
                 return after | {NOTED + name: value for name, value in values.items()}
 
-            return torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False)
+            return cast(State, torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False))
 
         fixed = self._fixed(inputs)
         if not self._strangers:

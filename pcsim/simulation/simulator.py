@@ -351,4 +351,4 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 
 def _random_state() -> tuple[Tensor, list[Tensor]]:
     """Return where torch's random numbers stand, on the CPU and on every GPU in use."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class TorchDiffEq(FlowSolver):
         step = (
             {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         )
-        extra: dict = {"adjoint_params": tuple(plan.network.module.parameters())} if self.adjoint else {}
+        extra: dict[str, Any] = {"adjoint_params": tuple(plan.network.module.parameters())} if self.adjoint else {}
         integrate = odeint_adjoint if self.adjoint else odeint
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*Unexpected arguments.*")
