@@ -1,1 +1,1 @@
-"""One script for each question a user asks; see docs/design.md for the contract they share."""
+"""Experiments, one script per scientific question; docs/design.md describes the contract they share."""

@@ -1,8 +1,8 @@
-"""How do attractor networks complete a corrupted pattern, how long do they take, and how many can they hold?
+"""Measure how attractor networks complete corrupted patterns, how long they take, and how many patterns they store.
 
-Hopfield networks (binary with units in turn, graded, modern) start from stored patterns of which a share of the units
-is flipped. Measured against corruption: how often the pattern is completed, and how long the network takes to settle;
-for the binary network also the overlap against the load (patterns per unit), whose border is near 0.138.
+Hopfield networks (binary with asynchronous updates, graded, modern) start from stored patterns in which a share of the
+units is flipped. Measured against this corruption: the share of completed patterns and the settling time; for the
+binary network also the overlap against the load (patterns per unit), whose limit is near 0.138.
 
     python -m experiments.attractors                     100 units, 7 patterns, a minute
     python -m experiments.attractors --preset standard   three repetitions of 500 units
@@ -32,26 +32,26 @@ from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")
 TAU, DT = 10.0, 1.0
-"""ms, of the graded network and of its steps"""
+"""time constant and step of the graded network, ms"""
 SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Attractors(Repeated):
-    """Options of the experiment; a preset gives the defaults. Repetitions have other patterns and cues."""
+    """Options of the experiment; a preset gives the defaults. Each repetition draws its own patterns and cues."""
 
     out: Path = Path("results/attractors")
-    """folder for everything that comes out"""
+    """folder for all output"""
     units: Annotated[int, Field(gt=1)] = 100
-    """of every network"""
+    """number of units of every network"""
     patterns: Count = 7
-    """stored when corruption is varied"""
+    """number of stored patterns while corruption is varied"""
     corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-    """shares of units that are flipped"""
+    """shares of flipped units in the cues"""
     loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
-    """patterns per unit, each cued without corruption"""
+    """loads of the binary network in patterns per unit, cued without corruption"""
     cues: Count = 100
-    """of each corruption, the patterns in turn"""
+    """number of cues for each corruption, cycling through the patterns"""
 
 
 PRESETS = {
@@ -65,48 +65,48 @@ PRESETS = {
 
 
 def run(config: Attractors) -> None:
-    """Run the whole experiment. What is done already is not done again."""
+    """Run the whole experiment; repetitions that are in its folder are not computed again."""
     base.conduct(config, find, report)
 
 
 def find(config: Attractors) -> dict[str, Any]:
-    """Return the numbers of every repetition."""
+    """Measure every repetition; return its numbers."""
     jobs = [(config, seed) for seed in config.seeds]
     found = {job[1]: row for job, row in base.run_jobs(measure, jobs, config.workers, "completing")}
     return {"repetitions": [found[seed] for seed in config.seeds]}
 
 
 def measure(config: Attractors, seed: int) -> dict[str, Any]:
-    """Return all numbers of one repetition."""
+    """Return all numbers of one repetition, from its file if it exists."""
     return base.once(base.kept(config, "repetitions", seed, suffix="json"), lambda: _measured(config, seed))
 
 
 def _measured(config: Attractors, seed: int) -> dict[str, Any]:
     patterns = models.random_patterns(config.patterns, config.units, seed)
-    sims = {kind: remembering(kind, patterns) for kind in KINDS}
+    sims = {kind: make_simulator(kind, patterns) for kind in KINDS}
     rows: dict[str, Any] = {kind: [] for kind in KINDS}
     for share in config.corruption:
-        cues, wanted = corrupted(patterns, config.cues, share, seed)
+        cues, wanted = corrupt(patterns, config.cues, share, seed)
         for kind, sim in sims.items():
             rows[kind].append(complete(kind, sim, cues, wanted, seed))
     overlaps = []
     for load in config.loads:
         stored = models.random_patterns(max(1, round(load * config.units)), config.units, seed + 10_000)
-        cues, wanted = corrupted(stored, min(config.cues, len(stored)), 0.0, seed)
-        overlaps.append(complete("binary", remembering("binary", stored), cues, wanted, seed)["overlap"])
+        cues, wanted = corrupt(stored, min(config.cues, len(stored)), 0.0, seed)
+        overlaps.append(complete("binary", make_simulator("binary", stored), cues, wanted, seed)["overlap"])
     return rows | {"load_overlap": overlaps}
 
 
-def corrupted(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """(cues, patterns they are made of), (count, units) each: exactly that share of the units is flipped."""
+def corrupt(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return (cues, patterns they are made from), (count, units) each; exactly that share of the units is flipped."""
     wanted = patterns[torch.arange(count) % len(patterns)]
     order = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(seed + 1)).argsort(1)
     flipped = order < round(share * patterns.shape[1])
     return torch.where(flipped, -wanted, wanted), wanted
 
 
-def remembering(kind: str, patterns: Tensor) -> Simulator:
-    """What runs a network that holds the patterns; it keeps the units and the energy."""
+def make_simulator(kind: str, patterns: Tensor) -> Simulator:
+    """Return a Simulator of a network that stores the patterns; it records the units and the energy."""
     solver: Solver = Euler(dt=DT) if kind == "graded" else Iterate()
     if kind == "binary":
         net = models.hopfield(patterns)
@@ -119,10 +119,10 @@ def remembering(kind: str, patterns: Tensor) -> Simulator:
 
 
 def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
-    """Share completed, overlap at the end, median settling time in units of the network, energy at every row.
+    """Run a network from the cues; return share completed, final overlap, median settling time, and energy over time.
 
-    completed: the end has the sign of the pattern at every unit. settled: when the state last changed (by more than
-    1 % of its size for graded ones), in sweeps, time constants or steps.
+    completed  every unit ends with the sign of the pattern
+    settled    time of the last change of the state (by more than 1 % of its norm), in sweeps, time constants or steps
     """
     given, steps, unit = setting(kind, cues, seed)
     run_ = sim(given, steps=steps)
@@ -142,7 +142,7 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
 
 
 def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stimuli.Timeline], int, float]:
-    """Stimuli, steps, and the unit that settling is measured in: the steps of a sweep, of a time constant, or one."""
+    """Return stimuli, steps of a run, and steps per unit of settling time: of a sweep, of a time constant, or one."""
     count, units = cues.shape
     if kind == "binary":
         return {"cue": cues, "turn": stimuli.turns(units, count, SWEEPS, seed)}, SWEEPS * units, units
@@ -152,7 +152,7 @@ def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stim
 
 
 def report(config: Attractors, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     rows = results["repetitions"]
     completed = {kind: [[at["completed"] for at in row[kind]] for row in rows] for kind in KINDS}
     settled = {kind: [[at["settled"] for at in row[kind]] for row in rows] for kind in KINDS}
@@ -161,16 +161,17 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         Picture(
             "completion",
             completion(config.corruption, completed, settled),
-            "Left: share of cues that end with every unit as stored. Right: median time until the state no longer "
-            "changes, in sweeps (binary), time constants (graded) or steps (modern). A line is the mean over "
-            "repetitions, dots are repetitions.",
+            "Left: share of cues from which every unit of the pattern is recovered. Right: median settling time, in "
+            "sweeps (binary), time constants (graded) or steps (modern). Lines are means over repetitions, dots single "
+            "repetitions.",
             ("repetitions",),
         ),
         Picture(
             "capacity",
             capacity(config.loads, overlap),
-            "Overlap with the stored pattern after settling from it, against the load; the dotted line is the limit "
-            "of 0.138 patterns per unit for very large networks (Amit, Gutfreund & Sompolinsky 1985).",
+            "Overlap of the final state with the stored pattern from which the network started, against the load; the "
+            "dotted line is the limit of 0.138 patterns per unit for very large networks (Amit, Gutfreund & "
+            "Sompolinsky 1985).",
             ("repetitions",),
         ),
     ]
@@ -185,17 +186,17 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
     head = ("flipped", *(f"{kind}, completed (%)" for kind in KINDS), *(f"{kind}, settled" for kind in KINDS))
     return Report(
         "Attractor networks: completion and settling against corruption",
-        f"{config.units} units, {config.patterns} patterns, {config.cues} cues each, "
+        f"{config.units} units, {config.patterns} patterns, {config.cues} cues per corruption, "
         f"{counted(config.repetitions, 'repetition')}. Hopfield 1982, 1984; Ramsauer et al. 2020.",
         pictures,
-        [Table("Completion, and settling in sweeps / time constants / steps", head, lines)],
+        [Table("Completion, and settling time (binary: sweeps, graded: time constants, modern: steps)", head, lines)],
     )
 
 
 def completion(
     corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
 ) -> Figure:
-    """Share of completed patterns (left) and settling time (right) against the share of flipped units.
+    """Draw the share of completed patterns (left) and the settling time (right) against the share of flipped units.
 
     completed[network] and settled[network] are (repetitions, corruption).
     """
@@ -209,13 +210,13 @@ def completion(
             panel.plot(flipped, data.T, "o", ms=3.5, color=f"C{index}", alpha=0.6)
         panel.set(xlabel="units flipped (%)")
     panels[0].set(ylabel="completed (%)", ylim=(-3, 103))
-    panels[1].set(ylabel="settled after (sweeps, tau, steps)", ylim=(0, None))
+    panels[1].set(ylabel="settling time (sweeps, tau, steps)", ylim=(0, None))
     panels[0].legend(frameon=False)
     return figure
 
 
 def capacity(loads: Sequence[float], overlap: ArrayLike, border: float = 0.138, ax: Axes | None = None) -> Axes:
-    """Overlap with the stored pattern, (repetitions, loads), against patterns per unit; the border is dotted."""
+    """Draw the overlap with the stored pattern, (repetitions, loads), against patterns per unit; `border` is dotted."""
     ax = ax or axes()
     data = np.asarray(overlap)
     ax.plot(loads, data.mean(0), "-", color="C0")

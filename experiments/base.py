@@ -1,10 +1,10 @@
-"""What every experiment shares: options, a folder that resumes, trainings and other jobs in processes, results.
+"""Shared parts of the experiments: options, a folder that resumes, trainings and other jobs in processes, results.
 
 An experiment is a module with a docstring, `PRESETS` (name -> options) and `run(config)`, which calls
 
     conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
 
-so that it is its options, its science and its figures. `main()` makes it a program.
+so that it consists of its options, its science and its figures. `main()` makes it a program.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
 OPTIONS = ConfigDict(extra="forbid")
-"""of the dataclasses of options: a name that is not there is an error"""
+"""configuration of the option dataclasses: an unknown option is an error"""
 TEST_SEED = 1_000_000
-"""of test images: no training draws with it"""
+"""seed of test images, which no training uses"""
 Count = Annotated[int, Field(gt=0)]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -51,23 +51,29 @@ class Options:
     """Options that every experiment has."""
 
     out: Path = Path("results")
-    """folder for everything that comes out"""
+    """folder for all output"""
     seed: int = 0
-    """of weights and images; repetitions use seed, seed + 1, ..."""
-    workers: Count = 2
-    """processes that work side by side; results do not depend on it"""
+    """seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
 
 
 @dataclass(frozen=True, config=OPTIONS)
-class Repeated(Options):
+class Parallel(Options):
+    """Options of an experiment whose jobs run in several processes."""
+
+    workers: Count = 2
+    """number of parallel processes; results do not depend on it"""
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class Repeated(Parallel):
     """Options of an experiment that trains every network several times."""
 
     repetitions: Count = 1
-    """how many times to train each network, with other weights and images"""
+    """number of repetitions of each network, each with its own weights and stimuli"""
 
     @property
     def seeds(self) -> range:
-        """Of the repetitions."""
+        """Seeds of the repetitions."""
         return range(self.seed, self.seed + self.repetitions)
 
 
@@ -78,10 +84,11 @@ Config = TypeVar("Config", bound=Options)
 
 
 def main(module: ModuleType | None = None) -> None:
-    """Run an experiment as a program: a failure the user can mend is a message and status 2; Ctrl-C can resume.
+    """Run an experiment as a program.
 
-    module  that of the experiment, by default the program itself. `FLAGS` in it are options that stand for a preset of
-            their own
+    A PcsimError prints its message and exits with status 2; Ctrl-C exits with 130, and the same command resumes.
+
+    module  module of the experiment, by default the program itself; its `FLAGS` map an option to the preset it selects
     """
     experiment: Any = module or sys.modules["__main__"]
     try:
@@ -92,16 +99,16 @@ def main(module: ModuleType | None = None) -> None:
         print(f"\n{reason}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)
+        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
         raise SystemExit(130) from None
 
 
 def parse(
     presets: Mapping[str, Config], arguments: Sequence[str] | None, description: str, flags: Mapping[str, str] = {}
 ) -> Config:
-    """Return the configuration of a command line: `--preset NAME` chooses the defaults, every other option changes one.
+    """Return the configuration of a command line: `--preset NAME` selects the defaults, every other option changes one.
 
-    Ends the program with status 2 and a message for an option that does not exist or a value out of range.
+    Exits with a message for an unknown preset or option and for a value out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
@@ -111,7 +118,8 @@ def parse(
             given = ["--preset", preset, *(option for option in given if option != flag)]
     chosen, rest = first.parse_known_args(given)
     if chosen.preset not in presets:
-        raise SystemExit(f"--preset {chosen.preset}: choose one of {', '.join(presets)}")
+        print(f"--preset {chosen.preset}: unknown preset; choose one of {', '.join(presets)}", file=sys.stderr)
+        raise SystemExit(2)
     default = presets[chosen.preset]
     known = ", ".join(presets)
     usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of {chosen.preset}."
@@ -124,9 +132,9 @@ def conduct(
     report: Callable[[Config, dict[str, Any]], Report],
     check: Callable[[Config], object] = lambda _: None,
 ) -> None:
-    """Claim the folder, find the numbers, write `results.json`, draw and report. Resumes in its folder.
+    """Claim the folder, compute the results, write `results.json` and the report; a second call resumes in the folder.
 
-    check  raises for what would only fail after hours; nothing is written before it
+    check  raises for a configuration that would fail later; it runs before anything is written
     """
     begun = time.perf_counter()
     device = device_of(config)
@@ -142,7 +150,7 @@ def conduct(
 
 
 def claim(folder: Path, config: object) -> None:
-    """Make `folder` this configuration's own, or go on in it. Raises StorageError if it belongs to another one."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it holds another one."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
@@ -157,31 +165,31 @@ def claim(folder: Path, config: object) -> None:
         raise StorageError(
             given=f"{folder}, made with "
             + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
-            expected="the configuration it was begun with",
-            remedy="choose another --out, delete the folder, or give the same options to resume",
+            expected="the configuration in its config.json",
+            remedy="choose another --out, delete the folder, or pass the old values to resume",
         )
 
 
 def recorded(config: object) -> dict[str, Any]:
-    """Return the options that results depend on: not where files are, nor which or how many processes made them."""
+    """Return the options that results depend on, without paths, workers and checkpoint intervals."""
     elsewhere = ("out", "mnist", "neural", "omniglot", "where", "workers", "checkpoint_every", "pcx_python")
     return {key: value for key, value in storage.plain(config).items() if key not in elsewhere}
 
 
 def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") -> Path:
-    """Return where one training, or one other outcome, of this folder is kept."""
+    """Return the path of one training, or of another result, in the output folder."""
     return config.out / kind / f"{'-'.join(map(str, key)).replace(' ', '-')}.{suffix}"
 
 
 def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the numbers kept in a JSON file, found and written first if it is not there."""
+    """Return the numbers in a JSON file; compute and write them first if it does not exist."""
     if not path.exists():
         storage.write_json(path, find())
     return storage.read_json(path)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what the numbers may depend on besides the configuration."""
+    """Return versions, device and threads, which the numbers may depend on besides the configuration."""
     packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
     return {
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -194,19 +202,19 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def device_of(config: Options) -> torch.device:
-    """Return the device asked for, the CPU where an experiment knows no other. StorageError for cuda without one."""
+    """Return the device of the configuration, by default the CPU. Raises StorageError for cuda without a GPU."""
     name = getattr(config, "device", "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise StorageError(given="--device cuda", expected="a CUDA device", remedy="use --device cpu or auto")
+        raise StorageError(given="--device cuda", expected="a CUDA device", remedy="pass --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def fit(
     config: Options, network: Network, images: Tensor, targets: Tensor, settings: Training, *key: object, **options: Any
 ) -> list[float]:
-    """Train a network in place, or go on with it; return its loss curve. `key` names it in the folder.
+    """Train a network in place, or resume its training; return its loss curve. `key` names it in the folder.
 
-    options  of `pcsim.training.train`: steps, solver, until
+    options  options of `pcsim.training.train`: steps, solver, until
     """
     every, bar = getattr(config, "checkpoint_every", 200), job_bar(" ".join(map(str, key)))
     path = kept(config, "training", *key)
@@ -215,8 +223,8 @@ def fit(
 
 
 def train_all(config: Options, fit_one: Callable[..., Sequence[float]], keys: Sequence[tuple]) -> None:
-    """Call fit_one(config, *key) for each, in processes; under torchrun, all but the first process end here."""
-    for job, curve in run_jobs(fit_one, [(config, *key) for key in keys], config.workers, "training"):
+    """Call fit_one(config, *key) for each key, in parallel; under torchrun, all but the first process exit here."""
+    for job, curve in run_jobs(fit_one, [(config, *key) for key in keys], getattr(config, "workers", 1), "training"):
         words = " ".join(str(part) for part in job[1:])
         tqdm.write(f"trained {words}: loss {curve[0]:.3g} -> {curve[-1]:.3g}")
     distributed.barrier()
@@ -225,7 +233,7 @@ def train_all(config: Options, fit_one: Callable[..., Sequence[float]], keys: Se
 
 
 def trained(config: Options, network: Network, *key: object) -> Network:
-    """Return the network with what its training left in the folder, ready for evaluation."""
+    """Load the weights that training wrote to the folder into the network; return it in evaluation mode."""
     path = kept(config, "training", *key)
     tensors, _ = storage.read_tensors(path, "training")
     load_tensors(network, storage.under("network/", tensors), str(path))
@@ -233,7 +241,7 @@ def trained(config: Options, network: Network, *key: object) -> Network:
 
 
 def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
-    """Give (job, function(*job)) as they end, in `workers` processes of one thread each, or here if there is one.
+    """Yield (job, function(*job)) as jobs finish, in `workers` processes of one thread each, or here if it is one.
 
     Every job runs on one thread either way, so its result does not depend on `workers`.
     """
@@ -256,7 +264,7 @@ _slot = 0
 
 
 def _take_a_line(lock: Any, counter: Any) -> None:
-    """Take, in a new process, a line of the terminal for its progress bars."""
+    """Reserve, in a new process, a line of the terminal for its progress bars."""
     global _slot
     tqdm.set_lock(lock)
     with counter.get_lock():
@@ -265,7 +273,7 @@ def _take_a_line(lock: Any, counter: Any) -> None:
 
 
 def job_bar(description: str) -> Callable[..., tqdm]:
-    """Return what makes the progress bar of a job, on the line of its worker."""
+    """Return a function that creates the progress bar of a job, on the line of its worker."""
 
     def make(*arguments: Any, **options: Any) -> tqdm:
         return tqdm(*arguments, desc=description, position=_slot, leave=False, disable=None, **options)
@@ -277,11 +285,11 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 def finite_or_none(values: Any) -> Any:
-    """Return a number, or lists of them from an array, for JSON: what is not finite is None."""
+    """Return a number, or nested lists from an array, for JSON; non-finite values become None."""
     array = np.asarray(values, float)
     return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
 
 
 def finite_or_nan(values: Sequence[float | None]) -> list[float]:
-    """Return numbers from JSON: what was not finite is NaN again."""
+    """Return numbers from JSON; None becomes NaN."""
     return [math.nan if value is None else value for value in values]

@@ -1,9 +1,9 @@
-"""How do the errors of a network converge, on a clean, an occluded and a surprising stimulus?
+"""Measure how the errors of a network converge on clean, occluded and surprising stimuli.
 
-Trains one of four networks to name digits, shows it digits, and follows the prediction error of every area and its
-energy, or in a network without predictions the change of its state and the loss and entropy of its read-out. Each curve
-gets its half-life and settling time with bootstrap intervals, its overshoot, and how it ends. Surprising is a clean
-digit that comes after another one has been seen for as long.
+Trains one of four networks to classify digits, shows it digits, and records the prediction error of every area, the
+energy, the change of the state, and the loss and entropy of the read-out, as far as the network has them. The report
+gives each curve's half-life and settling time with bootstrap intervals, its overshoot, and how it ends. A surprising
+stimulus is a clean digit that replaces another one, shown for the same time.
 
     python -m experiments.convergence                        hierarchical predictive coding, a minute
     python -m experiments.convergence --network pcn_global   another network, some minutes
@@ -34,7 +34,7 @@ from pcsim.plots.canvas import plain_logs
 
 Condition = Literal["clean", "occluded", "surprising"]
 Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]
-"""quantity -> line -> (times in ms since the stimulus came, values (time, image))"""
+"""quantity -> line -> (times in ms since stimulus onset, values (time, image))"""
 ROWS = 300
 ERROR, ENERGY, CHANGE = "squared prediction error", "energy", "change of the state per ms"
 LOSS, ENTROPY = "cross-entropy of the read-out", "entropy of the read-out"
@@ -45,25 +45,25 @@ class Convergence(Options):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/convergence")
-    """folder for everything that comes out"""
+    """folder for all output"""
     network: flows.Name = "predictive_coding"
-    """whose errors are followed"""
+    """network whose errors are measured"""
     stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
-    """what it is shown"""
+    """kinds of stimuli to show"""
     fragments: Annotated[int, Field(ge=0)] = 15
     """pieces of debris over an occluded digit"""
     taus: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = flows.TAUS
-    """ms, of the lower and the upper area"""
+    """time constants of the lower and the upper area, ms"""
     dt: Annotated[float, Field(gt=0)] = 0.5
-    """ms, of Euler"""
+    """step of Euler, ms"""
     until: Annotated[float, Field(gt=0)] = 600.0
-    """ms for which a stimulus is shown"""
+    """duration of each stimulus, ms"""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """of its way that a settled curve may still be off its end"""
+    """tolerance of settling: the share of a curve's way from start to end that may still be missing"""
     images: Count = 100
-    """test images"""
+    """number of test images"""
     recipe: flows.Recipe = flows.Recipe()
-    """how the network is trained"""
+    """training of the network"""
 
 
 PRESETS = {
@@ -84,19 +84,19 @@ PRESETS = {
 
 
 def run(config: Convergence) -> None:
-    """Run the whole experiment. The training resumes in its folder."""
+    """Run the whole experiment; the training resumes in its folder."""
     base.conduct(config, find, report)
 
 
 def find(config: Convergence) -> dict[str, Any]:
-    """Train, and follow every curve on every stimulus."""
+    """Train the network, and measure every curve on every stimulus."""
     base.train_all(config, fit, [()])
-    sim = watching(config, flows.trained(config, config.network, config.taus))
+    sim = make_simulator(config, flows.trained(config, config.network, config.taus))
     curves = {condition: follow(config, sim, condition) for condition in config.stimuli}
     return {
         "curves": {
             condition: {
-                quantity: {line: told(config, *curve, quantity) for line, curve in lines.items()}
+                quantity: {line: summarise(config, *curve, quantity) for line, curve in lines.items()}
                 for quantity, lines in found.items()
             }
             for condition, found in curves.items()
@@ -105,12 +105,12 @@ def find(config: Convergence) -> dict[str, Any]:
 
 
 def fit(config: Convergence) -> list[float]:
-    """Train the network, or go on with it; return the loss curve."""
+    """Train the network, or resume its training; return the loss curve."""
     return flows.fit(config, config.network, config.recipe)
 
 
-def watching(config: Convergence, network: Network) -> Simulator:
-    """What runs the network and records all that may converge."""
+def make_simulator(config: Convergence, network: Network) -> Simulator:
+    """Return a Simulator that records every quantity that may converge."""
     record = Record(
         states=[
             *dict.fromkeys((*flows.AREAS[config.network], flows.answers_of(network))),
@@ -123,7 +123,7 @@ def watching(config: Convergence, network: Network) -> Simulator:
 
 
 def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
-    """Everything that converges, from the moment on at which the stimulus came."""
+    """Return the curves of one kind of stimulus, from its onset on."""
     fragments = config.fragments if condition == "occluded" else 0
     shown = flows.digits(fragments, TEST_SEED + config.seed, config.images)
     line, before = stimuli.held(shown.images, config.until), 0.0
@@ -133,7 +133,7 @@ def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
 
 
 def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, areas: tuple[str, ...]) -> Curves:
-    """The curves of a run from `before` ms on, which is their 0."""
+    """Return the curves of a run from `before` ms on, with times relative to it."""
     times, since = run_.times - before, run_.times > before
     found: Curves = {}
     if network.errors:
@@ -152,7 +152,7 @@ def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, a
     return found
 
 
-def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
+def summarise(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
     """Return the median and quartiles of a curve over images at every time, and how it settles."""
     quartiles = np.quantile(values, (0.25, 0.75), axis=1).tolist()
     known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist(), "quartiles": quartiles}
@@ -177,10 +177,10 @@ def told(config: Convergence, times: NDArray, values: NDArray, quantity: str) ->
 
 
 def report(config: Convergence, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     found = results["curves"]
     rows = [
-        (condition, quantity, line, *cells(row))
+        (condition, quantity, line, *format_curve(row))
         for condition, quantities in found.items()
         for quantity, lines in quantities.items()
         for line, row in lines.items()
@@ -189,27 +189,28 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
     picture = Picture(
         "convergence",
         settling(found),
-        f"Median over {config.images} images, band between the quartiles. Triangles: settled, to within "
-        f"{100 * config.share:g} % of the way (mean over images that come to rest), or change of the state below "
-        f"{100 * config.share:g} % of its largest (median); none where that does not come in {config.until:g} ms. "
-        "A surprising digit follows another one, which the network has come to expect.",
+        f"Median over {config.images} images; bands span the quartiles. Triangles mark settling: within "
+        f"{100 * config.share:g} % of the way to the end (mean over images that come to rest) or, for the change of "
+        f"the state, below {100 * config.share:g} % of its maximum (median). Curves without a triangle do not settle "
+        f"in {config.until:g} ms. A surprising digit replaces another one, to which the network has adapted.",
         ("curves",),
     )
     return Report(
         f"How {flows.TITLES[config.network]} converges",
-        f"{config.images} digits at the centre of gaze; occluded: {config.fragments} pieces of debris. Time constants "
-        f"{config.taus[0]:g} and {config.taus[1]:g} ms, Euler with dt = {config.dt:g} ms. 95 % bootstrap intervals in "
-        "brackets. A rate is that of one exponential fitted to the mean; where several are at work, it is one of them.",
+        f"{config.images} centred digits; occluded ones are under {config.fragments} pieces of debris. Time constants "
+        f"{config.taus[0]:g} and {config.taus[1]:g} ms, Euler with dt = {config.dt:g} ms. Brackets: 95 % bootstrap "
+        "intervals. The rate is that of a single exponential fitted to the mean; if a curve has several time scales, "
+        "it describes only one of them.",
         [picture],
         [Table("Convergence", head, rows)],
     )
 
 
 def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
-    """Draw curves against time and when they have settled: a row a quantity, a column a condition.
+    """Draw curves against time and their settling times, one row per quantity and one column per condition.
 
-    curves[condition][quantity][line] has times, median and quartiles over images, and "settling" in ms, which is drawn
-    as a triangle on the median; None for none.
+    curves[condition][quantity][line] has times, median and quartiles over images, and "settling" in ms, drawn as a
+    triangle on the median; None for a curve that does not settle.
     """
     quantities = list(next(iter(curves.values())))
     figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")
@@ -235,8 +236,8 @@ def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
     return figure
 
 
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Of the table."""
+def format_curve(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return half-life, settling time, overshoot, rate and endings of a curve as cells of the table."""
     if "summary" not in row:
         return ("-", "-" if row["settling"] is None else f"{row['settling']:.0f}", "-", "-", "-")
 

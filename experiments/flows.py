@@ -1,4 +1,4 @@
-"""Four flows that name small digits under debris: built, trained and kept alike, for experiments on time."""
+"""Four flows that classify small digits under debris, built and trained alike, for experiments on time."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ AREAS = {
     "blt": ("l1", "l2"),
     "leaky_rcnn": ("l1", "l2"),
 }
-"""the lower and the upper area, whose time constants are swept"""
+"""lower and upper area of each network, whose time constants are swept"""
 TAUS = (10.0, 20.0)
-"""ms, of these areas in training"""
+"""time constants of these areas in training, ms"""
 SIDE, FULL_SIDE = 16, 32
-"""pixels of an image here, and in other experiments"""
+"""side of an image in pixels, here and in other experiments"""
 RELAXED = 30.0
-"""ms for which predictive coding is relaxed before its weights change"""
+"""ms of relaxation before each weight update of predictive coding"""
 
 
 @checked(frozen=True, config=OPTIONS)
 class Recipe:
-    """How the networks are trained."""
+    """Training of the networks."""
 
     images: Count = 4_000
-    """training images"""
+    """number of training images"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """pieces of debris over each digit"""
+    """pieces of debris over each training digit"""
     through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
-    """of the networks that learn by backpropagation through time; the loss is the mean over it"""
+    """training of the networks that learn by backpropagation through time; the loss is averaged over time"""
     steps: Count = 20
-    """of 10 ms through which they learn"""
+    """steps of 10 ms that backpropagation through time covers"""
     local: Training = Training(updates=500, batch=50)
-    """of predictive coding, which learns by its local rule"""
+    """training of predictive coding, which learns by its local rule"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.3
-    """weight of PCN's relative prediction error in its loss"""
+    """weight of the relative prediction error in the loss of PCN"""
 
 
 SMOKE = Recipe(
@@ -73,27 +73,27 @@ STANDARD = Recipe(
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits at the centre of gaze: images (n, 1, side, side) in [-0.5, 0.5] and targets (n, 10), 1 at the digit."""
+    """Centred digits: images (n, 1, side, side) in [-0.5, 0.5] and one-hot targets (n, 10)."""
 
     images: Tensor
     targets: Tensor
 
-    def named(self, answers: Tensor) -> Tensor:
-        """Whether answers (..., n, 10) are largest at the digit, (..., n)."""
+    def is_correct(self, answers: Tensor) -> Tensor:
+        """Return whether answers (..., n, 10) are largest at the digit, (..., n)."""
         return answers.argmax(-1) == self.targets.argmax(-1)
 
 
 def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
-    """The first `count` digits of a seed, at a side that divides the full one."""
+    """Draw the first `count` digits of a seed, downsampled to a side that divides the full one."""
     shown = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=0.0), seed, 0, count)
     return Digits(functional.avg_pool2d(shown.pixels(), FULL_SIDE // side) - 0.5, shown.targets())
 
 
 def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
-    """The network before training, its two areas with these time constants in ms.
+    """Build the untrained network, with these time constants (ms) of its two areas.
 
-    predictive_coding  digit on top, image below: it infers what would predict the image (dense, learns locally)
-    pcn_global         normalised and with tied weights: as published it does not settle when it runs on
+    predictive_coding  dense, digit at the top and image at the bottom: it infers the digit that predicts the image
+    pcn_global         normalised, with tied weights: the published form does not settle in long runs
     """
     image = (1, SIDE, SIDE)
     if name == "predictive_coding":
@@ -106,12 +106,12 @@ def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
 
 
 def answers_of(network: Network) -> str:
-    """The population that names the digit."""
+    """Return the name of the population that represents the digit."""
     return network.readout or "r2"
 
 
 def fit(config: Options, name: Name, recipe: Recipe) -> list[float]:
-    """Train one network, or go on with it; return the loss curve (of predictive coding its energy)."""
+    """Train one network, or resume its training; return the loss curve (for predictive coding, the energy)."""
     seed = config.seed
     torch.manual_seed(seed)
     network, shown = build(name), digits(recipe.fragments, seed, recipe.images)
@@ -128,5 +128,5 @@ def fit(config: Options, name: Name, recipe: Recipe) -> list[float]:
 
 
 def trained(config: Options, name: Name, taus: tuple[float, float] = TAUS) -> Network:
-    """Return the network after training, with these time constants."""
+    """Return the trained network with these time constants."""
     return base.trained(config, build(name, taus), name)

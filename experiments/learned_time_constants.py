@@ -1,8 +1,9 @@
-"""Which time constants do units learn when a task has two time scales?
+"""Learn the time constants of leaky units on a task with two time scales.
 
-A population of leaky units sees two noisy streams and has to report a short running average of the first and a long one
-of the second. Its time constants, one for each channel, begin near 20 ms and are learned with the weights, by
-backpropagation through time; a twin keeps them as they were. Drawn: time constants before and after, and both errors.
+A population of leaky units receives two noisy streams and has to report a short running average of the first and a long
+one of the second. Its time constants, one per channel, start near 20 ms and are learned with the weights by
+backpropagation through time; a control network keeps them fixed. The figure shows the time constants before and after
+training, and the errors of both networks.
 
     python -m experiments.learned_time_constants         two repetitions, some minutes on 2 cores
 """
@@ -33,10 +34,10 @@ from pcsim.rules.time_constants import LearnableTau
 from pcsim.training import CHECK_EVERY, Training, optimise
 
 FRAME = 2.0
-"""ms for which a value of a stream lasts"""
+"""duration of one value of a stream, ms"""
 KINDS = ("learned", "fixed")
 SMALLEST, SPAN, START = 2.0, 198.0, 20.0
-"""ms: time constants are learned between 2 and 200, and begin near 20"""
+"""time constants in ms: learned between 2 and 200, starting near 20"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -44,19 +45,19 @@ class Learned(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/learned_time_constants")
-    """folder for everything that comes out"""
+    """folder for all output"""
     scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (6.0, 80.0)
-    """ms, over which the first and the second stream are averaged"""
+    """time constants over which the first and the second stream are averaged, ms"""
     channels: Count = 24
-    """leaky units"""
+    """number of leaky units"""
     length: Annotated[float, Field(gt=0)] = 300.0
-    """ms of a stream"""
+    """duration of a stream, ms"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """ms, of Euler"""
+    """step of Euler, ms"""
     repetitions: Count = 2
-    """how many times to train, with other weights and noise"""
+    """number of trainings, each with its own weights and noise"""
     training: Training = Training(updates=400, batch=32, learning_rate=0.02)
-    """how to train; its seed is that of the repetition"""
+    """training settings; the seed is that of the repetition"""
 
 
 PRESETS = {
@@ -78,12 +79,12 @@ PRESETS = {
 
 
 def run(config: Learned) -> None:
-    """Run the whole experiment. What is trained already is not trained again."""
+    """Run the whole experiment; networks that are in its folder are not trained again."""
     base.conduct(config, find, report)
 
 
 def find(config: Learned) -> dict[str, Any]:
-    """Train, and return the time constants before and after, and the errors."""
+    """Train all networks; return the time constants before and after training, and the errors."""
     base.train_all(config, fit, [(kind, seed) for seed in config.seeds for kind in KINDS])
     networks = [build(config, "learned", seed) for seed in config.seeds]
     return {
@@ -98,7 +99,7 @@ def find(config: Learned) -> dict[str, Any]:
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
-    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c begin around 20 ms, a factor 1.5 apart (sd)."""
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; the tau_c start around 20 ms, spread by a factor of 1.5 (sd)."""
     torch.manual_seed(seed)
     tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
     with torch.no_grad():
@@ -116,12 +117,12 @@ def build(config: Learned, kind: str, seed: int) -> Network:
 
 
 def time_constants(network: Network) -> Tensor:
-    """ms, (channel,)."""
+    """Return the time constants of the channels in ms, (channel,)."""
     return network.flows["r"].tau().detach()
 
 
 def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
-    """Noise (frame, n, 2), and what is to be reported at the end of each frame, of variance one.
+    """Draw noise (frame, n, 2); return it and the targets at the end of each frame, scaled to variance one.
 
     y_k = y_k-1 + (1 - exp(-2 ms / T)) (u_k - y_k-1): a running average over T ms.
     """
@@ -135,23 +136,23 @@ def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
     return noise, torch.stack(rows) / (share / (2.0 - share)).sqrt()
 
 
-def reporting(config: Learned, network: Network, gradient: Full | None = None) -> Simulator:
-    """What runs the network and keeps its report at the end of every frame."""
+def make_simulator(config: Learned, network: Network, gradient: Full | None = None) -> Simulator:
+    """Return a Simulator that records the output at the end of every frame."""
     record = Record(states=["y"], every=round(FRAME / config.dt))
     return Simulator(network, solver=Euler(config.dt), record=record, gradient=gradient)
 
 
 def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error at the end of every frame, without the first fifth: a long average must begin somewhere."""
-    told = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
+    """Return the mean squared error at the ends of frames, without the first fifth, in which averages build up."""
+    output = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
     skipped = len(noise) // 5
-    return (told[..., 0, 0] - wanted)[skipped:].square().mean()
+    return (output[..., 0, 0] - wanted)[skipped:].square().mean()
 
 
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
-    """Train one network on ever new noise, or go on with it; returns the error of every 20 updates."""
+    """Train one network on fresh noise, or resume its training; return the error of every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
-    sim = reporting(config, network, Full())
+    sim = make_simulator(config, network, Full())
 
     def gradient(_: Tensor, update: int) -> Tensor:
         loss = error(sim, *streams(config, 1_000_003 * seed + update, settings.batch))
@@ -163,19 +164,19 @@ def fit(config: Learned, kind: str, seed: int) -> list[float]:
 
 
 def score(config: Learned, kind: str, seed: int) -> float:
-    """Error on noise never seen in training."""
+    """Return the error on noise that training does not use."""
     network = base.trained(config, build(config, kind, seed), kind, seed)
-    return float(error(reporting(config, network), *streams(config, TEST_SEED, 200)))
+    return float(error(make_simulator(config, network), *streams(config, TEST_SEED, 200)))
 
 
 def report(config: Learned, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     losses = {f"{kind} time constants": np.mean(results["curves"][kind], 0).tolist() for kind in KINDS}
     picture = Picture(
         "time_constants",
         tau_histograms(results["before"], results["after"], config.scales, losses, CHECK_EVERY),
         f"Left: time constants of all {config.channels} channels in {counted(config.repetitions, 'repetition')}. "
-        "Right: error in training, mean over repetitions; the fixed time constants are those of the left before "
+        "Right: training error, mean over repetitions; fixed time constants are those shown on the left as before "
         "training.",
         ("before", "after", "curves"),
     )
@@ -184,25 +185,32 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
     for number, seed in enumerate(config.seeds):
         after = np.array(results["after"][number])
         fast, slow = after[after < between], after[after >= between]
-        middles = [f"{np.median(part):.1f} ({len(part)})" if len(part) else "none" for part in (fast, slow)]
+        middles = [f"{np.median(part):.1f} ({len(part)})" if len(part) else "-" for part in (fast, slow)]
         errors = [f"{results['error'][kind][number]:.4f}" for kind in KINDS]
         rows.append((str(seed), *middles, *errors))
-    head = ("repetition", "median of the fast (ms)", "of the slow (ms)", "error, learned", "fixed")
+    head = ("seed", "fast channels (ms)", "slow channels (ms)", "error, learned", "error, fixed")
     return Report(
         "Time constants learned on a task with two time scales",
-        f"Averages over {config.scales[0]:g} and {config.scales[1]:g} ms of two noisy streams; errors in units of "
-        "the variance of what is to be reported.",
+        f"Averages over {config.scales[0]:g} and {config.scales[1]:g} ms of two noisy streams; errors are in units of "
+        "the variance of the target.",
         [picture],
-        [Table(f"Channels below and above {between:.0f} ms, and error on new noise (1: the mean)", head, rows)],
+        [
+            Table(
+                f"Median time constant of channels below and above {between:.0f} ms (number of channels), and error on "
+                "new noise (1: predicting the mean)",
+                head,
+                rows,
+            )
+        ],
     )
 
 
 def tau_histograms(
     before: ArrayLike, after: ArrayLike, scales: Sequence[float], losses: Mapping[str, Sequence[float]], every: int
 ) -> Figure:
-    """Time constants of all channels before and after training (log axis), the scales of the task, and the losses.
+    """Draw time constants before and after training (log axis) with the time scales of the task, and the losses.
 
-    before and after (n,) in ms; losses[name] one value for every `every` updates.
+    before and after are (n,) in ms; losses[name] has one value per `every` updates.
     """
     figure = Figure(figsize=(9.5, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -1,9 +1,9 @@
-"""Does predictive coding learn to name digits by its local rule alone, and how close does it come to backpropagation?
+"""Train predictive coding to classify digits by its local rule, and compare it with backpropagation.
 
-A dense predictive-coding network (Whittington & Bogacz 2017), the image clamped above and the label below, learns from
-the products of activity and prediction error at each synapse; a twin with the same first weights learns by
-backpropagation through the feed-forward pass that the network's predictions make. Compared: test accuracy over
-training, and the angle between the two weight changes at the start.
+A dense predictive-coding network (Whittington & Bogacz 2017), with the image clamped at the top and the label at the
+bottom, learns from the products of activity and prediction error at each synapse. A control network with the same
+initial weights learns by backpropagation through the feed-forward pass that the network's predictions form. The report
+compares test accuracy over training, and the angle between the two weight changes before training.
 
     python -m experiments.local_learning                     rendered digits, 2 minutes
     python -m experiments.local_learning --preset standard   MNIST, three repetitions
@@ -39,27 +39,27 @@ class LocalLearning(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/local_learning")
-    """folder for everything that comes out"""
+    """folder for all output"""
     hidden: tuple[int, ...] = (256,)
     """units of the layers between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
-    """f in the predictions W f(r)"""
+    """nonlinearity f in the predictions W f(r)"""
     precision: Annotated[float, Field(gt=0)] = 0.1
-    """of the label's error, against 1 for the others: the smaller, the nearer is the local rule to backpropagation"""
+    """precision of the label's error, 1 for the others: the smaller, the closer the local rule is to backpropagation"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """ms; every layer has a time constant of 10 ms. With a precision of 1 take 0.5: the energy is steeper then"""
+    """step of Euler, ms; layers have a time constant of 10 ms. With --precision 1, whose energy is steep, pass 0.5"""
     relax: Annotated[float, Field(gt=0)] = 40.0
-    """ms for which every batch is relaxed before its weights change"""
+    """duration of the relaxation before each weight update, ms"""
     images: Count = 10_000
-    """training images"""
+    """number of training images"""
     test_images: Count = 2_000
-    """test images"""
+    """number of test images"""
     training: Training = Training(updates=3_000, batch=50, learning_rate=2e-3)
-    """how to train; its seed is that of the repetition"""
+    """training settings; the seed is that of the repetition"""
     digits: Literal["rendered", "handwritten"] = "rendered"
-    """rendered digits at random places, or the images of MNIST as they are"""
+    """source of the digits: rendered at random places, or the images of MNIST"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
+    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
 
 
 PRESETS = {
@@ -93,7 +93,7 @@ PRESETS = {
 
 
 def run(config: LocalLearning) -> None:
-    """Run the whole experiment. A network that is trained already is not trained again."""
+    """Run the whole experiment; networks that are in its folder are not trained again."""
     base.conduct(config, find, report)
 
 
@@ -110,7 +110,7 @@ def find(config: LocalLearning) -> dict[str, Any]:
 
 
 def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tensor, Tensor]:
-    """Images (n, pixels) in [-0.5, 0.5] and targets (n, 10), 1 at the digit."""
+    """Return images (n, pixels) in [-0.5, 0.5] and one-hot targets (n, 10)."""
     if config.digits == "handwritten":
         pixels, labels = stimuli.load_mnist(split, config.mnist)
         images = torch.from_numpy(pixels[:count].copy()).float() / 255
@@ -122,7 +122,7 @@ def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tens
 
 
 def build(config: LocalLearning, repetition: int, pixels: int, precision: float) -> Network:
-    """Label r0 below, image on top, starting from the predictions; `precision` is that of the label's error."""
+    """Build a network with label r0 at the bottom and image at the top; `precision` is that of the label's error."""
     torch.manual_seed(repetition)
     sizes = [(10,), *((units,) for units in config.hidden[::-1]), (pixels,)]
     top = f"r{len(sizes) - 1}"
@@ -133,19 +133,19 @@ def build(config: LocalLearning, repetition: int, pixels: int, precision: float)
 
 
 def answers(network: Network, images: Tensor) -> Tensor:
-    """What the network says of images when nothing but the image is clamped: its fixed point, E = 0, is one pass."""
+    """Return the inferred label when only the image is clamped: one pass reaches the fixed point, E = 0."""
     (top,) = network.inputs
     with torch.no_grad():
         return initial_state(network, {top: images})["r0"]
 
 
 def fit(config: LocalLearning, rule: str, repetition: int) -> list[float]:
-    """Train one network; return its energy (of backpropagation its loss) over training."""
+    """Train one network; return its energy (for backpropagation, its loss) over training."""
     return outcome(config, rule, repetition)["energy"]
 
 
 def outcome(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any]:
-    """Return (updates, test accuracy) and the energy over training; trained first if need be."""
+    """Return (updates, test accuracy) and the energy over training; train the network first if necessary."""
     path = base.kept(config, "training", rule, repetition, suffix="json")
     return base.once(path, lambda: _trained(config, rule, repetition))
 
@@ -176,19 +176,19 @@ def _trained(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any
 
 
 def score(network: Network, images: Tensor, targets: Tensor) -> float:
-    """Share of images whose digit has the largest answer."""
+    """Return the share of images whose digit has the largest answer."""
     return float((answers(network, images).argmax(1) == targets.argmax(1)).double().mean())
 
 
 def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
-    """Cosine between the local weight change and that of backpropagation, by the precision of the output's error.
+    """Return the cosine between the local weight change and that of backpropagation, by precision of the label's error.
 
-    The less precise the output, the less the relaxation moves the layers away from their feed-forward values, and
-    the nearer the errors are to those that backpropagation sends: as the precision goes to 0, theory says 1.
+    The less precise the label, the less relaxation moves the layers away from their feed-forward values, and the closer
+    their errors are to those of backpropagation: in theory the cosine goes to 1 as the precision goes to 0.
     """
     images, targets = data(config, "train", repetition, 50)
     precisions, cosines = [1.0, 0.3, 0.1, 0.03, 0.01], []
-    # A precise label makes the energy steeper: the step that is stable in training is too long for it.
+    # A precise label makes the energy steeper, beyond the stability limit of the step that training uses.
     solver = Euler(dt=config.dt / 4)
     for precision in precisions:
         network = build(config, repetition, images.shape[1], precision)
@@ -205,25 +205,26 @@ def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
 
 
 def flat_gradient(network: Network) -> Tensor:
-    """All gradients as one vector."""
+    """Return all gradients as one vector."""
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
 def report(config: LocalLearning, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     pictures = [
         Picture(
             "error",
             learning_curves(results["accuracy"]),
-            "Test error over training, a line a repetition, by the local rule and by backpropagation from "
-            "the same first weights and the same order of images.",
+            "Test error over training, one line per repetition, for the local rule and for backpropagation with the "
+            "same initial weights and the same order of images.",
             ("accuracy",),
         ),
         Picture(
             "alignment",
             alignment_curves([(row["precision"], row["cosine"]) for row in results["alignment"]]),
-            "Angle between the weight changes of the local rule and of backpropagation before training, against the "
-            "precision of the label's error: the less precise the output, the nearer (Whittington & Bogacz 2017).",
+            "1 - cosine of the angle between the weight changes of the local rule and of backpropagation before "
+            "training, against the precision of the label's error: the less precise the label, the closer they are "
+            "(Whittington & Bogacz 2017). One line per repetition.",
             ("alignment",),
         ),
     ]
@@ -233,16 +234,16 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
         rows.append((rule, ", ".join(f"{value:.2f}" for value in ends), f"{sum(ends) / len(ends):.2f}"))
     return Report(
         "Predictive coding learns by its local rule",
-        f"{config.images:,} training and {config.test_images:,} test images ({config.digits}), layers "
+        f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits), hidden layers "
         f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, "
         f"{counted(config.repetitions, 'repetition')}.",
         pictures,
-        [Table("Test accuracy (%)", ("rule", "a repetition each", "mean"), rows)],
+        [Table("Test accuracy (%)", ("rule", "each repetition", "mean"), rows)],
     )
 
 
 def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
-    """Error against updates, log scale: curves[rule] holds one list of (update, accuracy) for each repetition."""
+    """Draw the error against updates, log scale: curves[rule] holds a list of (update, accuracy) per repetition."""
     ax = ax or axes()
     for index, (name, repetitions) in enumerate(curves.items()):
         for number, repetition in enumerate(repetitions):
@@ -257,11 +258,11 @@ def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None =
 
 
 def alignment_curves(curves: Sequence[tuple[ArrayLike, ArrayLike]], ax: Axes | None = None) -> Axes:
-    """1 - cosine between two weight changes against the precision of the output, a line a repetition, both log."""
+    """Draw 1 - cosine between two weight changes against the precision of the label, log-log, a line per repetition."""
     ax = ax or axes()
     for precision, cosine in curves:
         ax.plot(precision, np.clip(1.0 - np.asarray(cosine), 1e-8, None), "o-", ms=4)
-    ax.set(xscale="log", yscale="log", xlabel="precision of the output's error")
+    ax.set(xscale="log", yscale="log", xlabel="precision of the label's error")
     ax.set(ylabel="1 - cosine with backpropagation")
     return ax
 

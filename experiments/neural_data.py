@@ -1,4 +1,4 @@
-"""Two public data sets of inferior temporal cortex, from a local folder: they are not part of pcsim.
+"""Two public data sets of inferior temporal cortex, read from a local folder; they are not part of pcsim.
 
 neural_it_zhang_desimone/it_counts_10ms.npz   132 macaque IT units, 7 objects at 3 positions, 19 repeats; spikes in
                                               10 ms (Zhang et al. 2011, through NeuroDecodeR)
@@ -22,14 +22,14 @@ VARIABLE = "PCSIM_NEURAL"
 SPIKES = Path("neural_it_zhang_desimone", "it_counts_10ms.npz")
 DISSIMILARITIES = Path("neural_rsa92_kriegeskorte", "rsa92.npz")
 BINS = 5
-"""of 10 ms in a window"""
+"""number of bins of 10 ms in a window"""
 
 
 @dataclass(frozen=True)
 class Spikes:
-    """counts (time, presentation, unit) in windows of 50 ms that begin at `times` ms; objects and conditions of each.
+    """Spike counts (time, presentation, unit) in windows of 50 ms from `times` ms on; object and condition of each.
 
-    A pseudo-population: units were recorded in several sessions, so repeats of different units did not happen together.
+    A pseudo-population: units were recorded in several sessions, so repeats of different units are not simultaneous.
     """
 
     counts: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Spikes:
 
 @dataclass(frozen=True)
 class Dissimilarities:
-    """images (92, 175, 175, 3) uint8; matrices (92, 92) of monkey and human IT, and of each human subject."""
+    """Images (92, 175, 175, 3) uint8; matrices (92, 92) of monkey and human IT, and of each human subject."""
 
     images: NDArray[np.uint8]
     monkey: NDArray[np.float64]
@@ -49,9 +49,9 @@ class Dissimilarities:
 
 
 def folder(given: Path | None) -> Path | None:
-    """The folder that holds both, if there is one: `given`, else the environment variable PCSIM_NEURAL.
+    """Return the folder of both data sets: `given`, else the environment variable PCSIM_NEURAL, else None.
 
-    Raises StorageError for a folder in which they are not.
+    Raises StorageError for a folder that lacks one of them.
     """
     named = given or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     missing = [path for path in (SPIKES, DISSIMILARITIES) if named is not None and not (named / path).is_file()]
@@ -59,13 +59,13 @@ def folder(given: Path | None) -> Path | None:
         raise StorageError(
             given=f"folder {named}, in which {', '.join(map(str, missing))} is missing",
             expected=f"{SPIKES} and {DISSIMILARITIES}",
-            remedy="docs/neural.md says where both come from; without --neural the models are shown alone",
+            remedy=f"download both as in docs/neural.md, or omit --neural and unset {VARIABLE} to run models alone",
         )
     return named
 
 
 def spikes(folder_: Path) -> Spikes:
-    """Read the spikes, in windows of 50 ms that do not overlap."""
+    """Read the spike counts in non-overlapping windows of 50 ms."""
     with np.load(folder_ / SPIKES) as file:
         counts, centres = file["counts"], file["time_ms"]
     _, objects, positions, repeats, _ = counts.shape
@@ -79,7 +79,7 @@ def spikes(folder_: Path) -> Spikes:
 
 
 def dissimilarities(folder_: Path) -> Dissimilarities:
-    """Read the images and matrices; those of a subject are averaged over its sessions."""
+    """Read the images and matrices; those of a human subject are averaged over sessions."""
     with np.load(folder_ / DISSIMILARITIES) as file:
         sessions = file["rdm_human_IT_subject_session"].astype(float)
         return Dissimilarities(

@@ -1,9 +1,9 @@
-"""Do cycles of the predictive coding network with global loops (Wen et al. 2018) help, and does its error fall?
+"""Test whether cycles help the predictive coding network with global loops (Wen et al. 2018), and lower its error.
 
-Trains networks with T = 0, 1, 3 cycles on few occluded digits, and asks two questions that are not the same: does
-accuracy rise with T across networks, and does the prediction error fall over the cycles of one network? The second is
-followed at initialisation, after training as published, after training with a reconstruction term, and in two
-constructions in which it falls by design.
+Trains networks with T = 0, 1, 3 cycles on few occluded digits, and asks two different questions: does accuracy rise
+with T across networks, and does the prediction error fall over the cycles of one network? The error is measured at
+initialisation, after training as published, after training with a reconstruction term, and in two constructions in
+which it falls by design.
 
     python -m experiments.pcn_cycles                     rendered digits, one repetition, about 6 minutes on 2 cores
     python -m experiments.pcn_cycles --preset standard   MNIST, 1,000 training images, three repetitions
@@ -32,7 +32,7 @@ from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, evaluate
 
 WATCHED = 64
-"""test images on which the error is followed"""
+"""number of test images on which the error is measured"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -40,33 +40,33 @@ class Cycles(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/pcn_cycles")
-    """folder for everything that comes out"""
+    """folder for all output"""
     device: Device = "auto"
-    """where to run"""
+    """device to run on"""
     cycles: tuple[int, ...] = (0, 1, 3)
-    """T of the networks to compare"""
+    """numbers of cycles T of the networks to compare"""
     channels: tuple[int, ...] = (16, 32, 32)
-    """feature maps of the layers; the first two halve the image"""
+    """feature maps of each layer; the first two layers halve the image"""
     fragments: Annotated[int, Field(ge=0)] = 3
     """pieces of debris over each digit"""
     images: Count = 1_000
-    """training images"""
+    """number of training images"""
     test_images: Count = 1_000
-    """test images"""
+    """number of test images"""
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """how to train as published; its seed is that of the repetition"""
+    """training as published; the seed is that of the repetition"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
-    """how to train the network that is also taught to predict"""
+    """training of the network that also learns to predict; the seed is that of the repetition"""
     long: Count = 10
-    """cycles for which the error is followed"""
+    """number of cycles over which the error is measured"""
     digits: Literal["rendered", "handwritten"] = "rendered"
-    """what is drawn: a font's digits, or MNIST"""
+    """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
+    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
     checkpoint_every: Count = 100
     """updates between checkpoints"""
 
@@ -105,17 +105,15 @@ PRESETS = {
         workers=1,
     ),
 }
-KINDS = ("published", "predicting")
-"""Networks whose error is followed: trained as published, and with weights tied and a reconstruction term."""
 
 
 def run(config: Cycles) -> None:
-    """Run the whole experiment. Resumes in its folder."""
+    """Run the whole experiment, or resume it in its folder."""
     base.conduct(config, find, report, check=lambda options: build(options, "published", max(options.cycles)))
 
 
 def find(config: Cycles) -> dict[str, Any]:
-    """Train, and return accuracies and errors over cycles."""
+    """Train all networks; return accuracies and errors over cycles."""
     keys = [("published", cycles, seed) for seed in config.seeds for cycles in config.cycles[::-1]]
     keys += [("predicting", max(config.cycles), seed) for seed in config.seeds]
     base.train_all(config, fit, keys)
@@ -123,7 +121,7 @@ def find(config: Cycles) -> dict[str, Any]:
 
 
 def build(config: Cycles, kind: str, cycles: int) -> Network:
-    """The network of one job, before training."""
+    """Build the untrained network of one job."""
     predicting = kind == "predicting"
     return models.pcn_global(
         config.channels,
@@ -136,7 +134,7 @@ def build(config: Cycles, kind: str, cycles: int) -> Network:
 
 
 def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Tensor]:
-    """Images with mean 0 and sd 1 (of all pixels of the set), and targets."""
+    """Return images with mean 0 and sd 1 (over all pixels of the set), and targets."""
     glyphs = stimuli.HandwrittenGlyphs(split, config.mnist) if config.digits == "handwritten" else None
     shown = stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count, glyphs)
     pixels = shown.pixels()
@@ -144,7 +142,7 @@ def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Ten
 
 
 def fit(config: Cycles, kind: str, cycles: int, repetition: int) -> list[float]:
-    """Train one network, or go on with it; return the loss curve."""
+    """Train one network, or resume its training; return the loss curve."""
     torch.manual_seed(1_000 * repetition + cycles)
     network = build(config, kind, cycles)
     images, targets = data(config, repetition, config.images, "train")
@@ -153,12 +151,12 @@ def fit(config: Cycles, kind: str, cycles: int, repetition: int) -> list[float]:
 
 
 def trained(config: Cycles, kind: str, cycles: int, repetition: int) -> Network:
-    """Return the network after training."""
+    """Return the trained network."""
     return base.trained(config, build(config, kind, cycles), kind, cycles, repetition)
 
 
 def analyse(config: Cycles) -> dict[str, Any]:
-    """Accuracy of every network at every cycle, and the errors over cycles."""
+    """Return the accuracy of every network at every cycle, and the errors over cycles."""
     images, targets = data(config, TEST_SEED, config.test_images, "test")
     choices = targets.argmax(1)
 
@@ -179,12 +177,15 @@ def analyse(config: Cycles) -> dict[str, Any]:
         }
     return {
         "networks": networks,
-        "errors": {name: follow(net, images[:WATCHED], config.long) for name, net in followed(config).items()},
+        "errors": {
+            name: measure_errors(net, images[:WATCHED], config.long)
+            for name, net in networks_to_measure(config).items()
+        },
     }
 
 
-def followed(config: Cycles) -> dict[str, Network]:
-    """The networks whose error is followed over cycles, with what is known of them."""
+def networks_to_measure(config: Cycles) -> dict[str, Network]:
+    """Return the networks whose error is measured over cycles, by a description of each."""
     longest = max(config.cycles)
     torch.manual_seed(0)
     single = models.pcn_global((16,), (), tied=True, activation="identity", image=(1, 32, 32))
@@ -203,15 +204,15 @@ def followed(config: Cycles) -> dict[str, Network]:
     }
 
 
-def follow(network: Network, images: Tensor, cycles: int) -> dict[str, list[float]]:
-    """Median over images of the relative error of every layer, cycle by cycle."""
+def measure_errors(network: Network, images: Tensor, cycles: int) -> dict[str, list[float]]:
+    """Return the relative error of every layer at every cycle, median over images."""
     record = Record(errors="all", relative=True)
     run_ = simulate(network, images, solver=Iterate(), steps=cycles, record=record)
     return {name: value.median(1).values.tolist() for name, value in run_.relative_errors.items()}
 
 
 def report(config: Cycles, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     networks = results["networks"]
     pictures = [
         Picture(
@@ -220,24 +221,26 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
                 {name: row["accuracy_over_cycles"] for name, row in networks.items()},
                 {name: row["cycles"] for name, row in networks.items()},
             ),
-            "Left: accuracy at the last cycle of networks trained with T cycles, a dot a repetition: the published "
-            "comparison, across networks. Right: accuracy of each of them read out at every cycle, also beyond the T "
-            "it was trained with (large dot): another question.",
+            "Left: accuracy at the last cycle of networks trained with T cycles, one dot per repetition: the published "
+            "comparison, across networks. Right: accuracy of each network at every cycle, also beyond the T it was "
+            "trained with (large dot), which is a different question.",
             ("networks",),
         ),
         Picture(
             "errors",
             errors_over_cycles(results["errors"]),
-            "Squared prediction error over squared activity of the layer it is about, median over images, a line a "
-            "layer (e0 is the image). The published update does not make it fall, neither at initialisation nor after "
-            "training on the task. In one tied linear layer it must fall, as b is below 2 / lambda_max; with tied "
-            "weights, no blend (a = 0) and small b the image error falls; a reconstruction term in the loss (not in "
-            "the paper) can teach it.",
+            "Squared prediction error relative to the squared activity of the predicted layer, median over images, one "
+            "line per layer (e0 is the image). The published update does not lower it, neither at initialisation nor "
+            "after training on the task. In one tied linear layer it must fall, because b is below 2 / lambda_max; "
+            "with tied weights, no blend (a = 0) and small b, the image error falls; a reconstruction term in the loss "
+            "(not in the paper) can train the network to lower it.",
             ("errors",),
         ),
-        Picture("network", plots.circuit(build(config, "published", max(config.cycles))), "The network.", ()),
+        Picture(
+            "network", plots.circuit(build(config, "published", max(config.cycles))), "The network as a graph.", ()
+        ),
     ]
-    head = ("network", "parameters", "accuracy (%), a repetition each", "mean")
+    head = ("network", "parameters", "accuracy (%), each repetition", "mean")
     rows = [
         (
             name,
@@ -252,7 +255,7 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
     return Report(
         "Cycles of a predictive coding network: accuracy and prediction error",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits under "
-        f"{config.fragments} fragments), {counted(config.repetitions, 'repetition')}. Wen et al. 2018.",
+        f"{config.fragments} pieces of debris), {counted(config.repetitions, 'repetition')}. After Wen et al. 2018.",
         pictures,
         [
             Table("Accuracy on occluded digits", head, rows),
@@ -262,9 +265,9 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
 
 
 def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
-    """Relative prediction error against cycles, a panel a network, a line a layer: errors[network][error] (cycles,).
+    """Draw relative prediction errors over cycles, one panel per network: errors[network][error] is (cycles,).
 
-    `trained` marks the last cycle trained for; the dashed level is a prediction of nothing.
+    `trained` marks the last trained cycle; the dashed level is the error of a prediction of zero.
     """
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)

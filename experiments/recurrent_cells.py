@@ -1,10 +1,10 @@
-"""What do recurrent cells, time to recur, and sharing weights over time do for recognising occluded digits?
+"""Compare recurrent cells, numbers of steps, and weights shared over time for recognising occluded digits.
 
-Trains small networks on light debris and compares, with a test on the images themselves (McNemar):
+Trains small networks on digits under debris and compares their answers to the same test images (McNemar's test):
 
-    cells      a ConvRNN with reciprocal gated cells, simple RNNs, LSTMs or none, at equal numbers of parameters
-               (Nayebi et al. 2018); "minimal" is the reciprocal one with one step more than the image needs
-    residual   a residual network whose blocks share their weights over time, and one in which they do not
+    cells      a ConvRNN with reciprocal gated cells, simple RNNs, LSTMs or no recurrence, at equal numbers of
+               parameters (Nayebi et al. 2018); "minimal" is the reciprocal one with one step more than the image needs
+    residual   a residual network whose blocks share their weights over time, and one whose blocks do not
                (Liao & Poggio 2016)
 
     python -m experiments.recurrent_cells                     one repetition, about 7 minutes on 2 cores
@@ -39,25 +39,25 @@ class RecurrentCells(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/recurrent_cells")
-    """folder for everything that comes out"""
+    """folder for all output"""
     device: Device = "auto"
-    """where to run"""
+    """device to run on"""
     parameters: Annotated[int, Field(ge=2_000)] = 23_000
-    """of each ConvRNN, as nearly as a whole number of feature maps allows"""
+    """parameters of each ConvRNN, as nearly as a whole number of feature maps allows"""
     steps: Annotated[int, Field(ge=6)] = 8
-    """of the ConvRNNs; the image needs 4 to reach the read-out, "minimal" has 5"""
+    """steps of the ConvRNNs; the image needs 4 to reach the read-out, "minimal" has 5"""
     blocks: Annotated[int, Field(ge=1)] = 5
-    """of the residual networks"""
+    """number of blocks of the residual networks"""
     channels: Annotated[int, Field(ge=1)] = 16
-    """of the residual networks"""
+    """feature maps of the residual networks"""
     fragments: Annotated[int, Field(ge=0)] = 10
     """pieces of debris over each digit"""
     images: Count = 10_000
-    """training images"""
+    """number of training images"""
     test_images: Count = 2_000
-    """test images"""
+    """number of test images"""
     training: Training = Training(updates=1_000, batch=20, over_time="last")
-    """how to train; its seed is that of the repetition"""
+    """training settings; the seed is that of the repetition"""
     checkpoint_every: Count = 200
     """updates between checkpoints"""
 
@@ -96,18 +96,18 @@ PRESETS = {
 
 
 def run(config: RecurrentCells) -> None:
-    """Run the whole experiment. Resumes in its folder."""
+    """Run the whole experiment, or resume it in its folder."""
     base.conduct(config, find, report, check=lambda options: [build(options, name) for name in NAMES])
 
 
 def find(config: RecurrentCells) -> dict[str, Any]:
-    """Train, and return errors and tests."""
+    """Train all networks; return their errors and the tests between them."""
     base.train_all(config, fit, [(name, seed) for seed in config.seeds for name in NAMES])
     return analyse(config)
 
 
 def build(config: RecurrentCells, name: str) -> Network:
-    """One network before training; all ConvRNNs have about the same number of parameters."""
+    """Build an untrained network; all ConvRNNs have about the same number of parameters."""
     if name in RESIDUAL:
         return models.shared_resnet(
             config.channels, config.blocks + 1, shared=name == "shared", stride=2, image=(1, 32, 32)
@@ -117,18 +117,18 @@ def build(config: RecurrentCells, name: str) -> Network:
 
 
 def convrnn(cell: str, steps: int, width: int) -> Network:
-    """Three layers, cells in the upper two; without cells it stops when the image has arrived."""
+    """Build three layers with cells in the upper two; without cells, the network stops when the image has arrived."""
     layers = [models.Layer(width, True), models.Layer(width, True), models.Layer(width)]
     return models.convrnn(layers, cell, recurrent=(2, 3), feedback=(), steps=4 if cell == "none" else steps)
 
 
 def data(config: RecurrentCells, seed: int, count: int) -> stimuli.Scenes:
-    """Digits under debris."""
+    """Draw digits under debris."""
     return stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count)
 
 
 def fit(config: RecurrentCells, name: str, repetition: int) -> list[float]:
-    """Train one network, or go on with it; return the loss curve."""
+    """Train one network, or resume its training; return the loss curve."""
     torch.manual_seed(repetition)
     network, shown = build(config, name), data(config, repetition, config.images)
     settings = dataclasses.replace(config.training, seed=repetition)
@@ -136,7 +136,7 @@ def fit(config: RecurrentCells, name: str, repetition: int) -> list[float]:
 
 
 def analyse(config: RecurrentCells) -> dict[str, Any]:
-    """Which test images every network gets right at every step, and which differences that shows."""
+    """Return every network's errors and accuracies over steps on test images, and McNemar tests between networks."""
     shown = data(config, TEST_SEED, config.test_images)
     images, targets = shown.pixels(), shown.targets()
     correct = {}
@@ -165,7 +165,7 @@ def analyse(config: RecurrentCells) -> dict[str, Any]:
 
 
 def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     networks = results["networks"]
     pictures = [
         Picture(
@@ -175,8 +175,8 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
                 {name: row["steps"] for name, row in networks.items()},
                 unit="step",
             ),
-            "Left: accuracy at the last step, a dot a repetition. Right: read out at every step; training asked for "
-            "the last one only (large dot). The image reaches the read-out of a ConvRNN in step 4.",
+            "Left: accuracy at the last step, one dot per repetition. Right: accuracy at every step; only the last one "
+            "(large dot) is trained. The image reaches the read-out of a ConvRNN at step 4.",
             ("networks",),
         ),
         Picture("network", plots.circuit(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells.", ()),
@@ -196,15 +196,16 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
         for group, found in results["mcnemar"].items()
         for pair in found
     ]
-    head = ("network", "parameters", "steps", "a repetition each", "mean")
+    head = ("network", "parameters", "steps", "each repetition", "mean")
     return Report(
-        "Recurrent cells, time to recur, and weights shared over time",
-        f"{config.images:,} training and {config.test_images:,} test images under {config.fragments} fragments, "
-        f"{config.training.updates:,} updates of {config.training.batch}, {counted(config.repetitions, 'repetition')}.",
+        "Recurrent cells, number of steps, and weights shared over time",
+        f"{config.images:,} training and {config.test_images:,} test images under {config.fragments} pieces of debris, "
+        f"{config.training.updates:,} updates with batches of {config.training.batch}, "
+        f"{counted(config.repetitions, 'repetition')}.",
         pictures,
         [
             Table("Error on digits under debris (%)", head, rows),
-            Table("McNemar tests, all repetitions", ("group", "pair", "p", "FDR 0.05"), pairs),
+            Table("McNemar tests, all repetitions", ("group", "pair", "p", "significant (FDR 0.05)"), pairs),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""What a reader of an experiment sees: figures, one page, and tables in the terminal."""
+"""Reports of the experiments: figures, one HTML page, and tables in the terminal."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pcsim.core import storage
 class Picture(NamedTuple):
     """A figure of the page.
 
-    name      of its file
-    numbers   the keys of the results that it shows; none for a drawing
+    name      name of its file, without suffix
+    numbers   keys of the results that it shows; () for a drawing
     """
 
     name: str
@@ -29,7 +29,7 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of the page and the terminal: its cells are text."""
+    """A table of the page and the terminal; its cells are text."""
 
     caption: str
     head: Sequence[str]
@@ -38,7 +38,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A page. `explorable` are plotly's figures with a sentence each."""
+    """A report page. `explorable` holds plotly figures, each with a sentence."""
 
     title: str
     summary: str
@@ -48,7 +48,7 @@ class Report:
 
 
 def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
-    """Save each figure with its numbers, write `report.html`, print the tables and where to look next."""
+    """Save each figure with its numbers, write `report.html`, print the tables and the path of the page."""
     figures = []
     for picture in report.pictures:
         path = out / f"{picture.name}.png"
@@ -83,7 +83,7 @@ def save_figure(picture: Figure | Axes, path: Path) -> None:
 
 
 def text_table(table: Table) -> str:
-    """Return a table for a terminal."""
+    """Return a table as aligned text for a terminal."""
     lines = (table.head, *table.rows)
     widths = [max(len(row[column]) for row in lines) for column in range(len(table.head))]
     text = [

@@ -1,12 +1,12 @@
-"""Does what a network learned from digits help to tell the characters of other alphabets, and at which area and step?
+"""Measure how well features learned from digits separate the characters of other alphabets, by area and step.
 
-Trains BLT and the feed-forward B on handwritten digits (MNIST) under a little debris, freezes them, and fits linear
-decoders to the characters of five alphabets of Omniglot: for every area and every step, cross-validated over drawings.
-Beside them the same networks before training, and pixels.
+Trains BLT and the feed-forward B on handwritten digits (MNIST) under light debris, freezes them, and fits linear
+decoders of the characters of five Omniglot alphabets for every area and step, cross-validated over drawings. Controls
+are the same networks before training, and pixels.
 
     python -m experiments.transfer --mnist FOLDER --omniglot FOLDER     about 6 minutes on 2 cores
 
-Without the folders both are downloaded once.
+Without these folders, both data sets are downloaded once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Options
+from experiments.base import OPTIONS, TEST_SEED, Count, Parallel
 from experiments.report import Picture, Report, Table
 from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli
 from pcsim.analysis import decoding, estimate
@@ -35,35 +35,35 @@ NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")
 STATES = ("trained", "untrained")
 GRID = 4
-"""maps are averaged to 4 x 4 places before they are decoded, pixels to as many numbers as an area then has"""
+"""side of the grid to which maps are averaged before decoding; pixels are averaged to as many values as an area has"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
-class Transfer(Options):
+class Transfer(Parallel):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/transfer")
-    """folder for everything that comes out"""
+    """folder for all output"""
     width: Count = 16
-    """feature maps"""
+    """feature maps of each area"""
     fragments: Annotated[int, Field(ge=0)] = 5
     """pieces of debris over each digit in training"""
     images: Count = 10_000
-    """training images"""
+    """number of training images"""
     training: Training = Training(updates=1_000, batch=20)
-    """how to train; its seed is that of the experiment"""
+    """training settings; the seed is that of the experiment"""
     part: Literal["small1", "small2"] = "small1"
-    """which five alphabets"""
+    """set of five Omniglot alphabets"""
     drawings: Annotated[int, Field(ge=2, le=20)] = 20
-    """of each character"""
+    """number of drawings of each character"""
     folds: Annotated[int, Field(ge=2)] = 5
-    """of cross-validation"""
+    """number of folds in cross-validation"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
-    """of the decoders, 1 / C"""
+    """L2 penalty of the decoders, 1 / C"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
+    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
     omniglot: Path | None = None
-    """folder with the zip files of Omniglot (else PCSIM_OMNIGLOT, else a download)"""
+    """folder with the zip files of Omniglot; if None, the environment variable PCSIM_OMNIGLOT, else a download"""
 
 
 PRESETS = {
@@ -84,12 +84,12 @@ PRESETS = {
 
 
 def run(config: Transfer) -> None:
-    """Run the whole experiment. What is trained or decoded already is not done again."""
+    """Run the whole experiment; trainings and decodings that are in its folder are not repeated."""
     base.conduct(config, find, report, check=lambda options: characters(options.part, options.omniglot))
 
 
 def find(config: Transfer) -> dict[str, Any]:
-    """Train, decode every alphabet, and gather the accuracies."""
+    """Train both networks, decode every alphabet, and return the accuracies."""
     names = characters(config.part, config.omniglot).names
     base.train_all(config, fit, [(name,) for name in NETWORKS])
     jobs = [(config, name, state, alphabet) for alphabet in names for name in NETWORKS for state in STATES]
@@ -98,67 +98,67 @@ def find(config: Transfer) -> dict[str, Any]:
     return {
         "chance": float(np.mean([1 / len(np.unique(labels_of(config, alphabet))) for alphabet in names])),
         "alphabets": list(names),
-        "networks": {name: told(config, name, names) for name in NETWORKS},
-        "pixels": of_pixels(config, names),
-        "digits": {name: digits_named(config, name) for name in NETWORKS},
+        "networks": {name: summarise(config, name, names) for name in NETWORKS},
+        "pixels": pixel_accuracy(config, names),
+        "digits": {name: digit_accuracy(config, name) for name in NETWORKS},
     }
 
 
 @cache
 def characters(part: Literal["small1", "small2"], folder: Path | None) -> stimuli.Characters:
-    """Omniglot, read once in a process."""
+    """Return Omniglot, read once per process."""
     return stimuli.load_omniglot(part, folder)
 
 
 @cache
 def glyphs(split: str, folder: Path | None) -> stimuli.Glyphs:
-    """MNIST, read once in a process."""
+    """Return the digits of MNIST, read once per process."""
     return stimuli.HandwrittenGlyphs(split, folder)
 
 
 def build(config: Transfer, name: str) -> Network:
-    """The network before training."""
+    """Build an untrained network."""
     torch.manual_seed(config.seed)
     return models.build(name, width=config.width)
 
 
 def fit(config: Transfer, name: str) -> list[float]:
-    """Train one network, or go on with it; returns the loss curve."""
+    """Train one network, or resume its training; return the loss curve."""
     condition = stimuli.Condition(fragments=config.fragments)
     shown = stimuli.scenes(condition, config.seed, 0, config.images, glyphs("train", config.mnist))
     settings = dataclasses.replace(config.training, seed=config.seed)
     return base.fit(config, build(config, name), torch.from_numpy(shown.images), shown.targets(), settings, name)
 
 
-def digits_named(config: Transfer, name: str) -> float:
-    """Share of MNIST's test digits that the trained network names, under the debris it was trained with."""
+def digit_accuracy(config: Transfer, name: str) -> float:
+    """Return the accuracy of a trained network on test digits of MNIST, under the same debris as in training."""
     condition = stimuli.Condition(fragments=config.fragments)
     shown = stimuli.scenes(condition, TEST_SEED, 0, 500, glyphs("test", config.mnist))
     network = base.trained(config, build(config, name), name)
     return float((evaluate(network, shown.pixels())[-1].argmax(1) == shown.targets().argmax(1)).double().mean())
 
 
-def drawn(config: Transfer, alphabet: str) -> Tensor:
-    """Drawings of one alphabet in the grey of the digits' background, ink white: (n, 1, 32, 32)."""
+def images_of(config: Transfer, alphabet: str) -> Tensor:
+    """Return the drawings of one alphabet, white on the grey background of the digits: (n, 1, 32, 32)."""
     found = characters(config.part, config.omniglot).of(alphabet)
-    return 0.5 + 0.5 * found.pixels()[torch.from_numpy(chosen(config, found))]
+    return 0.5 + 0.5 * found.pixels()[torch.from_numpy(first_drawings(config, found))]
 
 
 def labels_of(config: Transfer, alphabet: str) -> np.ndarray:
-    """Which characters they are."""
+    """Return the character of each drawing, (n,)."""
     found = characters(config.part, config.omniglot).of(alphabet)
-    return found.characters[chosen(config, found)]
+    return found.characters[first_drawings(config, found)]
 
 
-def chosen(config: Transfer, found: stimuli.Characters) -> np.ndarray:
-    """The first drawings of each character."""
+def first_drawings(config: Transfer, found: stimuli.Characters) -> np.ndarray:
+    """Return the indices of the first drawings of each character."""
     return np.concatenate(
         [np.flatnonzero(found.characters == c)[: config.drawings] for c in np.unique(found.characters)]
     )
 
 
 def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
-    """Decode the characters of an alphabet from every area at every step; kept is the accuracy, (step,) an area."""
+    """Decode the characters of an alphabet from every area at every step; write the accuracies, (step,) per area."""
     path = base.kept(config, "decoded", name, state, alphabet)
     if path.exists():
         return
@@ -167,25 +167,25 @@ def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
         network = base.trained(config, network, name)
     network.eval()
     with torch.no_grad():
-        run_ = simulate(network, drawn(config, alphabet), solver=Iterate(), record=Record(states=list(AREAS)))
+        run_ = simulate(network, images_of(config, alphabet), solver=Iterate(), record=Record(states=list(AREAS)))
     labels = labels_of(config, alphabet)
-    tensors = {area: torch.from_numpy(accuracy(config, pooled(run_[area]), labels)) for area in AREAS}
+    tensors = {area: torch.from_numpy(accuracy(config, pool(run_[area]), labels)) for area in AREAS}
     storage.write_tensors(path, tensors, {"kind": "transfer"})
 
 
-def pooled(maps: Tensor) -> Tensor:
-    """(time, n, channel, height, width) -> (time, n, feature), means over a grid of places."""
+def pool(maps: Tensor) -> Tensor:
+    """Average maps (time, n, channel, height, width) over the cells of a grid; return (time, n, feature)."""
     return functional.adaptive_avg_pool2d(maps.flatten(0, 1), GRID).flatten(1).unflatten(0, maps.shape[:2])
 
 
 def accuracy(config: Transfer, features: Tensor, labels: np.ndarray) -> np.ndarray:
-    """Of cross-validated decoders, (time,)."""
+    """Return the accuracy of cross-validated decoders, (time,)."""
     found = decoding.decode_over_time(features, labels, penalty=config.penalty, folds=config.folds, seed=config.seed)
     return found.accuracy
 
 
-def told(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy by area, state and step: of every alphabet, and their mean."""
+def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[str, Any]:
+    """Return accuracies by area, state and step, of every alphabet and their mean, and the gain from training."""
     rows: dict[str, Any] = {}
     for area in AREAS:
         for state in STATES:
@@ -197,18 +197,18 @@ def told(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[str, A
     return rows
 
 
-def of_pixels(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
-    """Accuracy of decoders of the pixels, at as many places as an area has numbers."""
+def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
+    """Return the accuracy of decoders of pixels, averaged to as many values as an area has, for every alphabet."""
     side = round((GRID**2 * config.width) ** 0.5)
     found = []
     for alphabet in alphabets:
-        images = functional.interpolate(drawn(config, alphabet), (side, side), mode="area")
+        images = functional.interpolate(images_of(config, alphabet), (side, side), mode="area")
         found.append(float(accuracy(config, images.flatten(1)[None], labels_of(config, alphabet))[0]))
     return found
 
 
 def report(config: Transfer, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     networks, pixels = results["networks"], float(np.mean(results["pixels"]))
     curves: dict[str, Any] = {}
     for name, rows in networks.items():
@@ -230,22 +230,23 @@ def report(config: Transfer, results: dict[str, Any]) -> Report:
         for area in AREAS
     ]
     rows.append(("pixels", "-", f"{100 * pixels:.1f}", "-", "-"))
-    head = ("network", "area", "trained (%)", "untrained (%)", "gain over alphabets")
+    head = ("network", "area", "trained (%)", "untrained (%)", "gain (points)")
     sentence = (
-        f"Accuracy for the characters of an alphabet, mean over {', '.join(results['alphabets'])}; maps averaged to "
-        f"{GRID} x {GRID} places. Dashed: chance. Networks are frozen; only the decoders see the alphabets."
+        f"Decoding accuracy of the characters of an alphabet, mean over {', '.join(results['alphabets'])}; maps are "
+        f"averaged to {GRID} x {GRID} places. Dashed: chance. Networks are frozen; only the decoders are fitted to the "
+        "alphabets."
     )
-    named = ", ".join(f"{NETWORKS[name]} {100 * share:.0f} %" for name, share in results["digits"].items())
+    accuracies = ", ".join(f"{NETWORKS[name]} {100 * share:.0f} %" for name, share in results["digits"].items())
     summary = (
-        f"Trained on {config.images:,} handwritten digits under {config.fragments} pieces of debris; of test digits "
-        f"they name: {named}. {config.drawings} drawings of each character, {config.folds} folds; 95 % bootstrap "
-        "intervals over the five alphabets."
+        f"Networks are trained on {config.images:,} handwritten digits under {config.fragments} pieces of debris; "
+        f"accuracy on test digits: {accuracies}. {config.drawings} drawings of each character, {config.folds} folds; "
+        "95 % bootstrap intervals over the five alphabets."
     )
     return Report(
         "From digits to other alphabets",
         summary,
         [Picture("transfer", figure, sentence, ("networks", "pixels", "chance"))],
-        [Table("Characters told at the last step", head, rows)],
+        [Table("Decoding accuracy of characters at the last step, and gain by training", head, rows)],
     )
 
 

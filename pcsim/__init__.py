@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `plots` when it is first asked for: matplotlib takes as long as all the rest of pcsim."""
+    """Import `plots` at its first use: matplotlib takes as long to import as the rest of pcsim."""
     if name == "plots":
         return import_module("pcsim.plots")
     raise AttributeError(f"module 'pcsim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Name `plots` too before it is imported."""
+    """List `plots` too, before it is imported."""
     return sorted({*globals(), *__all__})
 
 

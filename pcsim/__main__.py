@@ -1,7 +1,7 @@
 """Look at the models from a shell.
 
-python -m pcsim models                              what there is: paper, parameters, edges of each kind
-python -m pcsim describe NAME [--draw FILE]         wiring, order of evaluation, parameters; the graph as a picture
+python -m pcsim models                              list the models: paper, parameters, edges of each kind
+python -m pcsim describe NAME [--draw FILE]         print wiring, order of evaluation, parameters; draw the graph
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     """Print the wiring of a model as published, in its order of evaluation, and draw the graph into a file.
 
     Args:
-        name: of a registered model
+        name: name of a registered model
         draw: file for the picture (.png, .pdf, .svg); NAME.png unless given
     """
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
 """Transforms for the edges of a network: modules from one activity (batch, channel, height, width) to another.
 
-Any `torch.nn.Module` will do; these are the ones that the models here share.
+Any `torch.nn.Module` can be a transform; these are the ones that several models share.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Made = TypeVar("Made", bound=nn.Module)
 
 
 def channels_last(module: Made) -> Made:
-    """Return the module with the weights of its convolutions laid out as activities are, channels side by side: faster.
+    """Store the convolution weights of a module in channels_last format, which is faster, and return the module.
 
-    For modules that are made here; what a user hands over is left as it is.
+    For modules that pcsim makes; modules of the user keep their layout.
     """
     for parameter in module.parameters():
         if parameter.dim() == 4:
@@ -31,23 +31,23 @@ def channels_last(module: Made) -> Made:
 
 
 def draw(weight: Tensor, initialise: Callable[..., Tensor], *arguments: float, **options: str) -> None:
-    """Fill a weight by a function of `torch.nn.init`, with the same numbers in whatever layout it lies."""
+    """Fill a weight with a function of `torch.nn.init`; the numbers do not depend on its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A convolution that keeps the size (divides it by `stride`): zero padding kernel // 2."""
+    """Build a convolution that preserves the size (or divides it by `stride`), zero padding kernel // 2."""
     return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
 def same_conv(
     channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
-    """A convolution whose output is 1/stride as large, padded as TensorFlow's SAME is: odd pixels right and below.
+    """Build a convolution whose output is 1/stride as large, padded as TensorFlow's SAME: odd pixels right and below.
 
-    separable  a convolution of each channel on its own, then a 1x1 convolution that mixes them
+    separable  a depthwise convolution, then a 1x1 convolution that mixes the channels
     """
     extra = max(kernel - stride, 0)
     before, after = extra // 2, extra - extra // 2
@@ -67,14 +67,14 @@ def same_conv(
 
 
 def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
-    """A transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
+    """Build a transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
     padding = (kernel - stride + 1) // 2
     extra = stride - kernel + 2 * padding
     return channels_last(nn.ConvTranspose2d(channels, out, kernel, stride, padding, output_padding=extra, bias=bias))
 
 
 def pool(size: int = 2) -> nn.MaxPool2d:
-    """Maximum over size x size windows, stride `size`."""
+    """Build a max pool over size x size windows with stride `size`."""
     return nn.MaxPool2d(size)
 
 
@@ -82,7 +82,7 @@ class GlobalMaxPool(nn.Module):
     """y[c] = max over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """The spatial maximum."""
+        """y[c] = max over height and width of x[c]."""
         return value.amax((-2, -1))
 
 
@@ -90,36 +90,36 @@ class GlobalMeanPool(nn.Module):
     """y[c] = mean over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """The spatial mean."""
+        """y[c] = mean over height and width of x[c]."""
         return value.mean((-2, -1))
 
 
 class HalfSquare(nn.Module):
-    """y = 1/2 factor sum x^2 over everything but the batch; (batch, ...) -> (batch, 1): one term of an energy."""
+    """y = 1/2 factor sum x^2 over all axes but the batch; (batch, ...) -> (batch, 1): one term of an energy."""
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, 1)."""
+        """y = 1/2 factor sum x^2, (batch, 1)."""
         return 0.5 * self.factor * value.square().sum(units(value))[:, None]
 
 
 class Activation(nn.Module):
-    """y = f(gain x), a pointwise nonlinearity by name, for edges that deliver f of a memory."""
+    """y = f(gain x), f a pointwise nonlinearity by name, for edges that deliver f of a memory."""
 
     def __init__(self, name: str, gain: float = 1.0) -> None:
         super().__init__()
         self.name, self.function, self.gain = name, activation_named(name), gain
 
     def forward(self, value: Tensor) -> Tensor:
-        """f(gain x)."""
+        """y = f(gain x)."""
         return self.function(value if self.gain == 1.0 else self.gain * value)
 
 
 class Standardise(nn.Module):
-    """(x - mean) / sd with the pixel mean and sd of a training set, kept as buffers. Defaults change nothing."""
+    """y = (x - mean) / sd with the pixel mean and sd of a training set, stored as buffers. By default the identity."""
 
     mean: Tensor
     sd: Tensor
@@ -130,12 +130,12 @@ class Standardise(nn.Module):
         self.register_buffer("sd", torch.tensor(sd))
 
     def fit(self, images: Tensor) -> None:
-        """Take mean and sd over all pixels of `images`."""
+        """Set mean and sd to those of all pixels of `images`."""
         self.mean.copy_(images.double().mean())
         self.sd.copy_(images.double().std())
 
     def forward(self, value: Tensor) -> Tensor:
-        """(x - mean) / sd."""
+        """y = (x - mean) / sd."""
         return (value - self.mean) / self.sd
 
 
@@ -153,15 +153,15 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, n: int = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
         super().__init__()
-        index = torch.arange(channels, device="cpu")  # arithmetic on the meta device takes torch a second to get ready
+        index = torch.arange(channels, device="cpu")  # torch takes a second to set up arithmetic on the meta device
         band = alpha * ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
-        # alpha and c ride along as the weight and bias of that convolution.
+        # alpha and c are the weight and bias of that convolution.
         self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
         self.register_buffer("offset", torch.full((channels,), c), persistent=False)
         self.beta = beta
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, channel, height, width) -> the same."""
+        """y_k = x_k (c + alpha sum_k' x_k'^2)^-beta; (batch, channel, height, width) -> the same shape."""
         scale = functional.conv2d(value.square(), self.band, self.offset)
         # A general power costs more than the convolution that precedes it.
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
@@ -170,19 +170,19 @@ class LocalResponseNorm(nn.Module):
 class Phased(nn.Module):
     """A transform that differs from step to step: `forward(value, phase)`.
 
-    `phase` counts the steps of the edge from 0, or from the beginning of its window. `phases` is how many differ: the
-    last one holds for all after it. None: every step may be another.
+    `phase` counts the steps of the edge from 0, or from the start of its window. `phases` is the number of distinct
+    phases: the last one applies to all later steps. None: every step may differ.
     """
 
     phases: int | None = None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """What arrives in that step."""
+        """Return what the edge delivers in step `phase`."""
         raise NotImplementedError
 
 
 class Chain(Phased):
-    """Transforms one after another, like `nn.Sequential`, some of which may be `Phased`."""
+    """A sequence of transforms, like `nn.Sequential`, some of which may be `Phased`."""
 
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
@@ -191,14 +191,14 @@ class Chain(Phased):
         self.phases = max([1, *(count for count in known if count is not None)]) if None not in known else None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """The last of them."""
+        """Apply the transforms in order and return the output of the last one."""
         for part in self.parts:
             value = part(value, phase) if isinstance(part, Phased) else part(value)
         return value
 
 
 class PerStep(Phased):
-    """Another transform in every step: nothing is shared over time."""
+    """A separate transform for every step: nothing is shared over time."""
 
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """That of this step."""
+        """Apply the transform of step `phase`, after the last step the last one."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
@@ -214,8 +214,8 @@ class StepNorm(Phased):
     """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with its own statistics, weight and bias in
     each of `steps` steps, stacked as (step, channel).
 
-    In training the mean and variance are those of the batch, and the running ones follow; in evaluation the running
-    ones hold. Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
+    In training the mean and variance are those of the batch, and the running ones follow; evaluation uses the running
+    ones. Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
     """
 
     running_mean: Tensor
@@ -230,7 +230,7 @@ class StepNorm(Phased):
         self.register_buffer("running_var", torch.ones(steps, channels))
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """(batch, channel, ...) -> the same."""
+        """y = weight_t (x - mean_t) / sqrt(var_t + eps) + bias_t; (batch, channel, ...) -> the same shape."""
         t = min(phase, len(self.weight) - 1)
         mean, variance = self.running_mean[t], self.running_var[t]
         return functional.batch_norm(
@@ -239,21 +239,21 @@ class StepNorm(Phased):
 
 
 def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
-    """Return the padding of a convolution of zeros. Raises WiringError for another mode, or padding by name."""
+    """Return the padding of a zero-padded convolution. Raises WiringError for other modes and padding by name."""
     if not isinstance(convolution.padding, tuple) or convolution.padding_mode != "zeros":
         raise WiringError(
             given=f"a convolution with padding={convolution.padding!r}, "
             f"padding_mode={convolution.padding_mode!r} {what}",
-            expected="padding as numbers, of zeros",
-            remedy="build it with connections.conv; connections.Adjoint transposes any affine map",
+            expected="zero padding as numbers, such as padding=1",
+            remedy="build it with connections.conv(channels, out); connections.Adjoint transposes any affine map",
         )
     return cast(tuple[int, int], convolution.padding)
 
 
 class Strided(nn.Module):
-    """The same convolution as `convolution`, weights shared, with another stride.
+    """The convolution `convolution` with another stride, weights shared.
 
-    Raises WiringError for padding other than numbers of zeros.
+    Raises WiringError for padding other than numeric zero padding.
     """
 
     def __init__(self, convolution: nn.Conv2d, stride: int) -> None:
@@ -262,30 +262,30 @@ class Strided(nn.Module):
         self.convolution, self.stride = convolution, stride
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, channel, height, width) -> (batch, out, about height / stride, width / stride)."""
+        """Convolve: (batch, channel, height, width) -> (batch, out, about height / stride, width / stride)."""
         owner = self.convolution
         padding = cast(tuple[int, int], owner.padding)
         return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding, owner.dilation, owner.groups)
 
 
 class Resize(nn.Module):
-    """Bilinear interpolation to maps of `size` (height, width), corners on corners unless `corners` is False."""
+    """Bilinear interpolation to maps of `size` (height, width), with aligned corners unless `corners` is False."""
 
     def __init__(self, size: tuple[int, int], corners: bool = True) -> None:
         super().__init__()
         self.size, self.corners = size, corners
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, channel, *size)."""
+        """Interpolate to (batch, channel, *size)."""
         return functional.interpolate(value, self.size, mode="bilinear", align_corners=self.corners)
 
 
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
-    The weight stays that of `forward_map`, so learning either moves both; its bias is not used. Stride, dilation and
-    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numbers of
-    zeros.
+    The weight is that of `forward_map`, so training either changes both; its bias is not used. Stride, dilation and
+    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numeric zero
+    padding.
     """
 
     def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:
@@ -294,7 +294,7 @@ class Tied(nn.Module):
             raise WiringError(
                 given=f"a {type(forward_map).__name__} to transpose",
                 expected="a Linear or a Conv2d",
-                remedy="connections.Adjoint transposes any affine map",
+                remedy="write connections.Adjoint(module, shape), which transposes any affine map",
             )
         if isinstance(forward_map, nn.Conv2d):
             _numeric_padding(forward_map, "to transpose")
@@ -310,7 +310,7 @@ class Tied(nn.Module):
         return rows, columns
 
     def forward(self, value: Tensor) -> Tensor:
-        """W^T x; for a strided convolution the result is `stride` times as large as `value`."""
+        """y = W^T x; for a strided convolution the result is `stride` times as large as `value`."""
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
             return functional.linear(value, owner.weight.t())
@@ -323,7 +323,7 @@ class Tied(nn.Module):
 class Adjoint(nn.Module):
     """y = scale J^T x, J the Jacobian of an affine `forward_map` from activities of `shape`: its transpose.
 
-    For the maps that have one written out, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
+    For `Linear` and `Conv2d`, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
     """
 
     def __init__(self, forward_map: nn.Module, shape: Shape, scale: float = 1.0) -> None:
@@ -332,23 +332,23 @@ class Adjoint(nn.Module):
         like = next(forward_map.parameters(), torch.zeros(()))
         one, other = (torch.randn(1, *shape, dtype=like.dtype, device=like.device) for _ in range(2))
         with torch.no_grad():
-            none, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
-        if not torch.allclose(both + none, first + second, rtol=1e-3, atol=1e-4):
+            origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(
                 given=f"{summary(forward_map)}, which is not affine",
-                expected="a linear map and perhaps a bias: only then is its transpose the same everywhere",
-                remedy="leave nonlinearities and normalisation out of it",
+                expected="an affine map (linear, perhaps with a bias), whose transpose does not depend on its input",
+                remedy="remove nonlinearities and normalisation from the module",
             )
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, ...) as `forward_map` gives -> (batch, *shape)."""
+        """y = scale J^T x; (batch, ...), the output shape of `forward_map`, -> (batch, *shape)."""
         origin = value.new_zeros((value.shape[0], *self.shape))
         pulled_back = torch.func.vjp(self.forward_map, origin)[1]
         return self.scale * pulled_back(value)[0]
 
 
 def summary(transform: nn.Module) -> str:
-    """A transform in a few words, for the wiring table: "pool 2, conv 3x3 32>64"."""
+    """Return a short text on a transform for the wiring table, such as "pool 2, conv 3x3 32>64"."""
     if isinstance(transform, nn.Sequential | Chain):
         parts = transform if isinstance(transform, nn.Sequential) else transform.parts
         return ", ".join(text for part in parts if (text := summary(part)))

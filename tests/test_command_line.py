@@ -1,4 +1,4 @@
-"""python -m pcsim."""
+"""The commands of `python -m pcsim`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def shell(*arguments: str, cwd: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_it_lists_every_model_with_paper_and_edges(tmp_path: Path) -> None:
+def test_models_command_lists_papers_and_edges(tmp_path: Path) -> None:
     code, printed = shell("models", cwd=tmp_path)
     assert code == 0
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
-    assert list(lines)[1:] == list(models.available()), "the head, then every model"
+    assert list(lines)[1:] == list(models.available()), "a header, then every model"
     assert lines["blt"].split()[1:7] == ["37,546", "3", "2", "1", "0", "0"] and "Spoerer" in lines["blt"]
     assert lines["prednet_kitti"].split()[1] == "6,915,948" and "Lotter et al. 2017" in lines["prednet_kitti"]
 
 
-def test_it_describes_and_draws_one(tmp_path: Path) -> None:
+def test_describe_command_prints_and_draws_model(tmp_path: Path) -> None:
     code, printed = shell("describe", "hopfield_modern", cwd=tmp_path)
     assert code == 0 and "attention" in printed and "order" in printed
     assert (tmp_path / "hopfield_modern.png").stat().st_size > 5_000

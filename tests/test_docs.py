@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=lambda p: str(p.relative_to(ROOT))
 )
-def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))  # a page may add one
     module = ModuleType(f"docs_{page.stem}")
@@ -35,7 +35,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
             value()
 
 
-def test_every_model_has_a_page_with_every_part_and_a_drawing() -> None:
+def test_model_pages_have_every_part_and_drawing() -> None:
     index = (ROOT / "docs" / "models" / "README.md").read_text()
     for name in dict.fromkeys(key.split("/")[0] for key in SMALL):
         (row,) = [line for line in index.splitlines() if f"`{name}`" in line and line.startswith("|")]
@@ -46,7 +46,7 @@ def test_every_model_has_a_page_with_every_part_and_a_drawing() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_to_files_lead_somewhere(page: Path) -> None:
+def test_page_links_to_files_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target

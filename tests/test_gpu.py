@@ -1,6 +1,6 @@
 """A GPU gives the CPU's numbers, and the same bits twice, for every registered model.
 
-PCSIM_TEST_DEVICE=cpu runs these tests on a CPU in its place: it shows that they can run at all.
+PCSIM_TEST_DEVICE=cpu runs these tests on the CPU instead, to check the tests themselves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def apart(here: Run, there: Run) -> float:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_device_agrees_with_the_cpu(name: str) -> None:
+def test_device_agrees_with_cpu(name: str) -> None:
     net = small(name)
     solver, steps = stepping(net)
     steps, record = min(steps, 8), Record(states="all")
@@ -49,7 +49,7 @@ def test_a_device_agrees_with_the_cpu(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["blt", "leaky_rcnn", "pcn_global", "prednet"])
-def test_a_simulator_goes_with_its_network_to_another_device(name: str) -> None:
+def test_simulator_follows_network_to_device(name: str) -> None:
     net = small(name)
     solver, steps = stepping(net)
     sim = Simulator(net, solver=solver)
@@ -62,7 +62,7 @@ def test_a_simulator_goes_with_its_network_to_another_device(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
 @pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding"])
-def test_compiled_steps_agree_on_a_device(name: str) -> None:
+def test_compiled_steps_agree_on_device(name: str) -> None:
     """On a GPU by CUDA graphs."""
     net = small(name).to(DEVICE)
     solver, _ = stepping(net)

@@ -1,4 +1,4 @@
-"""`python -m experiments.cell_search`."""
+"""Program `python -m experiments.cell_search`."""
 
 from experiments import base, cell_search
 

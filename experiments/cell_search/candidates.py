@@ -1,4 +1,4 @@
-"""What `experiments.cell_search` searches: reciprocal gated cells and feedback edges."""
+"""Search space of `experiments.cell_search`: reciprocal gated cells and feedback edges."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pcsim.models import Gate, Layer, ReciprocalCell
 LAYERS = 4
 RECURRENT = (2, 3, 4)
 EDGES = tuple((high, low) for low, high in combinations(RECURRENT, 2))
-"""feedback edges that may be there, (from, to)"""
+"""feedback edges that a candidate may have, (from, to)"""
 STEPS, MINIMAL = LAYERS + 4, LAYERS + 2
-"""of the networks: the image needs five to reach the read-out"""
+"""steps of the networks, and with minimal unroll; the image needs five to reach the read-out"""
 SEPARABLE: tuple[Literal["tau", "gate", "input"], ...] = ("tau", "gate", "input")
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What the search chooses: a cell, its channels of c in units of the layer's, and feedback edges."""
+    """A point of the search space: a cell, its channels of c relative to those of the layer, and feedback edges."""
 
     cell: ReciprocalCell | None
-    """None: no recurrence"""
+    """recurrent cell; None for no recurrence"""
     depth: float = 1.0
     feedback: tuple[tuple[int, int], ...] = ()
     steps: int = STEPS
 
     def network(self, width: int) -> Network:
-        """Four layers of `width` maps, cells in the upper three."""
+        """Build four layers of `width` maps, with cells in the upper three."""
         layers = [Layer(width, True), Layer(width), Layer(width, True), Layer(width)]
         cell: ReciprocalCell | str = "none"
         if self.cell is not None:
@@ -42,9 +42,9 @@ class Candidate:
 
 
 def propose(trial: Any) -> Candidate:
-    """The search space: that of the published search as far as it is known, kernels up to 5 as maps are small.
+    """Draw a candidate from the published search space, as far as it is known, with kernels up to 5 for small maps.
 
-    Left out: layer norm, initial scale, weight decay.
+    Not included: layer norm, initial scale, weight decay.
     """
     kernel, flag = partial(trial.suggest_int, low=1, high=5), partial(trial.suggest_categorical, choices=(False, True))
     activation = partial(trial.suggest_categorical, choices=("identity", "elu", "relu", "tanh"))
@@ -77,11 +77,11 @@ def propose(trial: Any) -> Candidate:
 
 
 def gate(trial: Any, name: str) -> Gate:
-    """a (1 - s(.)), as in the released networks the offset and the factor are opposite."""
+    """g = a (1 - s(.)): as in the released networks, the factor is minus the offset."""
     size = trial.suggest_float(f"{name}_offset", 0.2, 1.0)
     return Gate(size, -size, trial.suggest_categorical(f"{name}_nonlinearity", ("sigmoid", "tanh")))
 
 
 def edge_name(high: int, low: int) -> str:
-    """Of a feedback edge, as a parameter."""
+    """Return the name of a feedback edge as a parameter of the search."""
     return f"{high} to {low}"

@@ -17,25 +17,25 @@ class CellSearch(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/cell_search")
-    """folder for everything that comes out"""
+    """folder for all output"""
     trials: Annotated[int, Field(ge=6)] = 24
-    """cells to try, a third of them at random"""
+    """number of cells to try, a third of them at random"""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """a trial that is not among the best three quarters at the end of a stage is given up"""
+    """share of trials, the best ones, that continue after a stage; the others are pruned"""
     stages: Count = 2
-    """of a trial; its updates are a multiple of 20 in each"""
+    """number of stages of a trial; its updates are a multiple of 20 in each"""
     parameters: Annotated[int, Field(ge=2_000)] = 12_000
-    """of each network, as nearly as a whole number of feature maps allows"""
+    """parameters of each network, as nearly as a whole number of feature maps allows"""
     fragments: Annotated[int, Field(ge=0)] = 5
     """pieces of debris over each digit"""
     images: Count = 6_000
-    """training images"""
+    """number of training images"""
     test_images: Count = 1_000
-    """to score trials by, and as many others to test with"""
+    """number of validation images that score a trial, and of test images for the retrained networks"""
     training: Training = Training(updates=120, batch=20, learning_rate=5e-3, over_time="last")
-    """of a trial; its seed is the number of the trial"""
+    """training of a trial; the seed is the number of the trial"""
     final: Training = Training(updates=300, batch=20, learning_rate=5e-3, over_time="last")
-    """of the networks in the table; its seed is that of the repetition"""
+    """training of the networks in the table; the seed is that of the repetition"""
     where: str = "processes:2"
     """where trials run: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from experiments import flows
 from experiments.base import finite_or_nan
 from experiments.cell_search.options import CellSearch
-from experiments.cell_search.science import build, candidates, search_of
+from experiments.cell_search.science import build, candidates, make_search
 from experiments.report import Picture, Report, Table
 from pcsim import Network, plots
 from pcsim.plots import axes
@@ -20,24 +20,24 @@ WINDOW = 20
 
 
 def report(config: CellSearch, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     trials = results["trials"]
     counts = {state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "failed")}
     summary = (
-        f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} given up, {counts['failed']} without "
-        f"a score. All networks have about {config.parameters:,} parameters; digits of {flows.SIDE} x {flows.SIDE} "
-        f"pixels under {config.fragments} pieces of debris. Median and random are the trials of median score in the "
-        "last and in the random third; minimal is the best one with one step more than the image needs. p: "
-        "Mann-Whitney, one-sided; trials that were given up count with what they had come to."
+        f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['failed']} failed. "
+        f"All networks have about {config.parameters:,} parameters; digits of {flows.SIDE} x {flows.SIDE} pixels under "
+        f"{config.fragments} pieces of debris. Median and random are the trials of median score in the last and in the "
+        "random third; minimal is the best one with one step more than the image needs. p: one-sided Mann-Whitney "
+        "test; pruned trials count with their last score."
     )
-    tables = [of_search(results), of_networks(results), of_cells(results), of_pairs(results)]
-    search = search_of(config)
+    tables = [search_table(results), network_table(results), cell_table(results), pair_table(results)]
+    search = make_search(config)
     best = build(config, candidates(search.trials(), search.random)["best"])
     return Report("A search for recurrent cells and feedback", summary, pictures(results, best), tables)
 
 
 def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
-    """Return how the search went, what edges are worth, networks trained anew, the best one as a graph."""
+    """Return figures of the search, the effects of edges, the retrained networks, and the best one as a graph."""
     config, trials, networks = results["config"], results["trials"], results["networks"]
     scores = finite_or_nan([trial["values"][-1] for trial in trials])
     complete = [trial["state"] == "complete" for trial in trials]
@@ -51,40 +51,40 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
         Picture(
             "search",
             plots.search_progress(scores, complete, results["random"], WINDOW, "correct (%)", 100.0),
-            f"Accuracy on {config['test_images']:,} images of validation after {config['training']['updates']:,} "
-            "updates. Hollow: given up earlier, with what it had come to by then.",
+            f"Accuracy on {config['test_images']:,} validation images after {config['training']['updates']:,} updates. "
+            "Hollow: pruned trials, with their last score.",
             ("trials",),
         ),
         Picture(
             "edges",
             choice_effects(effects, "median accuracy\nwith - without (points)", 100.0),
-            "What each feedback edge is worth, from layer to layer, with 95 % bootstrap intervals. In the random third "
-            "edges were drawn independently of everything else; later trials were proposed, so that edges are "
-            "entangled with what else did well.",
+            "Effect of each feedback edge, from layer to layer, with 95 % bootstrap intervals. In the random third, "
+            "edges are independent of all other choices; later trials are proposed by the search, so edges are "
+            "confounded with other successful choices.",
             ("edges",),
         ),
         Picture(
             "accuracy",
             plots.accuracy_by_cycles(curves, steps, unit="step"),
-            "Networks trained anew, on test images. Left: at the last step, a dot a repetition. Right: read out at "
-            "every step; training asked for the last one only (large dot).",
+            "Retrained networks on test images. Left: accuracy at the last step, one dot per repetition. Right: "
+            "accuracy at every step; only the last one (large dot) is trained.",
             ("networks",),
         ),
         Picture("cell", plots.circuit(best), "The best network of the search, as a graph.", ()),
     ]
 
 
-def of_search(results: dict[str, Any]) -> Table:
-    """Random third against last third."""
+def search_table(results: dict[str, Any]) -> Table:
+    """Return the table that compares the random with the last third."""
     rows = [
         (what, f"{100 * row['random']:.1f}", f"{100 * row['last']:.1f}", f"{row['p']:.2g}")
         for what, row in results["thirds"].items()
     ]
-    return Table("Did the search help? Median accuracy (%)", ("of", "random third", "last third", "p"), rows)
+    return Table("Progress of the search: median accuracy (%)", ("accuracy", "random third", "last third", "p"), rows)
 
 
-def of_networks(results: dict[str, Any]) -> Table:
-    """Test errors of what was trained anew."""
+def network_table(results: dict[str, Any]) -> Table:
+    """Return the table of the retrained networks and their test errors."""
     rows = [
         (
             name,
@@ -96,24 +96,25 @@ def of_networks(results: dict[str, Any]) -> Table:
         )
         for name, row in results["networks"].items()
     ]
-    head = ("network", "parameters", "steps", "feedback", "a repetition each", "mean")
+    head = ("network", "parameters", "steps", "feedback", "each repetition", "mean")
     return Table("Error on digits under debris (%)", head, rows)
 
 
-def of_cells(results: dict[str, Any]) -> Table:
-    """Every choice of the cells, where they are not all the same."""
+def cell_table(results: dict[str, Any]) -> Table:
+    """Return the table of the choices in which the cells differ."""
     cells = {name: row["candidate"] for name, row in results["networks"].items() if row["candidate"]["cell"]}
     chosen = {name: row["cell"] | {"depth": row["depth"]} for name, row in cells.items() if name != "minimal"}
+    head = ("choice", *chosen)
     rows = [
-        (choice, *(said(cell[choice]) for cell in chosen.values()))
+        (choice, *(format_value(cell[choice]) for cell in chosen.values()))
         for choice in next(iter(chosen.values()))
-        if len({said(cell[choice]) for cell in chosen.values()}) > 1
+        if len({format_value(cell[choice]) for cell in chosen.values()}) > 1
     ]
-    return Table("The cells (depth: channels of c in those of the layer)", ("choice", *chosen), rows)
+    return Table("Choices in which the cells differ (depth: channels of c per channel of the layer)", head, rows)
 
 
-def said(value: Any) -> str:
-    """A choice in a cell of the table."""
+def format_value(value: Any) -> str:
+    """Return a choice as the text of a table cell."""
     if isinstance(value, dict):
         return f"{value['offset']:.2f} - {-value['factor']:.2f} {value['nonlinearity']}(.)"
     if isinstance(value, list):
@@ -123,19 +124,19 @@ def said(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def of_pairs(results: dict[str, Any]) -> Table:
-    """Which differences the test images show."""
+def pair_table(results: dict[str, Any]) -> Table:
+    """Return the table of McNemar tests between networks."""
     rows = [
         (f"{pair['first']} - {pair['second']}", f"{pair['p']:.2g}", "yes" if pair["significant"] else "no")
         for pair in results["mcnemar"]
     ]
-    return Table("McNemar tests, all repetitions", ("pair", "p", "FDR 0.05"), rows)
+    return Table("McNemar tests, all repetitions", ("pair", "p", "significant (FDR 0.05)"), rows)
 
 
 def choice_effects(
     effects: Mapping[str, Mapping[str, Sequence[float]]], label: str, scale: float = 1.0, ax: Axes | None = None
 ) -> Axes:
-    """What each choice is worth: a median difference with and without it and its interval, a colour a set of trials.
+    """Draw the median difference with and without each choice and its interval, one colour per set of trials.
 
     effects[set of trials][choice] is (difference, low, high); zero is grey.
     """

@@ -31,23 +31,23 @@ FIRST_STAGE, RANDOM_THIRD = "all trials, after the first stage", "random third, 
 
 
 def find(config: CellSearch) -> dict[str, Any]:
-    """Search, train what was chosen anew, and test it."""
-    search = search_of(config)
+    """Search, retrain the selected candidates, and test them."""
+    search = make_search(config)
     trials = search.run(config.where, at_once=config.workers)
     chosen = candidates(trials, search.random)
     jobs = [(config, name, candidate, seed) for seed in config.seeds for name, candidate in chosen.items()]
-    for job, curve in base.run_jobs(retrain, jobs, config.workers, "training anew"):
+    for job, curve in base.run_jobs(retrain, jobs, config.workers, "retraining"):
         tqdm.write(f"trained {job[1]}, repetition {job[3]}: loss {curve[0]:.2f} -> {curve[-1]:.2f}")
-    return told_of_trials(trials, search.random) | told_of_networks(config, chosen)
+    return summarise_trials(trials, search.random) | summarise_networks(config, chosen)
 
 
-def search_of(config: CellSearch) -> Search:
-    """The search in the folder of the experiment."""
+def make_search(config: CellSearch) -> Search:
+    """Return the search in the folder of the experiment."""
     if config.training.updates % (20 * config.stages):
         raise SweepError(
             given=f"{config.training.updates} updates of a trial in {config.stages} stages",
             expected="a multiple of 20 in each stage",
-            remedy=f"--training.updates {60 * config.stages}",
+            remedy=f"pass --training.updates {60 * config.stages}",
         )
     return Search(
         partial(score, config),
@@ -62,25 +62,25 @@ def search_of(config: CellSearch) -> Search:
 
 @cache
 def digits(fragments: int, seed: int, count: int) -> flows.Digits:
-    """Drawn once in a process."""
+    """Draw digits, once per process."""
     return flows.digits(fragments, seed, count)
 
 
 @cache
-def width_of(candidate: Candidate, parameters: int) -> int:
-    """Maps of each layer at which a candidate has about that many parameters."""
+def matched_width(candidate: Candidate, parameters: int) -> int:
+    """Return the number of maps per layer at which a candidate has about that many parameters."""
     return models.matched(candidate.network, parameters).shape("h1")[0]
 
 
 def build(config: CellSearch, candidate: Candidate, seed: int = 0) -> Network:
-    """A candidate before training, at the number of parameters of all."""
-    width = width_of(candidate, config.parameters)
+    """Build an untrained candidate with the common number of parameters."""
+    width = matched_width(candidate, config.parameters)
     torch.manual_seed(seed)
     return candidate.network(width)
 
 
 def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path, until: int | None = None) -> tuple:
-    """Train a candidate, or go on with it; the network and its loss curve."""
+    """Train a candidate, or resume its training; return the network and its loss curve."""
     network, shown = build(config, candidate, settings.seed), digits(config.fragments, config.seed, config.images)
     bar = base.job_bar(path.stem)
     curve = train(network, shown.images, shown.targets, settings, checkpoint=path, until=until, bar=bar)
@@ -88,7 +88,7 @@ def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path
 
 
 def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> float:
-    """Share correct of a trial by the end of a stage; NaN for one whose loss explodes."""
+    """Return the accuracy of a trial at the end of a stage; NaN if its loss explodes."""
     settings = dataclasses.replace(config.training, seed=number)
     path, until = base.kept(config, "trials", number), settings.updates * (stage + 1) // config.stages
     try:
@@ -99,34 +99,34 @@ def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> 
 
 
 def correct(config: CellSearch, network: Network, seed: int) -> torch.Tensor:
-    """Which digits it names at every step, (time, n)."""
+    """Return which digits a network classifies correctly at every step, (time, n)."""
     shown = digits(config.fragments, seed, config.test_images)
     return correct_choices(evaluate(network, shown.images), shown.targets)
 
 
 def candidates(trials: list[Trial], random: int) -> dict[str, Candidate]:
-    """What is trained anew: cells of the search, and controls."""
+    """Return the candidates to retrain: cells of the search, and controls."""
     complete = [trial for trial in trials if trial.state == "complete"]
     best: Candidate = max(complete, key=lambda trial: trial.score).config
     late = [trial for trial in complete if trial.number >= len(trials) - random] or complete
     early = [trial for trial in complete if trial.number < random]
     return {
         "best": best,
-        "median": middle(late).config,
-        "random": middle(early).config,
+        "median": median_trial(late).config,
+        "random": median_trial(early).config,
         "published": Candidate(ReciprocalCell()),
         "minimal": dataclasses.replace(best, steps=MINIMAL),
         "feed-forward": Candidate(None, steps=MINIMAL),
     }
 
 
-def middle(trials: list[Trial]) -> Trial:
-    """The one of median score (of two, the lower)."""
+def median_trial(trials: list[Trial]) -> Trial:
+    """Return the trial of median score (of two, the lower)."""
     return sorted(trials, key=lambda trial: trial.score)[(len(trials) - 1) // 2]
 
 
 def retrain(config: CellSearch, name: str, candidate: Candidate, seed: int) -> list[float]:
-    """Train a network of the table, or go on with it; return the loss curve."""
+    """Train a network of the table, or resume its training; return the loss curve."""
     settings = dataclasses.replace(config.final, seed=seed)
     return fit(config, candidate, settings, base.kept(config, "training", name, seed))[1]
 
@@ -134,8 +134,8 @@ def retrain(config: CellSearch, name: str, candidate: Candidate, seed: int) -> l
 # ---------------------------------------------------------------------- analyse
 
 
-def told_of_trials(trials: list[Trial], random: int) -> dict[str, Any]:
-    """Every trial, how the last third compares with the random one, and what each feedback edge is worth."""
+def summarise_trials(trials: list[Trial], random: int) -> dict[str, Any]:
+    """Return all trials, the comparison of the last with the random third, and the effect of each feedback edge."""
     final = np.array([trial.score for trial in trials])
     first = np.array([trial.values[0] for trial in trials])
     edges = {edge_name(*edge): np.array([edge in trial.config.feedback for trial in trials]) for edge in EDGES}
@@ -156,7 +156,7 @@ def told_of_trials(trials: list[Trial], random: int) -> dict[str, Any]:
 
 
 def thirds(scores: NDArray, random: int) -> dict[str, Any]:
-    """Medians of the random trials and of as many last ones, and Mann-Whitney's test that these are better.
+    """Return medians of the random and of as many last trials, and p of Mann-Whitney's test that the last are better.
 
     A trial without a score counts as 0.
     """
@@ -167,7 +167,7 @@ def thirds(scores: NDArray, random: int) -> dict[str, Any]:
 
 
 def difference(scores: NDArray, with_: NDArray[np.bool_]) -> list[float | None]:
-    """Median of the trials with an edge less that of those without, and its 95 % bootstrap interval."""
+    """Return the median of trials with an edge minus that of trials without, and its 95 % bootstrap interval."""
     known = np.nan_to_num(scores, nan=0.0)
     groups = known[with_], known[~with_]
     if not all(len(group) for group in groups):
@@ -178,8 +178,8 @@ def difference(scores: NDArray, with_: NDArray[np.bool_]) -> list[float | None]:
     return [float(np.median(groups[0]) - np.median(groups[1])), float(low), float(high)]
 
 
-def told_of_networks(config: CellSearch, chosen: dict[str, Candidate]) -> dict[str, Any]:
-    """Accuracy of the networks of the table at every step, and which differences the test images show."""
+def summarise_networks(config: CellSearch, chosen: dict[str, Candidate]) -> dict[str, Any]:
+    """Return accuracies of the retrained networks at every step, and McNemar tests between them."""
     found = {
         name: torch.stack(
             [

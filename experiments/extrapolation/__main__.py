@@ -1,4 +1,4 @@
-"""`python -m experiments.extrapolation`."""
+"""Program `python -m experiments.extrapolation`."""
 
 from experiments import base, extrapolation
 

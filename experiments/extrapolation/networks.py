@@ -24,14 +24,14 @@ from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
 
 PATCH = 4
-"""of the encoder-forecaster"""
+"""side of a patch of the encoder-forecaster, in pixels"""
 BIAS = {"p0": 0.1, "forecast": -2.0}
-"""of predictions at first: the rectified one of PredNet must not begin as nothing, that of a sigmoid not as grey"""
+"""initial biases of predictions: the rectified one of PredNet must not start at zero, nor a sigmoid at grey"""
 
 
 @cache
 def films(config: Extrapolation) -> tuple[Film, Film]:
-    """Training and test film: two parts of the user's, or digits that move differently."""
+    """Return the training and the test film: two parts of the user's film, or digits that move differently."""
     if config.data is None:
         moving, longer = config.moving, config.length
         return (
@@ -47,13 +47,13 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
         raise StimulusError(
             given=f"{film!r}, whose last fifth is the test",
             expected=f"at least {5 * config.length} frames, for sequences of {config.length}",
-            remedy="choose smaller --seen and --horizon, or a longer film",
+            remedy="pass a longer film, or shorter sequences such as --seen 4 --horizon 2",
         )
     return train, test
 
 
 def build(config: Extrapolation, name: Name) -> Network:
-    """A network before training."""
+    """Build an untrained network."""
     _, test = films(config)
     if name == "forecaster-convlstm":
         network = models.convlstm(
@@ -71,7 +71,7 @@ def build(config: Extrapolation, name: Name) -> Network:
 
 
 def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, int]]:
-    """What a network is trained on, one after another: how, the goal, the length of the sequences."""
+    """Return the parts of a network's training, in order: name -> (settings, goal, length of the sequences)."""
     pixels: Literal["absolute", "squared"] = "squared" if config.loss == "squared" else "absolute"
     if name == "forecaster-convlstm":
         return {"ahead": (config.training, Goal(loss=pixels), config.length)}
@@ -82,7 +82,7 @@ def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, 
 
 
 def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
-    """Train one network; returns its first loss curve, of the next frame for a PredNet."""
+    """Train one network; return its first loss curve, for a PredNet that of the next frame."""
     torch.manual_seed(1_000 + repetition)
     network = build(config, name).to(base.device_of(config))
     train, test = films(config)
@@ -104,7 +104,7 @@ def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
 
 
 def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: int) -> Frames:
-    """One training sequence, cropped to the size of the test film at a place that is a function of (seed, index)."""
+    """Draw a training sequence, cropped to the size of the test film at a place that is a function of (seed, index)."""
     drawn = film.draw(seed, index, 1, length)[0]
     room = np.array(film.shape[1:]) - size
     top, left = (uniform(seed, "crops", index, 1, 2)[0] * (room + 1)).astype(int)
@@ -112,12 +112,12 @@ def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: i
 
 
 def trained(config: Extrapolation, name: Name, repetition: int, part: str) -> Network:
-    """The network after a part of its training."""
+    """Return the network after a part of its training."""
     return base.trained(config, build(config, name), name, repetition, part)
 
 
 def sequences(config: Extrapolation) -> Tensor:
-    """Test sequences, (n, time, channel, height, width) from 0 to 1; no frame is in two."""
+    """Return the test sequences, (n, time, channel, height, width) in [0, 1]; they do not overlap."""
     _, test = films(config)
     frames = torch.from_numpy(test.sequences(config.length)[: config.test_clips])
     return as_pixels(frames).to(base.device_of(config))

@@ -20,54 +20,53 @@ class Extrapolation(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/extrapolation")
-    """folder for everything that comes out"""
+    """folder for all output"""
     device: Device = "auto"
-    """where to run"""
+    """device to run on"""
     networks: tuple[Name, ...] = ("prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm")
-    """to compare"""
+    """networks to compare"""
     channels: tuple[int, ...] = (1, 8, 8)
-    """of A in each layer of a PredNet; the first become those of the frames"""
+    """channels of A in each layer of a PredNet; the first number is replaced by the channels of the frames"""
     representations: tuple[int, ...] = (8, 8, 8)
-    """of R in each layer of a PredNet"""
+    """channels of R in each layer of a PredNet"""
     forecaster: tuple[int, ...] = (16, 16)
     """channels in each layer of the encoder-forecaster"""
     repetitions: Count = 3
-    """how many times to train each network, with other weights and films"""
+    """number of trainings of each network, each with its own weights and films"""
     data: Path | None = None
-    """a film of your own, instead of moving digits: its last fifth is the test"""
+    """film to use instead of moving digits; its last fifth is the test film"""
     rate: Annotated[float | None, Field(gt=0)] = None
-    """frames a second of the film, if its file does not say it"""
+    """frames per second of the film, if its file does not contain it"""
     grey: bool = False
-    """of a film in colour, only the luminance"""
+    """reduce a film in colour to its luminance"""
     crop: tuple[int, int] | None = None
-    """(height, width) of what is seen of a film: in tests its middle, in training anywhere"""
+    """(height, width) to which a film is cropped: to its middle in tests, to random places in training"""
     size: tuple[int, int] | None = None
-    """(height, width) to which a film is resized first; what is seen is cropped to what the network needs"""
+    """(height, width) to which a film is resized before it is cropped to a size that the network accepts"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
-    """what moves where no film is given"""
+    """moving digits to use where no film is given"""
     seen: Annotated[int, Field(gt=2)] = 8
-    """frames that a network sees before the loop is closed"""
+    """number of input frames, before the loop is closed"""
     horizon: Count = 5
-    """frames after that, which it extrapolates"""
+    """number of frames to extrapolate after the input frames"""
     clips: Count = 5_000
-    """different training sequences"""
+    """number of different training sequences"""
     test_clips: Count = 100
-    """test sequences, at most; of a film as many as lie end to end"""
+    """largest number of test sequences; those of a film do not overlap"""
     training: Training = Training(updates=370, batch=6, learning_rate=4e-3)
-    """on the next frame of sequences of `seen` frames; its seed is that of the repetition"""
+    """training on the next frame of sequences of `seen` frames; the seed is that of the repetition"""
     loss: Literal["errors", "absolute", "squared"] = "squared"
-    """what is learned: the errors of the layers, as published, with which small networks on dark frames fall into
-    predicting nothing; or the distance of pixels"""
+    """training loss: pixel errors, or the published errors of the layers, with which small networks may predict zero"""
     above: Annotated[float, Field(ge=0)] = 0.0
-    """weight of the errors of higher layers: 0 is the paper's L_0, 0.1 its L_all"""
+    """weight of the errors of higher layers in the loss: 0 is the paper's L_0, 0.1 its L_all"""
     closing: Training = Training(updates=100, batch=6, learning_rate=1e-3)
-    """the fine-tuning, on the pixels of sequences of which `horizon` frames more are extrapolated"""
+    """fine-tuning in the closed loop, on the pixels of sequences that go on for `horizon` extrapolated frames"""
     checkpoint_every: Count = 100
     """updates between checkpoints"""
 
     @property
     def length(self) -> int:
-        """Frames of a sequence."""
+        """Number of frames of a sequence."""
         return self.seen + self.horizon
 
 

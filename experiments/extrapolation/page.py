@@ -16,7 +16,7 @@ from torch import Tensor
 
 from experiments.extrapolation.networks import parts, sequences, trained
 from experiments.extrapolation.options import Extrapolation
-from experiments.extrapolation.science import SCORES, surprised
+from experiments.extrapolation.science import SCORES, surprise_errors
 from experiments.report import Picture, Report, Table
 from pcsim import plots, predict
 from pcsim.plots import axes
@@ -25,7 +25,7 @@ BASELINES = ("copy last frame", "linear", "training mean")
 
 
 def report(config: Extrapolation, results: dict[str, Any]) -> Report:
-    """Return the page; writes extrapolation.gif beside it."""
+    """Return the report page, and write extrapolation.gif beside it."""
     frames = sequences(config)
     rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
     predictions: dict[str, Tensor] = {
@@ -45,15 +45,16 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
         Picture(
             "frames",
             plots.forecast(clip, predictions, config.seen, rate),
-            "A test clip, what each network predicted of every frame before it saw it, and the error (red: too bright, "
-            "blue: too dark). Frame 0 is predicted of nothing. The same moves in extrapolation.gif.",
+            "A test clip, each network's prediction of every frame, made before that frame, and its error (red: too "
+            "bright, blue: too dark). Frame 0 is predicted without input. extrapolation.gif is the same as an "
+            "animation.",
             (),
         )
     ]
     for kind, words in (("mse", "mean squared error"), ("ssim_uniform7", "SSIM (uniform 7x7)")):
         curves = {name: [row["network"]["ahead"][kind] for row in rows] for name, rows in networks.items()}
         curves |= {name: [any_row[name]["ahead"][kind]] for name in BASELINES}
-        sentence = f"{words} of extrapolated frames, after fine-tuning; bands span the repetitions."
+        sentence = f"Extrapolated frames, after fine-tuning: {words}. Bands span the repetitions; baselines are dashed."
         pictures.append(Picture(kind, horizon(curves, words, every), sentence, ("networks",)))
     for name in (name for name in config.networks if "next" in parts(config, name)):
         errors = {layer: torch.tensor(value) for layer, value in networks[name][0]["network"]["errors"].items()}
@@ -61,30 +62,30 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
             Picture(
                 f"errors_{name}",
                 plots.errors_over_frames(errors, config.seen),
-                f"{name}, after fine-tuning: prediction error of each layer, frame by frame. Once the loop is "
-                "closed that of layer 0 is zero, as the prediction is the frame.",
+                f"{name}, after fine-tuning: prediction error of each layer in every frame. In the closed loop the "
+                "error of layer 0 is zero, because the prediction is the input.",
                 ("networks",),
             ),
             Picture(
                 f"surprise_{name}",
-                plots.surprise(surprised(config, name, config.seed), config.seen),
-                f"{name}, before fine-tuning: errors where the film turns round and runs backwards (reverse), or "
-                f"goes on as another one does (cut), from frame {config.seen} on. Bands are standard errors over "
-                f"{len(frames)} clips.",
+                plots.surprise(surprise_errors(config, name, config.seed), config.seen),
+                f"{name}, before fine-tuning: prediction errors where the film runs backwards (reverse) or continues "
+                f"as another film (cut) from frame {config.seen} on. Bands are standard errors over {len(frames)} "
+                "clips.",
                 ("networks",),
             ),
         ]
     return Report(
         "Predicting and extrapolating frames",
         f"Training: {results['film']['train']}. Test: {len(frames)} sequences of {config.length} frames of "
-        f"{results['film']['test']}. One frame ahead is {every:g} ms.",
+        f"{results['film']['test']}. A frame lasts {every:g} ms.",
         pictures,
         tables(config, results),
     )
 
 
 def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
-    """Next frame, and frames ahead."""
+    """Return the tables of the next frame, of extrapolated frames, and of surprises."""
     networks = results["networks"]
     any_row = next(iter(networks.values()))[0]
 
@@ -117,16 +118,16 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
     ]
     return [
         Table(
-            "The next frame, before fine-tuning; of the forecaster, the first in the closed loop. Mean, range over "
+            "Next frame, before fine-tuning (forecaster: first frame of the closed loop): mean and range over "
             "repetitions; PSNR in dB, infinite where frames repeat",
-            ("", *SCORES),
+            ("network", *SCORES),
             next_frame,
         ),
         Table("MSE of extrapolated frames, after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
         Table(
-            f"Error that a surprise adds at frame {config.seen}, before fine-tuning (first repetition, 95 % interval "
-            "over clips)",
-            ("", "layer", "without", "surprise", "added"),
+            f"Prediction error added by a surprise at frame {config.seen}, before fine-tuning (first repetition, 95 % "
+            "interval over clips)",
+            ("network", "layer", "error without surprise", "surprise", "added error"),
             surprises,
         ),
     ]
@@ -135,7 +136,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
 def horizon(
     curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A score against how far ahead: name -> one curve (horizon,) a seed. Names of baselines are drawn dashed."""
+    """Draw a score against frames ahead: curves[name] has one curve (horizon,) per seed; baselines are dashed."""
     ax = ax or axes(6.4, 3.4)
     colours = iter(("C3", "C0", "C2", "C4", "C1"))
     greys = iter(("0.35", "0.6", "0.8"))

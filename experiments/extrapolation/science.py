@@ -20,17 +20,17 @@ SURPRISES: tuple[Literal["reverse", "cut"], ...] = ("reverse", "cut")
 
 
 def check(config: Extrapolation) -> None:
-    """Refuse films and networks that do not fit before anything is trained."""
+    """Raise an error for films and networks that do not fit, before anything is trained."""
     for name in config.networks:
         build(config, name)
 
 
 def find(config: Extrapolation) -> dict[str, Any]:
-    """Train and score."""
+    """Train and score all networks."""
     keys = [(name, seed) for seed in config.seeds for name in config.networks]
     base.train_all(config, fit, keys)
     jobs = [(config, *key) for key in keys]
-    tested = {job[1:]: row for job, row in base.run_jobs(scores_of, jobs, config.workers, "scoring")}
+    tested = {job[1:]: row for job, row in base.run_jobs(score, jobs, config.workers, "scoring")}
     networks = {name: [tested[name, seed] for seed in config.seeds] for name in config.networks}
     train, test = films(config)
     results: dict[str, Any] = {
@@ -45,8 +45,8 @@ def find(config: Extrapolation) -> dict[str, Any]:
     return results
 
 
-def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
-    """Of the next frame and of frames ahead, beside the baselines; and what surprises evoke in the errors."""
+def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
+    """Return scores of the next and of extrapolated frames, also of the baselines, and errors evoked by surprises."""
     frames = sequences(config)
     train, test = films(config)
 
@@ -61,8 +61,8 @@ def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, A
         return {kind: [far.at(h, contender, kind) for h in range(1, config.horizon + 1)] for kind in SCORES}
 
     forecast, far = scored("ahead", config.seen)
-    looks_once = "next" not in parts(config, name)
-    one = far if looks_once else scored("next", None)[1]
+    is_forecaster = "next" not in parts(config, name)
+    one = far if is_forecaster else scored("next", None)[1]
     rows: dict[str, Any] = {
         contender: {
             "next_frame": {kind: one.one_step(contender, kind) for kind in SCORES},
@@ -71,15 +71,15 @@ def scores_of(config: Extrapolation, name: Name, repetition: int) -> dict[str, A
         for contender in far.rows
     }
     rows["network"]["dead"] = scoring.is_dead(forecast.predictions, config.seen)
-    if not looks_once:
+    if not is_forecaster:
         rows["network"]["ahead_without_fine_tuning"] = ahead(scored("next", config.seen)[1], "network")
         rows["network"]["errors"] = {layer: value.mean(1).tolist() for layer, value in forecast.run.errors.items()}
-        rows["network"]["evoked"] = evoked(surprised(config, name, repetition), config.seen)
+        rows["network"]["evoked"] = evoked_errors(surprise_errors(config, name, repetition), config.seen)
     return rows
 
 
-def surprised(config: Extrapolation, name: Name, repetition: int) -> dict[str, dict[str, Tensor]]:
-    """Errors of the layers, (time, clip), of a network that knows only the next frame, as films go on or do not."""
+def surprise_errors(config: Extrapolation, name: Name, repetition: int) -> dict[str, dict[str, Tensor]]:
+    """Return the layers' errors, (time, clip), for unchanged and surprising films, of a network before fine-tuning."""
     frames = sequences(config)[:, : 2 * config.seen - 1]
     shown = {"as before": frames} | {
         how: stimuli.oddball(frames, config.seen, how) for how in SURPRISES if how == "reverse" or len(frames) > 1
@@ -88,8 +88,8 @@ def surprised(config: Extrapolation, name: Name, repetition: int) -> dict[str, d
     return {kind: dict(predict(network, film).run.errors) for kind, film in shown.items()}
 
 
-def evoked(errors: dict[str, dict[str, Tensor]], at: int) -> dict[str, Any]:
-    """The error of each layer at the first surprising frame less that of the film as before, clip by clip."""
+def evoked_errors(errors: dict[str, dict[str, Tensor]], at: int) -> dict[str, Any]:
+    """Return each layer's error at the first surprising frame minus that of the unchanged film, clip by clip."""
     before = errors["as before"]
     return {
         how: {

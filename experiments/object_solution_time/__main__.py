@@ -1,4 +1,4 @@
-"""`python -m experiments.object_solution_time`."""
+"""Program `python -m experiments.object_solution_time`."""
 
 from experiments import base, object_solution_time
 

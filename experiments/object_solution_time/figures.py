@@ -15,10 +15,10 @@ def solution_times(
     found: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
     means: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> Figure:
-    """When images are solved: a dot an image, their mean and its interval; a panel a network, pairs whole and lesioned.
+    """Draw solution times, one dot per image, and their mean with interval; one panel per network, a pair per lesion.
 
-    found[network][lesion][condition] is (image,) ms, NaN where never; {} where it is undefined. means likewise is
-    (mean, low, high).
+    found[network][lesion][condition] is (image,) in ms, NaN for images that are never solved, {} where undefined.
+    means has the same keys, and (mean, low, high).
     """
     widths = [max(1, len(lesions)) for lesions in found.values()]
     figure = Figure(figsize=(1.0 + 1.5 * sum(widths), 3.9), layout="constrained")
@@ -48,7 +48,7 @@ def solution_times(
         panel.set_title(network, fontsize=10, pad=14)
         if not any(lesions.values()):
             panel.set(yticks=[], ylim=(0, 1))
-    panels[0].set_ylabel("solved after (ms)")
+    panels[0].set_ylabel("object solution time (ms)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
@@ -59,9 +59,9 @@ def similarities(
     references: Mapping[str, Mapping[str, float]],
     ceilings: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """Rank correlation of dissimilarities in areas with those in a brain, a panel a brain.
+    """Draw the rank correlation of dissimilarities in areas with those in a brain, one panel per brain.
 
-    values[brain][area][state of training] are bars, references[brain] lines with a name, ceilings[brain] a band.
+    values[brain][area][state of training] are bars, references[brain] labelled lines, ceilings[brain] a band.
     """
     figure = Figure(figsize=(1.2 + 4.6 * len(values), 3.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(values), sharey=True))

@@ -1,4 +1,4 @@
-"""Networks of `experiments.object_solution_time`, and how they are shown images."""
+"""Networks of `experiments.object_solution_time`, their lesions, and their runs on images."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ AREAS = {
     "predictive_coding": ("r1", "r2"),
     "feed_forward": ("l1", "l2"),
 }
-"""from the image up"""
+"""areas of each network, from the image up"""
 DECODED = {"cornet_s": "it", "blt": "l2", "predictive_coding": "r1", "feed_forward": "l2"}
-"""the area from which the digit is decoded: the top one, but for r2, whose ten units are the ten digits"""
+"""area from which the digit is decoded: the top one, except for r2, whose ten units are the ten digits"""
 LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "cornet_s": {},
     "blt": {"without top-down": ("top_down",), "without recurrence": ("top_down", "lateral")},
     "predictive_coding": {"without predictions": ("prediction",)},
     "feed_forward": {},
 }
-"""kinds of edges that are cut in the trained network; predictions are what predictive coding sends down.
+"""kinds of edges that are cut in the trained network; predictions are the top-down edges of predictive coding.
 
 CORnet-S has no top-down edges, and without its repeats an area forgets the image: later repeats replace the first."""
 WHOLE = "whole"
 SWEEPS = 8
-"""steps for which the feed-forward network is looked at, in which nothing changes"""
+"""steps for which the feed-forward network runs, in which nothing changes"""
 
 
 def build(config: ObjectSolutionTime, name: Name) -> Network:
-    """The network before training."""
+    """Build an untrained network."""
     if name == "cornet_s":
         c = config.channels
         return models.cornet_s((c, 2 * c, 3 * c, 4 * c), image=(1, side(name), side(name)), classes=10)
@@ -45,12 +45,12 @@ def build(config: ObjectSolutionTime, name: Name) -> Network:
 
 
 def side(name: Name) -> int:
-    """Pixels of an image: CORnet-S halves maps five times, and gets all that there are."""
+    """Return the side of an image in pixels: CORnet-S, which halves maps five times, gets full resolution."""
     return flows.FULL_SIDE if name == "cornet_s" else flows.SIDE
 
 
 def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
-    """Train one network, or go on with it; returns the loss curve."""
+    """Train one network, or resume its training; return the loss curve."""
     if name in ("blt", "predictive_coding"):
         return flows.fit(config, name, config.recipe)
     torch.manual_seed(config.seed)
@@ -61,13 +61,13 @@ def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
 
 
 def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Network:
-    """The network after training, whole or with edges cut."""
+    """Return the trained network, whole or with edges cut."""
     network = base.trained(config, build(config, name), name)
     return network if lesion == WHOLE else network.without(*LESIONS[name][lesion])
 
 
-def shown_to(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
-    """A run for as long as is looked at: flows in ms, CORnet-S its steps, the feed-forward network some sweeps."""
+def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
+    """Run a network on images: a flow until `config.until` ms, CORnet-S for its steps, B for `SWEEPS` steps."""
     if network.is_flow:
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)
@@ -75,10 +75,10 @@ def shown_to(config: ObjectSolutionTime, network: Network, images: Tensor, recor
     return simulate(network, images, solver=Iterate(), steps=steps or 1, record=record)
 
 
-def times_of(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:
-    """When in ms after the image the area holds something of its own, (time,), and in which rows of the run.
+def decoding_times(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:
+    """Return the times in ms after image onset at which an area is decoded, (time,), and their rows in the run.
 
-    A flow from the onset on; a discrete network by its own mapping of steps to ms, in the steps the area is active.
+    A flow is decoded from onset on; a discrete network when the area is active, by its own mapping of steps to ms.
     """
     if network.is_flow:
         return np.asarray(run_.times), np.arange(len(run_.times))

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import flows
-from experiments.base import OPTIONS, Count, Options
+from experiments.base import OPTIONS, Count, Parallel
 from pcsim.training import Training
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
@@ -17,42 +17,41 @@ NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward
 
 
 @dataclass(frozen=True, config=OPTIONS)
-class ObjectSolutionTime(Options):
+class ObjectSolutionTime(Parallel):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/object_solution_time")
-    """folder for everything that comes out"""
+    """folder for all output"""
     networks: tuple[Name, ...] = NAMES
-    """networks to look at"""
+    """networks to compare"""
     fragments: Count = 10
-    """pieces of debris over an occluded digit; training has those of the recipe"""
+    """pieces of debris over an occluded digit; those in training are --recipe.fragments"""
     images: Annotated[int, Field(ge=50)] = 200
-    """digits, each shown clean and occluded"""
+    """number of digits, each shown clean and occluded"""
     until: Annotated[float, Field(gt=0)] = 200.0
-    """ms for which networks that are flows are shown an image"""
+    """duration of an image for networks that are flows, ms"""
     every: Annotated[float, Field(gt=0)] = 5.0
-    """ms between the times at which they are decoded"""
+    """interval between the times at which flows are decoded, ms"""
     dt: Annotated[float, Field(gt=0)] = 1.0
-    """ms, of Euler"""
+    """step of Euler, ms"""
     noise: Annotated[float, Field(ge=0)] = 1.0
-    """sd of the noise on every unit at every time, in units of its sd over images at the end (mean over units): without
-    noise the slightest response could be decoded"""
+    """sd of the noise on every unit at every time, relative to the sd over images at the end (mean over units)"""
     criterion: Annotated[float, Field(gt=0)] = 2.0
     """d' at which an image counts as solved"""
     macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
-    """the same of objects seen by the macaque: a height of d' depends on how many units and repeats there are"""
+    """d' at which macaque IT counts as having solved an object; d' depends on the numbers of units and repeats"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
-    """of the decoders, 1 / C"""
+    """L2 penalty of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5
-    """of cross-validation"""
+    """number of folds in cross-validation"""
     recipe: flows.Recipe = flows.Recipe()
-    """how BLT and predictive coding are trained"""
+    """training of BLT and predictive coding"""
     training: Training = Training(updates=600, batch=32, learning_rate=5e-3, over_time="last")
-    """of CORnet-S and the feed-forward network; its seed is that of the experiment"""
+    """training of CORnet-S and the feed-forward network; the seed is that of the experiment"""
     channels: Count = 16
-    """of V1 in CORnet-S; V2, V4 and IT have two, three and four times as many"""
+    """feature maps of V1 in CORnet-S; V2, V4 and IT have two, three and four times as many"""
     neural: Path | None = None
-    """folder with the recordings (else PCSIM_NEURAL, else without them)"""
+    """folder with the recordings; if None, the environment variable PCSIM_NEURAL, else no recordings"""
 
 
 PRESETS = {

@@ -24,31 +24,29 @@ NO_MODEL = "Networks trained on digits are no models of IT."
 
 
 def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     networks = results["networks"]
     pictures = [
         Picture("decoding", decoding(results), decoding_sentence(results), ("networks", "macaque")),
         Picture(
             "solution_times",
             solution_times(networks),
-            f"When a decoder of the area tells an image from the other digits with d' = {config.criterion:g}; "
-            "a dot an image, diamonds the mean with its 95 % bootstrap interval, above it how many were solved at all. "
-            "CORnet-S has two steps in IT, 100 ms apart by its authors' mapping: times between them are interpolated.",
+            "Time at which the d' of a decoder of the area, between an image and the other digits, reaches "
+            f"{config.criterion:g}. Dots are images, diamonds means with 95 % bootstrap intervals, percentages the "
+            "share of images that are solved. CORnet-S has two steps in IT, 100 ms apart in its authors' mapping: "
+            "times between them are interpolated.",
             ("networks",),
         ),
     ]
     if found := results["similarity"]:
         pictures.append(Picture("similarity", similarity(found), similarity_sentence(found), ("similarity",)))
-    recordings = (
-        ""
-        if results["macaque"]
-        else " No recordings were given (--neural): decoding of IT and similarity are left out."
-    )
+    recordings = "" if results["macaque"] else " Decoding of IT and similarity need recordings: pass --neural FOLDER."
     summary = (
         f"{config.images} digits, each clean and under {config.fragments} pieces of debris, decoded from an "
-        f"upper area at every time ({config.folds} folds, twins in the same one); networks were trained under "
-        f"{config.recipe.fragments}. Every unit has noise of {config.noise:g} times the sd of its area over "
-        f"images at the end. Edges are cut in the trained network, and decoders fitted anew. {NO_MODEL}"
+        f"upper area at every time ({config.folds} folds, with both versions of a digit in the same one); networks "
+        f"were trained under {config.recipe.fragments}. Every unit has noise of {config.noise:g} times the mean sd of "
+        "the area's units over images at the end. Edges are cut in the trained network, and decoders are refitted. "
+        f"{NO_MODEL}"
         f"{recordings}"
     )
     title = "Object solution times of networks on clean and occluded digits"
@@ -56,7 +54,7 @@ def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
 
 
 def decoding(results: dict[str, Any]) -> Figure:
-    """Accuracy over time: IT where there is a recording, then the networks."""
+    """Draw decoding accuracy over time, of macaque IT if it was recorded, then of the networks."""
     curves: dict[str, Any] = {}
     chance = dict.fromkeys((TITLES[name] for name in results["networks"]), 0.1)
     if results["macaque"]:
@@ -71,18 +69,18 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 
 def decoding_sentence(results: dict[str, Any]) -> str:
-    """What the first figure shows."""
-    told = "How often linear decoders of an upper area name the digit, at every time; dashed: chance. "
+    """Return the sentence under the decoding figure."""
+    sentence = "Accuracy of linear decoders of the digit from an upper area, at every time; dashed: chance. "
     if results["macaque"]:
-        told += (
-            "Macaque IT (132 units of one monkey, recorded one after another; Zhang et al. 2011) sees seven objects, "
-            "not digits: its panel shows what such a curve is in the brain, and is not to be compared in height. "
+        sentence += (
+            "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) responds to seven objects, "
+            "not digits: its panel shows such a curve in the brain, whose height cannot be compared. "
         )
-    return told + NO_MODEL
+    return sentence + NO_MODEL
 
 
 def solution_times(networks: dict[str, Any]) -> Figure:
-    """Solution times of every network, whole and lesioned."""
+    """Draw the solution times of every network, whole and lesioned."""
     found, means = {}, {}
     for name, lesions in networks.items():
         found[TITLES[name]] = {
@@ -97,7 +95,7 @@ def solution_times(networks: dict[str, Any]) -> Figure:
 
 
 def similarity(found: dict[str, Any]) -> Figure:
-    """Bars of every area, before and after training."""
+    """Draw the similarity of every area to IT, before and after training."""
     rows = {name: areas for name, areas in found["rows"].items() if name != "pixels"}
     pixels = found["rows"]["pixels"]
     values = {
@@ -116,37 +114,37 @@ def similarity(found: dict[str, Any]) -> Figure:
 
 
 def similarity_sentence(found: dict[str, Any]) -> str:
-    """What the third figure shows."""
+    """Return the sentence under the similarity figure."""
     low, high = found["human_ceiling"]
     return (
-        "Which of 92 pictures of objects are alike to an area (1 - correlation, last step), compared with monkey and "
-        "human IT (Kriegeskorte et al. 2008). Grey: the same network before training. The networks saw the pictures in "
-        f"grey, a few pixels wide; they never saw an object. {NO_MODEL} Noise ceiling of four human subjects: "
-        f"{low:.2f} to {high:.2f}."
+        "Dissimilarities of 92 pictures of objects in each area (1 - correlation, last step), compared with those in "
+        "monkey and human IT (Kriegeskorte et al. 2008). Grey: the same network before training. The pictures were "
+        f"shown in grey at low resolution, to networks that were not trained on objects. {NO_MODEL} Noise ceiling of "
+        f"four human subjects: {low:.2f} to {high:.2f}."
     )
 
 
 def table(results: dict[str, Any]) -> Table:
-    """Mean solution times and how much later occluded images come."""
+    """Return the table of mean solution times and of the delay of occluded images."""
     rows = []
     if results["macaque"]:
-        told = results["macaque"]
-        solved = sum(value is not None for value in told["solution"])
-        shares = f"{100 * solved / len(told['solution']):.0f} %"
-        rows.append((MACAQUE, "-", interval(told["mean"]), "-", "-", shares, "-"))
+        recorded = results["macaque"]
+        solved = sum(value is not None for value in recorded["solution"])
+        share = f"{100 * solved / len(recorded['solution']):.0f} %"
+        rows.append((MACAQUE, "-", format_interval(recorded["mean"]), "-", "-", share, "-"))
     for name, lesions in results["networks"].items():
         for lesion, row in lesions.items():
             reached = [f"{100 * row['reached'][condition]:.0f} %" for condition in ("clean", "occluded")]
             if row["defined"]:
-                times = [interval(row["mean"][condition]) for condition in ("clean", "occluded")]
-                later = f"{interval(row['later'])}, n = {row['solved_in_both']}"
+                times = [format_interval(row["mean"][condition]) for condition in ("clean", "occluded")]
+                later = f"{format_interval(row['later'])}, n = {row['solved_in_both']}"
             else:
                 times, later = ["undefined"] * 2, "undefined"
             rows.append((TITLES[name], lesion, *times, later, *reached))
-    head = ("network", "edges", "clean (ms)", "occluded (ms)", "later, image by image (ms)", "solved clean", "occluded")
-    return Table("Object solution times, mean and 95 % interval", head, rows)
+    head = ("network", "edges", "clean (ms)", "occluded (ms)", "delay (ms)", "solved, clean", "solved, occluded")
+    return Table("Object solution times and delay by occlusion, image by image: mean and 95 % interval", head, rows)
 
 
-def interval(row: dict[str, float | None]) -> str:
-    """Mean and interval."""
+def format_interval(row: dict[str, float | None]) -> str:
+    """Return mean and interval as text."""
     return "-" if row["mean"] is None else f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"

@@ -20,10 +20,10 @@ from experiments.object_solution_time.networks import (
     LESIONS,
     WHOLE,
     build,
+    decoding_times,
     fit,
-    shown_to,
+    run_on,
     side,
-    times_of,
     trained,
 )
 from experiments.object_solution_time.options import Name, ObjectSolutionTime
@@ -36,7 +36,7 @@ CONDITIONS = ("clean", "occluded")
 
 
 def find(config: ObjectSolutionTime) -> dict[str, Any]:
-    """Train, decode and compare."""
+    """Train all networks, decode the digits, and compare areas with IT."""
     folder = neural_data.folder(config.neural)
     base.train_all(config, fit, [(name,) for name in config.networks])
     keys = [(name, lesion) for name in config.networks for lesion in (WHOLE, *LESIONS[name])]
@@ -44,7 +44,8 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
         pass
     return {
         "networks": {
-            name: {lesion: told(config, name, lesion) for lesion in (WHOLE, *LESIONS[name])} for name in config.networks
+            name: {lesion: summarise(config, name, lesion) for lesion in (WHOLE, *LESIONS[name])}
+            for name in config.networks
         },
         "macaque": macaque(config, folder) if folder else None,
         "similarity": similarity_to_it(config, folder) if folder else None,
@@ -55,20 +56,21 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
 
 
 def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
-    """Decode the digit from an area at every time, clean and occluded images together, twins in the same fold.
+    """Decode the digit from an area at every time, with both versions of a digit, clean and occluded, in one fold.
 
-    Kept: probabilities (time, 2 n, class), times, and whether the area changes over time at all.
+    Writes probabilities (time, 2 n, class), times, and the largest change of the area over time.
     """
     path = base.kept(config, "decoded", name, lesion)
     if path.exists():
         return
     network, area = trained(config, name, lesion), DECODED[name]
-    pictures, labels = twins(config, name)
+    pictures, labels = clean_and_occluded(config, name)
     with torch.no_grad():
-        run_ = shown_to(config, network, pictures, Record(states=[area]))
-    times, rows = times_of(network, run_, area)
+        run_ = run_on(config, network, pictures, Record(states=[area]))
+    times, rows = decoding_times(network, run_, area)
     features = run_[area][torch.from_numpy(rows)].flatten(2)
     drawn = torch.randn(features.shape, generator=torch.Generator().manual_seed(config.seed))
+    # Without noise, a decoder could read the slightest response.
     noisy = features + config.noise * features[-1].std(0).mean() * drawn
     groups = np.arange(len(labels)) % config.images
     found = decoding.decode_over_time(
@@ -83,8 +85,8 @@ def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
     storage.write_tensors(path, tensors, {"kind": "decoded"})
 
 
-def twins(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, NDArray[np.int64]]:
-    """The same digits, clean and then occluded, (2 n, 1, side, side), and which they are."""
+def clean_and_occluded(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, NDArray[np.int64]]:
+    """Return the same digits clean, then occluded, (2 n, 1, side, side), and their labels."""
     shown = [
         flows.digits(fragments, TEST_SEED + config.seed, config.images, side(name))
         for fragments in (0, config.fragments)
@@ -93,11 +95,11 @@ def twins(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, NDArray[np.in
     return torch.cat([part.images for part in shown]), labels.numpy()
 
 
-def told(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
-    """Accuracy over time and solution times of clean and occluded images, from the answers of the decoders."""
+def summarise(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
+    """Return accuracy over time and solution times of clean and occluded images, from the decoders' probabilities."""
     tensors, _ = storage.read_tensors(base.kept(config, "decoded", name, lesion), "decoded")
     times, correct = tensors["times"].numpy(), tensors["correct"].numpy()
-    labels = twins(config, name)[1]
+    labels = clean_and_occluded(config, name)[1]
     i1 = object_solution.image_d_prime(tensors["probabilities"].numpy(), labels)
     halves = {condition: slice(k * config.images, (k + 1) * config.images) for k, condition in enumerate(CONDITIONS)}
     row: dict[str, Any] = {
@@ -117,14 +119,14 @@ def told(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
     later = occluded[both] - clean[both]
     return row | {
         "solution": {condition: base.finite_or_none(solved[part]) for condition, part in halves.items()},
-        "mean": {condition: mean_of(solved[part]) for condition, part in halves.items()},
-        "later": mean_of(later),
+        "mean": {condition: mean_and_interval(solved[part]) for condition, part in halves.items()},
+        "later": mean_and_interval(later),
         "solved_in_both": int(both.sum()),
     }
 
 
-def mean_of(values: NDArray) -> dict[str, float | None]:
-    """Mean and 95 % bootstrap interval of what is finite; None where there are fewer than two."""
+def mean_and_interval(values: NDArray) -> dict[str, float | None]:
+    """Return mean and 95 % bootstrap interval of the finite values; None if there are fewer than two."""
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return dict.fromkeys(("mean", "low", "high"))
@@ -135,7 +137,7 @@ def mean_of(values: NDArray) -> dict[str, float | None]:
 
 
 def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
-    """Decoding of the object from macaque IT over time, and when each object at each position is solved."""
+    """Decode the object from macaque IT; return accuracy over time and solution times of objects at each position."""
     path = base.kept(config, "decoded", "macaque")
     spikes = neural_data.spikes(folder)
     if not path.exists():
@@ -155,29 +157,29 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
         "times": spikes.times.tolist(),
         "accuracy": tensors["correct"].numpy().mean(1).tolist(),
         "solution": base.finite_or_none(solved),
-        "mean": mean_of(solved),
+        "mean": mean_and_interval(solved),
     }
 
 
 def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
-    """Rank correlation of dissimilarities in areas, before and after training, with those in monkey and human IT."""
+    """Return the rank correlation of dissimilarities in areas, before and after training, with those in IT."""
     data = neural_data.dissimilarities(folder)
     brains = {"monkey": data.monkey, "human": data.human}
     grey = torch.from_numpy(data.images).float().mean(-1)[:, None] / 255.0 - 0.5
-    rows: dict[str, Any] = {"pixels": compared(similarity.dissimilarity(data.images.astype(float)), brains)}
+    rows: dict[str, Any] = {"pixels": compare(similarity.dissimilarity(data.images.astype(float)), brains)}
     for name in config.networks:
         pictures = functional.interpolate(grey, (side(name), side(name)), mode="area")
         torch.manual_seed(config.seed)
         for state, network in (("untrained", build(config, name).eval()), ("trained", trained(config, name))):
             with torch.no_grad():
-                run_ = shown_to(config, network, pictures, Record(states=list(AREAS[name])))
+                run_ = run_on(config, network, pictures, Record(states=list(AREAS[name])))
             for area in AREAS[name]:
                 matrix = similarity.dissimilarity(run_[area][-1])
-                rows.setdefault(name, {}).setdefault(area, {})[state] = compared(matrix, brains)
+                rows.setdefault(name, {}).setdefault(area, {})[state] = compare(matrix, brains)
     low, high = similarity.ceiling_of_matrices(data.subjects)
     return {"rows": rows, "human_ceiling": [low, high], "monkey_human": similarity.compare(data.monkey, data.human)}
 
 
-def compared(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
-    """Spearman's correlation with each matrix."""
+def compare(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
+    """Return Spearman's correlation of a dissimilarity matrix with that of each brain."""
     return {name: base.finite_or_none(similarity.compare(matrix, other)) for name, other in brains.items()}

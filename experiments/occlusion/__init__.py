@@ -1,7 +1,7 @@
-"""Do recurrent networks see through occlusion? (Spoerer, McClure & Kriegeskorte 2017)
+"""Test whether recurrence helps networks to recognise occluded digits (Spoerer, McClure & Kriegeskorte 2017).
 
-Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or on
-clutter), tests them clean, under more debris, in clutter and in noise, and lesions their recurrence.
+Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or in clutter),
+tests them on clean digits, under more debris, in clutter and in noise, and lesions their recurrence.
 
     python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores
     python -m experiments.occlusion --preset standard     all six at the published width, three seeds, under 2 hours
@@ -19,5 +19,5 @@ __all__ = ["FLAGS", "PRESETS", "run"]
 
 
 def run(config: Occlusion) -> None:
-    """Run the whole experiment: train, test, analyse, draw, report. Resumes in its folder."""
+    """Run the whole experiment (train, test, analyse, draw, report), or resume it in its folder."""
     base.conduct(config, find, report, check)

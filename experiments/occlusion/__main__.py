@@ -1,4 +1,4 @@
-"""`python -m experiments.occlusion`."""
+"""Program `python -m experiments.occlusion`."""
 
 from experiments import base, occlusion
 

@@ -16,7 +16,7 @@ from pcsim.plots import axes
 def error_by_condition(
     estimates: Mapping[str, Mapping[str, Estimate]], chance: Mapping[str, float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Error rate of every model (colour) in every condition (place), with 95 % intervals; chance as a grey tick.
+    """Draw the error rate of every model (colour) in every condition with 95 % intervals; chance is a grey tick.
 
     estimates[model][condition]; chance[condition] is the error of guessing.
     """
@@ -41,9 +41,9 @@ def error_by_condition(
 def accuracy_over_time(
     curves: Mapping[str, Mapping[str, ArrayLike]], chance: Mapping[str, float] | None = None
 ) -> Figure:
-    """Accuracy against time step, a panel a condition, a line a model: curves[condition][model] is (time,).
+    """Draw accuracy against time step, one panel per condition: curves[condition][model] is (time,).
 
-    A feed-forward network, which has one step, is a dashed level.
+    A feed-forward network, which has one step, is a dashed line.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -71,9 +71,9 @@ def accuracy_over_time(
 
 
 def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
-    """Relative change of the state per step, a panel for every model, a line for every condition, log scale.
+    """Draw the relative change of the state per step, one panel per model, one line per condition, log scale.
 
-    curves[model][condition] is (steps,), from the change at step 1 on; `trained` marks the last step trained for.
+    curves[model][condition] is (steps,), from the change at step 1 on; `trained` marks the last trained step.
     """
     figure = Figure(figsize=(1.0 + 2.8 * len(curves), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
@@ -86,7 +86,7 @@ def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | N
             panel.text(
                 trained,
                 0.98,
-                " trained to here",
+                " trained up to here",
                 transform=panel.get_xaxis_transform(),
                 fontsize=8,
                 va="top",
@@ -100,10 +100,10 @@ def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | N
 
 
 def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: ArrayLike) -> Figure:
-    """Stimuli, and under each what every network says of it over time.
+    """Draw stimuli, and below each the probabilities of every network over time.
 
-    images (n, height, width); probabilities[model] (time, n, classes); targets (n, classes), 1 at what is shown:
-    a red tick beside the class. A network with one step is one column wide.
+    images (n, height, width); probabilities[model] (time, n, classes); targets (n, classes), 1 for a class that is
+    present: a red tick beside the class. A network with one step is one column wide.
     """
     images, targets = np.asarray(images), np.asarray(targets)
     count = len(images)
@@ -129,7 +129,10 @@ def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: 
 
 
 def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Error with and without connections, a panel a condition: costs[condition][model][lesion], "intact" first."""
+    """Draw errors with and without connections, one panel per condition: costs[condition][model][lesion].
+
+    The lesion "intact" comes first.
+    """
     figure = Figure(figsize=(1.2 + 3.4 * len(costs), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
     kinds = list(dict.fromkeys(kind for models in costs.values() for row in models.values() for kind in row))
@@ -150,7 +153,7 @@ def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
 
 
 def training_curves(curves: Mapping[str, Sequence[float]], every: int, ax: Axes | None = None) -> Axes:
-    """Loss (mean of `every` updates, divided by the number of time steps) against updates, a line for every network."""
+    """Draw the loss (mean of `every` updates, divided by the number of time steps) of every network against updates."""
     ax = ax or axes()
     for name, curve in curves.items():
         ax.plot(every * np.arange(1, len(curve) + 1), curve, linewidth=1.2, label=name)

@@ -16,31 +16,31 @@ class Occlusion(Repeated):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/occlusion")
-    """folder for everything that comes out"""
+    """folder for all output"""
     device: Device = "auto"
-    """where to run"""
+    """device to run on"""
     models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
     """networks to compare"""
     task: Literal[
         "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"
     ] = "debris-light"
-    """what they are trained on"""
+    """condition that the networks are trained on"""
     width: Count = 16
     """feature maps of B (the published networks have 32; BF has twice as many)"""
     unroll: Literal["engineering", "biological"] = "engineering"
-    """whether a step is a feed-forward sweep, or one connection"""
+    """what one step covers: a feed-forward sweep (engineering) or one connection (biological)"""
     images: Count = 8_000
-    """training images"""
+    """number of training images"""
     test_images: Count = 2_000
-    """test images of each condition"""
+    """number of test images of each condition"""
     training: Training = Training()
-    """how to train; its loss and seed are set by the task and the repetition"""
+    """training settings; loss and seed are set by the task and the repetition"""
     digits: Literal["rendered", "handwritten"] = "rendered"
-    """what is drawn: a font's digits, or MNIST"""
+    """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST (else PCSIM_MNIST, else a download)"""
+    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
     pretrained: bool = False
-    """take the weights that ship with pcsim instead of training"""
+    """use the weights that ship with pcsim instead of training"""
     checkpoint_every: Count = 100
     """updates between checkpoints"""
 
@@ -82,4 +82,4 @@ PRESETS = {
     ),
 }
 FLAGS = {"--pretrained": "pretrained"}
-"""options that stand for a preset of their own"""
+"""options that select a preset"""

@@ -1,4 +1,4 @@
-"""The page of `experiments.occlusion`, from the numbers in its results and the images it showed."""
+"""The page of `experiments.occlusion`, from its results and its test images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pcsim.training import CHECK_EVERY
 
 
 def report(config: Occlusion, results: dict[str, Any]) -> Report:
-    """Return the page."""
+    """Return the report page."""
     return Report(
         f"Recurrent networks and occlusion: trained on {config.task}",
         summary(results["config"]),
@@ -37,32 +37,33 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
             "errors",
             figures.error_by_condition(by_model, chance),
             f"Error of every network in every test condition, trained on {config.task}; bars are 95 % bootstrap "
-            "intervals over repetitions and images, grey is guessing. In clutter an answer must name every digit.",
+            "intervals over repetitions and images, grey lines are chance. In clutter, a correct answer contains every "
+            "digit.",
             ("error", "chance"),
         ),
         Picture(
             "accuracy_over_time",
             figures.accuracy_over_time(results["accuracy_over_time"], chance),
             "Share of correct answers at every time step. Step 0 is a feed-forward sweep; networks without recurrence "
-            "have no other and are drawn as a dashed level. Grey is guessing.",
+            "have only this step and are drawn as a dashed line. Grey: chance.",
             ("accuracy_over_time", "chance"),
         ),
         Picture(
             "guesses",
             figures.guesses(images, results["guesses"], targets),
-            f"The first {len(images)} test images, not chosen, and how probable each network finds each digit at every "
-            "step; the red tick marks what is there.",
+            f"The first {len(images)} test images, not selected, and each network's probability of each digit at every "
+            "step; red ticks mark the digits that are present.",
             ("guesses",),
         ),
     ]
     if results["lesions_at_test"]:
-        sentence = "What it costs to cut connections of the trained networks at test time, without training again."
+        sentence = "Error when connections of the trained networks are cut at test time, without retraining."
         drawn = figures.lesions(results["lesions_at_test"])
         found.append(Picture("lesions", drawn, sentence, ("lesions_at_test",)))
     if results["settling"]:
         sentence = (
             "Relative change of the state of area l2 in every step (median over images), for clean and occluded "
-            "images, followed past the steps of training."
+            "images, continued beyond the steps of training."
         )
         drawn = figures.state_change(results["settling"], results["trained_steps"] - 1)
         found.append(Picture("settling", drawn, sentence, ("settling", "trained_steps")))
@@ -71,25 +72,24 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
         curves = figures.training_curves(results["loss_per_step"], CHECK_EVERY)
         found.append(Picture("training", curves, sentence, ("loss_per_step",)))
     circuit = plots.circuit(models.build(config.models[-1], width=config.width))
-    found.append(Picture("network", circuit, "The wiring; numbers beside edges are delays in steps.", ()))
+    found.append(Picture("network", circuit, "The network as a graph; numbers beside edges are delays in steps.", ()))
     return found
 
 
 def summary(config: dict[str, Any]) -> str:
-    """What was done, in two sentences."""
+    """Return two sentences on how the networks were trained and tested."""
     tested = f"Tested on {config['test_images']:,} images of each condition."
     if config["pretrained"]:
-        return f"Weights that ship with pcsim. {tested}"
+        return f"Networks with the weights that ship with pcsim. {tested}"
     return (
         f"{len(config['models'])} networks, {counted(config['repetitions'], 'repetition')}, "
         f"{config['images']:,} training images ({config['digits']} digits), "
-        f"{config['training']['updates']:,} updates of "
-        f"{config['training']['batch']}. {tested}"
+        f"{config['training']['updates']:,} updates with batches of {config['training']['batch']}. {tested}"
     )
 
 
 def error_table(results: dict[str, Any]) -> Table:
-    """Network by condition."""
+    """Return the table of errors, network by condition."""
     rows = []
     for model, parameters in results["parameters"].items():
         cells = [row[model] for row in results["error"].values()]
@@ -99,14 +99,14 @@ def error_table(results: dict[str, Any]) -> Table:
 
 
 def pair_table(results: dict[str, Any]) -> Table:
-    """Pairs of networks in the condition they were trained in."""
+    """Return the table of tests between pairs of networks in the trained condition."""
     task = results["config"]["task"]
     rows = [
         (
             f"{pair['first']} - {pair['second']}",
             f"{100 * pair['difference']:+.1f}",
-            probability(pair["p"]),
-            probability(pair["q"]),
+            format_p_value(pair["p"]),
+            format_p_value(pair["q"]),
             "yes" if pair["significant"] else "no",
         )
         for pair in results["mcnemar"][task]
@@ -115,6 +115,6 @@ def pair_table(results: dict[str, Any]) -> Table:
     return Table(f"Pairs of networks on {task}: McNemar tests, false discovery rate 0.05", head, rows)
 
 
-def probability(p: float) -> str:
-    """Two digits; a p-value too small for a double is not zero."""
+def format_p_value(p: float) -> str:
+    """Return a p-value with two digits; one too small for a double is not shown as zero."""
     return f"{p:.2g}" if p > 0 else "< 1e-300"

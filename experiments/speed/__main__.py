@@ -1,4 +1,4 @@
-"""`python -m experiments.speed`."""
+"""Program `python -m experiments.speed`."""
 
 from experiments import base, speed
 

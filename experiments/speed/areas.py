@@ -37,7 +37,7 @@ class Areas(nn.Module):
         self.names, self.taus = names, taus
 
     def rates(self, image: Tensor, r1: Tensor, r2: Tensor, r3: Tensor) -> tuple[Tensor, ...]:
-        """dr/dt, per ms."""
+        """Return dr/dt of every area, per ms."""
         return (
             (-r1 + torch.relu(self.u1(image) + self.l1(r1) + self.d1(r2))) / self.taus[0],
             (-r2 + torch.relu(self.u2(r1) + self.l2(r2) + self.d2(r3))) / self.taus[1],
@@ -45,26 +45,26 @@ class Areas(nn.Module):
         )
 
     def start(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Zeros."""
+        """Return zero rates of every area."""
         r1 = torch.zeros_like(self.u1(image))
         r2 = torch.zeros_like(self.u2(r1))
         return r1, r2, torch.zeros_like(self.u3(r2))
 
     def step(self, image: Tensor, dt: float, *state: Tensor) -> tuple[Tensor, ...]:
-        """One of Euler."""
+        """r <- r + dt dr/dt."""
         return tuple(r + dt * rate for r, rate in zip(state, self.rates(image, *state), strict=True))
 
     def run(
         self, image: Tensor, steps: int, dt: float, step: Callable[..., tuple[Tensor, ...]] | None = None
     ) -> Result:
-        """The last state."""
+        """Run the loop; return the last state."""
         state = self.start(image)
         for _ in range(steps):
             state = (step or self.step)(image, dt, *state)
         return dict(zip(self.names, state, strict=True))
 
     def products(self, image: Tensor, steps: int) -> Result:
-        """Every convolution of a step once, that of the image once in all."""
+        """Run every convolution once per step, and that of the image once in all."""
         r1, r2, r3 = (channels_last(r) for r in self.start(image))
         self.u1(image)
         for _ in range(steps):
@@ -72,7 +72,7 @@ class Areas(nn.Module):
         return NOTHING
 
     def by_torchdiffeq(self, image: Tensor, until: float, **options: object) -> Result:
-        """The library on the plain right-hand side."""
+        """Integrate the plain right-hand side by torchdiffeq; return the last state."""
         from torchdiffeq import odeint
 
         ends = odeint(
@@ -82,7 +82,7 @@ class Areas(nn.Module):
 
 
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
-    """W4: tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down; a static image."""
+    """Build W4: tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down; a static image."""
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels
     net = Network(
@@ -102,14 +102,14 @@ def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network
 
 
 def leaky_blt(batch: int) -> tuple[Network, Areas, Tensor]:
-    """(a), (b): `models.leaky_rcnn` of three areas, 32 channels each, on 32x32."""
+    """Build the network of (a) and (b): `models.leaky_rcnn` of three areas, 32 channels each, on 32x32."""
     taus = (10.0, 20.0, 40.0)
     net = models.leaky_rcnn((32, 32, 32), taus)
     return net, Areas(net, ("l1", "l2", "l3"), taus), torch.rand(batch, 1, 32, 32)
 
 
 def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Euler with dt = 1 ms, no gradient."""
+    """Return the workload of Euler with dt = 1 ms, without gradient."""
     compiled = torch.compile(plain.step, dynamic=False)
     in_layout = copy.deepcopy(plain)
     for parameter in in_layout.parameters():
@@ -133,7 +133,7 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
 
 
 def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
-    """RK4 with dt = 4 ms over 48 ms, against the library's rk4 on the plain right-hand side (the plain of this row)."""
+    """Return the workload of RK4 with dt = 4 ms over 48 ms, whose plain loop is torchdiffeq's rk4."""
     return Work(
         f"W4, batch {len(image)}: RK4, 12 steps of 4 ms",
         {
@@ -147,9 +147,9 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
-    """dopri5 at 1e-3 over 50 ms against 50 plain steps of Euler."""
+    """Return the workload of dopri5 at tolerances of 1e-3 over 50 ms, against 50 plain steps of Euler."""
     by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
-    del by_pcsim["pcsim compiled"]  # it looks at its numbers to choose a step: there is nothing to compile
+    del by_pcsim["pcsim compiled"]  # its step size depends on the values, so nothing can be compiled
     return Work(
         f"W4, batch {len(image)}: dopri5 at tolerances of 1e-3 over 50 ms, against Euler",
         {
@@ -162,7 +162,7 @@ def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Gradients of sum r^2 of the last state with respect to all weights, by backpropagation through all steps."""
+    """Return the workload of d sum r^2 / d weights for the last state, by backpropagation through all steps."""
     network = net.train()
     weights = [p for p in network.parameters() if p.requires_grad and p.dim() == 4]
     plain_weights = [p for p in plain.parameters() if p.dim() == 4]
@@ -175,7 +175,7 @@ def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
         ((_, values),) = deque(window, maxlen=1)
         return gradients([values[name] for name in plain.names], weights)
 
-    def afresh() -> Result:
+    def first_run() -> Result:
         run = simulate(network, image, solver=Euler(dt=1.0), steps=steps, record=record, gradient=Full())
         return gradients([run[name][-1] for name in plain.names], weights)
 
@@ -193,13 +193,13 @@ def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
             "plain compiled": lambda: by_hand(step),
             "torchdiffeq": by_library,
             "pcsim": by_pcsim,
-            "pcsim first run": afresh,
+            "pcsim first run": first_run,
         },
         gradient=True,
     )
 
 
 def gradients(ends: Iterable[Tensor], weights: Sequence[Tensor]) -> Result:
-    """The norm of d sum r^2 / d weights."""
+    """Return the norm of d sum r^2 / d weights."""
     loss = torch.stack([end.square().sum() for end in ends]).sum()
     return {"norm": torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)]).norm()}

@@ -19,7 +19,7 @@ TRANSPOSED = ((1, 2), (1, 2))
 
 @cache
 def threads_of_jax() -> int:
-    """The threads of PyTorch when JAX was started, which cannot change its own later."""
+    """Start JAX on as many threads as PyTorch has; return their number, which JAX cannot change later."""
     threads = torch.get_num_threads()
     os.environ["JAX_PLATFORMS"] = "cpu"
     if threads == 1:
@@ -31,25 +31,25 @@ def threads_of_jax() -> int:
 
 
 def to_jax(value: Tensor, order: tuple[int, ...]) -> Any:
-    """An array with these axes."""
+    """Return a JAX array with the axes in this order."""
     import jax.numpy as jnp
 
     return jnp.array(value.permute(order).numpy())
 
 
 def transposed(weight: Any) -> Any:
-    """What carries errors back."""
+    """Return the transposed weight, which carries errors back."""
     return (weight[::-1, ::-1] if weight.ndim == 4 else weight).swapaxes(-1, -2)
 
 
 def answer(z1: Any, z2: Any) -> Result:
-    """As the plain loop gives it."""
+    """Return z_1 and z_2 as tensors, under the names and with the axes of the plain loop."""
     found = {"r2": torch.from_dlpack(z1.block_until_ready()), "r1": torch.from_dlpack(z2.block_until_ready())}
     return {name: z.permute(0, 3, 1, 2) if z.dim() == 4 else z for name, z in found.items()}
 
 
 def layers(weights: Sequence[Any], image: Any) -> list[tuple[int, ...]]:
-    """Shapes of z_0 to z_3, without batch."""
+    """Return the shapes of z_0 to z_3, without batch."""
     shapes = [image.shape[1:]]
     for weight in weights:
         shapes.append((*(-(-size // STRIDE) for size in shapes[-1][:-1]), weight.shape[-1]))

@@ -13,7 +13,7 @@ numbers = itertools.count()
 
 
 def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """A chain of its linear or convolutional nodes, which find their gradients by autodiff."""
+    """Build a chain of FabricPC's linear or convolutional nodes, which compute their gradients by autodiff."""
     import jax
     from fabricpc.core.activations import TanhActivation
     from fabricpc.core.inference import InferenceSGD, run_inference
@@ -46,7 +46,7 @@ def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
 
 
 def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """Rate cells, error cells and static synapses; the cells `slope` are there for their tanh'(W z) alone.
+    """Build a network of rate cells, error cells and static synapses; the cells `slope` only compute tanh'(W z).
 
     A step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors are of the old z.
     """

@@ -1,8 +1,8 @@
 """pcx as a contender of `experiments.speed`, in a process of its own: pcx 0.6.3 needs JAX below 0.5.
 
 `contenders.Worker` starts this file with the Python of an environment that has pcx, and neither PyTorch nor pcsim. It
-reads (weights, image, label, steps) as NumPy arrays from standard input and then numbers of calls: for 0 it answers
-with z_1 and z_2, for others with the seconds of one call.
+reads (weights, image, label, steps) as NumPy arrays from standard input and then numbers of calls: for 0 it replies
+with z_1 and z_2, for others with the seconds per call.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Chain(pxc.EnergyModule):
         self.vodes[-1].h.frozen = True
 
     def __call__(self, x: jax.Array, y: jax.Array | None) -> None:
-        """Set every u_l, from z_{l-1} as they are."""
+        """Set every u_l from the present z_{l-1}."""
         for own, vode in zip(self.layers, self.vodes, strict=True):
             x = vode(jnp.tanh(own(x)))
         if y is not None:
@@ -42,7 +42,7 @@ class Chain(pxc.EnergyModule):
 
 
 def layer(weight: Any) -> Any:
-    """A linear map, or a convolution of stride 2, with this weight; channels come first, as in PyTorch."""
+    """Build a linear map, or a convolution of stride 2, with this weight; channels come first, as in PyTorch."""
     outputs, inputs, *kernel = weight.shape
     if kernel:
         made = pxnn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, use_bias=False)
@@ -58,14 +58,14 @@ free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(
 
 @pxf.vmap({"model": batched}, in_axes=(0, 0), out_axes=0)
 def forward(x: jax.Array, y: jax.Array, *, model: Chain) -> None:
-    """The feed-forward start."""
+    """Set all z_l to their feed-forward start."""
     model(x, y)
 
 
 @pxf.value_and_grad({"model": differentiated.to((False, True))}, has_aux=False)
 @pxf.vmap({"model": batched}, in_axes=(0,), out_axes=None, axis_name="batch")
 def energy(x: jax.Array, *, model: Chain) -> jax.Array:
-    """1/2 sum |z_l - u_l|^2 over layers and samples."""
+    """F = 1/2 sum |z_l - u_l|^2 over layers and samples."""
     model(x, None)
     return jax.lax.psum(model.energy(), "batch")
 
@@ -81,8 +81,8 @@ def step(_: None, x: jax.Array, *, model: Chain, optimizer: pxu.Optim) -> tuple[
 def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Callable[[], tuple[Any, Any]]:
     """Return a function that relaxes from the feed-forward start, compiled as a whole.
 
-    Each kind as it is fastest: linear layers in a scan (1.3 ms against 2.1 for 100 steps of W1 small), convolutions
-    unrolled, since the XLA of that JAX takes 9 to 14 times as long for them inside of a loop.
+    Each kind takes its fastest form: linear layers in a scan (1.3 ms against 2.1 for 100 steps of W1 small),
+    convolutions unrolled, because the XLA of that JAX takes 9 to 14 times as long for them inside of a loop.
     """
     chain, descent = Chain(weights), pxu.Optim(lambda: optax.sgd(RATE))
     shown, wanted = jnp.array(image), jnp.array(label)
@@ -99,7 +99,7 @@ def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Ca
             pxf.scan(step, length=steps)(x, model=model, optimizer=optimizer)
         z1, z2, _ = (vode.h.get() for vode in model.vodes)
         optimizer.clear()
-        model.clear_params(pxc.VodeParam)  # so that the next call finds the model as this one did
+        model.clear_params(pxc.VodeParam)  # so that the next call starts from the same model
         return z1, z2
 
     def call() -> tuple[Any, Any]:
@@ -110,7 +110,7 @@ def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Ca
 
 
 def serve() -> None:
-    """Answer until standard input ends."""
+    """Reply to requests until standard input ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     call = relaxation(*pickle.load(requests))  # noqa: S301 - from the process that started this one
     while True:

@@ -1,10 +1,10 @@
 """Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, pcx, and JAX by hand.
 
-None is needed by pcsim; what is not installed cannot be timed. FabricPC, ngc-learn and pcx do W1 and W2b, each with its
-own nodes, cells or vodes and its own inference; JAX by hand does them and the areas as an ODE, by `lax.scan` over the
-equations. All are compiled as a whole: one call makes the start values and takes all steps, channels last (pcx, whose
-layers are Equinox's: channels first). As only z_1 and z_2 are asked for, XLA leaves out what else a step would compute,
-such as the gradient towards z_0. pcx needs an older JAX than the others and runs in a process of its own (`Worker`).
+pcsim needs none of them; only installed packages are timed. FabricPC, ngc-learn and pcx run W1 and W2b, each with its
+own nodes, cells or vodes and its own inference; JAX by hand runs these and the areas as an ODE, by `lax.scan` over the
+equations. All are compiled as a whole: one call computes the start values and all steps, channels last (pcx, whose
+layers are Equinox's: channels first). Because only z_1 and z_2 are returned, XLA leaves out what else a step would
+compute, such as the gradient towards z_0. pcx needs an older JAX than the others and has its own process (`Worker`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
 
 
 def is_installed(package: str) -> bool:
-    """Tell whether it can be imported."""
+    """Return whether a package can be imported."""
     return find_spec(package) is not None
 
 
 def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitStack) -> dict[str, Contender]:
-    """Return the packages asked for that can do this workload here; their processes end with `ended`.
+    """Return a contender for each package that can run this workload here; their processes end with `ended`.
 
-    JAX computes on a CPU, on the threads that it was started with.
+    JAX runs on a CPU, on the threads that it was started with.
     """
     image = (work.relaxation or work.areas or (None, torch.empty(0)))[1]
     found: dict[str, Contender | None] = {}
@@ -54,7 +54,7 @@ def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitSt
 
 
 def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender:
-    """Return what `relaxing.plain_relaxation` does, by a package."""
+    """Return `relaxing.plain_relaxation` as a contender by a package."""
     made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
     of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
     arrays = [to_jax(weight, of_weight) for weight in weights]
@@ -62,7 +62,7 @@ def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tenso
 
 
 class Worker:
-    """A contender that another Python computes and times, by `by_pcx.py`; on as many threads as PyTorch has now."""
+    """A contender that another Python runs and times, by `by_pcx.py`, on as many threads as PyTorch has now."""
 
     def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
         one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
@@ -73,35 +73,35 @@ class Worker:
             env={**os.environ, "JAX_PLATFORMS": "cpu", **one},
         )
         self.python = python
-        self._tell(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
+        self._send(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
 
     def __call__(self) -> Result:
-        """Return the answer of one call, as the plain loop gives it."""
-        z1, z2 = self._ask(0)
+        """Return the answer of one call, in the form of the plain loop's."""
+        z1, z2 = self._request(0)
         return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
 
     def timed(self, calls: int) -> float:
-        """Return the seconds of one call, without what the way to the other process takes."""
-        return self._ask(calls)
+        """Return the seconds per call, without the communication between processes."""
+        return self._request(calls)
 
     def close(self) -> None:
         """End the process."""
         self.process.kill()
         self.process.communicate()
 
-    def _tell(self, message: object) -> None:
+    def _send(self, message: object) -> None:
         assert self.process.stdin is not None
         pickle.dump(message, self.process.stdin)
         self.process.stdin.flush()
 
-    def _ask(self, calls: int) -> Any:
+    def _request(self, calls: int) -> Any:
         assert self.process.stdout is not None
         try:
-            self._tell(calls)
+            self._send(calls)
             return pickle.load(self.process.stdout)  # noqa: S301 - from our own child
         except (BrokenPipeError, EOFError):
             raise PcsimError(
-                given=f"{self.python}: it ended with status {self.process.wait()}, see above",
+                given=f"{self.python}, which ended with status {self.process.wait()}; its own message is above",
                 expected="the Python of an environment with pcx 0.6.3",
-                remedy="make one (docs/results/speed.md says how) and name its Python with --pcx-python",
+                remedy="create one as in docs/results/speed.md, and pass its Python: --pcx-python PCX/bin/python",
             ) from None

@@ -1,5 +1,5 @@
-"""What options cost, for `experiments.speed`: records, checkpoints, rounding, larger batches, many
-settings at once, a late hour."""
+"""Costs of options, for `experiments.speed`: records, checkpoints, bfloat16, larger batches, many settings in one run,
+late steps of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.speed.areas import gradients, leaky_blt
-from experiments.speed.relaxing import IMAGES, relaxing
+from experiments.speed.relaxing import IMAGES, build
 from experiments.speed.work import NOTHING, Contender, Result, Work
 from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
 from pcsim.core.clock import Clock
@@ -21,8 +21,8 @@ AREAS = ("l1", "l2", "l3")
 
 
 def recording(batch: int, steps: int) -> Work:
-    """Relaxation of W2b with nothing recorded but the end, with the norm of every error, and with every state."""
-    net, shown = relaxing(IMAGES, batch)
+    """Return the workload of W2b with only the end recorded, with the norm of every error, and with every state."""
+    net, shown = build(IMAGES, batch)
     top = ("r1", "r2")
 
     def run(record: Record) -> Contender:
@@ -45,7 +45,7 @@ def recording(batch: int, steps: int) -> Work:
 
 
 def checkpointing(batch: int, steps: int) -> Work:
-    """Backpropagation through (b) with every step kept, and with the square root of them."""
+    """Return the workload of backpropagation through (b) with every step kept, and with the square root of them."""
     net, _, image = leaky_blt(batch)
     weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
 
@@ -67,7 +67,7 @@ def checkpointing(batch: int, steps: int) -> Work:
 
 
 def rounding(batch: int, steps: int) -> Work:
-    """(a) in single precision, and with the products of its edges in bfloat16."""
+    """Return the workload of (a) in float32, and with the products of its edges in bfloat16."""
     net, _, image = leaky_blt(batch)
     record = Record(states=AREAS, every=steps)
 
@@ -83,12 +83,12 @@ def rounding(batch: int, steps: int) -> Work:
     return Work(
         f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
         {"plain": run(net), "bfloat16": run(net.autocast()), "bfloat16 compiled": run(net.autocast(), True)},
-        tolerance=2e-2,  # its numbers have 8 bits
+        tolerance=2e-2,  # bfloat16 has a significand of 8 bits
     )
 
 
 def batches(few: int, many: int, steps: int) -> Work:
-    """The same images in one run of (a), and in several of fewer: cost is linear in the batch."""
+    """Return the workload of the same images in one run of (a), and in several smaller ones."""
     net, _, images = leaky_blt(many)
     sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=AREAS, every=steps))
 
@@ -107,9 +107,9 @@ def batches(few: int, many: int, steps: int) -> Work:
 
 
 def time_constants(points: int, batch: int, steps: int) -> Work:
-    """Settings of a two-area network that differ in its time constants, one run after another or all in one.
+    """Return the workload of settings of two time constants, one run after another or all in one.
 
-    As a sweep runs them: each once, by `simulate`.
+    Each is run once, by `simulate`, as in a sweep.
     """
     torch.manual_seed(0)
     net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
@@ -131,7 +131,7 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
 
 
 def late(batch: int, steps: int, hour: int) -> Work:
-    """Steps of (a) at the beginning of a run, and after very many."""
+    """Return the workload of steps of (a) at the beginning of a run, and after `hour` steps."""
     net, _, image = leaky_blt(batch)
     sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
 

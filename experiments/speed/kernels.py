@@ -1,4 +1,4 @@
-"""How long convolutions take by oneDNN and by torch's own kernels, and which one pcsim takes.
+"""Time convolutions by oneDNN and by torch's own kernels, and show which one pcsim selects.
 
 python -m experiments.speed.kernels        a minute, on one thread; the table of `pcsim/simulation/kernels.py`
 """
@@ -48,7 +48,7 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool) -> tuple[str, ...]:
-    """Return oneDNN / own in us for each batch, with a star at what pcsim takes."""
+    """Return oneDNN / own in us for each batch, with a star at the one that pcsim selects."""
     extra = 1 if up and kernel % 2 else 0
     settings = Convolution((stride, stride), (1, 1), up=up, extra=(extra, extra))
     shape = (inputs, outputs) if up else (outputs, inputs)
@@ -60,7 +60,7 @@ def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool
         image = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last)
         function, between, rest = settings.by_torch
         by_library = partial(function, image, weight, *between, None, *rest)
-        if not up:  # of one sample, torch would take its own
+        if not up:  # for one sample, torch would select its own
             by_library = partial(torch.mkldnn_convolution, image, weight, None, (1, 1), (stride, stride), (1, 1), 1)
         by_onednn = fastest(by_library)
         by_own = fastest(partial(own_kernel, image, weight, weight.shape[2:], None, *after))
@@ -74,5 +74,5 @@ def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool
 if __name__ == "__main__":
     with torch.no_grad(), on_threads(1):
         head = ("channels, kernel, map", *(f"batch {batch}" for batch in BATCHES))
-        print("oneDNN / torch's own, us; * what pcsim takes\n")
+        print("oneDNN / torch's own, us; * selected by pcsim\n")
         print(text_table(Table("", head, [row(*shape) for shape in SHAPES])))

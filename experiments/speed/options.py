@@ -55,7 +55,7 @@ class Speed(Options):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/speed")
-    """folder for everything that comes out"""
+    """folder for all output"""
     works: tuple[str, ...] = (
         "W1 large",
         "W1 small",
@@ -66,21 +66,21 @@ class Speed(Options):
         "W5",
         "e",
     )
-    """rows of the table"""
+    """workloads to time, the rows of the table"""
     threads: tuple[Count, ...] = (1,)
-    """of PyTorch; one is pinned to one core"""
+    """numbers of PyTorch threads; a single thread is pinned to one core"""
     rounds: Count = 5
-    """turns of every contender"""
+    """number of turns of every contender"""
     seconds: Annotated[float, Field(gt=0)] = 0.2
-    """of the plain loop in one turn, at least one call"""
+    """duration of the plain loop in one turn, s; at least one call"""
     compiled: bool = False
-    """also what has to be compiled first, 5 to 60 s for each contender"""
+    """also time contenders that are compiled first, which takes 5 to 60 s each"""
     against: tuple[str, ...] = ()
-    """other packages, if they are installed: fabricpc, ngclearn and pcx on W1 and W2b, jax (by hand) there and on W4"""
+    """other packages to time if installed: fabricpc, ngclearn, pcx (on W1, W2b), jax (by hand, on W1, W2b, W4)"""
     pcx_python: str = ""
     """Python of an environment with pcx 0.6.3, which needs JAX below 0.5"""
     device: Device = "auto"
-    """where to run"""
+    """device to run on"""
 
 
 PRESETS = {

@@ -15,23 +15,23 @@ from pcsim.core import storage
 
 
 def report(config: Speed, results: dict[str, Any]) -> Report:
-    """Return the page; writes speed.md, its tables for the docs, beside it."""
+    """Return the report page, and write speed.md, its tables for the docs, beside it."""
     rows = results["rows"]
     tables = [made for threads in config.threads for made in tables_of(rows, threads)]
     storage.write_text(config.out / "speed.md", markdown(tables, rows, results))
     against_plain = [row for row in rows if "pcsim" in row["seconds"] and row["baseline"] == "plain"]
-    sentence = "Time over that of the plain loop; bars span the quartiles of the rounds."
+    sentence = "Time divided by that of the plain loop; bars span the quartiles over rounds."
     return Report(
         "Speed",
-        "Times are ratios: 1 is a plain PyTorch loop of the same arithmetic, measured in turns with it. "
-        + measured_on(results),
+        "Times are relative to a plain PyTorch loop of the same arithmetic, measured in turns with it: below 1 is "
+        "faster. " + provenance(results),
         [Picture("speed", figure(against_plain), sentence, ("rows",))] if against_plain else [],
-        [*tables, Table("What the workloads are", ["workload", "what it is"], what_they_are(rows))],
+        [*tables, Table("Workloads", ["workload", "description"], descriptions(rows))],
     )
 
 
 def ratios(row: dict[str, Any], name: str) -> np.ndarray:
-    """A contender's times over those of the plain loop, round by round."""
+    """Return a contender's times divided by those of the plain loop, round by round."""
     return np.array(row["seconds"][name]) / np.array(row["seconds"][row["baseline"]])
 
 
@@ -52,17 +52,17 @@ MARKS = {
 
 
 def tables_of(rows: list[dict[str, Any]], threads: int) -> list[Table]:
-    """Workloads against the plain loop, and what options cost against pcsim without them."""
+    """Return the table of workloads against the plain loop, and that of the cost of options."""
     mine = [row for row in rows if row["threads"] == threads]
     by = f", {threads} thread{'s' * (threads > 1)}"
     against = [row for row in mine if "pcsim" in row["seconds"]]
     options = [row for row in mine if "pcsim" not in row["seconds"]]
-    made = [table(against, f"Time over that of the plain loop{by}")] if against else []
-    return made + ([table(options, f"What options cost: time over that without{by}")] if options else [])
+    made = [table(against, f"Time relative to the plain loop{by}")] if against else []
+    return made + ([table(options, f"Cost of options: time relative to pcsim without them{by}")] if options else [])
 
 
 def table(rows: list[dict[str, Any]], caption: str) -> Table:
-    """One row for each workload."""
+    """Return a table with one row per workload."""
     others = sorted({name for row in rows for name in row["seconds"]} - {*MARKS, "plain"})
     columns = [name for name in (*MARKS, *others) if any(name in row["seconds"] for row in rows)]
     head = ("workload", "plain, ms", *columns)
@@ -87,28 +87,28 @@ def table(rows: list[dict[str, Any]], caption: str) -> Table:
 
 
 def markdown(tables: Sequence[Table], rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """The tables as a page for the docs."""
-    lines = [measured_on(facts), ""]
+    """Return the tables as a page for the docs, in Markdown."""
+    lines = [provenance(facts), ""]
     for caption, head, body in tables:
         lines += [f"**{caption}** (median, quartiles)", "", "| " + " | ".join(head) + " |"]
         lines += ["|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body), ""]
-    lines += ["| workload | what it is |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {what} |" for name, what in what_they_are(rows)), ""])
+    lines += ["| workload | description |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {what} |" for name, what in descriptions(rows)), ""])
 
 
-def measured_on(facts: dict[str, Any]) -> str:
-    """When and where, with which versions."""
+def provenance(facts: dict[str, Any]) -> str:
+    """Return a sentence with date, device, CPU and versions."""
     versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
     return f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}."
 
 
-def what_they_are(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Each workload once, in words."""
+def descriptions(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return name and description of each workload, once."""
     return [[name, what] for name, what in {row["work"]: row["what"] for row in rows}.items()]
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:
-    """A dot for each contender of each workload, logarithmic."""
+    """Draw one mark per contender and workload, on a log axis."""
     rows = [row for row in rows if row["threads"] == rows[0]["threads"]][::-1]
     names = [name for name in MARKS if any(name in row["seconds"] for row in rows)]
     picture = Figure(figsize=(8.0, 0.36 * len(rows) + 1.6), layout="constrained")
@@ -125,7 +125,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     ticks = (0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("time over that of a plain PyTorch loop")
+    axes.set_xlabel("time / time of a plain PyTorch loop")
     axes.grid(axis="both", color="0.92")
     picture.legend(loc="outside upper center", ncols=3, frameon=False)
     return picture

@@ -14,8 +14,8 @@ from pcsim import Euler, Network, models
 IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
 
 
-def relaxing(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
-    """Layers from the image to the label, p = tanh(W r) without bias; both ends, which are shown."""
+def build(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
+    """Build layers from image to label, p = tanh(W r) without bias; return the network and the clamped ends."""
     top = len(layers) - 1
     net = models.predictive_coding(
         layers[::-1],
@@ -29,8 +29,8 @@ def relaxing(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, di
 
 
 def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Work:
-    """W1, W2b: both ends clamped, rate 0.1 a step."""
-    net, shown = relaxing(layers, batch)
+    """Return workload W1 or W2b: both ends clamped, a rate of 0.1 per step."""
+    net, shown = build(layers, batch)
     top = len(layers) - 1
     image, label = shown[f"r{top}"], shown["r0"]
     shared = [next(net.transforms[f"r{k + 1}_to_p{k}"].parameters()).detach() for k in reversed(range(top))]
@@ -55,22 +55,22 @@ Linear = Callable[[Tensor, Tensor], Tensor]
 
 
 def dense_up(z: Tensor, w: Tensor) -> Tensor:
-    """W z."""
+    """y = W z."""
     return z @ w.T
 
 
 def dense_down(d: Tensor, w: Tensor) -> Tensor:
-    """W^T d."""
+    """y = W^T d."""
     return d @ w
 
 
 def conv_up(z: Tensor, w: Tensor) -> Tensor:
-    """A 3x3 convolution of stride 2."""
+    """y = W z, a 3x3 convolution of stride 2."""
     return functional.conv2d(z, w, stride=2, padding=1)
 
 
 def conv_down(d: Tensor, w: Tensor) -> Tensor:
-    """Its transpose."""
+    """y = W^T d, the transposed convolution."""
     return functional.conv_transpose2d(d, w, stride=2, padding=1, output_padding=1)
 
 
@@ -88,7 +88,7 @@ def relax(
 def plain_relaxation(
     w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear, step: Callable = relax
 ) -> Result:
-    """From the feed-forward values."""
+    """Relax from the feed-forward values; return the last z_1 and z_2."""
     z1 = torch.tanh(up(x, w[0]))
     z2 = torch.tanh(up(z1, w[1]))
     for _ in range(steps):
@@ -97,7 +97,7 @@ def plain_relaxation(
 
 
 def relaxation_products(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
-    """What the equations leave when z_0 is clamped: two maps up and two down a step."""
+    """Run the maps that the equations need when z_0 is clamped: two up and two down per step."""
     if x.dim() == 4:
         w, x, y = [channels_last(weight) for weight in w], channels_last(x), channels_last(y)
     z1 = up(x, w[0])

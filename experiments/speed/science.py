@@ -1,4 +1,4 @@
-"""How `experiments.speed` takes times."""
+"""Timing of the workloads of `experiments.speed`."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ from pcsim import PcsimError
 from pcsim.core import storage
 
 FEWEST, LONGEST = 3, 60.0
-"""rounds, of a workload that takes more than so many seconds"""
+"""fewest rounds, and seconds after which a workload gets no more than these"""
 
 
 def check(config: Speed) -> None:
-    """Refuse names that are not there; say which packages are left out."""
+    """Raise SystemExit for unknown names; print which packages are left out."""
     for option, given, known in (("works", config.works, WORKS), ("against", config.against, PACKAGES)):
         if unknown := [name for name in given if name not in known]:
-            raise SystemExit(f"--{option} {' '.join(unknown)}: choose from {', '.join(known)}")
+            raise SystemExit(f"--{option} {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
     for package in config.against:
         if package == "pcx" and not config.pcx_python:
-            tqdm.write("pcx is left out: it needs an environment of its own, whose Python --pcx-python names")
+            tqdm.write("pcx is left out: pass the Python of an environment that has it, --pcx-python PCX/bin/python")
         elif package != "pcx" and not is_installed(package):
-            tqdm.write(f"{package} is not installed: left out (pip install {package})")
+            tqdm.write(f"{package} is left out: pip install {package}")
 
 
 def find(config: Speed) -> dict[str, Any]:
-    """Time what is not timed yet."""
+    """Time the workloads that are not in the folder; return the rows of all."""
     rows, device = [], device_of(config)
     jobs = [(work, threads) for threads in config.threads for work in config.works]
     for work, threads in tqdm(jobs, desc="workloads", disable=None):
         part = config.out / "parts" / f"{work.replace(' ', '_')}-{threads}.json"
         if not part.exists():
             with on_threads(threads):
-                storage.write_json(part, {"work": work, "threads": threads, **measured(work, config, device)})
+                storage.write_json(part, {"work": work, "threads": threads, **measure(work, config, device)})
         rows.append(storage.read_json(part))
     facts = {"cpu": processor(), "date": time.strftime("%Y-%m-%d"), "threads_per_job": list(config.threads)}
     return {"rows": rows} | facts
 
 
 def processor() -> str:
-    """Return the name of this machine's CPU, where the system tells it."""
-    told = Path("/proc/cpuinfo")
-    names = [line for line in told.read_text().splitlines() if line.startswith("model name")] if told.exists() else []
+    """Return the name of this machine's CPU, "" if the system does not report it."""
+    path = Path("/proc/cpuinfo")
+    names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
     return names[0].split(":")[1].strip() if names else ""
 
 
-def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
-    """The times of every contender of one workload, round by round."""
+def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
+    """Time every contender of one workload, round by round."""
     torch.compiler.reset()
     torch.manual_seed(config.seed)
-    with torch.device(device):  # while they are made only: it makes every call of torch pass through Python
+    with torch.device(device):  # only while they are built: in it, every call of torch passes through Python
         work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
@@ -81,20 +81,20 @@ def measured(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
         raise PcsimError(
             given=f"{name}: answers that differ from the plain loop's by {wrong} of its largest value",
             expected=f"at most {work.tolerance:g}",
-            remedy="this is a mistake in a contender: please report it",
+            remedy="open an issue with this message, and leave the workload out of --works",
         )
     return {"what": work.what, "baseline": baseline, "seconds": times, "first_call_s": first, "differs_by": off}
 
 
 def first_call(contender: Contender) -> float:
-    """Seconds of the first call, in which a Simulator traces or compiles its steps."""
+    """Return the seconds of the first call, in which a Simulator traces or compiles its steps."""
     begun = time.perf_counter()
     contender()
     return time.perf_counter() - begun
 
 
 def timed(contender: Contender, calls: int, device: torch.device) -> float:
-    """Seconds of one call."""
+    """Return the seconds per call."""
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
@@ -112,13 +112,13 @@ def timed(contender: Contender, calls: int, device: torch.device) -> float:
 
 
 def differing(answer: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> float:
-    """Largest difference over the largest value; 0 for a contender that computes no answer."""
+    """Return the largest difference over the largest value; 0 for a contender that computes no answer."""
     return max((float((answer[n] - plain[n]).abs().max() / plain[n].abs().max()) for n in answer), default=0.0)
 
 
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """So many threads, and for one thread one core."""
+    """Run the block on so many threads of PyTorch; a single one is pinned to one core."""
     before = torch.get_num_threads()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     torch.set_num_threads(threads)

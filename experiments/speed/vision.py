@@ -15,7 +15,7 @@ from pcsim.training import local
 
 
 def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:
-    """W5, (c): PCN global on 3x32x32, published order."""
+    """Return workload W5 or (c): PCN global on 3x32x32, published order."""
     net = models.pcn_global(channels, pooled, cycles).eval()
     plain, in_layout = (PlainPCN(net, len(channels), cycles) for _ in range(2))
     for parameter in in_layout.parameters():
@@ -48,14 +48,14 @@ class PlainPCN(nn.Module):
         self.layers, self.cycles = layers, cycles
 
     def feed_forward(self, image: Tensor) -> list[Tensor]:
-        """r_0 (the image) to r_L."""
+        """Return r_0 (the image) to r_L."""
         r = [image]
         for up in self.up:
             r.append(torch.relu(up(r[-1])))
         return r
 
     def forward(self, image: Tensor) -> Result:
-        """The read-out after the last cycle."""
+        """Return the read-out after the last cycle."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             p: list[Tensor] = [image] * self.layers
@@ -70,7 +70,7 @@ class PlainPCN(nn.Module):
         return {"readout": self.head(r[-1])}
 
     def products(self, image: Tensor) -> Result:
-        """FF of every layer once more than FB; poolings and upsamplings included."""
+        """Run FF of every layer once more often than FB, with poolings and upsamplings."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             for layer in range(self.layers):
@@ -82,7 +82,7 @@ class PlainPCN(nn.Module):
 def prednet(
     batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
 ) -> Work:
-    """(d): PredNet in its KITTI size."""
+    """Return workload (d): PredNet in its KITTI size."""
     net = models.prednet(channels, size=size).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
@@ -116,7 +116,7 @@ class PlainPredNet(nn.Module):
         self.to_target = nn.ModuleList(own.transforms[f"e{k}_to_a{k + 1}"] for k in range(self.layers - 1))
 
     def forward(self, film: Tensor) -> Result:
-        """The prediction of the last frame."""
+        """Return the prediction of the last frame."""
         _, batch, _, height, width = film.shape
         sizes = [(batch, c, height >> k, width >> k) for k, c in enumerate(self.channels)]
         r, c = [film.new_zeros(size) for size in sizes], [film.new_zeros(size) for size in sizes]
@@ -142,7 +142,7 @@ class PlainPredNet(nn.Module):
 
 
 def local_learning(batch: int, steps: int) -> Work:
-    """(e): one update of hierarchical predictive coding by its local rule: relax, then dW = d r^T."""
+    """Return workload (e): one update of predictive coding by its local rule, relaxation and then dW = d r^T."""
     sizes = ((10,), (300,), (300,), (784,))
     net = models.predictive_coding(
         sizes, clamped=("r0", "r3"), activation="tanh", nonlinearity="outside", bias=False, start="predictions"
@@ -188,7 +188,7 @@ def local_learning(batch: int, steps: int) -> Work:
 
 
 def stimulus(count: int) -> Work:
-    """(g): digits under debris, drawn by (seed, index)."""
+    """Return workload (g): digits under debris, drawn by (seed, index)."""
 
     def drawn() -> Result:
         stimuli.digit_debris(fragments=10, seed=0, batch=count).at(0.0)

@@ -1,8 +1,9 @@
 """A workload of `experiments.speed`: what pcsim runs, a plain PyTorch loop of the same arithmetic, and its products.
 
-The plain loops are what one would write for a paper: the equations, no tricks, weights as torch's own modules lay them.
-"torch's products" are the convolutions (by oneDNN, as torch chooses) or matrix products of the plain loop alone, in the
-order and layout that serve them best. They are no lower bound: other kernels are faster on small maps.
+The plain loops are what one would write for a paper: the equations, no tricks, weights in the memory layout of torch's
+own modules. "torch's products" are the convolutions (by oneDNN, as torch selects) or matrix products of the plain loop
+alone, in the order and layout in which they are fastest. They are no lower bound: on small maps, other kernels are
+faster.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from pcsim.stimuli.timeline import Stimulus
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
 NOTHING: Result = {}
-"""what products alone compute is no answer"""
+"""answer of contenders that run only the products"""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One row of the table.
+    """A workload, one row of the table.
 
-    contenders  name -> what is timed; "plain" is what the others are divided by, and their answers must be its own
-    tolerance   how far answers may lie from the plain one, relative to its largest value
-    gradient    whether gradients are kept
-    relaxation  (weights, image, label, steps) that other packages can be asked for (`experiments.speed.contenders`)
-    areas       (plain loop, image, steps) of areas as an ODE, likewise
+    contenders  name -> function to time; times are divided by those of "plain", whose answer all must reproduce
+    tolerance   largest difference of an answer from the plain one, relative to the largest value of that
+    gradient    whether gradients are enabled
+    relaxation  (weights, image, label, steps) for other packages (`experiments.speed.contenders`)
+    areas       (plain loop, image, steps) of areas as an ODE, for other packages
     """
 
     what: str
@@ -47,11 +48,11 @@ class Work:
 def simulated(
     network: Network, shown: Stimulus, solver: Solver, steps: int, kept: Sequence[str]
 ) -> dict[str, Contender]:
-    """The contenders that are pcsim, of which the last value of some populations is kept.
+    """Return pcsim's contenders, whose answers are the last values of some populations.
 
     pcsim            a Simulator that has run before
     pcsim compiled   the same, its steps by torch.compile
-    pcsim first run  `simulate`, which prepares everything anew
+    pcsim first run  `simulate`, which prepares everything again
     """
     record = Record(states=kept, every=steps)
     sim = Simulator(network, solver=solver, record=record)
@@ -68,7 +69,7 @@ def simulated(
 
 
 def by_torch(network: Network) -> Network:
-    """A copy whose weights lie as torch's modules make them, for the plain loops."""
+    """Return a copy whose weights have the memory layout of torch's modules, for the plain loops."""
     plain = copy.deepcopy(network)
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()
@@ -76,5 +77,5 @@ def by_torch(network: Network) -> Network:
 
 
 def channels_last(value: Tensor) -> Tensor:
-    """The same image stack, channels side by side in memory."""
+    """Return the same image stack, with channels last in memory."""
     return value.contiguous(memory_format=torch.channels_last)

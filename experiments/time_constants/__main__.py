@@ -1,4 +1,4 @@
-"""`python -m experiments.time_constants`."""
+"""Program `python -m experiments.time_constants`."""
 
 from experiments import base, time_constants
 

@@ -1,4 +1,4 @@
-"""What `experiments.time_constants` measures at each point of its sweeps."""
+"""Measurements of `experiments.time_constants` at the points of its sweeps."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from pcsim.solvers import FlowSolver
 
 FIXED: dict[str, type[FlowSolver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
 EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}
-"""of the right-hand side in a step"""
+"""evaluations of the right-hand side per step"""
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 FINEST = 1 / 64
-"""ms, the dt of the reference: where units are rectified, adaptive solvers of high order come to it no sooner"""
+"""dt of the reference, ms: where units are rectified, adaptive solvers of high order are no more efficient"""
 ROWS = 200
-"""times at which a settling network is looked at"""
+"""number of times at which a settling network is recorded"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a point of the sweeps depends on; `folder` says where the trained networks are."""
+    """A point of the sweeps; `folder` holds the trained networks."""
 
     recipe: flows.Recipe
     network: flows.Name
@@ -64,16 +64,16 @@ class Setting:
 
     @property
     def shown(self) -> flows.Digits:
-        """Test images, never seen in training."""
+        """Test images, which training does not use."""
         return flows.digits(self.fragments, TEST_SEED + self.seed, self.images)
 
     def trained(self) -> Network:
-        """The network with its time constants."""
+        """Return the trained network with these time constants."""
         return flows.trained(Options(out=self.folder), self.network, (self.low, self.high))
 
 
-def fixed_for(network: flows.Name) -> dict[str, type[FlowSolver]]:
-    """The fixed-step solvers that take this network: the exponential one takes only populations that leak."""
+def fixed_solvers(network: flows.Name) -> dict[str, type[FlowSolver]]:
+    """Return the fixed-step solvers that accept this network: the exponential one needs populations that leak."""
 
     def takes(kind: type[FlowSolver]) -> bool:
         try:
@@ -86,7 +86,7 @@ def fixed_for(network: flows.Name) -> dict[str, type[FlowSolver]]:
 
 
 def settle(settings: list[Setting]) -> list[dict[str, Any]]:
-    """Each setting's curves: error of the image or rate of change, share correct; all of a network in one run."""
+    """Return each setting's curves, error of the image or rate of change and share correct; one run per network."""
     results = []
     for _, group in groupby(settings, lambda setting: setting.network):
         results += settle_together(list(group))
@@ -94,7 +94,7 @@ def settle(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
-    """Settings that differ in time constants only."""
+    """Run settings that differ only in time constants as one batch; return their curves."""
     first = settings[0]
     low, high = flows.AREAS[first.network]
     shown, network = first.shown, first.trained()
@@ -108,11 +108,11 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
         initial=True,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PcsimWarning)  # of samples that diverge: they count as not settled
+        warnings.simplefilter("ignore", PcsimWarning)  # about samples that diverge: they count as not settled
         run_ = simulate(many.network, many.tile(shown.images), solver=Euler(first.dt), until=first.until, record=record)
     times, areas = run_.times, [many.split(run_[area]) for area in (low, high)]
-    told = many.split(run_[answers][1:])
-    named = shown.named(told)
+    outputs = many.split(run_[answers][1:])
+    correct = shown.is_correct(outputs)
     results = []
     for point in range(len(settings)):
         states = [area[point] for area in areas]
@@ -123,8 +123,8 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
             "times": times[1:],
             "change": np.median(change, axis=1),
             "settled": settled,
-            "decided": decision_times(times[1:], told[point]),
-            "correct": named[point].double().mean(1),
+            "decided": decision_times(times[1:], outputs[point]),
+            "correct": correct[point].double().mean(1),
         }
         if errors:
             found["error"] = many.split(run_.errors["e0"][1:])[point].median(1).values
@@ -133,24 +133,24 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def respond(setting: Setting) -> dict[str, Any]:
-    """Share of digits named right with this solver and dt; NaN where samples diverge, or pcsim refuses the step."""
+    """Return the share of correct answers with this solver and dt; NaN if samples diverge or pcsim refuses the step."""
     network, shown = setting.trained(), setting.shown
     answers = flows.answers_of(network)
     every = round(setting.until / setting.dt)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PcsimWarning)  # of large steps and what they do: it is measured here
+            warnings.simplefilter("ignore", PcsimWarning)  # about large steps, whose effect is measured here
             solver, record = FIXED[setting.solver](setting.dt), Record(states=[answers], every=every)
             run_ = simulate(network, shown.images, solver=solver, until=setting.until, record=record)
     except SolverError as reason:
         return {"correct": math.nan, "end": f"refused: {reason}"}
     if Status.DIVERGED in run_.status:
         return {"correct": math.nan, "end": f"{run_.status.count(Status.DIVERGED)} samples diverged"}
-    return {"correct": shown.named(run_[answers][-1]).double().mean(), "end": "finite"}
+    return {"correct": shown.is_correct(run_[answers][-1]).double().mean(), "end": "finite"}
 
 
 def border(setting: Setting) -> dict[str, Any]:
-    """The largest stable dt of explicit solvers about the state at the end, on one image."""
+    """Return the stability limits of explicit solvers, the largest stable dt about the final state, for one image."""
     network, image = setting.trained().double(), setting.shown.images[setting.image][None].double()
     dynamics = stability.Dynamics(network, image)
     end = simulate(network, image, solver=Euler(1.0), until=setting.until, record=Record(every=1)).final
@@ -160,11 +160,11 @@ def border(setting: Setting) -> dict[str, Any]:
 
 
 def precision(setting: Setting) -> dict[str, Any]:
-    """Of every solver, evaluations of dr/dt and largest error of the state at the end, by dt or by tolerance."""
+    """Return each solver's evaluations of dr/dt and largest error of the final state, by dt or by tolerance."""
     network, images, until = setting.trained().double(), setting.shown.images.double(), setting.until
-    reference, _ = end_of(network, images, RK4(FINEST), until)
+    reference, _ = final_state(network, images, RK4(FINEST), until)
     solvers: dict[str, list[FlowSolver]] = {
-        name: [kind(dt) for dt in setting.steps] for name, kind in fixed_for(setting.network).items()
+        name: [kind(dt) for dt in setting.steps] for name, kind in fixed_solvers(setting.network).items()
     }
     solvers["Dopri5"] = [Dopri5(until, rtol=rtol, atol=rtol / 100) for rtol in TOLERANCES]
     solvers["torchdiffeq dopri8"] = [
@@ -172,15 +172,15 @@ def precision(setting: Setting) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for name, settings in solvers.items():
-        ends = [end_of(network, images, solver, until) for solver in settings]
+        ends = [final_state(network, images, solver, until) for solver in settings]
         fixed = [EVALUATIONS.get(name, 0) * round(until / solver.dt) for solver in settings]
         found[f"{name} evaluations"] = [work or counted for work, (_, counted) in zip(fixed, ends, strict=True)]
         found[f"{name} error"] = [float((end - reference).abs().max() / reference.abs().max()) for end, _ in ends]
     return found
 
 
-def end_of(network: Network, images: Tensor, solver: FlowSolver, until: float) -> tuple[Tensor, int]:
-    """The state at the end as one vector, and how often an adaptive solver asked for dr/dt."""
+def final_state(network: Network, images: Tensor, solver: FlowSolver, until: float) -> tuple[Tensor, int]:
+    """Return the final state as one vector, and how often an adaptive solver evaluated dr/dt."""
     counted = 0
 
     def count(*_: object) -> None:

@@ -9,40 +9,40 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import flows
-from experiments.base import OPTIONS, Count, Options
+from experiments.base import OPTIONS, Count, Parallel
 from pcsim.training import Training
 
 
 @dataclass(frozen=True, config=OPTIONS)
-class TimeConstants(Options):
+class TimeConstants(Parallel):
     """Options of the experiment; a preset gives the defaults."""
 
     out: Path = Path("results/time_constants")
-    """folder for everything that comes out"""
+    """folder for all output"""
     networks: tuple[flows.Name, ...] = flows.NAMES
     """networks to compare"""
     taus: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 10.0, 20.0, 40.0, 80.0)
-    """ms, of the lower and of the upper area, in all combinations"""
+    """time constants of the lower and of the upper area, in all combinations, ms"""
     dt: Annotated[float, Field(gt=0)] = 1.0
-    """ms, of Euler while time constants are swept"""
+    """step of Euler while time constants are swept, ms"""
     until: Annotated[float, Field(gt=0)] = 400.0
-    """ms that networks are given to settle"""
+    """duration of the runs in which networks settle, ms"""
     deadline: Annotated[float, Field(gt=0)] = 40.0
-    """ms at which accuracy is read off"""
+    """time at which accuracy is measured while time constants are swept, ms"""
     images: Count = 40
-    """test images with each pair of time constants"""
+    """number of test images for each pair of time constants"""
     dts: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
-    """ms, at which accuracy is measured with every solver; they must divide `read`"""
+    """steps dt with which accuracy is measured for every solver, ms; they must divide `read`"""
     read: Annotated[float, Field(gt=0)] = 120.0
-    """ms after which it is read"""
+    """time at which accuracy is measured while dt is swept, ms"""
     read_images: Count = 100
-    """test images with each dt"""
+    """number of test images for each dt"""
     precise: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 2.5, 1.25, 0.625, 0.3125)
-    """ms, dt of the fixed-step solvers whose errors are measured; they must divide 40 ms"""
+    """steps dt with which the errors of fixed-step solvers are measured, ms; they must divide 40 ms"""
     fragments: Annotated[int, Field(ge=0)] = 10
     """pieces of debris over each test digit"""
     recipe: flows.Recipe = flows.Recipe()
-    """how the networks are trained"""
+    """training of the networks"""
     where: str = "processes:2"
     """where the sweeps run: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 

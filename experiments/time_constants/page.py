@@ -20,42 +20,42 @@ LABELS = {"error": "squared prediction error (image)", "change": "change of the 
 
 
 def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Picture]:
-    """Return every figure, from the rows of the networks by their titles."""
+    """Return all figures, from the results of the networks by title."""
     maps = {
-        "state settles (ms)": {name: numbers(row["settling"]) for name, row in networks.items()},
-        "answer settles (ms)": {name: numbers(row["deciding"]) for name, row in networks.items()},
-        f"correct after {config.deadline:g} ms": {name: numbers(row["accuracy"]) for name, row in networks.items()},
+        "state settles (ms)": {name: as_array(row["settling"]) for name, row in networks.items()},
+        "answer settles (ms)": {name: as_array(row["deciding"]) for name, row in networks.items()},
+        f"correct after {config.deadline:g} ms": {name: as_array(row["accuracy"]) for name, row in networks.items()},
     }
     return [
         Picture(
             "curves",
             figures.curves_by_tau(
-                {name: varied(config, row) for name, row in networks.items()},
+                {name: middle_curves(config, row) for name, row in networks.items()},
                 {name: LABELS[row["curve"]] for name, row in networks.items()},
             ),
             "Median over test images. Networks with predictions: squared error of the predicted image; the others: "
-            "how fast the state of both areas changes. Above, the time constant of the lower area is varied (colour) "
-            "and the other is at its middle value; below, that of the upper area.",
+            "rate of change of the state of both areas. Top: the time constant of the lower area varies (colour), the "
+            "other has its middle value; bottom: that of the upper area varies.",
             ("networks",),
         ),
         Picture(
             "maps",
             plots.tau_maps(maps, config.taus, config.taus, f"> {0.75 * config.until:g}"),
-            "Above: until the state of both areas is for good within 5 % of the way from where it is after "
-            f"{config.until:g} ms, median over images; a network that still drifts has no such time. Middle: from when "
-            "on the answer is the last one, median over images. "
-            f"Below: share of {config.images} test images named right after {config.deadline:g} ms, in %. Networks "
-            f"were trained with {flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
+            "Top: time after which the distance of the state of both areas from that at "
+            f"{config.until:g} ms stays below 5 % of its maximum, median over images; a network that still drifts has "
+            "no such time. Middle: time after which the answer no longer changes, median over images. Bottom: accuracy "
+            f"on {config.images} test images after {config.deadline:g} ms, in %. Networks are trained with "
+            f"{flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
             ("networks",),
         ),
         Picture(
             "ratio",
             figures.by_ratio(
                 {name: ratios(config, row) for name, row in networks.items()},
-                middle(config),
+                middle_tau(config),
                 "answer settles after (ms)",
             ),
-            "The anti-diagonal of the middle maps: the product of the two time constants is held, their ratio varied.",
+            "Anti-diagonal of the middle maps: the ratio of the two time constants varies at a constant product.",
             ("networks",),
         ),
         Picture(
@@ -64,10 +64,10 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                 {name: by_dt(config, row["by_dt"]) for name, row in networks.items()},
                 {name: {s: dt / flows.TAUS[0] for s, dt in row["borders"].items()} for name, row in networks.items()},
             ),
-            f"Share of {config.read_images} test images named right after {config.read:g} ms, by dt and solver. "
-            "Dotted: the largest stable dt, from the eigenvalues of the Jacobian at the state that the network has "
-            "come to by then (smallest of two images). Crosses: samples diverged, or pcsim refused the step. The "
-            "exponential solver has no border of this kind.",
+            f"Accuracy on {config.read_images} test images after {config.read:g} ms, by dt and solver. Dotted: "
+            "stability limit, the largest stable dt, from the eigenvalues of the Jacobian at the state at that time "
+            "(smaller of two images). Crosses: samples diverged, or pcsim refused the step. The exponential solver has "
+            "no such limit.",
             ("networks",),
         ),
         Picture(
@@ -78,59 +78,59 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                     for name, found in networks.items()
                 }
             ),
-            "What accuracy costs: largest error of the state after 40 ms against evaluations of the right-hand side, "
-            "double precision, against RK4 at dt = 1/64 ms. Rectified units have kinks, at which solvers of high "
-            "order lose their order, and adaptive ones of high order many steps.",
+            "Cost of numerical precision: largest error of the state after 40 ms against evaluations of the right-hand "
+            "side, in double precision; the reference is RK4 at dt = 1/64 ms. Rectified units have kinks, at which "
+            "high-order solvers lose their order and adaptive ones take many steps.",
             ("networks",),
         ),
     ]
 
 
 def report(config: TimeConstants, results: dict[str, Any]) -> Report:
-    """Return the page; with plotly, it has curves to explore."""
+    """Return the report page; with plotly, it has interactive curves."""
     networks = {flows.TITLES[name]: row for name, row in results["networks"].items()}
     table = Table(
         "Time constants, steps and solvers",
         (
             "network",
             f"answer settles, tau {config.taus[0]:g} ms",
-            f"tau {config.taus[-1]:g} ms",
+            f"answer settles, tau {config.taus[-1]:g} ms",
             f"correct after {config.read:g} ms (%)",
-            "largest stable dt/tau: Euler",
-            "RK4",
+            "largest stable dt/tau, Euler",
+            "largest stable dt/tau, RK4",
         ),
-        [row_of(name, row) for name, row in networks.items()],
+        [table_row(name, row) for name, row in networks.items()],
     )
     title = f"Time constants, dt and solvers of {counted(len(networks), 'recurrent network')}"
     points = sum(results["points"].values())
     summary = (
         f"{points} points: {', '.join(f'{count} of {name}' for name, count in results['points'].items())}. Networks "
-        f"trained here on {config.recipe.images:,} digits at the centre of gaze under {config.recipe.fragments} pieces "
-        f"of debris, tested under {config.fragments}. Small networks, one training of each: what they "
-        "show is how to ask."
+        f"are trained on {config.recipe.images:,} centred digits under {config.recipe.fragments} pieces of debris, and "
+        f"tested under {config.fragments}. They are small and trained once: the results show how to use the method, "
+        "and are no claims about these models."
     )
     pages = [(page(config, name, row), SENTENCE) for name, row in networks.items()] if find_spec("plotly") else []
     if not pages:
-        summary += ' The page has no curves to explore: pip install "pcsim[viz]" and run this again.'
+        summary += ' Interactive curves need plotly: pip install "pcsim[viz]", and run the same command again.'
     return Report(title, summary, pictures_of(config, networks), [table], pages)
 
 
-SENTENCE = "Move the slider through the time constant of the lower area; lines are those of the upper area."
+SENTENCE = "The slider sets the time constant of the lower area; each line is one time constant of the upper area."
 
 
-def numbers(rows: Any) -> NDArray:
-    """Of JSON: None is NaN."""
+def as_array(rows: Any) -> NDArray:
+    """Return numbers from JSON as an array; None becomes NaN."""
     return np.array(rows, float)
 
 
-def middle(config: TimeConstants) -> float:
-    """The middle of the time constants."""
+def middle_tau(config: TimeConstants) -> float:
+    """Return the middle one of the time constants."""
     return config.taus[len(config.taus) // 2]
 
 
-def varied(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, dict[float, tuple]]:
-    """The curves along the middle row and column of the grid."""
-    at, times, curves = len(config.taus) // 2, row["times"], numbers(row["curves"])
+def middle_curves(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, dict[float, tuple]]:
+    """Return the curves along the middle row and column of the grid."""
+    at, times, curves = len(config.taus) // 2, row["times"], as_array(row["curves"])
     return {
         "lower area": {tau: (times, curves[i, at]) for i, tau in enumerate(config.taus)},
         "upper area": {tau: (times, curves[at, i]) for i, tau in enumerate(config.taus)},
@@ -138,27 +138,27 @@ def varied(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, dict[floa
 
 
 def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Upper over lower time constant along the anti-diagonal, and when answers settle there."""
-    taus, deciding = config.taus, numbers(row["deciding"])
+    """Return upper over lower time constant along the anti-diagonal, and when answers settle there."""
+    taus, deciding = config.taus, as_array(row["deciding"])
     pairs = [
         (taus[j] / taus[i], deciding[i, j])
         for i in range(len(taus))
         for j in range(len(taus))
-        if math.isclose(taus[i] * taus[j], middle(config) ** 2, rel_tol=1e-6)
+        if math.isclose(taus[i] * taus[j], middle_tau(config) ** 2, rel_tol=1e-6)
     ]
     pairs.sort()
     return [ratio for ratio, _ in pairs], [value for _, value in pairs]
 
 
 def by_dt(config: TimeConstants, found: Mapping[str, Any]) -> dict[str, tuple]:
-    """Share correct against dt over the time constant of the lower area."""
+    """Return each solver's (dt over the time constant of the lower area, share correct)."""
     steps = np.array(sorted(config.dts)) / flows.TAUS[0]
-    return {solver: (steps, numbers(shares)) for solver, shares in found.items()}
+    return {solver: (steps, as_array(shares)) for solver, shares in found.items()}
 
 
-def row_of(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of the table."""
-    deciding = numbers(row["deciding"])
+def table_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the row of a network in the table."""
+    deciding = as_array(row["deciding"])
     return (
         name,
         *(f"{value:.0f} ms" for value in (deciding[0, 0], deciding[-1, -1])),
@@ -168,8 +168,8 @@ def row_of(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def page(config: TimeConstants, name: str, row: Mapping[str, Any]) -> Any:
-    """Error and accuracy over time to explore."""
-    curves, correct = numbers(row["curves"]), 100 * numbers(row["correct"])
+    """Return an interactive figure of error and accuracy over time."""
+    curves, correct = as_array(row["curves"]), 100 * as_array(row["correct"])
     found = {
         low: {
             high: {LABELS[row["curve"]]: (row["times"], curves[i, j]), "correct (%)": (row["times"], correct[i, j])}

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from experiments import base, flows
-from experiments.time_constants.measures import Setting, border, fixed_for, precision, respond, settle
+from experiments.time_constants.measures import Setting, border, fixed_solvers, precision, respond, settle
 from experiments.time_constants.options import TimeConstants
 from pcsim.sweeps import Sweep, Table, grid
 
 ADAPTIVE = ("Dopri5", "torchdiffeq dopri8")
 PRECISE_IMAGES, BORDER_IMAGES = 4, 2
 TOGETHER = 5
-"""pairs of time constants in one run"""
+"""number of pairs of time constants in one run"""
 
 
 def find(config: TimeConstants) -> dict[str, Any]:
-    """Train, then sweep."""
+    """Train all networks, then run the sweeps."""
     # The longest training first: two of the others fit beside it.
     order = sorted(config.networks, key=lambda name: name != "pcn_global")
     base.train_all(config, fit, [(name,) for name in order])
@@ -28,12 +28,12 @@ def find(config: TimeConstants) -> dict[str, Any]:
 
 
 def fit(config: TimeConstants, name: flows.Name) -> list[float]:
-    """Train one network, or go on with it; return the loss curve."""
+    """Train one network, or resume its training; return the loss curve."""
     return flows.fit(config, name, config.recipe)
 
 
 def sweeps(config: TimeConstants) -> dict[str, Sweep]:
-    """The four sweeps: over time constants, over dt and solver, of stability borders, of the solvers' errors."""
+    """Return the four sweeps: over time constants, over dt and solver, of stability limits, of the solvers' errors."""
     base = Setting(
         config.recipe,
         config.networks[0],
@@ -50,7 +50,7 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
     steps = [
         point
         for name in config.networks
-        for point in grid({"network": [name], "solver": fixed_for(name), "dt": config.dts})
+        for point in grid({"network": [name], "solver": fixed_solvers(name), "dt": config.dts})
     ]
     networks: dict[str | tuple[str, ...], Any] = {"network": config.networks}
     folder = config.out / "sweep"
@@ -69,12 +69,12 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
 
 
 def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
-    """Every number of the figures, by network."""
+    """Return all numbers of the figures, by network."""
     networks: dict[str, Any] = {}
     for name in config.networks:
         settling, solvers = tables["settling"].where(network=name), tables["solvers"].where(network=name)
         borders, precise = tables["borders"].where(network=name), tables["precision"].where(network=name)
-        fixed, times = list(fixed_for(name)), settling.results[0]["times"]
+        fixed, times = list(fixed_solvers(name)), settling.results[0]["times"]
         curve = "error" if "error" in settling.columns else "change"
         at = int(np.searchsorted(times, config.deadline + 1e-9)) - 1
         settled = np.nan_to_num(settling.over("settled", "low", "high")[:, :, 0], nan=np.inf)

@@ -1,7 +1,7 @@
-"""How curves settle: prediction errors, energies, changes of the state, losses of a read-out, against time.
+"""Convergence of curves over time: prediction errors, energies, changes of the state, losses of a read-out.
 
-A curve is (time,) or (time, n), one for each sample, at `times` in ms. Everything is told for each sample and can then
-be summarised by `summary`. What a curve does not do is NaN: a settling time of one that never settles, say.
+A curve is (time,) or (time, n), one for each sample, at `times` in ms. Functions return one value for each sample;
+`summary` summarises them. A value that a curve does not have is NaN, such as the settling time if it never settles.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
 TAIL = 0.25
-"""the last share of a curve, by which its end is judged"""
+"""share of a curve, at its end, that decides how it ends"""
 STILL = 1e-3
-"""what a settled curve may still move in its tail, as a share of all its movement"""
+"""largest movement of a settled curve in its tail, as a share of all its movement"""
 
 
 class Ending(Enum):
-    """How a curve ends: at rest, in a cycle, growing without bound, or still on its way when it was cut off."""
+    """The end of a curve: at rest, in a cycle, growing without bound, or still on its way when it was cut off."""
 
     STEADY = "steady"
     CYCLE = "cycle"
@@ -47,9 +47,9 @@ class Fit:
 
 
 def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
-    """From when on a curve stays within `share` of its movement from its end, |x(t) - x(T)| <= share |x(0) - x(T)|, ms.
+    """Return the time in ms from which on |x(t) - x(T)| <= share |x(0) - x(T)|, interpolated: (n,).
 
-    (n,). 0 for a curve that never moves, NaN for one that does not end steady, interpolated between times.
+    0 for a curve that never moves, NaN for one that does not end steady.
     Raises StimulusError for a share that is not between 0 and 1.
     """
     _require_share(share)
@@ -58,22 +58,22 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 
 
 def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
-    """|x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, the norm over all `states` of a sample: (time - 1, n).
+    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, the norm over all `states` of a sample: (time - 1, n).
 
-    For networks without predictions: what falls when they come to rest. states (time, n, ...), at `times` in ms.
+    It falls as a network comes to rest, also in one without predictions. states (time, n, ...), at `times` in ms.
     """
     squares = sum(state.double().flatten(2).diff(dim=0).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares) / np.diff(np.asarray(times, float))[:, None]
 
 
 def distance_from_end(*states: Tensor) -> Samples:
-    """|x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n)."""
+    """Return |x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n)."""
     squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares)
 
 
 def state_change(values: Tensor) -> Tensor:
-    """|x(t) - x(t-1)| / |x(t)|, the relative change of every step, per sample: (time - 1, batch).
+    """Return |x(t) - x(t-1)| / |x(t)|, the relative change of every step, per sample: (time - 1, batch).
 
     values (time, batch, ...). Zero where a state is all zero and stays so.
     """
@@ -83,11 +83,11 @@ def state_change(values: Tensor) -> Tensor:
 
 
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
-    """From when on a curve stays below `share` of its largest value, ms. (n,).
+    """Return the time in ms from which on a curve stays below `share` of its largest value: (n,).
 
-    For curves that end at zero (a rate of change, a distance from the end), also where they still fall a little; NaN
-    where that does not come in the first three quarters, after which nobody knows whether it stays. Raises
-    StimulusError for a share that is not between 0 and 1.
+    For curves that end at zero (a rate of change, a distance from the end), also if they still fall a little; NaN if
+    the time is in the last quarter, which is too short to show that the curve stays there. Raises StimulusError for a
+    share that is not between 0 and 1.
     """
     _require_share(share)
     at, values = _checked(times, curves)
@@ -105,7 +105,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
 
 
 def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
-    """When half of the way from the beginning to the end is first gone, ms, interpolated. (n,)."""
+    """Return the time in ms at which a curve first is halfway from its beginning to its end, interpolated: (n,)."""
     at, values = _checked(times, curves)
 
     def first(x: Samples) -> float:
@@ -117,7 +117,7 @@ def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 
 def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
-    """How far a curve goes beyond its end, as a share of the way from its beginning to its end. (n,), or 0."""
+    """Return how far a curve goes beyond its end, as a share of the way from its beginning, or 0: (n,)."""
     at, values = _checked(times, curves)
 
     def beyond(x: Samples) -> float:
@@ -128,7 +128,7 @@ def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 
 def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
-    """How often a curve crosses its end, by more than `share` of its movement: 0 if it falls, more if it rings."""
+    """Count how often a curve crosses its end by more than `share` of its movement, (n,): 0 if it does not ring."""
     at, values = _checked(times, curves)
 
     def count(x: Samples) -> float:
@@ -142,11 +142,11 @@ def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Sampl
 
 
 def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
-    """How each curve ends.
+    """Classify the end of each curve.
 
     diverged   not finite, or larger by a factor in each third than in the one before, and at its largest at the end
     steady     in its last quarter it moves by less than 0.1 % of all its movement
-    cycle      its last half repeats itself: rings that do not fade, more than twice
+    cycle      its last half is periodic: it rings without fading, for more than two periods
     unsettled  anything else: simulate longer
     """
     at, values = _checked(times, curves, finite=False)
@@ -154,10 +154,10 @@ def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
 
 
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
-    """The rate at which one curve (time,) falls to its end from `start` ms on: x(t) = end + amplitude exp(-rate t).
+    """Fit the rate at which one curve (time,) falls to its end from `start` ms on: x(t) = end + amplitude exp(-rate t).
 
-    Fast modes have died out in a late window, so there it is the slowest of them that is seen. Least squares by SciPy;
-    the interval is that of its covariance. Raises StimulusError for fewer than five times in the window.
+    Fast modes have died out in a late window, so there the rate is that of the slowest. Least squares by SciPy; the
+    interval follows from its covariance. Raises StimulusError for fewer than five times in the window.
     """
     from scipy.optimize import curve_fit
 
@@ -167,13 +167,13 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         raise StimulusError(
             given=f"{chosen.sum()} times from {start:g} ms on, {values.shape[1]} curves",
             expected="five times or more of one curve",
-            remedy="start earlier, record more often, or fit curve after curve",
+            remedy="pass start=0.0, record with every=1, or fit one curve at a time: curves[:, 0]",
         )
     t, x = at[chosen] - at[chosen][0], values[chosen, 0]
     way = x[0] - x[-1]
     if not way:
         return Fit(math.nan, math.nan, math.nan, float(x[-1]), 0.0)
-    # Numbers near one: an error of 1e-9 is fitted as well as one of 1e3.
+    # In units of its size, a curve of 1e-9 is fitted as well as one of 1e3.
     unit, scale = float(t[-1]), float(abs(way))
     fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
     guess = unit / max(t[fallen[0]], t[1])
@@ -185,7 +185,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         left = np.exp(-rate * s)
         return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
 
-    # By differences, the slope along an end near 0 would be lost in rounding, and with it the interval.
+    # With finite differences the derivative by an end near 0 would be lost in rounding, and with it the interval.
     begin = (x[-1] / scale, way / scale, guess)
     found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
     end, amplitude, rate = (float(value) for value in found)
@@ -195,7 +195,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
 
 @dataclass(frozen=True)
 class Convergence:
-    """Of many curves: means over those that have the quantity, with 95 % bootstrap intervals, and how all end."""
+    """Convergence of many curves: means over those with a value, with 95 % bootstrap intervals, and counts of ends."""
 
     settling: Estimate
     half_life: Estimate
@@ -212,7 +212,7 @@ class Convergence:
 
 
 def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Convergence:
-    """`settling_time`, `half_life`, `overshoot`, `crossings` and `ending` of curves (time, n)."""
+    """Summarise `settling_time`, `half_life`, `overshoot`, `crossings` and `ending` of curves (time, n)."""
     ends = ending(times, curves)
     at, values = _checked(times, curves, finite=False)
     whole = values[:, np.isfinite(values).all(0)]
@@ -227,7 +227,7 @@ def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Converg
 
 def _require_share(share: float) -> None:
     if not 0 < share < 1:
-        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="0.05 is usual")
+        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="write share=0.05")
 
 
 def _known(values: Samples) -> Estimate:
@@ -242,14 +242,14 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
     if at.ndim != 1 or values.ndim != 2 or len(at) != len(values) or len(at) < 3 or (np.diff(at) <= 0).any():
         raise StimulusError(
             given=f"times {at.shape} and curves {values.shape}",
-            expected="rising times (time,) and curves (time,) or (time, n), three times or more",
-            remedy="pass run.times and a record of one number for each sample",
+            expected="increasing times (time,) and curves (time,) or (time, n), three times or more",
+            remedy="pass run.times and one value for each sample, such as run.errors['e1']",
         )
     if finite and not np.isfinite(values).all():
         raise StimulusError(
             given="curves with NaN or infinite values",
-            expected="finite ones",
-            remedy="ask `ending` which of them diverge, and leave them out",
+            expected="finite curves",
+            remedy="leave them out: curves[:, np.isfinite(curves).all(0)]",
         )
     return at, values
 
@@ -259,7 +259,7 @@ def _for_each(values: Samples, measure: Callable[[Samples], float]) -> Samples:
 
 
 def _left(x: Samples) -> Samples:
-    """The share of the way to the end that is left."""
+    """Return the share of the way to the end that is left."""
     way = abs(x[0] - x[-1])
     return np.abs(x - x[-1]) / way if way else np.zeros_like(x)
 
@@ -273,7 +273,7 @@ def _settling(at: Samples, x: Samples, share: float) -> float:
 
 
 def _crossing(at: Samples, left: Samples, after: int, level: float) -> float:
-    """Between after - 1 and after, where the straight line between them crosses the level."""
+    """Return the time between after - 1 and after at which the straight line between them crosses the level."""
     if after == 0:
         return float(at[0] - at[0])
     high, low = left[after - 1], left[after]
@@ -301,12 +301,12 @@ def _ending(at: Samples, x: Samples) -> Ending:
 
 
 def _repeats(x: Samples) -> bool:
-    """Whether a stretch is periodic: shifted by some lag, twice at least, it is the same."""
+    """Return whether x is periodic: it equals itself shifted by some lag that fits into it at least twice."""
     away = x - x.mean()
     size = float(np.sqrt((away**2).mean()))
     for lag in range(2, len(x) // 2 + 1):
         off = float(np.sqrt(((away[lag:] - away[:-lag]) ** 2).mean()))
-        # A slow drift is like itself after one step too: a period must have been left before it comes back.
+        # A slow drift resembles itself after one step too: within a period a curve must leave its start and return.
         left = float(np.abs(away[: lag + 1] - away[0]).max())
         if off < 0.05 * size and left > size:
             return True

@@ -18,14 +18,14 @@ from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 INTERCEPT = 100.0
-"""what liblinear multiplies a bias by before it is penalised with the weights: so large, it hardly is"""
+"""factor of the bias in liblinear, which penalises it with the weights: this large, hardly at all"""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What cross-validated decoders said of samples that they were not fitted to.
+    """Predictions of cross-validated decoders for samples that they were not fitted to.
 
-    probabilities  (time, n, class); of the SVM a softmax of its margins, which ranks classes as they do
+    probabilities  (time, n, class); for the SVM a softmax of its margins, which keeps their order
     correct        (time, n)
     """
 
@@ -53,11 +53,11 @@ def decode_over_time(
     decoder   "logistic": (multinomial) logistic regression, sum of cross-entropies + penalty / 2 |W|^2;
               "svm": linear, one class against the rest, sum of squared hinges + penalty / 2 |W|^2
     penalty   1 / C of scikit-learn; biases are not penalised
-    groups    (n,): samples of a group are in one fold, as an image and its occluded twin
-    seed      of the folds, which are stratified; every sample is tested once
+    groups    (n,): samples of a group are in one fold, such as an image and its occluded version
+    seed      seed of the folds, which are stratified; every sample is tested once
 
-    Features are z-scored by their training part. In double precision. Raises StimulusError for features that are not
-    finite, labels that do not fit, classes smaller than `folds`, or where scikit-learn is missing.
+    Features are z-scored by the training samples, in double precision. Raises StimulusError for features that are not
+    finite, labels that do not fit, classes smaller than `folds`, or if scikit-learn is missing.
     """
     x = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features).detach().double()
     values = (x.flatten(2) if x.dim() > 2 else x[..., None]).cpu().numpy()
@@ -65,22 +65,24 @@ def decode_over_time(
     if not np.isfinite(values).all():
         raise StimulusError(
             given=f"features {values.shape} with NaN or infinite values",
-            expected="finite ones",
-            remedy="of repetitions that were not all made take np.nanmean(each, 0)",
+            expected="finite features",
+            remedy="average over missing repetitions with np.nanmean(repetitions, 0)",
         )
     counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
     if len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
         raise StimulusError(
             given=f"features {values.shape}, {len(y)} labels, {counts.tolist()} of each class, {folds} folds",
-            expected="features (time, n, ...), n labels 0, 1, ..., two classes or more, in each as many as folds",
-            remedy="number the classes without gaps, show more images, or take fewer folds",
+            expected="features (time, n, ...), n labels 0, 1, ..., two classes or more of at least `folds` samples",
+            remedy="number the classes by np.unique(labels, return_inverse=True)[1], or pass folds=2",
         )
     fitted = _pipeline(decoder, penalty)
     probabilities = np.empty((*values.shape[:2], len(counts)))
-    for training, test in _splits(y, folds, seed, groups):
-        for time, sheet in enumerate(values):
-            fitted.fit(sheet[training], y[training])
-            probabilities[time, test] = _probabilities(fitted, sheet[test])
+    # On as many threads as torch has: processes side by side would else fight for the cores.
+    with _threads(torch.get_num_threads()):
+        for training, test in _splits(y, folds, seed, groups):
+            for time, sheet in enumerate(values):
+                fitted.fit(sheet[training], y[training])
+                probabilities[time, test] = _probabilities(fitted, sheet[test])
     return Decoded(probabilities, probabilities.argmax(-1) == y)
 
 
@@ -94,7 +96,7 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike 
 
 
 def _pipeline(decoder: str, penalty: float) -> Any:
-    """Return a decoder of scikit-learn that z-scores its features first."""
+    """Return a decoder of scikit-learn with z-scored features."""
     if decoder not in ("logistic", "svm") or not penalty > 0:
         raise StimulusError(
             given=f"decoder={decoder!r}, penalty={penalty}",
@@ -109,18 +111,25 @@ def _pipeline(decoder: str, penalty: float) -> Any:
     except ImportError as reason:
         raise StimulusError(
             given="decoders without scikit-learn",
-            expected="the extra analysis",
+            expected="the package scikit-learn",
             remedy='pip install "pcsim[analysis]"',
         ) from reason
     if decoder == "logistic":
         return make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, tol=1e-6, max_iter=2_000))
-    # The primal problem converges also with a bias that is as good as free.
+    # The primal problem converges even with a bias that is hardly penalised.
     options = {"dual": False, "intercept_scaling": INTERCEPT, "tol": 1e-6, "max_iter": 10_000}
     return make_pipeline(StandardScaler(), LinearSVC(C=1 / penalty, **options))
 
 
+def _threads(count: int) -> Any:
+    """Return a context in which linear algebra takes at most so many threads."""
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
+
+    return threadpool_limits(count)
+
+
 def _probabilities(fitted: Any, values: Array) -> Array:
-    """Return (n, class): what logistic regression says, or a softmax of an SVM's margins."""
+    """Return (n, class): the probabilities of logistic regression, or a softmax of an SVM's margins."""
     if hasattr(fitted, "predict_proba"):
         return fitted.predict_proba(values)
     margins = fitted.decision_function(values)
@@ -135,6 +144,6 @@ def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
         raise StimulusError(
             given=f"labels {known.shape} of type {known.dtype}",
             expected="whole numbers (n,), from 0",
-            remedy="names, labels = np.unique(labels, return_inverse=True)",
+            remedy="write names, labels = np.unique(labels, return_inverse=True)",
         )
     return known.astype(np.int64)

@@ -1,9 +1,9 @@
-"""How good predicted frames are, beside what costs nothing to predict.
+"""Scores of predicted frames, beside baselines that need no network.
 
     MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            pixels from 0 to 1
     SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
-SSIM (Wang et al. 2004) has variants that differ by more than models do; each is named.
+SSIM (Wang et al. 2004) has variants that differ by more than models do, so scores are named after their variant.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ Window = Literal["uniform", "gaussian"]
 
 
 def mse(predicted: Tensor, true: Tensor) -> Tensor:
-    """Mean squared error of each frame: (..., channel, height, width) twice -> (...)."""
+    """Return the mean squared error of each frame: (..., channel, height, width) twice -> (...)."""
     return (predicted - true).square().mean((-3, -2, -1))
 
 
 def mae(predicted: Tensor, true: Tensor) -> Tensor:
-    """Mean absolute error of each frame."""
+    """Return the mean absolute error of each frame: (..., channel, height, width) twice -> (...)."""
     return (predicted - true).abs().mean((-3, -2, -1))
 
 
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each frame, dB, of pixels from 0 to 1; infinite for a perfect one."""
+    """Return the peak signal-to-noise ratio of each frame in dB, pixels from 0 to 1; infinite for a perfect frame."""
     return -10.0 * mse(predicted, true).log10()
 
 
 def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
-    """Structural similarity of each frame, pixels from 0 to 1, the mean over channels and windows that lie inside.
+    """Return the structural similarity of each frame, pixels from 0 to 1: the mean over channels and inner windows.
 
-    window  "uniform": 7x7, sample variances, scikit-image's default (Brain-Score and most video papers' tool);
+    window  "uniform": 7x7, sample variances, scikit-image's default, used by Brain-Score and most video papers;
             "gaussian": 11x11 of sd 1.5, population variances, as Wang et al. 2004
     Constants (0.01)^2 and (0.03)^2. Raises StimulusError for frames smaller than the window.
     """
@@ -52,7 +52,7 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
         raise StimulusError(
             given=f"SSIM with a {window} window of frames of {true.shape[-2]}x{true.shape[-1]}",
             expected=f"frames of at least {side}x{side}",
-            remedy="score them by mse, or make them larger",
+            remedy="write scores=('mse', 'mae', 'psnr')",
         )
     flat = "... height width -> (...) 1 height width"
     x, y = (rearrange(value, flat).double() for value in (predicted, true))
@@ -90,38 +90,38 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
-    """Every frame is said to be the last one seen: (n, time, ...) -> the same shape, row 0 NaN.
+    """Predict every frame as the last input frame: (n, time, ...) -> the same shape, row 0 NaN.
 
-    From `closed_loop_from` on the last one seen is frame closed_loop_from - 1.
+    From `closed_loop_from` on the last input frame is frame closed_loop_from - 1.
     """
-    seen = _last_seen(frames, closed_loop_from)
-    return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, seen[1:]]], 1)
+    last = _last_input(frames, closed_loop_from)
+    return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, last[1:]]], 1)
 
 
 def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
-    """x + h (x - x'), x and x' the last two frames seen, h how far ahead, kept in [0, 1]; rows 0 and 1 are NaN."""
-    seen = _last_seen(frames, closed_loop_from)[2:]
-    ahead = (torch.arange(2, frames.shape[1]) - seen).to(frames).reshape(-1, 1, 1, 1)
-    line = frames[:, seen] + ahead * (frames[:, seen] - frames[:, seen - 1])
+    """Predict x + h (x - x') in [0, 1], x and x' the last two input frames, h frames ahead; rows 0 and 1 are NaN."""
+    last = _last_input(frames, closed_loop_from)[2:]
+    ahead = (torch.arange(2, frames.shape[1]) - last).to(frames).reshape(-1, 1, 1, 1)
+    line = frames[:, last] + ahead * (frames[:, last] - frames[:, last - 1])
     return torch.cat([torch.full_like(frames[:, :2], math.nan), line.clamp(0, 1)], 1)
 
 
 def training_mean(frames: Tensor, training: Tensor) -> Tensor:
-    """Every frame is said to be the mean of all frames of `training` (n, time, channel, height, width)."""
+    """Predict every frame as the mean of all frames of `training` (n, time, channel, height, width)."""
     return training.mean((0, 1)).expand_as(frames)
 
 
-def _last_seen(frames: Tensor, closed_loop_from: int | None) -> Tensor:
+def _last_input(frames: Tensor, closed_loop_from: int | None) -> Tensor:
     length = frames.shape[1]
     return (torch.arange(length) - 1).clamp_max(length if closed_loop_from is None else closed_loop_from - 1)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of predictions and of what costs nothing, frame by frame: name -> {score: (time,)}, means over clips.
+    """Scores of predictions and baselines, frame by frame: name -> {score: (time,)}, means over clips.
 
-    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is how far ahead of the
-    last frame seen each row is, `begins` the first row that was predicted.
+    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is the number of frames
+    from the last input frame to each row, `begins` the first row that was predicted.
     """
 
     rows: dict[str, dict[str, Tensor]]
@@ -131,20 +131,20 @@ class Scored:
     def one_step(self, name: str = "network", score: str = "mse") -> float:
         """Return the mean over the frames predicted one step ahead, from the third on, where all can be scored.
 
-        Every contender is scored on the same frames; NaN where a clip of it diverged.
+        All predictions are scored on the same frames; NaN if one of their clips diverged.
         """
         first = max(2, self.begins)
         return float(self.rows[name][score][first:][self.horizon[first:] == 1].mean())
 
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
-        """The score that many frames after the last one seen, in the extrapolated part (or one_step for 1)."""
+        """Return the score `horizon` frames after the last input frame (for 1, `one_step` averages over all rows)."""
         where = torch.nonzero(self.horizon == horizon)
         if not len(where) or score not in self.rows.get(name, {}):
             raise StimulusError(
                 given=f"at({horizon}, {name!r}, {score!r})",
                 expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, by "
                 + ", ".join(self.rows["network"]),
-                remedy="score(..., closed_loop_from=k) for horizons above 1, training=frames for the training mean",
+                remedy="write score(..., closed_loop_from=k) for horizons above 1, training=frames for their mean",
             )
         return float(self.rows[name][score][where[-1]])
 
@@ -157,24 +157,24 @@ def score(
     training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
-    """Predictions (n, time, channel, height, width) against frames of that shape, beside the baselines.
+    """Score predictions (n, time, channel, height, width) against frames of that shape, beside the baselines.
 
     frames    8-bit, or from 0 to 1
     training  frames whose mean is one more baseline, "training mean" beside "copy last frame" and "linear"
-    Raises StimulusError for frames of another kind, shapes that differ or scores that are unknown.
+    Raises StimulusError for invalid frames, different shapes or unknown scores.
     """
     frames = as_pixels(as_frames(frames)).to(predictions)
     if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
         raise StimulusError(
             given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
             expected=f"equal shapes (n, time, channel, height, width), scores among {', '.join(SCORES)}",
-            remedy="score as many frames as there are predictions",
+            remedy="pass as many frames as predictions: frames[:, :predictions.shape[1]]",
         )
     if closed_loop_from is not None and not 0 < closed_loop_from < frames.shape[1]:
         raise StimulusError(
             given=f"closed_loop_from={closed_loop_from} of {frames.shape[1]} frames",
-            expected=f"1 to {frames.shape[1] - 1}: the first frame that was not seen",
-            remedy="pass what predict was given as closed_loop_from",
+            expected=f"1 to {frames.shape[1] - 1}: the first frame that was not an input",
+            remedy="pass the closed_loop_from that predict was called with",
         )
     contenders = {
         "network": predictions,
@@ -183,19 +183,19 @@ def score(
     }
     if training is not None:
         contenders["training mean"] = training_mean(frames, as_pixels(as_frames(training)).to(frames))
-    rows = {name: {kind: SCORES[kind](said, frames).mean(0) for kind in scores} for name, said in contenders.items()}
-    horizon = torch.arange(frames.shape[1]) - _last_seen(frames, closed_loop_from)
-    said = (~predictions.isnan()).flatten(2).any(2).any(0)
-    return Scored(rows, horizon, int(said.int().argmax()))
+    rows = {name: {kind: SCORES[kind](made, frames).mean(0) for kind in scores} for name, made in contenders.items()}
+    horizon = torch.arange(frames.shape[1]) - _last_input(frames, closed_loop_from)
+    is_predicted = (~predictions.isnan()).flatten(2).any(2).any(0)
+    return Scored(rows, horizon, int(is_predicted.int().argmax()))
 
 
 def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:
-    """Why predictions (n, time, ...) are no predictions: all zero, or constant in time after the hand-over; else None.
+    """Return why predictions (n, time, ...) are trivial: all zero, or constant from `closed_loop_from` on; else None.
 
     Such networks score well on dark or still films.
     """
-    said = predictions[:, 1:]
-    if bool((said.nan_to_num().abs() <= tolerance).all()):
+    made = predictions[:, 1:]
+    if bool((made.nan_to_num().abs() <= tolerance).all()):
         return "it predicts nothing: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
     later = predictions[:, closed_loop_from or 1 :]
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:

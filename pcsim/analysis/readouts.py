@@ -1,7 +1,7 @@
-"""What a read-out over time says: which step to believe, and when it has made up its mind.
+"""Decisions from a read-out over time: which step to choose, and when the decision is made.
 
-logits are (time, batch, class), as `training.evaluate` gives them. `first` is the first step that counts, for networks
-whose read-out is blind before: `first=net.arrivals[net.readout]`.
+logits are (time, batch, class), as `training.evaluate` returns them. `first` is the first step that counts, for
+networks whose read-out does not depend on the image before: `first=net.arrivals[net.readout]`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Decoder = Literal["last", "max_confidence", "threshold"]
 
 
 def cumulative(logits: Tensor) -> Tensor:
-    """sum of the logits of steps 0..t: evidence adds up. Source: Spoerer et al. 2020 ("cumulative readout")."""
+    """Return the sum of the logits of steps 0..t. Source: Spoerer et al. 2020 ("cumulative readout")."""
     return logits.cumsum(0)
 
 
@@ -30,7 +30,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
-    """The step whose logits count, for each sample: (batch,).
+    """Return the step whose logits count, for each sample: (batch,).
 
     last            the last one
     max_confidence  the one with the largest probability of any class
@@ -41,7 +41,9 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
     _check_first(logits, first)
     if decoder not in ("last", "max_confidence", "threshold"):
         raise StimulusError(
-            given=f"decoder={decoder!r}", expected="last, max_confidence or threshold", remedy="choose one of these"
+            given=f"decoder={decoder!r}",
+            expected="last, max_confidence or threshold",
+            remedy="write decoder='max_confidence'",
         )
     confidence = torch.softmax(logits[first:], -1).amax(-1)
     if decoder == "last":
@@ -54,43 +56,43 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
 
 
 def decode(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
-    """The logits of the step that `answer_steps` chooses: (batch, class)."""
+    """Return the logits of the step that `answer_steps` chooses: (batch, class)."""
     return logits[answer_steps(logits, decoder, threshold, first), torch.arange(logits.shape[1], device=logits.device)]
 
 
 def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, first: int = 0) -> Tensor:
-    """The first step at which the entropy of the softmax falls below `threshold` (nats), else the last: (batch,).
+    """Return the first step in which the entropy of the softmax is below `threshold` (nats), else the last: (batch,).
 
-    cumulated  of the cumulative read-out, from step `first` on. Source: Spoerer et al. 2020. Raises StimulusError for a
-    first step that there is not.
+    cumulated  use the cumulative read-out, from step `first` on. Source: Spoerer et al. 2020. Raises StimulusError for
+    a first step outside of the run.
     """
     below = _entropies(logits, cumulated, first) < threshold
     return first + torch.where(below.any(0), below.int().argmax(0), len(below) - 1)
 
 
 def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, first: int = 0) -> float:
-    """The threshold in nats at which the mean of `reaction_times` is nearest to `mean_step`.
+    """Return the threshold in nats at which the mean of `reaction_times` is nearest to `mean_step`.
 
-    A model's steps become comparable with people's reaction times by fitting this one number to their mean. Of
-    thresholds that do equally well, one amid them. Raises StimulusError for a mean that no threshold can give.
+    Fitting this one number to mean human reaction times makes a model's steps comparable with them. Of thresholds that
+    fit equally well, one between them. Raises StimulusError for a mean that no threshold can give.
     """
-    seen = _entropies(logits, cumulated, first).flatten().unique()
+    values = _entropies(logits, cumulated, first).flatten().unique()
     if not first <= mean_step <= len(logits) - 1:
         raise StimulusError(
             given=f"a mean of step {mean_step:g} for steps {first} to {len(logits) - 1}",
-            expected="a mean within them",
-            remedy="map the mean reaction time onto the steps of the model (net.step_ms), or run it longer",
+            expected="a mean within these steps",
+            remedy="divide the mean reaction time by net.step_ms, or run the model for more steps",
         )
-    borders = torch.cat([seen[:1] * 0.5, (seen[1:] + seen[:-1]) / 2, seen[-1:] + 1.0])
+    candidates = torch.cat([values[:1] * 0.5, (values[1:] + values[:-1]) / 2, values[-1:] + 1.0])
 
     def mean(index: int) -> float:
-        return float(reaction_times(logits, float(borders[index]), cumulated, first).double().mean())
+        return float(reaction_times(logits, float(candidates[index]), cumulated, first).double().mean())
 
-    low, high = 0, len(borders) - 1  # the mean falls as the threshold rises
+    low, high = 0, len(candidates) - 1  # the mean falls as the threshold rises
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if mean(middle) > mean_step else (low, middle)
-    return float(borders[min((low, high), key=lambda index: abs(mean(index) - mean_step))])
+    return float(candidates[min((low, high), key=lambda index: abs(mean(index) - mean_step))])
 
 
 def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
@@ -99,13 +101,13 @@ def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
 
 
 def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
-    """From when on the answer is what it is at the end, in the unit of `times`: (batch,).
+    """Return the time from which on the answer stays what it is at the end, in the unit of `times`: (batch,).
 
-    The time of the first row where the answer never changes; late ones say that nothing was decided yet.
+    The first time if the answer never changes; a time near the end means that the answer is not settled yet.
     """
     answers = logits.argmax(-1)
     other = answers != answers[-1]
-    # The row after the last one that says something else.
+    # The row after the last one with another answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return torch.as_tensor(np.asarray(times), dtype=torch.float64, device=logits.device)[row]
 
@@ -114,6 +116,6 @@ def _check_first(logits: Tensor, first: int) -> None:
     if not 0 <= first < len(logits):
         raise StimulusError(
             given=f"first={first} of {len(logits)} steps",
-            expected="a step of the run",
-            remedy="run longer: before net.arrivals[net.readout] the read-out cannot know the image",
+            expected=f"a step of the run, 0 to {len(logits) - 1}",
+            remedy="pass first=0, or run for more than net.arrivals[net.readout] steps",
         )

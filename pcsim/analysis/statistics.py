@@ -23,7 +23,7 @@ class Estimate:
 
 
 def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
-    """The mean of `values` (n,) with a 95 % percentile bootstrap interval: of differences, a paired comparison."""
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs."""
     drawn = np.asarray(values, float)
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
@@ -31,12 +31,12 @@ def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
 
 
 def spearman_brown(r: Any) -> Any:
-    """2 r / (1 + r): how reliable the whole is, from the correlation r of its halves (a number or an array)."""
+    """Return 2 r / (1 + r), the reliability of the whole, from the correlation r of its halves (number or array)."""
     return 2.0 * r / (1.0 + r)
 
 
 def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
-    """Share of wrong answers, `correct` being (repetitions, images), with a 95 % percentile bootstrap interval.
+    """Return the share of wrong answers in `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both drawn with replacement, the same images for every repetition drawn, so the
     interval holds for other trainings and other images. With one repetition it holds for other images only.
@@ -54,7 +54,7 @@ def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
 
 
 def mcnemar(first: Correct, second: Correct) -> float:
-    """Exact two-sided McNemar test: p of so unequal a split of the images that only one of two models gets right."""
+    """Return p of the exact two-sided McNemar test on the images that only one of two models gets right."""
     from scipy.stats import binomtest
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
@@ -75,15 +75,15 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """At a false discovery rate of 0.05."""
+        """True if q < 0.05, a false discovery rate of 5 %."""
         return self.q < 0.05
 
 
 def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
-    """McNemar tests of all pairs of models, adjusted by Benjamini & Hochberg 1995.
+    """Compare all pairs of models by McNemar tests, adjusted by Benjamini & Hochberg 1995.
 
     correct[model] is (repetitions, images); repetition r of one model is paired with repetition r of the other.
-    `difference` is the error of `first` less that of `second`.
+    `difference` is the error of `first` minus that of `second`.
     """
     from scipy.stats import false_discovery_control
 

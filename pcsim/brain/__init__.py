@@ -1,4 +1,4 @@
-"""Models beside neurons: recordings, predictivity, similarity, latencies, Brain-Score's subject."""
+"""Comparison of models with neurons: recordings, predictivity, similarity, latencies, a Brain-Score subject."""
 
 from pcsim.brain import object_solution, recordings, regression, similarity, subject
 from pcsim.brain.latency import first_difference, latencies

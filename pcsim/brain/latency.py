@@ -1,4 +1,4 @@
-"""When each area first answers."""
+"""Response latencies of areas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pcsim.simulation.run import Run
 
 
 def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:
-    """The first row in which a sample's value differs anywhere by more than `tolerance`, else -1: (batch,).
+    """Return the first row in which a sample's value differs anywhere by more than `tolerance`, else -1: (batch,).
 
     values, baseline (time, batch, ...).
     """
@@ -20,12 +20,12 @@ def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -
 
 
 def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.0) -> dict[str, NDArray[np.float64]]:
-    """Population -> ms from `onset` to the beginning of the step in which it first answers, per sample (NaN: never).
+    """Return population -> ms from `onset` to the beginning of the step of its first response, per sample (NaN: none).
 
-    run, baseline  runs of one network with and without the onset, every step recorded; an answer is any difference
-    between them. In a discrete network, and in a flow under Heun or RK4 whose dt divides the delays, this is the
-    shortest path of delays (`Network.arrivals`); under Euler every population on the way adds one dt.
-    Raises StimulusError for runs that do not belong together, or rows that leave steps out.
+    run, baseline  runs of one network with and without the onset, every step recorded; a response is any
+    difference between them. In a discrete network, and in a flow under Heun or RK4 whose dt divides the delays, this
+    is the shortest path of delays (`Network.arrivals`); under Euler every population on the way adds one dt.
+    Raises StimulusError for runs that differ in more than the stimulus, or that skip steps.
     """
     dt = run.final.clock.dt
     rows = np.diff(run.times, prepend=0.0)
@@ -33,7 +33,7 @@ def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.
         raise StimulusError(
             given=f"{run!r} and {baseline!r}",
             expected="the same network, record, solver and end",
-            remedy="change only the stimulus between the two",
+            remedy="call simulate twice with the same arguments except the stimulus",
         )
     if not np.allclose(rows, dt):
         raise StimulusError(

@@ -1,11 +1,11 @@
-"""When an image is solved (Kar et al. 2019).
+"""Object solution times of images (Kar et al. 2019).
 
     decoded = decode_over_time(run["l2"], labels)       `pcsim.analysis.decoding`
-    i1 = image_d_prime(decoded.probabilities, labels)   (time, n): how well each image is told from the other classes
+    i1 = image_d_prime(decoded.probabilities, labels)   (time, n): d' of each image against the other classes
     solution_times(run.times, i1, thresholds)           (n,) ms, NaN where an image is never solved
 
-I1 and solution times follow the algorithm of Brain-Score's object solution time benchmark; where that has two readings
-both are here (`last`).
+I1 and solution times follow the algorithm of Brain-Score's object solution time benchmark; `last` chooses between its
+two possible readings.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 LARGEST = 5.0
-"""d' beyond which Brain-Score clips"""
+"""largest d', to which Brain-Score clips"""
 
 
 def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
-    """I1: how well each image is told from every other class, d' averaged over those, (..., n) of (..., n, class).
+    """Return I1, the d' of each image against every other class, averaged over these: (..., n) from (..., n, class).
 
-    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), the false alarm being the
-    mean of p(j, truth of i) over images j of class c. Clipped to 5; what is undefined is left out of the mean.
-    Source: Kar et al. 2019 as Brain-Score has it.
+    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm is
+    the mean of p(j, truth of i) over images j of class c. Clipped to 5; undefined values are left out of the mean.
+    Source: Kar et al. 2019 as implemented in Brain-Score.
     """
     from scipy.special import ndtri
 
@@ -51,7 +51,7 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
             ],
             -2,
         )
-        # alarm[..., c, a]: how often images of class c are taken for a, which image i of class a is weighed against.
+        # alarm[..., c, a]: how often images of class c are taken for a, the false alarms of an image of class a.
         d = np.clip(ndtri(1.0 - distracted) - ndtri(np.swapaxes(alarm, -1, -2)[..., y, :]), -LARGEST, LARGEST)
     d[..., np.arange(len(y)), y] = np.nan
     known = np.isfinite(d)
@@ -62,15 +62,15 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
 def solution_times(
     times: ArrayLike, i1: ArrayLike, thresholds: ArrayLike, last: Literal["record", "previous"] = "record"
 ) -> Array:
-    """When each image reaches its threshold, interpolated, (n,) in the unit of `times`; NaN where it never does.
+    """Return when each image reaches its threshold, interpolated, (n,) in the unit of `times`; NaN if it never does.
 
     times       (time,), starts of bins
     i1          (time, n)
-    thresholds  (n,), or one for all: what the animal (or a reference) reaches on each image
-    last        from which value before to interpolate: record, the highest so far (Brain-Score), or previous, the bin
-                before
+    thresholds  (n,), or one for all: the I1 of the animal (or a reference) on each image
+    last        the earlier value to interpolate from: record, the highest so far (Brain-Score), or previous, that of
+                the bin before
 
-    Where no value comes before (the first bin reaches it), it is the time of that bin.
+    If the first bin reaches the threshold, it is the time of that bin.
     """
     at, values = np.asarray(times, float), np.asarray(i1, float)
     wanted = np.asarray(thresholds, float)
@@ -79,7 +79,7 @@ def solution_times(
         raise StimulusError(
             given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
             expected="(time,), (time, n), (n,) or one number, and record or previous",
-            remedy="pass the times of the bins and image_d_prime of the decoded probabilities",
+            remedy="write solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
         )
     wanted = np.broadcast_to(wanted, values.shape[1:])
     return np.array([_solved(at, values[:, n], wanted[n], last) for n in range(values.shape[1])], np.float64)
@@ -99,9 +99,9 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
 
 
 def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
-    """Spearman's correlation over images where both are defined, divided by the ceiling (0.79 in Kar et al. 2019).
+    """Return Spearman's correlation over images with both values, divided by the ceiling (0.79 in Kar et al. 2019).
 
-    NaN where fewer than three are.
+    NaN for fewer than three such images.
     """
     from scipy.stats import spearmanr
 
@@ -113,7 +113,7 @@ def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float =
 def control_and_challenge(
     reference: ArrayLike, model: ArrayLike, alike: float = 0.4, behind: float = 1.5
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Images on which a feed-forward model does as well as the reference, and those on which it is far behind.
+    """Return masks of the images on which a feed-forward model is as good as the reference, and far worse.
 
     reference and model: I1 of each image, (n,). control: |difference| <= alike; challenge: reference - model >= behind.
     Source: Kar et al. 2019 (behaviour of monkeys and humans against AlexNet).
@@ -125,5 +125,5 @@ def control_and_challenge(
 def split_half_reliability(
     first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
 ) -> float:
-    """Spearman-Brown 2 r / (1 + r) of two halves of a measurement: how reliable the whole is."""
+    """Return the Spearman-Brown reliability 2 r / (1 + r) of a measurement from its two halves."""
     return float(spearman_brown(correlate(first, second)))

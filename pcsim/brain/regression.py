@@ -1,12 +1,12 @@
-"""How well a model predicts neurons: regression to held-out images, and ceilings.
+"""Neural predictivity of a model: regression to held-out images, and ceilings.
 
     k = Kernel.of(features)                                  (image, ...) -> the products of images; streams
     score = predictivity(k, responses)                       responses (image, neuroid), splits as Brain-Score's
     ceiling = split_half_ceiling(repetitions)                (repetition, image, neuroid)
     normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and neuroid by neuroid
 
-Both regressions see features only through the products of images, X X^T, so a layer of 50,000 features takes no more
-memory than one of 50, and can come in parts.
+Both regressions use only the products of images, X X^T, so a layer of 50,000 features takes no more memory than one of
+50, and can be passed in parts.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 RIDGE = tuple(10.0**power for power in range(-3, 7))
-"""penalties that are tried, in units of the mean variance of the features' products"""
+"""ridge penalties to try, in units of the mean of the kernel's diagonal"""
 CHUNK = 4_096
 ROUNDING = 1e-6
-"""ms"""
+"""tolerance of the ends of bins, ms"""
 FEWEST = 5
-"""images that have to be held out in a split: a correlation over fewer says nothing"""
+"""smallest number of held-out images in a split: a correlation over fewer means nothing"""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """X X^T, (image, image): `products` of images whose features are taken from the mean over all of them."""
+    """The kernel X X^T, (image, image): `products` of images, each feature centred over all of them."""
 
     products: Tensor
 
     @classmethod
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
-        """From features (image, ...), or from parts of them (image, part) that come one after another."""
+        """Compute the kernel of features (image, ...), or of an iterable of parts of them (image, part)."""
         whole = isinstance(features, Tensor | np.ndarray)
         parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
         products: Tensor | None = None
@@ -51,14 +51,14 @@ class Kernel:
             x = torch.as_tensor(np.asarray(part) if not isinstance(part, Tensor) else part).detach().flatten(1)
             for columns in x.split(CHUNK, 1):
                 wide = columns.double()
-                # About their mean: products of numbers far from zero would lose their digits.
+                # Centred, as products of numbers far from zero would lose precision.
                 wide = wide - wide.mean(0)
                 products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
         if products is None or not bool(torch.isfinite(products).all()):
             raise StimulusError(
-                given="features that are none, NaN or infinite",
+                given="features that are missing, NaN or infinite",
                 expected="finite features (image, ...)",
-                remedy="clean them",
+                remedy="write np.nan_to_num(features), or leave the bad images out",
             )
         return cls(products)
 
@@ -66,12 +66,12 @@ class Kernel:
         return len(self.products)
 
     def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
-        """The products of some images."""
+        """Return the kernel of some of the images."""
         at = torch.from_numpy(chosen)
         return Kernel(self.products[at][:, at])
 
     def centred(self, training: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Products of training images, (n, n), and of others with them, (m, n), about the training images' mean."""
+        """Return products of training images, (n, n), and of others with them, (m, n), centred by the training mean."""
         k = self.products[training][:, training]
         across = self.products[others][:, training]
         mean, total = k.mean(0), k.mean()
@@ -79,7 +79,7 @@ class Kernel:
 
 
 def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
-    """Partial least squares (PLS2, centred, not scaled) from products: predictions (m, neuroid) for other images.
+    """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred, not scaled).
 
     w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t        a component
     Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                      all of them
@@ -94,7 +94,7 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
         t = left @ u
         size = t.norm()
         if not size > 1e-10 * whole * u.norm():
-            break  # no features are left: with fewer than there are components, the rest would be rounding
+            break  # no features are left: further components would be rounding
         t = t / size
         scores.append(t)
         weights.append(u)
@@ -108,7 +108,7 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
 
 
 def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
-    """Ridge regression from products, the penalty of each neuroid by its leave-one-out error: (m, neuroid).
+    """Predict responses (m, neuroid) to other images by ridge regression, each penalty by its leave-one-out error.
 
     Y' = across ( K + lambda I )^-1 Y;  leave-one-out residual of image i: a_i / (K + lambda I)^-1_ii, a = ( ... )^-1 Y.
     lambda in units of the mean of K's diagonal.
@@ -133,7 +133,7 @@ REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls
 class Predictivity:
     """r of predicted and measured responses to held-out images, for each split and neuroid, (split, neuroid).
 
-    NaN where the responses, or what is said of them, do not vary.
+    NaN where the responses or the predictions do not vary.
     """
 
     r: Array
@@ -162,7 +162,7 @@ def predictivity(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> Predictivity:
-    """How well responses (image, neuroid) to held-out images follow from `features` (image, ...).
+    """Predict responses (image, neuroid) to held-out images from `features` (image, ...), and correlate.
 
     regression  pls: 25 components; ridge: the penalty of each neuroid chosen by leave-one-out
     splits      (training, test) indices; by default ten of 90 and 10 %, stratified by `labels` if given
@@ -171,16 +171,18 @@ def predictivity(
     """
     kernel, y = _kernel(features), _responses(responses)
     if regression not in REGRESSIONS:
-        raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="choose one")
+        raise StimulusError(
+            given=f"regression={regression!r}", expected="pls or ridge", remedy="write regression='pls'"
+        )
     if len(kernel) != len(y):
         raise StimulusError(
             given=f"features of {len(kernel)} images, responses of {len(y)}",
             expected="the same images in the same order",
-            remedy="average responses over repetitions, and give both in the order of the images",
+            remedy="average responses over repetitions, and order features as recordings.images_of(recorded)",
         )
     chosen = _held_out(splits, len(y), labels, seed)
     return Predictivity(
-        np.stack([pearson(_told(kernel, y, known, held, regression), y[held].numpy()) for known, held in chosen])
+        np.stack([pearson(_predicted(kernel, y, known, held, regression), y[held].numpy()) for known, held in chosen])
     )
 
 
@@ -194,21 +196,20 @@ def predictivity_over_time(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> list[Predictivity]:
-    """Predictivity in each time bin, of responses (image, neuroid, bin) from the features (image, ...) of that bin.
+    """Return the predictivity in each bin of responses (image, neuroid, bin) by the features (image, ...) of that bin.
 
     weights  each: a regression for every bin; shared: one, fitted to all bins of the training images together, so that
-             responses can only follow the features in time. It takes the products of all images in all bins: no
-             `Kernel`s, and (images * bins)^2 numbers
+             responses can only follow the features in time. It needs the products of all images in all bins: features
+             instead of `Kernel`s, and memory for (images * bins)^2 values
 
-    Which step of a model belongs to which bin is yours to say: `steps_of`. Raises StimulusError for bins that do not
-    match.
+    `steps_of` maps the steps of a model to bins. Raises StimulusError for bins that do not match.
     """
     y = np.asarray(responses, float)
     if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
         raise StimulusError(
             given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}, {regression!r}",
             expected="responses (image, neuroid, bin), features of as many bins; each or shared; pls or ridge",
-            remedy="choose the features of each bin by regression.steps_of",
+            remedy="write features = [v[rows].mean(0) for rows in regression.steps_of(run.times, bins)]",
         )
     chosen = _held_out(splits, len(y), labels, seed)
     if weights == "each":
@@ -216,17 +217,19 @@ def predictivity_over_time(
         return [predictivity(x, part, regression=regression, splits=chosen) for x, part in bins]
     if any(isinstance(x, Kernel) for x in features):
         raise StimulusError(
-            given="kernels, and weights shared over bins", expected="features", remedy="pass arrays (image, ...)"
+            given="kernels, and weights shared over bins",
+            expected="features of each bin",
+            remedy="pass arrays (image, ...), or weights='each'",
         )
     kernel = Kernel.of(np.concatenate([np.asarray(x).reshape(len(y), -1) for x in features]))
     stacked = _responses(rearrange(y, "image neuroid bin -> (bin image) neuroid"))
     begins = len(y) * np.arange(y.shape[2])
     found: list[list[Array]] = [[] for _ in begins]
     for training, test in chosen:
-        told = _told(
+        predicted = _predicted(
             kernel, stacked, np.add.outer(begins, training).ravel(), np.add.outer(begins, test).ravel(), regression
         )
-        for row, begin, part in zip(found, begins, np.split(told, len(begins)), strict=True):
+        for row, begin, part in zip(found, begins, np.split(predicted, len(begins)), strict=True):
             row.append(pearson(part, stacked[test + begin].numpy()))
     return [Predictivity(np.stack(row)) for row in found]
 
@@ -234,7 +237,7 @@ def predictivity_over_time(
 def shuffled_splits(
     count: int, splits: int = 10, test: float = 0.1, labels: ArrayLike | None = None, seed: int = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (training, test) indices, drawn anew each time; with `labels` (n,) the same share of each class is tested.
+    """Return (training, test) indices, drawn anew for each split; with `labels` (n,) stratified by class.
 
     By scikit-learn's (Stratified)ShuffleSplit (extra `analysis`).
     """
@@ -242,18 +245,18 @@ def shuffled_splits(
 
     kind, classes = (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, np.asarray(labels))
     drawn = kind(splits, test_size=test, random_state=seed).split(np.zeros(count), classes)
-    return [(np.sort(training), np.sort(held)) for training, held in drawn]
+    return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
-    """Pearson's r of each column of (n, neuroid) arrays, (neuroid,); NaN where one does not vary."""
+    """Return Pearson's r of each column of (n, neuroid) arrays, (neuroid,); NaN where one does not vary."""
     (a, a_size), (b, b_size) = _about_mean(first), _about_mean(second)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(0) / (a_size * b_size)
 
 
 def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
-    """Columns about their means and their lengths, NaN for those that vary by rounding only."""
+    """Return centred columns and their lengths, NaN for those that vary by rounding only."""
     x = np.asarray(values, float)
     away = x - x.mean(0)
     size = np.sqrt((away**2).sum(0))
@@ -261,18 +264,18 @@ def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
 
 
 def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
-    """Spearman-Brown 2 r / (1 + r) of the halves of the repetitions, for each split and neuroid, (split, neuroid).
+    """Return the Spearman-Brown reliability 2 r / (1 + r) of halves of the repetitions, (split, neuroid).
 
-    repetitions (repetition, image, neuroid), NaN where one was not made; their halves are drawn anew for each split,
-    and images that are missing in one of them left out.
-    What a perfect model's r with the mean response is expected to be is the square root of this.
+    repetitions (repetition, image, neuroid), NaN if missing; halves are drawn anew for each split, and images that are
+    missing in one of them left out.
+    The square root of this is the r that a perfect model is expected to have with the mean response.
     """
     x = np.asarray(repetitions, float)
     if x.ndim != 3 or len(x) < 2:
         raise StimulusError(
             given=f"repetitions {x.shape}",
             expected="(repetition, image, neuroid), two or more",
-            remedy="choose one time bin, or add the axis that is missing",
+            remedy="pass one time bin, repetitions[..., 0], of two repetitions or more",
         )
     generator, found = np.random.default_rng(seed), []
     for _ in range(splits):
@@ -285,9 +288,9 @@ def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) 
 
 @dataclass(frozen=True)
 class Normalised:
-    """A score in units of its ceiling, in the three ways that are in use.
+    """A score in units of its ceiling, by the three usual definitions.
 
-    They are what benchmarks print, not shares of what can be reached: a perfect model has r = sqrt(ceiling), so its
+    These are the values of benchmarks, not shares of what can be reached: a perfect model has r = sqrt(ceiling), so its
     ratio is 1 / sqrt(ceiling), above 1. With the square root of the ceiling a perfect model has ratio 1.
 
     ratio       median r / median ceiling (Brain-Score 1)
@@ -301,13 +304,13 @@ class Normalised:
 
 
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
-    """`score` over a ceiling (split, neuroid) from `split_half_ceiling`. Raises StimulusError for other neuroids."""
+    """Divide `score` by a ceiling (split, neuroid) of `split_half_ceiling`. Raises StimulusError for other neuroids."""
     limit = np.asarray(ceiling, float)
     if not isinstance(score, Predictivity) or limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
         raise StimulusError(
             given=f"{score!r} and a ceiling {limit.shape}",
             expected="one Predictivity and the ceiling (split, neuroid) of the same neuroids",
-            remedy="of several bins, divide one at a time by the ceiling of that bin",
+            remedy="divide several bins one at a time: normalised(scores[0], ceilings[0])",
         )
     ratio = score.score / float(_medians(limit).mean())
     each = _mean_of_known(score.r) / _mean_of_known(limit)
@@ -316,7 +319,7 @@ def normalised(score: Predictivity, ceiling: Array) -> Normalised:
 
 @dataclass(frozen=True)
 class BestLayer:
-    """The layer that was chosen, its predictivity on other images, and of every layer what it was chosen by."""
+    """The chosen layer, its predictivity on the other images, and that of every layer on the images of the choice."""
 
     name: str
     score: Predictivity
@@ -332,9 +335,9 @@ def best_layer(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> BestLayer:
-    """The layer that predicts best on a `share` of the images, scored on the others: never on those it was chosen on.
+    """Choose the layer that predicts best on a `share` of the images, and score it on the other images only.
 
-    layers[name] are features (image, ...), responses (image, neuroid); `labels` (image,) are spread evenly over both.
+    layers[name] are features (image, ...), responses (image, neuroid); `labels` (image,) stratify both parts.
     Raises StimulusError for images that do not match, or are too few to be split twice.
     """
     y = np.asarray(responses, float)
@@ -343,7 +346,7 @@ def best_layer(
         raise StimulusError(
             given=f"layers of {', '.join(str(len(kernel)) for kernel in kernels.values())} images, responses {y.shape}",
             expected="{name: features of the same images, in the same order}",
-            remedy="give both in the order of the images",
+            remedy="order each layer as the responses: recordings.images_of(recorded)",
         )
     of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
     ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)
@@ -353,18 +356,18 @@ def best_layer(
         return predictivity(chosen, y[images], regression=regression, labels=classes, seed=seed)
 
     chosen_by = {name: scored(kernel, choosing) for name, kernel in kernels.items()}
-    # A layer that says the same of all images has no score.
+    # A layer that predicts the same for all images has no score.
     name = max(chosen_by, key=lambda layer: np.nan_to_num(chosen_by[layer].score, nan=-1.0))
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
-    """Rows of a model's record that stand for each bin (from, to] in ms, `latency` being added to the model's times.
+    """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
-    times  as `run.times`, the ends of steps: a bin has the steps that end in it; where none does, steps being longer
-           than bins, the one that contains its middle
+    times  ends of steps, as `run.times`: a bin has the steps that end in it or, if steps are longer than bins, the one
+           that contains its middle
 
-    Raises StimulusError for a bin of which the model says nothing, before its first step or after its last.
+    Raises StimulusError for a bin before the first step of the model or after its last.
     """
     ends = np.asarray(times, float) + latency
     if ends.ndim != 1 or not len(ends) or (np.diff(ends) <= 0).any():
@@ -381,7 +384,7 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
             raise StimulusError(
                 given=f"the bin from {low:g} to {high:g} ms",
                 expected=f"bins after {begin:g} and up to {ends[-1]:g} ms, which is when the model ran",
-                remedy="take other bins, a longer run or another latency; a discrete network's step lasts net.step_ms",
+                remedy=f"run until {high - latency:g} ms, or leave the bin out; a discrete step takes net.step_ms",
             )
         found.append(rows)
     return found
@@ -405,13 +408,13 @@ def _held_out(
 
 
 def _medians(x: Array) -> Array:
-    """Median over the second axis of what is not NaN; NaN where nothing is."""
+    """Return the median over the second axis without NaN, or NaN if nothing is left."""
     known = [row[np.isfinite(row)] for row in x]
     return np.array([np.median(row) if len(row) else np.nan for row in known])
 
 
 def _mean_of_known(x: Array) -> Array:
-    """Mean over the first axis of what is not NaN; NaN where nothing is."""
+    """Return the mean over the first axis without NaN, or NaN if nothing is left."""
     known = np.isfinite(x)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, x, 0.0).sum(0) / known.sum(0)
@@ -421,8 +424,10 @@ def _kernel(features: Kernel | ArrayLike | Tensor) -> Kernel:
     return features if isinstance(features, Kernel) else Kernel.of(features)
 
 
-def _told(kernel: Kernel, y: Tensor, training: NDArray[np.int64], test: NDArray[np.int64], regression: str) -> Array:
-    """What a regression to the training images says of the others, (test, neuroid)."""
+def _predicted(
+    kernel: Kernel, y: Tensor, training: NDArray[np.int64], test: NDArray[np.int64], regression: str
+) -> Array:
+    """Return the predictions of a regression to the training images for the test images, (test, neuroid)."""
     known = torch.from_numpy(training)
     k, across = kernel.centred(known, torch.from_numpy(test))
     mean = y[known].mean(0)
@@ -434,7 +439,7 @@ def _responses(responses: ArrayLike) -> Tensor:
     if y.dim() != 2 or not bool(torch.isfinite(y).all()):
         raise StimulusError(
             given=f"responses {tuple(y.shape)}" + ("" if bool(torch.isfinite(y).all()) else " with NaN"),
-            expected="finite ones (image, neuroid)",
-            remedy="average over repetitions; a bin of (image, neuroid, time_bin) at a time",
+            expected="finite responses (image, neuroid)",
+            remedy="write np.nanmean(repetitions, 0) to average, and responses[..., 0] for the first time bin",
         )
     return y

@@ -1,4 +1,4 @@
-"""Representational similarity: which images a population tells apart, and how alike two populations are in that.
+"""Representational similarity: dissimilarity matrices of images, and correlations between populations.
 
     compare(dissimilarity(run["l2"][-1]), dissimilarity(responses))         both (image, ...), of the same images
 
@@ -20,12 +20,12 @@ Metric = Literal["correlation", "euclidean"]
 
 
 def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
-    """Dissimilarity matrix of responses (image, ...): (image, image), 0 on the diagonal.
+    """Return the dissimilarity matrix of responses (image, ...): (image, image), 0 on the diagonal.
 
     correlation  1 - Pearson's r of the two patterns
     euclidean    squared distance, divided by the number of units
 
-    NaN in the rows of a pattern that has no correlation, being the same in all units. Raises StimulusError for
+    NaN in the rows of a pattern that is the same in all units, as it has no correlation. Raises StimulusError for
     responses that are not finite.
     """
     x = np.asarray(responses.detach().cpu() if isinstance(responses, Tensor) else responses, float)
@@ -33,8 +33,8 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
     if not np.isfinite(x).all():
         raise StimulusError(
             given=f"responses {x.shape} with NaN or infinite values",
-            expected="finite ones (image, ...)",
-            remedy="of repetitions that were not all made take np.nanmean(each, 0)",
+            expected="finite responses (image, ...)",
+            remedy="average over missing repetitions with np.nanmean(repetitions, 0)",
         )
     if metric == "correlation":
         centred = x - x.mean(1, keepdims=True)
@@ -46,13 +46,15 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
         squares = (x**2).sum(1)
         matrix = np.maximum(squares[:, None] + squares - 2.0 * x @ x.T, 0.0) / x.shape[1]
     else:
-        raise StimulusError(given=f"metric={metric!r}", expected="correlation or euclidean", remedy="choose one")
+        raise StimulusError(
+            given=f"metric={metric!r}", expected="correlation or euclidean", remedy="write metric='correlation'"
+        )
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
 
 def upper(matrix: ArrayLike) -> Array:
-    """The entries above the diagonal, row by row."""
+    """Return the entries above the diagonal, row by row."""
     square = np.asarray(matrix, float)
     return square[np.triu_indices(len(square), 1)]
 
@@ -60,9 +62,9 @@ def upper(matrix: ArrayLike) -> Array:
 def compare(
     first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
 ) -> float:
-    """Correlation of two dissimilarity matrices over their upper triangles; kendall is tau-b, NaN where one has NaN.
+    """Correlate two dissimilarity matrices over their upper triangles; kendall is tau-b, NaN if one has NaN.
 
-    Raises StimulusError for what are not two square matrices of the same images.
+    Raises StimulusError for matrices that are not square or not of the same images.
     """
     from scipy import stats
 
@@ -71,19 +73,19 @@ def compare(
         raise StimulusError(
             given=f"matrices {shapes[0]} and {shapes[1]}",
             expected="two of (image, image), of the same images",
-            remedy="make them of responses by similarity.dissimilarity",
+            remedy="write compare(dissimilarity(responses), dissimilarity(others)), of the same images",
         )
     correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
     if method not in correlate:
-        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="choose one of these")
+        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="write method='spearman'")
     return float(correlate[method](upper(first), upper(second)).statistic)
 
 
 def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
-    """Noise ceiling (low, high) of Spearman comparisons with subjects' matrices (subject, image, image).
+    """Return the noise ceiling (low, high) of Spearman comparisons with subjects' matrices (subject, image, image).
 
     high  mean correlation of each subject with the mean of all, ranks averaged (no model can do better on these)
-    low   of each subject with the mean of the others. Source: Nili et al. 2014.
+    low   mean correlation of each subject with the mean of the others. Source: Nili et al. 2014.
     """
     from scipy.stats import rankdata
 

@@ -1,4 +1,4 @@
-"""A network as a subject of Brain-Score: activations for images, regions and time bins, in the form its benchmarks ask.
+"""A network as a subject of Brain-Score: activations for images, regions and time bins, as its benchmarks expect.
 
     subject = Subject(net, {"V1": "l1", "IT": "l2"}, solver=RK4(2.0), until=200.0, prepare=prepare)
     subject.start_recording("IT", [(70, 80), (80, 90)])
@@ -27,19 +27,19 @@ Bin = tuple[float, float]
 
 
 class Subject:
-    """`network` looking at images.
+    """`network` as a subject that looks at images.
 
-    regions   region -> population that stands for it: a commitment, made before it is scored
-    solver, until  how each image is simulated, held for `until` ms; None: for as many steps as the network has
-    prepare   what `stimuli` names -> an image (channel, height, width) in the network's own scale: of Brain-Score the
-              path of a file, of a mapping its value
+    regions   region -> population that models it, a commitment made before it is scored
+    solver, until  solver of each run, and ms for which an image is held; None: the network's own number of steps
+    prepare   an item of `stimuli` -> an image (channel, height, width) in the network's own scale; the item is a path
+              for Brain-Score, or a value of the mapping
     latency   ms of eye and optic nerve before the network's time 0, for all regions or for each
-    degrees   of visual angle that an image fills
+    degrees   visual angle that an image fills
 
-    A flow's steps are in ms; those of a discrete network last net.step_ms, or what its published timing says (that of
-    CORnet-S, which counts from the image on: no latency).
+    A flow's steps are in ms. A step of a discrete network lasts net.step_ms, or follows its published timing (that of
+    CORnet-S counts from image onset: no latency).
 
-    Raises WiringError for populations that are not there.
+    Raises WiringError for unknown populations.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Subject:
             raise WiringError(
                 given=f"regions {dict(regions)}",
                 expected=f"populations of {network.name!r}, not {', '.join(unknown)}: {', '.join(network.populations)}",
-                remedy="choose from these",
+                remedy=f"write regions={{{next(iter(regions))!r}: {next(iter(network.populations))!r}}}",
             )
         self.network, self.regions, self.solver, self.until = network, dict(regions), solver, until
         self.identifier = identifier or network.name
@@ -67,34 +67,33 @@ class Subject:
         self._recorded: tuple[str, tuple[Bin, ...]] | None = None
 
     def visual_degrees(self) -> int:
-        """That an image fills."""
+        """Return the visual angle that an image fills, in degrees."""
         return self._degrees
 
     def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
-        """From which region, in which bins (from, to) in ms after the image came."""
+        """Set the region to record from, and the bins (from, to) in ms after image onset."""
         if recording_target not in self.regions:
             raise StimulusError(
                 given=f"recording from {recording_target!r}",
                 expected=f"one of {', '.join(self.regions)}",
-                remedy="name the region in Subject(regions=...)",
+                remedy=f"write Subject(..., regions={{{recording_target!r}: 'POPULATION'}})",
             )
         bins = np.asarray(time_bins, float)
         if bins.ndim != 2 or bins.shape[1:] != (2,) or not len(bins) or not (bins[:, 0] < bins[:, 1]).all():
             raise StimulusError(
                 given=f"time_bins={time_bins}",
                 expected="bins (from, to) in ms, from before to",
-                remedy="a list of them, as [(70, 80), (80, 90)]",
+                remedy="write time_bins=[(70, 80), (80, 90)]",
             )
         self._recorded = (recording_target, tuple((float(low), float(high)) for low, high in bins))
 
     def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
-        """Activations as an `xarray.DataArray` (presentation, neuroid, time_bin), means over the steps in each bin.
+        """Return an `xarray.DataArray` (presentation, neuroid, time_bin) of activations, means over the steps in a bin.
 
         stimuli  a mapping of ids to what `prepare` takes, or a stimulus set of Brain-Score (`stimulus_id` and
-                 `get_stimulus(id)`). The network says the same at every trial, so `number_of_trials` changes nothing
+                 `get_stimulus(id)`). All trials are the same, so `number_of_trials` changes nothing
 
-        `regression.steps_of` says which steps those are. Raises StimulusError for bins in which the network says
-        nothing.
+        `regression.steps_of` chooses the steps. Raises StimulusError for bins outside of the run.
         """
         import xarray
 
@@ -102,7 +101,7 @@ class Subject:
             raise StimulusError(
                 given="look_at before start_recording",
                 expected="a region and time bins",
-                remedy="start_recording first",
+                remedy="call start_recording first: subject.start_recording('IT', [(70, 170)])",
             )
         region, bins = self._recorded
         names, images = _images(stimuli, self._prepare)
@@ -139,7 +138,7 @@ class Subject:
         return torch.stack([flat[steps].mean(0) for steps in chosen], -1).cpu().numpy()
 
     def _ends(self, population: str, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """When steps end, in ms, and which rows of the run they are."""
+        """Return when steps end, in ms, and which rows of the run they are."""
         network, rows = self.network, np.arange(len(times))
         if network.is_flow:
             return times, rows
@@ -147,7 +146,7 @@ class Subject:
             return (rows + 1) * network.step_ms, rows
         first, end = network.populations[population].active or (0, len(times))
         rows = rows[int(first) : int(min(end, len(times)))]
-        # It tells when steps begin.
+        # The timing is that of the beginnings of steps.
         return np.array([network.time_of(population, int(row)) for row in rows]) + network.timing[population][1], rows
 
 

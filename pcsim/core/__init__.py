@@ -1,1 +1,1 @@
-"""The ground that knows no network: states, the clock, exceptions, files."""
+"""Foundations that depend on no network: states, the clock, exceptions, files, the log."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 Window = tuple[float, float]
-"""[from, to) in ms for a flow, in steps for a discrete network"""
+"""a time window [from, to), in ms for a flow and in steps for a discrete network"""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Clock:
         return self.step * self.dt
 
     def tick(self, steps: int = 1) -> Clock:
-        """Return the clock so many steps later."""
+        """Return the clock advanced by `steps`."""
         return Clock(self.dt, self.step + steps)
 
 
 def first_step(time: float, dt: float) -> float:
-    """Return the first step whose middle is not before `time`: infinite ends stay what they are."""
+    """Return the first step whose middle is not before `time`; an infinite time is returned unchanged."""
     if math.isinf(time):
         return time
     step = math.ceil(time / dt - 0.5)
-    # The quotient may be off by one rounding; the comparison is what counts.
+    # The quotient may be off by a rounding error; the comparison decides.
     while (step - 0.5) * dt >= time:
         step -= 1
     while (step + 0.5) * dt < time:
@@ -41,7 +41,7 @@ def first_step(time: float, dt: float) -> float:
 
 
 def is_within(window: Window, step: int, dt: float) -> bool:
-    """Tell whether a step lies in the window [from, to), whatever the rounding of its ends."""
+    """Return whether a step lies in the window [from, to), whatever the rounding of its ends."""
     return window[0] <= (step + 0.5) * dt < window[1]
 
 
@@ -52,6 +52,6 @@ def dividing_step(dt: float, spans: Iterable[float]) -> float:
 
 
 def whole_steps(span: float, dt: float) -> int | None:
-    """Return how many steps of `dt` make `span` (both ms), or None where no whole number does (to 1e-9)."""
+    """Return the number of steps of `dt` in `span` (both ms), or None if it is not whole (to 1e-9)."""
     steps = round(span / dt)
     return steps if abs(steps * dt - span) <= 1e-9 * max(abs(span), dt) else None

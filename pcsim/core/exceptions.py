@@ -1,4 +1,4 @@
-"""What went wrong, in three parts: what was given, what was expected, what to do."""
+"""Exceptions with three parts: what was given, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 
 class PcsimError(ValueError):
-    """A failure that the user can mend. `given`, `expected` and `remedy` are whole phrases."""
+    """A failure that the user can fix. `given`, `expected` and `remedy` are complete phrases."""
 
     def __init__(self, *, given: str, expected: str, remedy: str) -> None:
         super().__init__(f"given: {given}\nexpected: {expected}\nremedy: {remedy}")
         self.given, self.expected, self.remedy = given, expected, remedy
 
     def __reduce__(self) -> tuple[Callable[..., PcsimError], tuple[type[PcsimError], str, str, str]]:
-        # Exceptions cross process borders by their positional arguments, and these have none.
+        # Pickle restores an exception from its positional arguments, and these have none.
         return _rebuilt, (type(self), self.given, self.expected, self.remedy)
 
 
@@ -22,36 +22,36 @@ def _rebuilt(kind: type[PcsimError], given: str, expected: str, remedy: str) -> 
 
 
 class WiringError(PcsimError):
-    """The graph is not a network: an unknown name, a zero-delay cycle, shapes that do not fit."""
+    """A graph that is not a network: an unknown name, a zero-delay cycle, shapes that do not fit."""
 
 
 class SolverError(PcsimError):
-    """A solver that cannot advance this network, or cannot with this step."""
+    """A solver that cannot advance this network, or not with this step."""
 
 
 class StimulusError(PcsimError):
-    """Something shown to a network that it cannot see: shape, type, values or times."""
+    """A stimulus or an array of data whose shape, type, values or times do not fit."""
 
 
 class RecordError(PcsimError, KeyError):
-    """Something that was not recorded, or cannot be."""
+    """A record that was not made, or cannot be."""
 
     def __str__(self) -> str:
-        """As a failure of pcsim: a KeyError shows its message in quotes."""
+        """Return the message as it is; a KeyError would show it in quotes."""
         return str(self.args[0])
 
 
 class StorageError(PcsimError):
-    """A file that is missing, damaged, or belongs to something else."""
+    """A file that is missing, damaged, or of another kind than expected."""
 
 
 class TrainingError(PcsimError):
-    """A training that cannot start or go on."""
+    """A training that cannot start or continue."""
 
 
 class SweepError(PcsimError):
-    """A sweep that cannot be made, or whose points failed."""
+    """A sweep that cannot be built, or whose points failed."""
 
 
 class PcsimWarning(UserWarning):
-    """Something that runs, but is probably not what was meant."""
+    """A setting that runs, but is probably not what was meant."""

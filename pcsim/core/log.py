@@ -1,6 +1,6 @@
-"""What pcsim says while it works: `logging.getLogger("pcsim")`, on standard error and beside progress bars.
+"""The log of pcsim, `logging.getLogger("pcsim")`, on standard error and above progress bars.
 
-logging.getLogger("pcsim").setLevel("WARNING")      silences it
+logging.getLogger("pcsim").setLevel("WARNING")      hides messages of progress
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ logger = logging.getLogger("pcsim")
 
 
 class _BesideBars(logging.Handler):
-    """Writes above the progress bars that are there."""
+    """A handler that writes above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-if not logger.handlers:  # one that a user has put there already is enough
+if not logger.handlers:  # a handler set by the user is enough
     _handler = _BesideBars()
     _handler.setFormatter(logging.Formatter("pcsim: %(message)s"))
     logger.addHandler(_handler)

@@ -1,8 +1,8 @@
 """The state of a network: a dict of named tensors, each (batch, ...).
 
-A population `v1` keeps its value under "v1", any further variable of its rule under "v1.c", and what it was n steps
-before under "v1@n" where a delay reads that; an input `image` under "image@n" what was shown n steps ago. The keys are
-the same from the first step of a run to the last.
+A population `v1` stores its value under "v1", any extra variable of its rule under "v1.c", and, where a delay reads
+it, its value n steps before under "v1@n"; "image@n" is the input `image` n steps before. The keys are the same from the
+first step of a run to the last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Shape = tuple[int, ...]
 
 
 def variable_key(name: str, variable: str) -> str:
-    """Return the key of a variable: the population's own name for its value, "name.variable" for others."""
+    """Return the key of a variable: the name of the population for its value, "name.variable" for others."""
     return name if variable == "value" else f"{name}.{variable}"
 
 
 def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str]) -> State:
-    """Return state + sum_i a_i x_i for the variables named; the others as they are."""
+    """Return state + sum_i a_i x_i for the variables in `names`, the others unchanged."""
     result = dict(state)
     for factor, other in terms:
         for name in names:
@@ -31,9 +31,9 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 
 
 def finite(value: Tensor, first: int = 1) -> Tensor:
-    """Tell where a value is finite, all axes from `first` on taken together: (batch,) by default.
+    """Return where a value is finite in all axes from `first` on: (batch,) by default.
 
-    The largest and the smallest are looked at (NaN is both): a sum overflows where no value does.
+    Checks the largest and the smallest value (NaN is both): a sum can overflow where no value does.
     """
     axes = tuple(range(first, value.dim()))
     if not axes:
@@ -42,7 +42,7 @@ def finite(value: Tensor, first: int = 1) -> Tensor:
 
 
 def units(value: Tensor) -> tuple[int, ...]:
-    """Return all axes of an activity but the batch. Flattening them first would copy what is laid out channels_last."""
+    """Return all axes of an activity but the batch. Flattening them first would copy a channels_last tensor."""
     return tuple(range(1, value.dim()))
 
 
@@ -52,15 +52,15 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def laid_out(value: Tensor) -> Tensor:
-    """Return the same activity with channels side by side in memory, if it is an image: fastest for convolutions."""
+    """Return an activity in channels_last format, the fastest for convolutions, if it has four axes."""
     if value.dim() != 4:
         return value
     try:
         return value.contiguous(memory_format=torch.channels_last)
-    except RuntimeError:  # under torch.func.vmap a layout cannot be asked for
+    except RuntimeError:  # torch.func.vmap does not support memory formats
         return value
 
 
 def zeros(shape: Shape, like: Tensor) -> Tensor:
-    """Return a zero activity (batch, *shape) with the batch, type and device of `like`, laid out."""
+    """Return a zero activity (batch, *shape) with the batch, type and device of `like`."""
     return laid_out(like.new_zeros((like.shape[0], *shape)))

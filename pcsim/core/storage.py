@@ -1,7 +1,7 @@
-"""Files that survive: written whole or not at all, checked when read, never run as code.
+"""Safe files: written whole or not at all, checked when read, never run as code.
 
-A file of tensors is a safetensors file whose metadata holds plain JSON and the SHA-256 of the tensors. This room
-knows nothing of the others.
+A file of tensors is a safetensors file whose metadata holds plain JSON and the SHA-256 of the tensors. This module
+depends on no other part of pcsim.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = 1
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` only once it is complete and on disk."""
+    """Yield a path to write to, which replaces `path` only once it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -40,13 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep_partials(folder: Path) -> None:
-    """Remove what killed writers left behind in `folder`."""
+    """Remove the partial files that killed processes left in `folder`."""
     for partial in folder.rglob(".*.part"):
         partial.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:
-    """JSON-able form of a configuration: dataclasses and dicts as dicts, tuples as lists, paths as text."""
+    """Return a configuration in JSON-able form: dataclasses and dicts as dicts, tuples as lists, paths as text."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -57,13 +57,13 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, keys in the given order."""
+    """Write JSON, whole or not at all, with keys in the given order."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -77,7 +77,7 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
-    # Copies: safetensors refuses tensors that share memory, as the values that a delay holds may.
+    # Copies: safetensors does not accept tensors that share memory, as the past values of a delay may.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     described = json.dumps({"format": FORMAT, "sha256": _digest(dense), **facts})
     with replacing(path) as partial:
@@ -85,7 +85,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of a file that `write_tensors` wrote with that kind.
+    """Return the tensors and facts of a file that `write_tensors` wrote with this kind.
 
     Raises StorageError for a file that is missing, truncated, altered in any byte, of another kind, or newer.
     """
@@ -100,7 +100,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise StorageError(
             given=f"{path}: a {facts.get('kind')!r} of format {facts.get('format')}",
             expected=f"a {kind!r} of format {FORMAT}",
-            remedy="give the right file, or read it with the version of pcsim that wrote it",
+            remedy=f"pass a file of kind {kind!r}, or read this one with the version of pcsim that wrote it",
         )
     if facts.pop("sha256") != _digest(tensors):
         raise _damaged(path, "its content does not match its SHA-256")
@@ -108,7 +108,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names begin with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -125,13 +125,13 @@ def _damaged(path: Path, reason: str) -> StorageError:
     missing = not path.exists()
     return StorageError(
         given=f"{path}, which {'does not exist' if missing else f'cannot be read ({reason})'}",
-        expected="a whole file written by pcsim",
+        expected="a complete file written by pcsim",
         remedy="check the path" if missing else "delete it and make it again: a damaged file is never used",
     )
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Nested dicts and lists taken apart: tensors by path, and the rest as JSON with paths in their place."""
+    """Split nested dicts and lists into tensors by path, and the rest as JSON with paths in their place."""
     if isinstance(nested, Tensor):
         return {prefix: nested}, {"tensor": prefix}
     if isinstance(nested, dict):
@@ -151,12 +151,12 @@ def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor],
 
 
 def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """The inverse of `flatten_nested`."""
-    (what, content), *_ = skeleton.items()
-    if what == "tensor":
+    """Rebuild the dicts and lists that `flatten_nested` split."""
+    (kind, content), *_ = skeleton.items()
+    if kind == "tensor":
         return tensors[content]
-    if what == "dict":
+    if kind == "dict":
         return {key: restore_nested(tensors, value) for key, value in content}
-    if what == "list":
+    if kind == "list":
         return [restore_nested(tensors, value) for value in content]
     return content

@@ -1,4 +1,4 @@
-"""What needs a network and a solver: stability, fixed points, eigenvalues, the order of a solver."""
+"""Networks as dynamical systems: stability, fixed points, eigenvalues, the order of a solver."""
 
 from pcsim.dynamics import stability
 from pcsim.dynamics.order import Orders, check_order

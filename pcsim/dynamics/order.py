@@ -1,4 +1,4 @@
-"""Is a network integrated well enough? Errors against dt for each solver, and the order that they show.
+"""Accuracy of the integration of a network: errors against dt for each solver, and the order that they show.
 
 print(pcsim.dynamics.check_order(net, images, until=100.0))
 """
@@ -22,12 +22,12 @@ from pcsim.solvers import RK4, Euler, FlowSolver, Heun
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
 FLOOR = 1e-11
-"""relative errors below this are rounding, not the solver's"""
+"""relative error below which it is rounding, not the solver's"""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What `check_order` found.
+    """Errors and orders of solvers, from `check_order`.
 
     dts       ms, each half of the one before
     errors    solver -> largest error of the state at the end, relative to its largest value, at each dt; NaN where it
@@ -62,22 +62,22 @@ def check_order(
     halvings: int = 5,
     solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
-    """Errors of solvers on this network and stimulus after `until` ms, at dt, dt/2, ..., against RK4 at the last dt/8.
+    """Measure errors of solvers on a stimulus after `until` ms, at dt, dt/2, ..., against RK4 at the last dt/8.
 
     dt  the largest step, ms; by default the largest that divides `until` and is at most half of the smallest tau.
         Where the stimulus changes, it must divide the times of the changes
 
     Orders are those of the solvers (1, 2, 4) where the network is smooth; rectified units lower them. Everything is
-    computed in double precision. Raises SolverError for a network that is no flow.
+    computed in double precision. Raises SolverError for a discrete network.
     """
     if not network.is_flow:
         raise SolverError(
             given=f"check_order of {network.name!r}, a discrete network",
-            expected="a flow: a map has no step that could be made smaller",
-            remedy="net.as_ode(tau=...)",
+            expected="a flow: the step of a discrete network cannot be made smaller",
+            remedy="write net.as_ode(tau=20.0)",
         )
     if halvings < 2:
-        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="5 shows an order well")
+        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="write halvings=5")
     smallest = min(rule.tau.smallest() for rule in network.flows.values())
     largest = dt or until / math.ceil(until / (0.5 * smallest) - 1e-9)
     dts = tuple(largest / 2**n for n in range(halvings + 1))
@@ -88,7 +88,7 @@ def check_order(
         raise SolverError(
             given=f"{network.name!r}, whose state does not stay finite for {until:g} ms",
             expected="a response that can be compared",
-            remedy="choose an earlier end, or weaker weights",
+            remedy=f"write until={until / 10:g}, or scale the recurrent weights down",
         )
     size = float(reference.abs().max()) or 1.0
     errors, halving = {}, {}
@@ -100,7 +100,7 @@ def check_order(
 
 
 def _end(network: Network, stimulus: Stimulus, solver: FlowSolver, until: float) -> Tensor | None:
-    """The state at the end, all populations in one vector; None where there is none."""
+    """Return the state at the end, all populations in one vector; None if it diverged."""
     run = simulate(network, stimulus, solver=solver, until=until, record=Record())
     if Status.DIVERGED in run.status:
         return None

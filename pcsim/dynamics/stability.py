@@ -1,9 +1,9 @@
-"""Stability of a network on a held stimulus, seen as one function of one vector.
+"""Stability of a network on a held stimulus, as one function of one state vector.
 
 flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
 map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
 
-dynamics = Dynamics(net, image)              one sample; double precision is wise: net.double()
+dynamics = Dynamics(net, image)              one sample; use double precision: net.double()
 point = fixed_point(dynamics)                by Anderson acceleration or Newton-Krylov, checked by its residual
 values = eigenvalues(dynamics, point.state)
 largest_stable_dt(values, pcsim.RK4)         beyond it RK4 leaves this fixed point
@@ -33,18 +33,18 @@ from pcsim.solvers import Euler, FlowSolver, Heun, Iterate, RungeKutta, Solver
 from pcsim.stimuli.timeline import Stimulus
 
 DENSE = 1_024
-"""sizes up to which all eigenvalues are computed"""
+"""size up to which all eigenvalues are computed"""
 CHUNK = 256
 
 
 class Dynamics:
-    """A network at one stimulus, from time `at` ms on held: `dynamics(x)` is dx/dt per ms, or the next x of a map.
+    """A network on the stimulus at `at` ms, held: `dynamics(x)` is dx/dt per ms, or the next x of a map.
 
-    x is (n, size): n states, each all variables of all populations with memory one after another. `start` is what a
-    simulation starts from; `flat` and `named` turn states into vectors and back.
+    x is (n, size): n states, each the concatenated variables of all populations with memory. `start` is the initial
+    state of a simulation; `flat` and `named` convert states to vectors and back.
 
     Raises SolverError for more than one sample, for conduction delays (the past is part of their state), and for
-    networks that are not the same at every step.
+    networks that change from step to step.
     """
 
     def __init__(self, network: Network, stimulus: Stimulus, at: float = 0.0) -> None:
@@ -58,7 +58,7 @@ class Dynamics:
             raise SolverError(
                 given=f"{len(next(iter(shown.values())))} samples",
                 expected="one: each has its own fixed point and eigenvalues",
-                remedy="pass image[:1], and go through the samples in a loop",
+                remedy="pass images[:1], and loop over the samples",
             )
         self.network, self._shown, self._solver = wiring, shown, solver
         self._plans: dict[Solver, Plan] = {}
@@ -67,34 +67,34 @@ class Dynamics:
 
     @property
     def size(self) -> int:
-        """Numbers in a state."""
+        """Number of values in a state."""
         return self.start.shape[1]
 
     def flat(self, state: State) -> Tensor:
-        """(n, size)."""
+        """Concatenate the variables of a state: (n, size)."""
         return torch.cat([state[name].flatten(1) for name in self._shapes], 1)
 
     def named(self, x: Tensor) -> State:
-        """By population, (n, channel, height, width)."""
+        """Split x (n, size) by population, each (n, channel, height, width)."""
         parts = x.split([math.prod(shape) for shape in self._shapes.values()], 1)
         named = zip(self._shapes.items(), parts, strict=True)
         return {name: part.reshape(len(x), *shape) for (name, shape), part in named}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """dx/dt per ms, or the next x: (n, size) -> (n, size)."""
+        """Return dx/dt per ms, or the next x: (n, size) -> (n, size)."""
         if not self.network.is_flow:
             return self.step(x, self._solver)
         plan, inputs = self._plan(self._rates), self._inputs(len(x))
         return self.flat(plan.evaluate(plan.rates(), plan.precompute(inputs), self.named(x)))
 
     def step(self, x: Tensor, solver: Solver) -> Tensor:
-        """The state one step of `solver` later: (n, size) -> (n, size)."""
+        """Return the state one step of `solver` later: (n, size) -> (n, size)."""
         plan, inputs = self._plan(solver), self._inputs(len(x))
         return self.flat(plan.step(plan.precompute(inputs), self.named(x)))
 
     @property
     def _rates(self) -> Solver:
-        """A solver of several stages: its plans hold time constants, not ratios to a step."""
+        """A solver of several stages: its plans precompute time constants, not ratios to a step."""
         return Heun(1.0)
 
     def _plan(self, solver: Solver) -> Plan:
@@ -103,16 +103,16 @@ class Dynamics:
         return self._plans[solver]
 
     def pushed(self, x: Tensor, direction: Tensor, solver: Solver | None = None) -> tuple[Tensor, Tensor]:
-        """(f(x), J(x) direction), both (n, size): a Jacobian-vector product; with a solver, of its step."""
+        """Return (f(x), J(x) direction), both (n, size), a Jacobian-vector product; with a solver, of its step."""
         function: Callable[[Tensor], Tensor] = self if solver is None else lambda y: self.step(y, solver)
         with warnings.catch_warnings():
-            # torch's first forward-mode product compiles its own rules by a function that it has deprecated itself.
+            # torch's first forward-mode product compiles its rules by a function that torch itself has deprecated.
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
             value, product, *_ = torch.func.jvp(function, (x,), (direction,))
         return value, product
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """J at x (1, size), whole: (size, size)."""
+        """Return the Jacobian J at x (1, size): (size, size)."""
         every = torch.eye(self.size, dtype=x.dtype, device=x.device)
         with torch.no_grad():
             columns = [self.pushed(x.repeat(len(part), 1), part)[1] for part in every.split(CHUNK)]
@@ -125,11 +125,12 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor, count: int | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Eigenvalues of J at x (1, size), per ms for a flow.
+    """Return eigenvalues of J at x (1, size), per ms for a flow.
 
-    leading  those first that decide about stability: by real part for a flow, by size for a map
-    largest  by size: those that limit the dt of an explicit solver
-    All of them up to a size of 1,024, beyond `count` (6) by Arnoldi iteration (SciPy's ARPACK) from products alone.
+    leading  those that decide stability first: by real part for a flow, by modulus for a map
+    largest  by modulus: those that limit the dt of an explicit solver
+    All of them up to a size of 1,024; beyond, or if given, `count` (6) by Arnoldi iteration (SciPy's ARPACK), which
+    needs Jacobian-vector products only.
     """
     by_real_part = dynamics.network.is_flow and which == "leading"
     if count is None and dynamics.size <= DENSE:
@@ -141,17 +142,17 @@ def eigenvalues(
 
 
 def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
-    """Whether a fixed point x (1, size) draws back what is near it."""
+    """Return whether a fixed point x (1, size) attracts nearby states."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 
 
 def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
-    """The largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues, R the solver's stability function.
+    """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues, R the solver's stability function.
 
-    values  all of them, or the largest: the leading ones alone do not limit dt
-    solver  Euler, Heun or RK4 (the class). 0 where some eigenvalue has a positive real part: the fixed point itself
-            is unstable. Raises SolverError for solvers that have no such function.
+    values  all eigenvalues, or the largest: the leading ones alone do not limit dt
+    solver  Euler, Heun or RK4 (the class). 0 if some eigenvalue has a positive real part: the fixed point itself is
+            unstable. Raises SolverError for solvers without such a function.
     """
     grows = _stability_function(solver)
     if (values.real > 0).any():
@@ -161,7 +162,7 @@ def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> f
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Where nothing moves. residual: the largest |f(x)| in units of the activity (times 1 ms), or |F(x) - x|."""
+    """A fixed point. residual: the largest |f(x)| in units of the activity (times 1 ms), or |F(x) - x|."""
 
     state: Tensor
     residual: float
@@ -176,7 +177,7 @@ def fixed_point(
     tolerance: float = 1e-8,
     iterations: int = 500,
 ) -> FixedPoint:
-    """Solve f(x) = 0, or F(x) = x, from `start` (1, size) on (what a simulation starts from).
+    """Solve f(x) = 0, or F(x) = x, from `start` (1, size), by default the initial state of a simulation.
 
     anderson       Anderson acceleration: a few products, good where plain iteration nearly converges
     newton_krylov  Newton's method with products J v only; finds unstable points too
@@ -185,7 +186,9 @@ def fixed_point(
     from scipy import optimize
 
     if method not in ("anderson", "newton_krylov"):
-        raise SolverError(given=f"method={method!r}", expected="anderson or newton_krylov", remedy="choose one")
+        raise SolverError(
+            given=f"method={method!r}", expected="anderson or newton_krylov", remedy="write method='anderson'"
+        )
     like = dynamics.start if start is None else start
     count = 0
 
@@ -200,7 +203,7 @@ def fixed_point(
     found = like[0].detach().double().cpu().numpy()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of nearly singular steps: the residual tells whether they did well
+            warnings.simplefilter("ignore")  # about nearly singular steps: the residual decides
             if method == "anderson":
                 mixing = _mixing(dynamics)
                 found = optimize.anderson(residual, found, f_tol=tolerance, M=8, alpha=mixing, maxiter=iterations)
@@ -211,10 +214,12 @@ def fixed_point(
     else:
         left = float(np.abs(residual(found)).max())
     if not left <= tolerance:
+        other = "newton_krylov" if method == "anderson" else "anderson"
         raise SolverError(
             given=f"{dynamics.network.name!r}, whose residual is not below {tolerance:g} after {count} evaluations",
-            expected="a fixed point that can be found from here",
-            remedy="start nearer (simulate first), try the other method, or a cycle may be all there is",
+            expected="a fixed point that can be found from this start",
+            remedy=f"write start=dynamics.flat(run.final.state) after a simulation, or method={other!r}; there may be "
+            "only a cycle",
         )
     return FixedPoint(torch.from_numpy(found).to(like)[None], left, count)
 
@@ -222,7 +227,7 @@ def fixed_point(
 def lyapunov_exponent(
     dynamics: Dynamics, solver: Solver, *, steps: int, settle: int = 0, start: Tensor | None = None, seed: int = 0
 ) -> float:
-    """The largest Lyapunov exponent, per ms (of a map with Iterate(): per step): how fast neighbours part.
+    """Return the largest Lyapunov exponent, per ms (of a map with Iterate(): per step): how fast neighbours separate.
 
     1 / (n dt) sum log |J_step v| / |v|, v carried along and kept at length one (Benettin et al. 1980), over `steps`
     steps after `settle` of them. Below 0: settles; 0: a cycle; above 0: chaos.
@@ -242,7 +247,7 @@ def lyapunov_exponent(
 def largest_eigenvalue(
     operator: Callable[[Tensor], Tensor], shape: Shape, iterations: int = 500, seed: int = 0
 ) -> float:
-    """lambda_max of a symmetric, positive linear `operator` on activities (1, *shape), by power iteration.
+    """Return lambda_max of a symmetric, positive linear `operator` on activities (1, *shape), by power iteration.
 
     The relative error is below (lambda_2 / lambda_max)^(2 iterations).
     """
@@ -267,14 +272,14 @@ def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:
 
 
 def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
-    """|R(z)|, R(z) = 1 + sum_k z^k b^T A^(k-1) 1 for an explicit Runge-Kutta method of tableau (A, b)."""
+    """Return |R(z)|, R(z) = 1 + sum_k z^k b^T A^(k-1) 1 for an explicit Runge-Kutta method of tableau (A, b)."""
     if solver is Euler:
         return lambda z: np.abs(1 + z)
     if not issubclass(solver, RungeKutta):
         raise SolverError(
-            given=f"{solver.__name__} to bound the step of",
+            given=f"the stability limit of {solver.__name__}",
             expected="Euler, Heun or RK4",
-            remedy="an adaptive or exponential solver has no largest stable step of this kind",
+            remedy="pass pcsim.RK4: adaptive and exponential solvers have no stability limit of this kind",
         )
     rows, weights = solver(1.0).tableau
     a = np.zeros((len(weights), len(weights)))
@@ -285,8 +290,8 @@ def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
 
 
 def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> float:
-    """The first dt at which |R(dt lambda)| exceeds 1."""
-    # On the imaginary axis |R| leaves 1 by less than rounding shows: of Euler at once, of RK4 at 2.83.
+    """Return the first dt at which |R(dt lambda)| exceeds 1."""
+    # On the imaginary axis |R| exceeds 1 by less than rounding at first: for Euler at once, for RK4 from 2.83 on.
     bound = 1.0 + 1e-12
     grid = np.linspace(0.0, 6.0, 1_201) / abs(value)
     beyond = np.flatnonzero(grows(grid * value) > bound)
@@ -300,7 +305,7 @@ def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> floa
 
 
 def _mixing(dynamics: Dynamics) -> float:
-    """How far Anderson's first steps go along f: a flow's by its fastest time constant, as Euler would."""
+    """Return how far Anderson's first steps go along f: for a flow by its fastest time constant, as Euler would."""
     if not dynamics.network.is_flow:
         return 1.0
     return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())

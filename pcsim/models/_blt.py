@@ -4,10 +4,10 @@
     h[t,m] = LRN( ReLU( z[t,m] ) )                                                      m = 1, 2
     readout[t] = Wr max_{i,j} h[t,2] + br                                               at every step
 
-Lateral and top-down input is absent at t = 0, so the first step is a feed-forward sweep. The published
+Lateral and top-down input is absent at t = 0, so the first step is a feed-forward pass. The published
 networks have 32 maps in both layers (B, BL, BT, BLT), 5x5 kernels (BK) or 64 maps (BF), and these numbers
-of parameters: B 9,898, BT 19,114, BK 26,794, BL 28,330, BLT 37,546, BF 38,218. BK is the control of matched
-size for BL, BF for BLT.
+of parameters: B 9,898, BT 19,114, BK 26,794, BL 28,330, BLT 37,546, BF 38,218. BK is the size-matched
+control for BL, BF for BLT.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DELAYS: dict[str, tuple[int, int]] = {"engineering": (0, 1), "biological": (1, 1
 OPTIONS = """
 
     width     feature maps of B in each of the two layers
-    unroll    "engineering": the image sweeps up through all layers within a step; "biological": every edge takes a step
-    lrn       "state": recurrent edges read the activity that local response normalisation gave, as published;
-              "output": they read what precedes it
+    unroll    "engineering": the image passes through all layers within a step; "biological": every edge takes a step
+    lrn       "state": recurrent edges read the activity after local response normalisation, as published;
+              "output": they read the activity before it
     size, channels  of the image: (channels, size, size)
-    classes   of the read-out, which is there at every step
+    classes   of the read-out, which is computed at every step
 
     See docs/models/blt.md for equations and source. Raises WiringError for other settings.
     """
@@ -56,9 +56,9 @@ def _blt(
     if unroll not in DELAYS or lrn not in ("state", "output"):
         raise WiringError(
             given=f"unroll={unroll!r}, lrn={lrn!r}",
-            expected="unroll 'engineering' (a feed-forward sweep in every step) or 'biological' (every edge one "
-            "step); lrn 'state' (recurrence reads normalised activity) or 'output' (it reads what precedes it)",
-            remedy="choose from these",
+            expected="unroll 'engineering' (a feed-forward pass in every step) or 'biological' (every edge one "
+            "step); lrn 'state' (recurrence reads normalised activity) or 'output' (it reads the activity before)",
+            remedy="write unroll='engineering', lrn='state'",
         )
     maps = widening * width
     normalised = lrn == "state"
@@ -87,7 +87,7 @@ def _blt(
 def _member(
     name: str, what: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
 ) -> Callable[..., Network]:
-    """Return a member of the family as a function of the options that all of them have."""
+    """Return the function that builds one member of the family from the options that all members share."""
 
     def member(
         width: int = 32,
@@ -107,8 +107,10 @@ def _member(
 
 
 blt_b = _member("blt_b", "B: bottom-up connections only")
-blt_bk = _member("blt_bk", "BK: bottom-up connections only, 5x5 kernels; the control of BL's size", kernel=5)
-blt_bf = _member("blt_bf", "BF: bottom-up connections only, twice the maps; the control of BLT's size", widening=2)
+blt_bk = _member("blt_bk", "BK: bottom-up connections only, 5x5 kernels; the size-matched control for BL", kernel=5)
+blt_bf = _member(
+    "blt_bf", "BF: bottom-up connections only, twice the maps; the size-matched control for BLT", widening=2
+)
 blt_bl = _member("blt_bl", "BL: bottom-up and lateral connections", lateral=True)
 blt_bt = _member("blt_bt", "BT: bottom-up and top-down connections", top_down=True)
 blt = _member("blt", "BLT: bottom-up, lateral and top-down connections", lateral=True, top_down=True)

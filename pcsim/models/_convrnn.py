@@ -4,7 +4,7 @@
 
 Layer n reads the layer below one step late, so that the image takes as many steps as there are layers ("biological", as
 published: 10 ms a step), or within the step ("engineering"). A cell (`models.cells`) gives a layer memory; feedback f_n
-comes from layers above, bilinearly resized. Before their source has spoken, edges deliver the transform of zeros.
+comes from layers above, bilinearly resized. Before their source has a value, edges deliver the transform of zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution to `channels` maps, ELU, and where `pooled` a 2x2 maximum on the way up."""
+    """A convolution to `channels` maps, ELU, and, if `pooled`, a 2x2 max pool of what other layers read."""
 
     channels: int
     pooled: bool = False
@@ -53,17 +53,17 @@ def convrnn(
     image: tuple[int, int, int] = (1, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """A ConvRNN: convolutional layers, recurrent cells in some of them, feedback from higher to lower ones.
+    """Build a ConvRNN: convolutional layers, recurrent cells in some of them, feedback from higher to lower ones.
 
     layers     from the image up; `Layer(channels, pooled, kernel, stride)`
-    cell       one of `models.CELLS`, a `ReciprocalCell` with other choices, or a function of your own from a `Site`
-               to the populations and edges of one layer
+    cell       one of `models.CELLS`, a `ReciprocalCell` with other choices, or your own function from a `Site` to
+               the populations and edges of one layer
     recurrent  the layers (from 1) that get the cell; the others have none
     feedback   (from, to): layers joined top-down
-    unroll     "biological", every edge between layers one step, or "engineering", a feed-forward sweep in every step
+    unroll     "biological": edges between layers take one step; "engineering": a feed-forward pass in every step
     readout    "mean": spatial mean, then a linear layer; "conv": a 2x2 convolution to the classes, then the mean
-    steps      by default so many that recurrence has time to act: the layers, the read-out and 6 more. The control
-               called minimal unroll has layers + 2
+    steps      by default the layers, the read-out and 6 more, so that recurrence has time to act. The control with
+               minimal unroll has layers + 2
 
     Raises WiringError for layers, cells or feedback that do not exist or do not fit.
 
@@ -113,7 +113,7 @@ def convrnn_shallow(
     classes: int = 1000,
     width: int = 64,
 ) -> Network:
-    """The shallow ConvRNN: five layers, cells in the upper three. width: maps of the first layer."""
+    """Build the shallow ConvRNN: five layers, cells in the upper three. width: maps of the first layer."""
     maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
     layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
     net = convrnn(
@@ -142,9 +142,9 @@ def convrnn_intermediate(
     classes: int = 1000,
     width: int = 64,
 ) -> Network:
-    """The intermediate ConvRNN: ten layers, cells in 4 to 10, five long-range feedback edges; 15,445,800 parameters.
+    """Build the intermediate ConvRNN: ten layers, cells in 4 to 10, five long-range feedback edges.
 
-    width: maps of the first layer. With steps=12 it is the control with minimal unroll.
+    15,445,800 parameters. width: maps of the first layer. With steps=12 it is the control with minimal unroll.
     """
     w = width
     layers = [
@@ -171,7 +171,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Where each layer is, how large its maps are before its pool, and what it reads."""
+    """Return the place of each layer: the size of its maps before its pool, and the source that it reads."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):
@@ -197,7 +197,7 @@ def _cell(site: Site, cell: Choice) -> Wiring:
 
 
 def _feedback(site: Site, cell: Choice, senders: Sequence[int], layers: Sequence[Layer], delay: int) -> Wiring:
-    """f{n}: what comes from the layers above, and where it enters."""
+    """Build f{n}, the feedback from the layers above, with its edges from them and into layer n."""
     chosen = cell if isinstance(cell, ReciprocalCell) else ReciprocalCell(feedback_entry="input")
     f, entry = f"f{site.layer}", {"input": site.x, "cell": f"c{site.layer}", "out": site.h}[chosen.feedback_entry]
     maps = site.channels if chosen.feedback_entry != "cell" or chosen.depth is None else chosen.depth
@@ -231,7 +231,7 @@ def _check(
         raise WiringError(
             given=f"layers {list(layers)}",
             expected="at least one, each a Layer",
-            remedy="write Layer(8, pooled=True)",
+            remedy="write layers=[Layer(8, pooled=True), Layer(8)]",
         )
     if isinstance(cell, str) and cell not in CELLS:
         raise unknown("cell", cell, tuple(CELLS))
@@ -241,5 +241,5 @@ def _check(
         raise WiringError(
             given=f"{len(layers)} layers, recurrent {tuple(recurrent)}, feedback {tuple(feedback)}, unroll={unroll!r}",
             expected=f"layers 1 to {len(layers)}, feedback (from, to) downwards, unroll {' or '.join(DELAYS)}",
-            remedy="choose such layers",
+            remedy=f"write recurrent=({len(layers)},), feedback=(), unroll='biological'",
         )

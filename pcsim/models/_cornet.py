@@ -5,10 +5,10 @@
     RT    the same with in_n(t) = ReLU( GN( V s_{n-1}(t-1) + b ) )
     S     x <- ReLU( N_t( W3 ReLU( N_t( W2 ReLU( N_t( W1 x ) ) ) ) ) + x ),   2, 4 and 2 times in V2, V4 and IT
 
-In R and RT the image reaches V1 at every step; what the areas above get differs in one number, the delay of their
-bottom-up edges, and is nothing in the first step. In S an area repeats its own loop to the end before the next one
-begins; weights are shared over the repeats, batch norms are not, and the first repeat halves the maps. Sizes follow
-from the image, whatever it is. Of each model the decoder is a global mean and a linear layer.
+In R and RT the image reaches V1 at every step. The two differ in one number, the delay of the bottom-up edges between
+areas, which deliver nothing in the first step. In S an area repeats its own loop to the end before the next one begins;
+weights are shared over the repeats, batch norms are not, and the first repeat halves the maps. Map sizes follow from
+the size of the image. The decoder of each model is a global mean and a linear layer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _decoder(channels: int, classes: int, active: tuple[float, float] | None = N
 def cornet_z(
     channels: Sequence[int] = CHANNELS, *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """CORnet-Z, feed-forward: in each area a convolution with bias, ReLU, then a 3x3 maximum of stride 2.
+    """Build CORnet-Z, feed-forward: in each area a convolution with bias, ReLU, then a 3x3 maximum of stride 2.
 
     2,071,656 parameters; Xavier weights, biases 0. channels of the areas, image (channel, height, width), classes.
     """
@@ -71,7 +71,7 @@ def cornet_r(
     classes: int = 1000,
     groups: int = 32,
 ) -> Network:
-    """CORnet-R as its code has it: from the second step on an area reads the area below within the step.
+    """Build CORnet-R as in its code: from the second step on an area reads the area below within the step.
 
     5,208,936 parameters. channels of the areas, which `groups` (of the group norm) divides; steps; image; classes.
     """
@@ -87,7 +87,7 @@ def cornet_rt(
     classes: int = 1000,
     groups: int = 32,
 ) -> Network:
-    """CORnet-RT: an area reads the area below one step late, so that the image is in IT at the fourth step.
+    """Build CORnet-RT: an area reads the area below one step late, so that the image reaches IT at the fourth step.
 
     The paper calls it R. 5,208,936 parameters; options as `cornet_r`.
     """
@@ -97,7 +97,7 @@ def cornet_rt(
 def _cornet_recurrent(
     name: str, delay: int, channels: Sequence[int], steps: int, image: tuple[int, int, int], classes: int, groups: int
 ) -> Network:
-    """u{area} is what the area's own convolution reads: its input and its state of the step before."""
+    """Build CORnet-R or RT; u_{area}, its input plus its previous state, is the source of an area's own convolution."""
     if any(count % groups for count in channels):
         raise WiringError(
             given=f"{groups} groups of the group norm for areas of {', '.join(map(str, channels))} channels",
@@ -138,15 +138,15 @@ def cornet_s(
     classes: int = 1000,
     scale: int = 4,
 ) -> Network:
-    """CORnet-S. 53,416,616 parameters; convolutions N(0, 2 / (kernel area * output channels)).
+    """Build CORnet-S. 53,416,616 parameters; convolutions N(0, 2 / (kernel area * output channels)).
 
     channels  of the areas
     times     repeats in V2, V4 and IT
-    scale     how much wider than its area the middle of a repeat is
+    scale     width of the middle of a repeat relative to its area
 
-    The repeats are steps of the one clock: V1 in the first, then V2, V4, IT for as many as they repeat. Of area n,
-    in_n is the 1x1 convolution of its input, first_n and wide_n the wide stage before and after the maps are halved,
-    deep_n the one after it. Populations hold their values outside their windows.
+    The repeats are steps of one clock: V1 in the first, then V2, V4, IT for as many as they repeat. In area n, in_n
+    is the 1x1 convolution of its input, first_n and wide_n the wide stage before and after the maps are halved, deep_n
+    the stage after it. Populations hold their values outside their windows.
     """
     v1 = channels[0]
     entry = [
@@ -188,7 +188,7 @@ def cornet_s(
 
 
 def _repeated(area: str, source: str, below: int, count: int, wide: int, begin: int, end: int) -> Wiring:
-    """One area of CORnet-S, active from step `begin` to `end`."""
+    """Build one area of CORnet-S, active from step `begin` to `end`."""
     first, later, whole = (begin, begin + 1), (begin + 1, end), (begin, end)
     into, start, loop, deep = (f"{name}_{area}" for name in ("in", "first", "wide", "deep"))
     conv1, conv2, conv3 = conv(count, wide, 1), conv(wide, wide), conv(wide, count, 1)

@@ -2,10 +2,11 @@
 
     ConvLSTM (Shi et al. 2015)      i, f, o = s(.), z = tanh(.), c <- f c + i z, h = o tanh(c), with peepholes
     subLSTM (Costa et al. 2017)     i, o, z, f = s(.), c <- f c + z - i, h = s(c) - o
-    subConvLSTM                     its convolution
+    subConvLSTM                     its convolutional form
 
-The convolutional ones are encoder-forecasters. The encoder reads frames for `seen` steps; the forecaster starts from
-the encoder's h and c, reads nothing but itself, and predicts `unseen` frames through a 1x1 convolution of all layers.
+The convolutional ones are encoder-forecasters. The encoder reads the `seen` input frames; the forecaster starts from
+the encoder's h and c, reads only itself, and predicts the `unseen` output frames through a 1x1 convolution of all
+layers.
 Frames are cut into patches that become channels, as published.
 """
 
@@ -39,14 +40,14 @@ def convlstm(
     image: tuple[int, int, int] = (1, 64, 64),
     patch: int = 4,
 ) -> Network:
-    """ConvLSTM encoder-forecaster.
+    """Build a ConvLSTM encoder-forecaster.
 
-    The paper's equations have a peephole weight for every channel and position ("full"), its published numbers of
-    parameters one for each channel (the default here), for all five networks of its table.
+    The paper's equations have one peephole weight per channel and position ("full"), the published numbers of
+    parameters of all five networks in its table one per channel (the default here).
 
     channels     of the layers, from the frame up
     kernel       of the state-to-state convolutions; `input_kernel` of the others, the same by default
-    seen, unseen  steps of encoder and forecaster
+    seen, unseen  numbers of input and output frames, the steps of encoder and forecaster
     patch        side of the patches that become channels
     Raises WiringError for sizes that do not fit.
     """
@@ -67,9 +68,9 @@ def subconvlstm(
     image: tuple[int, int, int] = (1, 64, 64),
     patch: int = 4,
 ) -> Network:
-    """subConvLSTM encoder-forecaster: `convlstm` with subtractive gates. No number of it is published.
+    """Build a subConvLSTM encoder-forecaster: `convlstm` with subtractive gates. It has no published numbers.
 
-    fixed_forget  one learned forget factor for each channel; other options as `convlstm`.
+    fixed_forget  one learned forget factor per channel; other options as in `convlstm`.
     """
     rules = [lambda maps=maps: SubLSTM(maps, fixed_forget) for maps in channels]
     gates = 3 if fixed_forget else 4
@@ -89,14 +90,16 @@ def sublstm(
     steps: int = 784,
     classes: int = 10,
 ) -> Network:
-    """subLSTM for sequences of vectors: `inputs` numbers at every step, by default the pixels of an MNIST digit.
+    """Build a subLSTM for sequences of vectors of `inputs` numbers, by default the pixels of an MNIST digit.
 
     fixed_forget  fix-subLSTM; forget: initial bias of the forget gate (+1 helps; published: 0)
-    Weights start uniform within 1/sqrt(units). Raises WiringError for no layers.
+    Weights start uniform within 1/sqrt(units). Raises WiringError for fewer than one layer or unit.
     """
     if layers < 1 or units < 1:
         raise WiringError(
-            given=f"{layers} layers of {units} units", expected="at least one of each", remedy="raise them"
+            given=f"{layers} layers of {units} units",
+            expected="at least one of each",
+            remedy="write units=50, layers=1",
         )
     gates = (3 if fixed_forget else 4) * units
     names = ["input", *(f"h{layer}" for layer in range(1, layers + 1))]
@@ -134,7 +137,7 @@ def _forecaster(
         raise WiringError(
             given=f"{len(channels)} layers, seen={seen}, unseen={unseen}, an image of {image}, patches of {patch}",
             expected="at least one layer and one step of each, and a height and width that the patch divides",
-            remedy="choose such sizes",
+            remedy="write channels=(128, 64, 64), seen=10, unseen=10, and patch=4 for images of 64x64",
         )
     maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
     populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]

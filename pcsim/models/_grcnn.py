@@ -4,8 +4,8 @@
     G(t) = s( BN(w_gf u) + BN_t(w_gr x(t-1)) )                                        w_gf, w_gr 1x1
     x(t) = ReLU( BN(w_f u) + BN_t( BN_t(w_r x(t-1)) o G(t) ) ),   t = 1..T             w_f, w_r 3x3
 
-The gate multiplies the recurrent term only, so that a unit chooses how far its receptive field grows. Convolutions are
-shared over t, the three norms of recurrent terms are not; what u gives is computed once. As in the RCNN, a layer
+The gate multiplies the recurrent term only, so that a unit controls the growth of its receptive field. Convolutions are
+shared over t, the three norms of recurrent terms are not; the terms of u are computed once. As in the RCNN, a layer
 iterates to its end before the next one begins.
 """
 
@@ -35,7 +35,7 @@ def grcnn(
     image_channels: int = 1,
     classes: int = 10,
 ) -> Network:
-    """A convolution, then gated recurrent layers with 2x2 maxima between them, a global mean, a linear layer.
+    """Build a convolution, gated recurrent layers, each after a 2x2 max pool, a global mean and a linear layer.
 
     The layers are those of the paper's network for reading text; its two LSTMs and the CTC loss, which read a line from
     left to right, are replaced by the mean.
@@ -51,7 +51,7 @@ def grcnn(
         raise WiringError(
             given=f"{len(channels)} layers, {iterations} iterations, images of {size}x{size}",
             expected=f"at least one layer, iterations >= 0, and a size that {multiple} divides",
-            remedy="choose such numbers",
+            remedy=f"write iterations=3, size={max(-(-size // multiple), 1) * multiple}, with a number in channels",
         )
     steps = len(channels) * (iterations + 1)
     populations = [Population("features", Sum("relu", stem), active=(0, 1))]
@@ -78,7 +78,7 @@ def grcnn(
 def _layer(
     layer: int, source: str, below: int, count: int, begin: int, iterations: int
 ) -> tuple[list[Population], list[Projection]]:
-    """f = BN(w_f u) and x, and where it iterates g = BN(w_gf u) and m, the gated recurrent term."""
+    """Build f = BN(w_f u) and x and, if the layer iterates, g = BN(w_gf u) and m, the gated recurrent term."""
     f, g, m, x = (f"{name}{layer}" for name in "fgmx")
     first, end = (begin, begin + 1), begin + iterations + 1
     populations = [

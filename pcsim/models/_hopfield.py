@@ -5,9 +5,9 @@
     modern  xi <- X softmax( beta X^T xi )
 
 Weights store patterns; they are not learned by gradient. Each network starts from its "cue". Its energy is a
-population, so it can be recorded at every step: it never rises for units that take turns (1982), along the flow
-(1984), and from step to step (modern); with all units at once (1982, synchronous) it may, and the end may be a
-cycle of two.
+population, so it can be recorded at every step: it never rises under asynchronous updates (1982), along the flow
+(1984), and from step to step (modern); under synchronous updates (1982) it may rise, and the network may end in a
+cycle of two states.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pcsim.rules.wires import Sum
 
 
 def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
-    """(count, units) of -1 and 1, independent and equally likely."""
+    """Return (count, units) values of -1 and 1, independent and equally likely."""
     generator = torch.Generator().manual_seed(seed)
     return (
         2.0 * torch.randint(0, 2, (count, units), generator=generator, device="cpu").to(torch.get_default_dtype()) - 1.0
@@ -57,22 +57,24 @@ def hopfield(
     threshold: float = 0.0,
     centred: bool = False,
 ) -> Network:
-    """The binary network. Inputs: "cue" (units,), and for asynchronous updates "turn": 1 where a unit is updated.
+    """Build the binary network. Inputs: "cue" (units,), and for asynchronous updates "turn": 1 where a unit is updated.
 
-    patterns   (count, units) of -1 and 1; without, `count` random ones of `units`
+    patterns   (count, units) of -1 and 1; by default `count` random ones of `units`
     weights    (units, units) to use instead of the Hebbian ones
     threshold  theta, in units of the field
     centred    see `hebbian`
 
     `stimuli.turns` makes turns in random order. At a field of exactly theta a unit keeps its state.
-    Raises WiringError for patterns of other values.
+    Raises WiringError for patterns of other values, and for an unknown mode.
 
         net = models.hopfield(patterns)
         run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), sweeps=10)}, solver=Iterate())
     """
     stored = _patterns(patterns, count, units, seed)
     if mode not in ("asynchronous", "synchronous"):
-        raise WiringError(given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="choose one")
+        raise WiringError(
+            given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="write mode='asynchronous'"
+        )
     matrix = _linear(hebbian(stored, centred) if weights is None else weights)
     size = matrix.in_features
     inputs = {"cue": (size,)} | ({"turn": (size,)} if mode == "asynchronous" else {})
@@ -110,9 +112,9 @@ def hopfield_continuous(
     gain: float = 4.0,
     drive: bool = False,
 ) -> Network:
-    """The graded network, a flow. Inputs: "cue" (units,), where u starts; with `drive` also "current", I.
+    """Build the graded network, a flow. Inputs: "cue" (units,), where u starts; with `drive` also "current", I.
 
-    tau   ms; gain: g, the slope of v = tanh(g u); other options as `hopfield`
+    tau   ms; gain: g, the slope of v = tanh(g u); other options as in `hopfield`
     """
     stored = _patterns(patterns, count, units, seed)
     matrix = _linear(hebbian(stored) if weights is None else weights)
@@ -146,7 +148,7 @@ def hopfield_continuous(
 def hopfield_modern(
     patterns: Tensor | None = None, *, units: int = 100, count: int = 7, seed: int = 0, beta: float = 1.0
 ) -> Network:
-    """The modern network: dense associative memory, real-valued patterns, retrieval mostly in one step.
+    """Build the modern network: dense associative memory, real-valued patterns, retrieval mostly in one step.
 
     patterns  (count, units), any numbers; beta: inverse temperature. Input: "cue" (units,).
     """
@@ -176,12 +178,12 @@ def hopfield_modern(
 
 
 def _from_cue(name: str, units: int) -> Network:
-    """What makes `name` start from the cue."""
+    """Build the initialiser that starts `name` from the cue."""
     return Network({"cue": (units,)}, [Population(name, Sum())], [Projection("cue", name)])
 
 
 def _linear(weights: Tensor) -> nn.Linear:
-    """A fixed linear map."""
+    """Build a fixed linear map."""
     linear = nn.Linear(weights.shape[1], weights.shape[0], bias=False)
     linear.weight = nn.Parameter(weights.to(linear.weight).contiguous(), requires_grad=False)
     return linear

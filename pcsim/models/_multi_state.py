@@ -4,8 +4,8 @@
     K = conv( ReLU( BN_t( conv( ReLU( BN_t( . ) ) ) ) ) )
 
 With one state this is a residual network whose T - 1 blocks share their weights: a recurrent network. With several,
-states of decreasing resolution exchange through any adjacency of transitions. Batch norm has its own statistics, weight
-and bias in each step. A step moves every state at once, so the image takes S - 1 transitions to reach the top; a
+states of decreasing resolution are connected by transitions of any adjacency. Batch norm has its own statistics, weight
+and bias in each step. A step updates all states together, so the image takes S - 1 transitions to reach the top; a
 transition begins when the image has reached its source.
 """
 
@@ -32,7 +32,7 @@ ADJACENCIES: dict[str, tuple[int, ...] | None] = {
     "feedback": (-1, 0, 1),
     "full": None,
 }
-"""How many states up transitions lead: to itself and the next; also the one below; None for any."""
+"""offsets from source to target state of the transitions: 0 to the state itself, 1 to the next one; None for all"""
 
 
 @register(paper="Liao & Poggio 2016")
@@ -48,14 +48,14 @@ def multi_state(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """States of decreasing resolution with transitions between them.
+    """Build a network of states of decreasing resolution with transitions between them.
 
     channels   of the states, each half as large as the one before
     adjacency  "feed-forward", "feedback" (neighbours), "full", or a matrix: row i, column j is 1 where state i reads
                state j
-    shared     whether a transition has the same convolutions in every step; without, it is an ordinary residual network
-    norm       "step", batch norm of its own in each step; "shared", one for all; "none"
-    given      whether the image is given in the first step only, or in every one
+    shared     a transition has the same convolutions in every step; False gives an ordinary residual network
+    norm       "step": a batch norm for each step; "shared": one for all steps; "none"
+    given      "first": the image is the input of the first step only; "every": of every step
     stride     of the pre-net, a 3x3 convolution
 
     Raises WiringError for an adjacency that does not fit, or an image that cannot be halved so often.
@@ -66,14 +66,14 @@ def multi_state(
         raise WiringError(
             given=f"adjacency {adjacency!r}",
             expected="transitions that lead from the first state to every other",
-            remedy="let each state read one that is reached before it",
+            remedy="write adjacency='feed-forward', or let each state read one that is reached before it",
         )
     if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
         raise WiringError(
             given=f"steps={steps}, norm={norm!r}, given={given!r}",
             expected=f"at least {needed:g} steps (every state reached, and one more); norm 'step', 'shared' "
             "or 'none'; given 'first' or 'every'",
-            remedy="choose from these",
+            remedy=f"write steps={max(steps, int(needed))}, norm='step', given='first'",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
@@ -118,7 +118,7 @@ def shared_resnet(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """A residual network of steps - 1 blocks with shared weights: one state. Options as `multi_state`."""
+    """Build a residual network of steps - 1 blocks with shared weights: one state. Options as in `multi_state`."""
     return multi_state(
         (channels,),
         "full",
@@ -155,7 +155,7 @@ def _transitions(
     shared: bool,
     norm: Norm,
 ) -> list[Projection]:
-    """K_ij for every state i that reads state j."""
+    """Build K_ij for every state i that reads state j."""
     reached = _reached(reads)
     edges: list[Projection] = []
     for i, target in enumerate(names):
@@ -172,7 +172,7 @@ def _transitions(
 
 
 def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:
-    """After how many transitions the image first is in each state."""
+    """Return the number of transitions after which the image first reaches each state."""
     found = [0.0, *(math.inf for _ in reads[1:])]
     for _ in reads:
         found = [
@@ -183,7 +183,7 @@ def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:
 
 
 def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Module]]:
-    """What makes the norm (or none) of so many channels."""
+    """Return a function that builds the norm, if any, for a number of channels."""
 
     def make(channels: int) -> list[nn.Module]:
         if norm == "none":
@@ -194,7 +194,7 @@ def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Modu
 
 
 def _transition(channels: int, out: int, upward: int, norms: Callable[[int], list[nn.Module]]) -> Chain | nn.Sequential:
-    """K: two of norm, ReLU, 3x3 convolution, the first of which halves or doubles the size `upward` times."""
+    """Build K: norm, ReLU, 3x3 convolution, twice; the first convolution halves or doubles the size `upward` times."""
     first: nn.Module = conv(channels, out, 3, 2**upward) if upward >= 0 else up_conv(channels, out, 3, 2**-upward)
     parts = [*norms(channels), nn.ReLU(), first, *norms(out), nn.ReLU(), conv(out, out)]
     return Chain(*parts) if any(isinstance(part, StepNorm) for part in parts) else nn.Sequential(*parts)

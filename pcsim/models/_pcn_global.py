@@ -6,10 +6,11 @@
     bottom-up, l = 1..L:    e_{l-1} = r_{l-1} - p_{l-1}
                             r_l <- ReLU( r_l + b FF_l( e_{l-1} ) )
 
-The value that the top-down sweep leaves is a node of its own, `prior`, so that each is written once; both sweeps then
-follow from the delays. FF is a 3x3 convolution, where the layer downsamples with a 2x2 max pool; FB is a bilinear
-upsampling there, and a transposed convolution; no biases. The rates a (at first 0.5) and b (1) are one number a
-channel, rectified. The prediction error is not in the published loss; `Training(reconstruction=...)` adds it.
+The result of the top-down pass is a node of its own, `prior`, so that each node is computed once a cycle; the order of
+both passes then follows from the delays. FF is a 3x3 convolution, with a 2x2 max pool where the layer downsamples; FB
+is a transposed convolution, there after a bilinear upsampling; no biases. The rates a (initially 0.5) and b (1) are
+one rectified number per channel. The prediction error is not in the published loss; `Training(reconstruction=...)`
+adds it.
 """
 
 from __future__ import annotations
@@ -43,14 +44,15 @@ def pcn_global(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """PCN with global loops: every layer predicts the one below, and is corrected by the error of its prediction.
+    """Build a PCN with global loops: every layer predicts the one below and is corrected by the prediction error.
 
     channels   feature maps of layers 1..L
     pooled     layers (from 1) that halve the size
     cycles     of the loop; 0 gives the plain feed-forward network
     tied       FB uses the weights of FF, and both start from Xavier's normal distribution, as published
-    order      "sweeps" as published; in "synchronous", every value reads those of the cycle before
-    norm       "group": GroupNorm with one group after every update, as an early version of the code had it
+    order      "sweeps": a top-down, then a bottom-up pass, as published; "synchronous": every value reads those of
+               the previous cycle
+    norm       "group": GroupNorm with one group after every update, as in an early version of the code
     rates      a and b before training
     align_corners  of the bilinear upsampling: the published results were made with True, today's default is False
 
@@ -103,7 +105,7 @@ def pcn_global(
 def _loop(
     nodes: Sequence[str], ff: Sequence[nn.Module], fb: Sequence[nn.Module], synchronous: bool
 ) -> Iterator[Projection]:
-    """The edges of one cycle, layer by layer."""
+    """Yield the edges of one cycle, layer by layer."""
     top = len(ff)
     for layer, (up, down) in enumerate(zip(ff, fb, strict=True), 1):
         this, below, prior = nodes[layer], nodes[layer - 1], f"prior{layer}"
@@ -124,7 +126,7 @@ def _loop(
 def _sweep_modules(
     channels: Sequence[int], pooled: Sequence[int], tied: bool, align_corners: bool, image_channels: int
 ) -> tuple[list[nn.Module], list[nn.Module]]:
-    """FF and FB of every layer."""
+    """Build FF and FB of every layer."""
     ff: list[nn.Module] = []
     fb: list[nn.Module] = []
     for layer, (fewer, more) in enumerate(zip([image_channels, *channels], channels, strict=False), 1):
@@ -148,11 +150,11 @@ def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: st
         raise WiringError(
             given=f"pooling after layers {tuple(pooled)} of {layers}, image {image[1]}x{image[2]}",
             expected=f"layers from 1 to {layers}, and a height and width that {multiple} divides",
-            remedy="correct pooled=..., or crop or pad the images",
+            remedy="write pooled=() for no pooling, or crop or pad the images",
         )
     if cycles < 0 or order not in ("sweeps", "synchronous") or norm not in ("none", "group"):
         raise WiringError(
             given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
             expected="cycles >= 0; order 'sweeps' or 'synchronous'; norm 'none' or 'group'",
-            remedy="choose from these",
+            remedy="write cycles=6, order='sweeps', norm='none'",
         )

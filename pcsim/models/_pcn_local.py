@@ -1,14 +1,15 @@
 """Predictive coding network with local recurrent processing (Han et al. 2018, NeurIPS, arXiv 1805.07526).
 
-Block by block, each finishing its T cycles before the next begins:
+Block by block, each one running its T cycles before the next begins:
 
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
     y(0) = FF( x )
-    p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ) a channel, b0 = 0 at first
+    p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), b0 = 0 at first
     output = y + Bypass( x ), then 2x2 max pool where the architecture has one
 
-No nonlinearity on y, one on the error. FF and FB are 3x3, Bypass 1x1, without biases. A block is active in a window of
-T + 1 steps of the one clock, the first for x and y(0), and holds its values outside it: every cycle can be recorded.
+No nonlinearity on y, one on the error; one b0 per channel. FF and FB are 3x3, Bypass 1x1, without biases. A block is
+active in a window of T + 1 steps of one clock, the first for x and y(0), and holds its values outside it: every cycle
+can be recorded.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""C and D are for CIFAR, E for ImageNet (its pools stand where the code has them, one after the paper's list)."""
+"""architectures of the paper: C and D for CIFAR, E for ImageNet (pools as in the code, one block after the paper's)"""
 
 
 @register(paper="Han et al. 2018")
@@ -55,13 +56,13 @@ def pcn_local(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """PCN with local loops: every block predicts its own input and corrects itself by what it could not predict.
+    """Build a PCN with local loops: every block predicts its own input and corrects itself by the prediction error.
 
     architecture  "C", "D", "E" or an `Architecture`
     cycles        T; 0 gives the plain network with the same FF and bypass
-    variant       "published", or "chainer" as in T. Yamamoto's Chainer code: the error is about the input before batch
-                  norm, FF, FB and bypass have biases, the rate is |b|, one a block, no ReLU before the average pool,
-                  no bias in the last layer
+    variant       "published", or "chainer" as in T. Yamamoto's Chainer code: the error is that of the input before
+                  batch norm, FF, FB and bypass have biases, the rate is |b|, one per block, no ReLU before the average
+                  pool, no bias in the last layer
 
     Raises WiringError for an unknown architecture or variant, or an image that cannot be halved so often.
     """
@@ -95,7 +96,7 @@ def pcn_local(
 def _block(
     block: int, source: str, entry: Sequence[nn.Module], channels: int, out: int, cycles: int, published: bool
 ) -> tuple[list[Population], list[Projection]]:
-    """Populations and edges of one block, with their windows; `entry` is what its input passes through."""
+    """Build the populations and edges of one block, with their windows; `entry` is applied to its input."""
     x, s, y, p, e, end = (f"{name}{block}" for name in ("x", "s", "y", "p", "e", "out"))
     first = (block - 1) * (cycles + 1)
     start, loop, finish = (first, first + 1), (first + 1, first + 1 + cycles), (first + cycles, first + cycles + 1)
@@ -140,7 +141,7 @@ def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tu
         raise WiringError(
             given=f"architecture {architecture!r}",
             expected=f"one of {', '.join(ARCHITECTURES)}, or an Architecture",
-            remedy="A and B of the paper are not in its code; write Architecture(channels, pooled)",
+            remedy="write 'D', or Architecture(channels, pooled): A and B of the paper are not in its code",
         )
     plan = ARCHITECTURES[architecture] if isinstance(architecture, str) else architecture
     multiple = 2 ** (len(plan.pooled) + (plan.stem is not None))
@@ -148,12 +149,12 @@ def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tu
         raise WiringError(
             given=f"an image of {image[1]}x{image[2]}",
             expected=f"a height and width that {multiple} divides",
-            remedy="crop or pad the images, or pool less",
+            remedy="crop or pad the images, or pool after fewer blocks",
         )
     if cycles < 0 or variant not in ("published", "chainer"):
         raise WiringError(
             given=f"cycles={cycles}, variant={variant!r}",
             expected="cycles >= 0; variant 'published' or 'chainer'",
-            remedy="choose from these",
+            remedy="write cycles=5, variant='published'",
         )
     return plan

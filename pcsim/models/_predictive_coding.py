@@ -5,7 +5,7 @@
     tau dr_l/dt = f'(r_l) W_{l-1}^T e_{l-1} - e_l           = - dE/dr_l
     dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.training.local`)
 
-Layer 0 is what is predicted last; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
+Layer 0 is the lowest; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
 infer its causes; clamp the top and the network generates; clamp both ends and it learns with supervision. The transpose
 W^T shares the weights of W. Whittington & Bogacz 2017 eq. 2.15-2.19, with f inside the prediction. Rao & Ballard 1999
 have f outside, p_l = f( W_l r_{l+1} + b_l ); errors then go up as W_l^T d_l with d_l = f'( W_l r_{l+1} + b_l ) e_l.
@@ -42,16 +42,16 @@ def predictive_coding(
     kernel: int = 3,
     start: str = "zeros",
 ) -> Network:
-    """Hierarchical predictive coding as a gradient flow, with the energy E as a population of its own.
+    """Build hierarchical predictive coding as a gradient flow, with the energy E as a population of its own.
 
     layers     shape of every layer from the predicted end up: vectors (n,) or maps (channel, height, width). Between
-               maps the weights are convolutions (of `kernel`, one layer smaller by a whole factor or both of equal
-               size), elsewhere dense
+               maps the weights are convolutions (of `kernel`, between equal sizes or a whole factor apart), elsewhere
+               dense
     clamped    layers that are inputs; `net.clamped("r2")` clamps more
     tau        ms, one for all layers or one for each
     nonlinearity  where f is: p = W f(r) + b, or outside, p = f(W r + b)
     precision  pi, one for all errors or one for each, e0 first
-    start      "zeros", or "predictions": each layer starts at what the ones above predict, from a clamped top down
+    start      "zeros", or "predictions": each layer starts at its prediction, from a clamped top down
 
     Raises WiringError for fewer than two layers, sizes that do not divide, or a start that the clamps do not allow.
 
@@ -66,7 +66,7 @@ def predictive_coding(
         raise WiringError(
             given=f"nonlinearity={nonlinearity!r}",
             expected="'inside', p = W f(r) + b, or 'outside', p = f(W r + b)",
-            remedy="choose one of these",
+            remedy="write nonlinearity='inside'",
         )
     inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
     populations = [
@@ -107,15 +107,15 @@ def predictive_coding(
 
 
 def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
-    """What carries an error from the layer below up, and its transpose, which carries predictions down."""
+    """Build the transform that carries an error from the layer below up, and its transpose for predictions."""
     if len(low) == len(high) == 3:
         large, small = sorted((low, high), key=lambda shape: shape[1], reverse=True)
         stride = large[1] // small[1]
         if large[1:] != (stride * small[1], stride * small[2]):
             raise WiringError(
                 given=f"layers of {low} and, above it, {high}",
-                expected="maps, the height and width of one the same whole fraction of those of the other",
-                remedy="choose sizes that divide, or make the upper layer a vector (n,)",
+                expected="maps of equal size, or one smaller by the same whole factor in height and width",
+                remedy="halve height and width from layer to layer, or make the upper layer a vector (n,)",
             )
         convolution = conv(large[0], small[0], kernel, stride)
         return (convolution, Tied(convolution)) if large is low else (Tied(convolution), convolution)
@@ -134,11 +134,11 @@ def _check(layers: Sequence[Shape], taus: int, precisions: Sequence[float], star
         raise WiringError(
             given=f"{len(layers)} layers, {taus} time constants, precisions {list(precisions)}",
             expected="at least two layers, a tau for each, and a positive precision for each but the top",
-            remedy="give one number for all, or a sequence of that length, lowest layer first",
+            remedy="write tau=10.0, precision=1.0 for all layers, or sequences of these lengths, lowest layer first",
         )
     if start not in ("zeros", "predictions") or not can_start:
         raise WiringError(
             given=f"start={start!r} and a top that is " + ("clamped" if can_start else "not clamped"),
             expected="start 'zeros', or 'predictions' with the top layer clamped: predictions go down from there",
-            remedy=f"add 'r{len(layers) - 1}' to clamped, or start from zeros",
+            remedy=f"add 'r{len(layers) - 1}' to clamped, or write start='zeros'",
         )

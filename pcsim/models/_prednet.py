@@ -5,9 +5,9 @@
     E_l(t) = [ ReLU( P_l - A_l ), ReLU( A_l - P_l ) ]
     A_{l+1}(t) = maxpool2( ReLU( conv( E_l(t) ) ) ),   A_0 the frame
 
-R is settled before the frame is looked at, so P_0(t) predicts frame t from the frames before it; P_0(0) is made of
-nothing and belongs into no loss or score. A layer's gates are one convolution over the concatenation, which is the sum
-of one for each source. The order, R downwards and then P, E, A upwards, follows from the delays.
+R is computed before the frame is read, so P_0(t) predicts frame t from the frames before it; P_0(0) depends on no frame
+and is left out of losses and scores. A layer's gates are one convolution over the concatenation, which is the sum of
+one convolution per source. The order, R downwards and then P, E, A upwards, follows from the delays.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def prednet(
     kernel: int = 3,
     size: tuple[int, int] = (64, 64),
 ) -> Network:
-    """PredNet, by default in the size that the paper used for rotating faces.
+    """Build PredNet, by default in the size that the paper used for rotating faces.
 
     channels         of A and P in layers 0, 1, ...; the first are those of the frames
     representations  channels of R, by default the same. More of them in layer 0, and a bias of P_0 above zero, keep
                      small networks on dark frames from predicting nothing at all
     cell      "convlstm" (with `peephole` and `gate` as in `rules.LSTM`; the paper has none and, in its code, hard
               sigmoids) or "subconvlstm"
-    feedback  what takes the place of the frame once the loop is closed (`pcsim.predict(..., closed_loop_from=10)`): the
+    feedback  the input instead of the frame once the loop is closed (`pcsim.predict(..., closed_loop_from=10)`): the
               prediction of this frame ("current"; the error of layer 0 is then zero), or of the one before ("previous",
               as the original code has it)
     size      of the frames, (height, width); both must be divisible by 2^(layers - 1)
@@ -105,12 +105,12 @@ def prednet(
 def prednet_kitti(
     channels: Sequence[int] = (3, 48, 96, 192), *, size: tuple[int, int] = (128, 160), **options: Any
 ) -> Network:
-    """PredNet in the size that the paper used for KITTI, 6,915,948 parameters; options as `prednet`."""
+    """Build PredNet in the size that the paper used for KITTI, 6,915,948 parameters; options as in `prednet`."""
     return prednet(channels, size=size, **options)
 
 
 def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
-    """Uniform within sqrt(6 / (fan in + fan out)) of one convolution a gate over the concatenation; biases zero."""
+    """Draw uniformly within sqrt(6 / (fan in + fan out)) of one convolution per gate over all sources; biases zero."""
     area = math.prod(convolutions[0].kernel_size)
     bound = math.sqrt(6.0 / (area * (sum(c.in_channels for c in convolutions) + out)))
     for convolution in convolutions:
@@ -131,6 +131,6 @@ def _check(layers: int, representations: int, cell: str, feedback: str, size: tu
         raise WiringError(
             given=f"cell={cell!r}, feedback={feedback!r}",
             expected="cell 'convlstm' or 'subconvlstm', feedback 'current' or 'previous'",
-            remedy="choose from these"
-            + ("" if cell in ("convlstm", "subconvlstm") else "; peephole= makes the peephole ConvLSTM"),
+            remedy="write cell='convlstm', feedback='current'"
+            + ("" if cell in ("convlstm", "subconvlstm") else "; peephole='full' makes the peephole ConvLSTM"),
         )

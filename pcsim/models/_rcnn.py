@@ -38,9 +38,9 @@ def leaky_rcnn(
     image_channels: int = 1,
     classes: int = 10,
 ) -> Network:
-    """A leaky RCNN of as many areas as `channels` names, each half as large as the one below.
+    """Build a leaky RCNN with one area for each number in `channels`, each half as large as the one below.
 
-    tau: ms, one for every area (a number for all; each may be a `LearnableTau` or one per channel).
+    tau: ms, one for all areas or one for each, which may be a `LearnableTau` or one per channel.
     Raises WiringError unless there is one tau for each area, or the image cannot be halved often enough.
 
         net = pcsim.models.leaky_rcnn(channels=(16, 32), tau=(10.0, 20.0))
@@ -50,7 +50,7 @@ def leaky_rcnn(
         raise WiringError(
             given=f"{len(taus)} time constants for {len(channels)} areas",
             expected="one for each area",
-            remedy="give tau one number, or as many as channels",
+            remedy=f"write tau=10.0, or a sequence of {len(channels)}",
         )
     rules = [leaky_rate(count, area_tau, activation) for count, area_tau in zip(channels, taus, strict=True)]
     image = (image_channels, size, size)
@@ -71,12 +71,12 @@ def rcnn(
     image_channels: int = 3,
     classes: int = 10,
 ) -> Network:
-    """RCNN-K: a convolution, recurrent layers of K maps with a pool in the middle, a global maximum, a linear layer.
+    """Build RCNN-K: convolution, recurrent layers of K maps with a pool in the middle, global maximum, linear layer.
 
     channels    K: 96, 128 and 160 are published (0.67, 1.19 and 1.86 M parameters)
     iterations  T after the feed-forward step; 0 gives the feed-forward network
-    layers      recurrent ones, an even number
-    dropout     between them, in training
+    layers      number of recurrent layers, even
+    dropout     probability between them, in training
     lrn         alpha and beta; alpha is divided by the window N (as torch does, TensorFlow does not)
 
     Raises WiringError for sizes that do not fit.
@@ -85,7 +85,7 @@ def rcnn(
         raise WiringError(
             given=f"{layers} layers, {iterations} iterations, images of {size}x{size}",
             expected="an even number of layers, iterations >= 0, and a size that 4 divides",
-            remedy="choose such numbers",
+            remedy=f"write layers=4, iterations=3, size={max(-(-size // 4), 1) * 4}",
         )
     window = channels // 8 + 1
     steps = layers * (iterations + 1)

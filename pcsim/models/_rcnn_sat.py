@@ -4,7 +4,7 @@
     readout(t) = softmax( W mean_{i,j} h_7(t) + b )
 
 Batch norm has its own statistics, weight and bias in each layer and step; the convolutions are shared over time and
-have no bias. Lateral input is absent in the first step. B is feed-forward; its controls of matched size for BL have
+have no bias. Lateral input is absent in the first step. B is feed-forward; its size-matched controls for BL have
 larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in [0, 1] are shown as values in [-1, 1].
 """
 
@@ -30,9 +30,9 @@ OPTIONS = """
 
     maps      feature maps of each layer of B
     kernels   width of each layer's kernels, as many as `maps`; by default the published ones
-    steps     how many steps batch norm has statistics for, and the network runs: 8 with lateral connections, else 1
+    steps     the number of steps of the network and its batch norms: 8 with lateral connections, else 1
     size, channels  of the image: (channels, size, size), a size that 2^(layers - 1) divides
-    classes   of the read-out, which is there at every step
+    classes   of the read-out, which is computed at every step
 
     See docs/models/rcnn_sat.md for equations and source. Raises WiringError for numbers that do not fit.
     """
@@ -54,7 +54,8 @@ def _rcnn_sat(
         raise WiringError(
             given=f"{len(maps)} numbers of maps, {len(kernels)} kernels, images of {size}x{size}, {steps} steps",
             expected=f"one kernel for each number of maps, a size that {multiple} divides, at least 1 step",
-            remedy=f"write size={-(-size // multiple) * multiple} and kernels={tuple(kernels)[: len(maps)]}",
+            remedy=f"write size={-(-size // multiple) * multiple}, steps={max(steps, 1)} and "
+            f"kernels={(*kernels, *(3 for _ in maps))[: len(maps)]}",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -93,7 +94,7 @@ def _member(
     deepening: int = 1,
     published: Sequence[int] = KERNELS,
 ) -> Callable[..., Network]:
-    """Return a member of the family as a function of the options that all of them have."""
+    """Return the function that builds one member of the family from the options that all members share."""
 
     def member(
         maps: Sequence[int] = MAPS,

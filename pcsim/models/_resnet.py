@@ -1,4 +1,4 @@
-"""Residual networks (He, Zhang, Ren & Sun 2016), feed-forward controls of our own.
+"""Residual networks (He, Zhang, Ren & Sun 2016), here as feed-forward controls.
 
 h_n = ReLU( BN(W ReLU(BN(W h_{n-1}))) + S h_{n-1} )          S the identity, or BN of a strided 1x1 convolution
 """
@@ -56,7 +56,7 @@ def _resnet(
 def resnet18(
     channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """ResNet-18: four stages of two blocks; 11,689,512 parameters. Images of any size from 32 up.
+    """Build ResNet-18: four stages of two blocks; 11,689,512 parameters. Images of any size from 32 up.
 
     channels of the stages; image (channel, height, width); classes.
     """
@@ -67,5 +67,5 @@ def resnet18(
 def resnet34(
     channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """ResNet-34: stages of 3, 4, 6 and 3 blocks; 21,797,672 parameters. Options as `resnet18`."""
+    """Build ResNet-34: stages of 3, 4, 6 and 3 blocks; 21,797,672 parameters. Options as in `resnet18`."""
     return _resnet("resnet34", (3, 4, 6, 3), channels, image, classes)

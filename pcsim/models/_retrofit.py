@@ -4,7 +4,7 @@
     p_{n-1}(t) = P_n( r_n(t) ),   eps_{n-1}(t) = mean( ( p_{n-1}(t) - r_{n-1}(t) )^2 )         r_0 the image
     r_n(0) = F_n( r_{n-1}(0) )
 
-The stages F of a trained network become areas; predictors P, one a stage, are added. Where the reference averages the
+The stages F of a trained network become areas; predictors P, one per stage, are added. Where the reference averages the
 error over the batch, so that a sample's dynamics depend on the others, the error here is per sample.
 """
 
@@ -39,17 +39,18 @@ def retrofit(
     scale: Literal["mean", "receptive_field"] = "receptive_field",
     steps: int = 5,
 ) -> Network:
-    """A feed-forward network as areas r1, r2, ... that predict each other, sharing the modules it is made of.
+    """Build areas r1, r2, ... that predict each other from the stages of a feed-forward network, modules shared.
 
-    stages      what leads from one area to the next: an nn.Sequential, or parts of one, such as
+    stages      the modules from one area to the next: an nn.Sequential, or a list of parts, such as
                 [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
     head        from the last area to the read-out; nothing by default
-    predictors  one a stage, from its area to the shape of the one below; affine. By default transposed
+    predictors  one per stage, from its area to the shape of the one below; affine. By default transposed
                 convolutions between maps, and dense ones elsewhere
-    feed_forward, feedback, correction  beta, lambda and alpha at first; all learnable, for each area
-    scale       of the gradient: "mean" as the equation has it, or "receptive_field", in which the mean over N values
-                becomes 1/sqrt(C), C being how many values of the prediction one unit reaches (the reference's PCoderN)
+    feed_forward, feedback, correction  initial beta, lambda and alpha; learnable, for each area
+    scale       of the gradient: "mean" as in the equation, or "receptive_field", in which the mean over N values
+                becomes 1/sqrt(C), C the number of values of the prediction that one unit reaches (the reference's
+                PCoderN)
 
     Put a trained network into eval() mode first: batch norm would otherwise mix the samples.
     Raises WiringError for predictors that do not fit or are not affine, and shares that leave no memory.
@@ -69,7 +70,7 @@ def retrofit(
         raise WiringError(
             given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
             expected="a predictor for every stage; scale 'mean' or 'receptive_field'",
-            remedy="give predictors=[...] one module a stage, lowest first",
+            remedy=f"write predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
         )
     populations: list[Population] = [Population("readout", Sum())]
     projections: list[Projection] = []
@@ -106,7 +107,7 @@ def retrofit(
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:
-    """The default: enlarge by a transposed convolution where the sizes divide, else densely."""
+    """Build the default predictor: a transposed convolution where the sizes divide, else a dense layer."""
     if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
         stride = low[1] // high[1]
         return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)
@@ -114,12 +115,12 @@ def _predictor(high: Shape, low: Shape) -> nn.Module:
 
 
 def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
-    """What multiplies P^T (r - p): 2 / N, or 2 / sqrt(C)."""
+    """Return the factor on P^T (r - p): 2 / N, or 2 / sqrt(C)."""
     if transformed_shape(predictor, high) != low:
         raise WiringError(
             given=f"a predictor that makes {transformed_shape(predictor, high)} of {high}",
             expected=f"{low}, the shape of the area below",
-            remedy="change its stride or its output channels",
+            remedy=f"end the predictor in shape {low}: change its stride or its output channels",
         )
     if kind == "mean":
         return 2.0 / math.prod(low)

@@ -26,12 +26,12 @@ def areas(
     delays: tuple[int | None, int | None] = (None, None),
     bottom_up: Callable[[], nn.Module] = nn.Identity,
 ) -> Wiring:
-    """Areas l1, l2, ... of `maps` feature maps, each half as large as the one below, under an input "image".
+    """Build areas l1, l2, ... of `maps` feature maps, each half as large as the one below, under an input "image".
 
     bottom-up: 2x2 max pool (from area 2 on), convolution; lateral: convolution; top-down: transposed
     convolution of stride 2. No edge has a bias: it belongs to the rule. `delays` are those of the bottom-up
-    edges between areas, and of the lateral and top-down ones. `bottom_up` makes a module through which an
-    area's activity passes on its way up.
+    edges between areas, and of the lateral and top-down ones. `bottom_up` makes the module that an area's
+    activity passes first on its way up.
     Raises WiringError unless the image can be halved once for every area but the first.
     """
     channels, height, width = image
@@ -60,7 +60,7 @@ def areas(
 
 
 def add_readout(wiring: Wiring, maps: int, classes: int) -> Wiring:
-    """A read-out of the last area at every step: spatial maximum, then one linear layer with bias."""
+    """Add a read-out of the last area at every step: spatial maximum, then one linear layer with bias."""
     populations, projections = wiring
     top = populations[-1].name
     transform = nn.Sequential(GlobalMaxPool(), nn.Linear(maps, classes))

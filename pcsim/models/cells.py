@@ -1,6 +1,6 @@
 """Recurrent cells for a layer of a ConvRNN: populations and edges around its feed-forward drive x (Nayebi et al. 2018).
 
-Every cell of layer n makes a population h{n}, which other layers read, and whatever memory it needs beside it.
+Every cell of layer n makes a population h{n}, which other layers read, and the further memories that it needs.
 
     reciprocal    h = f( [1 - s(W_ch c)] x + [1 - s(W_hh h)] h ),   c = f( [1 - s(W_hc h)] x + [1 - s(W_cc c)] c )
     time_decay    s = a s + x,  h = f(s)
@@ -38,9 +38,9 @@ Kernel = Annotated[int, Field(ge=1)]
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class ReciprocalCell:
-    """Every choice of the reciprocal gated cell. The defaults are the cell as published (eq. 4-5).
+    """Settings of the reciprocal gated cell. The defaults are the cell as published (eq. 4-5).
 
-    With x the drive of the layer, `res` what that drive is a convolution of, and fb what comes from above:
+    With x the drive of the layer, `res` the input that x is a convolution of, and fb the feedback from above:
 
         c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(x) + conv(res)] )
         h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(x) + W c + res + f_fb(conv(fb))] )
@@ -49,21 +49,21 @@ class ReciprocalCell:
     """
 
     depth: Annotated[int | None, Field(ge=0)] = None
-    """channels of c; None for as many as the layer has, 0 for no c"""
+    """number of channels of c; None for as many as the layer has, 0 for no c"""
     tau: Gate = Gate()
-    """how much of its own value a unit keeps"""
+    """gate of retention: the fraction of its previous value that a unit retains"""
     gate: Gate = Gate()
-    """how much of its drive it takes"""
+    """gate of the drive: the fraction of its drive that a unit takes"""
     tau_kernel: Kernel = 3
-    """of the convolutions that set tau"""
+    """kernel size of the convolutions that set tau"""
     gate_kernel: Kernel = 3
-    """of those that set the gates"""
+    """kernel size of the convolutions that set the gates"""
     input_to_cell: bool = True
     """x drives c"""
     cell_kernel: Kernel | None = None
-    """of the convolution from x to c; None for x itself, which then must have as many channels"""
+    """kernel size of the convolution from x to c; None for x itself, which then must have as many channels"""
     input_to_out_kernel: Kernel | None = None
-    """of the convolution from x to h; None for x itself"""
+    """kernel size of the convolution from x to h; None for x itself"""
     input_to_tau: bool = False
     """x also sets both tau"""
     input_to_gate: bool = False
@@ -83,21 +83,21 @@ class ReciprocalCell:
     residual_to_out_gate: bool = False
     """res sets the gate of h"""
     separable: tuple[Literal["tau", "gate", "input", "feedback"], ...] = ()
-    """which convolutions are depthwise separable: tau, gate, input (to cell and out), feedback"""
+    """convolutions that are depthwise separable: tau, gate, input (to cell and out), feedback"""
     input_activation: str = "identity"
-    """of what the convolutions of x deliver"""
+    """nonlinearity after the convolutions of x"""
     cell_activation: str = "elu"
-    """f_c"""
+    """nonlinearity f_c of c"""
     out_activation: str = "elu"
-    """f_h"""
+    """nonlinearity f_h of h"""
     feedback_activation: str = "identity"
-    """f_fb"""
+    """nonlinearity f_fb of the feedback"""
     feedback_kernel: Kernel = 1
-    """of the convolution of what comes from above"""
+    """kernel size of the convolution of the feedback"""
     feedback_entry: Literal["input", "cell", "out"] = "out"
-    """what it adds to: x, or the drive of c or h"""
+    """target of the feedback: x, or the drive of c or h"""
     bias: bool = False
-    """biases, one a channel, of gates, tau, and the convolutions of x and feedback"""
+    """one bias per channel in the gates, tau, and the convolutions of x and feedback"""
 
 
 PUBLISHED = ReciprocalCell()
@@ -121,9 +121,9 @@ SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, bias=True)
 
 @dataclass(frozen=True)
 class Site:
-    """Where a cell goes: layer n, its maps, and how to get at `res`, what its drive x{n} is a convolution of.
+    """The place of a cell: layer n, its maps, and the source of `res`, of which its drive x{n} is a convolution.
 
-    entry   what `res` passes through on its way up from `source` (a pool, say)
+    entry   makes the modules that `res` passes through on its way up from `source`, such as a pool
     stride  of the convolution that makes x{n}
     """
 
@@ -138,20 +138,20 @@ class Site:
 
     @property
     def x(self) -> str:
-        """The drive."""
+        """The name of the drive."""
         return f"x{self.layer}"
 
     @property
     def h(self) -> str:
-        """What other layers read."""
+        """The name of the population that other layers read."""
         return f"h{self.layer}"
 
     def conv(self, channels: int, out: int, kernel: int, separable: bool = False, bias: bool = False) -> nn.Module:
-        """A convolution that keeps the size, its kernel no larger than the maps."""
+        """Build a convolution that preserves the size, its kernel no larger than the maps."""
         return same_conv(channels, out, min(kernel, *self.size), 1, bias, separable)
 
     def residual(self, target: str, port: str, out: int, kernel: int | None, separable: bool = False) -> Projection:
-        """res -> target; without a kernel as it is, or through a 1x1 convolution where the channels differ."""
+        """Build the edge res -> target; without a kernel unchanged, or a 1x1 convolution where the channels differ."""
         parts = [*self.entry(), *([nn.AvgPool2d(self.stride)] if self.stride > 1 else [])]
         if kernel is not None or out != self.source_channels:
             parts.append(self.conv(self.source_channels, out, kernel or 1, separable))
@@ -166,13 +166,13 @@ def edge(
     delay: int = 0,
     port: str = "",
 ) -> Projection:
-    """A projection whose name says its port, since a cell gets several from one source."""
+    """Build a projection whose name includes its port, since a cell has several from one source."""
     name = f"{source}->{target}" + (f":{port}" if port not in ("", "drive") else "")
     return Projection(source, target, transform or nn.Identity(), kind, delay, port or None, name=name)
 
 
 def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
-    """The reciprocal gated cell: h{n} and c{n}, each gating the other."""
+    """Build the reciprocal gated cell: h{n} and c{n}, each gating the other."""
     maps, depth, c, h = site.channels, cell.depth, f"c{site.layer}", site.h
     depth = maps if depth is None else depth
     _check(cell, depth, maps)
@@ -218,30 +218,32 @@ def _check(cell: ReciprocalCell, depth: int, maps: int) -> None:
     if depth and not (cell.input_to_cell or cell.cell_residual):
         raise WiringError(
             given="a cell state that nothing drives",
-            expected="input_to_cell or cell_residual",
-            remedy="set one of them, or depth=0 for no cell state",
+            expected="input_to_cell=True or cell_residual=True",
+            remedy="write input_to_cell=True, or depth=0 for no cell state",
         )
     if depth not in (0, maps) and cell.input_to_cell and cell.cell_kernel is None:
         raise WiringError(
             given=f"{depth} channels of c driven by {maps} of x as they are",
             expected="a convolution between them",
-            remedy="give cell_kernel, or depth=None",
+            remedy="write cell_kernel=3, or depth=None",
         )
     if cell.feedback_entry == "cell" and not depth:
         raise WiringError(
-            given="feedback_entry='cell' without a cell state", expected="depth > 0", remedy="let it enter 'out'"
+            given="feedback_entry='cell' without a cell state",
+            expected="depth > 0",
+            remedy="write feedback_entry='out'",
         )
 
 
 def time_decay(site: Site) -> Wiring:
-    """A memory s{n} that decays by a learnable factor (0 at first), and h{n} = ELU(s{n})."""
+    """Build a memory s{n} that decays by a learnable factor (0 at first), and h{n} = ELU(s{n})."""
     s = f"s{site.layer}"
     populations = [Population(s, Decay()), Population(site.h, Sum("elu"))]
     return populations, [edge(site.x, s), edge(s, site.h)]
 
 
 def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own: str = "") -> Wiring:
-    """h{n} (or `own`) of `rule`, whose `ports` each read x and the unit itself through convolutions."""
+    """Build h{n} (or `own`) of `rule`, whose `ports` each read x and the unit itself through convolutions."""
     name = own or site.h
     maps = site.channels
     projections = []
@@ -252,7 +254,7 @@ def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own
 
 
 def simple_rnn(site: Site) -> Wiring:
-    """z{n} = W x + U h, h{n} = ELU(LN(z{n})), normalised over maps and places with one weight and bias a map."""
+    """z{n} = W x + U h, h{n} = ELU(LN(z{n})), normalised over maps and positions with one weight and bias per map."""
     z, maps = f"z{site.layer}", site.channels
     populations = [Population(z, Sum()), Population(site.h, Rate(maps, "elu", bias=False))]
     return populations, [
@@ -263,7 +265,7 @@ def simple_rnn(site: Site) -> Wiring:
 
 
 def gru(site: Site) -> Wiring:
-    """Gated recurrent unit; r{n} is h as the reset gate lets it through. Source: Cho et al. 2014."""
+    """Build a gated recurrent unit; r{n} is h times the reset gate. Source: Cho et al. 2014."""
     r, maps = f"r{site.layer}", site.channels
     populations, projections = _recurrent(site, GatedUpdate(maps), ["update"])
     return [Population(r, Gated(maps)), *populations], [
@@ -277,12 +279,12 @@ def gru(site: Site) -> Wiring:
 
 
 def ugrnn(site: Site) -> Wiring:
-    """Update-gate RNN. Source: Collins et al. 2017; the bias of the gate starts at 1."""
+    """Build an update-gate RNN. Source: Collins et al. 2017; the bias of the gate starts at 1."""
     return _recurrent(site, GatedUpdate(site.channels, kept=1.0), ["candidate", "update"])
 
 
 def intersection(site: Site) -> Wiring:
-    """+RNN: a memory s{n}, and h{n} that may pass x on as it is. Collins et al. 2017; gate biases start at 1."""
+    """Build +RNN: a memory s{n}, and h{n} that can pass x on. Source: Collins et al. 2017; gate biases start at 1."""
     s, maps = f"s{site.layer}", site.channels
     populations, projections = _recurrent(site, GatedUpdate(maps, kept=1.0), ["candidate", "update"], own=s)
     ways: list[tuple[str, Kind, int]] = [(site.x, "bottom_up", 0), (s, "lateral", 1)]
@@ -295,12 +297,12 @@ def intersection(site: Site) -> Wiring:
 
 
 def lstm(site: Site) -> Wiring:
-    """Convolutional LSTM without peepholes, forget bias 1."""
+    """Build a convolutional LSTM without peepholes, forget bias 1."""
     return _recurrent(site, LSTM(site.channels, forget=1.0), ["gates"], width=4)
 
 
 def none(site: Site) -> Wiring:
-    """No recurrence: h{n} = ELU(x{n})."""
+    """h{n} = ELU(x{n}), without recurrence."""
     return [Population(site.h, Rate(site.channels, "elu", bias=False))], [edge(site.x, site.h)]
 
 

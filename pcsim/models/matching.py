@@ -11,7 +11,7 @@ from pcsim.network import Network
 
 
 def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:
-    """build(width), at the width in 1..largest whose number of parameters is nearest to `parameters`.
+    """Return build(width) at the width in 1..largest whose number of parameters is nearest to `parameters`.
 
     `build` must make larger networks of larger widths. Initial weights are those that build(width) would draw now.
     Raises WiringError where the number lies beyond the largest width.
@@ -30,7 +30,7 @@ def matched(build: Callable[[int], Network], parameters: int, largest: int = 409
         raise WiringError(
             given=f"{parameters:,} parameters to match, and {count(high):,} at the largest width, {high}",
             expected="a width that makes the network large enough",
-            remedy="raise `largest`, or match a smaller network",
+            remedy=f"write largest={2 * largest}, or match a smaller network",
         )
     while high - low > 1:
         middle = (low + high) // 2

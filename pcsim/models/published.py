@@ -1,11 +1,11 @@
-"""Weights published for other code, read into pcsim's networks.
+"""Weights published for other code, loaded into pcsim's networks.
 
     tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
     models.published.load(net, tensors, models.published.libilab_pcn)
 
-A mapping takes a network and the names of the other code's tensors and says which of them belongs to each of ours, and
-how it is to be changed on the way. Nothing is guessed: a tensor that is missing, left over or of another shape is an
-error. No weights ship with pcsim.
+A mapping takes a network and returns, for each of its tensors, the names of the other code's tensors and the function
+that converts them. Nothing is guessed: a tensor that is missing, left over or of another shape raises StorageError. No
+published weights ship with pcsim.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 
 Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
-"""our name -> (their names, function of those tensors)"""
+"""name of a tensor in pcsim -> (names in the other code, function that converts those tensors)"""
 Naming = Callable[[Network], Sources]
 
 
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
-    """Put published `tensors` into a network built to the same sizes.
+    """Load published `tensors` into a network of the same sizes.
 
     naming  `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`, `cornet` for the CORnets
     Raises StorageError naming what is missing, left over, or of another shape.
@@ -39,7 +39,7 @@ def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> Non
     if wanted != set(plain):
         raise StorageError(
             given=_differences(wanted, set(plain)),
-            expected=f"the {len(wanted)} tensors that {naming.__name__} knows for {network.name!r}",
+            expected=f"the {len(wanted)} tensors that {naming.__name__} names for {network.name!r}",
             remedy="build the network with the options of the published one (layers, times, tied or not, classes); a "
             'checkpoint may hold the tensors one level down, in tensors["state_dict"]',
         )
@@ -48,7 +48,7 @@ def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> Non
 
 
 def libilab_pcn(network: Network) -> Sources:
-    """libilab/PCN-with-Global-Recurrent-Processing, classes `PredNet` (untied) and `PredNetTied`.
+    """Map libilab/PCN-with-Global-Recurrent-Processing, classes `PredNet` (untied) and `PredNetTied`.
 
     FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L, b0.L, linear.weight and
     linear.bias; L counts from 0, and a0.0 belongs to layer 1. The rates are (1, channel, 1, 1) there, (channel,) here.
@@ -75,9 +75,9 @@ def libilab_pcn(network: Network) -> Sources:
 
 
 def zcrwind_prednet(network: Network) -> Sources:
-    """zcrwind/PredNet_pytorch, a faithful port of the original, for nets whose R have as many channels as their A.
+    """Map zcrwind/PredNet_pytorch, a faithful port of the original, for nets whose R have as many channels as their A.
 
-    i.L, f.L, c.L, o.L: one convolution a gate over the concatenation [R, E, up(R above)]; A.2L and Ahat.2L. Here the
+    i.L, f.L, c.L, o.L: one convolution per gate over the concatenation [R, E, up(R above)]; A.2L and Ahat.2L. Here the
     gates of a source are one convolution, stacked i, f, o, c, and the concatenation is a sum.
     """
     layers = len(network.predicted)
@@ -106,7 +106,7 @@ def zcrwind_prednet(network: Network) -> Sources:
 
 
 def cornet(network: Network) -> Sources:
-    """dicarlolab/CORnet: `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` for the networks of the same name.
+    """Map dicarlolab/CORnet: `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` for the networks of the same name.
 
     Z: V1.conv and so on. R, RT: V1.conv_input, V1.norm_input, V1.conv1, V1.norm1. S: V1.conv1, V1.norm1, V1.conv2,
     V1.norm2; V2.conv_input, V2.skip, V2.norm_skip, V2.conv1..3, V2.norm1_0, norm1_1, .. for each repeat, which here are
@@ -141,7 +141,7 @@ def cornet(network: Network) -> Sources:
 
 
 class _OfModules:
-    """Collects sources module by module: the parts of an edge that hold tensors, in order, under their names."""
+    """A collection of sources, made module by module from the parts of an edge that hold tensors, in order."""
 
     def __init__(self, network: Network) -> None:
         self.names = _names(network)
@@ -149,7 +149,7 @@ class _OfModules:
         self.sources: Sources = {}
 
     def add(self, edge: str, theirs: list[str]) -> None:
-        """Say which of their modules those on `edge` are; the rows of a `StepNorm` count on from theirs."""
+        """Add the modules on `edge` under the names `theirs`; the rows of a `StepNorm` count on from its name."""
         holding = [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
         for module, prefix in zip(holding, theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
@@ -163,7 +163,7 @@ class _OfModules:
 
 
 def _names(network: Network) -> dict[int, str]:
-    """Parameter -> the name under which it is stored."""
+    """Return the name under which each tensor is stored, by its id."""
     return {id(tensor): name for name, tensor in trained_tensors(network).items()}
 
 
@@ -172,7 +172,7 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def _stacked(first: int | None = None, last: int | None = None) -> Callable[..., Tensor]:
-    """The gates one after another, each with the input channels first..last of the concatenation."""
+    """Return a function that stacks the gates, each with the input channels first..last of the concatenation."""
     if first is None:
         return lambda *gates: torch.cat(gates)
     return lambda *gates: torch.cat([gate[:, first:last] for gate in gates])

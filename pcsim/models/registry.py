@@ -1,4 +1,4 @@
-"""Models by name."""
+"""The registry of models by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=Callable[..., Network])
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: what builds it, and the paper it is from."""
+    """A registered model: the function that builds it, and its paper."""
 
     build: Callable[..., Network]
     paper: str
@@ -26,7 +26,7 @@ MODELS: dict[str, Entry] = {}
 
 
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Make a function that returns a `Network` known by its name.
+    """Register a function that returns a `Network` under its name.
 
     @register(paper="Lotter et al. 2017")
     """
@@ -39,7 +39,7 @@ def register(*, paper: str) -> Callable[[Model], Model]:
 
 
 def available() -> tuple[str, ...]:
-    """The registered models."""
+    """Return the names of the registered models."""
     return tuple(MODELS)
 
 
@@ -64,10 +64,10 @@ def construct(name: str, **options: Any) -> Network:
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """The failure for a name that is not among `known`, with the nearest one."""
+    """Return the exception for a name that is not in `known`, with the nearest one."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",
         expected=f"one of {', '.join(known)}",
-        remedy=f"did you mean {near[0]!r}?" if near else "choose one of these",
+        remedy=f"did you mean {near[0]!r}?" if near else f"use a known name, such as {next(iter(known), None)!r}",
     )

@@ -1,4 +1,4 @@
-"""Trained weights that ship with pcsim: small safetensors files with the settings and scores they were made with."""
+"""Trained weights that ship with pcsim: small safetensors files with their settings and scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
 
 
 def available() -> dict[str, tuple[str, ...]]:
-    """Names of the sets of weights, by model."""
+    """Return the names of the sets of weights, by model."""
     found: dict[str, list[str]] = {}
     for entry in sorted(item.name for item in FOLDER.iterdir() if item.name.endswith(".safetensors")):
         model, weights = entry.removesuffix(".safetensors").split(".")
@@ -36,7 +36,7 @@ def available() -> dict[str, tuple[str, ...]]:
 
 
 def pretrained(model: str, weights: str, **options: Any) -> Network:
-    """`model` with the trained `weights`, built with the options they were trained with (yours take precedence).
+    """Build `model` with the trained `weights` and the options of their training, over which `options` take precedence.
 
     Raises StorageError for weights that do not exist for this model, or do not fit other options.
     """
@@ -44,15 +44,15 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
     if weights not in known:
         raise StorageError(
             given=f"weights {weights!r} for {model!r}",
-            expected=f"one of {', '.join(known) or 'none: no weights ship for this model'}",
-            remedy="models.weights.available() lists them; experiments.occlusion trains others",
+            expected=f"one of {', '.join(known)}" if known else "another model: no weights ship for this one",
+            remedy="print models.weights.available(), or train others with python -m experiments.occlusion",
         )
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return load(path, **options)
 
 
 def load(path: Path, **options: Any) -> Network:
-    """A trained network from a file that `save` wrote."""
+    """Load a trained network from a file that `save` wrote."""
     tensors, facts = storage.read_tensors(path, "weights")
     network = construct(facts["model"], **{**facts["options"], **options})
     load_tensors(network, tensors, str(path))
@@ -60,7 +60,7 @@ def load(path: Path, **options: Any) -> Network:
 
 
 def about(model: str, weights: str) -> dict[str, Any]:
-    """The settings and scores kept with shipped weights."""
+    """Return the settings and scores stored with shipped weights."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return storage.read_tensors(path, "weights")[1]
 

@@ -1,4 +1,4 @@
-"""What a network is: populations joined by projections, and the same network otherwise."""
+"""Networks, populations joined by projections, and their variants."""
 
 from pcsim.network.network import Network
 from pcsim.network.parts import ALWAYS, Population, Projection

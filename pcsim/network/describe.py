@@ -1,4 +1,4 @@
-"""A network as a table for reading."""
+"""The wiring of a network as a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
 
 
 def describe(network: Graph) -> str:
-    """Return a table: node | rule | shape | what it reads, in the order of evaluation."""
+    """Return a table of nodes, rules, shapes and incoming edges, in the order of evaluation."""
     rows = [HEAD]
     populations, incoming = network.populations, network.incoming
     rows += [("", name, "input", _by(shape), "") for name, shape in network.inputs.items()]
@@ -56,7 +56,7 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
 
 
 def _window(active: tuple[float, float] | None) -> str:
-    """From the first step (or ms) on, and before the last number."""
+    """Return the window as text: the first step (or ms), and the end, which is not included."""
     if active is None:
         return ""
     return f", from {active[0]:g}" + ("" if math.isinf(active[1]) else f", before {active[1]:g}")

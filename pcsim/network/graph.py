@@ -1,4 +1,4 @@
-"""Populations joined by projections: the structure of a network, and what follows from it."""
+"""Populations joined by projections: the structure of a network, and its derived properties."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 class Graph(nn.Module):
     """Validated populations and projections, with shapes inferred and the order of evaluation derived.
 
-    The modules have one home each, `rules`, `transforms` and `delays`; `populations` and `projections` show what is
-    there now.
+    Modules are stored once, in `rules`, `transforms` and `delays`; `populations` and `projections` return the modules
+    that are there now.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class Graph(nn.Module):
         check_names(self.inputs, populations, projections, readout)
         if not (isinstance(step_ms, int | float) and math.isfinite(step_ms) and step_ms > 0):
             raise WiringError(
-                given=f"step_ms={step_ms!r}", expected="a positive number of ms", remedy="10.0 is usual in vision"
+                given=f"step_ms={step_ms!r}",
+                expected="a positive number of ms",
+                remedy="write step_ms=10.0, usual in vision",
             )
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
@@ -75,7 +77,7 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"edge {edge.name} to port {port!r}",
                 expected=f"one of the ports of {type(rule).__name__}: {', '.join(rule.ports)}",
-                remedy="correct port=... of the projection",
+                remedy=f"write port={rule.ports[0]!r} in the projection",
             )
         source = self._populations.get(edge.source)
         has_memory = source is not None and not isinstance(source.rule, Wire)
@@ -86,8 +88,8 @@ class Graph(nn.Module):
         if self.is_flow and (delay > 1 or (delay == 1 and not has_memory)):
             raise WiringError(
                 given=f"edge {edge.name} with delay={delay} in a flow",
-                expected="every value read at the present time, or some ms ago",
-                remedy="leave the delay out, or write delay_ms=... for a conduction delay",
+                expected="no delay in steps: a flow reads the present, or the past by a delay in ms",
+                remedy="leave delay out, or write delay_ms=10.0 for a conduction delay of 10 ms",
             )
         return replace(edge, delay=delay, port=port)
 
@@ -95,7 +97,7 @@ class Graph(nn.Module):
 
     @property
     def populations(self) -> dict[str, Population]:
-        """The populations by name, with the rules that are in `rules` now."""
+        """The populations by name, with the present rules of `rules`."""
         rules = self.rules._modules
         found = {}
         for name, population in self._populations.items():
@@ -105,7 +107,7 @@ class Graph(nn.Module):
 
     @property
     def projections(self) -> tuple[Projection, ...]:
-        """The edges, with the transforms and delays that are in `transforms` and `delays` now."""
+        """The edges, with the present modules of `transforms` and `delays`."""
         transforms, delays = self.transforms._modules, self.delays._modules
         found = []
         for key, edge in self._edges.items():
@@ -117,13 +119,13 @@ class Graph(nn.Module):
 
     @property
     def is_as_built(self) -> bool:
-        """Whether all modules are those that were checked, none replaced since."""
+        """True while all modules are those that were checked, none replaced since."""
         rules = self.rules._modules
         same = all(population.rule is rules[name] for name, population in self._populations.items())
         return same and all(e is other for e, other in zip(self._edges.values(), self.projections, strict=True))
 
     def wiring(self) -> Wiring:
-        """Return what the network is now, as plain data."""
+        """Return the present wiring as plain data."""
         return Wiring(
             self,
             self.name,
@@ -141,50 +143,50 @@ class Graph(nn.Module):
             self.initialiser.wiring() if self.initialiser is not None else None,
         )
 
-    # ------------------------------------------------------------------ what follows
+    # ------------------------------------------------------------------ derived
 
     @property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:
-        """Population -> the edges to it."""
+        """The edges to each population, by its name."""
         return self.wiring().incoming
 
     @property
     def flows(self) -> dict[str, Flow]:
-        """The rules of the populations that flow."""
+        """The rules of the populations that are flows, by name."""
         return self.wiring().flows
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Populations that are prediction errors."""
+        """The names of the populations that are prediction errors."""
         return self.wiring().errors
 
     @property
     def predicted(self) -> dict[str, str]:
-        """Prediction error -> the population (or input) it is the error about."""
+        """The target (a population or an input) of each prediction error, by name."""
         return self.wiring().predicted
 
     @property
     def step_delays(self) -> dict[str, int]:
-        """Source -> the longest delay in steps with which edges of a discrete network read it, where that is not 0."""
+        """The longest delay in steps with which edges of a discrete network read each source, where it is not 0."""
         return self.wiring().step_delays
 
     @property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """Source -> the delays in ms with which edges of a flow read it."""
+        """The delays in ms with which edges of a flow read each source."""
         return self.wiring().conduction_delays
 
     @property
     def arrivals(self) -> Mapping[str, float]:
-        """Population -> when an onset of the inputs first reaches it: the shortest path of delays.
+        """The time at which an onset of the inputs first reaches each population: the shortest path of delays.
 
         In steps for a discrete network (0: in the first step), in ms for a flow. Infinite where nothing arrives. Edges
-        lesioned for good do not count.
+        with a permanent lesion do not count.
         """
         return self.wiring().arrivals
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the network learns, shared ones counted once."""
+        """The number of parameters, shared ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def shape(self, name: str) -> Shape:
@@ -193,15 +195,15 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"the shape of {name!r}",
                 expected=f"an input or population of {self.name!r}: {', '.join(self.shapes.nodes)}",
-                remedy="correct the name; net.describe() lists them",
+                remedy=f"write net.shape({next(iter(self.shapes.nodes), 'name')!r}); net.describe() lists the names",
             )
         return self.shapes.nodes[name]
 
     def time_of(self, name: str, step: int) -> float:
-        """Return how many ms after the onset of the image step 0, 1, ... stands for in a population.
+        """Return the time in ms after the onset of the image that step 0, 1, ... of a population stands for.
 
-        (step + 1) step_ms, the end of the step; or by `timing`, counted from the beginning of its window. For discrete
-        networks. Raises WiringError for a step outside of that window.
+        (step + 1) step_ms, the end of the step; or by `timing`, counted from the start of its window. For discrete
+        networks. Raises WiringError for a step outside that window.
         """
         if name not in self.timing:
             return (step + 1) * self.step_ms
@@ -209,7 +211,7 @@ class Graph(nn.Module):
         if not begin <= step < end:
             raise WiringError(
                 given=f"step {step} of {name!r}",
-                expected=f"one in which it is active: from {begin:g} and before {end:g}",
-                remedy="its value outside them is one that it holds",
+                expected=f"a step in which it is active: from {begin:g} and before {end:g}",
+                remedy=f"pass step={begin:g}, for example: outside its window the population holds its value",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

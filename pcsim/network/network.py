@@ -1,4 +1,4 @@
-"""A network: a description of populations and projections. It advances nothing; `pcsim.simulate` does."""
+"""A network: a description of populations and projections, which `pcsim.simulate` runs."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class Network(Graph):
     """Populations and projections, validated, with shapes inferred and the order of evaluation derived.
 
     inputs       shape (channel, height, width) of every stimulus, by name
-    readout      the population whose value answers the task, if there is one
-    steps        for a discrete model, how many steps its paper runs it for
-    step_ms      how many ms of neural time a step stands for; in an ODE made of a discrete network, after which its
-                 per-step transforms move on
+    readout      the population whose value is the answer to the task, if there is one
+    steps        for a discrete model, the number of steps in its paper
+    step_ms      the ms of neural time that a step stands for; in an ODE made of a discrete network, the time after
+                 which per-step transforms advance
     timing       population -> (ms after the onset, ms per step) where its steps do not follow the common clock; see
                  `time_of`
-    initialiser  a network run for one step on the first input, whose values populations of the same name
-                 start from; it usually shares modules with this one
+    initialiser  a network run for one step on the first input, whose values are the initial values of the
+                 populations of the same name; it usually shares modules with this one
 
     Raises WiringError for duplicate or unknown names, shapes that do not fit, a zero-delay cycle, flows mixed
     with maps, delays in steps in a flow and delays in ms in a discrete network.
     """
 
-    # Set by pcsim.simulation, the room above: a description knows no loop over time.
+    # Set by pcsim.simulation, which imports this package: a description has no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Return the read-out after the network's own number of steps, `net.steps`, on held inputs: (batch, ...).
+        """Return the read-out after the network's own number of steps, `net.steps`, on constant inputs: (batch, ...).
 
-        In the mode (training or evaluation) that the network is in, and with gradients where they are enabled: it is a
-        module of ordinary PyTorch code. For a flow, other numbers of steps, records and errors use `pcsim.simulate`.
+        Runs in the present mode (training or evaluation), with gradients where they are enabled, like any PyTorch
+        module. For a flow, other numbers of steps, records and errors use `pcsim.simulate`.
         Raises SolverError for a flow and for a network without a read-out or a number of steps.
         """
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
@@ -54,31 +54,31 @@ class Network(Graph):
     def as_ode(self, tau: Taus, step_ms: float | None = None) -> Network:
         """Return the network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
-        A network of flows keeps its equations and gets other time constants. Parameters are shared either way.
+        A network of flows keeps its equations and takes the new time constants. Parameters are shared either way.
 
         tau in ms: one number, one per population with memory in their order, or a dict by name (in which a value
         may also be a `LearnableTau` or one number per channel). A wire that some edge reads with a delay has a
-        past and so becomes a memory too. `step_ms` is how many ms one step of the discrete network stands for, in its
+        past and so becomes a memory too. `step_ms` is the ms that one step of the discrete network stands for, in its
         windows, lesions, per-step transforms and delays of more than a step; by default tau, if that is one number.
 
-        A delay of 0 between two memories is a statement about one step and has no meaning at an instant: the
-        flow reads every memory at the present time, whatever the unrolling, and only one-stage solvers (Euler,
-        ExponentialEuler), which advance population after population in the derived order, can tell unrollings
-        apart. With dt = tau, Euler is the published map exactly.
+        A delay of 0 between two memories refers to a step and has no meaning in continuous time: the flow reads
+        every memory at the present time, whatever the unrolling. Unrollings differ only under one-stage solvers
+        (Euler, ExponentialEuler), which advance population after population in the derived order. With dt = tau,
+        Euler is the published map exactly.
         """
         return variants.as_ode(self, tau, step_ms)
 
     def clamped(self, *names: str) -> Network:
-        """Return the network with populations held at what they are shown: they become inputs.
+        """Return the network with populations clamped to stimuli: they become inputs.
 
-        Edges to them fall away; edges from them read what is shown, at once. Parameters are shared.
+        Edges to them are removed; edges from them read the stimulus without delay. Parameters are shared.
         """
         return variants.clamped(self, names)
 
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """Return the network with edges lesioned: by kind ("top_down"), or by name ("v2->v1").
 
-        For good, or in the window `during=(from, to)`, in ms for a flow and in steps for a discrete network; lesions
+        Permanently, or in the window `during=(from, to)`, in ms for a flow and in steps for a discrete network; lesions
         add up. Parameters are shared and keep their names, so a lesion costs nothing and trained weights still load.
         """
         return variants.without(self, edges, during)
@@ -86,15 +86,15 @@ class Network(Graph):
     def autocast(self, dtype: torch.dtype = torch.bfloat16) -> Network:
         """Return the network whose edges compute convolutions and matrix products in bfloat16 or float16.
 
-        Sums, rules, states and what is inside of rules stay as they are; double precision is not rounded. Parameters
-        are shared. Faster for large networks where the processor has such products, and right to two or three digits.
+        Sums, rules and states keep their type; float64 is not rounded. Parameters are shared. Faster for large networks
+        where the processor has such products, and accurate to two or three digits.
         """
         return variants.autocast(self, dtype)
 
     def describe(self) -> str:
-        """Return the wiring as a table: node | rule | shape | what it reads, in the order of evaluation."""
+        """Return the wiring as a table of nodes, rules, shapes and incoming edges, in the order of evaluation."""
         return describe(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        """See `forward`."""
+        """Return the read-out; see `forward`."""
         return cast(Tensor, super().__call__(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""In which order populations are evaluated, and when an onset reaches them: pure functions of the edges."""
+"""The order of evaluation of populations, and the times at which an onset reaches them: pure functions of the edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Node = TypeVar("Node", bound=Hashable)
 
 
 def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
-    """Every node after those `before` it, ties in the given order. Raises WiringError with the cycle, if any."""
+    """Return every node after those `before` it, ties in the given order. Raises WiringError with the cycle, if any."""
     order: dict[Node, None] = {}
     for start in nodes:
         path: list[Node] = [start]
@@ -34,7 +34,7 @@ def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Nod
 
 
 def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple[str, ...]:
-    """Return populations, each after the sources of these edges to it."""
+    """Return the populations, each after the sources of these edges to it."""
     before: dict[str, list[str]] = {name: [] for name in names}
     for edge in edges:
         if edge.source in before:
@@ -57,10 +57,10 @@ def arrivals(
     is_flow: bool,
     early: Sequence[str] = (),
 ) -> dict[str, float]:
-    """When an onset of the inputs first reaches each population, by the shortest path of delays (Bellman-Ford).
+    """Return when an onset of the inputs first reaches each population, by the shortest path of delays (Bellman-Ford).
 
-    In steps, or for a flow in ms; windows of edges and populations hold it up. Those named `early` have it before
-    the first step.
+    In steps, or for a flow in ms; windows of edges and populations postpone it. It reaches the populations in `early`
+    before the first step.
     """
     reached = dict.fromkeys(populations, math.inf) | dict.fromkeys(inputs, 0.0) | dict.fromkeys(early, -1.0 + is_flow)
     edges = [edge for edge in projections if ALWAYS not in edge.lesioned]
@@ -78,7 +78,7 @@ def arrivals(
 
 
 def _within(window: tuple[float, float] | None, at: float) -> float:
-    """The first time from `at` on that lies in the window; never, if it is over."""
+    """Return the first time from `at` on that lies in the window; infinity if the window is over."""
     if window is None:
         return at
     return max(at, window[0]) if at < window[1] else math.inf

@@ -1,4 +1,4 @@
-"""What a network is made of: populations and projections."""
+"""The parts of a network: populations and projections."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Population:
     """A named group of units with one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  (a, b): responds from a on and before b only, and holds its value outside: steps, in a flow ms
-    starts_from  a population from whose value (and further variables) it starts when its window opens
+    active  (a, b): responds from a on and before b only, and holds its value outside; in steps, in a flow in ms
+    starts_from  a population whose value (and extra variables) it takes over when its window opens
     """
 
     name: str
@@ -41,13 +41,13 @@ class Projection:
 
     delay   0 reads the source's value of this step, 1 that of the step before, n that of n steps before.
             None (the default) means 0 in a discrete network; in a flow every edge reads the present.
-    port    the input of the target's rule; by default the one called like `kind`, else the rule's first.
-    before  what a delayed edge gives until its source has spoken: nothing ("absent"), or the transform of
-            zeros ("zeros").
-    active  (a, b): delivers from a on and before b only, and nothing outside: steps, in a flow ms. A transform
-            that differs from step to step (`connections.Phased`) counts its steps from a.
-    delay_ms  in a flow, a conduction delay: the source's value that long ago, interpolated between steps. A
-            number, or a `LearnableTau(1, ...)`, which then is a learnable delay.
+    port    the input of the target's rule; by default the one with the name of `kind`, else the rule's first.
+    before  the value that a delayed edge delivers before its source has one: nothing ("absent"), or the
+            transform of zeros ("zeros").
+    active  (a, b): delivers from a on and before b only, and nothing outside; in steps, in a flow in ms. A
+            transform that differs from step to step (`connections.Phased`) counts its steps from a.
+    delay_ms  in a flow, a conduction delay: reads the source's value that long ago, interpolated between steps.
+            A number, or a `LearnableTau(1, ...)` for a learnable delay.
     lesioned  windows [from, to) during which the edge delivers nothing, in the same unit as `active`.
     compute_dtype  the type in which convolutions and matrix products of the transform are computed, such as
             torch.bfloat16; what it delivers has the type of the source's value. None: that type.
@@ -72,5 +72,5 @@ class Projection:
 
     @property
     def key(self) -> str:
-        """The name under which its parameters are stored."""
+        """The name under which the parameters of the edge are stored."""
         return re.sub(r"\W", "_", self.name.replace("->", "_to_"))

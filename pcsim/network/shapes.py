@@ -1,4 +1,4 @@
-"""A shape for every node, found by following the edges: pure functions."""
+"""Inference of the shape of every node along the edges: pure functions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from pcsim.rules.base import Rule
 
 
 def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
-    """Return the shape of `transform` applied to an activity of `shape`; nothing is computed.
+    """Return the shape of `transform` applied to an activity of `shape`, without computing it.
 
-    By the layer's type where that says it, else on the meta device: 0.1 to 4 ms a layer, and 0.8 s for the first.
-    Raises what the transform raises for a shape that it refuses.
+    From the layer's type where that is known, else on the meta device: 0.1 to 4 ms a layer, and 0.8 s for the first.
+    Raises the exception of the transform for a shape that it does not accept.
     """
     return _by_type(transform, shape) or _on_meta(transform, shape)
 
@@ -44,7 +44,7 @@ _KEEPING = (nn.Identity, nn.ReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.D
 
 
 def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
-    """Return the shape that a common layer gives; None for others, and for a shape that does not fit."""
+    """Return the output shape of a common layer; None for others, and for a shape that does not fit."""
     kind = type(layer)
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
         return None
@@ -88,9 +88,9 @@ def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
 
 
 def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None = None) -> Shape | None:
-    """Return the shape that a convolution, or a maximum over windows, gives; None where it does not fit.
+    """Return the output shape of a convolution or a max pool; None where the input does not fit.
 
-    other  settings that hold instead of its own
+    other  settings that replace its own
     """
     channels, *size = shape
     settings = {**vars(layer), **(other or {})}
@@ -108,7 +108,7 @@ def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None =
         made = [(n - 1) * s - 2 * p + k + e for n, s, p, k, e in zip(size, stride, padding, spans, extra, strict=True)]
     elif settings.get("ceil_mode"):
         made = [-(-(n + 2 * p - k) // s) + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
-        # The last window begins inside of the image or the padding before it.
+        # The last window begins inside the image or the padding before it.
         made = [m - ((m - 1) * s >= n + p) for m, n, s, p in zip(made, size, stride, padding, strict=True)]
     else:
         made = [(n + 2 * p - k) // s + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
@@ -116,17 +116,18 @@ def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None =
 
 
 def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
-    held = {name: tensor.to("meta") for name, tensor in chain(transform.named_parameters(), transform.named_buffers())}
-    # Two samples: batch norm in training mode refuses a single value per channel.
-    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, not in the middle of one.
-    given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in held.values()), None)))
+    named = chain(transform.named_parameters(), transform.named_buffers())
+    tensors = {name: tensor.to("meta") for name, tensor in named}
+    # Two samples: batch norm in training mode does not accept a single value per channel.
+    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, not during the run.
+    given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in tensors.values()), None)))
     with torch.no_grad():
-        return tuple(functional_call(transform, held, (given,)).shape[1:])
+        return tuple(functional_call(transform, tensors, (given,)).shape[1:])
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shape of every node, of every further variable of a rule, and of every input port."""
+    """The shapes of all nodes, of all variables of each rule, and of all input ports."""
 
     nodes: dict[str, Shape]
     variables: dict[str, dict[str, Shape]]
@@ -141,7 +142,7 @@ def infer_shapes(
 ) -> Shapes:
     """Follow the edges from the inputs and declared shapes until every node has one, then check every edge.
 
-    Raises WiringError naming the edge and both shapes where two disagree, or the populations nothing reaches.
+    Raises WiringError naming the edge and both shapes where two disagree, or the populations that nothing reaches.
     """
     found = Shapes(dict(inputs) | dict(declared), {}, {name: {} for name in rules})
     arriving: dict[str, Shape] = {}
@@ -159,7 +160,7 @@ def infer_shapes(
                 continue
             found.nodes[name] = _respond(name, rule, found.ports[name])["value"]
             progress = True
-            break  # edges that this one feeds come before guesses from other edges
+            break  # follow the edges from this population before others are inferred
     if missing := [name for name in rules if name not in found.nodes]:
         raise WiringError(
             given=f"no shape for {', '.join(missing)}",
@@ -174,7 +175,7 @@ def infer_shapes(
             raise WiringError(
                 given=f"population {name!r} declared as {found.nodes[name]}, its inputs make {variables['value']}",
                 expected="the same shape",
-                remedy="correct the declared shape or the transforms of its incoming projections",
+                remedy=f"declare shape={variables['value']}, or change the transforms of its incoming projections",
             )
         found.variables[name] = variables
     return found
@@ -185,7 +186,7 @@ def _arrival(edge: Projection, shape: Shape) -> Shape:
         return transformed_shape(edge.transform, shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as reason:
         raise WiringError(
-            given=f"edge {edge.name}: {edge.source!r} has shape {shape}, and its transform refuses it ({reason})",
+            given=f"edge {edge.name}: {edge.source!r} has shape {shape}, which the transform does not take ({reason})",
             expected="a transform that takes the shape of its source",
             remedy=f"change the transform of {edge.name} (input channels, kernel) or the shape of {edge.source!r}",
         ) from reason
@@ -205,7 +206,7 @@ def _agree(ports: dict[str, Shape], edge: Projection, shape: Shape) -> None:
 def _how_to_fit(shape: Shape, expected: Shape) -> str:
     advice = []
     if len(shape) != len(expected):
-        return "end the transform in the same number of axes"
+        return f"end the transform in shape {expected}, for instance by nn.Flatten() or nn.Unflatten(1, shape)"
     if shape[0] != expected[0]:
         advice.append(f"give the transform {expected[0]} output channels")
     if shape[1:] != expected[1:] and len(shape) == 3:

@@ -4,7 +4,7 @@
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
     many.split(run["r1"])                               (point, time, batch, ...)
 
-The same numbers as one run after another, to rounding: samples of a batch do not know of each other.
+The results equal those of separate runs to rounding, as the samples of a batch are independent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Values = Mapping[str, Sequence[float] | Tensor]
 
 
 class PerSampleTau(TimeConstant):
-    """tau of each sample, (n,) or (n, channel), ms. Raises WiringError unless all are positive."""
+    """Time constants of each sample, (n,) or (n, channel), ms. Raises WiringError unless all are positive."""
 
     values: Tensor
 
@@ -37,16 +37,16 @@ class PerSampleTau(TimeConstant):
         self.register_buffer("values", values, persistent=False)
 
     def forward(self) -> Tensor:
-        """All values."""
+        """Return all values, (n,) or (n, channel), ms."""
         return self.values
 
     def for_(self, like: Tensor) -> Tensor:
-        """In a shape that divides an activity (n, channel, ...)."""
+        """Return the values, reshaped to divide an activity (n, channel, ...)."""
         return _beside(self.values, like)
 
 
 class PerSampleGain(nn.Module):
-    """value -> gain value, another for each sample."""
+    """y = gain x, with one gain per sample."""
 
     values: Tensor
 
@@ -55,20 +55,20 @@ class PerSampleGain(nn.Module):
         self.register_buffer("values", values, persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
-        """gain * value."""
+        """y = gain x."""
         return _beside(self.values, value) * value
 
 
 @dataclass(frozen=True)
 class Batched:
-    """A network of `points` settings for `batch` samples each, and how to show it something and read what it did."""
+    """A network of `points` settings for `batch` samples each, which tiles its stimuli and splits its records."""
 
     network: Network
     points: int
     batch: int
 
     def tile(self, stimulus: Stimulus) -> Stimulus:
-        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for another number."""
+        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for other batches."""
         if isinstance(stimulus, Mapping):
             return {name: self._repeated(value) for name, value in stimulus.items()}
         return self._repeated(stimulus)
@@ -84,19 +84,19 @@ class Batched:
         if len(images) != self.batch:
             raise WiringError(
                 given=f"{len(images)} samples",
-                expected=f"{self.batch}, as the network was made for",
-                remedy=f"batched(..., batch={len(images)})",
+                expected=f"{self.batch} samples, the batch of the network",
+                remedy=f"write batched(..., batch={len(images)})",
             )
         return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
 def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Batched:
-    """Put settings of one network side by side, point k with the k-th value of everything that is named.
+    """Combine many settings of one network in one network; point k has the k-th value of each tau and gain.
 
-    taus   population -> ms for each point, (points,) or (points, channel); of a discrete network they make it a flow,
-           and then every population with memory needs one
-    gains  edge -> a factor for what it delivers at each point
-    Parameters are shared. Raises WiringError for names that do not exist and for numbers of values that differ.
+    taus   population -> ms for each point, (points,) or (points, channel); they make a discrete network a flow,
+           in which every population with memory needs one
+    gains  edge -> a factor on its output at each point
+    Parameters are shared. Raises WiringError for unknown names, names in both, and unequal numbers of values.
     """
     given = {**(taus or {}), **(gains or {})}
     counts = {name: len(values) for name, values in given.items()}
@@ -117,7 +117,7 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
             raise WiringError(
                 given=f"gains of {', '.join(sorted(unknown))}",
                 expected=f"edges of {network.name!r}: {', '.join(edge.name for edge in other.projections)}",
-                remedy="choose from these",
+                remedy="write gains={name: [0.5, 1.0]} with the name of an edge; net.describe() shows the edges",
             )
         edges = [
             replace(edge, transform=_scaled(edge.transform, PerSampleGain(spread(gains[edge.name]))))
@@ -132,7 +132,7 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
 def _scaled(transform: nn.Module | None, gain: PerSampleGain) -> nn.Module:
     if transform is None:
         return gain
-    # A Chain tells steps apart, for the sake of parts that do; a Sequential does not.
+    # A Chain passes the phase on to its parts; a Sequential does not.
     return Chain(transform, gain) if isinstance(transform, Phased) else nn.Sequential(transform, gain)
 
 

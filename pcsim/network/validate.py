@@ -1,4 +1,4 @@
-"""What is refused when a network is built."""
+"""Checks of a network when it is built."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")
 
 
 def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> None:
-    """Refuse a conduction delay that nothing can read; `has_memory` is None where the source is an input."""
+    """Raise WiringError for an invalid conduction delay; `has_memory` is None where the source is an input."""
     learned = isinstance(edge.delay_ms, nn.Module) and any(True for _ in edge.delay_ms.parameters())
     if not is_flow or edge.delay not in (None, 1):
         raise WiringError(
             given=f"edge {edge.name} with delay_ms={edge.delay_ms} and delay={edge.delay}",
             expected="a delay in ms in a flow, or a delay in steps in a discrete network",
-            remedy="leave the other one out" if is_flow else "write delay=1, or make the network a flow",
+            remedy=f"remove delay={edge.delay}"
+            if is_flow
+            else "write delay=1, or make the network a flow: rules.Relaxed(rule, tau)",
         )
     if has_memory is False or (has_memory is None and learned):
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="read the population that it is computed from, or relax it: rules.Relaxed(rule, tau)",
+            remedy="read the population that it is computed from, or make it a memory: rules.Relaxed(rule, tau)",
         )
 
 
@@ -41,7 +43,7 @@ def check_windows(
     variables: Mapping[str, Mapping[str, Shape]],
     is_flow: bool,
 ) -> None:
-    """Refuse windows that are empty, open too early or fall between steps, and starts from what does not fit."""
+    """Raise WiringError for empty windows, windows that open too early or between steps, and invalid `starts_from`."""
     known = {population.name: population for population in populations}
     for edge in projections:
         _check_window(f"edge {edge.name}", edge.active, is_flow)
@@ -53,8 +55,8 @@ def check_windows(
         if active is not None and is_flow and isinstance(population.rule, Wire):
             raise WiringError(
                 given=f"population {name!r}, a wire of a flow, active in {active}",
-                expected="no window: at every instant a wire is what it reads",
-                remedy="put the window on what reads it, or make it a memory: rules.Relaxed(rule, tau)",
+                expected="no window: a wire follows its input at all times",
+                remedy="put the window on the edges that read it, or make it a memory: rules.Relaxed(rule, tau)",
             )
         if source is None:
             continue
@@ -62,7 +64,7 @@ def check_windows(
             raise WiringError(
                 given=f"population {name!r} that starts from {source!r} and is active in {active}",
                 expected=f"a population with the variables {dict(variables[name])}, and a window that opens after 0",
-                remedy="give both populations rules with the same variables and shapes, and an active=(from, to)",
+                remedy="give both populations rules with the same variables and shapes, and write active=(from, to)",
             )
 
 
@@ -72,14 +74,14 @@ def _check_window(what: str, window: Window | None, is_flow: bool, begins: float
     if not begins <= window[0] < window[1]:
         raise WiringError(
             given=f"{what} active in {window}" if begins == 0 else f"{what} during {window}",
-            expected="(from, to) with 0 <= from < to",
-            remedy="leave it out if it never responds; (n, math.inf) is from n on",
+            expected="(from, to) with 0 <= from < to" if begins == 0 else "(from, to) with from < to",
+            remedy="write (5, 10), or (5, math.inf) for a window without an end",
         )
     if not is_flow and any(math.isfinite(end) and end != int(end) for end in window):
         raise WiringError(
             given=f"{what} with the window {window} in a discrete network",
             expected="whole numbers of steps",
-            remedy="count steps; in a flow, as net.as_ode(...) makes one, windows are in ms",
+            remedy="write it in steps, such as (5, 10); in a flow, as net.as_ode(...) makes one, windows are in ms",
         )
 
 
@@ -89,14 +91,14 @@ def check_names(
     projections: Sequence[Projection],
     readout: str | None,
 ) -> None:
-    """Refuse names that are odd, doubled or unknown, and projections that say what nothing understands."""
+    """Raise WiringError for invalid, duplicate or unknown names, and for projections with invalid options."""
     names = [*inputs, *(population.name for population in populations)]
     for name in names:
         if not name.isidentifier() or names.count(name) > 1:
             raise WiringError(
                 given=f"population {name!r}, {names.count(name)} times among {', '.join(names)}",
                 expected="names of letters, digits and underscores, each used once (inputs included)",
-                remedy="rename it",
+                remedy="rename it, for instance to 'v1' or 'v1_b'",
             )
     known = set(names)
     targets = known - set(inputs)
@@ -105,31 +107,33 @@ def check_names(
             raise WiringError(
                 given=f"edge {edge.name}",
                 expected=f"a source among {', '.join(names)} and a target among {', '.join(sorted(targets))}",
-                remedy="correct the name, or add the population",
+                remedy="add the missing population, or rename the source or target of the edge",
             )
         if edge.kind not in KINDS or edge.before not in ("absent", "zeros"):
             raise WiringError(
                 given=f"edge {edge.name} with kind={edge.kind!r}, before={edge.before!r}",
                 expected=f"a kind among {', '.join(KINDS)}; before 'absent' or 'zeros'",
-                remedy="correct the projection",
+                remedy=f"write Projection({edge.source!r}, {edge.target!r}, kind='bottom_up', before='absent')",
             )
         _check_phases(edge)
         if edge.delay is not None and (not isinstance(edge.delay, int) or edge.delay < 0):
             raise WiringError(
                 given=f"edge {edge.name} with delay={edge.delay!r}",
                 expected="a whole number of steps >= 0",
-                remedy="0 reads this step's value, 1 that of the step before",
+                remedy="write delay=0 to read the value of this step, delay=1 for that of the step before",
             )
     keys = [edge.key for edge in projections]
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="a name of its own for each projection, that differs in letters, digits or underscores",
-            remedy="merge their transforms, or write Projection(..., name='...')",
+            expected="a different name for each projection, in letters, digits and underscores",
+            remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:
         raise WiringError(
-            given=f"readout={readout!r}", expected=f"one of {', '.join(sorted(targets))}", remedy="correct the name"
+            given=f"readout={readout!r}",
+            expected=f"one of {', '.join(sorted(targets))}",
+            remedy="name one of these populations, or write readout=None for a network without a read-out",
         )
 
 
@@ -137,7 +141,7 @@ def _check_phases(edge: Projection) -> None:
     if not isinstance(edge.transform, Phased) and any(isinstance(part, Phased) for part in edge.transform.modules()):
         raise WiringError(
             given=f"edge {edge.name}: a {type(edge.transform).__name__} around a transform that differs between steps",
-            expected="one that passes the step on",
+            expected="a container that passes the step on to its parts",
             remedy="write connections.Chain(...) instead of nn.Sequential(...)",
         )
 
@@ -147,7 +151,7 @@ def _is_timed(rule: Flow) -> bool:
 
 
 def all_flows(populations: Sequence[Population]) -> bool:
-    """Whether the memories are flows. Raises WiringError where they are of both kinds, or have no time constant."""
+    """Return whether the memories are flows. Raises WiringError for both kinds, or flows without a time constant."""
     flows = [p.name for p in populations if isinstance(p.rule, Flow)]
     maps = [p.name for p in populations if isinstance(p.rule, Map)]
     if flows and maps:

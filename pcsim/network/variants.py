@@ -1,4 +1,4 @@
-"""The same network otherwise: in continuous time, clamped, lesioned, under autocast. Parameters are shared."""
+"""Variants of a network: in continuous time, clamped, lesioned, under autocast. Parameters are shared."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pcsim.rules.time_constants import TimeConstant
 
 Net = TypeVar("Net", bound=Graph)
 Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
-"""ms: one for all, one for each memory in their order, or by name"""
+"""time constants in ms: one for all memories, one for each in their order, or a dict by name"""
 
 
 def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
-    """See `Network.as_ode`."""
+    """Return the network in continuous time; see `Network.as_ode`."""
     waiting = {*network.step_delays}
     remembered = [name for name in network.populations if name in network.memories or name in waiting]
     taus = _tau_by_name(tau, remembered)
@@ -38,19 +38,19 @@ def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
         network,
         [_with_tau(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
-        steps=None,  # its duration is a matter of ms now, which are asked for
+        steps=None,  # the duration of an ODE is given in ms, as until=...
         step_ms=scale if isinstance(scale, int | float) else network.step_ms,
         name=f"{network.name} as an ODE",
     )
 
 
 def clamped(network: Net, names: Sequence[str]) -> Net:
-    """See `Network.clamped`."""
+    """Return the network with populations as inputs; see `Network.clamped`."""
     if unknown := [name for name in names if name not in network.populations]:
         raise WiringError(
             given=f"a clamp of {', '.join(unknown)}",
             expected=f"populations of {network.name!r}: {', '.join(network.populations)}",
-            remedy="correct the names; net.describe() lists them",
+            remedy=f"write net.clamped({next(iter(network.populations), 'r0')!r}); net.describe() lists the names",
         )
     return rebuilt(
         network,
@@ -66,18 +66,20 @@ def clamped(network: Net, names: Sequence[str]) -> Net:
 
 
 def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
-    """See `Network.without`."""
+    """Return the network with edges lesioned; see `Network.without`."""
     unit = "ms" if network.is_flow else "steps"
     window = ALWAYS if during is None else (float(during[0]), float(during[1]))
     if not window[0] < window[1]:
         raise WiringError(
-            given=f"a lesion during {window}", expected=f"(from, to) with from < to, {unit}", remedy="swap the ends"
+            given=f"a lesion during {window}",
+            expected=f"(from, to) with from < to, in {unit}",
+            remedy="swap the ends, as in during=(50, 100)",
         )
     if not network.is_flow and any(math.isfinite(end) and end != int(end) for end in window):
         raise WiringError(
             given=f"a lesion of {network.name!r} during {window}",
             expected="whole numbers of steps, as it is a discrete network",
-            remedy="count steps; in a flow, as net.as_ode(...) makes one, lesions are in ms",
+            remedy="write during=(5, 10), in steps; in a flow, as net.as_ode(...) makes one, lesions are in ms",
         )
     wanted = {edge.replace(" ", "") for edge in edges}
     known = {edge.kind for edge in network.projections} | {edge.name for edge in network.projections}
@@ -85,7 +87,7 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
         raise WiringError(
             given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
-            remedy="correct the names; net.describe() lists them",
+            remedy=f"write net.without({min(known, default='top_down')!r}); net.describe() lists kinds and edges",
         )
     return with_edges(
         network,
@@ -94,12 +96,12 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
 
 
 def autocast(network: Net, dtype: torch.dtype) -> Net:
-    """See `Network.autocast`."""
+    """Return the network with edges computed in `dtype`; see `Network.autocast`."""
     if dtype not in (torch.bfloat16, torch.float16):
         raise WiringError(
             given=f"autocast({dtype})",
             expected="torch.bfloat16 or torch.float16",
-            remedy="take one of these; for double precision write net.double()",
+            remedy="write net.autocast(torch.bfloat16); for double precision write net.double()",
         )
     return with_edges(network, [replace(edge, compute_dtype=dtype) for edge in network.projections])
 
@@ -119,7 +121,7 @@ def rebuilt(
     projections: Sequence[Projection] | None = None,
     **changes: Any,
 ) -> Net:
-    """Return a network of these parts that is otherwise the same, but for `changes` of its arguments."""
+    """Return a network of these parts with the other arguments of `network`, except for `changes`."""
     same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
     options = {name: getattr(network, name) for name in same} | changes
     edges = network.projections if projections is None else projections
@@ -127,12 +129,12 @@ def rebuilt(
 
 
 def current(network: Net) -> Net:
-    """Return the network itself, or, where modules were replaced since it was built, one of the new ones, checked."""
+    """Return the network or, if modules were replaced since it was built, a checked network of the new ones."""
     return network if network.is_as_built else rebuilt(network, tuple(network.populations.values()))
 
 
 def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
-    """Return it with a time constant where it remembers; a wire is at every instant what it reads: no window."""
+    """Return a memory with its time constant; a wire follows its input at all times and has no window."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
@@ -152,7 +154,7 @@ def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor
         raise WiringError(
             given=f"time constants {tau}",
             expected=f"one for each of {', '.join(names)}",
-            remedy="give one number for all, a sequence in that order, or a dict by name",
+            remedy="write tau=10.0 for all, a sequence in that order, or a dict by name",
         )
     return taus
 
@@ -161,15 +163,15 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
     """Return a window in steps as one in ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants and steps to be counted by {name!r}",
-            expected="how many ms a step of the discrete network stands for",
+            given=f"several time constants, and steps counted by {name!r}",
+            expected="the ms that a step of the discrete network stands for",
             remedy="write as_ode(tau=..., step_ms=10.0)",
         )
     return window[0] * step_ms, window[1] * step_ms
 
 
 def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
-    """Return the edge in a flow: windows in ms, and the steps beyond the first by which it reads late as a delay."""
+    """Return the edge of a flow: windows in ms, and the steps of its delay beyond the first as a conduction delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
         edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))

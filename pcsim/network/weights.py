@@ -1,4 +1,4 @@
-"""The tensors of a network under one name each, as files of weights and checkpoints hold them."""
+"""The tensors of a network under one name each, as in files of weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcsim.network.network import Network
 
 
 def trained_tensors(network: Network) -> dict[str, Tensor]:
-    """Every parameter and lasting buffer once, by its first name: what a file of weights holds."""
+    """Return every parameter and persistent buffer once, by its first name: the content of a file of weights."""
     lasting = network.state_dict(keep_vars=True)
     unique: dict[int, str] = {}
     for name, tensor in lasting.items():
@@ -21,7 +21,7 @@ def trained_tensors(network: Network) -> dict[str, Tensor]:
 
 
 def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
-    """Put what `trained_tensors` gave back into a network. Raises StorageError unless names and shapes agree."""
+    """Copy the result of `trained_tensors` into a network. Raises StorageError unless names and shapes agree."""
     wanted = trained_tensors(network)
     mismatched = [
         f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"

@@ -1,7 +1,7 @@
-"""The wiring of a network as plain data: what its modules are at one moment, and what follows from that.
+"""The wiring of a network as plain data: a snapshot of its modules, and its derived properties.
 
-A network looks its modules up at every question, because they may be replaced at any time. A run asks a thousand
-questions of one moment: it takes a `Wiring` when it begins, and every answer is found once.
+A network looks its modules up at every access, because they may be replaced at any time. A run reads the same
+properties many times: it takes a `Wiring` when it begins, which computes each of them once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """What a network, `module`, is at one moment. All names mean what they mean in `Graph`."""
+    """A snapshot of the network `module`. All names mean the same as in `Graph`."""
 
     module: nn.Module
     name: str
@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """Where the first parameter is kept."""
+        """The dict that stores the first parameter, and its name there."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -51,24 +51,24 @@ class Wiring:
 
     @property
     def parameter(self) -> nn.Parameter | None:
-        """The first parameter as it is now, whose type and device are the network's."""
+        """The first parameter at present, whose type and device are those of the network."""
         return None if self._first is None else self._first[0].get(self._first[1])
 
     @property
     def device(self) -> str:
-        """Where the network is: "cpu" or "cuda"."""
+        """The device type of the network, "cpu" or "cuda"."""
         return "cpu" if self.parameter is None else self.parameter.device.type
 
     @cached_property
     def memory_keys(self) -> list[tuple[int, str]]:
-        """(which population, key in the state) of every variable of a memory."""
+        """The (index of the population, key in the state) of every variable of a memory."""
         numbers = {name: number for number, name in enumerate(self.shapes.variables)}
         variables = self.shapes.variables
         return [(numbers[name], variable_key(name, variable)) for name in self.memories for variable in variables[name]]
 
     @cached_property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:
-        """Population -> the edges to it."""
+        """The edges to each population, by its name."""
         found: dict[str, list[Projection]] = {name: [] for name in self.populations}
         for edge in self.projections:
             found[edge.target].append(edge)
@@ -76,22 +76,22 @@ class Wiring:
 
     @cached_property
     def flows(self) -> dict[str, Flow]:
-        """The rules of the populations that flow."""
+        """The rules of the populations that are flows, by name."""
         return {name: p.rule for name, p in self.populations.items() if isinstance(p.rule, Flow)}
 
     @cached_property
     def errors(self) -> tuple[str, ...]:
-        """Populations that are prediction errors."""
+        """The names of the populations that are prediction errors."""
         return tuple(name for name, p in self.populations.items() if isinstance(_bare(p.rule), ErrorUnit))
 
     @cached_property
     def predicted(self) -> dict[str, str]:
-        """Prediction error -> the population (or input) it is the error about."""
+        """The target (a population or an input) of each prediction error, by name."""
         return {name: edge.source for name in self.errors for edge in self.incoming[name] if edge.port == "target"}
 
     @cached_property
     def step_delays(self) -> dict[str, int]:
-        """Source -> the longest delay in steps with which edges of a discrete network read it, where that is not 0."""
+        """The longest delay in steps with which edges of a discrete network read each source, where it is not 0."""
         longest: dict[str, int] = {}
         for edge in self.projections:
             if not self.is_flow and edge.delay:
@@ -100,7 +100,7 @@ class Wiring:
 
     @cached_property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """Source -> the delays in ms with which edges of a flow read it."""
+        """The delays in ms with which edges of a flow read each source."""
         found: dict[str, tuple[TimeConstant, ...]] = {}
         for edge in self.projections:
             if isinstance(edge.delay_ms, TimeConstant):
@@ -109,7 +109,7 @@ class Wiring:
 
     @cached_property
     def arrivals(self) -> Mapping[str, float]:
-        """Population -> when an onset of the inputs first reaches it: see `Graph.arrivals`."""
+        """The time at which an onset of the inputs first reaches each population; see `Graph.arrivals`."""
         early = tuple(self.initialiser.populations) if self.initialiser else ()
         return arrivals(tuple(self.inputs), self.populations, self.projections, self.is_flow, early)
 

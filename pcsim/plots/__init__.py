@@ -1,6 +1,6 @@
-"""Pure functions from numbers (or a network) to an `Axes` or `Figure`. They neither compute, save nor show.
+"""Pure functions from numbers (or a network) to an `Axes` or `Figure`. They do not compute, save or show anything.
 
-Figures that one experiment alone draws live beside it, in `experiments/`.
+Figures of a single experiment are in `experiments/`, beside it.
 """
 
 from pcsim.plots.canvas import axes

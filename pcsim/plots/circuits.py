@@ -24,10 +24,10 @@ START: dict[str, Any] = {"arrowstyle": "-|>", "color": "#666666", "linestyle": "
 
 
 def circuit(net: Network, ax: Axes | None = None) -> Axes:
-    """The wiring: populations as boxes; edges by kind, lesioned ones light grey and dotted, dark where a run starts.
+    """Draw the wiring: populations as boxes, edges by kind, lesioned ones in light grey, initial ones in dark grey.
 
-    Names that end in a number (r1, p1, e1) stand in the row of that number, in a column for what precedes it.
-    The delay in steps stands beside an edge of a discrete network that reads an earlier step.
+    Names that end in a number (r1, p1, e1) are placed in the row of that number, in a column for their prefix.
+    The delay in steps is written beside an edge of a discrete network that reads an earlier step.
     """
     place = _places(net)
     across, height = max(x for x, _ in place.values()), max(y for _, y in place.values())
@@ -77,7 +77,7 @@ def _places(net: Network) -> dict[str, tuple[float, float]]:
     place = {name: (2.0 * (columns.index(prefix) - middle), float(n)) for name, (prefix, n) in numbered.items()}
     for name in names:
         if name not in place:
-            # Inputs and what only inputs feed stand below, everything else above.
+            # Inputs and populations fed by inputs only are placed below, everything else above.
             early = name in net.inputs or all(edge.source in net.inputs for edge in net.incoming[name])
             rows.setdefault(low - 1.0 if early else high + 1.0, []).append(name)
     for y, row in rows.items():
@@ -87,16 +87,16 @@ def _places(net: Network) -> dict[str, tuple[float, float]]:
 
 
 def _levels(net: Network) -> list[list[str]]:
-    """Rows of names from the inputs up: a population stands above all that feed it, whichever way round a loop."""
-    rows, seen = [list(net.inputs)], set(net.inputs)
+    """Return rows of names from the inputs up: each population above the first that feeds it."""
+    rows, placed = [list(net.inputs)], set(net.inputs)
     roots = [n for n in net.populations if all(e.source in (*net.inputs, n) for e in net.incoming[n])]
     fresh = roots or list(net.memories)
     while fresh:
         rows.append(fresh)
-        seen |= set(fresh)
-        reached = (edge.target for edge in net.projections if edge.source in fresh and edge.target not in seen)
+        placed |= set(fresh)
+        reached = (edge.target for edge in net.projections if edge.source in fresh and edge.target not in placed)
         fresh = list(dict.fromkeys(reached))
-    return [*rows, *([rest] if (rest := [n for n in net.populations if n not in seen]) else [])]
+    return [*rows, *([rest] if (rest := [n for n in net.populations if n not in placed]) else [])]
 
 
 def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bool) -> None:
@@ -131,6 +131,3 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
     middle = (xa + xb) / 2 + curve * (yb - ya) / 2, (ya + yb) / 2 - curve * (xb - xa) / 2
     paper = {"fc": "white", "ec": "none", "pad": 0.6}
     ax.text(*middle, delay, color=colour, fontsize=8, va="center", ha="center", bbox=paper)
-
-
-# ---------------------------------------------------------------------- runs

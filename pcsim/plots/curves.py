@@ -1,4 +1,4 @@
-"""Curves, bars and maps of what networks did."""
+"""Curves of runs: errors, activity, accuracy and decoding over time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pcsim.plots.canvas import axes
 from pcsim.simulation.run import Run
 
 Curve = tuple[ArrayLike, ArrayLike]
-"""times in ms and values"""
+"""a curve: times in ms, and values"""
 COLOURS = {"clean": "C0", "occluded": "C1"}
-"""of conditions that several figures draw"""
+"""colours of conditions that several figures show"""
 
 
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
-    """Mean squared prediction error against time, one line a population: median over samples, band 25 to 75 %."""
+    """Draw the mean squared prediction error over time, a line for each population: median and quartiles of samples."""
     if not run.errors:
         raise StimulusError(
             given="a run without prediction errors",
             expected="errors recorded from a network that has them",
-            remedy="simulate(..., record=Record(errors='all'))",
+            remedy="write simulate(..., record=Record(errors='all'))",
         )
     ax = ax or axes()
     for name, value in run.errors.items():
@@ -36,9 +36,9 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
 
 
 def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """What was recorded against time, one line a key: median over samples, band 25 to 75 %.
+    """Draw records over time, a line for each key: median over samples, band 25 to 75 %.
 
-    A population kept whole is shown by the root mean square over its units.
+    A population that was recorded whole is shown by the root mean square over its units.
     """
     ax = ax or axes()
     for key in keys or run.keys():
@@ -55,7 +55,7 @@ def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None
 
 
 def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
-    """Median over samples of values (time, batch), and the band between the quartiles."""
+    """Draw the median over samples of values (time, batch), and the band between the quartiles."""
     low, middle, high = np.quantile(np.asarray(values), [0.25, 0.5, 0.75], axis=1)
     (line,) = ax.plot(times, middle, label=label)
     ax.fill_between(times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -64,10 +64,10 @@ def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
 def accuracy_by_cycles(
     curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int], unit: str = "cycle"
 ) -> Figure:
-    """Accuracy of networks trained with T cycles (left) and of each of them over its cycles (right).
+    """Draw the accuracy of networks trained with T cycles (left) and of each of them over its cycles (right).
 
     curves[network] holds one (cycles,) for each repetition, from cycle 1 on (a network without cycles has one value);
-    cycles[network] is its T; `unit` is what they are called.
+    cycles[network] is its T; `unit` names a cycle in the labels.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -90,9 +90,9 @@ def accuracy_by_cycles(
 
 
 def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mapping[str, float]) -> Figure:
-    """Accuracy of decoders against the time since the image came, a panel a network or recording, a line a condition.
+    """Draw decoding accuracy over time since image onset: a panel for each network or recording, a line a condition.
 
-    curves[panel][condition] is (times, share correct); chance[panel] is dashed.
+    curves[panel][condition] is (times, share correct); chance[panel] is the dashed line.
     """
     figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))

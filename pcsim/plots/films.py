@@ -1,4 +1,4 @@
-"""Films and what was predicted of them, in rows, as animations, and as curves over the horizon."""
+"""Films and their predictions: in rows, as animations, and as errors over frames."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def forecast(
     closed_loop_from: int | None = None,
     rate: float | None = None,
 ) -> Figure:
-    """One clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
+    """Draw one clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
 
     Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From
-    `closed_loop_from` on, framed in red, a network sees only itself. Raises StimulusError for predictions of another
-    shape, and for a `closed_loop_from` that no frame follows.
+    `closed_loop_from` on, framed in red, the input of a network is its own prediction. Raises StimulusError for
+    predictions of another shape, and for a `closed_loop_from` outside of the clip.
     """
-    true, told = _one_clip(frames, predictions, closed_loop_from)
+    true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
-    for name, said in told.items():
-        rows += [(name, said, False), ("error", (said - true).mean(1), True)]
+    for name, clip in predicted.items():
+        rows += [(name, clip, False), ("error", (clip - true).mean(1), True)]
     length, height, width = len(true), true.shape[2], true.shape[3]
     side = min(1.0, 14.0 / length)
     size = (length * side + 1.2, len(rows) * (side * height / width + 0.06) + 0.7)
@@ -56,7 +56,7 @@ def forecast(
         )
     unit = "frame" if rate is None else "time (ms)"
     picture.suptitle(
-        unit + ("" if closed_loop_from is None else "; red: the network sees its own predictions"), fontsize=9
+        unit + ("" if closed_loop_from is None else "; red: the input is the network's own prediction"), fontsize=9
     )
     return picture
 
@@ -65,15 +65,15 @@ def _one_clip(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     true = as_pixels(as_frames(np.asarray(frames)[None]))[0].double().numpy()
-    told = {name: np.asarray(said, float) for name, said in predictions.items()}
-    shapes = [true.shape, *(said.shape for said in told.values())]
+    predicted = {name: np.asarray(clip, float) for name, clip in predictions.items()}
+    shapes = [true.shape, *(clip.shape for clip in predicted.values())]
     if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
             given=f"clips of shapes {', '.join(map(str, shapes))}, closed_loop_from={closed_loop_from}",
-            expected="frames and predictions of one shape, and a first frame that was not seen among them",
-            remedy="pass what predict was given as closed_loop_from, and the frames it predicted",
+            expected=f"frames and predictions of one shape, closed_loop_from between 1 and {len(true) - 1}",
+            remedy="pass the closed_loop_from and the frames that predict was called with",
         )
-    return true, told
+    return true, predicted
 
 
 def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
@@ -94,15 +94,15 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
 def errors_over_frames(
     errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Mean squared prediction error of each layer, (time,) or (time, n), frame by frame, logarithmic.
+    """Draw the mean squared prediction error of each layer, (time,) or (time, n), over frames on a log scale.
 
-    `closed_loop_from` is marked by a line. Frame 0 is left out: its prediction is made of nothing.
+    A line marks `closed_loop_from`. Frame 0 is left out: its prediction has no input.
     """
     ax = ax or axes(5.0, 3.4)
     for number, (name, values) in enumerate(errors.items()):
         _mean_and_error(ax, np.asarray(values, float), name, color=f"C{number}")
     if closed_loop_from is not None:
-        _event(ax, closed_loop_from, "sees itself", OWN)
+        _event(ax, closed_loop_from, "closed loop", OWN)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("frame")
@@ -113,9 +113,9 @@ def errors_over_frames(
 
 
 def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
-    """What a surprise at frame `at` evokes in the errors: errors[kind][layer] (time, n), a panel for each layer.
+    """Draw the errors around a surprise at frame `at`: errors[kind][layer] (time, n), a panel for each layer.
 
-    The first kind is what would have come; bands are standard errors over clips. Frame 0 is left out.
+    The first kind is the standard, without surprise; bands are standard errors over clips. Frame 0 is left out.
     """
     (first, *_) = errors.values()
     figure = Figure(figsize=(1.0 + 2.9 * len(first), 3.2), layout="constrained")
@@ -126,7 +126,7 @@ def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
             _mean_and_error(panel, np.asarray(layers[layer], float), kind, **style)
         _event(panel, at, "surprise" if panel is panels[0] else "", "0.3")
         panel.set(title=layer, xlabel="frame")
-        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the word above the curves
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the label above the curves
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("mean squared prediction error")
@@ -141,7 +141,7 @@ def _next_colour(ax: Axes) -> str:
 
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
-    """The mean of (time,) or (time, n) and its standard error, from frame 1 on."""
+    """Draw the mean of (time,) or (time, n) and its standard error, from frame 1 on."""
     over = values[1:].reshape(len(values) - 1, -1)
     frames, mean = np.arange(1, len(values)), over.mean(1)
     ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
@@ -159,17 +159,17 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
 def animation(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
 ) -> list[Image.Image]:
-    """A page for every step: the frame (time, channel, height, width) beside what each network predicted of it.
+    """Draw a page for each frame (time, channel, height, width), beside the prediction of each network.
 
-    The number of the frame is printed below; a red border marks frames that a network had not seen. To write a GIF:
+    The number of the frame is printed below; a red border marks predictions in closed loop. To write a GIF:
 
         first, *others = animation(frames, {"PredNet": predictions}, closed_loop_from=10)
         first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
 
     Raises StimulusError as `forecast` does.
     """
-    true, told = _one_clip(frames, predictions, closed_loop_from)
-    films = {"frame": true, **told}
+    true, predicted = _one_clip(frames, predictions, closed_loop_from)
+    films = {"frame": true, **predicted}
     font = ImageFont.load_default(size=12)
     pages = []
     for step in range(len(true)):
@@ -193,7 +193,7 @@ def animation(
 
 
 def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
-    """A frame enlarged, (height, width, 3), with a border of 3 pixels."""
+    """Return an enlarged frame, (height, width, 3), with a border of 3 pixels."""
     levels = np.rint(255 * np.nan_to_num(value, nan=0.9).clip(0, 1)).astype(np.uint8)
     coloured = np.broadcast_to(levels, (3, *levels.shape[1:]))
     image = repeat(coloured, "colour y x -> (y a) (x b) colour", a=scale, b=scale)

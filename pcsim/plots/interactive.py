@@ -14,36 +14,38 @@ from numpy.typing import ArrayLike
 from pcsim.core.exceptions import PcsimError
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
-"""label -> (times, values)"""
+"""panels: label -> (times, values)"""
 
 
 def explore(
     curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
 ) -> Any:
-    """A plotly figure: a slider moves through the first parameter, lines are coloured by the second, hover tells both.
+    """Build a plotly figure: a slider for the first parameter, colours for the second, both shown on hover.
 
-    curves[first][second][label] is (times in ms, values), a panel a label; `moved` and `coloured` are what the
-    parameters are called, with units. With `log`, times and the values of the first panel have log scales, if positive;
-    every panel has one scale for all places of the slider. Raises PcsimError without plotly, or for curves of samples.
+    curves[first][second][label] is (times in ms, values), one panel for each label; `moved` and `coloured` are the
+    names of the parameters, with units. With `log`, times and the values of the first panel have log scales, if
+    positive; a panel keeps its scale as the slider moves. Raises PcsimError without plotly, or for curves (time, n).
     """
     try:
         from plotly.graph_objects import Figure, Scatter
         from plotly.subplots import make_subplots
     except ImportError as reason:
-        raise PcsimError(given="a figure to explore", expected="plotly", remedy='pip install "pcsim[viz]"') from reason
+        raise PcsimError(
+            given="explore()", expected="the package plotly", remedy='pip install "pcsim[viz]"'
+        ) from reason
     shapes = [np.shape(y) for found in curves.values() for panels in found.values() for _, y in panels.values()]
     if not shapes or any(len(shape) != 1 for shape in shapes):
         raise PcsimError(
             given=f"curves of shapes {', '.join(map(str, sorted(set(shapes)))) or 'none'}",
             expected="one curve (time,) for each setting and panel",
-            remedy="average over samples first: curve.mean(-1)",
+            remedy="average over samples first: write curve.mean(-1)",
         )
     firsts = list(curves)
     seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))
     palette = colormaps["viridis"].resampled(max(2, len(seconds)))
     figure: Figure = make_subplots(cols=len(labels), horizontal_spacing=0.1)
     for first, found in curves.items():
-        told = f"{moved} {first:g}<br>{coloured}"
+        hover = f"{moved} {first:g}<br>{coloured}"
         for index, (second, panels) in enumerate(found.items()):
             for column, (times, values) in enumerate(panels.values(), 1):
                 line = Scatter(
@@ -54,7 +56,7 @@ def explore(
                     showlegend=column == 1,
                     visible=first == firsts[0],
                     line={"color": to_hex(palette(index))},
-                    hovertemplate=f"{told} {second:g}<br>%{{x:.0f}} ms: %{{y:.4g}}<extra></extra>",
+                    hovertemplate=f"{hover} {second:g}<br>%{{x:.0f}} ms: %{{y:.4g}}<extra></extra>",
                 )
                 figure.add_trace(line, row=1, col=column)
     each = len(seconds) * len(labels)
@@ -88,7 +90,7 @@ def _finite(values: ArrayLike) -> list[float]:
 
 
 def _scale(values: list[float], log: bool) -> dict[str, Any]:
-    """Of an axis: its range, and on a log scale ticks at 1, 2, 5 times powers of ten."""
+    """Return the range of an axis, and on a log scale ticks at 1, 2, 5 times powers of ten."""
     low, high = min(values), max(values)
     if not log or low <= 0:
         room = 0.05 * (high - low or 1.0)

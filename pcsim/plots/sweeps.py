@@ -1,4 +1,4 @@
-"""What sweeps and searches found."""
+"""Figures of sweeps and searches."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pcsim.plots.canvas import axes
 def tau_maps(
     maps: Mapping[str, Mapping[str, NDArray]], low: Sequence[float], high: Sequence[float], beyond: str = "none"
 ) -> Figure:
-    """Heat maps over the time constants of a lower and an upper area: a row a quantity, a column a network.
+    """Draw heat maps over the taus of a lower and an upper area: a row for each quantity, a column for each network.
 
     maps[quantity][network] is (low, high); quantities in ms have a log scale, the others (shares) a scale of
-    percent. A cell that is not finite says `beyond`.
+    percent. A cell that is not finite is labelled `beyond`.
     """
     networks = list(next(iter(maps.values())))
     figure = Figure(figsize=(1.0 + 2.9 * len(networks), 0.6 + 2.7 * len(maps)), layout="constrained")
@@ -69,12 +69,12 @@ def search_progress(
     scale: float = 1.0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Score of every trial, the mean of the last `window` and the best so far, as in Nayebi et al. 2018 figure 3b.
+    """Draw every score, the mean of the last `window` and the best so far, as in Nayebi et al. 2018 figure 3b.
 
-    scores    (trial,), of given-up trials what they had come to, NaN where there is none
-    complete  (trial,), whether a trial ran to its end; the others are hollow and count for the mean only
-    random    trials that were drawn at random, left of the dotted line
-    label, scale  of the scores: "correct (%)" and 100 of a share
+    scores    (trial,), for trials that were given up their last score, NaN without any
+    complete  (trial,), True for trials that ran to their end; others are hollow and count for the mean only
+    random    number of trials drawn at random, left of the dotted line
+    label, scale  label and factor of the scores: "correct (%)" and 100 for a share
     """
     ax = ax or axes(6.5, 3.8)
     values, whole = scale * np.asarray(scores, float), np.asarray(complete, bool)

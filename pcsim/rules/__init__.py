@@ -1,4 +1,4 @@
-"""How one population responds to what arrives: flow, map and wire rules."""
+"""Rules by which a population responds to its input: flows, maps and wires."""
 
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire

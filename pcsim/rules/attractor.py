@@ -1,12 +1,12 @@
 """Attractor memories.
 
-    s_i <- sgn( drive_i - theta ),  s_i kept where drive_i = theta              Hopfield 1982, s in {-1, 1}
+    s_i <- sgn( drive_i - theta ),  s_i unchanged where drive_i = theta         Hopfield 1982, s in {-1, 1}
     E = -1/2 s.(W s) + theta sum s
     E = -1/2 v.(W v) - I.v + (1/g) sum_i integral_0^v_i artanh                  Hopfield 1984, v = tanh(g u)
     p = softmax( beta drive )                                                   Ramsauer et al. 2020
     E = -1/beta log sum_mu exp(beta X_mu.xi) + 1/2 xi.xi + log(N)/beta + 1/2 M^2
 
-The energies are wires with one value for each sample, recorded as any other population.
+The energies are wires with one value per sample, recorded like any other population.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pcsim.rules.base import Map, Wire
 
 
 class Threshold(Map):
-    """s_i <- sgn(drive_i - theta) where turn_i is 1, else s_i is kept; also where drive_i = theta.
+    """s_i <- sgn(drive_i - theta) where turn_i is 1; s_i is unchanged elsewhere, and where drive_i = theta.
 
-    The port "turn" says whose turn it is, so that one unit or some or all may be updated in a step; with
-    `synchronous` it is everybody's at every step. Source: Hopfield 1982 eq. 1.
+    The port "turn" selects the units that a step updates: one, some or all; with `synchronous` every step updates
+    all units. Source: Hopfield 1982 eq. 1.
     """
 
     ports = ("drive", "turn")
@@ -35,17 +35,17 @@ class Threshold(Map):
         self.threshold, self.synchronous = threshold, synchronous
 
     def forward(self, own: Tensor, *, drive: Tensor, turn: Tensor) -> Tensor:
-        """The next s."""
+        """s <- sgn(drive - theta) where turn is 1; unchanged elsewhere, and where drive = theta."""
         field = drive - self.threshold
         flips = field != 0 if self.synchronous else (field != 0) & (turn > 0)
         return torch.where(flips, torch.sign(field), own)
 
 
 class Energy(Wire):
-    """Base of energies: one number for each sample, (batch, 1)."""
+    """Base class of energies: one number per sample, (batch, 1)."""
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """(1,)."""
+        """Return (1,), the shape of one number per sample."""
         return {"value": (1,)}
 
 
@@ -59,7 +59,7 @@ class ThresholdEnergy(Energy):
         self.threshold = threshold
 
     def forward(self, *, state: Tensor, field: Tensor) -> Tensor:
-        """(batch, 1)."""
+        """E = -1/2 s.field + theta sum s, (batch, 1)."""
         return (self.threshold * state - 0.5 * state * field).sum(1, keepdim=True)
 
 
@@ -76,7 +76,7 @@ class GradedEnergy(Energy):
         self.gain = gain
 
     def forward(self, *, state: Tensor, field: Tensor, current: Tensor) -> Tensor:
-        """(batch, 1)."""
+        """E = -1/2 v.field - I.v + (1/g) sum_i integral_0^v_i artanh(x) dx, (batch, 1)."""
         # Written with entropies, which stay finite when v reaches -1 or 1 in floating point.
         high, low = 0.5 * (1.0 + state), 0.5 * (1.0 - state)
         integral = math.log(2.0) + torch.special.xlogy(high, high) + torch.special.xlogy(low, low)
@@ -85,14 +85,14 @@ class GradedEnergy(Energy):
 
 
 class Softmax(Wire):
-    """p = softmax(beta drive) over channels: which of the stored patterns is meant."""
+    """p = softmax(beta drive) over channels: the weight of each stored pattern."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
 
     def forward(self, *, drive: Tensor) -> Tensor:
-        """(batch, patterns), sums to 1."""
+        """p = softmax(beta drive), (batch, patterns), which sums to 1."""
         return torch.softmax(self.beta * drive, dim=1)
 
 
@@ -109,7 +109,7 @@ class RetrievalEnergy(Energy):
         self.beta, self.largest_norm = beta, largest_norm
 
     def forward(self, *, state: Tensor, match: Tensor) -> Tensor:
-        """(batch, 1)."""
+        """E = -1/beta log sum_mu exp(beta match_mu) + 1/2 xi.xi + log(N)/beta + 1/2 M^2, (batch, 1)."""
         free = -torch.logsumexp(self.beta * match, 1, keepdim=True) / self.beta
         constant = math.log(match.shape[1]) / self.beta + 0.5 * self.largest_norm**2
         return free + 0.5 * state.square().sum(1, keepdim=True) + constant

@@ -1,11 +1,11 @@
-"""How one population responds: three kinds of rule, told apart by what they have memory of.
+"""Rules by which one population responds to its input, of three kinds.
 
-    Flow   has memory, says how it is pushed       forward(own, **ports) -> tau d own / dt
-    Map    has memory, says its next value         forward(own, **ports) -> next
-    Wire   has none, says its value now            forward(**ports)      -> value
+    Flow   with memory, gives its rate of change     forward(own, **ports) -> tau d own / dt
+    Map    with memory, gives its next value         forward(own, **ports) -> next value
+    Wire   without memory, gives its present value   forward(**ports)      -> value
 
-A rule sees its own variables and the sums that arrive at its named input ports; it knows neither its
-neighbours nor the step. Sums are zero where nothing arrives.
+A rule reads its own variables and the summed input at each of its named ports; it depends neither on other
+populations nor on the step number. The sum at a port without input is zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _hard_sigmoid(drive: Tensor) -> Tensor:
     return (0.2 * drive + 0.5).clamp(0.0, 1.0)
 
 
-# Functions with names, so that rules can be pickled.
+# Module-level functions, so that rules can be pickled.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": _identity,
     "relu": functional.relu,
@@ -68,34 +68,34 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation_named(name: str) -> Callable[[Tensor], Tensor]:
-    """The pointwise nonlinearity of that name. Raises WiringError with the known names."""
+    """Return the pointwise nonlinearity `name`. Raises WiringError for an unknown one."""
     if name not in ACTIVATIONS:
         raise WiringError(
             given=f"activation {name!r}",
             expected=f"one of {', '.join(ACTIVATIONS)}",
-            remedy="choose one of these, or put a module of your own into the transform of an edge",
+            remedy="write activation='relu', or put a module of your own into the transform of an edge",
         )
     return ACTIVATIONS[name]
 
 
 def slope_named(name: str) -> Callable[[Tensor], Tensor]:
-    """The derivative of that nonlinearity. Raises WiringError with the known names."""
+    """Return the derivative of the nonlinearity `name`. Raises WiringError for an unknown one."""
     if name not in SLOPES:
         raise WiringError(
             given=f"activation {name!r} in a gradient flow",
             expected=f"one whose derivative is known: {', '.join(SLOPES)}",
-            remedy="choose one of these",
+            remedy="write activation='tanh', or 'softplus' for a smooth rectifier",
         )
     return SLOPES[name]
 
 
 class Rule(nn.Module):
-    """Base of the three kinds.
+    """Base class of flows, maps and wires.
 
-    `ports` names the inputs, the first being where projections arrive unless they say otherwise.
-    `extra` names variables kept besides the value that other populations read; a rule with extras
-    gets and gives a dict with the keys "value" and those names, a rule without gets and gives a tensor.
-    `gates` names what it computes on the way that can be recorded, as "population.gate"; see `gate_values`.
+    `ports` names the inputs; projections arrive at the first one unless they name another.
+    `extra` names variables stored besides the value that other populations read; a rule with extra variables
+    takes and returns a dict with the keys "value" and those names, a rule without takes and returns a tensor.
+    `gates` names intermediate values that can be recorded, as "population.gate"; see `gate_values`.
     """
 
     ports: tuple[str, ...] = ("drive",)
@@ -103,11 +103,11 @@ class Rule(nn.Module):
     gates: tuple[str, ...] = ()
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return the value of each of `gates` in the step that makes the next value of `own` (None for a wire)."""
+        """Return the value of each of `gates` in the step from `own` (None for a wire) to its next value."""
         raise NotImplementedError
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Shape of "value" and of each extra, from the shapes at the connected ports; all equal by default."""
+        """Return the shapes of "value" and each extra from those at the connected ports; all equal by default."""
         given = set(ports.values())
         if len(given) != 1:
             raise WiringError(
@@ -119,42 +119,43 @@ class Rule(nn.Module):
         return dict.fromkeys(("value", *self.extra), shape)
 
     def describe(self) -> str:
-        """A word or two for the wiring table."""
+        """Return a short description for the wiring table."""
         return type(self).__name__
 
     def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """The shapes of a cell of `channels` maps at whose one port `gates` times as many arrive."""
+        """Return the shapes of a cell of `channels` maps whose one port receives `gates` times as many channels."""
         arriving = Rule.shapes(self, ports)["value"]
         if arriving[0] != gates * channels:
             raise WiringError(
                 given=f"{type(self).__name__}({channels}) that receives {arriving[0]} channels",
-                expected=f"{gates * channels}: {gates} for each of its own",
-                remedy="give the transforms of its incoming projections that many output channels",
+                expected=f"{gates * channels} channels: {gates} for each of its own",
+                remedy=f"end the transforms of its incoming projections in {gates * channels} channels",
             )
         return dict.fromkeys(("value", *self.extra), (channels, *arriving[1:]))
 
     def _shapes_of_channels(self, channels: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """The default shapes, for a rule whose parameters fit that many channels only."""
+        """Return the default shapes for a rule whose parameters fit only `channels` channels."""
         shapes = Rule.shapes(self, ports)
         if shapes["value"][0] != channels:
             raise WiringError(
                 given=f"{type(self).__name__}({channels}) that receives {shapes['value'][0]} channels",
                 expected=f"{channels} channels",
-                remedy="give the rule the channels that arrive, or the transforms that many output channels",
+                remedy=f"build the rule with channels={shapes['value'][0]}, or end the transforms of its incoming "
+                f"projections in {channels} channels",
             )
         return shapes
 
 
 class Wire(Rule):
-    """value = f(ports): no memory of its own. `forward(**ports)` gives the value now."""
+    """value = f(ports), without memory. `forward(**ports)` returns the present value."""
 
 
 class Map(Rule):
-    """own(t) = F(own(t-1), ports). `forward(own, **ports)` gives the next value (a dict of them with `extra`)."""
+    """own(t) = F(own(t-1), ports). `forward(own, **ports)` returns the next value (with `extra`, a dict of values)."""
 
 
 class Flow(Rule):
-    """tau d own/dt = G(own, ports). `forward(own, **ports)` gives G, in the units of the activity.
+    """tau d own/dt = G(own, ports). `forward(own, **ports)` returns G, in the units of the activity.
 
     `tau`, in ms, is the time constant that limits the step.
     """
@@ -165,7 +166,7 @@ class Flow(Rule):
 class Relaxed(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 
-    Euler with dt = tau gives own <- F(own, ports) back. `tau` is in ms: a number, one per channel, or a
+    Euler with dt = tau recovers own <- F(own, ports). `tau` is in ms: a number, one per channel, or a
     `LearnableTau`.
     """
 
@@ -176,35 +177,35 @@ class Relaxed(Flow):
         self.ports, self.extra, self.gates = rule.ports, rule.extra, rule.gates
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return those of the rule that is relaxed toward."""
+        """Return the gate values of F."""
         return self.rule.gate_values(own, **ports)
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """As the rule that is relaxed toward."""
+        """Return the shapes of F."""
         return self.rule.shapes(ports)
 
     def target(self, own: Own, **ports: Tensor) -> Own:
-        """What the map (or wire) would have said."""
+        """Return F(own, ports), the value that `own` decays toward."""
         return cast(Own, self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports))
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
-        """F(own, ports) - own."""
+        """tau d own/dt = F(own, ports) - own."""
         return _combine(torch.sub, self.target(own, **ports), own)
 
     def describe(self) -> str:
-        """What is relaxed toward, and how fast."""
+        """Return the description of F, with tau."""
         return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"
 
 
 def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
-    """`function` on two tensors, or on each variable of two dicts of them."""
+    """Apply `function` to two tensors, or to each variable of two dicts of tensors."""
     if isinstance(first, dict) and isinstance(second, dict):
         return {name: function(value, second[name]) for name, value in first.items()}
     return function(first, second)
 
 
 def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
-    """The rule relaxed toward, or a flow with another time constant and the same parameters."""
+    """Return a map or wire as a flow with time constant `tau`, or a flow with another tau and the same parameters."""
     if isinstance(rule, Map | Wire):
         return Relaxed(rule, tau)
     flow = cast(Flow, copy(rule))

@@ -1,6 +1,6 @@
-"""Gated cells: memories whose input arrives as one stack of gates.
+"""Gated cells: memories whose input is one stack of gates.
 
-The projections to a cell deliver all its gates at once (one convolution for each source); the bias belongs to the
+The projections to a cell deliver all its gates at once (one convolution per source); the bias belongs to the
 cell. Between image-shaped populations the cell is convolutional, between vectors it is dense.
 """
 
@@ -22,16 +22,16 @@ Peephole = Literal["none", "channel", "full"]
 class LSTM(Map):
     """i, f, o = s(gates + b + peephole);  c(t) = f c(t-1) + i tanh(z);  h(t) = o tanh(c(t)).
 
-    The port "gates" gets i, f, o, z stacked, (batch, 4 * channels, ...); the peepholes of i and f look at
-    c(t-1), that of o at c(t).
+    The port "gates" receives i, f, o, z stacked, (batch, 4 * channels, ...); the peepholes of i and f read
+    c(t-1), that of o reads c(t).
 
-    peephole  "none"; "channel", one weight for each gate and channel; "full", one for each position too, which ties
-              the cell to maps of `size` (height, width)
+    peephole  "none"; "channel", one weight per gate and channel; "full", one per gate, channel and position, which
+              fixes the maps to `size` (height, width)
     gate      s: "sigmoid", or "hard_sigmoid", clip(0.2 x + 0.5, 0, 1)
     forget    initial bias of the forget gate
 
     Source: Shi et al. 2015 eq. 3 (convolutional, full peepholes); Hochreiter & Schmidhuber 1997, Gers et al. 2000.
-    Raises WiringError for an unknown peephole or gate, or a size that is missing.
+    Raises WiringError for an unknown peephole or gate, and for a missing size.
     """
 
     ports = ("gates",)
@@ -51,7 +51,7 @@ class LSTM(Map):
             raise WiringError(
                 given=f"LSTM(peephole={peephole!r}, size={size})",
                 expected="peephole 'none' or 'channel', or 'full' with size=(height, width)",
-                remedy="give the size of the maps with full peepholes, and only with them",
+                remedy="write LSTM(channels, 'full', size=(height, width)), or leave size out",
             )
         self.channels, self.kind, self.size = channels, peephole, size
         self.gate = activation_named(gate)
@@ -63,26 +63,26 @@ class LSTM(Map):
         self.peephole = nn.Parameter(torch.zeros(weights)) if weights else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """A quarter of the channels of the gates."""
+        """Return the shapes: a quarter of the channels of the gates."""
         shapes = self._shapes_of_gates(self.channels, 4, ports)
         if self.size is not None and shapes["value"][1:] != self.size:
             raise WiringError(
                 given=f"maps of {shapes['value'][1:]} for full peepholes of {self.size}",
                 expected="the same height and width",
-                remedy="build the network for this image size, or use peephole='channel'",
+                remedy="build the network for this image size, or write peephole='channel'",
             )
         return shapes
 
     def forward(self, own: State, *, gates: Tensor) -> State:
-        """The next h ("value") and c."""
+        """c(t) = f c(t-1) + i tanh(z),  h(t) = o tanh(c(t)); h is returned as "value"."""
         return self._opened(own["c"], gates)[1]
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """i, f and o, between 0 and 1."""
+        """Return i, f and o, between 0 and 1."""
         return self._opened(cast(State, own)["c"], ports["gates"])[0]
 
     def _opened(self, c: Tensor, gates: Tensor) -> tuple[State, State]:
-        """The gates, and the next h and c."""
+        """Return the gates, and the next h and c."""
         i, f, o, z = (gates + per_channel(self.bias, gates)).chunk(4, dim=1)
         i, f = self.gate(self._looking(i, 0, c)), self.gate(self._looking(f, 1, c))
         c = f * c + i * torch.tanh(z)
@@ -90,25 +90,25 @@ class LSTM(Map):
         return {"i": i, "f": f, "o": o}, {"value": o * torch.tanh(c), "c": c}
 
     def _looking(self, drive: Tensor, gate: int, c: Tensor) -> Tensor:
-        """The drive of a gate with what it sees of c through its peephole."""
+        """Return the drive of a gate plus its peephole input from c."""
         if self.peephole is None:
             return drive
         weight = self.peephole[gate]
         return drive + (weight if self.kind == "full" else per_channel(weight, c)) * c
 
     def describe(self) -> str:
-        """Gates and peepholes."""
+        """Return the nonlinearity of the gates and the kind of peepholes."""
         return f"LSTM, {self.gate_name}" + ("" if self.kind == "none" else f", {self.kind} peepholes")
 
 
 class SubLSTM(Map):
     """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
 
-    Inhibition is subtractive: the input and output gates are taken away, not multiplied. All four are logistic;
-    the port "gates" gets i, o, z, f stacked, (batch, 4 * channels, ...), or with `fixed_forget` i, o, z only: f is
-    then one learned number in [0, 1] for each channel, constant in time (fix-subLSTM).
+    Inhibition is subtractive: the input and output gates are subtracted, not multiplied. All four are logistic; the
+    port "gates" receives i, o, z, f stacked, (batch, 4 * channels, ...), or with `fixed_forget` i, o, z only: f is
+    then one learned number in [0, 1] per channel, constant in time (fix-subLSTM).
 
-    Source: Costa et al. 2017 eq. 5-10; its convolution (subConvLSTM) replaces the matrices by convolutions.
+    Source: Costa et al. 2017 eq. 5-10; subConvLSTM replaces the matrices by convolutions.
     """
 
     ports = ("gates",)
@@ -125,22 +125,22 @@ class SubLSTM(Map):
                 self.bias[3 * channels :] = forget
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """A quarter of the channels of the gates, a third with a fixed forget gate."""
+        """Return the shapes: a quarter of the channels of the gates, a third with a fixed forget gate."""
         return self._shapes_of_gates(self.channels, len(self.gates), ports)
 
     def forward(self, own: State, *, gates: Tensor) -> State:
-        """The next h ("value") and c."""
-        i, o, z, *opened = self.gate_values(own, gates=gates).values()
-        f = opened[0] if self.kept is None else per_channel(self.kept.clamp(0.0, 1.0), i)
+        """c(t) = f c(t-1) + z - i,  h(t) = s(c(t)) - o; h is returned as "value"."""
+        i, o, z, *forget = self.gate_values(own, gates=gates).values()
+        f = forget[0] if self.kept is None else per_channel(self.kept.clamp(0.0, 1.0), i)
         c = f * own["c"] + z - i
         return {"value": torch.sigmoid(c) - o, "c": c}
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """i, o, z and, unless it is fixed, f: between 0 and 1."""
+        """Return i, o, z and, unless it is fixed, f, between 0 and 1."""
         gates = ports["gates"]
-        opened = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(len(self.gates), dim=1)
-        return dict(zip(self.gates, opened, strict=True))
+        values = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(len(self.gates), dim=1)
+        return dict(zip(self.gates, values, strict=True))
 
     def describe(self) -> str:
-        """Which forget gate."""
+        """Return the name of the cell, with "fixed forget" for a fixed forget gate."""
         return "subLSTM" + ("" if self.kept is None else ", fixed forget")

@@ -2,15 +2,16 @@
 
     p = f(drive)                                     prediction
     e = f( pi * (target - prediction) )              prediction error, per sample
-    d = f'(drive of p) e                             what of an error passes back through the prediction p = f(drive)
+    d = f'(drive of p) e                             an error passed back through the prediction p = f(drive)
     tau dr/dt = f'(r) drive - error                  relaxation of a representation
-    r <- f( (1 - a) state + a prediction )           a representation blended with what is predicted of it
+    r <- f( (1 - a) state + a prediction )           a representation blended with its prediction
     r <- f( prior + b drive )                        a representation corrected by an error
 
-`drive` is what the error below asks for (its transform is the transpose of the prediction's), `error` the
+`drive` is the error below, passed through the transpose of the prediction's transform, `error` the
 representation's own prediction error. With transposed weights the relaxation is the gradient flow on
 E = 1/2 sum pi (r - p)^2 over all layers: Rao & Ballard 1999 eq. 7-8, Whittington & Bogacz 2017 eq. 2.15. Blend and
-correction are the two sweeps of Wen et al. 2018; the correction alone, of itself, is Han et al. 2018.
+correction are the top-down and bottom-up passes of Wen et al. 2018; the correction alone, with the representation
+itself as its prior, is Han et al. 2018.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
 class Prediction(Wire):
-    """p = min(f(drive + b), ceiling), in the shape of what it predicts.
+    """p = min(f(drive + b), ceiling), in the shape of its target.
 
-    `channels` gives it one bias for each; `ceiling` makes it saturate (the SatLU of Lotter et al. 2017).
+    `channels` adds one bias per channel; `ceiling` makes it saturate (the SatLU of Lotter et al. 2017).
     """
 
     def __init__(self, activation: str = "identity", channels: int | None = None, ceiling: float | None = None) -> None:
@@ -41,23 +42,23 @@ class Prediction(Wire):
         self.ceiling = ceiling
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """That of the drive, whose channels must be those of the bias if there is one."""
+        """Return the shape of the drive, whose channels must match the bias if there is one."""
         return super().shapes(ports) if self.bias is None else self._shapes_of_channels(len(self.bias), ports)
 
     def forward(self, *, drive: Tensor) -> Tensor:
-        """min(f(drive + b), ceiling)."""
+        """p = min(f(drive + b), ceiling)."""
         value = self.function(drive if self.bias is None else drive + per_channel(self.bias, drive))
         return value if self.ceiling is None else value.clamp(max=self.ceiling)
 
 
 class ErrorUnit(Wire):
-    """Base of prediction errors. Edges of kind `prediction` arrive at the port "prediction", others at "target"."""
+    """Base class of prediction errors. Edges of kind `prediction` arrive at port "prediction", others at "target"."""
 
     ports = ("target", "prediction")
 
 
 class PredictionError(ErrorUnit):
-    """e = f( pi * (target - prediction) ); pi is the precision, f usually nothing. Never averaged over the batch."""
+    """e = f( pi * (target - prediction) ), pi the precision, f usually the identity. Never averaged over the batch."""
 
     def __init__(self, precision: float = 1.0, activation: str = "identity") -> None:
         super().__init__()
@@ -65,24 +66,24 @@ class PredictionError(ErrorUnit):
         self.function = activation_named(activation)
 
     def forward(self, *, target: Tensor, prediction: Tensor) -> Tensor:
-        """f(pi * (target - prediction))."""
+        """e = f(pi * (target - prediction))."""
         difference = target - prediction
         return self.function(difference if self.precision == 1.0 else self.precision * difference)
 
 
 class SplitError(ErrorUnit):
-    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: rates, which are not negative.
+    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: non-negative rates.
 
-    Twice the channels. Source: Lotter et al. 2017 eq. 3, in the order of its code.
+    Twice the channels. Source: Lotter et al. 2017 eq. 3, with the channels in the order of its code.
     """
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Twice the channels of what is predicted."""
+        """Return the shape of the target with twice its channels."""
         channels, *rest = super().shapes(ports)["value"]
         return {"value": (2 * channels, *rest)}
 
     def forward(self, *, target: Tensor, prediction: Tensor) -> Tensor:
-        """(batch, 2 * channel, ...)."""
+        """e = concat[ReLU(prediction - target), ReLU(target - prediction)], (batch, 2 * channel, ...)."""
         difference = prediction - target
         return torch.cat([functional.relu(difference), functional.relu(-difference)], dim=1)
 
@@ -96,9 +97,9 @@ _THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class ErrorThrough(Wire):
-    """d = f'(x) e where the prediction was p = f(x): the part of an error that its drive x can mend.
+    """d = f'(x) e for a prediction p = f(x): the prediction error passed back through f.
 
-    Ports "error", e, and "prediction", p, from which f' is written. Raises WiringError for an f whose slope is unknown.
+    Ports "error", e, and "prediction", p, which gives f'. Raises WiringError for an f whose slope is unknown.
     """
 
     ports = ("error", "prediction")
@@ -109,24 +110,24 @@ class ErrorThrough(Wire):
             raise WiringError(
                 given=f"an error through {activation!r}",
                 expected=f"a nonlinearity whose slope follows from its value: {', '.join(_THROUGH)}",
-                remedy="choose one of these, or put the nonlinearity inside the prediction",
+                remedy="write activation='tanh', or put f inside the prediction: nonlinearity='inside'",
             )
         self.activation = activation
 
     def forward(self, *, error: Tensor, prediction: Tensor) -> Tensor:
-        """f'(x) e."""
+        """d = f'(x) e."""
         return _THROUGH[self.activation](error, prediction)
 
     def describe(self) -> str:
-        """Through what."""
+        """Return the description with the name of f."""
         return f"error through {self.activation}"
 
 
 class ErrorRelaxation(Flow):
-    """tau dr/dt = f'(r) drive - error: descend the squared prediction errors below and at this level.
+    """tau dr/dt = f'(r) drive - error: gradient descent on the squared prediction errors of this level and below.
 
-    `drive`: the error below through the transpose of the prediction, which must have been made from f(r);
-    `error`: the own prediction error.
+    `drive`: the error below through the transpose of the prediction, which must be a function of f(r);
+    `error`: the prediction error of this level.
     """
 
     ports = ("drive", "error")
@@ -137,18 +138,18 @@ class ErrorRelaxation(Flow):
         self.slope = None if activation == "identity" else slope_named(activation)
 
     def forward(self, own: Tensor, *, drive: Tensor, error: Tensor) -> Tensor:
-        """f'(r) drive - error."""
+        """tau dr/dt = f'(r) drive - error."""
         if self.slope is not None:
             drive = self.slope(own) * drive
         return drive - error
 
     def describe(self) -> str:
-        """With its time constant."""
+        """Return the name of the rule and its time constant."""
         return f"{type(self).__name__}, tau {self.tau.describe()} ms"
 
 
 class UpdateRate(nn.Module):
-    """g = ReLU(offset + w), one w for each channel, learnable ("absolute": |offset + w|); `start` is g at first."""
+    """g = ReLU(offset + w), one learnable w per channel ("absolute": |offset + w|); `start` is the initial g."""
 
     def __init__(
         self, channels: int, start: float, offset: float = 0.0, form: Literal["rectified", "absolute"] = "rectified"
@@ -158,15 +159,15 @@ class UpdateRate(nn.Module):
         self.offset, self.form = offset, form
 
     def forward(self, like: Tensor) -> Tensor:
-        """g in a shape that multiplies an activity such as `like`."""
+        """Return g, reshaped to multiply an activity such as `like`."""
         value = self.weight + self.offset
         return per_channel(value.abs() if self.form == "absolute" else functional.relu(value), like)
 
 
 class Blend(Wire):
-    """N( f( (1 - a) state + a prediction ) ): a representation drawn toward what the layer above predicts of it.
+    """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction by the layer above.
 
-    `rate` is a. Source: Wen et al. 2018 algorithm 1, the top-down sweep.
+    `rate` is a. Source: Wen et al. 2018 algorithm 1, the top-down pass.
     """
 
     ports = ("state", "prediction")
@@ -178,15 +179,15 @@ class Blend(Wire):
         self.normalise = normalise
 
     def forward(self, *, state: Tensor, prediction: Tensor) -> Tensor:
-        """N(f((1 - a) state + a prediction))."""
+        """y = N(f((1 - a) state + a prediction))."""
         value = self.function(torch.lerp(state, prediction, self.rate(state)))
         return value if self.normalise is None else self.normalise(value)
 
 
 class Correction(Map):
-    """N( f( prior + b drive ) ): a representation corrected by the error below, which arrives as the drive.
+    """r <- N( f( prior + b drive ) ): a representation corrected by the error below, which arrives as the drive.
 
-    `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up sweep; Han et al. 2018 algorithm 1, with the
+    `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018 algorithm 1, with the
     representation itself as the prior and no f.
     """
 
@@ -199,7 +200,7 @@ class Correction(Map):
         self.normalise = normalise
 
     def forward(self, own: Own, *, prior: Tensor, drive: Tensor) -> Tensor:
-        """N(f(prior + b drive)); the own value speaks through the prior."""
+        """r <- N(f(prior + b drive)); the previous value enters through the prior only."""
         value = self.function(torch.addcmul(prior, self.rate(prior), drive))
         return value if self.normalise is None else self.normalise(value)
 
@@ -208,7 +209,7 @@ class Mixture(Map):
     """h(t) = beta drive + lambda prediction + (1 - beta - lambda) h(t-1) + alpha error.
 
     drive       the feed-forward input of this step
-    prediction  what the area above predicted of this one
+    prediction  the prediction of this area by the one above
     error       minus the gradient of the squared prediction error below with respect to h
     beta, lambda and memory are the softmax of three learnable numbers, alpha is learnable; without feedback lambda
     is 0. Source: Choksi et al. 2021 (Predify) eq. 1.
@@ -227,18 +228,18 @@ class Mixture(Map):
             raise WiringError(
                 given=f"Mixture(feed_forward={feed_forward}, feedback={feedback})",
                 expected="positive shares whose sum is below 1: the rest is memory",
-                remedy="choose such shares; to cut feedback take it small and lesion it, net.without('top_down')",
+                remedy="write feed_forward=0.33, feedback=0.33; to remove feedback, lesion it: net.without('top_down')",
             )
         self.has_feedback = has_feedback
         self.logits = nn.Parameter(torch.tensor(shares).log())
         self.correction = nn.Parameter(torch.tensor(correction))
 
     def shares(self) -> Tensor:
-        """beta, lambda (if there is feedback) and memory; their sum is 1."""
+        """Return beta, lambda (if there is feedback) and memory, whose sum is 1."""
         return torch.softmax(self.logits, 0)
 
     def forward(self, own: Tensor, *, drive: Tensor, prediction: Tensor, error: Tensor) -> Tensor:
-        """The four terms."""
+        """h(t) = beta drive + lambda prediction + (1 - beta - lambda) h(t-1) + alpha error."""
         shares = self.shares()
         value = shares[0] * drive + shares[-1] * own + self.correction * error
         return value + shares[1] * prediction if self.has_feedback else value

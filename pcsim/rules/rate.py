@@ -36,23 +36,23 @@ class Rate(Map):
         self.normalise = normalise
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """That of the drive, whose channels must be those of the bias."""
+        """Return the shape of the drive, whose channels must be those of the rule."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Own, *, drive: Tensor) -> Tensor:
-        """N(f(drive + b)); the own value has no say in it."""
+        """h(t) = N(f(drive + b)); the previous value is not used."""
         if self.bias is not None:
             drive = drive + per_channel(self.bias, drive)
         value = self.function(drive)
         return value if self.normalise is None else self.normalise(value)
 
     def describe(self) -> str:
-        """Nonlinearity and normalisation."""
+        """Return the names of the nonlinearity and the normalisation."""
         return self.activation + (f", {type(self.normalise).__name__}" if self.normalise is not None else "")
 
 
 def leaky_rate(
     channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True
 ) -> Relaxed:
-    """tau dr/dt = -r + f(drive + b), tau in ms. A leaky unit is a rate map relaxed toward."""
+    """tau dr/dt = -r + f(drive + b), tau in ms: the map `Rate` as a flow."""
     return Relaxed(Rate(channels, activation, bias), tau)

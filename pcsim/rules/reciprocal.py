@@ -1,4 +1,4 @@
-"""Units whose gates are projections of their own.
+"""Units whose gates receive projections of their own.
 
     h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g and k are offset + factor s(.), 1 - s(.)
     h(t) = u h(t-1) + (1 - u) f(candidate)                  gated update, u = s(update)
@@ -6,8 +6,8 @@
     y = s(gate) drive                                       gated, without memory
     y = u drive + (1 - u) f(candidate)                      highway, without memory
 
-Every gate is a port: which populations open it, and through which transform, are edges that can be recorded, lesioned
-and delayed. A port at which nothing arrives is zero, so that a gate of 1 - s(0) is one half.
+Every gate is a port: populations drive it through edges, whose transforms, lesions and delays are those of any edge. A
+port without input is zero, so that a gate of 1 - s(0) is one half.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pcsim.rules.base import Map, Own, Wire, activation_named
 
 @dataclass(frozen=True)
 class Gate:
-    """g(x) = offset + factor s(x); 1 - sigmoid(x) unless said otherwise."""
+    """g(x) = offset + factor s(x); by default 1 - sigmoid(x)."""
 
     offset: float = 1.0
     factor: float = -1.0
     nonlinearity: str = "sigmoid"
 
     def __call__(self, drive: Tensor) -> Tensor:
-        """g(drive)."""
+        """g(x) = offset + factor s(x)."""
         return self.offset + self.factor * activation_named(self.nonlinearity)(drive)
 
 
@@ -39,7 +39,7 @@ class ReciprocalGated(Map):
     """h(t) = f( g(gate + b_g) drive + k(retention + b_k) h(t-1) ).
 
     A reciprocal gated cell is two of these, h and c: the gate of each is driven by the other, the retention by itself.
-    bias  whether both gates have a bias for each channel
+    bias  adds one bias per channel to both gates
     Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); its reference code for the other forms.
     """
 
@@ -62,31 +62,31 @@ class ReciprocalGated(Map):
         self.bias = nn.Parameter(torch.zeros(2, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """That of the drive, whose channels must be those of the unit."""
+        """Return the shape of the drive, whose channels must be those of the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, drive: Tensor, gate: Tensor, retention: Tensor) -> Tensor:
-        """The next value."""
-        opened = self.gate_values(own, gate=gate, retention=retention)
-        return self.function(opened["open"] * drive + opened["kept"] * own)
+        """h(t) = f(g drive + k h(t-1)), with the gate values g and k."""
+        gates = self.gate_values(own, gate=gate, retention=retention)
+        return self.function(gates["open"] * drive + gates["kept"] * own)
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """What multiplies the drive ("open") and the own past ("kept")."""
+        """Return g ("open"), the factor on the drive, and k ("kept"), the factor on the previous value."""
         gate, retention = ports["gate"], ports["retention"]
         if self.bias is not None:
             gate, retention = gate + per_channel(self.bias[0], gate), retention + per_channel(self.bias[1], retention)
         return {"open": self.gate(gate), "kept": self.retention(retention)}
 
     def describe(self) -> str:
-        """Nonlinearities."""
+        """Return the nonlinearities of the unit and of its gate."""
         return f"reciprocal gated, {self.activation}, gates {self.gate.nonlinearity}"
 
 
 class GatedUpdate(Map):
     """h(t) = u h(t-1) + (1 - u) f(candidate + b),  u = s(update + b_u).
 
-    `kept` is the initial b_u: above 0 the unit starts by remembering. Source: the UGRNN of Collins et al. 2017 eq. 5-7;
-    with a candidate that reads h through a `Gated` reset, the GRU of Cho et al. 2014.
+    `kept` is the initial b_u; above 0 the unit initially retains its value. Source: the UGRNN of Collins et al. 2017
+    eq. 5-7; with a candidate that reads h through a `Gated` reset, the GRU of Cho et al. 2014.
     """
 
     ports = ("candidate", "update")
@@ -99,20 +99,20 @@ class GatedUpdate(Map):
         self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Those of the candidate."""
+        """Return the shape of the candidate, whose channels must be those of the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, candidate: Tensor, update: Tensor) -> Tensor:
-        """The next value."""
+        """h(t) = u h(t-1) + (1 - u) f(candidate + b)."""
         fresh = self.function(candidate + per_channel(self.bias[0], candidate))
         return torch.lerp(fresh, own, self.gate_values(own, update=update)["kept"])
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """u, what is kept of the own past."""
+        """Return u ("kept"), the fraction of the previous value that is retained."""
         return {"kept": torch.sigmoid(ports["update"] + per_channel(self.bias[1], ports["update"]))}
 
     def describe(self) -> str:
-        """The nonlinearity of the candidate."""
+        """Return the name of the unit and the nonlinearity of the candidate."""
         return f"gated update, {self.activation}"
 
 
@@ -124,12 +124,12 @@ class Decay(Map):
         self.kept = nn.Parameter(torch.zeros(()))
 
     def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
-        """The next value."""
+        """h(t) = a h(t-1) + drive."""
         return self.kept * own + drive
 
 
 class Gated(Wire):
-    """y = s(gate + b) drive: what a gate lets through. `bias` is how many channels b has; without, there is none."""
+    """y = s(gate + b) drive: a gated drive. `bias` is the number of channels of b; None for no bias."""
 
     ports = ("drive", "gate")
     gates = ("open",)
@@ -139,17 +139,17 @@ class Gated(Wire):
         self.bias = nn.Parameter(torch.zeros(bias)) if bias is not None else None
 
     def forward(self, *, drive: Tensor, gate: Tensor) -> Tensor:
-        """s(gate + b) drive."""
+        """y = s(gate + b) drive."""
         return self.gate_values(None, gate=gate)["open"] * drive
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """s(gate + b)."""
+        """Return s(gate + b) ("open")."""
         gate = ports["gate"]
         return {"open": torch.sigmoid(gate if self.bias is None else gate + per_channel(self.bias, gate))}
 
 
 class Highway(Wire):
-    """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that may pass its drive on as it is.
+    """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that can pass its drive on unchanged.
 
     `kept` is the initial b_u. Source: Collins et al. 2017 eq. 8-13, the output of the intersection RNN (+RNN).
     """
@@ -163,10 +163,10 @@ class Highway(Wire):
         self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
 
     def forward(self, *, drive: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
-        """The value now."""
+        """y = u drive + (1 - u) f(candidate + b)."""
         fresh = self.function(candidate + per_channel(self.bias[0], candidate))
         return torch.lerp(fresh, drive, self.gate_values(None, update=update)["passed"])
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """u, how much of the drive is passed on."""
+        """Return u ("passed"), the fraction of the drive that is passed on."""
         return {"passed": torch.sigmoid(ports["update"] + per_channel(self.bias[1], ports["update"]))}

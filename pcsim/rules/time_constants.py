@@ -17,29 +17,29 @@ from pcsim.core.state import per_channel
 
 
 class TimeConstant(nn.Module, ABC):
-    """A time constant in ms; called without arguments it gives a number or a tensor (channel,)."""
+    """A time constant in ms; called without arguments it returns a number or a tensor (channel,)."""
 
     @abstractmethod
     def forward(self) -> float | Tensor:
-        """The present value, ms."""
+        """Return the present value in ms, a number or (channel,)."""
 
     def for_(self, like: Tensor) -> float | Tensor:
-        """The present value in a shape that divides an activity such as `like`."""
+        """Return the present value, reshaped to divide an activity such as `like`."""
         value = self()
         return per_channel(value, like) if isinstance(value, Tensor) else value
 
     def smallest(self) -> float:
-        """The smallest value over channels, ms: what limits an explicit step."""
+        """Return the smallest value over channels in ms, which limits the dt of an explicit solver."""
         value = self()
         return float(value.detach().min()) if isinstance(value, Tensor) else value
 
     def largest(self) -> float:
-        """The largest value it has or, where it is learned, may come to have, ms."""
+        """Return the largest value over channels in ms; of a learnable one, the largest it can reach."""
         value = self()
         return float(value.detach().max()) if isinstance(value, Tensor) else value
 
     def describe(self) -> str:
-        """The value, or its range over channels."""
+        """Return the value, or its range over channels, as text."""
         value = self()
         if not isinstance(value, Tensor):
             return f"{value:g}"
@@ -47,7 +47,7 @@ class TimeConstant(nn.Module, ABC):
 
 
 class FixedTau(TimeConstant):
-    """tau is a constant: one number, or one per channel. Raises WiringError unless all are positive."""
+    """A constant tau: one number, or one per channel. Raises WiringError unless all are positive and finite."""
 
     per_channel: Tensor
 
@@ -56,8 +56,8 @@ class FixedTau(TimeConstant):
         if isinstance(tau, Tensor) and tau.requires_grad:
             raise WiringError(
                 given="a tensor with a gradient as a fixed time constant or delay",
-                expected="numbers, or something that learns",
-                remedy="write LearnableTau(channels, minimum, span): it stays positive while it is trained",
+                expected="numbers, a tensor without a gradient, or a LearnableTau",
+                remedy="write LearnableTau(channels, minimum, span), which stays positive during training",
             )
         values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
         require_positive(values, "tau")
@@ -65,16 +65,16 @@ class FixedTau(TimeConstant):
         self.register_buffer("per_channel", values.reshape(-1), persistent=False)
 
     def forward(self) -> float | Tensor:
-        """The number, or (channel,)."""
+        """Return the constant in ms, a number or (channel,)."""
         return self.per_channel if self.value is None else self.value
 
 
 class LearnableTau(TimeConstant):
     """tau = minimum + span sigmoid(xi), one xi per channel, so that tau stays in (minimum, minimum + span).
 
-    `start` is the tau of every channel before training (the middle of the range unless given). Choose
-    `minimum` no smaller than the dt you will train with. Raises WiringError unless minimum and span are
-    positive and start lies strictly between the ends.
+    `start` is the tau of every channel before training, by default the middle of the range. Choose
+    `minimum` no smaller than the dt of training. Raises WiringError unless minimum and span are positive and
+    start lies strictly between the ends.
     """
 
     def __init__(self, channels: int, minimum: float, span: float, start: float | None = None) -> None:
@@ -85,30 +85,30 @@ class LearnableTau(TimeConstant):
             raise WiringError(
                 given=f"a learnable tau that starts at {start:g} ms",
                 expected=f"a start strictly between {minimum:g} and {minimum + span:g} ms",
-                remedy="move start inside the range or widen it with span",
+                remedy=f"write start={minimum + span / 2:g}, inside the range, or widen the range with span",
             )
         self.minimum, self.span = minimum, span
         self.xi = nn.Parameter(torch.full((channels,), math.log(share / (1.0 - share))))
 
     def forward(self) -> Tensor:
-        """(channel,), ms."""
+        """tau = minimum + span sigmoid(xi), (channel,), ms."""
         return self.minimum + self.span * torch.sigmoid(self.xi)
 
     def largest(self) -> float:
-        """minimum + span."""
+        """Return minimum + span, in ms."""
         return self.minimum + self.span
 
 
 def time_constant(tau: float | Sequence[float] | Tensor | TimeConstant) -> TimeConstant:
-    """A `TimeConstant` from a number, one number per channel, or one that is made already."""
+    """Return tau as a `TimeConstant`: numbers as a `FixedTau`, a `TimeConstant` unchanged."""
     return tau if isinstance(tau, TimeConstant) else FixedTau(tau)
 
 
 def require_positive(values: Tensor, what: str) -> None:
-    """Raise WiringError unless all are positive and finite."""
+    """Raise WiringError unless all values are positive and finite."""
     if not bool(((values > 0) & torch.isfinite(values)).all()):
         raise WiringError(
             given=f"{what} = {values.tolist()} ms",
             expected="positive, finite times in ms",
-            remedy="give tau > 0 (time constants are never inverses: a rate of 0.1 per ms is tau = 10)",
+            remedy="write tau > 0, never its inverse: a rate of 0.1 per ms is tau=10.0",
         )

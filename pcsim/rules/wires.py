@@ -1,4 +1,4 @@
-"""Values without memory.
+"""Wires: rules without memory.
 
 y = f( drive + b ),   and   y = own where share > 1/2, given elsewhere
 """
@@ -15,9 +15,9 @@ from pcsim.rules.base import Wire, activation_named
 
 
 class Sum(Wire):
-    """y = f(drive + b): a read-out, or any quantity that is just the sum of what arrives.
+    """y = f(drive + b): a read-out, or any other function of the summed input.
 
-    `channels` gives it one bias per channel; without, it has none.
+    `channels` adds one bias per channel; None for no bias.
     """
 
     def __init__(self, activation: str = "identity", channels: int | None = None) -> None:
@@ -26,28 +26,28 @@ class Sum(Wire):
         self.bias = nn.Parameter(torch.zeros(channels)) if channels is not None else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """That of the drive, whose channels must be those of the bias if there is one."""
+        """Return the shape of the drive, whose channels must match the bias if there is one."""
         return super().shapes(ports) if self.bias is None else self._shapes_of_channels(len(self.bias), ports)
 
     def forward(self, *, drive: Tensor) -> Tensor:
-        """f(drive + b)."""
+        """y = f(drive + b)."""
         if self.bias is None:
             return self.function(drive)
         return self.function(drive + per_channel(self.bias, drive))
 
 
 class Switch(Wire):
-    """y = own where share > 1/2, given elsewhere: the world is seen, or the network's own prediction.
+    """y = own where share > 1/2, given elsewhere: the network's own prediction, or the stimulus.
 
-    `share` is (batch, 1, ...), a number for each sample. Gradients go to what was chosen.
+    `share` is (batch, 1, ...), one number per sample. Gradients reach the selected value only.
     """
 
     ports = ("given", "own", "share")
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """That of what is given, which the own must have too."""
+        """Return the shape of `given`, which `own` must have too."""
         return super().shapes({port: shape for port, shape in ports.items() if port != "share"})
 
     def forward(self, *, given: Tensor, own: Tensor, share: Tensor) -> Tensor:
-        """One of the two."""
+        """y = own where share > 1/2, given elsewhere."""
         return torch.where(share > 0.5, own, given)

@@ -1,4 +1,4 @@
-"""What is refused before a run begins."""
+"""Checks of the arguments of a run, before it begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Records = Record | Sequence[Record] | None
 
 
 def require_beginning(start: object, initial: object) -> None:
-    """Raise StimulusError for something else than a snapshot and a dict of memories."""
+    """Raise StimulusError unless they are a Snapshot and a dict of memories, or None."""
     if not isinstance(start, Snapshot | None):
         raise StimulusError(
             given=f"start={type(start).__name__}", expected="the `final` of a run", remedy="write start=run.final"
@@ -33,14 +33,14 @@ def require_network(network: object) -> None:
         raise WiringError(
             given=f"a {type(network).__name__}",
             expected="a pcsim.Network",
-            remedy="build one, or take a model: pcsim.models.build('blt')",
+            remedy="build one, or write pcsim.models.build('blt')",
         )
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
     """Return the records, by default one of the read-out, and what each keeps.
 
-    Raises WiringError for what is no record, RecordError for one that keeps nothing or what is not there.
+    Raises WiringError for anything but records, RecordError for a record that keeps nothing or unknown names.
     """
     if record is None:
         record = Record(states=[network.readout] if network.readout else list(network.populations))
@@ -56,18 +56,18 @@ def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], li
         if not keys and each != Record():
             raise RecordError(
                 given=f"{each} of {network.name!r}, which keeps nothing",
-                expected="something to keep",
-                remedy="name it in states=, errors= or reduce=; without a record the read-out is kept",
+                expected="names in states=, errors= or reduce=",
+                remedy="write Record(states='all'), or leave the record out to keep the read-out",
             )
     return tuple(records), kept
 
 
 def checked_end(begin: int, end: int) -> int:
-    """Return the step a run ends with. Raises SolverError where its start has reached it."""
+    """Return the step that a run ends with. Raises SolverError if its start has already reached it."""
     if end <= begin:
         raise SolverError(
-            given=f"an end after {end} steps, and a start that has gone through {begin}",
+            given=f"an end after {end} steps, and a start after {begin} steps",
             expected="a later end",
-            remedy="raise until (or steps): it counts from the first start",
+            remedy=f"pass steps={begin + 100}, or a later until: both count from the first start",
         )
     return end

@@ -1,4 +1,4 @@
-"""How a run ends: what diverged is named, and is NaN from there on."""
+"""The end of a run: samples that diverged are reported, and NaN from there on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def finished(
     labels: Tensor | None,
     about: dict[str, Any],
 ) -> Run:
-    """Return the run of what was recorded."""
+    """Return the Run with all that was recorded."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
     for key, value in values.items():
         monitor.look_at_rows(key, steps[key], value)
@@ -62,7 +62,7 @@ def finished(
 
 
 def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
-    """Make samples NaN from the step on after which they were not finite."""
+    """Set samples to NaN from the first step after which they were not finite."""
     for sample in np.flatnonzero(bad >= 0):
         for key, value in values.items():
             late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
@@ -74,7 +74,7 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
-    """Warn of samples that are no longer finite, with the first of them: where, when, and what to do."""
+    """Warn of samples that are not finite: where and when the first diverged, and the remedy."""
     bad = monitor.step
     if not monitor.has_diverged:
         return

@@ -1,10 +1,10 @@
-"""Frame prediction: row t is what a network says of frame t before it has seen it.
+"""Frame prediction: row t is a network's prediction of frame t, made before frame t is an input.
 
-    the network sees  frame t               while the loop is open
-                      its own prediction    once it is closed
+    the input is  frame t               in open loop
+                  its own prediction    in closed loop
 
-Which row is about which frame follows from the wiring. A PredNet's prediction hears of a frame one step later, so the
-one of step t is about frame t; that of a network that hears of it at once is about frame t + 1.
+Which row predicts which frame follows from the wiring. A PredNet's prediction depends on a frame one step later, so its
+prediction in step t is about frame t; if it depends on the frame in the same step, it is about frame t + 1.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
 
 SHARE = "closed_loop"
-"""the input that says who is listened to"""
+"""the input that selects frames (0) or the network's own predictions (1)"""
 
 
 @dataclass(frozen=True, repr=False)
 class Forecast:
-    """What a network predicted.
+    """The predictions of a network.
 
-    predictions  (n, time, channel, height, width); row t was made before frame t was seen, and row 0 of nothing: leave
-                 it out of every score. Rows of which nothing is said (before a forecaster begins) are NaN
-    closed_loop_from  the first frame that the network did not see, or None
-    run          the simulation: `run.errors` by layer, (time, n). From then on they are about its own frames
+    predictions  (n, time, channel, height, width); row t was made before frame t was an input, and row 0 without any
+                 input: leave it out of every score. Rows without a prediction (before a forecaster begins) are NaN
+    closed_loop_from  the first frame that was not an input, or None
+    run          the simulation: `run.errors` by layer, (time, n), in closed loop those about its own frames
     """
 
     predictions: Tensor
@@ -69,7 +69,7 @@ def predict(
 ) -> Forecast:
     """Predict every frame of `frames` (n, time, channel, height, width), 8-bit or from 0 to 1.
 
-    closed_loop_from  the first frame that is not shown: from there on the network sees what it predicts
+    closed_loop_from  the first frame that is not shown: from there on the input is its own prediction
     length   of the prediction in frames, by default that of `frames`; more needs closed_loop_from
     solver   Iterate() by default
     every    ms for which a frame is shown; by default one step of a discrete network
@@ -78,7 +78,7 @@ def predict(
     Raises StimulusError for a loop that closes outside of the clip, WiringError for a network that predicts no frames.
 
         forecast = pcsim.predict(net, clips, closed_loop_from=10, length=15)
-        forecast.predictions[:, 12]  # of frame 12, which it never saw
+        forecast.predictions[:, 12]  # of frame 12, which was no input
     """
     task = _Task(network, frames, closed_loop_from, length, solver or Iterate(), every)
     wanted = record or Record(errors="all" if network.errors else ())
@@ -105,9 +105,9 @@ def stream(
     solver: Solver | None = None,
     every: float | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Give (t, the prediction of frame t), one after the other, with nothing kept: for clips of any length.
+    """Yield (t, the prediction of frame t), one after the other, and keep nothing: for clips of any length.
 
-    Arguments as for `predict`; put the network into evaluation mode first, if it has norms that learn.
+    Arguments as for `predict`; call network.eval() first, if it has norms that learn.
     """
     task = _Task(network, frames, closed_loop_from, length, solver or Iterate(), every)
     for clock, values in rollout(task.network, task.stimulus, task.solver, task.length * task.steps, [task.readout]):
@@ -118,7 +118,7 @@ def stream(
 
 
 class _Task:
-    """What predicting asks of `simulate`: a network whose loop can close, its stimulus, and which row is about what."""
+    """The arguments of `simulate` for a prediction: network, stimulus, solver, and which row predicts which frame."""
 
     def __init__(
         self,
@@ -136,8 +136,8 @@ class _Task:
         if not 1 <= open_until <= there or (closed_loop_from is not None and closed_loop_from >= self.length):
             raise StimulusError(
                 given=f"{self.length} predictions from {there} frames, closed_loop_from={closed_loop_from}",
-                expected="a loop that closes after the first frame, while there are frames, before the last prediction",
-                remedy="closed_loop_from=k shows frames 0 to k - 1; without it there is a prediction for each frame",
+                expected=f"1 <= closed_loop_from <= {there}, closed_loop_from < length; without it length <= {there}",
+                remedy="write closed_loop_from=k to show frames 0 to k - 1, or leave it and length out",
             )
         require_solver(solver)
         dt = solver.step_ms(network.wiring())
@@ -153,7 +153,7 @@ class _Task:
             raise StimulusError(
                 given=f"every={every:g} ms and a solver with dt = {dt:g} ms",
                 expected="a whole number of steps for each frame",
-                remedy="take an `every` that dt divides",
+                remedy=f"write every={dt:g}, or a multiple of it",
             )
         self.solver, self.steps, self.every = solver, steps, every
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
@@ -165,8 +165,8 @@ class _Task:
                 raise StimulusError(
                     given=f"closed_loop_from={closed_loop_from} for {network.name!r}, "
                     f"which forecasts from {self.begins} on",
-                    expected=f"{self.begins}, or nothing",
-                    remedy="build it with another number of frames to see",
+                    expected=f"{self.begins}, or None",
+                    remedy="leave it out, or build the network with another number of input frames",
                 )
         elif closed_loop_from is not None:
             self.network = closed_loop(network)
@@ -174,26 +174,26 @@ class _Task:
             self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
 
     def rows(self, predicted: Tensor) -> Tensor:
-        """(time, n, ...) of the end of every frame as (n, time, ...), each row in the place of what it is about."""
+        """Return (time, n, ...) of the end of every frame as (n, time, ...), each row at the frame that it predicts."""
         rows = predicted.new_full(predicted.shape, math.nan)
         rows[self.begins :] = predicted[self.begins - self.lead : len(predicted) - self.lead]
         return rows.transpose(0, 1)
 
 
 def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
-    """Return (lead, first): what is said at the end of frame t is about frame t + lead, and nothing before row `first`.
+    """Return (lead, first): the output at the end of frame t predicts frame t + lead, from row `first` on.
 
     frame  for how many steps of a discrete network, or ms of a flow, a frame is shown
     """
     readout = _predicting(network)
-    # A flow hears of a frame while it is shown, so what it says at the end of it is about the next.
+    # A flow depends on a frame while it is shown, so its output at the end of it is about the next.
     lead = int(network.is_flow or network.arrivals[readout] == 0)
     opens = max((population.active[0] for population in network.populations.values() if population.active), default=0)
     return lead, max(lead, round(opens / frame))
 
 
 def closed_loop(network: Network) -> Network:
-    """Return the network with one more input, "closed_loop": where that is 1, it sees its own prediction, no frame.
+    """Return the network with one more input, "closed_loop": where it is 1, it reads its own prediction as the frame.
 
     The input is (batch, 1, 1, 1), so that each sample may close its loop at its own time, and open it again.
 
@@ -209,7 +209,7 @@ def closed_loop(network: Network) -> Network:
     ]
     if not loops or not isinstance(network.populations[loops[0].target].rule, Sum):
         raise WiringError(
-            given=f"{network.name!r}, in which nothing leads from {readout!r} to where frames are read",
+            given=f"{network.name!r}, without an edge from {readout!r} to a population that reads frames",
             expected=f"populations that read {frame!r} and, lesioned until the loop is closed, {readout!r}",
             remedy=f"add Population('a0', Sum()) that reads both, {readout!r} with delay=1",
         )
@@ -230,12 +230,12 @@ def closed_loop(network: Network) -> Network:
 
 
 def _predicting(network: Network) -> str:
-    """The population that predicts frames: the read-out, in the shape of the only input."""
+    """Return the population that predicts frames: the read-out, in the shape of the only input."""
     inputs = list(network.inputs)
     if network.readout is None or len(inputs) != 1 or network.shape(network.readout) != network.shape(inputs[0]):
         raise WiringError(
             given=f"{network.name!r} with inputs {', '.join(inputs)} and read-out {network.readout!r}",
             expected="one input, the frame, and a read-out of its shape, the prediction",
-            remedy="models.prednet and models.convlstm are such networks",
+            remedy="write for instance models.prednet() or models.convlstm()",
         )
     return network.readout

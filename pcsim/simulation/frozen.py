@@ -1,4 +1,4 @@
-"""A network whose settings stand still while its tensors live on."""
+"""Copies of networks with frozen settings and shared tensors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pcsim.simulation.purity import HOOKS
 
 
 def frozen(network: Network) -> Network:
-    """Return a copy that keeps its parameters and buffers where the original does: a change of one is one of both.
+    """Return a copy that shares its parameters and buffers with the original.
 
-    Raises SolverError where a module cannot be copied.
+    Raises SolverError if a module cannot be copied.
     """
     memo: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     for module in network.modules():
         for kind in HOOKS:
-            # A hook that is a method belongs to whoever looks on: a copy of its owner would see the calls instead.
+            # A hook that is a method keeps its owner: otherwise a copy of the owner would receive the calls.
             memo |= {id(hook): hook for hook in getattr(module, kind, {}).values()}
-        # What was computed from a parameter (by prune, weight_norm) and kept: torch copies no tensor with a history.
+        # Tensors computed from a parameter (by prune, weight_norm): torch copies no tensor with a history.
         computed = [value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
         memo |= {id(value): value.detach().clone() for value in computed}
     try:
@@ -39,7 +39,7 @@ def frozen(network: Network) -> Network:
 
 
 def without_compilers(network: Network) -> None:
-    """Put the module itself in the place of each that was given to torch.compile: it is compiled with all the rest."""
+    """Replace each module that torch.compile wraps by the module itself, which is compiled with the rest."""
     for module in network.modules():
         for name, child in module._modules.items():
             if (original := getattr(child, "_orig_mod", None)) is not None:
@@ -47,7 +47,7 @@ def without_compilers(network: Network) -> None:
 
 
 class Places:
-    """Where the tensors of a network are kept, found once: `now()` looks there without a walk over its modules."""
+    """Places of the tensors of a network, found once: `now()` reads them without a walk over its modules."""
 
     def __init__(self, network: nn.Module) -> None:
         self._places = [

@@ -1,4 +1,4 @@
-"""A way back through time: what a run keeps so that gradients flow through it. The plain one; others in training."""
+"""Gradients through time: the interface, and plain backpropagation. Other methods are in `pcsim.training`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pcsim.solvers.base import Solver
 
 @dataclass(frozen=True)
 class Gradient(ABC):
-    """How gradients go back through time."""
+    """A method for gradients through time."""
 
     kind: str = field(default="", init=False)
 
@@ -23,14 +23,14 @@ class Gradient(ABC):
         return solver
 
     def taps(self, schedule: Schedule) -> Taps:
-        """Return after which steps a loss can ask for values: all of them."""
+        """Return the steps after which a loss can use values: all of them."""
         return Always()
 
     @abstractmethod
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Give the moments of a run in windows, each of which may be backpropagated through on its own."""
+        """Yield the moments of a run in windows, each of which may be backpropagated through on its own."""
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ class Full(Gradient):
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Give all moments in one window."""
+        """Yield all moments in one window."""
         yield scan(schedule, carry, taps, monitor)

@@ -1,4 +1,4 @@
-"""Which kernel computes a convolution: a fixed rule of its shapes, for float32 on a CPU and without gradients.
+"""Choice of the kernel of a convolution: a fixed rule of its shapes, for float32 on a CPU and without gradients.
 
 oneDNN takes about 27 us (transposed: 30) before it computes anything, and then less for each sample than torch's own
 kernels, which copy every window into a matrix (transposed: add every window into the image) and multiply. On small maps
@@ -20,8 +20,8 @@ Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channel
     64 > 32   4x4 up    7x7          55 / 29      78 / 57      124 / 110    392 / 497
     64 > 32   3x3 up    8x8          23 / 23      74 / 48      116 / 93     327 / 368
 
-The rule times nothing, so a run gives the same bits on every day; results differ from oneDNN's by rounding, about 2e-7.
-`python -m experiments.speed.kernels` measures this table, and shows what the rule takes.
+The rule measures nothing, so every run gives the same bits; results differ from oneDNN's by rounding, about 2e-7.
+`python -m experiments.speed.kernels` measures this table, and shows the choices of the rule.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from torch.nn import functional
 
 START = 27.0
 START_UP = 20.0
-"""less than what oneDNN takes: in a step of many operations the windows fill memory that is not at hand"""
+"""us, less than oneDNN takes: in a step of many operations the windows are not in the cache"""
 PER_COPY, PER_NUMBER, PER_PRODUCT = 2.5e-3, 1e-4, 4.5e-6
 PER_NUMBER_UP = 4e-4
 
-# Not promised to stay: without them torch chooses.
+# Private functions of torch: if they are missing, torch chooses.
 _OWN = getattr(torch._C._nn, "thnn_conv2d", None)
 _OWN_UP = getattr(torch._C._nn, "slow_conv_transpose2d", None)
 
 Kernel = tuple[Callable[..., Tensor], tuple[Any, ...], tuple[Any, ...]]
-"""a function, and what it is given between weight and bias and after them"""
+"""a function, and its arguments between weight and bias, and after the bias"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Convolution:
 def _size_after(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[int, int]:
-    """Return height and width of what a convolution gives."""
+    """Return height and width of the output of a convolution."""
     height, width = (
         (length + 2 * pad - span) // step + 1
         for length, pad, span, step in zip(size, padding, kernel, stride, strict=True)
@@ -122,7 +122,7 @@ def as_product(
 ) -> Any:
     """Return a small convolution as a product of matrices; NotImplemented for others (the arguments are aten's).
 
-    A compiler makes the copy of the windows and the sum over them one with what comes before and after, and a product
+    A compiler fuses the copy of the windows and the sum over them with the operations around them, and a product
     starts in 1 us. Compiled, the three areas of W4 take 305 us a step at batch 1 in this way, 412 by oneDNN.
     """
     if image.dim() != 4 or groups != 1 or tuple(dilation) != (1, 1) or image.device.type != "cpu":
@@ -206,7 +206,7 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 
 
 def products() -> dict[Any, Callable[..., Tensor]]:
-    """Return operator -> what a trace for a compiler puts in its place, in the form that make_fx asks for."""
+    """Return operator -> its replacement in a trace for a compiler, as make_fx expects it."""
     aten = torch.ops.aten
     # Arguments that are the operators' defaults are left out where they are called.
     none, one = (0, 0), (1, 1)

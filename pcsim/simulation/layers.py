@@ -1,7 +1,7 @@
 """The modules of a network as plain functions: known layers without the module around them, others guarded.
 
-Calling a module costs 2 to 4 us more than what it does. Where nobody watches and its type says all that it does, a
-layer is called by its function, with the parameters that it has at that moment.
+Calling a module costs 2 to 4 us more than its function. A layer without hooks whose type defines what it computes is
+called as a function of its present parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Function = Callable[..., Any]
 
 
 class Layers:
-    """What modules do, each asked once. `chooses`: convolutions take the kernel that suits their size (`kernels`)."""
+    """Functions of modules, each made once. `chooses`: convolutions take the kernel for their size (`kernels`)."""
 
     def __init__(self, chooses: bool = False) -> None:
         self.chooses, self._is_watched = chooses, has_global_hooks()
@@ -38,9 +38,9 @@ class Layers:
         return self._natures[module]
 
     def function(self, module: nn.Module, what: str, is_cast: bool = False) -> Function:
-        """Return a module as a function that writes on nothing that others read; `what` names it in errors.
+        """Return a module as a function that does not write on its arguments; `what` names it in errors.
 
-        is_cast  whether it runs under autocast, which knows torch's choice of a convolution only
+        is_cast  whether it runs under autocast, which supports torch's choice of a convolution only
         """
         key = (module, self.chooses and not is_cast)
         if key not in self._functions:

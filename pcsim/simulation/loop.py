@@ -1,9 +1,9 @@
-"""Steps as one compiled function that loops by itself: as many as wanted, whatever their number.
+"""Steps as one compiled function with its own loop over time, for any number of steps.
 
     (state, rows) = loop.run(given, state, gap)          rows times: `gap` bare steps, then one whose values are noted
 
-One step is compiled, once, and so takes seconds whatever is run; the loop over time is in C++ too. On a GPU steps are
-put in a row instead (`program.Program`), for a CUDA graph.
+Only one step is compiled, once, in seconds, however many are run; the loop over time is in C++ too. On a GPU steps are
+unrolled instead (`program.Program`), for a CUDA graph.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ ATEN = torch.ops.aten
 
 
 class Loop:
-    """`rows` rows, each after as many bare steps as `run` is told and one that is noted; 0 rows: bare steps alone.
+    """A loop of `rows` rows: before each the bare steps that `run` asks for, then one noted step. 0 rows: bare steps.
 
     has_gap  whether there are bare steps before a row
-    Raises an exception of the compiler, at the first run, for steps that it cannot take.
+    Raises an exception of the compiler, at the first run, for steps that it cannot compile.
     """
 
     def __init__(self, bare: Trace, noting: Trace, rows: int, has_gap: bool = True) -> None:
@@ -60,7 +60,7 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Return what the steps need of `fixed`, matrices laid out as products want them."""
+        """Return what the steps need of `fixed`, matrices in the layout that suits products."""
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))
@@ -190,7 +190,7 @@ def _compiled(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[.
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Loops ask the mode of the fake tensors for numbers that are known at run time only.
+    # Loops ask the mode of the fake tensors for symbols of values that are known at run time only.
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with mode:
         # Each in a memory of its own: loops refuse what lies in another's, as a weight and its matrix do. That is

@@ -1,4 +1,4 @@
-"""Noticing where and when a sample stops being finite, and when it has settled."""
+"""Detection of samples that are no longer finite, and of samples that have settled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pcsim.core.state import State, finite
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
-"""states that wait to be looked at together: at most so many, and so many bytes; more leave the cache of a CPU"""
+"""most states and bytes that are checked together: more do not fit the cache of a CPU"""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Settled:
 
     tolerance  a sample has settled when no memory moves by more than this share of its size, |x(t+1) - x(t)| / |x|: in
                a step of a discrete network, per ms in a flow, whatever its dt
-    at_most    ms after which the run ends all the same; samples that have not settled are reported
-    every      steps between two looks; the run ends with the first look at which all have settled
+    at_most    ms after which the run ends in any case; samples that have not settled are reported
+    every      steps between two checks; the run ends at the first check at which all have settled
 
-    Nothing counts as settled before the last change of stimulus, window, lesion or phase that is to come within
+    Nothing counts as settled before the last change of stimulus, window, lesion or phase within
     `at_most`, nor before an onset can have reached every area.
 
-    `run.settled_at` says for each sample when it settled first, NaN where it did not.
+    `run.settled_at` is the time at which each sample settled first, NaN if it did not.
     """
 
     tolerance: float
@@ -42,13 +42,13 @@ class Settled:
             raise SolverError(
                 given=repr(self),
                 expected="a positive tolerance, a positive at_most in ms, every >= 1",
-                remedy="write for instance Settled(1e-4, at_most=2000.0)",
+                remedy="write Settled(1e-4, at_most=2000.0)",
             )
 
 
 @dataclass
 class Monitor:
-    """Looks at the states of a run, many at a time, so that nothing is read back to the host in between.
+    """Checks the states of a run, many at a time, so that nothing is read back to the host in between.
 
     step, population  (batch,): the step after which a sample was not finite, and where; -1 where it is
     settled_step      (batch,): the step after which it moved no more; -1
@@ -58,7 +58,7 @@ class Monitor:
     batch: int
     settled: Settled | None = None
     span: float = 1.0
-    """steps that count as one: 1 for a map, dt in ms for a flow"""
+    """unit of a step in the tolerance: 1 for a map, dt in ms for a flow"""
     last_change: float = 0
     """the step up to which nothing counts as settled"""
     step: np.ndarray = field(init=False)
@@ -69,7 +69,7 @@ class Monitor:
         self.step, self.population = np.full(self.batch, -1), np.full(self.batch, -1)
         self.settled_step = np.full(self.batch, -1)
         self.has_diverged = False
-        """whether a sample has, of what was looked at so far"""
+        """whether a sample has diverged in the states checked so far"""
         self.names = tuple(self.network.shapes.variables)
         self._keys = self.network.memory_keys
         self._waiting: list[tuple[int, State]] = []
@@ -77,9 +77,9 @@ class Monitor:
         self._most = 0
 
     def update(self, step: int, before: State, after: State) -> bool:
-        """Take note of the state after a step; return whether the run is over.
+        """Note the state after a step; return whether the run is over.
 
-        It is when nothing finite is left or all has settled, seen at the next look.
+        It is over when no sample is finite or all have settled, found at the next check.
         """
         if not self._most:
             size = sum(after[key].numel() * after[key].element_size() for _, key in self._keys)
@@ -91,13 +91,13 @@ class Monitor:
         return len(self._waiting) >= self._most and self.look()
 
     def look(self) -> bool:
-        """Look at all states that wait; return whether the run is over."""
+        """Check all noted states; return whether the run is over."""
         waiting, self._waiting = self._waiting, []
         if not waiting or not self._keys:
             return False
-        # A flow adds to what it was, so what is not finite stays so: its last state tells of all.
+        # A flow adds to its state, so a value that is not finite stays so: its last state is enough.
         latest = waiting[-1:] if self.network.is_flow else waiting
-        # The quickest look: a sum is not finite where a value is not. It may overflow too, so values decide.
+        # The fastest check: a sum is not finite if a value is not. A sum may also overflow, so values decide.
         sums = [state[key].sum() for _, state in latest for _, key in self._keys]
         if not math.isfinite((torch.stack(sums).sum() if len(sums) > 1 else sums[0]).item()):
             for step, state in waiting:
@@ -114,7 +114,7 @@ class Monitor:
         return bool(done.all())
 
     def note(self, step: int, fine: Tensor, populations: Sequence[int]) -> None:
-        """Take note of (variable, batch): which were finite after a step."""
+        """Note which variables were finite after a step, (variable, batch)."""
         bad = ~fine.cpu().numpy()
         new = bad.any(0) & (self.step < 0)
         self.step[new] = step
@@ -122,7 +122,7 @@ class Monitor:
         self.has_diverged |= bool(new.any())
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
-        """Look at what was recorded of a variable too: (time, batch, ...), after the steps `rows`."""
+        """Check the records of a variable too: (time, batch, ...), after the steps `rows`."""
         if not values.is_floating_point() or math.isfinite(values.detach().sum()):
             return
         fine = finite(values.detach(), 2)
@@ -136,7 +136,7 @@ class Monitor:
         self.has_diverged |= bool(earlier.any())
 
     def mark(self, fine: Tensor) -> None:
-        """Take note of samples, (batch,), that were not finite somewhere on the way: where is found in another run."""
+        """Note samples, (batch,), that were not finite at some step: another run finds out where."""
         self.step[~fine.cpu().numpy()], self.has_diverged = 0, True
 
     def _movement(self, before: State, after: State) -> Tensor:

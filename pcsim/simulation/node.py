@@ -12,12 +12,12 @@ from pcsim.core.state import State
 
 Deliver = Callable[[Any], Tensor]
 Read = tuple[int, str | None, Deliver | None]
-"""(table, key, what is done with the value); without a key, with the table"""
+"""(table, key, function of the value there); without a key, a function of the table"""
 
 
 @dataclass
 class Node:
-    """One population as a list evaluates it: what each port sums, and what is done with the sums."""
+    """One population as a list evaluates it: the inputs of each port, and the functions of their sums."""
 
     name: str
     ports: list[tuple[str, list[Read]]]
@@ -28,9 +28,9 @@ class Node:
     update: Callable[[Tensor, Tensor, Any], Tensor] | None = None
     gates: Callable[..., State] | None = None
     ratios: dict[str, str] = field(default_factory=dict)
-    """variable -> where its ratio (or time constant) is held"""
+    """variable -> key of its precomputed ratio (or time constant)"""
 
     def __post_init__(self) -> None:
         alone = all(len(reads) == 1 for _, reads in self.ports)
         self.single = [(port, *reads[0]) for port, reads in self.ports] if alone else None
-        """(port, table, key, what is done) where nothing is summed, which most nodes are"""
+        """(port, table, key, function) if no port has a sum, as in most nodes"""

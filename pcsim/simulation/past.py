@@ -22,7 +22,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
 FRESH, PAST, HELD = 0, 1, 2
-"""the tables that a plan reads values from: those just made, the state, what holds"""
+"""the tables that a plan reads values from: those of this step, the state, the precomputed ones"""
 
 
 def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
@@ -39,7 +39,7 @@ def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
 def recall(
     network: Wiring, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
-    """Return how an edge with a conduction delay is read at a fraction of a step, None where it delivers nothing.
+    """Return how an edge with a conduction delay is read at a fraction of a step, None if it delivers nothing.
 
     left  steps until the delay has passed since the beginning of the run
     """
@@ -65,7 +65,7 @@ def recall(
 
 
 def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
-    """Return how far between two steps the delay lies; asked at every step: it has a gradient where it is learned."""
+    """Return how far between two steps the delay lies; evaluated at every step, as a learned delay has a gradient."""
     return cast(Tensor, delay()) / dt - offset
 
 

@@ -1,11 +1,11 @@
 """A plan: what a network computes in one step of one regime, as a straight list.
 
-    plan  = Plan(network, regime, solver, wanted)       lowered once a regime
-    held  = plan.precompute(inputs)                     once for as long as the inputs hold
+    plan  = Plan(network, regime, solver, wanted)       lowered once for each regime
+    held  = plan.precompute(inputs)                     once for as long as the inputs stay the same
     state = plan.step(held, state)                      pure; the same keys, shapes and types go in and come out
 
-Wires that nothing reads are not in it. A list is evaluated by one loop (`evaluate`); where a value comes from was
-decided when the list was made.
+Wires that nothing reads are left out. One loop evaluates a list (`evaluate`); where a value comes from is decided when
+the list is made.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _AS_IT_IS = nullcontext()
 
 
 class Plan:
-    """What `network` computes in a step of `regime` under `solver`.
+    """The computation of `network` in a step of `regime` under `solver`.
 
     wanted  populations, "population.variable" and "population.gate" whose values `noted` gives besides the state
-    amp     the type in which edges compute that name none: that of an ambient torch.autocast
+    amp     the type in which edges without a `compute_dtype` compute: that of an ambient torch.autocast
     layers  its modules as functions, where several plans share them
     """
 
@@ -67,7 +67,7 @@ class Plan:
         if network.is_flow:
             self._opening = self._present([source for source in self._sources.values() if source in network.wires])
             self._seen = self._present(self.wanted)
-        # All lists are made before the first step: what they hold is computed by `precompute`.
+        # All lists are made before the first step, so that `precompute` knows all that they need.
         self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
         if solver.is_one_stage:
             self._bare = self._sweep(())
@@ -77,20 +77,20 @@ class Plan:
     # ------------------------------------------------------------------ running
 
     def in_own_types(self) -> AbstractContextManager[object]:
-        """Return where a step runs: outside of an ambient torch.autocast, which the edges have taken over."""
+        """Return the context of a step: without an ambient torch.autocast, whose type the edges apply themselves."""
         is_ambient = torch.is_autocast_enabled(self._device)
         return torch.autocast(self._device, enabled=False) if is_ambient else _AS_IT_IS
 
     def precompute(self, inputs: State, known: State | None = None) -> State:
         """Return `inputs` and all that follows from them and from tensors of the network alone.
 
-        An image that is held is transformed once, not at every step; a time constant is asked once. `known` is what
-        another plan of this network made of the same inputs.
+        A held image is transformed once, not at every step; a time constant is evaluated once. `known` is what another
+        plan of this network precomputed from the same inputs.
         """
         held, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
         for name, edge in self._constant.items():
-            # torch lays out what a convolution makes of one channel as if nobody cared; sums would inherit that.
+            # The output of a convolution with one channel has an ambiguous layout, which sums would inherit.
             held[name] = known[name] if name in known else laid_out(self._deliver(edge)(inputs[edge.source]))
         for key, shape in self._zeros.items():
             held[key] = known[key] if key in known else zeros(shape, like)
@@ -99,7 +99,7 @@ class Plan:
         return held
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
-        """Return a time constant as the solver wants it, beside a value `like` this one."""
+        """Return a time constant in the form that the solver uses, for a value `like` this one."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
@@ -150,7 +150,7 @@ class Plan:
         return self.stepper()(held, state)
 
     def stepper(self) -> Callable[[State, State], State]:
-        """Return (held, state) -> state, for many steps. It is not kept: a plan that held it would never be freed."""
+        """Return (held, state) -> state, for many steps. A plan does not keep it: the two would never be freed."""
         step = self._sweep_once if self.solver.is_one_stage else partial(self.solver.step, self)
         return partial(self._after_opening, step) if self._sources else step
 
@@ -324,7 +324,7 @@ class Plan:
                 self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
         reads_own = True
         if asks_target and isinstance(rule, Relaxed):
-            # What a leak is relaxed toward; a class of its own says so itself.
+            # The target that a leak approaches; a subclass defines its own.
             is_plain = type(rule) is Relaxed
             respond = self._layers.function(rule.rule, f"the rule of {name!r}") if is_plain else rule.target
             reads_own = not is_plain or isinstance(rule.rule, Map)
@@ -365,7 +365,7 @@ class Plan:
         return PAST if is_past else FRESH, source, plain
 
     def _is_precomputed(self, edge: Projection) -> bool:
-        """Tell whether what an edge delivers is the same at every step: an image at once, by what only computes."""
+        """Return whether an edge delivers the same at every step: an image without delay, through a pure transform."""
         at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
         phased = edge.name in dict(self.regime.phases)
         return at_once and not phased and self._layers.nature(edge.transform).is_constant

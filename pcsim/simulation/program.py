@@ -1,11 +1,11 @@
-"""Straight-line programs: what a function of tensors does, traced once and replayed without the Python around it.
+"""Straight-line programs: the operations of a function of tensors, traced once and replayed without Python code.
 
-    result = function(fixed, moving)                       dicts of tensors: fixed holds still, moving goes on
+    result = function(fixed, moving)                       dicts of tensors: fixed is constant, moving is carried on
 
-`Trace` notes the tensor operations of one step, `Program` puts as many steps in a row as wanted. What depends on
-`fixed` alone (parameters, a held image, all that follows from them) is computed once for as long as it holds; equal
-operations are done once; what nobody reads is left out; an operation may write over an operand that nobody reads again.
-Operations and operands stay the same, and so does every bit of the result.
+`Trace` records the tensor operations of one step, `Program` unrolls any number of steps. What depends on `fixed` alone
+(parameters, a held image, all that follows from them) is precomputed; equal operations are done once; unused ones are
+removed; an operation may write over an operand that is not read again. Operations and operands stay the same, and so
+does every bit of the result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONG = 16
 
 
 class UntraceableError(Exception):
-    """The function looks at numbers or writes into what it is given: it can be run, not replayed."""
+    """A function that reads values or writes on its arguments: it can be run, but not replayed."""
 
 
 class Trace:
@@ -64,7 +64,7 @@ class Trace:
             self.results = tuple(result)
             return tuple(result.values())
 
-        # An object of its own for each name: a state may hold the very tensor that is shown.
+        # A tensor object for each name: a state may contain the same tensor as the inputs.
         tensors = [tensor.detach() for tensor in (*fixed.values(), *moving.values())]
         module = _traced(flat, tensors, instead)
         if _has_writes(module.graph):
@@ -80,12 +80,12 @@ class Trace:
         self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
 
     def equals(self, other: Trace) -> bool:
-        """Whether the operations are the same, to the last number in them."""
+        """Return whether the operations are the same, with all constants in them."""
         mine, theirs = self.constants.values(), other.constants.values()
         return str(self.graph) == str(other.graph) and all(map(torch.equal, mine, theirs))
 
     def onto(self, graph: fx.Graph, given: dict[str, Node]) -> dict[str, Node]:
-        """The operations once more at the end of `graph`, from the nodes `given` by name; the nodes of the results."""
+        """Append the operations to `graph`, from the nodes `given` by name; return the nodes of the results."""
         names = iter((*self.fixed, *self.moving))
         known = {
             node: given[next(names) if node.op == "placeholder" else f"{node.target} of {id(self)}"]
@@ -95,7 +95,7 @@ class Trace:
         return dict(zip(self.results, inlined(graph, self.graph, known), strict=True))
 
     def placeholders(self, graph: fx.Graph, names: Sequence[str]) -> dict[str, Node]:
-        """New placeholders in `graph` for some of fixed, moving and constants."""
+        """Add placeholders to `graph` for some of fixed, moving and constants; return them by name."""
         shapes = dict(zip((*self.fixed, *self.moving), (n.meta["val"] for n in self.graph.nodes), strict=False))
         made: dict[str, Node] = {}
         for name in names:
@@ -109,13 +109,13 @@ def _traced(
 ) -> fx.GraphModule:
     """Return the operations of a function on these tensors. Raises UntraceableError."""
     try:
-        # A part of torch that is not promised to stay: where it is gone, steps are run one by one.
+        # A private part of torch: if it is missing, steps are run one by one.
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        # Run for real: fake tensors may lie in memory as no real ones do, and some kernels take that at its word.
+        # Traced on real tensors: fake ones may have layouts that real ones never have, and some kernels depend on them.
         with torch.no_grad(), torch.random.fork_rng():
             return make_fx(function, dict(instead or {}), "real")(*tensors)
-    except Exception as reason:  # whatever it is, running the function raises it where it belongs
+    except Exception as reason:  # running the function raises it again, in its place
         raise UntraceableError("; ".join([str(reason), *getattr(reason, "__notes__", [])])) from reason
 
 
@@ -124,12 +124,12 @@ def _has_writes(graph: fx.Graph) -> bool:
 
 
 def results_of(graph: fx.Graph) -> tuple[Node, ...]:
-    """Return the nodes that a graph gives."""
+    """Return the output nodes of a graph."""
     return cast(tuple[Node, ...], next(iter(reversed(graph.nodes))).args[0])
 
 
 def inlined(graph: fx.Graph, part: fx.Graph, known: Mapping[Node, Node]) -> list[Node]:
-    """Put the operations of `part` at the end of `graph`, its inputs being `known` there; return its results."""
+    """Append the operations of `part` to `graph`, where its inputs are `known`; return its results."""
     nodes = dict(known)
     for node in part.nodes:
         if node not in nodes and node.op != "output":
@@ -138,7 +138,7 @@ def inlined(graph: fx.Graph, part: fx.Graph, known: Mapping[Node, Node]) -> list
 
 
 def inputs_of(graph: fx.Graph, traces: Sequence[Trace]) -> dict[str, Node]:
-    """Return new placeholders in `graph` for what holds still in any of the traces, and for their constants."""
+    """Return new placeholders in `graph` for the fixed tensors of all traces, and for their constants."""
     fixed: dict[str, Node] = {}
     for trace in traces:
         fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
@@ -150,13 +150,13 @@ NOTED = "noted "
 
 
 class Program:
-    """As many steps in a row as `due` is long; after those where it is True, what `noting` notes.
+    """A program of as many steps as `due` is long, which notes values after those where it is True.
 
     bare, noting  one step without and with results "noted ..."; the others name all of its `moving`
     compiled  by torch.compile, at the first run: faster, and the same to rounding only
 
-    `given(fixed)` computes what holds, and `run` takes it and the moving values to the moving values after the last
-    step and the rows noted on the way.
+    `given(fixed)` precomputes what depends on `fixed` alone; `run` takes this and the moving values, and returns the
+    moving values after the last step and the noted rows.
     """
 
     def __init__(self, bare: Trace, noting: Trace, due: Sequence[bool], compiled: bool = False) -> None:
@@ -182,14 +182,14 @@ class Program:
         self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """What the steps need of `fixed`."""
+        """Precompute what the steps need of `fixed`."""
         known = fixed | self.constants
         with torch.no_grad():
             return self._before(*(known[name] for name in self.fixed))
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
-        """The moving values after the last step, and the rows noted on the way."""
-        # Inference mode saves a tenth of a small operation; clones leave it behind, and cost a long program little.
+        """Return the moving values after the last step, and the noted rows."""
+        # Inference mode saves a tenth of a small operation; clones leave that mode, at little cost for a long program.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():
             made = self._run(*given, *[moving[name] for name in self.takes])
@@ -206,14 +206,14 @@ def _schema(node: Node) -> torch._C.FunctionSchema | None:
 
 
 def _is_pure(node: Node) -> bool:
-    """Whether doing it once is as good as doing it twice: not for what draws random numbers."""
+    """Return whether an operation may be done once instead of twice: not if it draws random numbers."""
     if isinstance(node.target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in node.target.tags
     return node.op == "call_function"
 
 
 def deduplicate(graph: fx.Graph) -> None:
-    """Of operations that are equal, operands and all, only the first; and nothing that is not read."""
+    """Keep only the first of operations that are equal, operands included, and remove unused ones."""
     first: dict[object, Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and _is_pure(node):
@@ -236,7 +236,7 @@ def _frozen(value: object) -> object:
 
 
 def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
-    """The part of `graph` that depends on the `fixed` placeholders alone, and the rest, which reads what it makes."""
+    """Split `graph` into the part that depends on the `fixed` placeholders alone, and the rest, which reads it."""
     steady = set(fixed)
     for node in graph.nodes:
         if node.op == "call_function" and _is_pure(node) and all(source in steady for source in node.all_input_nodes):
@@ -259,7 +259,7 @@ def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
 
 
 def _owner(node: Node, owners: dict[Node, Node]) -> Node:
-    """The node whose memory this one's value lies in."""
+    """Return the node that owns the memory of this one's value."""
     schema = _schema(node)
     source = node.args[0] if node.args else None
     if not isinstance(source, Node):
@@ -273,7 +273,7 @@ def _owner(node: Node, owners: dict[Node, Node]) -> Node:
 
 
 def _reusing(graph: fx.Graph) -> fx.Graph:
-    """The same graph with results written over memory of their form that nobody reads again, best an operand's."""
+    """Return the graph with results written over unused memory of their form, preferably an operand's."""
     result = fx.Graph()
     nodes: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -289,7 +289,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
     spare: dict[object, list[Node]] = defaultdict(list)
 
     def ends_with(operand: Node, node: Node) -> bool:
-        """Whether `operand` is the whole of a memory that is ours and is read here for the last time."""
+        """Return whether `operand` is all of a memory of this graph, and is read here for the last time."""
         own = owners[operand]
         return own.op != "placeholder" and last[own] == order[node] and _size(operand) == _size(own)
 
@@ -314,7 +314,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
 
 
 def _name(node: Node) -> str:
-    """ "add" for aten.add.Tensor."""
+    """Return the name of an operation: "add" for aten.add.Tensor."""
     schema = _schema(node)
     return schema.name.removeprefix("aten::") if schema else ""
 
@@ -337,7 +337,7 @@ def _write_over(node: Node, operand: Node, name: str) -> None:
 
 
 def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """The graph as a plain function."""
+    """Return the graph as a plain function."""
     for node in graph.nodes:
         if (name := _name(node)) in DIRECT:
             node.target = getattr(torch, name)
@@ -347,7 +347,7 @@ def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """The graph as compiled code, at the first call: one C++ function on a CPU, a CUDA graph on a GPU."""
+    """Return the graph as code compiled at the first call: a C++ function on a CPU, a CUDA graph on a GPU."""
     from torch import _inductor as inductor
 
     ready: Callable[..., tuple[Tensor, ...]] | None = None
@@ -356,7 +356,7 @@ def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
         nonlocal ready
         if ready is None:
             options = {"triton.cudagraphs": True} if tensors[0].is_cuda else {"cpp_wrapper": True}
-            # The graph is at hand: no need for torch.compile to find it, nor for its checks at every call.
+            # torch.compile would trace the graph once more, and check its inputs at every call.
             for node in graph.nodes:
                 node.meta.clear()  # of the traces, each with fake tensors of its own kind
             ready = inductor.compile(fx.GraphModule({}, graph), list(tensors), options=options)

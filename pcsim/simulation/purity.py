@@ -1,7 +1,7 @@
-"""What is known of a module: whether it only computes, and whether it writes on what it reads.
+"""Properties of modules: whether they are pure, and whether they write on their arguments.
 
-Known are the layers of torch.nn and of pcsim, by their types. Of a module of one's own nothing is assumed: it is called
-in every step, and watched.
+The layers of torch.nn and of pcsim are known by their types. Nothing is assumed of a user's own module: it is called in
+every step, and checked for writes.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ _GLOBAL_HOOKS = (
 
 
 def has_global_hooks() -> bool:
-    """Tell whether anyone wants to see the calls of all modules."""
+    """Return whether hooks for all modules are registered."""
     return any(getattr(_torch_module, hooks, None) for hooks in _GLOBAL_HOOKS)
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Tell whether anyone wants to see the calls of a module itself."""
+    """Return whether a module itself has hooks."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def has_spectators(module: nn.Module) -> bool:
-    """Tell whether someone looks on. The hooks of torch.nn.utils (weight_norm, prune) are part of what it computes."""
+    """Return whether a user's hook is registered; those of torch.nn.utils (weight_norm, prune) are part of a module."""
     hooks = (hook for kind in HOOKS for hook in getattr(module, kind).values())
     return any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 @dataclass(frozen=True)
 class Nature:
-    """What is known of a module, with all that is inside of it.
+    """Properties of a module and of all modules inside it.
 
     is_known     only layers of torch.nn and of pcsim, which compute as their types do
-    is_pure      they make the same of the same value at every step
-    is_watched   someone wants to see the calls of one, or of all modules
-    is_compiled  one was given to `module.compile()`
-    writes       one says that it works in place
+    is_pure      they return the same for the same value at every step
+    is_watched   a hook is registered on one, or on all modules
+    is_compiled  one was compiled by `module.compile()`
+    writes       one is declared to work in place
     """
 
     is_known: bool
@@ -68,17 +68,17 @@ class Nature:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it makes the same of the same value at every step, and nobody watches it do so."""
+        """True if it is pure and has no hooks."""
         return self.is_pure and not self.is_watched
 
     @property
     def is_plain(self) -> bool:
-        """Whether calling what it computes is as good as calling the module."""
+        """True if its function can be called instead of the module."""
         return self.is_known and not (self.is_watched or self.is_compiled or self.writes)
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all that is inside of it: `modules()` without names and checks, which every run pays."""
+    """Return a module and all that is inside of it: `modules()` without names and checks, as every run needs it."""
     known = {module}
     waiting = [module]
     for part in waiting:
@@ -90,7 +90,7 @@ def walked(module: nn.Module) -> list[nn.Module]:
 
 
 def nature(module: nn.Module, is_watched: bool = False) -> Nature:
-    """Return what is known of a module; `is_watched` says whether someone wants to see the calls of all modules."""
+    """Return the properties of a module; `is_watched` is True if hooks for all modules are registered."""
     is_known = is_pure = True
     is_compiled = writes = False
     for part in walked(module):
@@ -105,7 +105,7 @@ def nature(module: nn.Module, is_watched: bool = False) -> Nature:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a class of modules is known for. `learns`: it draws or learns statistics, in training mode only."""
+    """Properties of a class of modules. `learns`: it draws or learns statistics, in training mode only."""
 
     is_known: bool
     is_pure: bool
@@ -123,9 +123,9 @@ def _kind(layer: type[nn.Module]) -> _Kind:
 
 
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
-    """Return the module such that it cannot write on what others read.
+    """Return the module as a function that cannot write on values that others read.
 
-    One that says so (`inplace=True`) gets a copy; one of a user's own is refused when it does.
+    A module with `inplace=True` gets a copy; a user's own module is refused if it writes.
     """
     if known.writes:
         return partial(_on_copies, module)
@@ -154,8 +154,8 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
         raise
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
-            given=f"{what}, a {type(module).__name__} that writes in place on what it is given",
+            given=f"{what}, a {type(module).__name__} that writes in place on its arguments",
             expected="a new tensor: others read the same value, and it is recorded",
-            remedy="write value.relu() for value.relu_(), value + x for value += x; or clone what it is given first",
+            remedy="write value.relu() for value.relu_(), value + x for value += x; or value.clone() first",
         )
     return made

@@ -1,4 +1,4 @@
-"""What is kept of a simulation: a `Record` says what and when."""
+"""Records of a simulation: a `Record` names what is kept, and when."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pcsim.network.wiring import Wiring
 Names = Sequence[str] | str
 Function = Callable[[Tensor], Tensor]
 Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
-"""key, the populations it is made of, and the function that makes it of their values"""
+"""key, the populations it is computed from, and the function of their values"""
 
 
 def _norm(value: Tensor) -> Tensor:
-    """One pass over memory, and no squares to be put anywhere."""
+    """Return the norm of each sample, in one pass over memory and without storing squares."""
     return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
 
 
@@ -54,7 +54,7 @@ def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Record:
-    """What to keep, and when.
+    """A record: what to keep, and when.
 
     states   populations (or "all") kept whole: (time, batch, channel, height, width). Also further variables of a rule
              ("r1.c") and gates ("r1.f"), the names in the rule's `extra` and `gates`
@@ -80,14 +80,14 @@ class Record:
     initial: bool = False
 
     def kept(self, network: Wiring) -> list[Kept]:
-        """Return everything that is kept. Raises RecordError for what is not there."""
+        """Return everything that is kept. Raises RecordError for unknown names."""
         states = names_of(self.states, tuple(network.populations))
         errors = names_of(self.errors, network.errors)
         if wrong := [name for name in errors if name not in network.errors]:
             raise RecordError(
                 given=f"a record of the errors {', '.join(wrong)}",
                 expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'it has none'}",
-                remedy="name other populations in states=..., or their mean square in reduce=...",
+                remedy=f"write states=[{wrong[0]!r}], or reduce={{{wrong[0]!r}: 'mean_square'}}",
             )
         known = _values_of(network)
         kept: list[Kept] = [(name, (name,), _whole) for name in states]
@@ -102,13 +102,13 @@ class Record:
                 raise RecordError(
                     given=f"a record of {wrong[0]!r}",
                     expected=f"one of {', '.join(known)}",
-                    remedy="correct the Record",
+                    remedy=f"write {next(iter(known))!r}, or another of these names",
                 )
             if (key in known) != (function is _whole):
                 raise RecordError(
                     given=f"a reduction kept under {key!r}, which is also a variable of the network",
-                    expected="another name",
-                    remedy="give the function another name",
+                    expected="a key that is not a variable",
+                    remedy="rename the function",
                 )
         return list({key: (key, names, function) for key, names, function in kept}.values())
 
@@ -116,7 +116,7 @@ class Record:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise RecordError(
-                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="use every=1"
+                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="write every=1"
             )
         if self.at is None:
             rows = tuple(range(begin + self.every, end + 1, self.every))
@@ -124,7 +124,7 @@ class Record:
                 raise RecordError(
                     given=f"Record(every={self.every}) in a run of {end - begin} steps",
                     expected="at least one row",
-                    remedy="record more often, or run longer",
+                    remedy=f"write every={end - begin} or less, or run longer",
                 )
             return rows
         found = [whole_steps(float(time), dt) for time in self.at]
@@ -148,7 +148,7 @@ def _name_of(kind: object) -> str:
         raise RecordError(
             given=f"a reduction called {name!r}",
             expected="a function with a name, under which its values are kept",
-            remedy="write it with def",
+            remedy="write it with def instead of lambda",
         )
     return str(name)
 
@@ -158,13 +158,13 @@ def _function(name: str, kind: object) -> Function:
         raise RecordError(
             given=f"a record of {name!r} reduced by {kind!r}",
             expected=f"one of {', '.join(REDUCTIONS)}, or a function of a tensor (batch, ...)",
-            remedy="correct the Record",
+            remedy=f"write reduce={{{name!r}: 'mean_square'}}",
         )
     return REDUCTIONS[kind] if isinstance(kind, str) else cast(Function, kind)
 
 
 def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that are meant: one, several, or "all" that are known."""
+    """Return names as a tuple, from one name, several, or "all" that are known."""
     if isinstance(given, str):
         return known if given == "all" else (given,)
     return tuple(given)
@@ -180,22 +180,22 @@ def _values_of(network: Wiring) -> dict[str, None]:
 
 
 def kept_by(records: Sequence[Record], network: Wiring) -> list[list[Kept]]:
-    """Return what each record keeps. Raises RecordError for what is not there, or in several of them."""
+    """Return what each record keeps. Raises RecordError for unknown names, or a key in several records."""
     all_kept = [record.kept(network) for record in records]
     keys = [key for kept in all_kept for key, _, _ in kept]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise RecordError(
             given=f"{', '.join(twice)} in several records",
             expected="each key in one record",
-            remedy="leave it in the record with the rows that you want",
+            remedy=f"keep {twice[0]!r} only in the record with the rows that you need",
         )
     return all_kept
 
 
 class Recorder:
-    """Keeps what records ask for in buffers, each made when its first row comes.
+    """Buffers of what records keep, each made at its first row.
 
-    kept  what each record keeps, as `kept_by` says
+    kept  what each record keeps, from `kept_by`
     """
 
     def __init__(self, records: Sequence[Record], kept: Sequence[list[Kept]], begin: int, end: int, dt: float) -> None:
@@ -210,11 +210,11 @@ class Recorder:
         self._listed: dict[str, list[Tensor]] = {}
 
     def due(self, step: int) -> bool:
-        """Tell whether a row is kept after a step."""
+        """Return whether a row is kept after a step."""
         return step in self._all
 
     def keep(self, step: int, values: State) -> None:
-        """Keep the rows of a step, made of the values of `names`."""
+        """Keep the rows of a step, computed from the values of `names`."""
         for number, kept in enumerate(self.kept):
             if step not in self._sets[number]:
                 continue
@@ -224,7 +224,7 @@ class Recorder:
             self._written[number] += 1
 
     def _write(self, key: str, number: int, value: Tensor) -> None:
-        if value.requires_grad:  # a buffer written in place would be copied for every row going back
+        if value.requires_grad:  # the backward pass would copy a buffer written in place for every row
             self._listed.setdefault(key, []).append(value)
             return
         if key not in self.buffers:
@@ -254,7 +254,7 @@ class Recorder:
 
 
 def _rows_like(value: Tensor, rows: int) -> Tensor:
-    """Return an empty (rows, *value.shape) in the memory layout of `value`: rows are then copied as they lie."""
+    """Return an empty (rows, *value.shape) in the memory layout of `value`: copying a row keeps its order."""
     if torch.empty_like(value).stride() != value.stride():
         return value.new_empty((rows, *value.shape))
     return torch.empty_strided(

@@ -1,6 +1,6 @@
-"""All that a step depends on besides tensors, as a function of the step number alone.
+"""Regimes: all that a step depends on besides tensors, as a function of the step number alone.
 
-A run's regimes are known before it starts, so nothing asks inside a step whether an edge is open.
+The regimes of a run are known before it starts, so no step has to check whether an edge is open.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pcsim.simulation.past import ROUNDING
 
 MOST_KEPT = 10_000
 LATE = 10**6
-"""a step at which all sources have spoken"""
+"""a step at which all sources have a value"""
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What is open in a step.
+    """The open populations and edges of a step.
 
     resting  populations outside of their window: they hold their value
     opening  populations whose window opens with this step, and which start from another's value
-    shut     edges that deliver nothing: outside of their window, lesioned, or their source has not spoken yet
+    shut     edges that deliver nothing: outside of their window, lesioned, or without a value of their source yet
     phases   (edge, which step of it) for transforms that differ from step to step
     waiting  (edge, steps until its conduction delay has passed): at most 1, or infinite; others have passed
     ages     (edge, its present conduction delay in ms) where that is learned
@@ -56,7 +56,7 @@ class Regimes:
 
     @property
     def is_steady(self) -> bool:
-        """Whether all steps have the same regime, whatever has spoken."""
+        """True if all steps have the same regime, whichever populations have a value at the start."""
         return self._steady is not None
 
     def at(self, step: int, spoken: frozenset[str]) -> Regime:
@@ -70,7 +70,7 @@ class Regimes:
         return self._found[key]
 
     def changes(self, begin: int, end: int) -> frozenset[int]:
-        """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
+        """Return the steps in (begin, end) in which the regime may differ from that of the step before."""
         if self._steady is not None:
             return frozenset()
         key = (begin, end)
@@ -81,7 +81,7 @@ class Regimes:
 
 
 def _may_change(network: Wiring) -> bool:
-    """Tell whether anything of a network is not the same at every step."""
+    """Return whether anything of a network may change from step to step."""
     return any(population.active for population in network.populations.values()) or any(
         edge.active
         or edge.lesioned
@@ -119,14 +119,14 @@ def regime_of(network: Wiring, step: int, dt: float, spoken: frozenset[str] = fr
 
 
 def _is_absent(network: Wiring, edge: Projection, step: int, spoken: frozenset[str]) -> bool:
-    """Tell whether the source of a delayed edge has not spoken yet."""
+    """Return whether the source of a delayed edge has no value yet."""
     if network.is_flow or not edge.delay or edge.before != "absent":
         return False
     return step < edge.delay - (edge.source in spoken)
 
 
 def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
-    """Return how many of its steps the edge's window has been open; the last of which a transform knows holds on."""
+    """Return how many of its steps the edge's window has been open; beyond the last phase of a transform, the last."""
     span = network.step_ms if network.is_flow else 1.0
     count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
     known = cast(Phased, edge.transform).phases
@@ -134,7 +134,7 @@ def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
 
 
 def _regime_changes(network: Wiring, begin: int, end: int, dt: float) -> list[int]:
-    """Return the steps in (begin, end) in which a regime may begin that is not that of the step before."""
+    """Return the steps in (begin, end) in which the regime may differ from that of the step before."""
     return sorted({int(step) for step in _candidates(network, end, dt) if begin < step < end})
 
 
@@ -173,7 +173,7 @@ def window_ends(network: Wiring) -> tuple[float, ...]:
 
 
 def steady_regime(network: Wiring) -> Regime:
-    """Return the one regime of a network that is the same at every step, all sources having spoken.
+    """Return the only regime of a network that is the same at every step, when all sources have a value.
 
     Raises SolverError for networks that change with time, and for conduction delays.
     """
@@ -187,6 +187,6 @@ def steady_regime(network: Wiring) -> Regime:
         raise SolverError(
             given=f"{network.name!r}, with conduction delays, windows or phases: {', '.join(changing[:4])}",
             expected="a network whose next state depends on its present one only",
-            remedy="analyse it without them: net.without(...)",
+            remedy="analyse a network without them: write net.without(...)",
         )
     return regime_of(network, LATE, network.step_ms)

@@ -1,7 +1,7 @@
 """Many steps at once, for a Simulator: traced as a program, with the same bits, or compiled.
 
-A step is traced at its first run on inputs of a form, twice: where the two traces differ, something in it changes from
-call to call, and it is run step by step instead. `how` says so.
+A step is traced twice, at its first run on inputs of a form: if the two traces differ, something in it changes from
+call to call, and the run is step by step instead. `how` reports this.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ BLOCK = 32
 IN_A_ROW = {True: 5, False: 20}
 """steps in a compiled program for a GPU, with convolutions and without: more take longer to compile and gain little"""
 KEPT = 16
-"""programs of one trace, after which odd numbers of steps are done one by one"""
+"""most programs of one trace; beyond, other numbers of steps are done one by one"""
 MOST_COMPILED = 4
-"""compiled programs of one trace; of loops, numbers of rows"""
+"""most compiled programs, or loops, of one trace"""
 ROWS_BYTES = 2**23
-"""of rows that one call gives: more fill new memory every time; fewer share less of what two steps have in common"""
+"""most bytes of rows in a call: more allocate memory every time; fewer share less between steps"""
 ROWS, GAP, CHUNK = 32, 8, 100
-"""of compiled loops: most rows in a call, if at most so many steps apart; most steps in a call"""
+"""limits of compiled loops: most rows in a call, if at most GAP steps apart; most steps in a call"""
 SHOWN = "shown "
-"""prefix of the inputs among the tensors that hold still"""
+"""prefix of the inputs among the fixed tensors"""
 FINITE = "finite?"
 """in the state of a map, (batch,): whether all memories have been finite in every step"""
 
@@ -69,7 +69,7 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The steps of one plan on tensors of one form: bare, and with what is noted.
+    """The steps of one plan on tensors of one form: bare, and with noted values.
 
     for_loops  the same two for a compiler, where there is one
     """
@@ -82,18 +82,18 @@ class _Traced:
         self.loops: dict[tuple[int, bool], Loop] = {}
 
     def program(self, due: Due, compiled: bool) -> Program:
-        """Return the program of as many steps as `due` is long, noting where it is True."""
+        """Return the program of as many steps as `due` is long, which notes values where it is True."""
         if (due, compiled) not in self.programs:
             self.programs[due, compiled] = Program(self.bare, self.noting, due, compiled)
         return self.programs[due, compiled]
 
     def has_room(self, due: Due, compiled: bool) -> bool:
-        """Tell whether there is such a program, or room for one more."""
+        """Return whether there is such a program, or room for one more."""
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop of so many rows, or of the most below that; None where there is none."""
+        """Return the compiled loop of so many rows, or of the most below that; None without any."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -108,7 +108,7 @@ class Replay:
         self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
         self._unit, self._watched = _Unit(network.module), _watched(network)
-        # What is known by its type does not change from call to call: one trace tells. Of others two must agree.
+        # Modules known by their types do not change from call to call: one trace is enough. Of others two must agree.
         unknown = [part for part in parts_of(network).values() if not nature(part).is_known]
         self._strangers = [module for part in unknown for module in part.modules()]
         self._traced: dict[tuple[object, ...], _Traced | None] = {}
@@ -121,14 +121,14 @@ class Replay:
         self.steps: dict[str, int] = {}
 
     def begin(self, monitor: Monitor, recorder: Recorder) -> None:
-        """Get ready for a run."""
+        """Prepare for a run."""
         self.steps, self._monitor = {"compiled": 0, "traced": 0}, monitor
         self._inputs, self._given, self._tensors = {}, {}, self._places.now()
-        # A weight of another shape, type or layout is another step: what was compiled takes its layout for granted.
+        # A weight of another shape, type or layout needs another trace: compiled code assumes its layout.
         self._tensor_forms = _forms(self._tensors)
         watched = "all modules" if has_global_hooks() else self._watched
         self._why = self._cannot or (f"a hook wants to see every call of {watched}" if watched else "")
-        # Compiled steps loop by themselves on a CPU; elsewhere they are put in a row.
+        # On a CPU compiled steps have a loop of their own; elsewhere they are unrolled.
         self._loops = self.compile and self.network.device == "cpu"
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
@@ -137,15 +137,15 @@ class Replay:
             self._say_that_it_is_not_compiled()
 
     def end(self) -> None:
-        """Let go of the tensors of a run."""
+        """Release the tensors of a run."""
         if self.compile and self.steps["traced"] and not self.steps["compiled"]:
-            self._warn(f"{self.network.name!r} is not compiled but traced: nothing that is compiled fits these steps.")
+            self._warn(f"{self.network.name!r} is not compiled but traced: no compiled program fits these steps.")
         self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
 
     @property
     def was_used(self) -> bool:
-        """Whether steps of the last run were done at once."""
+        """True if steps of the last run were traced or compiled."""
         return any(self.steps.values())
 
     def how(self) -> str:
@@ -155,7 +155,7 @@ class Replay:
         return f"step by step: {self._why}" if self._why else "step by step"
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Move on by some steps at once and return what is wanted on the way; None where they have to be run."""
+        """Advance by several steps at once and return the values wanted in them; None if steps have to be run."""
         if self._why or plan.regime.opening:
             return None
         traced = self._trace_of(plan, inputs, carry.state)
@@ -184,10 +184,10 @@ class Replay:
     def _loop(
         self, traced: _Traced, inputs: State, carry: Carry, end: int, taps: Taps
     ) -> tuple[list[tuple[int, State]] | None, int]:
-        """Move on by a compiled loop: the rows, and how many steps. No rows where there is no loop for these steps."""
+        """Advance by a compiled loop: return the rows and the number of steps. No rows if no loop fits these steps."""
         rows, gap = _cadence(carry.step, end, taps, min(ROWS, traced.most_rows))
         count = rows * (gap + 1) if rows else gap
-        # A step left over is not worth a loop of its own; frames that last a step each are.
+        # A single remaining step is not worth a loop of its own; frames of one step each are.
         is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
         if is_left_over or (loop := traced.loop(rows, gap > 0)) is None:
             return None, count
@@ -198,7 +198,7 @@ class Replay:
         except Exception as reason:
             if loop.runs:
                 raise
-            # Of the compiler: the steps themselves were traced, and run.
+            # An error of the compiler: the steps themselves were traced, and run.
             self._no_loops = f"the compiler cannot take its steps ({type(reason).__name__}: {str(reason)[:200]})"
             self._warn(f"{self.network.name!r} is not compiled but traced: {self._no_loops}.")
             return None, count
@@ -208,7 +208,7 @@ class Replay:
     def _moved(
         self, carry: Carry, state: State, count: int, rows: list[tuple[int, State]], kind: str
     ) -> list[tuple[int, State]]:
-        """Take note of where steps done at once led; return their rows."""
+        """Note the state after steps that were done at once; return their rows."""
         fine = state.pop(FINITE, None)
         if fine is not None and not bool(fine.all()):
             self._monitor.mark(fine)  # the run is done again step by step
@@ -217,7 +217,7 @@ class Replay:
         return rows
 
     def _given_to(self, program: Program | Loop, inputs: State) -> tuple[Tensor, ...]:
-        """Return what a program needs of what holds still, made once for as long as it does."""
+        """Return what a program needs of the fixed tensors, precomputed once while they stay the same."""
         if self._inputs is not inputs:
             self._inputs, self._given = inputs, {}
         if program not in self._given:
@@ -225,7 +225,7 @@ class Replay:
         return self._given[program]
 
     def _compiling(self, run: Callable[[], Made]) -> Made:
-        """Run something for the first time, which compiles it, and say so."""
+        """Run something for the first time, which compiles it, and log this."""
         begun = time.perf_counter()
         logger.info("compiling steps of %r, once ...", self.network.name)
         made = run()
@@ -258,7 +258,9 @@ class Replay:
                         self._trace(plan, inputs, carried, True, instead),
                     )
                 if any(not _is_alike(carried[name], bare.forms[name]) for name in carried):
-                    raise UntraceableError("a state changes its shape or type")  # which a step by itself says better
+                    raise UntraceableError(
+                        "a state changes its shape or type"
+                    )  # for which a single step has a better message
                 self._traced[key] = _Traced(bare, noting, for_loops)
             except UntraceableError as reason:
                 self._traced[key], self._cannot = None, str(reason) + _suspects(self.network)
@@ -282,7 +284,7 @@ class Replay:
                         after = plan.step(held, before)
                         values = plan.observe(held, after) if noted else {}
                 if FINITE in moving:
-                    # By sums, which cost least: where one overflows the run is done again, and values decide.
+                    # Sums cost least: if one overflows, the run is done again, and values decide.
                     sums = torch.stack([value.sum(units(value)) for key, value in after.items() if "@" not in key])
                     after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
                 return after | {NOTED + name: value for name, value in values.items()}
@@ -293,7 +295,7 @@ class Replay:
         if not self._strangers:
             return Trace(step, fixed, state, instead)
         with _as_before(self._strangers):
-            # What a module writes in place is written on copies.
+            # A module that writes in place writes on copies.
             first, second = (
                 Trace(step, {name: value.clone() for name, value in fixed.items()}, state, instead) for _ in range(2)
             )
@@ -302,14 +304,14 @@ class Replay:
         return first
 
     def _carried(self, state: State, inputs: State) -> State:
-        """Return what programs carry along: of a map, which may forget, whether it has been finite in every step."""
+        """Return the state of programs: of a map, which may forget, with whether it has been finite in every step."""
         if self.network.is_flow or not self.network.memories or FINITE in state:
             return state
         like = next(iter(inputs.values()))
         return state | {FINITE: like.new_ones(len(like), dtype=torch.bool)}
 
     def _fixed(self, inputs: State) -> State:
-        """Return the tensors that hold still: parameters and buffers by module, and what is shown."""
+        """Return the fixed tensors: parameters and buffers by module, and the inputs."""
         return {**{f"{SHOWN}{name}": value for name, value in inputs.items()}, **self._tensors}
 
 
@@ -329,26 +331,26 @@ def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
 
 
 def _fitting(every: int, most: int) -> int:
-    """Return at most so many steps: a multiple of `every`, or about a whole part of it."""
+    """Return a number of steps up to `most`: a multiple of `every`, or about a whole part of it."""
     parts = -(-every // most)
     return every // parts if parts > 1 else most // every * every
 
 
 def parts_of(network: Wiring) -> dict[str, nn.Module]:
-    """Return the modules of a network by what they are called in messages."""
+    """Return the modules of a network by their names in messages."""
     parts: dict[str, nn.Module] = {f"edge {edge.name}": edge.transform for edge in network.projections}
     return parts | {f"the rule of {name!r}": population.rule for name, population in network.populations.items()}
 
 
 def _watched(network: Wiring) -> str:
-    """Return the first part of a network of which a hook wants to see every call, or nothing."""
+    """Return the first part of a network with a user's hook, or an empty string."""
     parts = parts_of(network)
     watched = (what for what, part in parts.items() if any(has_spectators(module) for module in part.modules()))
     return next(watched, "the network" if has_spectators(network.module) else "")
 
 
 def _suspects(network: Wiring) -> str:
-    """Return which modules of a network are of a user's own, as what keeps a step from being traced is in one."""
+    """Return which modules of a network are a user's own, as one of them prevents tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [of your own: {', '.join(own)}]" if own else ""
@@ -356,7 +358,7 @@ def _suspects(network: Wiring) -> str:
 
 @contextmanager
 def _as_before(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Give modules back what they keep besides tensors, and everyone their random numbers."""
+    """Restore what modules keep besides tensors, and the states of random number generators."""
     drawn = random.getstate(), np.random.get_state()
     shared = ("_parameters", "_buffers", "_modules", *HOOKS)
     memo = {id(thing): thing for module in modules for thing in (module, *module.parameters(), *module.buffers())}

@@ -1,4 +1,4 @@
-"""What came out of a simulation, as an object and as a file."""
+"""Results of a simulation, as an object and as a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Times = NDArray[np.float64]
 
 
 class Status(Enum):
-    """How a sample ended."""
+    """The state of a sample at the end of a run."""
 
     COMPLETED = "ran to the end with finite values"
     DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Take a smaller dt, or weaker feedback"
@@ -35,7 +35,7 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a run can go on: pass it as `simulate(..., start=run.final)`.
+    """A state from which a run can go on: pass it as `simulate(..., start=run.final)`.
 
     spoken  populations that had a value before the first step, so that delayed edges read them from there on
     """
@@ -47,17 +47,17 @@ class Snapshot:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """What came out of a simulation.
+    """The results of a simulation.
 
     values       key -> (time, batch, ...): "v1" whole, "v1.norm" reduced, "v1.c" a further variable
     times_of     key -> (time,) ms; `times` where all are the same
-    status       (batch,) of `Status`
+    status       (batch,), each a `Status`
     valid_until  (batch,) ms, the last time at which a sample was finite
-    diverged_in  (batch,), the population that first was not, or ""
-    settled_at   (batch,) ms, when a run until=Settled(...) found a sample settled, NaN where it did not; else None
-    labels       of the stimulus, if it had any
+    diverged_in  (batch,), the population that diverged first, or ""
+    settled_at   (batch,) ms, when a run until=Settled(...) found a sample settled, NaN if it did not; else None
+    labels       labels of the stimulus, if any
     about        network, solver, steps, how they were run, versions, device, wall time
-    final        where the run can go on
+    final        the Snapshot from which the run can go on
     """
 
     values: dict[str, Tensor]
@@ -77,12 +77,12 @@ class Run:
         return f"Run({self.about['network']}: {end}; {kept})"
 
     def __getitem__(self, key: str) -> Tensor:
-        """(time, batch, ...) of "population" or "population.reduction". Raises RecordError for what was not kept."""
+        """Return (time, batch, ...) of "population" or "population.reduction". Raises RecordError for other keys."""
         if key not in self.values:
             raise RecordError(
                 given=f"run[{key!r}]",
                 expected=f"one of {', '.join(self.values) or 'nothing: the run recorded nothing'}",
-                remedy="name it in simulate(..., record=Record(states=[...]))",
+                remedy=f"write simulate(..., record=Record(states=[{key.split('.')[0]!r}]))",
             )
         return self.values[key]
 
@@ -90,7 +90,7 @@ class Run:
         return key in self.values
 
     def keys(self) -> tuple[str, ...]:
-        """Return what was recorded."""
+        """Return the keys of what was recorded."""
         return tuple(self.values)
 
     @property
@@ -121,7 +121,7 @@ class Run:
             raise RecordError(
                 given=f"the relative errors of a run that kept {', '.join(self.values) or 'nothing'}",
                 expected="errors recorded with relative=True",
-                remedy="simulate(..., record=Record(errors='all', relative=True))",
+                remedy="write simulate(..., record=Record(errors='all', relative=True))",
             )
         return relative
 
@@ -195,9 +195,9 @@ class Run:
             )
         except (KeyError, TypeError, AttributeError) as reason:
             raise StorageError(
-                given=f"{path}, in which {reason} is missing or odd",
+                given=f"{path}, in which {reason} is missing or invalid",
                 expected="a run that this version of pcsim wrote",
-                remedy="simulate again",
+                remedy="run simulate again, and write run.save(path)",
             ) from reason
 
 

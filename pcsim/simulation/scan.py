@@ -19,38 +19,38 @@ Moment = tuple[Clock, State]
 
 @dataclass
 class Carry:
-    """What a run carries along: how far it is, and the state there. `scan` moves it on in place."""
+    """The step that a run has reached, and the state there. `scan` advances both in place."""
 
     step: int
     state: State
 
 
 class Taps(Protocol):
-    """After which steps values are wanted."""
+    """The steps after which values are wanted."""
 
     def due(self, step: int) -> bool:
-        """Tell whether they are wanted after a step (the first is step 1)."""
+        """Return whether values are wanted after a step (the first is step 1)."""
 
 
 class Programs(Protocol):
     """Steps that were traced or compiled (`pcsim.simulation.replay`)."""
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Move on by some steps at once, and return the values wanted on the way; None where that cannot be done."""
+        """Advance by several steps at once, and return the values wanted in them; None if that is impossible."""
 
 
 def scan(
     schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None, programs: Programs | None = None
 ) -> Iterator[Moment]:
-    """Carry the state through the schedule, giving the values wanted after each step at which they are.
+    """Advance the state through the schedule, and yield the values wanted after each step in `taps`.
 
-    Differentiable where gradients are enabled. It ends early where the monitor says that the run is over.
+    Differentiable if gradients are enabled. It ends early if the monitor finds that the run is over.
     """
     dt, inputs = schedule.dt, State()
     held: State | None = None
     for segment in schedule.segments():
         plan, step = segment.plan, segment.plan.stepper()
-        # A regime that changes leaves alone what is made of an image that does not.
+        # A change of regime keeps what was precomputed from an image that stays the same.
         known, held, inputs = held if segment.inputs is inputs else None, None, segment.inputs
         while carry.step < segment.end:
             before = carry.state
@@ -86,7 +86,7 @@ def _require_same(plan: Plan, before: State, after: State) -> None:
                 given=f"{key!r} of {plan.network.name!r}, {tuple(value.shape)} of {value.dtype} before a step and "
                 f"{tuple(after[key].shape)} of {after[key].dtype} after it",
                 expected="a state that keeps its shapes and types, the batch included",
-                remedy="let the rule return the shape and type of what it is given; settings of each sample (batched) "
+                remedy="let the rule return the shape and type of its arguments; settings of each sample (batched) "
                 "need as many samples as settings",
             )
 
@@ -95,7 +95,7 @@ class Always:
     """Taps after every step."""
 
     def due(self, step: int) -> bool:
-        """True."""
+        """Return True."""
         return True
 
 
@@ -106,5 +106,5 @@ class AtEnd:
         self.end = end
 
     def due(self, step: int) -> bool:
-        """Tell whether it is the last."""
+        """Return whether it is the last step."""
         return step == self.end

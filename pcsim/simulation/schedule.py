@@ -1,4 +1,4 @@
-"""What a run goes through: from which step to which, under which regime, what is shown. Known before the first step."""
+"""Schedules of runs: steps, their regimes and what is shown, all known before the first step."""
 
 from __future__ import annotations
 
@@ -66,29 +66,29 @@ class Schedule:
 
     @property
     def batch(self) -> int:
-        """How many samples are shown."""
+        """Number of samples."""
         return len(next(iter(self.first.values())))
 
     @property
     def last_change(self) -> float:
-        """The step after which nothing is new: the last change of image or regime, and the time signals travel."""
+        """The step after which nothing changes: the last change of image or regime, plus the time signals travel."""
         unit = self.dt if self.network.is_flow else 1.0
         travel = max((at for at in self.network.arrivals.values() if math.isfinite(at)), default=0.0)
         return max([self.begin, *self._shows, *self._regimes]) + math.ceil(travel / unit)
 
     def between(self, begin: int, end: int) -> Schedule:
-        """Return the part of it from one step to another."""
+        """Return the part of the schedule from one step to another."""
         part = copy(self)
         part.begin, part.end = begin, end
         return part
 
     def spans(self, length: int) -> Iterator[Schedule]:
-        """Give the schedule in parts of `length` steps."""
+        """Yield the schedule in parts of `length` steps."""
         for begin in range(self.begin, self.end, length):
             yield self.between(begin, min(begin + length, self.end))
 
     def segments(self) -> Iterator[Segment]:
-        """Give the segments one after another; what is shown is fetched when its turn comes."""
+        """Yield the segments one after another; images are fetched when they are needed."""
         inside = {step for step in (*self._shows, *self._regimes) if self.begin < step < self.end}
         regime = self._at.at(self.begin, self._spoken)
         pieces = [(self.begin, regime)]
@@ -104,7 +104,7 @@ class Schedule:
             yield Segment(begin, end, self._plan_of(now), inputs)
 
     def shown(self, step: int) -> State:
-        """Return what the network sees in a step, checked, in its type and on its device."""
+        """Return the inputs of a step, checked, in the type and on the device of the network."""
         parameter = self.network.parameter
         found: State = {}
         for name, line in self.timelines.items():
@@ -120,7 +120,7 @@ class Schedule:
                 given=", ".join(f"{count} samples for input {name!r}" for name, count in sizes.items())
                 + ("" if self._known is None else f" at {step * self.dt:g} ms, after {wanted} before"),
                 expected="as many for each input and at all times",
-                remedy="repeat the shorter one: images.expand(count, -1, -1, -1)",
+                remedy="repeat the shorter one: write images.expand(count, -1, -1, -1)",
             )
         self._known = wanted
         return found
@@ -129,7 +129,7 @@ class Schedule:
 def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
     """Return the number of steps that `until` ms or `steps` mean; without either, those of the stimulus or the paper.
 
-    Raises SolverError for both, for none where nothing else says it, and for a time that is no number of steps.
+    Raises SolverError for both, for neither if there is no other end, and for a time that is not a number of steps.
     """
     if steps is not None:
         if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -147,7 +147,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
                 raise SolverError(
                     given="no end: until and steps are None and the stimulus is held for ever",
                     expected="a time in ms at which to stop",
-                    remedy="pass until=... in ms or steps=..., or give the stimulus a duration",
+                    remedy="write until=100.0 (ms) or steps=10, or give the stimulus a duration",
                 )
             return network.steps
     if isinstance(until, bool) or not isinstance(until, int | float):
@@ -198,15 +198,15 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
         raise StimulusError(
             given=f"input {name!r} with NaN or infinite values at {at:g} ms",
             expected="finite values",
-            remedy="clean the images: torch.nan_to_num, or leave the bad ones out",
+            remedy="write torch.nan_to_num(images), or leave the bad images out",
         )
 
 
 def _is_finite(value: Tensor) -> bool:
-    """Tell whether all values are finite; True where torch.func.vmap hides them, as nothing can be read there."""
+    """Return whether all values are finite; True under torch.func.vmap, where values cannot be read."""
     value = value.detach()
     try:
-        # The sum is one pass; it may overflow, but it never is finite where a value is not.
+        # The sum takes one pass; it may overflow, but is never finite if a value is not.
         return math.isfinite(value.sum()) or bool(torch.isfinite(value).all())
     except RuntimeError:
         return True

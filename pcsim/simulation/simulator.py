@@ -37,24 +37,24 @@ from pcsim.stimuli.timeline import Stimulus, Timeline
 TRACED_FROM = 5_000
 """steps from which on tracing them pays within one run: it takes 0.1 to 0.5 s, and saves 10 to 400 us a step"""
 PLANS = 1_000
-"""kept by a Simulator: a network has a handful, but for each value of a learned conduction delay there is one more"""
+"""most plans of a Simulator: a network has a few, but one more for each value of a learned conduction delay"""
 
 
 class Simulator:
     """A prepared run, for a network that is run many times: its steps are traced once, or compiled.
 
-    Parameters and buffers are live; everything else about the network was read when the Simulator was made: lists,
-    dicts, attributes, hooks, lesions, replaced modules, and tensors that are neither. What its modules take from
-    outside of themselves (globals, closures, class attributes) is read at the first run with inputs of a shape; make a
-    new Simulator when that changes.
+    Parameters and buffers are live; everything else about the network is read when the Simulator is made: lists,
+    dicts, attributes, hooks, lesions, replaced modules, and tensors that are neither. What its modules read from
+    outside (globals, closures, class attributes) is read at the first run with inputs of a shape; make a new
+    Simulator when that changes.
 
     record    what each run keeps; by default the read-out at every step
-    gradient  `Full()`, or another way back through time of `pcsim.training`; None keeps no gradients
+    gradient  `Full()`, or another gradient through time of `pcsim.training`; None keeps no gradients
     compile   a step, and the loop over time with it, by torch's compiler: 3 to 20 s at the first run, then up to three
               times as fast; the same to rounding
 
-    Without a gradient the network runs in evaluation mode, with one in the mode it is in. `run.about["how"]` says how
-    the steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be
+    Without a gradient the network runs in evaluation mode, with one in its present mode. `run.about["how"]` is how the
+    steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be
     copied.
 
         sim = pcsim.Simulator(net, solver=pcsim.RK4(dt=1.0), record=Record(states=["v2"]))
@@ -83,7 +83,7 @@ class Simulator:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
                 expected="compiled steps, which keep no gradients",
-                remedy="leave one out",
+                remedy="leave out compile=True, or gradient=...",
             )
         if gradient is None:
             own.eval()
@@ -93,7 +93,7 @@ class Simulator:
         if gradient is not None and not isinstance(gradient, Gradient):
             raise SolverError(
                 given=f"gradient={gradient!r}",
-                expected="a way back through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
+                expected="a gradient through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
                 remedy="leave it out for a run without gradients",
             )
         self.network = current(network)
@@ -126,9 +126,9 @@ class Simulator:
         gradient: Gradient | None = None,
         chooses: bool | None = None,
     ) -> Simulator:
-        """Return one for a single run of the network itself, nothing copied.
+        """Return a Simulator for a single run of the network itself, without a copy.
 
-        chooses  whether convolutions take the kernel that suits their size; by default where there is no gradient
+        chooses  whether convolutions take the kernel for their size; by default if there is no gradient
         """
         require_network(network)
         made = cls.__new__(cls)
@@ -146,7 +146,7 @@ class Simulator:
         start: Snapshot | None = None,
         progress: bool = False,
     ) -> Run:
-        """Run it; the arguments are those of `simulate`."""
+        """Run the network; the arguments are those of `simulate`."""
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
         require_beginning(start, initial)
@@ -157,13 +157,13 @@ class Simulator:
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
         begun, random = time.perf_counter(), _random_state()
-        # A copy of our own is in evaluation mode once and for all.
+        # A frozen copy always is in evaluation mode.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
-            # Steps done at once tell of their end only: where a sample diverged, they are done again one by one.
+            # Replayed steps return their end only: if a sample diverged, they are done again one by one.
             quick = None if settled else self._replay or self._worth_tracing(end - first)
             if self._places is not None and quick is None:
-                self._places.now()  # raises where one is gone; steps that are traced ask themselves
+                self._places.now()  # raises if one is gone; traced steps check this themselves
             for replay in (quick, None) if quick is not None else (None,):
                 recorder = Recorder(self.records, self._kept, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
@@ -203,7 +203,7 @@ class Simulator:
         initial: Mapping[str, Tensor] | None = None,
         start: Snapshot | None = None,
     ) -> tuple[Schedule, Carry]:
-        """Return the schedule of a run up to step `end`, and what it starts from."""
+        """Return the schedule of a run up to step `end`, and its initial state."""
         network, dt = self.wiring, self.solver.step_ms(self.wiring)
         if (device := self.wiring.device) != self._device or has_global_hooks() != self._is_watched:
             self._device = device
@@ -227,16 +227,16 @@ class Simulator:
                 given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, "
                 f"initial={list(initial or ())}",
                 expected="the same dt, and no other initial values",
-                remedy="go on with the solver that the run was made with, or give initial={...} alone",
+                remedy="go on with the solver of that run, or pass initial={...} without start",
             )
         like = next(iter(schedule.first.values()))
         require_state(network, start.state, dt, len(like))
         return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
 
     def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str]) -> Iterator[Iterable[Moment]]:
-        """Give (clock, values of `names`) after every step, with gradients, window by window.
+        """Yield (clock, values of `names`) after every step, with gradients, window by window.
 
-        A window is what a loss may be backpropagated through on its own: all steps, or a span of `Truncated`.
+        A loss may be backpropagated through each window on its own: all steps, or a span of `Truncated`.
         """
         gradient = self.gradient or Full()
         if self._places is not None:
@@ -254,7 +254,7 @@ class Simulator:
 
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
-        """Run outside of inference mode and of an ambient autocast, without gradients unless a way back is given."""
+        """Run outside of inference mode and of an ambient autocast, without gradients unless there is a `Gradient`."""
         with ExitStack() as settings:
             if torch.is_inference_mode_enabled():
                 settings.enter_context(torch.inference_mode(False))
@@ -265,9 +265,9 @@ class Simulator:
             yield
 
     def _worth_tracing(self, steps: int) -> Replay | None:
-        """Return what traces the steps of a single run, where it has so many that this pays; else None.
+        """Return a Replay for a single run that is long enough for tracing to pay; else None.
 
-        Only where all modules are known by their types: those of a user's own are called in every step.
+        Only if all modules are known by their types: a user's own modules are called in every step.
         """
         if steps < TRACED_FROM or self.gradient is not None:
             return None
@@ -276,7 +276,7 @@ class Simulator:
         return Replay(self.wiring, self.solver, Places(self.network), compile=False)
 
     def _how(self, settled: Settled | None, quick: Replay | None) -> str:
-        """Return why a run was step by step."""
+        """Return why a run was done step by step."""
         if self._replay is None and quick is None:
             return "step by step"
         reason = "Settled looks at every step" if settled else "a sample diverged"
@@ -313,18 +313,18 @@ def simulate(
     compile: bool = False,  # noqa: A002
     progress: bool = False,
 ) -> Run:
-    """Run `network` on `stimulus` and keep what `record` asks for (by default the read-out at every step).
+    """Run `network` on `stimulus` and keep what `record` names (by default the read-out at every step).
 
     until    ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or `Settled(...)`; by default
              the end of the stimulus, or for a discrete model on a held image the number of steps of its paper
     steps    instead of `until`, how many steps
-    initial  memory -> (batch, ...), what it starts from instead of zeros (or what the initialiser says): "r1", "r0.c".
-             A memory that is given has spoken: delayed edges read it from the first step on
+    initial  memory -> (batch, ...), its initial value instead of zeros (or that of the initialiser): "r1", "r0.c".
+             Delayed edges read such a memory from the first step on
     start    the `final` of an earlier run, to go on from there (the clock goes on too)
-    gradient  `Full()` or another way back through time of `pcsim.training`; None (the default) keeps no gradients
+    gradient  `Full()` or another gradient through time of `pcsim.training`; None (the default) keeps no gradients
     compile  the steps by torch's compiler: 3 to 20 s, for a very long run; a `Simulator` keeps what was compiled
 
-    The network runs in evaluation mode, or with a gradient in the mode it is in. A sample that becomes NaN or infinite
+    The network runs in evaluation mode, or with a gradient in its present mode. A sample that becomes NaN or infinite
     is reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
@@ -338,7 +338,7 @@ def simulate(
 
 @contextmanager
 def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
-    """Evaluation mode where there is no gradient, given back afterwards."""
+    """Run in evaluation mode if there is no gradient, and restore the mode afterwards."""
     training = [] if gradient is not None else [module for module in walked(network) if module.training]
     for module in training:
         vars(module)["training"] = False  # what setting the attribute does, at a tenth of the cost
@@ -350,5 +350,5 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 
 
 def _random_state() -> tuple[Tensor, list[Tensor]]:
-    """Return where torch's random numbers stand, on the CPU and on every GPU in use."""
+    """Return the state of torch's random numbers, on the CPU and on every GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]

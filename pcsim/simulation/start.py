@@ -1,4 +1,4 @@
-"""What a run starts from."""
+"""The initial state of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pcsim.solvers.iterate import Iterate
 
 
 class Beginning:
-    """What runs of a network start from: zeros, or what its initialiser, run for one step, says of the first input."""
+    """The initial state of runs of a network: zeros, or its initialiser after one step on the first input."""
 
     def __init__(self, network: Wiring, step_ms: float, layers: Layers | None = None) -> None:
         self.network, self.shapes, self._layers = network, state_shapes(network, step_ms), layers
@@ -30,7 +30,7 @@ class Beginning:
         first = self.network.initialiser
         if first is None:
             return {}
-        if self._first is None:  # not before it is needed: by then the network is in the mode that it runs in
+        if self._first is None:  # when it is needed: only then the network is in the mode that it runs in
             regime = regime_of(first, 0, first.step_ms)
             plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
             self._first = plan, Beginning(first, first.step_ms, self._layers)
@@ -38,7 +38,7 @@ class Beginning:
         return plan.noted(plan.precompute(inputs), inner.state(inputs))[1]
 
     def state(self, inputs: State, initial: Mapping[str, Tensor] | None = None) -> State:
-        """Return the state before the first step, with what is given instead."""
+        """Return the state before the first step, with the `initial` values in it."""
         like, known = next(iter(inputs.values())), self.first_values(inputs)
         state = {key: known[key] if key in known else zeros(shape, like) for key, shape in self.shapes.items()}
         return state | _given(self.network, state, initial, like) if initial else state
@@ -51,7 +51,7 @@ def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) 
 
 
 def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> State:
-    """Return the memories that a run on `inputs` starts from, (batch, ...): zeros, or what the initialiser says.
+    """Return the initial memories of a run on `inputs`, (batch, ...): zeros, or the values of the initialiser.
 
     `pcsim.simulate(..., initial={...})` starts from others.
     """
@@ -67,7 +67,7 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
         if key not in known:
             raise StimulusError(
                 given=f"an initial value of {key!r}",
-                expected=f"one of what {network.name!r} remembers: {', '.join(known)}",
+                expected=f"one of the memories of {network.name!r}: {', '.join(known)}",
                 remedy="leave it out: anything else is computed in the first step; a past that delays read, name@n, "
                 "comes with start=run.final",
             )
@@ -76,20 +76,20 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
             raise StimulusError(
                 given=f"an initial value of {key!r}, {what}",
                 expected=f"a floating-point tensor {tuple(state[key].shape)}: (batch, channel, height, width)",
-                remedy="one value for each sample: value.expand(batch, ...) repeats one for all",
+                remedy="write value.expand(batch, ...) to repeat one value for all samples",
             )
         if not bool(torch.isfinite(value).all()):
             raise StimulusError(
                 given=f"an initial value of {key!r} with NaN or infinite values",
                 expected="finite values",
-                remedy="clean it: torch.nan_to_num, or leave the bad samples out",
+                remedy="write torch.nan_to_num(value), or leave the bad samples out",
             )
         found[key] = laid_out(value.to(device=like.device, dtype=like.dtype))
     return found
 
 
 def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> None:
-    """Raise StimulusError unless a state from elsewhere is one of this network, for as many samples."""
+    """Raise StimulusError unless a state is one of this network, for as many samples."""
     wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     if wanted != given:
@@ -97,5 +97,5 @@ def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> 
         raise StimulusError(
             given="a start with " + ", ".join(f"{key}: {given.get(key, 'missing')}" for key in different),
             expected=f"the state of {network.name!r}: " + ", ".join(f"{k}: {wanted.get(k, 'none')}" for k in different),
-            remedy="go on with the network, the solver's dt and as many samples as the run that it is from",
+            remedy="go on with the network, the dt and as many samples as in the run that made it",
         )

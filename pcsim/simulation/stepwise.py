@@ -1,4 +1,4 @@
-"""Runs that give every step as it comes: `rollout`, and a network called as a module."""
+"""Runs that yield every step: `rollout`, and a network called as a module."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def rollout(
     initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
 ) -> Iterator[Moment]:
-    """Give (clock, values) after each of `steps` steps: the time reached, the values of `names` there. Differentiable.
+    """Yield (clock, values) after each of `steps` steps: the time reached, the values of `names` there. Differentiable.
 
     names  populations, further variables and gates, as in a `Record`; by default all populations
 
-    In the mode that the network is in. Everything is checked before the first step. Works under torch.func's vmap,
-    jacfwd, jacrev and functional_call. Samples that diverged are warned of at the end.
+    The network stays in its mode. Everything is checked before the first step. Works under torch.func's vmap, jacfwd,
+    jacrev and functional_call. A warning at the end reports samples that diverged.
     """
     require_network(network)
     chooses = not torch.is_grad_enabled() and not _is_transformed(network, stimulus)
@@ -55,14 +55,14 @@ def rollout(
 
 
 def _is_transformed(network: Network, stimulus: Stimulus) -> bool:
-    """Tell whether torch.func (vmap, jvp) is at work on the network's tensors or its images."""
+    """Return whether torch.func (vmap, jvp) transforms the network's tensors or its images."""
     images = stimulus.values() if isinstance(stimulus, Mapping) else [stimulus]
     tensors = [*network.parameters(), *network.buffers(), *(image for image in images if isinstance(image, Tensor))]
     return any(torch.func.debug_unwrap(tensor) is not tensor for tensor in tensors)
 
 
 def _monitor(network: Wiring, schedule: Schedule) -> Monitor | None:
-    """Return a monitor, or None under torch.func.vmap, where no value can be read."""
+    """Return a monitor, or None under torch.func.vmap, where values cannot be read."""
     like = next(iter(schedule.first.values()))
     try:
         bool(like.detach().sum() >= 0)

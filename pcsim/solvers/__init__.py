@@ -1,4 +1,4 @@
-"""How time advances: the published step of a discrete network, and numerical methods for flows."""
+"""Solvers: the published step of a discrete network, and numerical methods for flows."""
 
 from pcsim.solvers.base import FlowSolver, Solver
 from pcsim.solvers.dopri5 import Dopri5

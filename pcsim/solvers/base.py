@@ -1,9 +1,9 @@
-"""What a solver is: it takes a plan and a state to the state one step later.
+"""The interface of solvers, which take a plan and a state to the state one step later.
 
     state <- step(plan, held, state)
 
-A plan (`pcsim.simulation.plan`) is what the network computes in that step; `held` is what stays the same from step to
-step. The inputs are held over one step, [time, time + dt): a stimulus changes only between steps.
+A plan (`pcsim.simulation.plan`) lists the computations of a step; `held` are the precomputed values, which stay the
+same from step to step. The inputs are constant over a step, [time, time + dt): a stimulus changes only between steps.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from pcsim.rules.base import Rule
 
 
 class Plan(Protocol):
-    """What a solver needs of a plan: the rates of change, and how a state is completed."""
+    """The part of a plan that a solver uses: the rates of change, and the completion of a state."""
 
     network: Wiring
     flowing: tuple[str, ...]
-    """the variables that change, by their keys in the state"""
+    """the keys in the state of the variables that change"""
 
     def rates(self, fraction: float = 0.0) -> Any:
-        """Return the list of what is evaluated for the rates at a fraction of the step."""
+        """Return the list of nodes to evaluate for the rates at a fraction of the step."""
 
     def begun(self, state: State) -> State:
-        """Return a state that stages inside of the step can start from."""
+        """Return a state from which stages inside the step can start."""
 
     def evaluate(self, nodes: Any, held: State, state: State) -> State:
-        """Return the values of a list, by key."""
+        """Return the values of the nodes of a list, by key."""
 
     def precompute(self, inputs: State) -> State:
-        """Return what stays the same while the inputs do."""
+        """Return the values that stay the same while the inputs do."""
 
     def carried(self, held: State, state: State, after: State) -> State:
-        """Return the state after a step, its past moved on, from the values `after` of the variables that changed."""
+        """Return the state after a step, with its past advanced, from the new values `after` of `flowing`."""
 
 
 class Solver(ABC):
-    """One step of a network.
+    """Base class of solvers, which advance a network by one step.
 
-    is_one_stage  it advances population after population in the derived order, each by `update` of what its rule says
-    is_traceable  a step is the same tensor operations whatever the numbers
+    is_one_stage  advances population after population in the derived order, each by `update` of its rule's response
+    is_traceable  a step consists of the same tensor operations, whatever the values
     """
 
     is_one_stage: ClassVar[bool] = False
@@ -58,15 +58,15 @@ class Solver(ABC):
 
     @abstractmethod
     def step_ms(self, network: Wiring) -> float:
-        """Return how many ms one step takes."""
+        """Return the duration of one step in ms."""
 
     @abstractmethod
     def check(self, network: Wiring) -> None:
-        """Raise SolverError where this solver cannot advance `network`, warn where it hardly can."""
+        """Raise SolverError if this solver cannot advance `network`, and warn if its step is too long for accuracy."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
-        """The fractions of a step at which a solver of several stages asks for rates."""
+        """The fractions of a step at which a solver of several stages evaluates rates."""
         return () if self.is_one_stage else (0.0,)
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor] | None:
@@ -74,11 +74,11 @@ class Solver(ABC):
         return None
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
-        """Return what `update` needs of a time constant."""
+        """Return the ratio that `update` needs for a time constant."""
         raise NotImplementedError
 
     def step(self, plan: Plan, held: State, state: State) -> State:
-        """Return the state one step later, for a solver that has several stages."""
+        """Return the state one step later, for a solver with several stages."""
         raise NotImplementedError
 
 
@@ -98,12 +98,12 @@ class FlowSolver(Solver):
             raise SolverError(
                 given=f"{type(self).__name__}(dt={self.dt!r})",
                 expected="a positive, finite step in ms",
-                remedy="a tenth of the smallest tau is a good start",
+                remedy="write dt=1.0 for tau=10.0: a tenth of the smallest tau is a good start",
             )
 
     @property
     def stability_limit(self) -> float:
-        """Largest stable dt / tau on a pure leak."""
+        """The largest stable dt / tau on a pure leak."""
         return math.inf
 
     def step_ms(self, network: Wiring) -> float:
@@ -111,12 +111,12 @@ class FlowSolver(Solver):
         return self.dt
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError for a discrete network and for a dt at which a leak explodes."""
+        """Raise SolverError for a discrete network and for a dt at or above the stability limit; warn above tau."""
         if not network.is_flow:
             raise SolverError(
-                given=f"{type(self).__name__} for {network.name!r}, whose populations say what comes next (maps)",
-                expected="a flow, whose populations say how fast they change",
-                remedy="use solver=pcsim.Iterate(), or net.as_ode(tau=...) to make it a flow",
+                given=f"{type(self).__name__} for {network.name!r}, whose populations give their next value (maps)",
+                expected="a flow, whose populations give their rate of change",
+                remedy="write solver=pcsim.Iterate(), or make the network a flow with net.as_ode(tau=...)",
             )
         taus = {name: rule.tau.smallest() for name, rule in network.flows.items()}
         name = min(taus, key=taus.__getitem__)
@@ -124,26 +124,27 @@ class FlowSolver(Solver):
         if ratio >= self.stability_limit * (1.0 - 1e-12):
             raise SolverError(
                 given=f"dt = {self.dt:g} ms, {ratio:.4g} times the tau of {name!r} ({taus[name]:g} ms)",
-                expected=f"less than {self.stability_limit:g} tau: beyond it a leak explodes in {type(self).__name__}",
-                remedy=f"take dt well below {self.stability_limit * taus[name]:g} ms, or ExponentialEuler",
+                expected=f"less than {self.stability_limit:g} tau, the stability limit of {type(self).__name__}",
+                remedy=f"write dt={taus[name] / 10:g}, well below {self.stability_limit * taus[name]:g} ms, or use "
+                "ExponentialEuler",
             )
         if ratio > 1.0 and math.isfinite(self.stability_limit):
             warnings.warn(
                 f"dt = {self.dt:g} ms is above the tau of {name!r} ({taus[name]:g} ms): the leak overshoots. "
-                f"Take dt <= {taus[name]:g} ms, or ExponentialEuler.",
+                f"Write dt={taus[name]:g} or less, or use ExponentialEuler.",
                 PcsimWarning,
                 stacklevel=5,
             )
 
 
 def require_solver(solver: object) -> Solver:
-    """Return the solver. Raises SolverError for anything else."""
+    """Return `solver`. Raises SolverError for an object that is not a solver."""
     if not isinstance(solver, Solver):
         raise SolverError(
             given=f"solver={solver!r}",
-            expected="a solver with its step, such as pcsim.RK4(dt=1.0)",
-            remedy="use Iterate() for a discrete network; for a flow Euler, Heun, RK4, ExponentialEuler, Dopri5 or "
-            "TorchDiffEq",
+            expected="a solver object with its step, such as pcsim.RK4(dt=1.0)",
+            remedy="write solver=pcsim.Iterate() for a discrete network, solver=pcsim.RK4(dt=1.0) for a flow, or use "
+            "Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
         )
     return solver
 
@@ -153,13 +154,13 @@ def refuse_delays(solver: Solver, network: Wiring) -> None:
     if network.conduction_delays:
         raise SolverError(
             given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
-            expected="a solver that keeps the past: adaptive ones solve no delay equations",
-            remedy="use RK4, Heun, Euler or ExponentialEuler",
+            expected="a solver with a fixed step: adaptive ones do not solve delay equations",
+            remedy="write solver=pcsim.RK4(dt=1.0), or use Heun, Euler or ExponentialEuler",
         )
 
 
 def gave_up(method: str, network: Wiring, reason: str) -> SolverError:
-    """Return the error of an adaptive solver that does not get through."""
+    """Return the exception of an adaptive solver that does not reach the end of a step."""
     return SolverError(
         given=f"{method} on {network.name!r}: {reason}",
         expected="a solution that stays finite and is not too stiff for the tolerances",

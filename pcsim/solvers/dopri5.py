@@ -1,4 +1,4 @@
-"""An adaptive solver in which every sample has steps of its own.
+"""An adaptive solver in which every sample has its own step size.
 
 k_i = G(r + h sum_j a_ij k_j),   r' = r + h sum_i b_i k_i,   error = h sum_i e_i k_i
 ratio = rms( error / (atol + rtol max(|r|, |r'|)) );   h <- 0.9 h ratio^(-1/5) after each attempt
@@ -32,13 +32,13 @@ SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 
 @dataclass(frozen=True)
 class Dopri5(FlowSolver):
-    """The Dormand-Prince pair of order 5 and 4 with steps of its own choice inside every `dt` ms.
+    """The Dormand-Prince pair of order 5 and 4, with adaptive steps inside every `dt` ms.
 
-    rtol, atol  every sample meets them by itself and has steps of its own, so its numbers do not depend on the others
-    max_evaluations  of the right-hand side in one dt, after which it gives up
+    rtol, atol  tolerances that every sample meets with its own steps, so that its values do not depend on the others
+    max_evaluations  limit of evaluations of the right-hand side in one dt; more raise SolverError
 
     `dt` is the interval after which the state can be recorded and the stimulus can change. The last step lands on its
-    end. Differentiable; the sizes of the steps count as constants.
+    end. Differentiable; step sizes are constants to the gradient.
     Source: Dormand & Prince 1980; step control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
     """
 
@@ -54,11 +54,11 @@ class Dopri5(FlowSolver):
             raise SolverError(
                 given=f"Dopri5(rtol={self.rtol}, atol={self.atol})",
                 expected="both tolerances, positive",
-                remedy="for instance rtol=1e-5, atol=1e-7",
+                remedy=f"write Dopri5(dt={self.dt:g}, rtol=1e-5, atol=1e-7)",
             )
 
     def check(self, network: Wiring) -> None:
-        """Also refuse conduction delays: there is no past between the steps."""
+        """Raise SolverError for conduction delays too: no past is stored between the steps."""
         super().check(network)
         refuse_delays(self, network)
 
@@ -102,7 +102,7 @@ class Dopri5(FlowSolver):
 
     @torch.no_grad()
     def _ratio(self, state: State, trial: State, size: Tensor, ks: list[State]) -> Tensor:
-        """Return the error of each sample in units of what is tolerated, (batch,)."""
+        """Return the error of each sample relative to the tolerance, (batch,)."""
         total, count = torch.zeros_like(size), 0
         for name in state:
             scale = torch.maximum(state[name].abs(), trial[name].abs()).mul_(self.rtol).add_(self.atol)
@@ -113,17 +113,17 @@ class Dopri5(FlowSolver):
 
     @torch.no_grad()
     def _first(self, rates: object, state: State, rate: State) -> Tensor:
-        """Return a first step of which the second derivative says that it is small enough, (batch,); one evaluation."""
+        """Return a first step that an estimate of the second derivative allows, (batch,); takes one evaluation."""
         size, speed = self._largest(state, state), self._largest(state, rate)
         guess = torch.where(torch.minimum(size, speed) < 1e-5, 1e-6, 0.01 * size / speed)
         after = rates({n: torch.addcmul(state[n], _beside(guess, state[n]), rate[n]) for n in state})  # type: ignore[operator]
-        bend = self._largest(state, {name: after[name] - rate[name] for name in rate}) / guess
-        most = torch.maximum(speed, bend)
+        curvature = self._largest(state, {name: after[name] - rate[name] for name in rate}) / guess
+        most = torch.maximum(speed, curvature)
         better = torch.where(most <= 1e-15, (1e-3 * guess).clamp_min(1e-6), (0.01 / most) ** 0.2)
         return torch.minimum(100.0 * guess, better).clamp_max(self.dt)
 
     def _largest(self, state: State, values: State) -> Tensor:
-        """Return the rms of `values` in units of what is tolerated, (batch,), in double precision."""
+        """Return the rms of `values` relative to the tolerance, (batch,), in double precision."""
         squares = [
             (v / (self.atol + self.rtol * state[name].abs())).square().sum(units(v)).double()
             for name, v in values.items()
@@ -133,7 +133,7 @@ class Dopri5(FlowSolver):
 
 
 def _beside(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape (batch,) so that it broadcasts over an activity such as `like`; flags stay flags."""
+    """Reshape (batch,) so that it broadcasts over an activity such as `like`; booleans stay booleans."""
     other = values if values.dtype == torch.bool else values.to(like.dtype)
     return other.reshape(-1, *(1,) * (like.dim() - 1))
 

@@ -1,7 +1,7 @@
-"""Solvers that look at the rate once, population after population in the network's derived order.
+"""One-stage solvers: one evaluation of the rate, population after population in the network's derived order.
 
 An edge of delay 0 between two memories reads the value just advanced (the semi-implicit form), one of delay 1 the
-value before. In a network built of flows every edge between memories is of the second kind.
+previous value. In a network built of flows every edge between memories is of the second kind.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Euler(FlowSolver):
 
     @property
     def stability_limit(self) -> float:
-        """2: |1 - dt/tau| < 1."""
+        """The largest stable dt / tau, 2: |1 - dt/tau| < 1."""
         return 2.0
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
-        """Return r + dt/tau (F - r) for what relaxes toward F, r + dt/tau G for other flows."""
+        """Return r + dt/tau (F - r) for a `Relaxed` rule of F, r + dt/tau G for other flows."""
         return torch.lerp if isinstance(rule, Relaxed) else _add
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
@@ -47,13 +47,13 @@ class ExponentialEuler(FlowSolver):
     is_one_stage: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError where a population is no leak toward a target."""
+        """Raise SolverError too if a population is not a leak toward a target."""
         super().check(network)
         if others := [name for name, rule in network.flows.items() if not isinstance(rule, Relaxed)]:
             raise SolverError(
                 given=f"ExponentialEuler for {', '.join(others)} of {network.name!r}",
                 expected="populations that leak toward a target, tau dr/dt = F - r",
-                remedy="use Euler, Heun, RK4 or TorchDiffEq",
+                remedy=f"write solver=pcsim.RK4(dt={self.dt:g}), or use Euler, Heun or TorchDiffEq",
             )
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:

@@ -17,14 +17,14 @@ class Iterate(Solver):
     is_one_stage: ClassVar[bool] = True
 
     def step_ms(self, network: Wiring) -> float:
-        """Return what the network says of itself."""
+        """Return `network.step_ms`."""
         return network.step_ms
 
     def check(self, network: Wiring) -> None:
         """Raise SolverError for a flow."""
         if network.is_flow:
             raise SolverError(
-                given=f"Iterate for {network.name!r}, whose populations say how fast they change (flows)",
-                expected="a discrete network, whose populations say what comes next",
-                remedy="use Euler, Heun, RK4, ExponentialEuler, Dopri5 or TorchDiffEq with a dt in ms",
+                given=f"Iterate for {network.name!r}, whose populations give their rate of change (flows)",
+                expected="a discrete network, whose populations give their next value",
+                remedy="write solver=pcsim.RK4(dt=1.0), or use Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
             )

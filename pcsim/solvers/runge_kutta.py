@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods of a fixed step.
+"""Explicit Runge-Kutta methods with a fixed step.
 
 k_i = G(r + dt sum_j a_ij k_j),   r(t + dt) = r + dt sum_i b_i k_i
 """
@@ -18,27 +18,27 @@ Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class RungeKutta(FlowSolver):
-    """An explicit method of a fixed step, all populations together."""
+    """Base class of explicit methods with a fixed step, which advance all populations together."""
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError where a conduction delay is shorter than a step."""
+        """Raise SolverError too if a conduction delay is shorter than a step."""
         super().check(network)
         delays = [delay.smallest() for those in network.conduction_delays.values() for delay in those]
         if delays and min(delays) < self.dt * (1.0 - 1e-9):
             raise SolverError(
                 given=f"dt = {self.dt:g} ms and a conduction delay of {min(delays):g} ms in {network.name!r}",
                 expected="a step no longer than the shortest delay",
-                remedy=f"take dt <= {min(delays):g} ms, or Euler",
+                remedy=f"write dt={min(delays):g} or less, or use Euler",
             )
 
     @property
     @abstractmethod
     def tableau(self) -> Tableau:
-        """(a, b): the rows of the stages after the first, and the weights."""
+        """The Butcher tableau (a, b): the rows of the stages after the first, and the weights."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
-        """Those of the stages."""
+        """The fractions of a step at which the stages evaluate rates."""
         return (0.0, *(sum(row) for row in self.tableau[0]))
 
     def step(self, plan: Plan, held: State, state: State) -> State:
@@ -59,12 +59,12 @@ class Heun(RungeKutta):
 
     @property
     def stability_limit(self) -> float:
-        """2."""
+        """The largest stable dt / tau, 2."""
         return 2.0
 
     @property
     def tableau(self) -> Tableau:
-        """Two stages."""
+        """The Butcher tableau of two stages."""
         return ((1.0,),), (0.5, 0.5)
 
 
@@ -74,10 +74,10 @@ class RK4(RungeKutta):
 
     @property
     def stability_limit(self) -> float:
-        """2.785: the negative real end of its stability region."""
+        """The largest stable dt / tau, 2.785: the negative real end of the stability region."""
         return 2.785
 
     @property
     def tableau(self) -> Tableau:
-        """Four stages."""
+        """The Butcher tableau of four stages."""
         return ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)

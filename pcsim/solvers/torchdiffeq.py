@@ -1,4 +1,4 @@
-"""The methods of torchdiffeq."""
+"""The solvers of torchdiffeq."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIXED = {
     "implicit_adams": None,
     "fixed_adams": None,
 }
-"""torchdiffeq's method names; `scipy_solver` (with options={"solver": ...}) is adaptive too."""
+"""torchdiffeq's names of fixed-step methods; `scipy_solver` (with options={"solver": ...}) is adaptive."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TorchDiffEq(FlowSolver):
 
     For a fixed-step method `dt` is the step. For an adaptive one it is the interval after which the state can be
     recorded and the stimulus can change, so that no step ever straddles a change; `rtol` and `atol` are then
-    required, and all samples of a batch share one step size. Its adjoint is a way back through time:
-    `training.Adjoint()`.
+    required, and all samples of a batch share one step size. `training.Adjoint()` takes gradients by its
+    adjoint.
     """
 
     is_traceable: ClassVar[bool] = False
@@ -57,27 +57,27 @@ class TorchDiffEq(FlowSolver):
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r})",
                 expected=f"one of {', '.join(known)}",
-                remedy="dopri5 adapts its step, rk4 has a fixed one",
+                remedy="write method='dopri5' for an adaptive step, method='rk4' for a fixed one",
             )
         if self.method not in FIXED and (self.rtol is None or self.atol is None):
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r}, rtol={self.rtol}, atol={self.atol})",
                 expected="both tolerances for an adaptive method",
-                remedy="for instance rtol=1e-5, atol=1e-7",
+                remedy="write rtol=1e-5, atol=1e-7",
             )
 
     @property
     def stability_limit(self) -> float:
-        """That of the fixed-step method; adaptive methods have none."""
+        """The largest stable dt / tau of the fixed-step method; infinity where there is none."""
         return FIXED.get(self.method) or math.inf
 
     def check(self, network: Wiring) -> None:
-        """Also refuse conduction delays."""
+        """Raise SolverError for conduction delays too."""
         super().check(network)
         refuse_delays(self, network)
 
     def with_adjoint(self) -> TorchDiffEq:
-        """Return the same method with gradients integrated backwards."""
+        """Return the same method with gradients by the adjoint equation, integrated backwards."""
         return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     def step(self, plan: Plan, held: State, state: State) -> State:
@@ -88,7 +88,7 @@ class TorchDiffEq(FlowSolver):
         start = tuple(state[name] for name in plan.flowing)
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
-        # An adaptive method must land on the end: left alone it steps beyond and interpolates back.
+        # An adaptive method must land on the end: by default it steps beyond and interpolates back.
         step = (
             {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         )
@@ -104,8 +104,8 @@ class TorchDiffEq(FlowSolver):
             except UserWarning as reason:
                 raise SolverError(
                     given=f"options {dict(self.options)} for {self.method}",
-                    expected="options that this method of torchdiffeq knows",
-                    remedy=str(reason),
+                    expected="options of this method of torchdiffeq",
+                    remedy=f"remove the others: {reason}",
                 ) from reason
             except AssertionError as reason:
                 raise gave_up(self.method, plan.network, str(reason)) from reason
@@ -113,24 +113,24 @@ class TorchDiffEq(FlowSolver):
 
 
 class _WithAdjoint(TorchDiffEq):
-    """Gradients by the adjoint equation. It restarts every dt, for backwards a leak is an explosion."""
+    """Gradients by the adjoint equation. It restarts every dt, because a leak diverges when integrated backwards."""
 
     adjoint: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Also refuse the adjoint over more than one tau."""
+        """Raise SolverError for an adjoint over more than one tau too."""
         super().check(network)
         smallest = min(rule.tau.smallest() for rule in network.flows.values())
         if self.dt > smallest:
             raise SolverError(
                 given=f"the adjoint with dt = {self.dt:g} ms and a smallest tau of {smallest:g} ms",
                 expected="dt <= tau: the adjoint restarts every dt, and over several tau its gradient is wrong",
-                remedy=f"take dt <= {smallest:g} ms, or gradient=Checkpointed()",
+                remedy=f"write dt={smallest:g} or less, or gradient=Checkpointed()",
             )
 
 
 class _RightHandSide(torch.nn.Module):
-    """The rates in torchdiffeq's form, which counts its evaluations."""
+    """The rates in the form that torchdiffeq calls, with a count of the evaluations."""
 
     def __init__(self, solver: TorchDiffEq, plan: Plan, held: State, state: State) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class _RightHandSide(torch.nn.Module):
             raise gave_up(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
         held = self.held
         if solver.adjoint:
-            # The adjoint sees only those parameters that the right-hand side uses itself.
+            # The adjoint reaches only parameters that the right-hand side uses itself.
             held = plan.precompute({name: held[name] for name in plan.network.inputs})
         rates = plan.evaluate(plan.rates(), held, self.state | dict(zip(plan.flowing, values, strict=True)))
         return tuple(rates[name] for name in plan.flowing)

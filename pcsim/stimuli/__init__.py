@@ -1,4 +1,4 @@
-"""What is shown when."""
+"""Stimuli: images of digits, films, and timelines of what is shown."""
 
 from pcsim.stimuli.digits import (
     CONDITIONS,

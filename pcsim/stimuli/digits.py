@@ -1,10 +1,10 @@
 """Digit debris and digit clutter (Spoerer, McClure & Kriegeskorte 2017), 32x32, grey.
 
 Debris   one digit, then n fragments (crops of 6 to 9 pixels of other digits) pasted over it one after another.
-Clutter  k different digits drawn over each other, the last on top; all k are to be named.
+Clutter  k different digits drawn over each other, the last on top; all k are targets.
 
-Every image is a function of (seed, index). The rules and constants are those of the authors' generator, whose
-images ours match in statistics (mean, sd, occluded share), not pixel by pixel: the font is another.
+Every image is a function of (seed, index). Rules and constants are those of the authors' generator. Our images match
+theirs in statistics (mean, sd, occluded share), not pixel by pixel, because the font differs.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Condition:
-    """What is shown: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`.
+    """A stimulus condition: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`.
 
-    `spread` is how far from the centre digits lie, as a share of the published range: with 0 they are fixated.
+    `spread` scales the published range of offsets from the centre: with 0 every digit is fixated.
     """
 
     digits: int = 1
@@ -57,11 +57,11 @@ CONDITIONS: dict[str, Condition] = {
 
 @dataclass(frozen=True, repr=False)
 class Scenes:
-    """n images and what is in them.
+    """n images and their contents.
 
     images      (n, 1, 32, 32) uint8, or float32 in units of full scale where noise was added
     identities  (n, digits), in drawing order, the last on top
-    visible     (n, digits), the share of each digit's silhouette that nothing covers
+    visible     (n, digits), the uncovered share of each digit's silhouette
     covered     (n,), the share of the image that fragments cover
     """
 
@@ -74,28 +74,30 @@ class Scenes:
         return f"Scenes({len(self.images)} images of {self.identities.shape[1]} digit(s))"
 
     def pixels(self) -> Tensor:
-        """The images as float32, black 0 and white 1, (n, 1, 32, 32)."""
+        """Return the images as float32, black 0 and white 1, (n, 1, 32, 32)."""
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:
-        """(n, 10) float32, 1 at every digit that is shown."""
+        """Return (n, 10) float32, 1 at every digit that is shown."""
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """8-bit images as float32 in [0, 1], others unchanged."""
+    """Return 8-bit images as float32 in [0, 1], others unchanged."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs: Glyphs | None = None) -> Scenes:
-    """The scenes first, first + 1, ... of a condition; `glyphs` are the rendered digits unless given.
+    """Draw the scenes first, first + 1, ... of a condition; `glyphs` are the rendered digits unless given.
 
     Raises StimulusError for an unknown condition, or one that cannot be drawn.
     """
     condition = _named_condition(condition)
     if first < 0 or count < 1:
         raise StimulusError(
-            given=f"{count} images from index {first}", expected="at least one, from 0 on", remedy="correct the numbers"
+            given=f"{count} images from index {first}",
+            expected="at least one image, from index 0 on",
+            remedy="pass count=64 (batch=64 of a stimulus) and first=0",
         )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
@@ -103,13 +105,13 @@ def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs
 
 
 def _named_condition(condition: Condition | str) -> Condition:
-    """A `Condition` by name, checked."""
+    """Return a checked `Condition`, found by name if need be."""
     if isinstance(condition, str):
         if condition not in CONDITIONS:
             raise StimulusError(
                 given=f"condition {condition!r}",
                 expected=f"one of {', '.join(CONDITIONS)}",
-                remedy="choose one, or make a stimuli.Condition",
+                remedy="write condition='debris-light', or pass stimuli.Condition(fragments=10)",
             )
         condition = CONDITIONS[condition]
     if (
@@ -120,19 +122,19 @@ def _named_condition(condition: Condition | str) -> Condition:
         raise StimulusError(
             given=f"{condition}",
             expected="1 to 10 digits (all different), fragments >= 0, noise >= 0, spread from 0 to 1",
-            remedy="correct the condition",
+            remedy="write for instance stimuli.Condition(digits=3, fragments=10, noise=0.1, spread=1.0)",
         )
     return condition
 
 
 def digit_debris(fragments: int = 10, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
-    """`batch` images of one digit under `fragments` fragments, held, with `labels` (batch,)."""
+    """Build a held stimulus: `batch` images of one digit under `fragments` fragments, with `labels` (batch,)."""
     shown = scenes(Condition(fragments=fragments), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(torch.from_numpy(shown.identities[:, 0]))
 
 
 def digit_clutter(digits: int = 3, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
-    """`batch` images of `digits` digits over each other, held, with `labels` (batch, 10), 1 at each digit shown."""
+    """Build a held stimulus: `batch` images of `digits` overlapping digits, with `labels` (batch, 10), 1 if shown."""
     shown = scenes(Condition(digits=digits), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(shown.targets())
 
@@ -159,7 +161,7 @@ def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyp
 
 
 def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
-    """Canvases with `digits` digits each, their identities, visible shares, and the silhouette of the last."""
+    """Return canvases with `digits` digits each, their identities, visible shares, and the silhouette of the last."""
     digits, spread = condition.digits, condition.spread
     drawn = uniform(seed, "digits", first, count, 10 + 3 * digits)
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
@@ -190,10 +192,10 @@ def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Gly
 
 
 def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: Templates) -> tuple[NDArray, NDArray]:
-    """The images under `fragments` fragments, and where a fragment lies.
+    """Return the images under `fragments` fragments, and the mask of the fragments.
 
-    As in the reference, a fragment takes its whole square: what earlier fragments left there is gone, also where
-    the crop shows background. That is why the covered share saturates near the share of a crop that is digit.
+    As in the reference, a fragment replaces its whole square: it erases earlier fragments also where its crop shows
+    background. The covered share therefore saturates near the share of a crop that is digit.
     """
     count = len(images)
     low, high = FRAGMENT_SIDES

@@ -13,26 +13,26 @@ from pcsim.core.exceptions import StorageError
 
 
 def folder_of(given: Path | None, variable: str) -> Path | None:
-    """`given`, or what an environment variable says; None for neither."""
+    """Return `given`, or the folder in an environment variable, or None."""
     return given or (Path(os.environ[variable]) if variable in os.environ else None)
 
 
 def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
-    """The first of `names` that is in `folder`. Raises StorageError where there is none."""
+    """Return the first of `names` that is in `folder`. Raises StorageError if none is."""
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise StorageError(
         given=f"folder {folder}",
         expected=f"{' or '.join(names)} in it",
-        remedy=f"point {variable} or the option at the folder with {what}, or leave it out to download",
+        remedy=f"set {variable} or pass folder=... to the folder with {what}; leave both out to download it",
     )
 
 
 def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what: str) -> Path:
     """Return the file in the user's cache, downloaded by pooch from the first mirror that answers.
 
-    Raises StorageError where none does, or pooch is missing (extra `data`).
+    Raises StorageError if none does, or pooch is missing (extra `data`).
     """
     try:
         import pooch
@@ -45,9 +45,9 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
     cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:
-            # The hash is checked by `checked`, of what is inside: local files may be packed differently.
+            # `checked` compares the hash of the content: local files may be packed differently.
             return Path(pooch.retrieve(f"{mirror}{name}", known_hash=None, fname=name, path=cache))
-        except (OSError, ValueError) as reason:  # of requests, too: no answer, or a page that says there is none
+        except (OSError, ValueError) as reason:  # also those of requests: no answer, or an HTTP error
             failures.append(f"{mirror}: {reason}")
     raise StorageError(
         given=f"no local {data_set}, and no mirror answered ({'; '.join(failures)})",
@@ -57,24 +57,24 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
 
 
 def unpacked(path: Path) -> bytes:
-    """Return what is in a file, or inside of a .gz. Raises StorageError for one that cannot be read."""
+    """Return the content of a file, decompressed if it is a .gz. Raises StorageError if it cannot be read."""
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as reason:
         raise StorageError(
             given=f"{path}, which cannot be read: {reason}",
-            expected="a whole file",
-            remedy="delete it and get it again",
+            expected="a complete file",
+            remedy=f"delete {path} and download it again",
         ) from reason
 
 
 def checked(path: Path, content: bytes, name: str, digest: str) -> bytes:
-    """`content` if it has that SHA-256. Raises StorageError otherwise."""
+    """Return `content` if it has that SHA-256. Raises StorageError otherwise."""
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise StorageError(
             given=f"{path} with SHA-256 {found[:12]}... when unpacked",
             expected=f"{name} with {digest[:12]}...",
-            remedy="the file is damaged or is another one: delete it and get it again",
+            remedy=f"delete {path} and download it again: it is damaged, or another file",
         )
     return content

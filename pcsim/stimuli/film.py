@@ -1,4 +1,4 @@
-"""Films: clips of frames and their rate. Read, fitted to a network, split, and drawn from by (seed, index).
+"""Films: clips of frames and their rate. Read them, fit them to a network, split them, and draw by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -26,13 +26,13 @@ from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 
 Frames = NDArray[Any]
-"""uint8, or float32 from 0 to 1"""
+"""frames: uint8, or float32 from 0 to 1"""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601"""
+"""luminance weights of red, green and blue, ITU-R BT.601"""
 TOO_BRIGHT = 10.0
-"""what frames from 0 to 1 never reach, whatever noise was added to them, and frames from 0 to 255 do"""
+"""a value that frames from 0 to 1 never exceed, even with noise, and frames from 0 to 255 do"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +40,7 @@ class Film:
     """Clips of frames of one size.
 
     clips  each (time, channel, height, width), uint8, or float32 with black 0 and white 1
-    rate   frames a second: part of the data, as a prediction one frame ahead means 1 / rate seconds
+    rate   frames a second: part of the data, as a prediction one frame ahead is one 1 / rate seconds ahead
     """
 
     clips: tuple[Frames, ...]
@@ -53,11 +53,13 @@ class Film:
             raise StimulusError(
                 given=f"clips of shapes {', '.join(str(clip.shape) for clip in self.clips) or 'none'}",
                 expected="at least one, each (time, channel, height, width), with frames of one size",
-                remedy="fit them to one size first, or read them as films of their own",
+                remedy="make one Film for each size, and bring them to one with film.fitted(size=(64, 64))",
             )
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise StimulusError(
-                given=f"a rate of {self.rate}", expected="frames a second, above 0", remedy="read_film(path, rate=10.0)"
+                given=f"a rate of {self.rate}",
+                expected="frames a second, above 0",
+                remedy="write read_film(path, rate=10.0)",
             )
 
     def __repr__(self) -> str:
@@ -81,10 +83,11 @@ class Film:
         multiple: int = 1,
         how: Literal["crop", "pad", "resize"] = "crop",
     ) -> Film:
-        """The same film in another size: (height, width), or the nearest whose sides `multiple` divides.
+        """Return the film at another size: (height, width), or the nearest whose sides `multiple` divides.
 
         how  "crop" keeps the middle, "pad" repeats the border, "resize" scales (bilinear, antialiased).
-        A PredNet of n layers wants multiple=2 ** (n - 1). Raises StimulusError for what cannot be.
+        A PredNet of n layers needs multiple=2 ** (n - 1). Raises StimulusError for a crop to a larger size, a pad to a
+        smaller one, or an unknown `how`.
         """
         given = self.shape[1:]
         up = how == "pad"
@@ -94,13 +97,13 @@ class Film:
             raise StimulusError(
                 given=f"fitted({height}x{width}, how={how!r}) of frames of {given[0]}x{given[1]}",
                 expected="crop to a smaller size, pad to a larger one, or resize",
-                remedy="choose how, or a size; multiple=8 takes the nearest that 8 divides",
+                remedy="write fitted(multiple=8) for the nearest size that 8 divides, or how='resize' for any size",
             )
         change = {"crop": _cropped, "pad": _padded, "resize": _resized}[how]
         return replace(self, clips=tuple(change(clip, height, width) for clip in self.clips))
 
     def grey(self) -> Film:
-        """The luminance of a colour film."""
+        """Return the luminance of a colour film; a grey film is returned as it is."""
         if self.shape[0] != 3:
             return self
         mixed = [np.einsum("tchw,c->thw", clip.astype(np.float32), LUMA)[:, None] for clip in self.clips]
@@ -108,17 +111,17 @@ class Film:
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
     def every(self, frames: int) -> Film:
-        """Only every so many-th frame, at a rate that is lower accordingly."""
+        """Keep every `frames`-th frame, and divide the rate by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """(train, test) without a common frame: the last `share` of every clip, or of the clips, is the second."""
+        """Return (train, test) without a common frame: test is the last `share` of every clip, or of the clips."""
         if by not in ("time", "clip") or not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share}, by={by!r})",
                 expected="a share between 0 and 1, by 'time' or 'clip'",
-                remedy="split(0.2)",
+                remedy="write film.split(0.2)",
             )
         if by == "clip":
             first = len(self.clips) - max(1, round(share * len(self.clips)))
@@ -131,15 +134,17 @@ class Film:
             )
         if not parts[0]:
             raise StimulusError(
-                given=f"split by {by} of {self!r}", expected="something left to train on", remedy="split by time"
+                given=f"split by {by} of {self!r}",
+                expected="something left to train on",
+                remedy="write film.split(0.2, by='time'), or read more clips",
             )
         train, test = (replace(self, clips=part) for part in parts)
         return train, test
 
     def draw(self, seed: int, first: int, count: int, length: int) -> Frames:
-        """Sequences first, first + 1, ...: (count, length, channel, height, width).
+        """Draw the sequences first, first + 1, ...: (count, length, channel, height, width).
 
-        Each begins at a frame that is a function of (seed, index), all beginnings being equally likely.
+        The frame at which each begins is a function of (seed, index); all are equally likely.
         """
         starts = np.array([max(0, len(clip) - length + 1) for clip in self.clips])
         self._require_length(length, starts)
@@ -150,7 +155,7 @@ class Film:
         return np.stack([self.clips[w][b : b + length] for w, b in zip(which, begin, strict=True)])
 
     def sequences(self, length: int) -> Frames:
-        """All sequences that lie end to end, (n, length, channel, height, width): no frame is in two."""
+        """Return all sequences that lie end to end, (n, length, channel, height, width): no frame is in two."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])
@@ -158,54 +163,55 @@ class Film:
     def _require_length(self, length: int, starts: NDArray) -> None:
         _require_positive(length=length)
         if not starts.sum():
+            longest = max(len(clip) for clip in self.clips)
             raise StimulusError(
                 given=f"sequences of {length} frames from {self!r}",
-                expected=f"at most {max(len(clip) for clip in self.clips)}, the longest clip",
-                remedy="take shorter sequences",
+                expected=f"at most {longest} frames, the longest clip",
+                remedy=f"pass length={longest} or less",
             )
 
 
 def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
-    """`frames` (n, time, channel, height, width), 8-bit or in [0, 1], as a stimulus: each for `every` ms.
+    """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus: each for `every` ms.
 
     The default is one step of a discrete network (`net.step_ms`).
 
-    A frame becomes floating point when it is shown, so a long 8-bit clip stays as small as it is.
+    A frame becomes floating point only when it is shown, so a long 8-bit clip takes no more memory.
     """
     return sequence(rearrange(as_frames(frames), "n time ... -> time n ..."), every).mapped(as_pixels)
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
-    """`frames` (n, time, channel, height, width), 8-bit or from 0 to 1, as they are; else raises StimulusError."""
+    """Return `frames` (n, time, channel, height, width), 8-bit or from 0 to 1. Raises StimulusError for others."""
     if isinstance(frames, Film):
         raise StimulusError(
             given=repr(frames),
             expected="sequences of its frames, (n, time, channel, height, width)",
-            remedy="film.sequences(length=20), or film.draw(seed=0, first=0, count=16, length=20)",
+            remedy="write film.sequences(length=20), or film.draw(seed=0, first=0, count=16, length=20)",
         )
     shown = torch.as_tensor(frames)
     if shown.dim() != 5:
         raise StimulusError(
             given=f"frames of shape {tuple(shown.shape)}",
             expected="(n, time, channel, height, width)",
-            remedy="a single clip is clip[None]; stimuli.read_film reads other layouts",
+            remedy="write clip[None] for a single clip; stimuli.read_film reads other layouts",
         )
     if shown.dtype != torch.uint8 and (not shown.is_floating_point() or bool((shown.detach() > TOO_BRIGHT).any())):
         raise StimulusError(
             given=f"frames of type {shown.dtype} up to {shown.max():g}",
             expected="8-bit values, or floating point from 0 (black) to 1 (white)",
-            remedy="frames / 255, or frames.to(torch.uint8) if that is what they were",
+            remedy="write frames / 255, or frames.to(torch.uint8) if they are 8-bit values",
         )
     return shown
 
 
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
-    """`frames` (n, time, ...) with a surprise: from frame `at` on they do not go on as they did.
+    """Return `frames` (n, time, ...) with a surprise: from frame `at` on they do not continue as before.
 
     how  "reverse": they run backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many pixels as before
-         "cut": they go on as the next clip does
-    The frames themselves are the standard to compare with. Raises StimulusError if there is no past that is long
-    enough to be played backwards, or no other clip.
+         "cut": they continue with the frames of the next clip
+    The unchanged frames are the standard to compare with. Raises StimulusError if the past is too short to be played
+    backwards, or there is no other clip.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]
@@ -213,52 +219,52 @@ def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "
         raise StimulusError(
             given=f"oddball(at={at}, how={how!r}) of {length} frames",
             expected="how 'reverse' or 'cut', a frame after the first, and for 'reverse' at most 2 at - 1 frames",
-            remedy="choose a later frame, or fewer frames",
+            remedy=f"write at={length // 2 + 1}, how='reverse'",
         )
     if how == "cut" and count < 2:
-        raise StimulusError(given="a cut in one clip", expected="two clips or more", remedy="how='reverse'")
+        raise StimulusError(given="a cut in one clip", expected="two clips or more", remedy="write how='reverse'")
     odd = shown[:, 2 * at - 1 - length : at - 1].flip(1) if how == "reverse" else shown.roll(-1, 0)[:, at:]
     return torch.cat([shown[:, :at], odd], 1)
 
 
 def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, name: str | None = None) -> Film:
-    """A film from an array or a file.
+    """Read a film from an array or a file.
 
     source  (n, time, channel, height, width), (time, height, width) or (time, height, width, 3) as an array, .npy, or
             .npz (under "frames", its rate under "fps"); a folder of images, taken in the order of their names; a GIF;
             or a video file, for which the extra `video` is needed
-    rate    frames a second; needed where the source does not say it, and believed where it says another
+    rate    frames a second; needed if the source has none, and used instead of its own
 
-    Raises StimulusError for what cannot be read, with the axes that are expected.
+    Raises StimulusError for a source that cannot be read or has other axes.
     """
     if not isinstance(source, Path | str):
         array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
         return _film(_axes(array), rate, name or "array")
     path = Path(source)
     if not path.exists():
-        raise StimulusError(given=str(path), expected="a file or a folder", remedy="correct the path")
+        raise StimulusError(given=str(path), expected="a file or a folder", remedy="check the path")
     suffix = "/" if path.is_dir() else path.suffix.lower()
     if suffix not in READERS:
         raise StimulusError(
             given=str(path),
             expected=f"a folder of images, or a file in one of {', '.join(s for s in READERS if s != '/')}",
-            remedy="convert it to one of these",
+            remedy="convert it: ffmpeg -i INPUT film.mp4, or np.save('film.npy', frames)",
         )
     clips, found = READERS[suffix](path)
     return _film(clips, rate or found, name or path.stem)
 
 
 def read_moving_mnist(path: Path | str) -> Film:
-    """The published test sequences of Srivastava et al. 2015: `mnist_test_seq.npy`, (20, 10000, 64, 64), 8 bits.
+    """Read the published test sequences of Srivastava et al. 2015: `mnist_test_seq.npy`, (20, 10000, 64, 64), 8 bits.
 
-    Their time has no unit; the rate is called 10 Hz.
+    Their time has no unit; the rate is set to 10 Hz.
     """
     array = np.load(Path(path), mmap_mode="r")
     if array.ndim != 4 or array.shape[0] != 20 or array.shape[2:] != (64, 64):
         raise StimulusError(
             given=f"{path} of shape {array.shape}",
             expected="(20, n, 64, 64)",
-            remedy="this is not mnist_test_seq.npy; read_film reads others",
+            remedy="pass the path of mnist_test_seq.npy; stimuli.read_film reads other files",
         )
     return Film(tuple(rearrange(array, "time n height width -> n time 1 height width")), 10.0, "moving MNIST")
 
@@ -266,9 +272,9 @@ def read_moving_mnist(path: Path | str) -> Film:
 def _film(clips: Iterable[NDArray], rate: float | None, name: str) -> Film:
     if rate is None:
         raise StimulusError(
-            given=f"{name}, which does not say its rate",
+            given=f"{name}, which has no rate",
             expected="frames a second",
-            remedy="read_film(..., rate=10.0): one frame ahead means nothing without it",
+            remedy="write read_film(..., rate=10.0)",
         )
     return Film(tuple(_checked(clip) for clip in clips), float(rate), name)
 
@@ -280,7 +286,7 @@ def _checked(clip: NDArray) -> Frames:
         raise StimulusError(
             given=f"frames of type {clip.dtype} from {clip.min()} to {clip.max()}",
             expected="8-bit values, or floating point from 0 (black) to 1 (white)",
-            remedy="divide by the largest value that the camera gives",
+            remedy="divide by the full scale, such as frames / 4095.0 for a camera of 12 bits",
         )
     return clip.astype(np.float32)
 
@@ -295,7 +301,7 @@ def _axes(array: NDArray) -> tuple[NDArray, ...]:
     raise StimulusError(
         given=f"an array of shape {array.shape}",
         expected="(n, time, channel, height, width), (time, height, width) or (time, height, width, 1 or 3)",
-        remedy="move the axes: for (time, channel, height, width) write array[None]",
+        remedy="write array[None] for (time, channel, height, width); np.moveaxis moves other axes",
     )
 
 
@@ -308,7 +314,9 @@ def _read_npz(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
         key = "frames" if "frames" in content else content.files[0] if len(content.files) == 1 else None
         if key is None:
             raise StimulusError(
-                given=f"{path} with {', '.join(content.files)}", expected="frames", remedy="name the array 'frames'"
+                given=f"{path} with {', '.join(content.files)}",
+                expected="an array 'frames'",
+                remedy="write np.savez(path, frames=frames, fps=10.0)",
             )
         return _axes(content[key]), float(content["fps"]) if "fps" in content else None
 
@@ -338,7 +346,7 @@ def _read_folder(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
         raise StimulusError(
             given=f"{path} with {len(frames)} images" + (" of several sizes" if frames else ""),
             expected=f"frames of one size, {', '.join(IMAGES)}",
-            remedy="one folder for each clip",
+            remedy="put the images of each clip, all of one size, into a folder of their own",
         )
     return _axes(np.stack(frames)), None
 
@@ -348,7 +356,7 @@ def _read_video(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
         import av
     except ImportError as reason:
         raise StimulusError(
-            given=str(path), expected="the package av to read it", remedy="pip install pcsim[video]"
+            given=str(path), expected="the package av to read it", remedy='pip install "pcsim[video]"'
         ) from reason
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -389,4 +397,5 @@ def _as_type(values: NDArray, like: Frames) -> Frames:
 
 def _require_positive(**values: int) -> None:
     if wrong := {name: value for name, value in values.items() if value < 1}:
-        raise StimulusError(given=f"{wrong}", expected="at least 1", remedy="correct the number")
+        example = ", ".join(f"{name}=1" for name in wrong)
+        raise StimulusError(given=f"{wrong}", expected="at least 1", remedy=f"pass {example} or more")

@@ -1,7 +1,7 @@
-"""Digits to draw with: rendered from a font that Matplotlib ships, or handwritten.
+"""Digits as glyphs: rendered from a font that Matplotlib ships, or handwritten.
 
 A glyph is a black face on a white outline, drawn on a canvas of SUPER x SUPER samples for every pixel of the
-32x32 image. Its two layers are kept as what they let through and what they add:
+32x32 image. It is kept as two layers, one that multiplies the canvas and one that is added:
 
     painted = through * canvas + added,    through = (1 - outline)(1 - face),  added = WHITE outline (1 - face)
 """
@@ -34,7 +34,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Glyph:
-    """Layers of one digit on a patch of canvas, (height, width): what it lets through, what it adds, where it is."""
+    """Layers of one digit on a patch of canvas, (height, width): transmitted share, added value, silhouette."""
 
     through: Array
     added: Array
@@ -59,14 +59,14 @@ class Glyphs(ABC):
 
     @abstractmethod
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """Coverage of the black face, (len(ids), height, width), centred."""
+        """Return the coverage of the black face, (len(ids), height, width), centred."""
 
     @abstractmethod
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """White on black as in MNIST, (len(ids), 28, 28)."""
+        """Return the digits white on black, as in MNIST, (len(ids), 28, 28)."""
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """The layers of the digits `ids`, faces with their outlines."""
+        """Return the layers of the digits `ids`, faces with their outlines."""
         faces = self.faces(ids)
         reach = int(np.ceil(OUTLINE))
         faces = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
@@ -75,12 +75,12 @@ class Glyphs(ABC):
         return [Glyph(t, a, o >= 0.5) for t, a, o in zip(through, added, outlines, strict=True)]
 
     def of_class(self, digit: int) -> NDArray[np.int64]:
-        """The ids of one digit."""
+        """Return the ids of one digit."""
         return np.flatnonzero(self.labels == digit)
 
     @cached_property
     def templates(self) -> Templates:
-        """What fragments are cut from: the first `pool` digits at image resolution."""
+        """The digits that fragments are cut from: the first `pool`, at image resolution."""
         ids = np.arange(min(len(self.labels), self.pool))
         side = 40
         grey = np.zeros((len(ids), side, side), np.float32)
@@ -108,11 +108,11 @@ class RenderedGlyphs(Glyphs):
         self._faces = _render()
 
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """(len(ids), height, width)."""
+        """Return the rendered faces, (len(ids), height, width)."""
         return self._faces[ids]
 
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(len(ids), 28, 28)."""
+        """Return the rendered digits white on black, (len(ids), 28, 28)."""
         return self._patches[ids]
 
     @cached_property
@@ -127,7 +127,7 @@ class RenderedGlyphs(Glyphs):
         return super().glyphs(self.labels)
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """The same ten objects again."""
+        """Return the layers of the digits `ids`, made once for each of the ten."""
         return [self._glyphs[i] for i in ids]
 
 
@@ -139,11 +139,11 @@ class HandwrittenGlyphs(Glyphs):
         self.images, self.labels = images, labels.astype(np.int64)
 
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The digits as they are, (len(ids), 28, 28)."""
+        """Return the digits unchanged, (len(ids), 28, 28)."""
         return self.images[ids]
 
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """MNIST's 20-pixel box becomes 18.75 image pixels, its soft edges hard."""
+        """Return the digits with MNIST's 20-pixel box scaled to 18.75 image pixels, and sharpened edges."""
         small = torch.from_numpy(self.images[ids, None].astype(np.float32) / 255)
         side = round(28 * 3.75)
         large = functional.interpolate(small, (side, side), mode="bilinear", align_corners=False)
@@ -152,7 +152,7 @@ class HandwrittenGlyphs(Glyphs):
 
 @lru_cache(maxsize=4)
 def rendered() -> RenderedGlyphs:
-    """The rendered digits, drawn once."""
+    """Return the rendered digits, drawn once."""
     return RenderedGlyphs()
 
 
@@ -172,7 +172,7 @@ def _render() -> Array:
 
 
 def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
-    """Maximum over a disk, soft by one sample at its rim."""
+    """Return the maximum over a disk, soft by one sample at its rim."""
     reach = int(np.ceil(radius))
     padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
     height, width = faces.shape[1:]
@@ -201,5 +201,5 @@ def place(glyph: Glyph, y: int, x: int, canvas: Array, *covers: Array) -> None:
 
 
 def box_average(canvas: Array) -> Array:
-    """(n, CANVAS, CANVAS) -> (n, SIZE, SIZE): exact means over SUPER x SUPER samples."""
+    """Average (n, CANVAS, CANVAS) to (n, SIZE, SIZE): exact means over SUPER x SUPER samples."""
     return functional.avg_pool2d(torch.from_numpy(canvas)[:, None], SUPER)[:, 0].numpy()

@@ -32,13 +32,13 @@ FILES = {
 
 
 def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (n, 28, 28) and labels (n,) of "train" or "test".
+    """Load images (n, 28, 28) and labels (n,) of "train" or "test".
 
     `folder` (or the environment variable PCSIM_MNIST) holds the idx files, raw or .gz; without it they are
     downloaded once into the user's cache. Raises StorageError for a missing or altered file.
     """
     if split not in FILES:
-        raise StorageError(given=f"split {split!r}", expected="train or test", remedy="choose one of them")
+        raise StorageError(given=f"split {split!r}", expected="train or test", remedy="write split='train'")
     where, found = files.folder_of(folder, VARIABLE), []
     for name, digest in FILES[split].items():
         if where:
@@ -51,7 +51,7 @@ def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8
 
 
 def _read_idx(content: bytes) -> NDArray[np.uint8]:
-    """An array from the bytes of an idx file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data."""
+    """Return an array from the bytes of an idx file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data."""
     rank = content[3]
     shape = np.frombuffer(content, ">u4", rank, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

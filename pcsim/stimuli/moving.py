@@ -1,6 +1,6 @@
-"""Moving digits (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681): they fly straight and bounce off walls.
+"""Moving digits (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681): they move straight and bounce off walls.
 
-    x(t+1) = x(t) + v,   at a wall x is the wall and v turns round;   digits lie over each other by their maximum
+    x(t+1) = x(t) + v,   at a wall x is clipped and v reverses its sign;   digits overlap by their maximum
 
 Every clip is a function of (seed, index).
 """
@@ -25,7 +25,7 @@ INK = 128
 
 @dataclass(frozen=True, repr=False)
 class Moving:
-    """Clips and what is in them.
+    """Clips and their contents.
 
     frames      (n, time, 1, size, size) uint8, white on black
     identities  (n, digits)
@@ -45,13 +45,13 @@ class Moving:
 
 @dataclass(frozen=True)
 class MovingDigits:
-    """What moves.
+    """Digits that move, and how they move.
 
-    digits  how many, 1 to 3 usually, on frames of size x size pixels
-    side    of the square that a digit lies in: 28 as in MNIST, or 14 or 7, shrunk
-    speed   pixels a frame, uniformly from this range; the direction is uniform
-    bars    upright grey bars before which nothing is seen, `width` pixels wide, a `size / bars` apart
-    rate    frames a second, which the published sequences leave open
+    digits  number of digits, usually 1 to 3, on frames of size x size pixels
+    side    side of the square around a digit: 28 as in MNIST, or 14 or 7, shrunk
+    speed   range in pixels a frame, drawn uniformly; the direction is uniform
+    bars    number of vertical grey bars that occlude the digits, `width` pixels wide, `size / bars` apart
+    rate    frames a second, which is not published
     """
 
     digits: int = 2
@@ -69,12 +69,12 @@ class MovingDigits:
         if self.digits < 1 or self.side not in SIDES or room < 1 or not 0 <= slow <= fast <= room or not bars_fit:
             raise StimulusError(
                 given=f"{self}",
-                expected=f"digits, side in {SIDES}, 0 <= slow <= fast <= size - side, gaps between bars",
-                remedy="correct the numbers; MovingDigits() is the published set",
+                expected=f"digits >= 1, side in {SIDES}, 0 <= slow <= fast <= size - side, 0 <= bars * width < size",
+                remedy="write MovingDigits(), the published set, or for instance MovingDigits(side=14, bars=2)",
             )
 
     def draw(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
-        """The clips first, first + 1, ..., of `length` frames; the rendered digits unless others are given."""
+        """Draw the clips first, first + 1, ..., of `length` frames; `glyphs` are the rendered digits unless given."""
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
         chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)
@@ -97,11 +97,11 @@ class MovingDigits:
         return Moving(frames, identities, corners, visible)
 
     def film(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
-        """The same as a film of `count` clips."""
+        """Draw a film of `count` clips, as `draw` does."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 
     def _shrunk(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Means over squares of pixels."""
+        """Return means over squares of pixels."""
         fold = patches.shape[-1] // self.side
         means = reduce(patches.astype(float), "n (y a) (x b) -> n y x", "mean", a=fold, b=fold)
         return np.rint(means).astype(np.uint8)
@@ -119,7 +119,7 @@ class MovingDigits:
         return np.stack(places, 1)
 
     def _covered(self, phase: NDArray) -> NDArray[np.bool_]:
-        """Which columns a bar covers, (n, size)."""
+        """Return which columns a bar covers, (n, size)."""
         covered = np.zeros((len(phase), self.size), np.bool_)
         for row, shift in zip(covered, phase, strict=True):
             for bar in range(self.bars):

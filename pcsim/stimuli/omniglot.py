@@ -33,7 +33,7 @@ class Characters:
 
     images      (n, 105, 105) uint8, ink 255
     alphabets   (n,), the number of the alphabet in `names`
-    characters  (n,), which character of its alphabet, from 0
+    characters  (n,), the number of the character in its alphabet, from 0
     """
 
     images: NDArray[np.uint8]
@@ -45,21 +45,23 @@ class Characters:
         return f"Characters({len(self.images)} drawings: {', '.join(self.names)})"
 
     def of(self, alphabet: str) -> Characters:
-        """The drawings of one alphabet."""
+        """Return the drawings of one alphabet."""
         if alphabet not in self.names:
             raise StorageError(
-                given=f"alphabet {alphabet!r}", expected=", ".join(self.names), remedy="choose one of these"
+                given=f"alphabet {alphabet!r}",
+                expected=", ".join(self.names),
+                remedy=f"write characters.of({self.names[0]!r})",
             )
         chosen = self.alphabets == self.names.index(alphabet)
         return Characters(self.images[chosen], np.zeros(chosen.sum(), np.int64), self.characters[chosen], (alphabet,))
 
     def pixels(self, side: int = 32) -> Tensor:
-        """The images at another size, means over what a pixel covers, ink 1: (n, 1, side, side) float32."""
+        """Return the images at another size, means over the area of a pixel, ink 1: (n, 1, side, side) float32."""
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 
 def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | None = None) -> Characters:
-    """One of the two small sets, five alphabets each.
+    """Load one of the two small sets, of five alphabets each.
 
     `folder` (or the environment variable PCSIM_OMNIGLOT) holds the zip files; without it they are downloaded once into
     the user's cache. Raises StorageError for a missing or altered file.
@@ -67,7 +69,7 @@ def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | N
     from PIL import Image
 
     if part not in FILES:
-        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="choose one of them")
+        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="write part='small1'")
     (name, digest), where = FILES[part], files.folder_of(folder, VARIABLE)
     if where:
         path = files.local(where, (name,), VARIABLE, WHAT)

@@ -1,4 +1,4 @@
-"""What is shown when: a timeline of epochs in ms, constant between its change times."""
+"""Stimuli in time: a timeline of epochs in ms, constant between its change times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Frame = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Epoch:
-    """`frame(k)`, (batch, channel, height, width), is shown from k * every to (k + 1) * every ms of the epoch."""
+    """An epoch that shows `frame(k)`, (batch, channel, height, width), from k * every to (k + 1) * every ms."""
 
     duration: float
     every: float
@@ -28,7 +28,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Epochs one after another. Times outside show nothing new: the first and last frame hold.
+    """Epochs one after another. The first frame also holds before the first epoch, the last one after the last.
 
     Make one with `held`, `sequence`, `blank` or `noise`, join them with `then`:
 
@@ -40,12 +40,12 @@ class Timeline:
 
     @property
     def duration(self) -> float:
-        """Total length in ms; infinite where the last image is held for ever."""
+        """Total length in ms; infinite if the last image is held for ever."""
         return math.fsum(epoch.duration for epoch in self.epochs)
 
     @cached_property
     def _is_still(self) -> bool:
-        """Whether one image is all that is ever shown."""
+        """True if a single image is shown for ever."""
         return len(self.epochs) == 1 and math.isinf(self.epochs[0].every)
 
     @cached_property
@@ -54,7 +54,7 @@ class Timeline:
         return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
 
     def change_times(self, until: float) -> list[float]:
-        """Times in ms in (0, until) at which what is shown may change."""
+        """Return the times in ms in (0, until) at which the stimulus may change."""
         if self._is_still:
             return []
         changes: set[float] = set(self.starts)
@@ -65,7 +65,7 @@ class Timeline:
         return sorted(time for time in changes if 0.0 < time < until)
 
     def at(self, time: float) -> Tensor:
-        """What is shown at `time` ms (at a change: what comes), (batch, channel, height, width)."""
+        """Return the image at `time` ms (at a change: the new one), (batch, channel, height, width)."""
         if self._is_still:
             return self.epochs[0].frame(0)
         # A time that is a step count times dt may fall one rounding short of the change it lands on.
@@ -79,27 +79,27 @@ class Timeline:
         return epoch.frame(frame if last is None else max(0, min(frame, last)))
 
     def then(self, other: Timeline) -> Timeline:
-        """This, and after its end the other. Raises StimulusError if this never ends."""
+        """Return this timeline followed by `other`. Raises StimulusError if this one never ends."""
         if not math.isfinite(self.duration):
             raise StimulusError(
                 given="then() after an epoch that never ends",
                 expected="a duration in ms",
-                remedy="write held(images, duration=...)",
+                remedy="write held(images, duration=100.0)",
             )
         return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Timeline:
-        """The same with `function` of what is shown, computed when it is shown."""
+        """Return this timeline with `function` applied to each image when it is shown."""
         epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
         return replace(self, epochs=tuple(epochs))
 
     def with_labels(self, labels: Tensor) -> Timeline:
-        """The same with labels, (batch,) or (batch, classes), carried along for whoever scores the run."""
+        """Return this timeline with labels, (batch,) or (batch, classes), for scoring its runs."""
         return replace(self, labels=labels)
 
 
 Stimulus = Timeline | Tensor | Mapping[str, Timeline | Tensor]
-"""what a network is shown: images held for ever or a timeline, by input name where there are several"""
+"""a stimulus: images held for ever or a timeline, by input name if there are several inputs"""
 
 
 def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Tensor:
@@ -107,13 +107,13 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
 
 
 def held(images: Tensor, duration: float = math.inf) -> Timeline:
-    """`images` (batch, channel, height, width), shown unchanged for `duration` ms (for ever by default)."""
+    """Show `images` (batch, channel, height, width) unchanged for `duration` ms (for ever by default)."""
     _check_duration(duration)
     return Timeline((Epoch(duration, math.inf, lambda _: images),))
 
 
 def sequence(frames: Tensor, every: float) -> Timeline:
-    """`frames` (time, batch, channel, height, width), each shown for `every` ms."""
+    """Show `frames` (time, batch, channel, height, width) one after another, each for `every` ms."""
     _check_duration(every)
     if frames.dim() != 5:
         raise StimulusError(
@@ -125,12 +125,12 @@ def sequence(frames: Tensor, every: float) -> Timeline:
 
 
 def blank(duration: float, like: Tensor, level: float = 0.0) -> Timeline:
-    """A uniform field of `level` for `duration` ms, in the shape of the images `like`."""
+    """Show a uniform field of `level` for `duration` ms, in the shape of the images `like`."""
     return held(torch.full_like(like, level), duration)
 
 
 def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, first: int = 0) -> Timeline:
-    """`images` plus Gaussian pixel noise of `sd`, drawn anew every `every` ms.
+    """Show `images` plus Gaussian pixel noise of `sd`, drawn anew every `every` ms.
 
     The noise of sample i in frame k is a function of (seed, first + i, k), whatever the batch.
     """
@@ -144,9 +144,9 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
 
 
 def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
-    """Whose turn it is, (batch, units): one unit of each sample for `every` ms, all in random order in each sweep.
+    """Select one unit of each sample for `every` ms, (batch, units) one-hot: all in random order in each sweep.
 
-    For networks whose units are updated one after another; the default is one step of a discrete network. The
+    For networks whose units are updated asynchronously; the default `every` is one step of a discrete network. The
     order of sample i in a sweep is a function of (seed, first + i, sweep).
     """
     _check_duration(every)
@@ -165,21 +165,24 @@ def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 
 def _check_duration(duration: float) -> None:
     if not duration > 0:
         raise StimulusError(
-            given=f"a duration of {duration} ms", expected="a positive time", remedy="leave the epoch out instead"
+            given=f"a duration of {duration} ms",
+            expected="a positive time",
+            remedy="pass 100.0, or leave the epoch out",
         )
 
 
 def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
-    """One timeline for each input of a network; a tensor is an image held for ever.
+    """Return one timeline for each input of a network; a tensor is an image held for ever.
 
     Raises StimulusError unless the names are those of the inputs.
     """
     named = stimulus if isinstance(stimulus, Mapping) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
     if set(named) != set(inputs):
+        example = ", ".join(f"{name!r}: images" for name in inputs)
         raise StimulusError(
             given=f"stimuli for {', '.join(named) or 'one unnamed input'}",
             expected=f"one for each input: {', '.join(inputs)}",
-            remedy="pass a dict {input name: timeline or images}",
+            remedy=f"write {{{example}}}",
         )
     for name, shown in named.items():
         if not isinstance(shown, Tensor | Timeline):

@@ -1,12 +1,12 @@
-"""Where calls run, by name:
+"""Executors of calls, by name:
 
     here                               in this process, one after another, on one thread
-    processes:4                        in that many processes of this machine, of one thread each
+    processes:4                        in 4 processes of this machine, of one thread each
     dask, dask:4, dask:tcp://host:8786   on a Dask cluster: of this machine, or at an address
     slurm:partition=cpu,timeout_min=60   as a SLURM job array, through submitit; options are submitit's
 
 Each is an executor in the sense of `concurrent.futures`: submit(function, *arguments) gives a future with done() and
-result(). So is whatever else you have: hand it over instead of a name.
+result(). Any other executor of this kind can be passed instead of a name.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ import torch
 from pcsim.core.exceptions import SweepError
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""what Dask and submitit raise for a worker that is gone; they are not imported to ask"""
+"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
 
 class SupportsSubmit(Protocol):
-    """What is asked of an executor."""
+    """The interface of an executor."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
-        """A future with done() and result()."""
+        """Return a future with done() and result()."""
 
 
 class Outcome(NamedTuple):
-    """Of a call: its arguments, and its result or what it raised."""
+    """Outcome of a call: its arguments, and its result or the exception that it raised."""
 
     arguments: tuple
     result: Any
@@ -53,9 +53,9 @@ class Outcome(NamedTuple):
 def completed(
     executor: SupportsSubmit, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
 ) -> Iterator[Outcome]:
-    """The outcome of function(*arguments) for each of `calls`, as they end; a list may be added to meanwhile.
+    """Yield the outcome of function(*arguments) for each of `calls`, as they end; a list may grow meanwhile.
 
-    A call whose worker is lost is made again, up to `tries` times in all. What the function raises is an outcome.
+    A call whose worker is lost is repeated, up to `tries` times in all. An exception of the function is an outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -80,13 +80,13 @@ def completed(
 
 
 def _worker_died(reason: BaseException) -> bool:
-    """Whether a call failed because its worker is gone, not by what it did."""
+    """Return whether a call failed because its worker is lost, not by its own exception."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch, as processes have: what comes out must not depend on where it was made."""
+    """Run torch on one thread, as worker processes do: results must not depend on where they were computed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -96,10 +96,10 @@ def one_thread() -> Iterator[None]:
 
 
 class SerialExecutor(Executor):
-    """Runs each call when its result is asked for, in this thread."""
+    """An executor that runs each call in this thread, when its result is requested."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-        """A call that is yet to be made."""
+        """Return a future that runs the call when its result is requested."""
         return _Later(lambda: function(*arguments, **options))
 
 
@@ -111,14 +111,14 @@ class _Later(NamedTuple):
 
 
 class Processes(Executor):
-    """Processes of one thread each. One that dies costs the call it was on, and another takes its place.
+    """An executor of processes of one thread each. A process that dies loses only its current call, and is replaced.
 
     prepare  is called with `with_` in every new process; functions and arguments must be importable there
     """
 
     def __init__(self, workers: int, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
         if workers < 1:
-            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="processes:2")
+            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="write where='processes:2'")
         self._context = multiprocessing.get_context("spawn")
         self._threads = ThreadPoolExecutor(workers)
         self._own = threading.local()
@@ -127,11 +127,11 @@ class Processes(Executor):
         self._is_open, self._failed_starts = True, 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
-        """A future; its exception is BrokenExecutor if the process died."""
+        """Return a future; its exception is BrokenExecutor if the process died."""
         return self._threads.submit(self._in_child, function, arguments, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: after their calls, or without `wait` at once."""
+        """Stop the processes: after their calls, or without `wait` at once."""
         self._is_open = wait
         if not wait:
             for child in list(self._children):
@@ -190,9 +190,9 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
 
 @contextmanager
 def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
-    """The executor of that name, for as long as it is needed; `folder` is where SLURM jobs leave their output.
+    """Open the executor of that name; SLURM jobs write their output into `folder`.
 
-    Raises SweepError for an unknown name, or a package that is missing.
+    Raises SweepError for an unknown name, or a missing package.
     """
     kind, _, detail = name.partition(":")
     match kind:
@@ -211,7 +211,7 @@ def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
             raise SweepError(
                 given=f"where={name!r}",
                 expected="here, processes, dask or slurm, with details after a colon",
-                remedy="where='processes:2', or pass an executor of your own",
+                remedy="write where='processes:2', or pass an executor of your own",
             )
 
 
@@ -242,9 +242,9 @@ def _slurm(detail: str, folder: Path) -> SupportsSubmit:
 
 
 class _Slurm:
-    """submitit's executor, with jobs that know when they are lost.
+    """submitit's executor, with jobs that detect when they are lost.
 
-    submitit itself asks `sacct`, every ten minutes, and waits for ever where SLURM keeps no accounts.
+    submitit itself queries `sacct` every ten minutes, and waits for ever if SLURM has no accounting.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -256,26 +256,26 @@ class _Slurm:
 
 
 class _Queue:
-    """Which jobs of this user SLURM has, waiting or running; asked at most every `QUEUE_S`."""
+    """The jobs of this user in SLURM, waiting or running; queried at most every `QUEUE_S` seconds."""
 
     def __init__(self) -> None:
         self._asked, self._jobs = -math.inf, frozenset[str]()
 
     def has(self, job: str, since: float) -> bool:
-        """Whether it is there; what was asked before `since`, when the job was submitted, says nothing of it."""
+        """Return whether a job is in the queue; a query made before `since`, its submission, does not count."""
         if time.monotonic() - self._asked > QUEUE_S or self._asked < since:
             asked = time.monotonic()
-            said = subprocess.run(
+            answer = subprocess.run(
                 ["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False
             )
-            if said.returncode:
-                return True  # the controller does not answer: nothing is known to be lost
-            self._asked, self._jobs = asked, frozenset(said.stdout.split())
+            if answer.returncode:
+                return True  # the controller does not answer: no job is known to be lost
+            self._asked, self._jobs = asked, frozenset(answer.stdout.split())
         return job in self._jobs
 
 
 class _SlurmCall:
-    """A job that is done when its result is there, or when it has left the queue without one."""
+    """A job that is done when its result exists, or when it has left the queue without one."""
 
     def __init__(self, job: Any, queue: _Queue) -> None:
         self._job, self._queue, self._since = job, queue, time.monotonic()
@@ -286,7 +286,7 @@ class _SlurmCall:
             return True
         if self._left is None and not self._queue.has(self._job.job_id, self._since):
             self._left = time.monotonic()
-        # A file system of many machines may show a result some seconds after its job has ended.
+        # A shared file system may show a result some seconds after its job has ended.
         return self._left is not None and time.monotonic() - self._left > QUEUE_S
 
     def result(self) -> Any:
@@ -303,7 +303,7 @@ def _submitit_name(option: str) -> str:
 
 
 def _as_one_array(executor: Any) -> Any:
-    """With submitit, what is submitted inside becomes one job array."""
+    """Return a context in which submitit collects calls into one job array."""
     return executor.batch() if hasattr(executor, "batch") else nullcontext()
 
 
@@ -313,11 +313,11 @@ def _needed(where: str) -> Iterator[None]:
         yield
     except ImportError as reason:
         raise SweepError(
-            given=f"where={where!r}", expected=f"the package {reason.name}", remedy="pip install pcsim[cluster]"
+            given=f"where={where!r}", expected=f"the package {reason.name}", remedy='pip install "pcsim[cluster]"'
         ) from reason
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="processes:2 or dask:2")
+        raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="write where='processes:2'")
     return int(text)

@@ -1,14 +1,14 @@
-"""Searches: configurations that Optuna proposes, tried in stages, the worse ones given up early (extra `sweep`).
+"""Searches: configurations proposed by Optuna, tried in stages, poor ones pruned early (extra `sweep`).
 
     def propose(trial): return Cell(kernel=trial.suggest_int("kernel", 1, 5), gate=trial.suggest_float("gate", 0, 1))
-    def score(cell, number, stage): ...        goes on with trial `number` to the end of a stage; the larger the better
+    def score(cell, number, stage): ...        continues trial `number` to the end of a stage; larger is better
 
     search = Search(score, propose, folder, count=120, stages=3)
     trials = search.run("processes:2", at_once=2)
 
 Sampling is that of Bergstra et al. 2011 (tree-structured Parzen estimators, every parameter on its own) after a random
-first third. Only this process writes what is known, into a journal that Optuna's own tools can read; so a search can be
-killed at any time, and goes on with the trials that it was at.
+first third. Only this process writes results, into a journal that Optuna's own tools can read; so a search can be
+killed at any time, and resumes its unfinished trials.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pcsim.core.exceptions import SweepError
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 
 Propose = Callable[[Any], Any]
-"""an `optuna.Trial`, whose suggest_int(), suggest_float() and suggest_categorical() it calls -> a configuration"""
+"""optuna.Trial -> a configuration, by its suggest_int(), suggest_float() and suggest_categorical()"""
 Score = Callable[[Any, int, int], float]
-"""(configuration, number of the trial, stage from 0) -> the score by the end of the stage, NaN if there is none"""
+"""(configuration, number of the trial, stage from 0) -> the score at the end of the stage, NaN if there is none"""
 State = Literal["complete", "pruned", "failed", "running"]
 NAME = "search"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a search knows of a trial.
+    """A trial of a search.
 
-    parameters  what was suggested, by name
-    values      the score at the end of each stage that it came to
-    state       complete; pruned: given up after one of its stages; failed: without a score; running, or interrupted
+    parameters  the suggested values, by name
+    values      the score at the end of each stage that it reached
+    state       complete; pruned: stopped after one of its stages; failed: without a score; running, or interrupted
     """
 
     number: int
@@ -52,22 +52,22 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The last of its values; that of a pruned trial is what it had come to."""
+        """The last of its values, NaN without any; for a pruned trial that of its last stage."""
         return self.values[-1] if self.values else math.nan
 
 
 class Search:
-    """`count` trials of configurations from `propose`, judged by `score`, in `folder`.
+    """A search of `count` trials of configurations from `propose`, scored by `score`, kept in `folder`.
 
-    score   at the top of a module (or a partial of such a function): it may run elsewhere. A trial that was stopped
-            within a stage is begun again at that stage: keep a checkpoint under its number
-    stages  of a trial; between them one that is not among the best `keep` of completed ones was at that stage is given
-            up
-    random  trials that are drawn at random first, and never given up; a third of all unless given
-    seed    of the sampler. Trials depend on it, and on what was known when each of them began
+    score   a function at the top of a module (or a partial of one): other processes may run it. A trial that was
+            interrupted within a stage starts that stage again: keep a checkpoint under its number
+    stages  number of stages of a trial; between them a trial is pruned unless it is among the best share `keep` of the
+            completed trials at that stage
+    random  number of first trials, drawn at random and never pruned; a third of `count` unless given
+    seed    seed of the sampler; a trial depends on it, and on the results known when it starts
 
-    Raises SweepError where optuna is missing, or the folder holds another search: other settings, or functions of other
-    names (what they do is not looked at: after changing that, take another folder).
+    Raises SweepError if optuna is missing, or if the folder holds another search: other settings, or functions of other
+    names (their code is not compared: use another folder after a change of it).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Search:
             raise SweepError(
                 given=f"{count} trials of {stages} stages, {self.random} of them random, keep={keep}",
                 expected="at least one trial, stage and random trial, no more random ones than trials, keep up to 1",
-                remedy="correct the numbers",
+                remedy="write for instance count=120, stages=3, random=40, keep=0.5",
             )
 
     def __repr__(self) -> str:
@@ -97,18 +97,18 @@ class Search:
 
     @property
     def journal(self) -> Path:
-        """Where everything is kept: `optuna.storages.journal.JournalFileBackend` reads it."""
+        """File with all trials, which `optuna.storages.journal.JournalFileBackend` reads."""
         return self.folder / "journal.log"
 
     def run(
         self, where: str | SupportsSubmit = "here", *, at_once: int = 1, tries: int = 5, progress: bool = True
     ) -> list[Trial]:
-        """Do what is missing, `at_once` trials at a time, and return all trials.
+        """Run the missing trials, `at_once` at a time, and return all trials.
 
         where  as for `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
 
-        Trials whose score raises do not stop the others; then SweepError tells of them, and running again tries them
-        again.
+        Trials whose score raises do not stop the others. SweepError reports them at the end; the next run() repeats
+        them.
         """
         _cut_off_half_a_line(self.journal)
         study = self._study()
@@ -118,14 +118,14 @@ class Search:
         failures: list[tuple[int, Exception]] = []
 
         def go_on(trial: Any) -> bool:
-            """Add the next stage of a trial; False if it was its last, or is not worth it."""
+            """Add the next stage of a trial; False if it was the last, or the trial is pruned."""
             config, stage = self.propose(trial), self._judge(study, trial)
             if stage is not None:
                 calls.append((config, trial.number, stage))
             return stage is not None
 
         def begin() -> None:
-            """Go on with a trial that was interrupted, or ask for a new one."""
+            """Resume an interrupted trial, or ask for a new one."""
             while begun:
                 if go_on(begun.pop(0)):
                     return
@@ -145,7 +145,7 @@ class Search:
                     try:
                         trial.report(float(value), stage)
                     except (TypeError, ValueError):
-                        reason = TypeError(f"a score that is {value!r}, not a number")
+                        reason = TypeError(f"the score {value!r} is not a number")
                 if reason is not None:
                     failures.append((number, reason))
                 if reason is not None or not go_on(trial):
@@ -157,12 +157,12 @@ class Search:
                 given=f"{len(failures)} of {self.count} trials without a score, first {first}: "
                 f"{type(reason).__name__}: {reason}",
                 expected="a score from each, NaN where there is none",
-                remedy="mend the reason and run again: what is done stays done",
+                remedy="fix the cause and call run() again: it keeps what is done",
             ) from reason
         return self.trials()
 
     def trials(self) -> list[Trial]:
-        """All trials that were begun, by number: also while another process is at work."""
+        """Return all trials that were started, by number, also while another process runs the search."""
         found = []
         for kept in self._study().trials:
             values = tuple(value for _, value in sorted(kept.intermediate_values.items()))
@@ -171,7 +171,7 @@ class Search:
                 state = (
                     "complete" if kept.state.name == "COMPLETE" else "failed" if math.isnan(values[-1]) else "pruned"
                 )
-            # Killed while it was being proposed, a trial is not whole: what is missing is drawn when it goes on.
+            # A trial that was killed while it was proposed lacks parameters: they are drawn when it resumes.
             config = self.propose(kept) if state != "running" or values else None
             found.append(Trial(kept.number, config, dict(kept.params), values, state))
         return found
@@ -199,8 +199,8 @@ class Search:
             raise SweepError(
                 given=f"{self.folder}, a search with {_listed(theirs, differing)}{len(study.trials)} trials",
                 expected=f"one with {_listed(mine, differing)}up to {self.count} trials",
-                remedy="take another folder, or the settings it was begun with (`random` is a third of `count` unless "
-                "given: to add trials, say it)",
+                remedy="use another folder, or the settings it was begun with; to add trials, pass "
+                f"random={theirs.get('random')} with the larger count",
             )
         if not study.user_attrs:
             study.set_user_attr("settings", mine)
@@ -215,7 +215,7 @@ class Search:
     def _ask(self, study: Any) -> Any:
         from optuna.samplers import RandomSampler, TPESampler
 
-        # A sampler's own random state is not kept: one for each trial, so that a resumed search draws what it would.
+        # The random state of a sampler is not kept, so each trial has its own sampler: a resumed search draws the same.
         number = len(study.trials)
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         parzen = TPESampler(n_startup_trials=1, multivariate=False, constant_liar=False, seed=seed)
@@ -223,7 +223,7 @@ class Search:
         return study.ask()
 
     def _judge(self, study: Any, trial: Any) -> int | None:
-        """The stage that comes next; None for a trial that has ended, which the study is told."""
+        """Return the next stage of a trial; report a trial that has ended to the study, and return None."""
         from optuna.trial import TrialState
 
         values = study.trials[trial.number].intermediate_values
@@ -231,7 +231,7 @@ class Search:
             return 0
         last = values[max(values)]
         if math.isnan(last) or (len(values) < self.stages and trial.number >= self.random and trial.should_prune()):
-            # Of trials that have failed Optuna's sampler learns nothing: for it, one without a score is a poor one.
+            # Optuna's sampler ignores failed trials: as a pruned one, a trial without a score counts as poor.
             study.tell(trial.number, state=TrialState.PRUNED)
         elif len(values) == self.stages:
             study.tell(trial.number, last)
@@ -244,7 +244,7 @@ class Search:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Of a function or that of a partial, without its module: that is another one where it was run as a script."""
+    """Return the name of a function (or a partial of one) without its module, which differs when run as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)
@@ -255,7 +255,7 @@ def _listed(settings: dict[str, Any], names: list[str]) -> str:
 
 
 def _cut_off_half_a_line(path: Path) -> None:
-    """What a killed writer left of its last line would make the next one unreadable."""
+    """Remove an incomplete last line, which would make the next one unreadable: its writer was killed."""
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         with path.open("rb+") as journal:
             journal.truncate(content.rfind(b"\n") + 1)

@@ -3,11 +3,11 @@
     points = grid({"tau": [5.0, 10.0, 20.0], "solver.dt": [0.5, 1.0], "seed": range(3)})
     sweep = Sweep(measure, Setting(), points, folder)          measure(Setting) -> {"settling": 31.0, "error": tensor}
     table = sweep.run("processes:4")
-    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): axes, then what was repeated
+    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): axes, then repeats
 
-A point is known by its content: the function's name and the whole configuration, but for dataclass fields that say
-`field(compare=False)`: where things are kept, on what device. So a folder can be extended,
-resumed, read while it runs, and joined with another; a result is written whole or not at all.
+A point is identified by its content: the function's name and the whole configuration, except dataclass fields with
+`field(compare=False)`, such as paths and devices. So a folder can be extended, resumed, read during a run, and merged
+with another; a result is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 
 Config = TypeVar("Config")
 Point = dict[str, Any]
-"""dotted name -> value"""
+"""a point: dotted name -> value"""
 Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
 
 
 def grid(axes: Axes) -> list[Point]:
-    """All combinations, the last axis fastest. Names in a tuple are linked: their values come as tuples.
+    """Return all combinations, the last axis fastest. Names in a tuple are linked: their values come as tuples.
 
     grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
     """
@@ -52,10 +52,10 @@ def sample(
     seed: int = 0,
     how: Literal["random", "latin_hypercube"] = "latin_hypercube",
 ) -> list[Point]:
-    """`count` points from ranges (low, high) or (low, high, "log"); names in a tuple get one value.
+    """Draw `count` points from ranges (low, high) or (low, high, "log"); names in a tuple get one value.
 
-    latin_hypercube  each range is cut into `count` parts (of equal ratio with "log") of which each is met once
-    Raises SweepError for a range that is none.
+    latin_hypercube  each range is cut into `count` parts (of equal ratio with "log"), each of which is sampled once
+    Raises SweepError for an invalid range.
     """
     from scipy.stats import qmc
 
@@ -64,7 +64,7 @@ def sample(
             raise SweepError(
                 given=f"{name}: {ranges[name]}",
                 expected='(low, high), or (low, high, "log") above 0',
-                remedy="correct the range",
+                remedy=f"write {{{name!r}: (1.0, 100.0, 'log')}}",
             )
     if how == "latin_hypercube":
         shares = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(seed)).random(count)
@@ -77,9 +77,9 @@ def sample(
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with other values at dotted names: fields of dataclasses, keys of dicts, indices of tuples.
+    """Return `config` with other values at dotted names: fields of dataclasses, keys of dicts, indices of tuples.
 
-    A whole number where a float was becomes a float. Raises SweepError for a name that is not there.
+    An int in place of a float becomes a float. Raises SweepError for an unknown name.
 
         changed(Setting(), {"solver.dt": 0.5, "tau.0": 20})
     """
@@ -89,7 +89,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _known_by(config: Any) -> Any:
-    """What a point is known by: fields of dataclasses that do not count when they are compared are left out."""
+    """Return what identifies a point: its configuration without dataclass fields that are not compared."""
     if is_dataclass(config) and not isinstance(config, type):
         return {field.name: _known_by(getattr(config, field.name)) for field in fields(config) if field.compare}
     if isinstance(config, Mapping):
@@ -98,7 +98,7 @@ def _known_by(config: Any) -> Any:
 
 
 def names(config: object, prefix: str = "") -> list[str]:
-    """The dotted names of all values in a configuration."""
+    """Return the dotted names of all values in a configuration."""
     parts = _parts(config)
     if not parts:
         return [prefix]
@@ -106,10 +106,10 @@ def names(config: object, prefix: str = "") -> list[str]:
 
 
 class Sweep:
-    """`function` at each of `points`, its results in `folder`.
+    """A sweep: `function` at each of `points`, with results in `folder`.
 
-    function  of a configuration, at the top of a module; returns a dict of numbers, arrays, tensors and texts. With
-              `together` = n it gets a list of up to n configurations and returns as many dicts
+    function  at the top of a module, takes a configuration and returns a dict of numbers, arrays, tensors and strings.
+              With `together` = n it takes a list of up to n configurations and returns as many dicts
     base      the configuration (a dataclass, or a dict) that points change by dotted names
 
     Raises SweepError for names that are not in `base`, and for a point given twice.
@@ -128,7 +128,7 @@ class Sweep:
             raise SweepError(
                 given=f"{function.__qualname__} to sweep over",
                 expected="a function at the top of a module, which other processes can import",
-                remedy="move it there; what it depends on belongs into the configuration",
+                remedy="write it with def outside of functions, and pass what it depends on in the configuration",
             )
         self.function, self.base, self.together = function, base, together
         self.folder = Path(folder)
@@ -140,28 +140,28 @@ class Sweep:
             raise SweepError(
                 given=f"{len(self.points)} points" + (f", {twice[0]} twice" if twice else ""),
                 expected="points that differ, and at least one",
-                remedy='repeat a point by an axis that says so, as "seed": range(3)',
+                remedy='repeat points by an axis for it: "seed": range(3)',
             )
 
     def __repr__(self) -> str:
         return f"Sweep({self.function.__name__}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
 
     def path(self, id_: str) -> Path:
-        """Where the result of a point is."""
+        """Return the file of the result of a point."""
         return self.folder / "points" / f"{id_}.safetensors"
 
     def missing(self) -> list[int]:
-        """The numbers of the points that have no result yet."""
+        """Return the numbers of the points that have no result yet."""
         return [number for number, id_ in enumerate(self.ids) if not self.path(id_).exists()]
 
     def run(self, where: str | SupportsSubmit = "here", *, tries: int = 5, progress: bool = True) -> Table:
-        """Do what is missing, and return the table of all points.
+        """Run the missing points, and return the table of all points.
 
         where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
-               submit(); workers elsewhere must see `folder`
-        tries  how often a point is begun whose worker is lost
+               submit(); workers elsewhere must share `folder`
+        tries  how often a point whose worker is lost is started
 
-        Points that raise do not stop the others; then SweepError names them, and running again tries them again.
+        Points that raise do not stop the others. SweepError reports them at the end; the next run() repeats them.
         """
         storage.sweep_partials(self.folder)
         todo = self.missing()
@@ -178,12 +178,12 @@ class Sweep:
                 given=f"{len(failures)} of {len(self.points)} points without a result, first {first}: "
                 f"{type(reason).__name__}: {reason}",
                 expected="a result from each",
-                remedy="mend the reason and run again: what is done stays done",
+                remedy="fix the cause and call run() again: it keeps what is done",
             ) from reason
         return self.table()
 
     def table(self) -> Table:
-        """Points and their results, those that are there: also while another process is at work.
+        """Return the points that have a result, and these, also while another process runs the sweep.
 
         Raises StorageError for a damaged file.
         """
@@ -192,7 +192,7 @@ class Sweep:
         return Table([self.points[number] for number in done], results)
 
     def merge(self, folder: Path | str) -> int:
-        """Take over what another folder has of this sweep's points; returns how many results were new."""
+        """Copy the results of this sweep's points from another folder; return how many were new."""
         other = Sweep(self.function, self.base, self.points, folder)
         new = [id_ for id_ in self.ids if not self.path(id_).exists() and other.path(id_).exists()]
         for id_ in new:
@@ -211,9 +211,9 @@ class Sweep:
                 lost = [number for number in lot if not self.path(self.ids[number]).exists()]
                 if lost and reason is None:
                     reason = SweepError(
-                        given=f"a worker that wrote into another {self.folder.resolve()}",
-                        expected="a folder that all workers see",
-                        remedy="put it on a shared file system",
+                        given=f"a worker that does not share {self.folder.resolve()}",
+                        expected="a folder that all workers share",
+                        remedy="pass a folder on a shared file system",
                     )
                 failures += [(self.points[number], reason) for number in lost if reason is not None]
                 bar.update(len(lot) - len(lost))
@@ -233,7 +233,9 @@ class Sweep:
         clash = [name for name in result if name in self.points[number]]
         if clash:
             raise SweepError(
-                given=f"a result named {clash[0]!r}", expected="names other than those of the axes", remedy="rename it"
+                given=f"a result named {clash[0]!r}",
+                expected="names other than those of the axes",
+                remedy=f"rename it, for instance to {f'{clash[0]}_result'!r}",
             )
         texts = {name: value for name, value in result.items() if isinstance(value, str)}
         tensors = {name: _as_tensor(name, value) for name, value in result.items() if name not in texts}
@@ -243,7 +245,7 @@ class Sweep:
 
 
 def _do(sweep: Sweep, lot: Sequence[int]) -> None:
-    """In the worker: the points of a lot that nobody has done meanwhile."""
+    """Run, in the worker, the points of a lot that still have no result."""
     left = [number for number in lot if not sweep.path(sweep.ids[number]).exists()]
     if not left:
         return
@@ -255,10 +257,10 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """What a sweep found: a point and a result in each row.
+    """The results of a sweep: a point and a result in each row.
 
     table["tau"] or table["settling"] is a column: an array with a row for each point, or a list where arrays differ
-    in shape. `where` chooses rows, `over` spreads a column over axes, `to_xarray` labels all.
+    in shape. `where` selects rows, `over` arranges a column by axes, `to_xarray` labels everything.
     """
 
     points: Sequence[Point]
@@ -272,12 +274,12 @@ class Table:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of what was changed."""
+        """Names of the values that the points change."""
         return tuple(dict.fromkeys(name for point in self.points for name in point))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of what came out."""
+        """Names of the results."""
         return tuple(dict.fromkeys(name for result in self.results for name in result))
 
     def __getitem__(self, name: str) -> NDArray[Any] | list[Any]:
@@ -286,24 +288,26 @@ class Table:
             raise SweepError(
                 given=f"table[{name!r}]",
                 expected=f"one of {', '.join((*self.axes, *self.columns))}, in every row",
-                remedy="choose from these",
+                remedy="write table['NAME'] with one of these; sweep.run() computes missing rows",
             )
         values = [row[name] for row in rows]
         alike = len({np.shape(value) for value in values}) == 1
         return np.array(values) if alike else values
 
     def where(self, **values: Any) -> Table:
-        """The rows with these values; write dots as two underscores, `where(solver__dt=0.5)`."""
+        """Return the rows with these values; write dots as two underscores, `where(solver__dt=0.5)`."""
         wanted = {name.replace("__", "."): value for name, value in values.items()}
         if unknown := set(wanted) - set(self.axes):
             raise SweepError(
-                given=f"where({', '.join(sorted(unknown))})", expected=", ".join(self.axes), remedy="choose from these"
+                given=f"where({', '.join(sorted(unknown))})",
+                expected=", ".join(self.axes),
+                remedy="write dots as two underscores: table.where(solver__dt=0.5)",
             )
         chosen = [at for at, point in enumerate(self.points) if all(point.get(n) == v for n, v in wanted.items())]
         return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
 
     def over(self, column: str, *axes: str) -> NDArray[Any]:
-        """A column spread over axes: (values of the first axis, ..., repeats, *what a row holds); axes as in `values`.
+        """Arrange a column by axes: (values of the first axis, ..., repeats, *shape of a row); axes as in `values`.
 
         Points that differ in other axes only are repeats. Cells without a point, or with fewer repeats, are NaN.
         """
@@ -316,7 +320,7 @@ class Table:
             raise SweepError(
                 given=f"{column!r} with arrays of shapes {shape}, {others[0]}",
                 expected="one shape at every point",
-                remedy=f"record alike at every point, or use table[{column!r}], a list",
+                remedy=f"return arrays of one shape from every point, or use the list table[{column!r}]",
             )
         known = [list(self.values(axis)) for axis in axes]
         spread = np.full((*(len(values) for values in known), repeats, *shape), math.nan)
@@ -326,7 +330,7 @@ class Table:
         return spread
 
     def values(self, axis: str) -> list[Any]:
-        """The values of an axis, in rising order where they have one."""
+        """Return the values of an axis, in increasing order if they can be sorted."""
         found = list(dict.fromkeys(point[axis] for point in self.points))
         try:
             return sorted(found)
@@ -334,7 +338,7 @@ class Table:
             return found
 
     def to_xarray(self) -> Any:
-        """An `xarray.Dataset` with dimension `point`, its coordinates the axes (extra `analysis`)."""
+        """Return an `xarray.Dataset` with dimension `point`, its coordinates the axes (extra `analysis`)."""
         import xarray
 
         coords = {axis: ("point", self[axis]) for axis in self.axes}
@@ -375,7 +379,9 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
     parts = _parts(config)
     if first not in parts:
         raise SweepError(
-            given=f"{name!r} to change", expected=f"one of {', '.join(names(whole))}", remedy="choose from these"
+            given=f"{name!r} to change",
+            expected=f"one of {', '.join(names(whole))}",
+            remedy=f"write {names(whole)[0]!r}, or another of these names",
         )
     inner = _with(parts[first], rest, value, name, whole)
     if isinstance(config, Mapping):
@@ -386,11 +392,15 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
 
 
 def _like(old: object, new: Any, name: str) -> Any:
-    """`new` where `old` was, as the same kind of number: 5 and 5.0 must not be two points."""
+    """Return `new` as the same kind of number as `old`: 5 and 5.0 must not be two points."""
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         return float(new)
     if isinstance(old, str) != isinstance(new, str) and old is not None and new is not None:
-        raise SweepError(given=f"{name} = {new!r}", expected=f"something like {old!r}", remedy="correct the value")
+        raise SweepError(
+            given=f"{name} = {new!r}",
+            expected=f"a {type(old).__name__}, like {old!r}",
+            remedy=f"pass a {type(old).__name__} for {name!r}",
+        )
     return new
 
 
@@ -400,6 +410,6 @@ def _as_tensor(name: str, value: Any) -> Tensor:
     except (TypeError, ValueError) as reason:
         raise SweepError(
             given=f"a result {name!r} of type {type(value).__name__}",
-            expected="a number, an array, a tensor or a text",
-            remedy="return arrays; several values are several results",
+            expected="a number, an array, a tensor or a string",
+            remedy=f"return np.array(...), or several results: {f'{name}_0'!r}, {f'{name}_1'!r}",
         ) from reason

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 -m experiments.occlusion           the same script, on two GPUs or in two processes
 
 The mean over shares of the mean over a share is the mean over the batch, so the updates are those of one process (to
-rounding). Norms see their own share: their running statistics are averaged. The first process alone writes files.
+rounding). Norms normalise their own share; their running statistics are averaged. The first process alone writes files.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pcsim.core.exceptions import TrainingError
 
 
 def rank() -> int:
-    """Which process this is, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if _is_joined() else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if _is_joined() else 1
 
 
@@ -36,13 +36,13 @@ def _is_joined() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[int]:
-    """Join the processes that torchrun started, if it did; gives this one's rank."""
+    """Join the processes that torchrun started, if any; yield the rank of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
         yield rank()
         return
-    # The functions of this module hold, as a default argument, the group that there is when it is imported, and the
-    # first step of an optimiser imports it. So it comes first: a group held for ever keeps gloo's threads alive until
-    # Python ends, and one that then still drops a tensor aborts the process.
+    # The functions of this module keep the group of the time of import as a default argument, and the first step of an
+    # optimiser imports it. So it is imported before there is a group: a group that is kept holds gloo's threads until
+    # Python exits, and a thread that still frees a tensor then aborts the process.
     importlib.import_module("torch.distributed.nn.functional")
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -50,14 +50,14 @@ def process_group() -> Iterator[int]:
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield rank()
-        # None leaves while another still talks.
+        # No process leaves while another still communicates.
         barrier()
     finally:
         dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Until all have come here."""
+    """Wait until all processes have arrived."""
     if size() > 1:
         dist.barrier()
 
@@ -70,18 +70,18 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 
 def shard(chosen: Tensor) -> Tensor:
-    """This process's part of a batch. Raises TrainingError unless all parts are of one size."""
+    """Return this process's part of a batch. Raises TrainingError unless all parts have one size."""
     if len(chosen) % size():
         raise TrainingError(
             given=f"a batch of {len(chosen)} for {size()} processes",
             expected="the same number of samples for each",
-            remedy=f"take a batch that {size()} divides",
+            remedy=f"set Training(batch={max(1, len(chosen) // size()) * size()}), which {size()} divides",
         )
     return chosen[rank() :: size()]
 
 
 def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
-    """Replace each by its mean over processes, all in one message."""
+    """Replace each tensor by its mean over processes, all in one message."""
     own = [tensor for tensor in tensors if tensor.is_floating_point()]
     if size() == 1 or not own:
         return

@@ -3,8 +3,8 @@
     errors   sum_l w_l / (T - 1) sum_{t >= 1} mean E_l(t),   w_0 = 1, w_l = `above`             Lotter et al. 2017
     pixels   1 / (T - 1) sum_{t >= 1} mean |x_t - p_t| / 2  or  (x_t - p_t)^2,   x_t the true frame
 
-Frame 0 is in no loss: its prediction is made of nothing. The errors of layers are about what the network sees, so once
-it sees its own predictions only pixels tell it anything.
+Frame 0 is in no loss: its prediction has no input. The errors of layers compare predictions with the input, so once the
+input is the network's own prediction, only a loss on pixels is informative.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ Clip = Callable[[int], Frames]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Goal:
-    """What is learned from a clip, and how much of it is shown."""
+    """The goal of training on clips: the loss, and which frames are shown."""
 
     loss: Literal["errors", "absolute", "squared"] = "errors"
-    """errors of the layers, as PredNet learns, or the distance of the pixels"""
+    """errors of the layers, as for PredNet, or absolute or squared errors of the pixels"""
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the errors above layer 0: 0 is the paper's L_0, 0.1 its L_all"""
     closed_loop_from: Annotated[int | None, Field(gt=0)] = None
     """the first frame that is not shown, for a loss on pixels: the paper's fine-tuning"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
-    """how the chance to see its own prediction instead of a frame grows from 0 to 1 over the updates, a coin for each
-    clip and frame (Bengio et al. 2015); step: all at once in the middle"""
+    """growth of the chance that the input is the network's own prediction instead of a frame, from 0 to 1 over the
+    updates, drawn for each clip and frame (Bengio et al. 2015); step: from 0 to 1 in the middle"""
     steepness: Annotated[float, Field(gt=0)] = 20.0
-    """of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - share of the updates done)))"""
+    """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - share of the updates done)))"""
 
     def chance(self, done: float) -> float:
-        """To see its own prediction, when that share of the updates is done."""
+        """Return the chance that the input is its own prediction, when the share `done` of the updates is done."""
         if self.own == "linear":
             return done
         if self.own == "inverse_sigmoid":
@@ -67,7 +67,7 @@ class Goal:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the network ever sees its own predictions."""
+        """True if the input ever is the network's own prediction."""
         return self.closed_loop_from is not None or self.own != "never"
 
 
@@ -84,10 +84,10 @@ def train_to_predict(
 ) -> list[float]:
     """Train in place to predict the frames of clips 0 to count - 1; returns the mean loss of every 20 updates.
 
-    clip      makes each clip when it is wanted: `lambda i: film.draw(0, i, 1, length=10)[0]`
+    clip      makes each clip when it is needed: `lambda i: film.draw(0, i, 1, length=10)[0]`
     settings  as for `training.train`; of its gradients Full(), Checkpointed() and Truncated(span) (for long clips)
-    Raises TrainingError for a goal that the network cannot have; warns where it has come to predict nothing, or a
-    still picture.
+    Raises TrainingError for a goal that does not fit the network; warns if its predictions become all zero, or the same
+    for every frame.
 
         train_to_predict(net, lambda i: film.draw(0, i, 1, 10)[0], 1_000, Training(updates=500, batch=8))
     """
@@ -96,7 +96,7 @@ def train_to_predict(
     acting = (closed_loop(network) if goal.is_closed else network).train()
     sim = Simulator(acting, solver=Iterate(), record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def gradient(chosen: Tensor, update: int) -> Tensor:
         frames = as_pixels(torch.from_numpy(np.stack([clip(int(index)) for index in chosen])).to(device))
@@ -108,9 +108,9 @@ def train_to_predict(
             predictions += rows
         if (update + 1) % CHECK_EVERY == 0:
             why = is_dead(torch.stack(predictions, 1), goal.closed_loop_from)
-            if why and why not in told:
+            if why and why not in warned:
                 warnings.warn(f"{network.name!r} after {update + 1} updates: {why}.", PcsimWarning, stacklevel=2)
-                told.add(why)
+                warned.add(why)
         return total
 
     return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
@@ -119,7 +119,7 @@ def train_to_predict(
 def _losses(
     sim: Simulator, network: Network, frames: Tensor, share: Tensor, goal: Goal
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """What sums to the loss, part by part (one, or one for each truncated span), and the predictions it is about."""
+    """Yield the parts of the loss (one, or one for each truncated span), with the predictions that each scores."""
     lead, begins = rows_of(network)
     length = frames.shape[1]
     shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames, network.step_ms)}
@@ -146,7 +146,7 @@ def _losses(
 
 
 def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: int) -> Tensor:
-    """Which clips see their own prediction at which frame, (time, n, 1, 1, 1): a function of seed, update and index."""
+    """Return 1 where the input is the network's own prediction, (time, n, 1, 1, 1), by seed, update and index."""
     chance = goal.chance(update / settings.updates)
     drawn = np.concatenate([uniform(settings.seed, f"own {update}", int(i), 1, length) for i in chosen])
     share = torch.from_numpy((drawn < chance).astype(np.float32)).T.reshape(length, -1, 1, 1, 1)
@@ -161,11 +161,11 @@ def _check(network: Network, goal: Goal, settings: Training) -> None:
         raise TrainingError(
             given=f"gradient={settings.gradient!r} for {network.name!r}",
             expected="a discrete network, and gradient Full(), Checkpointed() or Truncated(span)",
-            remedy="Checkpointed() is exact and takes little memory",
+            remedy="write Training(gradient=Checkpointed()), which is exact and takes little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):
         raise TrainingError(
             given=f"{goal} for {network.name!r} with errors {', '.join(network.errors) or 'none'}",
-            expected="a network with prediction errors that sees real frames: its errors are about what it sees",
-            remedy="Goal(loss='absolute', ...)",
+            expected="a network with prediction errors in open loop: its errors compare predictions with the input",
+            remedy="write Goal(loss='absolute', ...)",
         )

@@ -1,7 +1,7 @@
-"""How gradients go back through time: objects for `simulate(..., gradient=...)`, a `Simulator`, and `Training`.
+"""Gradients through time: objects for `simulate(..., gradient=...)`, a `Simulator`, and `Training`.
 
     Full          every step is kept
-    Checkpointed  spans of steps are run again when their gradient is wanted: exact, memory of the square root of steps
+    Checkpointed  spans of steps are run again when their gradient is needed: exact, memory of the square root of steps
     Truncated     the past is a constant at the beginning of every span: not exact
     Implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
     Adjoint       torchdiffeq integrates the gradient backwards: nothing is kept, not exact
@@ -37,7 +37,7 @@ Windows = Iterator[Iterable[Moment]]
 
 @dataclass(frozen=True)
 class Checkpointed(Gradient):
-    """Steps are kept a span at a time, and run again when their gradient is wanted: exact, and a third slower.
+    """Only the beginnings of spans are kept, and their steps run again for the gradient: exact, and half as slow again.
 
     span  steps in a span; by default the square root of all, which takes least memory
     """
@@ -49,7 +49,7 @@ class Checkpointed(Gradient):
         _require_span(self, self.span, optional=True)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Give all moments in one window."""
+        """Yield all moments in one window."""
         yield self._moments(schedule, carry, taps, monitor)
 
     def _moments(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None) -> Iterator[Moment]:
@@ -84,7 +84,7 @@ def _first_and_again(network: nn.Module) -> tuple[AbstractContextManager, Abstra
 
 @contextmanager
 def _statistics_held(network: nn.Module) -> Iterator[None]:
-    """Norms do not learn from steps that are run a second time."""
+    """Keep norms from learning in steps that are run a second time."""
     norms = [module for module in network.modules() if getattr(module, "running_mean", None) is not None]
     before = [(vars(norm)["momentum"], norm._buffers.get("num_batches_tracked")) for norm in norms]
     for norm in norms:
@@ -111,7 +111,7 @@ class Truncated(Gradient):
         _require_span(self, self.span)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Give the moments span by span: each has a graph of its own, so that a loss may be backpropagated by spans."""
+        """Yield the moments span by span: each has its own graph, so that a loss may be backpropagated by spans."""
         for part in schedule.spans(self.span):
             yield list(scan(part, carry, taps, monitor))
             carry.state = {name: value.detach() for name, value in carry.state.items()}
@@ -132,16 +132,16 @@ class Implicit(Gradient):
     kind: str = field(default="implicit", init=False)
 
     def taps(self, schedule: Schedule) -> Taps:
-        """Return the last step."""
+        """Return taps at the last step only."""
         return AtEnd(schedule.end)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Give the last moment."""
+        """Yield the last moment."""
         if any(taps.due(step) for step in range(schedule.begin + 1, schedule.end)) or not schedule.network.is_flow:
             raise TrainingError(
                 given=f"values of {schedule.network.name!r} before the last step, or a discrete network",
                 expected="the end of a flow: the implicit gradient is that of a fixed point",
-                remedy="record the last step only (at=[until]), over_time='last'; or take Checkpointed()",
+                remedy="write Record(at=[until]) or over_time='last', or gradient=Checkpointed()",
             )
         yield [self._moment(schedule, carry, monitor)]
 
@@ -160,7 +160,7 @@ class Implicit(Gradient):
                 given=f"a state of {schedule.network.name!r} that another step moves by {moved:.2g} of its size, "
                 f"at step {schedule.end}",
                 expected=f"a network that has settled, to {self.tolerance:g}",
-                remedy="run longer, take smaller weights, or Checkpointed(), which needs no fixed point",
+                remedy="run longer, scale the weights down, or write gradient=Checkpointed() (no fixed point)",
             )
         pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
         result = _flat(plan.step(held, {name: value.detach() for name, value in carry.state.items()}))
@@ -186,8 +186,8 @@ class Implicit(Gradient):
                 return u
         raise TrainingError(
             given=f"a gradient at the fixed point that {self.iterations} iterations do not find",
-            expected="a fixed point that is clearly stable",
-            remedy="take smaller weights, or Checkpointed(), which needs no fixed point",
+            expected="a fixed point that is far from the stability limit",
+            remedy="scale the weights down, or write gradient=Checkpointed(), which needs no fixed point",
         )
 
 
@@ -209,12 +209,12 @@ class Adjoint(Gradient):
             raise SolverError(
                 given=f"gradient=Adjoint() with {solver}",
                 expected="solver=TorchDiffEq(...), whose library integrates it",
-                remedy="take that solver, or Checkpointed(), which is exact for every network",
+                remedy="write solver=pcsim.TorchDiffEq(...), or gradient=Checkpointed(), exact for every network",
             )
         return solver.with_adjoint()
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Give all moments in one window."""
+        """Yield all moments in one window."""
         yield scan(schedule, carry, taps, monitor)
 
 

@@ -1,4 +1,4 @@
-"""Learning by local rules: what a synapse changes by depends on the activity before and the error after it.
+"""Learning by local rules: a synapse changes with its presynaptic activity and its postsynaptic error.
 
     dW_l = e_l f( r_{l+1} )^T ,   db_l = e_l                            at the relaxed state
 
@@ -29,7 +29,7 @@ from pcsim.training.updates import optimise
 
 
 class Relaxation:
-    """Lets a network relax for `until` ms under what it is shown, batch after batch, without gradients.
+    """Relaxation of a network for `until` ms under clamped inputs, batch after batch, without gradients.
 
     Its weights are live, as those of a `Simulator`. `relaxation(shown)` gives the values at the end, (batch, ...): of
     inputs, memories and prediction errors, and of what predictions are made from.
@@ -40,11 +40,11 @@ class Relaxation:
         self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
 
     def __call__(self, shown: Mapping[str, Tensor]) -> State:
-        """The values at the end."""
+        """Return the values after relaxation."""
         return _values(self._sim(dict(shown), until=self._until), shown)
 
     def local_gradient(self, values: State) -> Tensor:
-        """Add dE/dW to `grad` of the weights that make predictions, as the function of this name does."""
+        """Add dE/dW to `grad` of the weights that make predictions, as the function `local_gradient`."""
         return _local_gradient(self._plan or _plan(self._network), values)
 
 
@@ -81,7 +81,7 @@ def _plan(network: Network) -> Plan:
         raise WiringError(
             given=f"{network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="train it through time: pcsim.training.train",
+            remedy="train it through time: write pcsim.training.train(...)",
         )
     wiring = network.wiring()
     return Plan(wiring, regime_of(wiring, LATE, 1.0), Heun(1.0), network.wires)
@@ -132,7 +132,7 @@ def learn(
         raise TrainingError(
             given=f"shown: {sizes}",
             expected=f"the same number of samples for each input: {', '.join(network.inputs)}",
-            remedy="clamp the layers you show with net.clamped(...), and give one sample for each image",
+            remedy="clamp the layers that are shown, net.clamped('r0'), and pass as many samples for each",
         )
 
     relaxation = Relaxation(network, solver, until)

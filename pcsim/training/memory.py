@@ -1,4 +1,4 @@
-"""How much memory a computation takes, told before it is begun."""
+"""Prediction of the memory that a computation takes, before it runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 FEW, MORE = 2, 4
-"""samples of the two runs that tell what all of them take"""
+"""samples of the two runs from which the memory of all is extrapolated"""
 
 
 class Live(TorchDispatchMode):
-    """Bytes of the tensors made inside: `now`, and at most at a time."""
+    """Counts the bytes of the tensors made inside: `now`, and `most` at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class Live(TorchDispatchMode):
 
 
 def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
-    """Bytes by which a process grows when it does work(samples): a + b samples, from two runs with 2 and 4 of them.
+    """Return the bytes by which a process grows in work(samples): a + b samples, from two runs with 2 and 4 of them.
 
-    b is what tensors take, counted; a also holds what libraries take for themselves when a process does such work for
-    the first time (convolutions: about 100 MB), by which this one grows in these runs. Random numbers drawn on the way
-    are given back.
+    b is the counted memory of tensors; a includes what libraries allocate when a process does such work for the first
+    time (convolutions: about 100 MB), by which this process grows in these runs. The state of the random number
+    generators is restored.
     """
     taken: dict[int, int] = {}
     before = _held()
@@ -64,13 +64,13 @@ def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
 
 
 def _held() -> int:
-    """Bytes that this process holds; 0 where the system does not tell."""
-    told = Path("/proc/self/statm")
-    return int(told.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if told.exists() else 0
+    """Return the bytes that this process holds; 0 if the system does not report them."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def available(device: torch.device) -> float:
-    """Bytes that there are on a device in all; infinite where it does not tell."""
+    """Return the total memory of a device in bytes; infinite if it is unknown."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[1])
     names = getattr(os, "sysconf_names", {})

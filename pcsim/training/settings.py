@@ -1,4 +1,4 @@
-"""How to train."""
+"""Settings of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pcsim.training.gradients import Adjoint, Checkpointed, Full, Implicit, Trun
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Training:
-    """How to train. The defaults suit small networks on a CPU; `published_settings()` is Spoerer et al. 2017."""
+    """Settings of training. Defaults suit small networks on a CPU; `published_settings()` are Spoerer et al. 2017."""
 
     updates: Annotated[int, Field(gt=0)] = 2_000
     """optimiser steps"""
@@ -26,7 +26,7 @@ class Training:
     decade: Annotated[int, Field(gt=0)] = 40_000
     """updates for a factor 0.1 (schedule exponential)"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """of sgd"""
+    """momentum of sgd"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty on all parameters"""
     clip: Annotated[float | None, Field(gt=0)] = 10.0
@@ -34,18 +34,18 @@ class Training:
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """softmax: one class is right; sigmoid: every class is present or not"""
     over_time: Literal["sum", "mean", "last"] = "sum"
-    """how the losses of the steps make one"""
+    """combination of the losses of the steps"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.0
     """weight of the relative prediction error, the mean over errors, samples and steps, added to the loss"""
     gradient: Full | Checkpointed | Truncated | Implicit | Adjoint = Full()
-    """how it goes back through time, see `pcsim.training.gradients`: Checkpointed() is exact and takes less memory,
-    Truncated(span) forgets what was before the last `span` steps; Adjoint() (torchdiffeq's, for flows) and Implicit()
+    """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and takes less memory,
+    Truncated(span) ignores everything before the last `span` steps; Adjoint() (torchdiffeq's, for flows) and Implicit()
     (at a fixed point, over_time="last") keep no steps"""
     seed: int = 0
-    """of the order of the images (initial weights are the caller's)"""
+    """seed of the order of the images (initial weights are the caller's)"""
 
     def rate(self, update: int) -> float:
-        """Learning rate of update 0, 1, ..."""
+        """Return the learning rate of update 0, 1, ..."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
         if self.schedule == "exponential":
@@ -54,7 +54,10 @@ class Training:
 
 
 def published_settings(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
-    """Spoerer et al. 2017: 100 epochs of 100,000 images by 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4."""
+    """Return the settings of Spoerer et al. 2017.
+
+    100 epochs of 100,000 images in batches of 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4.
+    """
     return Training(
         updates=100_000,
         batch=100,

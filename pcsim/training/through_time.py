@@ -33,7 +33,7 @@ STANDARDISED = 10_000
 
 
 def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor:
-    """Cross-entropy of one step, averaged over the batch.
+    """Return the cross-entropy of one step, averaged over the batch.
 
     logits and targets (batch, classes), targets 1 at every class that is present. softmax: of the distribution
     that the targets make when normalised; sigmoid: summed over classes.
@@ -53,7 +53,7 @@ def loss_over_time(
 def losses_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> Iterator[Tensor]:
-    """Give what sums to the loss, each part with a graph of its own: one, or one for each truncated span."""
+    """Yield the parts of the loss, each with a graph of its own: one, or one for each truncated span."""
     sim = Simulator.once(network, solver, Record(), settings.gradient)
     yield from _losses(sim, images, targets, settings, steps)
 
@@ -97,10 +97,10 @@ def train(
 
     images   (n, channel, height, width) uint8, or floating point; uint8 is shown as values in [0, 1]
     targets  (n, classes), 1 at every class present
-    solver   Iterate() unless given; `steps` are the network's own unless given
+    solver   Iterate() by default; `steps` are the network's own by default
     checkpoint  a file, written every `every` updates and at the end; if it is there, training goes on from it
              and ends with the same bits as if it had never stopped
-    until    number of updates, in twenties, after which to leave off; with a checkpoint a later call goes on from there
+    until    number of updates, a multiple of 20, after which to stop; with a checkpoint a later call goes on from there
     bar      makes the progress bar
 
     The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
@@ -114,18 +114,18 @@ def train(
         raise TrainingError(
             given=f"{len(images)} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
             expected="floating-point targets (images, classes), 1 at every class that is shown",
-            remedy="torch.nn.functional.one_hot(labels, classes).float() makes them from labels",
+            remedy="write torch.nn.functional.one_hot(labels, classes).float() for labels",
         )
     if steps is None:
         raise TrainingError(
-            given="no number of steps", expected="how many steps to train through", remedy="pass steps=..."
+            given="no number of steps", expected="how many steps to train through", remedy="pass steps=10"
         )
     arrival = network.arrivals[_readout(network)]
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
-            given=f"{steps} steps of {network.name!r}, whose read-out first hears of the image in step {arrival}",
+            given=f"{steps} steps of {network.name!r}, whose read-out first depends on the image in step {arrival}",
             expected=f"at least {arrival + 1} steps, as they are counted from 0",
-            remedy="raise steps, or reconnect what was lesioned: the read-out is blind",
+            remedy="pass more steps, or reconnect lesioned edges: the read-out does not depend on the image",
         )
     if checkpoint is None or not checkpoint.exists():
         _fit_standardise(network, images)
@@ -137,7 +137,7 @@ def train(
         require_adjoint(network, shown, wanted, settings, solver, steps)
     way = _way_back(network.train(), images, targets, settings, solver, steps)
     if distributed.rank() == 0 and _may_be_too_large(network, settings, steps):
-        _tell_memory(network, images, targets, settings, solver, steps)
+        _report_memory(network, images, targets, settings, solver, steps)
     return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
 
@@ -164,9 +164,9 @@ def memory_of_update(
 ) -> float:
     """Return the bytes by which training makes a process grow: activities that gradients need, these, the optimiser.
 
-    `train` asks by itself where this may come near to the memory that there is, and warns if it exceeds it. Found by
-    going through all steps with two and with four images, on a copy of the network. On a CPU, what libraries take for
-    themselves is in it where this process has not convolved before.
+    `train` calls it where this may approach the memory that there is, and warns if it exceeds it. It runs all steps
+    with two and with four images, on a copy of the network. On a CPU it includes what libraries allocate at the first
+    convolution of a process.
     """
     _check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
@@ -183,9 +183,9 @@ def memory_of_update(
 
 
 def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Tell whether the activities alone that gradients need take an eighth of the memory that there is.
+    """Return whether the activities alone that gradients need take an eighth of the memory that there is.
 
-    Only then is it worth going through all steps twice to know what a training will take.
+    Only then is it worth running all steps twice to predict what a training will take.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
@@ -193,7 +193,7 @@ def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
     return least > available(next(network.parameters()).device) / 8
 
 
-def _tell_memory(
+def _report_memory(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
@@ -203,7 +203,7 @@ def _tell_memory(
     if needed > there:
         warnings.warn(
             f"training {network.name!r} will take about {needed / 1e9:.3g} GB ({work}), and there are "
-            f"{there / 1e9:.3g} GB. Take gradient=Checkpointed(), or a smaller batch.",
+            f"{there / 1e9:.3g} GB. Write Training(gradient=Checkpointed()), or a smaller batch.",
             PcsimWarning,
             stacklevel=3,
         )
@@ -215,7 +215,7 @@ def _check_gradient(network: Network, settings: Training) -> None:
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
             expected="a flow and over_time='last': the implicit gradient is that of a fixed point",
-            remedy="set over_time='last', or gradient=Checkpointed(), which is exact for every network",
+            remedy="write over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 
 
@@ -234,7 +234,7 @@ def require_adjoint(
     if not off <= tolerance:
         raise TrainingError(
             given=f"an adjoint gradient that is {off:.1%} off that of backpropagation on the first batch",
-            expected=f"at most {tolerance:.0%}: it integrates backwards, where a leak is an explosion",
+            expected=f"at most {tolerance:.0%}: it integrates backwards in time, where a leak grows",
             remedy="take a smaller dt or tighter tolerances, or gradient=Checkpointed(), which is exact",
         )
 
@@ -243,7 +243,7 @@ def _require_tensors(*arrays: object) -> None:
     for array in arrays:
         if not isinstance(array, Tensor):
             raise TrainingError(
-                given=f"a {type(array).__name__}", expected="tensors", remedy="torch.from_numpy(array) makes one"
+                given=f"a {type(array).__name__}", expected="tensors", remedy="write torch.from_numpy(array)"
             )
 
 
@@ -258,7 +258,8 @@ def evaluate(
 ) -> Tensor:
     """Return the read-out at every step, (time, n, classes), on the CPU; images as for `train`.
 
-    In evaluation mode; the network keeps its own. Samples that diverge are warned of, and NaN from there on.
+    Runs in evaluation mode, and restores the mode of the network. A sample that diverges is NaN from there on, with a
+    warning.
     """
     _require_tensors(images)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
@@ -271,7 +272,7 @@ def evaluate(
         raise TrainingError(
             given=f"no number of steps, and {network.name!r} has none of its own",
             expected="how many steps to run",
-            remedy="pass steps=...",
+            remedy="pass steps=10",
         )
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device
@@ -304,5 +305,5 @@ def _require_errors(network: Network) -> None:
         raise TrainingError(
             given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="set reconstruction=0, or train a predictive network",
+            remedy="write Training(reconstruction=0.0), or train a predictive network",
         )

@@ -20,7 +20,7 @@ from pcsim.training.settings import Training
 CHECK_EVERY = 20
 EXPLODED = 100
 GradientOf = Callable[[Tensor, int], Tensor]
-"""(indices of a batch, number of the update) -> its loss, adding the gradient to that of every parameter"""
+"""(indices of a batch, number of the update) -> its loss, after adding its gradient to every parameter's `grad`"""
 
 
 def optimise(
@@ -34,16 +34,18 @@ def optimise(
     until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """The loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
+    """Run the loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
 
-    count   of the samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
+    count   number of samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
     Under torchrun every process takes its share of each batch (`pcsim.training.distributed`).
     """
     optimiser = _optimiser(network, settings)
     end = settings.updates if until is None else min(until, settings.updates)
     if end % CHECK_EVERY and end < settings.updates:
         raise TrainingError(
-            given=f"until={until}", expected=f"a multiple of {CHECK_EVERY}, or all updates", remedy="round it"
+            given=f"until={until}",
+            expected=f"a multiple of {CHECK_EVERY}, or all updates",
+            remedy=f"write until={-(-end // CHECK_EVERY) * CHECK_EVERY}",
         )
     done, history = _resume(checkpoint, network, optimiser, settings)
     distributed.broadcast(trained_tensors(network).values())
@@ -72,7 +74,7 @@ def optimise(
 
 
 def _shared_gradient(network: Network, gradient: GradientOf, chosen: Tensor, update: int) -> Tensor:
-    """The gradient of a batch by all processes together (or this one alone), and its loss."""
+    """Compute the gradient of a batch, by all processes together (or this one alone); return its loss."""
     loss = gradient(distributed.shard(chosen), update).clone()
     if distributed.size() > 1:
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -94,7 +96,7 @@ def _optimiser(network: Network, settings: Training) -> torch.optim.Optimizer:
 
 
 def batch_of(count: int, settings: Training, update: int) -> Tensor:
-    """The images of one update: a new order in every epoch, a function of (seed, update)."""
+    """Return the indices of one update: a new order in every epoch, a function of (seed, update)."""
     per_epoch = max(1, count // settings.batch)
     epoch, position = divmod(update, per_epoch)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
@@ -108,7 +110,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
         raise TrainingError(
             given=f"a loss of {mean:.4g} in the updates up to {update + 1}, from {beginning:.4g} at first",
             expected=f"a finite loss below {EXPLODED} times the first",
-            remedy=f"lower the learning rate ({settings.learning_rate:g}), or set clip (now {settings.clip})",
+            remedy=f"lower the learning rate to {settings.learning_rate / 10:g}, or set clip (now {settings.clip})",
         )
     return mean
 

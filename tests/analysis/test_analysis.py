@@ -10,7 +10,7 @@ from pcsim import analysis
 from pcsim.brain import first_difference
 
 
-def test_all_of_k_digits_must_be_named() -> None:
+def test_correct_choices_require_all_k_digits() -> None:
     targets = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
     logits = torch.tensor([[[9.0, 8, 1, 0], [9.0, 1, 8, 0]], [[9.0, 1, 8, 0], [0.0, 1, 8, 9]]])
     assert analysis.correct_choices(logits, targets).tolist() == [[True, False], [False, True]]
@@ -18,13 +18,13 @@ def test_all_of_k_digits_must_be_named() -> None:
     assert analysis.accuracy_over_time(analysis.correct_choices(logits, targets)).tolist() == [0.5, 0.5]
 
 
-def test_single_digit_choice_is_the_argmax() -> None:
+def test_correct_choices_of_single_digit_equal_argmax() -> None:
     logits, classes = torch.randn(3, 50, 10), torch.randint(10, (50,))
     targets = torch.nn.functional.one_hot(classes, 10).float()
     assert torch.equal(analysis.correct_choices(logits, targets), logits.argmax(-1) == classes)
 
 
-def test_mcnemar_is_the_binomial_of_the_discordant_images() -> None:
+def test_mcnemar_equals_binomial_of_discordant_images() -> None:
     first = np.array([1] * 8 + [0] * 2 + [1] * 90, bool)
     second = np.array([0] * 8 + [1] * 2 + [1] * 90, bool)
     # two-sided binomial of 2 in 10: 2 (1 + 10 + 45) / 1024
@@ -32,7 +32,7 @@ def test_mcnemar_is_the_binomial_of_the_discordant_images() -> None:
     assert analysis.mcnemar(first, first) == 1.0
 
 
-def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
+def test_estimate_interval_matches_standard_error() -> None:
     drawn = np.random.default_rng(0).normal(2.0, 3.0, 400)
     found = analysis.estimate(drawn)
     assert found.mean == pytest.approx(drawn.mean())
@@ -42,13 +42,13 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     )
 
 
-def test_mcnemar_rejects_a_true_null_at_its_level() -> None:
+def test_mcnemar_rejects_true_null_at_its_level() -> None:
     generator = np.random.default_rng(0)
     ps = [analysis.mcnemar(*(generator.random((2, 300)) < 0.7)) for _ in range(400)]
     assert np.mean(np.array(ps) < 0.05) <= 0.06
 
 
-def test_pairs_are_adjusted_together() -> None:
+def test_compare_pairs_adjusts_p_values_jointly() -> None:
     generator = np.random.default_rng(1)
     base = generator.random((2, 500)) < 0.5
     correct = {
@@ -64,7 +64,7 @@ def test_pairs_are_adjusted_together() -> None:
     assert analysis.compare_pairs({"a": base}) == []
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_error_rate_interval_has_nominal_coverage() -> None:
     generator = np.random.default_rng(2)
     covered = []
     for _ in range(200):
@@ -73,7 +73,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.89 <= np.mean(covered) <= 0.99
 
 
-def test_the_interval_widens_with_unlike_repetitions() -> None:
+def test_error_rate_interval_widens_with_unlike_repetitions() -> None:
     generator = np.random.default_rng(3)
     alike = generator.random((4, 1000)) < 0.7
     unlike = np.stack([generator.random(1000) < p for p in (0.5, 0.6, 0.8, 0.9)])
@@ -81,7 +81,7 @@ def test_the_interval_widens_with_unlike_repetitions() -> None:
     assert second.high - second.low > 3 * (first.high - first.low)
 
 
-def test_state_change_is_the_relative_step() -> None:
+def test_state_change_is_relative_step() -> None:
     values = torch.zeros(4, 2, 3)
     values[1, 0], values[2, 0], values[3, 0] = (
         torch.tensor([3.0, 4, 0]),
@@ -91,7 +91,7 @@ def test_state_change_is_the_relative_step() -> None:
     assert torch.allclose(analysis.state_change(values), torch.tensor([[1.0, 0], [0, 0], [0.5, 0]]))
 
 
-def test_the_decoders_choose_the_step_they_say() -> None:
+def test_answer_steps_follow_decoder_rule() -> None:
     """Three steps, three samples: sure early then unsure; sure late; never sure."""
     confidence = torch.tensor([[0.95, 0.4, 0.5], [0.97, 0.6, 0.6], [0.5, 0.92, 0.55]])
     logits = torch.stack([torch.log(confidence), torch.log1p(-confidence)], -1)
@@ -101,7 +101,7 @@ def test_the_decoders_choose_the_step_they_say() -> None:
     assert torch.equal(analysis.decode(logits, "threshold"), torch.stack([logits[0, 0], logits[2, 1], logits[1, 2]]))
 
 
-def test_reaction_times_are_when_entropy_falls_below_the_threshold() -> None:
+def test_reaction_times_are_entropy_threshold_crossings() -> None:
     from scipy.stats import entropy
 
     logits = torch.randn(6, 40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -115,14 +115,14 @@ def test_reaction_times_are_when_entropy_falls_below_the_threshold() -> None:
     assert analysis.reaction_times(logits, 10.0).tolist() == [0] * 40
 
 
-def test_an_answer_is_decided_when_it_stays() -> None:
+def test_decision_times_are_start_of_final_answer() -> None:
     answers = torch.tensor([[0, 0, 1, 2], [0, 1, 1, 2], [0, 0, 2, 2], [0, 0, 2, 1]])
     logits = torch.nn.functional.one_hot(answers, 3).float()
     assert analysis.decision_times([5.0, 10.0, 20.0, 40.0], logits).tolist() == [5.0, 20.0, 20.0, 40.0]
 
 
 @pytest.mark.parametrize("wanted", [0.3, 2.0, 4.5])
-def test_the_threshold_is_fitted_to_a_mean_reaction_time(wanted: float) -> None:
+def test_entropy_threshold_gives_wanted_mean_reaction_time(wanted: float) -> None:
     logits = torch.randn(8, 200, 10, generator=torch.Generator().manual_seed(1))
     threshold = analysis.entropy_threshold(logits, wanted)
     found = analysis.reaction_times(logits, threshold).double().mean().item()
@@ -130,7 +130,7 @@ def test_the_threshold_is_fitted_to_a_mean_reaction_time(wanted: float) -> None:
     assert abs(found - wanted) <= min(abs(other - wanted) for other in others) + 1e-9
 
 
-def test_latency_is_measured_per_sample_and_missing_where_nothing_comes() -> None:
+def test_first_difference_per_sample_and_minus_one_if_none() -> None:
     values = torch.zeros(5, 3, 2)
     values[2:, 0, 1] = 1.0
     values[4, 1] = 0.3

@@ -1,4 +1,4 @@
-"""How curves settle, against closed forms."""
+"""Measures of convergence against closed forms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RING = 1 - np.exp(-T / 20) * np.cos(T / 5)
 WALK = np.cumsum(np.random.default_rng(0).normal(size=len(T)))
 
 
-def test_a_falling_exponential_in_closed_form() -> None:
+def test_convergence_of_exponential_matches_closed_form() -> None:
     for scale, offset in ((1.0, 0.0), (1e-9, 0.0), (-5.0, 3.0)):
         x = offset + scale * FALL
         assert c.settling_time(T, x)[0] == pytest.approx(20 * math.log(20), rel=1e-3)
@@ -29,7 +29,7 @@ def test_a_falling_exponential_in_closed_form() -> None:
         assert fit.rate == pytest.approx(1 / 20, rel=1e-6) and fit.end == pytest.approx(offset, abs=abs(scale) * 1e-6)
 
 
-def test_a_ringing_curve_overshoots_and_crosses() -> None:
+def test_overshoot_and_crossings_of_ringing_curve() -> None:
     # Its largest excursion: where the derivative is 0, tan(t / 5) = -1 / 4.
     peak = 5 * (math.pi - math.atan(0.25))
     assert c.overshoot(T, RING)[0] == pytest.approx(-math.exp(-peak / 20) * math.cos(peak / 5), rel=1e-3)
@@ -55,18 +55,18 @@ CURVES = {
 }
 
 
-def test_endings_are_told_apart() -> None:
+def test_ending_classifies_curves() -> None:
     found = c.ending(T, np.stack([curve for curve, _ in CURVES.values()], 1))
     assert dict(zip(CURVES, found, strict=True)) == {name: end for name, (_, end) in CURVES.items()}
 
 
-def test_what_does_not_settle_has_no_settling_time() -> None:
+def test_settling_measures_are_nan_for_unsettled_curves() -> None:
     for name in ("cycle", "explodes", "on its way"):
         for measure in (c.settling_time, c.half_life, c.overshoot, c.crossings):
             assert np.isnan(measure(T, CURVES[name][0])).all(), (name, measure)
 
 
-def test_a_rate_of_change_is_the_norm_over_all_states() -> None:
+def test_rate_of_change_is_norm_over_all_states() -> None:
     times = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
     first = torch.stack([torch.zeros(2, 3, 1), torch.ones(2, 3, 1), 5 * torch.ones(2, 3, 1)])
     second = torch.tensor([0.0, 1.0, 3.0])[:, None, None].expand(3, 2, 1)
@@ -77,7 +77,7 @@ def test_a_rate_of_change_is_the_norm_over_all_states() -> None:
     assert np.allclose(found, [[math.sqrt(3 + 1)] * 2, [math.sqrt(3 * 16 + 4) / 2] * 2])
 
 
-def test_a_decay_time_is_when_a_curve_stays_low() -> None:
+def test_decay_time_is_last_fall_below_share() -> None:
     assert c.decay_time(T, FALL)[0] == pytest.approx(20 * math.log(20), rel=1e-3)
     assert c.decay_time(T, -3 * FALL, 0.2)[0] == pytest.approx(20 * math.log(5), rel=1e-3)
     # It comes back up: what counts is when it goes for good.
@@ -88,7 +88,7 @@ def test_a_decay_time_is_when_a_curve_stays_low() -> None:
         assert np.isnan(c.decay_time(T, late)[0])
 
 
-def test_rates_of_noisy_curves_come_with_an_interval() -> None:
+def test_fit_rate_interval_covers_true_rate() -> None:
     inside, generator = 0, np.random.default_rng(0)
     for _ in range(100):
         fit = c.fit_rate(T, 3 + 2 * FALL + 0.05 * generator.normal(size=len(T)))
@@ -98,10 +98,10 @@ def test_rates_of_noisy_curves_come_with_an_interval() -> None:
         fit = c.fit_rate(T, np.exp(-T / tau) + 1e-12 * generator.normal(size=len(T)))
         assert fit.rate == pytest.approx(1 / tau) and 0 < fit.high - fit.low < 1e-10
     slow = c.fit_rate(T, np.exp(-T / 5) + 0.1 * np.exp(-T / 40), start=60.0)
-    assert slow.rate == pytest.approx(1 / 40, rel=0.01), "fast modes have died out"
+    assert slow.rate == pytest.approx(1 / 40, rel=0.01), "from 60 ms on only the slow mode is left"
 
 
-def test_samples_are_told_apart_and_summarised() -> None:
+def test_summary_counts_endings_and_averages_settling() -> None:
     curves = np.stack([FALL, np.exp(-T / 10), CURVES["cycle"][0], CURVES["not a number"][0]], 1)
     found = c.summary(T, curves)
     assert found.endings == {"steady": 2, "cycle": 1, "diverged": 1, "unsettled": 0}
@@ -115,13 +115,13 @@ def test_samples_are_told_apart_and_summarised() -> None:
     [
         (lambda: c.settling_time(T, FALL, 1.5), "between 0 and 1"),
         (lambda: c.decay_time(T, FALL, 0.0), "between 0 and 1"),
-        (lambda: c.half_life(T[:5], FALL), "rising times"),
-        (lambda: c.half_life(T[::-1], FALL), "rising times"),
-        (lambda: c.half_life(T, CURVES["not a number"][0]), "finite ones"),
+        (lambda: c.half_life(T[:5], FALL), "increasing times"),
+        (lambda: c.half_life(T[::-1], FALL), "increasing times"),
+        (lambda: c.half_life(T, CURVES["not a number"][0]), "finite curves"),
         (lambda: c.fit_rate(T, FALL, start=399.0), "five times or more"),
         (lambda: c.fit_rate(T, np.stack([FALL, FALL], 1)), "one curve"),
     ],
 )
-def test_what_is_no_curve_is_refused(call: object, message: str) -> None:
+def test_convergence_measures_reject_invalid_curves(call: object, message: str) -> None:
     with pytest.raises(StimulusError, match=message):
         call()

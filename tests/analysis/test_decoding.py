@@ -1,4 +1,4 @@
-"""Decoding over time against its equations, and solution times against planted ones."""
+"""Decoding over time against its equations, and solution times against known latencies in synthetic data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra anal
 
 
 def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float = 0.7) -> tuple[np.ndarray, ...]:
-    """Features (time, image, unit) in which each image's class shows from a latency of its own on; times, latencies."""
+    """Features (time, image, unit) that show each image's class after its own latency; labels, times, latencies."""
     generator = np.random.default_rng(0)
     labels, times = np.arange(images) % classes, np.arange(0.0, 200.0, 10.0)
     latency = generator.uniform(40.0, 140.0, images)
@@ -28,7 +28,7 @@ def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float =
 
 
 def fitted_by_torch(x: torch.Tensor, y: np.ndarray, decoder: str, penalty: float) -> torch.Tensor:
-    """Margins (n, class) of the equations in the docstring, minimised here, of z-scored features."""
+    """Margins (n, class) on z-scored features, by minimising the documented objective with L-BFGS."""
     z = (x - x.mean(0)) / x.std(0, correction=0)
     weights = torch.zeros(x.shape[1], int(y.max()) + 1, dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(weights.shape[1], dtype=x.dtype, requires_grad=True)
@@ -52,7 +52,7 @@ def fitted_by_torch(x: torch.Tensor, y: np.ndarray, decoder: str, penalty: float
 
 
 @pytest.mark.parametrize(("decoder", "off"), [("logistic", 1e-4), ("svm", 5e-3)])
-def test_decoders_minimise_what_they_say(decoder: str, off: float) -> None:
+def test_decoder_minimises_documented_objective(decoder: str, off: float) -> None:
     features, labels, _, _ = planted(120, 12, 3)
     x = features[8]
     ours = d._probabilities(d._pipeline(decoder, 2.0).fit(x, labels), x)
@@ -61,7 +61,7 @@ def test_decoders_minimise_what_they_say(decoder: str, off: float) -> None:
 
 
 @pytest.mark.parametrize("decoder", ["logistic", "svm"])
-def test_two_classes_are_decoded(decoder: str) -> None:
+def test_decode_over_time_handles_two_classes(decoder: str) -> None:
     features, labels, _, _ = planted(100, 20, 2)
     found = d.decode_over_time(features[[0, 19]], labels, decoder=decoder)
     assert found.probabilities.shape == (2, 100, 2) and np.allclose(found.probabilities.sum(-1), 1.0)
@@ -69,7 +69,7 @@ def test_two_classes_are_decoded(decoder: str) -> None:
 
 
 @pytest.mark.parametrize("decoder", ["logistic", "svm"])
-def test_a_class_is_decoded_from_when_it_shows(decoder: str) -> None:
+def test_decode_over_time_accuracy_rises_with_signal(decoder: str) -> None:
     features, labels, _, _ = planted()
     found = d.decode_over_time(features[[0, 8, 19]], labels, decoder=decoder, penalty=10.0)
     before, middle, after = found.accuracy
@@ -77,8 +77,8 @@ def test_a_class_is_decoded_from_when_it_shows(decoder: str) -> None:
     assert found.probabilities.shape == (3, 300, 6) and np.allclose(found.probabilities.sum(-1), 1.0)
 
 
-def test_samples_are_decoded_by_decoders_that_never_saw_them() -> None:
-    """Noise with as many features as samples: a decoder that has seen a sample names it, another guesses."""
+def test_decode_over_time_holds_out_samples_and_groups() -> None:
+    """Noise with more features than samples: a decoder knows the samples it was trained on and guesses on others."""
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(1, 60, 100)), np.arange(60) % 3
     assert d.decode_over_time(features, labels, penalty=1e-3).accuracy[0] < 0.6
@@ -88,15 +88,15 @@ def test_samples_are_decoded_by_decoders_that_never_saw_them() -> None:
         d.decode_over_time(twins, labels[np.tile(np.arange(30), 2)], penalty=1e-3, groups=g).accuracy[0]
         for g in (None, groups)
     )
-    assert together < 0.6 < 0.8 < apart, "a twin in training tells what its sample is"
+    assert together < 0.6 < 0.8 < apart, "a copy in the training set gives the class away"
     for training, test in d._splits(labels[groups], 5, 0, groups):
         assert not set(groups[training]) & set(groups[test]) and len(test) == 12
     tested = [test for _, test in d._splits(labels, 4, 0, None)]
     assert sorted(np.concatenate(tested)) == list(range(60))
-    assert all(set(np.bincount(labels[test])) == {5} for test in tested), "stratified"
+    assert all(set(np.bincount(labels[test])) == {5} for test in tested), "folds must be stratified"
 
 
-def test_missing_scikit_learn_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_over_time_without_scikit_learn_names_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(StimulusError, match=r"pcsim\[analysis\]"):
         d.decode_over_time(np.zeros((1, 4, 2)), [0, 1, 0, 1], folds=2)
@@ -112,8 +112,8 @@ def test_solution_times_follow_planted_latencies() -> None:
         assert object_solution.rank_correlation(solved, latency) > 0.85, last
 
 
-def test_d_prime_by_hand() -> None:
-    """Two images of two classes: hits and false alarms written out."""
+def test_image_d_prime_matches_hand_calculation() -> None:
+    """Two images in each of two classes, with hit and false-alarm rates written out."""
     from scipy.stats import norm
 
     p = np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3], [0.1, 0.9]])
@@ -122,12 +122,12 @@ def test_d_prime_by_hand() -> None:
     expected = [norm.ppf(hit) - norm.ppf(alarm[truth]) for hit, truth in ((0.8, 0), (0.6, 1), (0.7, 0), (0.9, 1))]
     assert np.allclose(found, expected)
     sure = object_solution.image_d_prime(np.eye(3)[[0, 1, 2, 0]], [0, 1, 2, 0])
-    assert (sure == 5.0).all(), "clipped"
+    assert (sure == 5.0).all(), "d' must be clipped at 5"
     over_time = object_solution.image_d_prime(np.stack([p, p[:, ::-1]]), [0, 1, 0, 1])
     assert np.allclose(over_time[0], expected) and np.allclose(over_time[1], -np.array(expected))
 
 
-def test_solution_times_by_hand() -> None:
+def test_solution_times_match_hand_interpolation() -> None:
     times = np.array([70.0, 80.0, 90.0, 100.0])
     rising, dipping = [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 0.5, 2.0]
     i1 = np.array([rising, dipping, [3.0] * 4, [0.0] * 4, [math.nan, math.nan, 1.0, 2.0]]).T
@@ -140,7 +140,7 @@ def test_solution_times_by_hand() -> None:
     assert each[0] == 75.0 and np.isnan(each[1])
 
 
-def test_ranks_are_of_images_where_both_are_defined() -> None:
+def test_rank_correlation_uses_images_defined_in_both() -> None:
     a, b = [1.0, 2.0, math.nan, 4.0, 3.0], [10.0, 20.0, 5.0, 40.0, math.nan]
     assert object_solution.rank_correlation(a, b) == pytest.approx(1.0)
     assert object_solution.rank_correlation(a, b, 0.5) == pytest.approx(2.0)
@@ -150,7 +150,7 @@ def test_ranks_are_of_images_where_both_are_defined() -> None:
     assert object_solution.split_half_reliability(b[:2] + b[3:4], a[:2] + a[3:4]) == pytest.approx(1.0)
 
 
-def test_what_cannot_be_decoded_is_refused() -> None:
+def test_decoding_rejects_invalid_arguments() -> None:
     features = np.zeros((2, 6, 3))
     for labels in ([0, 1, 0, 1], [0, 0, 0, 0, 0, 0], [0, 2, 0, 2, 0, 2], [0, 0, 0, 0, 0, 1]):
         with pytest.raises(StimulusError, match="n labels 0, 1"):

@@ -18,7 +18,7 @@ def pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (0.7 * one + 0.3 * noise), one
 
 
-def test_simple_scores_are_their_formulas() -> None:
+def test_mse_mae_and_psnr_match_formulas() -> None:
     predicted, true = pair(2, 3, 1, 8, 9)
     a, b = predicted.numpy(), true.numpy()
     assert np.allclose(f.mse(predicted, true), ((a - b) ** 2).mean((2, 3, 4)), atol=1e-15)
@@ -29,7 +29,7 @@ def test_simple_scores_are_their_formulas() -> None:
 
 
 @pytest.mark.parametrize("window", ["uniform", "gaussian"])
-def test_ssim_is_its_formula_in_scipy(window: str) -> None:
+def test_ssim_matches_formula_in_scipy(window: str) -> None:
     predicted, true = pair(3, 17, 21)
     values = []
     for x, y in zip(predicted.numpy(), true.numpy(), strict=True):
@@ -49,7 +49,7 @@ def test_ssim_is_its_formula_in_scipy(window: str) -> None:
         f.ssim(torch.rand(1, side - 1, 20), torch.rand(1, side - 1, 20), window)
 
 
-def test_ssim_is_that_of_scikit_image() -> None:
+def test_ssim_matches_scikit_image() -> None:
     metrics = pytest.importorskip("skimage.metrics")
     predicted, true = pair(3, 20, 24)
     a, b = predicted.numpy(), true.numpy()
@@ -69,11 +69,11 @@ def level(said: torch.Tensor) -> list[float]:
     return [round(value, 9) for value in said[0, :, 0, 0, 0].tolist()]
 
 
-def test_baselines_know_only_what_was_seen() -> None:
+def test_baselines_use_only_seen_frames() -> None:
     assert level(f.copy_last(ramp(), 5))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     assert level(f.copy_last(ramp()))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp is a line"
-    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "and ends at white"
+    assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp must be continued"
+    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "extrapolation must stop at white"
     assert math.isnan(level(f.copy_last(ramp()))[0]) and math.isnan(level(f.continue_linearly(ramp()))[1])
     changed = ramp().clone()
     changed[:, 5:] = 0.0
@@ -82,7 +82,7 @@ def test_baselines_know_only_what_was_seen() -> None:
     assert f.training_mean(ramp(), ramp(4))[0, 7, 0, 0, 0].item() == pytest.approx(0.15)
 
 
-def test_scores_come_by_horizon_beside_the_baselines() -> None:
+def test_score_by_horizon_beside_baselines() -> None:
     scored = f.score(ramp(), ramp(), closed_loop_from=5, training=ramp(4))
     assert scored.horizon.tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
     assert set(scored.rows) == {"network", "copy last frame", "linear", "training mean"}
@@ -91,7 +91,7 @@ def test_scores_come_by_horizon_beside_the_baselines() -> None:
     assert [round(scored.at(h, "copy last frame"), 9) for h in (1, 2, 3)] == [0.01, 0.04, 0.09]
     assert scored.at(3, "linear") == pytest.approx(0.0, abs=1e-18)
     eight = (255 * ramp()).round().byte()
-    assert f.score(ramp(), eight, closed_loop_from=5).at(2) < 1e-5, "8-bit frames are frames"
+    assert f.score(ramp(), eight, closed_loop_from=5).at(2) < 1e-5, "8-bit frames must be scaled to 0 to 1"
     with pytest.raises(StimulusError, match="1 to 3 frames ahead, of network, copy last frame"):
         scored.at(4)
     with pytest.raises(StimulusError, match="training mean"):
@@ -104,7 +104,7 @@ def test_scores_come_by_horizon_beside_the_baselines() -> None:
         f.score(ramp(), ramp(), scores=("ssim",))
 
 
-def test_a_dead_prediction_is_told() -> None:
+def test_is_dead_detects_zero_and_frozen_predictions() -> None:
     alive = torch.rand(2, 8, 1, 4, 4)
     assert f.is_dead(alive) is None and f.is_dead(alive, 5) is None
     assert "all pixels are 0" in (f.is_dead(torch.zeros_like(alive)) or "")
@@ -115,7 +115,7 @@ def test_a_dead_prediction_is_told() -> None:
     assert "stands still" in (f.is_dead(frozen, 5) or "")
 
 
-def test_a_clip_that_diverged_is_no_better_score_and_contenders_share_their_frames() -> None:
+def test_score_of_diverged_clip_is_nan_and_frames_are_shared() -> None:
     true = torch.rand(2, 6, 1, 12, 12)
     said = true.clone()
     said[:, 3] += 0.5

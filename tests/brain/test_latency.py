@@ -1,4 +1,4 @@
-"""The first answer of every population comes after the shortest path of delays, in maps and in flows."""
+"""The latency of every population is the shortest path of delays to it, in maps and in flows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pcsim.rules import LearnableTau, Rate, leaky_rate
 
 UNITS = 2
 ONSET = 1.6
-"""ms of nothing before the stimulus, so that the answer is one to an onset"""
+"""ms of blank before the stimulus, so that latencies are measured from an onset"""
 
 
 @st.composite
@@ -47,7 +47,7 @@ def answers(net: Network, solver: object, until: float) -> tuple[Run, Run]:
 
 
 def linear() -> nn.Linear:
-    """With a bias: an edge that delivers before it should would show."""
+    """With a bias, so that an edge that delivers too early changes its target."""
     layer = nn.Linear(UNITS, UNITS)
     with torch.no_grad():
         layer.weight.uniform_(0.3, 0.6)
@@ -57,7 +57,7 @@ def linear() -> nn.Linear:
 
 @settings(max_examples=200, deadline=None)
 @given(delayed_graphs())
-def test_maps_answer_in_the_exact_step(graph: tuple) -> None:
+def test_latencies_in_maps_equal_shortest_path(graph: tuple) -> None:
     count, edges = graph
     names = ["u", *(f"n{i}" for i in range(1, count))]
     net = Network(
@@ -76,8 +76,8 @@ def test_maps_answer_in_the_exact_step(graph: tuple) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(delayed_graphs(), st.sampled_from([(Heun, 1), (RK4, 0)]))
-def test_flows_answer_after_the_delays_in_ms_whatever_the_step(graph: tuple, solver: tuple) -> None:
-    """RK4 passes a change on along as many undelayed edges in one step as there are nodes; Heun gets none of them."""
+def test_latencies_in_flows_equal_shortest_path_at_any_dt(graph: tuple, solver: tuple) -> None:
+    """In one RK4 step a change passes along as many undelayed edges as there can be in a row; Heun gets delays only."""
     count, edges = graph
     kind, least = solver
     unit = 0.8  # ms
@@ -102,7 +102,7 @@ def test_flows_answer_after_the_delays_in_ms_whatever_the_step(graph: tuple, sol
 
 
 def delayed_pair(delay: object, tau: float = 5.0) -> Network:
-    """u -> a -> b, b hearing of a after `delay` ms; linear."""
+    """Linear, u -> a -> b with a delay of `delay` ms from a to b."""
     return Network(
         {"u": (1,)},
         [Population(name, leaky_rate(1, tau, "identity", bias=False)) for name in "ab"],
@@ -111,7 +111,7 @@ def delayed_pair(delay: object, tau: float = 5.0) -> Network:
 
 
 @pytest.mark.parametrize("delay", [4.0, 3.3])
-def test_a_delayed_leak_follows_the_closed_form(delay: float) -> None:
+def test_conduction_delay_matches_closed_form(delay: float) -> None:
     """b(t) = 1 - (1 + s/tau) exp(-s/tau), s = t - delay: two leaks in a row, the second `delay` late."""
     net = delayed_pair(delay)
     errors = []
@@ -122,7 +122,7 @@ def test_a_delayed_leak_follows_the_closed_form(delay: float) -> None:
     assert errors[1] < 1e-4 and errors[1] < 0.3 * errors[0]  # order 2: measured 2e-5 .. 5e-5, ratio 0.25
 
 
-def test_a_delay_between_steps_is_not_rounded() -> None:
+def test_conduction_delay_between_steps_is_not_rounded() -> None:
     runs = [
         simulate(delayed_pair(d), torch.ones(1, 1), solver=RK4(dt=0.4), until=8.0, record=Record(states=["b"]))["b"]
         for d in (1.2, 1.3, 1.6)
@@ -130,7 +130,7 @@ def test_a_delay_between_steps_is_not_rounded() -> None:
     assert (runs[0][4:] > runs[1][4:]).all() and (runs[1][4:] > runs[2][4:]).all()
 
 
-def test_a_learnable_delay_has_the_right_gradient(float64: None) -> None:
+def test_learnable_delay_gradient_matches_finite_difference(float64: None) -> None:
     def end(start: float) -> tuple[torch.Tensor, LearnableTau]:
         delay = LearnableTau(1, minimum=1.0, span=4.0, start=start)
         *_, (_, state) = rollout(delayed_pair(delay), torch.ones(1, 1), RK4(dt=0.5), 20)
@@ -144,7 +144,7 @@ def test_a_learnable_delay_has_the_right_gradient(float64: None) -> None:
     assert slope == pytest.approx(expected, rel=1e-4) and slope < 0
 
 
-def test_a_discrete_delay_of_steps_relaxes_to_one_in_ms(float64: None) -> None:
+def test_as_ode_turns_delays_in_steps_into_ms(float64: None) -> None:
     net = Network(
         {"u": (UNITS,)},
         [Population(name, Rate(UNITS, "tanh", bias=False), shape=(UNITS,)) for name in "ab"],

@@ -1,4 +1,4 @@
-"""Recordings from files: labels arrive, repetitions are put in order, what is something else is refused."""
+"""Recordings from files: labels are read, repetitions are ordered, other files are rejected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def made(**more) -> dict:
     } | more
 
 
-def test_repetitions_of_each_image_in_the_order_they_were_shown() -> None:
+def test_repetitions_keep_presentation_order() -> None:
     recorded = labelled(**made())
     each = repetitions(recorded)
     assert each.shape == (3, 3, 2, 3) and images_of(recorded).tolist() == ["a", "b", "c"]
@@ -35,7 +35,7 @@ def test_repetitions_of_each_image_in_the_order_they_were_shown() -> None:
         assert np.isnan(each[len(rows) :, image]).all()
 
 
-def test_what_is_known_of_images_comes_in_their_order() -> None:
+def test_of_images_follows_image_order() -> None:
     kinds = {"a": "animal", "b": "boat", "c": "car"}
     recorded = labelled(**made(presentation_kind=[kinds[name] for name in NAMES], presentation_trial=range(6)))
     assert of_images(recorded, "kind").tolist() == ["animal", "boat", "car"]
@@ -45,7 +45,7 @@ def test_what_is_known_of_images_comes_in_their_order() -> None:
         of_images(recorded, "region")
 
 
-def test_repetitions_are_what_ceilings_take() -> None:
+def test_repetitions_fit_split_half_ceiling() -> None:
     generator = np.random.default_rng(0)
     signal, order = generator.normal(size=(30, 4)), generator.permutation(np.repeat(np.arange(30), 20))
     shown = signal[order] + generator.normal(size=(600, 4))
@@ -59,7 +59,7 @@ def test_repetitions_are_what_ceilings_take() -> None:
 
 
 @pytest.mark.parametrize("kind", ["npz", "nc"])
-def test_a_file_gives_back_what_was_recorded(kind: str, tmp_path: Path) -> None:
+def test_load_returns_recorded_values_and_labels(kind: str, tmp_path: Path) -> None:
     path, recorded = tmp_path / f"recorded.{kind}", labelled(**made())
     if kind == "npz":
         np.savez(path, **made())
@@ -73,7 +73,7 @@ def test_a_file_gives_back_what_was_recorded(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(repetitions(found), repetitions(recorded), equal_nan=True)
 
 
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_recordings_reject_invalid_files_and_labels(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="check the path"):
         load(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
@@ -86,7 +86,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         labelled(np.zeros((3, 2)), presentation_name=["a", "b"])
     with pytest.raises(StimulusError, match=r"labelled\(\) makes"):
         repetitions(np.zeros((3, 2)))
-    with pytest.raises(StimulusError, match="say which"):
+    with pytest.raises(StimulusError, match="write by="):
         repetitions(labelled(np.zeros((3, 2)), neuroid_region=["V4", "IT"]))
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")

@@ -1,4 +1,4 @@
-"""Predictivity, ceilings and dissimilarity matrices against scikit-learn, rsatoolbox and what they were made from."""
+"""Predictivity, ceilings and dissimilarity matrices against scikit-learn, rsatoolbox and known synthetic data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pcsim.brain import similarity
 
 
 def planted(images: int = 200, features: int = 300, neuroids: int = 12, noise: float = 1.0, repetitions: int = 20):
-    """Features, and responses (repetition, image, neuroid) that are linear in ten directions of them, with noise."""
+    """Features, signal and noisy responses (repetition, image, neuroid), both linear in ten latent variables."""
     generator = np.random.default_rng(0)
     latent = generator.normal(size=(images, 10))
     x = latent @ generator.normal(size=(10, features)) + 0.3 * generator.normal(size=(images, features)) + 5.0
@@ -24,7 +24,7 @@ def planted(images: int = 200, features: int = 300, neuroids: int = 12, noise: f
     return x, signal, signal + noise * generator.normal(size=(repetitions, images, neuroids))
 
 
-def test_pls_is_that_of_scikit_learn() -> None:
+def test_pls_matches_scikit_learn() -> None:
     decomposition = pytest.importorskip("sklearn.cross_decomposition")
     x, _, repetitions = planted()
     y = repetitions.mean(0)
@@ -39,7 +39,7 @@ def test_pls_is_that_of_scikit_learn() -> None:
     assert abs(one.r[0, 0] - n.pearson(model.predict(x[splits[0][1]]).reshape(-1, 1), y[splits[0][1], :1])[0]) < 2e-3
 
 
-def test_ridge_is_that_of_scikit_learn() -> None:
+def test_ridge_matches_scikit_learn() -> None:
     linear = pytest.importorskip("sklearn.linear_model")
     x, _, repetitions = planted(80, 50)
     y = repetitions.mean(0)
@@ -56,7 +56,7 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     assert np.abs(told - (model.predict(x[test] - x[training].mean(0)) + mean)).max() < 1e-8
 
 
-def test_features_in_parts_and_from_afar_are_the_same() -> None:
+def test_predictivity_unchanged_by_feature_parts_and_offset() -> None:
     x, _, repetitions = planted(60, 40)
     y, splits = repetitions.mean(0), n.shuffled_splits(60, 2)
     whole = n.predictivity(x, y, splits=splits)
@@ -65,18 +65,18 @@ def test_features_in_parts_and_from_afar_are_the_same() -> None:
     assert np.allclose(whole.r, parts.r, atol=1e-9) and np.allclose(whole.r, away.r, atol=1e-6)
 
 
-def test_held_out_images_are_held_out() -> None:
+def test_predictivity_and_splits_hold_out_images() -> None:
     generator = np.random.default_rng(1)
     x, y = generator.normal(size=(100, 500)), generator.normal(size=(100, 30))
     for regression in ("pls", "ridge"):
-        assert abs(n.predictivity(x, y, regression=regression).score) < 0.15, "noise is not predicted"
+        assert abs(n.predictivity(x, y, regression=regression).score) < 0.15, "noise must not be predicted"
     labels = np.arange(100) % 5
     for training, test in n.shuffled_splits(100, labels=labels):
         assert not set(training) & set(test) and len(training) + len(test) == 100
         assert np.bincount(labels[test]).tolist() == [2] * 5
 
 
-def test_ceilings_are_the_analytic_ones() -> None:
+def test_split_half_ceiling_matches_analytic_value() -> None:
     """The reliability of a mean of R repetitions with noise variance s^2 and signal variance 1 is 1 / (1 + s^2 / R)."""
     for noise in (0.5, 2.0):
         _, _, repetitions = planted(2_000, 20, 8, noise)
@@ -85,7 +85,7 @@ def test_ceilings_are_the_analytic_ones() -> None:
         assert np.median(ceiling) == pytest.approx(1.0 / (1.0 + noise**2 / 20), abs=0.02)
 
 
-def test_a_perfect_model_reaches_the_root_of_the_ceiling() -> None:
+def test_predictivity_of_perfect_model_reaches_root_of_ceiling() -> None:
     x, _, repetitions = planted(1_000, 60, 8, noise=4.0)
     score = n.predictivity(x, repetitions.mean(0))
     ceiling = n.split_half_ceiling(repetitions)
@@ -94,7 +94,7 @@ def test_a_perfect_model_reaches_the_root_of_the_ceiling() -> None:
     assert reached.neuroids == pytest.approx(1.0, abs=0.03) and 0 < score.error < 0.03
 
 
-def test_the_best_layer_is_scored_on_images_that_it_was_not_chosen_on() -> None:
+def test_best_layer_scored_on_images_not_used_to_choose() -> None:
     x, _, repetitions = planted()
     found = n.best_layer(
         {"silent": np.ones((200, 3)), "v1": x[:, :5], "it": n.Kernel.of(x)},
@@ -110,11 +110,11 @@ def test_the_best_layer_is_scored_on_images_that_it_was_not_chosen_on() -> None:
         assert lucky.chosen_by[lucky.name].score == max(row.score for row in lucky.chosen_by.values())
         draws.append((lucky.chosen_by[lucky.name].score, lucky.score.score))
     chosen, other = np.mean(draws, 0)
-    assert chosen > 0.2 and abs(other) < 0.1, "the best of many by chance is not good on other images"
+    assert chosen > 0.2 and abs(other) < 0.1, "a layer chosen by chance must not score on other images"
 
 
 def moving(neuroids: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (bin, image, feature); responses (image, neuroid, bin) by the same weights, by others in each bin."""
+    """Features (bin, image, feature); responses (image, neuroid, bin) with the same or other weights in each bin."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(3, 120, 8))
     weights = generator.normal(size=(3, 8, neuroids))
@@ -122,7 +122,7 @@ def moving(neuroids: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, np.einsum("tif,fn->int", x, weights[0]) + noise, np.einsum("tif,tfn->int", x, weights) + noise
 
 
-def test_weights_are_shared_over_bins_or_not() -> None:
+def test_predictivity_over_time_with_shared_or_own_weights() -> None:
     x, same, other = moving()
     for weights in ("each", "shared"):
         scores = n.predictivity_over_time(list(x), same, weights=weights)
@@ -135,7 +135,7 @@ def test_weights_are_shared_over_bins_or_not() -> None:
         n.predictivity_over_time([n.Kernel.of(part) for part in x], same, weights="shared")
 
 
-def test_shared_weights_are_those_of_scikit_learn() -> None:
+def test_predictivity_over_time_shared_matches_scikit_learn() -> None:
     decomposition = pytest.importorskip("sklearn.cross_decomposition")
     x, same, _ = moving()
     ((training, test),) = n.shuffled_splits(120, 1)
@@ -148,7 +148,7 @@ def test_shared_weights_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("metric", ["correlation", "euclidean"])
-def test_dissimilarity_is_that_of_rsatoolbox(metric: str) -> None:
+def test_dissimilarity_matches_rsatoolbox(metric: str) -> None:
     rsatoolbox = pytest.importorskip("rsatoolbox")
     generator = np.random.default_rng(0)
     x, z = generator.normal(size=(2, 15, 40))
@@ -162,7 +162,7 @@ def test_dissimilarity_is_that_of_rsatoolbox(metric: str) -> None:
         )
 
 
-def test_dissimilarity_by_hand() -> None:
+def test_dissimilarity_matches_hand_values() -> None:
     x = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [2.0, 4.0, 6.0]])
     assert np.allclose(similarity.dissimilarity(x), [[0, 2, 0], [2, 0, 2], [0, 2, 0]])
     assert np.allclose(
@@ -171,7 +171,7 @@ def test_dissimilarity_by_hand() -> None:
     assert similarity.compare(similarity.dissimilarity(x), similarity.dissimilarity(2 * x + 1)) == pytest.approx(1.0)
 
 
-def test_the_ceiling_of_subjects_encloses_their_true_matrix() -> None:
+def test_ceiling_of_matrices_encloses_true_matrix() -> None:
     generator = np.random.default_rng(0)
     true = similarity.dissimilarity(generator.normal(size=(20, 30)))
     noisy = [true + 0.1 * (e + e.T) for e in generator.normal(size=(8, 20, 20))]
@@ -180,12 +180,12 @@ def test_the_ceiling_of_subjects_encloses_their_true_matrix() -> None:
     assert 0.3 < low <= model <= high < 1.0
 
 
-def test_steps_fall_into_the_bin_in_which_they_end() -> None:
+def test_steps_of_assigns_steps_to_bin_they_end_in() -> None:
     bins = [(70.0, 80.0), (80.0, 100.0), (97.0, 99.0), (50.0, 80.0)]
     rows = n.steps_of([10.0, 20.0, 30.000000000000004], bins, latency=70.0)
     assert [row.tolist() for row in rows] == [[0], [1, 2], [2], [0]]
     coarse = n.steps_of([140.0, 190.0, 240.0], [(90.0, 100.0), (130.0, 145.0), (190.0, 200.0)])
-    assert [row.tolist() for row in coarse] == [[0], [0], [2]], "a step that contains the bin, or ends in it"
+    assert [row.tolist() for row in coarse] == [[0], [0], [2]], "the step that contains the bin, or ends in it"
     assert n.steps_of([50.0], [(0.0, 10.0)])[0].tolist() == [0]
     for beyond in ((50.0, 70.0), (100.0, 110.0)):
         with pytest.raises(StimulusError, match="bins after 70 and up to 100 ms"):
@@ -194,8 +194,8 @@ def test_steps_fall_into_the_bin_in_which_they_end() -> None:
         n.steps_of([10.0, 10.0], bins)
 
 
-def test_what_does_not_vary_is_not_correlated() -> None:
-    """Responses to images before one can have arrived: the same number, or the same to rounding."""
+def test_predictivity_of_constant_features_is_nan() -> None:
+    """Before an image can arrive, activations are constant, exactly or up to rounding."""
     _, _, repetitions = planted(60, 4)
     for features in (np.zeros((60, 3)), np.full((60, 3), 0.1)):
         score = n.predictivity(features, repetitions.mean(0))
@@ -207,7 +207,7 @@ def test_what_does_not_vary_is_not_correlated() -> None:
     assert some.score == pytest.approx(0.55) and repr(some).endswith("2 splits, 3 neuroids)")
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_regression_and_similarity_reject_invalid_arguments() -> None:
     x = np.zeros((5, 3))
     with pytest.raises(StimulusError, match="same images"):
         n.predictivity(x, np.zeros((4, 2)))
@@ -256,7 +256,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 @pytest.mark.slow
-def test_50_000_features_in_18_bins_stream_under_four_gigabytes() -> None:
+def test_kernel_streams_50_000_features_under_4_gb() -> None:
     done = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 4.0, "gigabytes"
+    assert float(done.stdout) < 4.0, "peak memory in GB"

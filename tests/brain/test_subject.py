@@ -26,7 +26,7 @@ class StimulusSet(dict):
         return f"{name}.png"
 
 
-def test_activations_are_means_over_the_rows_of_a_bin() -> None:
+def test_subject_activations_are_bin_means() -> None:
     pytest.importorskip("xarray")
     looking = subject(latency={"V1": 40.0, "IT": 50.0})
     looking.start_recording("IT", time_bins=[(60, 70), (70, 80), (109, 109.5)])
@@ -43,7 +43,7 @@ def test_activations_are_means_over_the_rows_of_a_bin() -> None:
     assert len(set(found.neuroid_id.values)) == rows.shape[2]
 
 
-def test_steps_of_a_discrete_network_last_as_long_as_it_says() -> None:
+def test_subject_bins_discrete_steps_by_step_ms() -> None:
     pytest.importorskip("xarray")
     blt = models.blt(width=2)
     shown = {"image": np.random.default_rng(0).random((1, 32, 32), np.float32)}
@@ -59,7 +59,7 @@ def test_steps_of_a_discrete_network_last_as_long_as_it_says() -> None:
         looking.look_at(shown)
 
 
-def test_a_published_timing_is_that_of_its_area() -> None:
+def test_subject_uses_published_timing_of_area() -> None:
     """Brain-Score's mapping of CORnet-S: repeat n of V4 stands for 90 + 50 n ms and the 50 ms after it."""
     pytest.importorskip("xarray")
     net = models.cornet_s((2, 2, 2, 2), image=(1, 32, 32))
@@ -77,7 +77,7 @@ def test_a_published_timing_is_that_of_its_area() -> None:
         looking.look_at({"image": image})
 
 
-def test_a_stimulus_set_is_read_by_its_ids() -> None:
+def test_subject_reads_stimulus_set_by_id() -> None:
     pytest.importorskip("xarray")
     seen = []
 
@@ -95,7 +95,7 @@ def test_a_stimulus_set_is_read_by_its_ids() -> None:
     assert np.allclose(found[1], again.look_at(IMAGES)[1], atol=1e-6)
 
 
-def test_what_cannot_be_looked_at_is_refused() -> None:
+def test_subject_rejects_invalid_arguments() -> None:
     with pytest.raises(WiringError, match="not l9"):
         Subject(models.blt(width=2), {"IT": "l9"}, solver=RK4(1.0), until=1.0, prepare=lambda image: image)
     looking = subject()
@@ -106,7 +106,7 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
     with pytest.raises(StimulusError, match="bins"):
         looking.start_recording("V1", [(10, 10)])
     for bins in ((70, 80), [(70, 80, 90)], [(80, 70)], []):
-        with pytest.raises(StimulusError, match="a list of them"):
+        with pytest.raises(StimulusError, match=r"write time_bins=\[\(70, 80\), \(80, 90\)\]"):
             looking.start_recording("V1", bins)
     looking.start_recording("V1", [(0, 10)])
     with pytest.raises(StimulusError, match="mapping of ids"):

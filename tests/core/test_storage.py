@@ -1,4 +1,4 @@
-"""Files: whole or not at all, checked, never code."""
+"""Files are written whole or not at all, checked when read, and never executed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def written(path: Path) -> Path:
     return path
 
 
-def test_a_flipped_byte_is_noticed_anywhere(tmp_path: Path) -> None:
+def test_read_tensors_detects_flipped_byte(tmp_path: Path) -> None:
     path = written(tmp_path / "f")
     content = path.read_bytes()
     for place in np.random.default_rng(0).integers(len(content), size=64):
@@ -39,7 +39,7 @@ def test_a_flipped_byte_is_noticed_anywhere(tmp_path: Path) -> None:
     assert storage.read_tensors(path, "run")[0]["a"][7] == 7
 
 
-def test_truncated_empty_missing_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
+def test_read_tensors_refuses_damaged_missing_and_foreign_files(tmp_path: Path) -> None:
     path = written(tmp_path / "f")
     content = path.read_bytes()
     for length in np.linspace(0, len(content) - 1, 16).astype(int):
@@ -56,7 +56,7 @@ def test_truncated_empty_missing_foreign_and_newer_files_are_refused(tmp_path: P
         storage.read_tensors(path, "run")
 
 
-def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+def test_pickle_is_refused_and_never_executed(tmp_path: Path) -> None:
     class Payload:
         def __reduce__(self) -> tuple:
             return os.mkdir, (str(tmp_path / "executed"),)
@@ -68,7 +68,7 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_replacing_keeps_only_old_file_on_failure(tmp_path: Path) -> None:
     storage.write_text(tmp_path / "f", "old")
     with pytest.raises(RuntimeError), storage.replacing(tmp_path / "f") as partial:
         partial.write_text("half")
@@ -82,7 +82,7 @@ def write_for_ever(path: Path, begun: int) -> None:
         os.write(begun, b".")
 
 
-def test_sigkill_while_writing_leaves_a_readable_file(tmp_path: Path) -> None:
+def test_write_tensors_survives_sigkill(tmp_path: Path) -> None:
     path, generator = tmp_path / "f", np.random.default_rng(0)
     for _ in range(25):
         heard, begun = os.pipe()
@@ -112,7 +112,7 @@ plain = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(plain)
-def test_nested_containers_come_back(nested: object) -> None:
+def test_nested_containers_round_trip(nested: object) -> None:
     import json
 
     with_tensor = {"t": torch.arange(3), "rest": nested}
@@ -121,7 +121,7 @@ def test_nested_containers_come_back(nested: object) -> None:
     assert torch.equal(back["t"], torch.arange(3)) and back["rest"] == nested
 
 
-def test_weights_come_back_and_fit_only_their_network(tmp_path: Path) -> None:
+def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
     net = models.blt(width=3)
     weights.save(net, tmp_path / "w", "blt", {"width": 3}, scores={"error": 0.5})
     back = weights.load(tmp_path / "w")

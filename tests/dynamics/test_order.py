@@ -1,4 +1,4 @@
-"""`check_order` shows the orders that solvers have, and what does not depend on dt."""
+"""`check_order` finds the order of each solver, and none for an exact solver."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def smooth() -> Network:
     return Network({"input": (2,)}, [Population("r", rule)], edges, readout="r")
 
 
-def test_orders_of_a_smooth_network_are_those_of_the_solvers() -> None:
+def test_check_order_finds_nominal_solver_orders() -> None:
     found = check_order(smooth(), torch.randn(3, 2), until=64.0, dt=4.0)
     assert found.dts == (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
     for name, order, near in (("Euler", 1, 0.05), ("Heun", 2, 0.1), ("RK4", 4, 0.25)):
@@ -37,15 +37,15 @@ def test_orders_of_a_smooth_network_are_those_of_the_solvers() -> None:
     assert "Euler" in str(found) and "order" in str(found).splitlines()[0]
 
 
-def test_an_exact_solver_has_no_order() -> None:
-    """A leak on a held drive is what ExponentialEuler solves exactly."""
+def test_check_order_is_nan_for_exact_solver() -> None:
+    """ExponentialEuler is exact for a leak with a held drive."""
     net = Network({"input": (2,)}, [Population("r", leaky_rate(2, 10.0, "identity"))], [Projection("input", "r")])
     found = check_order(net, torch.rand(1, 2), until=40.0, solvers=(ExponentialEuler, Euler))
     assert max(found.errors["ExponentialEuler"]) < 1e-11 and math.isnan(found.orders["ExponentialEuler"])
     assert found.orders["Euler"] == pytest.approx(1.0, abs=0.1) and found.dts[0] == 5.0
 
 
-def test_what_has_no_order_is_refused() -> None:
+def test_check_order_rejects_invalid_arguments() -> None:
     with pytest.raises(SolverError, match="discrete network"):
         check_order(models.blt(width=3, size=8), torch.rand(1, 1, 8, 8), until=10.0)
     with pytest.raises(SolverError, match="2 or more"):

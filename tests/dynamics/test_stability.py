@@ -1,4 +1,4 @@
-"""Jacobians, eigenvalues, stable steps, fixed points and exponents against NumPy, closed forms and what solvers do."""
+"""Jacobians, eigenvalues, stability limits, fixed points and exponents against NumPy, closed forms and solvers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def random_net(seed: int, size: int = 6, gain: float = 0.9) -> tuple[Network, np
             return recurrent(weights, tau), jacobian
 
 
-def test_jacobians_are_those_of_the_equations() -> None:
+def test_jacobian_matches_equations() -> None:
     generator = np.random.default_rng(0)
     weights, tau = generator.normal(size=(7, 7)), generator.uniform(5, 50, 7)
     dynamics = s.Dynamics(recurrent(weights, tau, "tanh"), NOTHING)
@@ -61,7 +61,7 @@ def test_jacobians_are_those_of_the_equations() -> None:
 
 
 @pytest.mark.parametrize("solver", [Euler, RK4])
-def test_a_few_of_the_largest_eigenvalues_bound_dt_as_all_do(solver: type[Euler]) -> None:
+def test_largest_stable_dt_from_few_eigenvalues_equals_all(solver: type[Euler]) -> None:
     net, jacobian = random_net(3, size=40, gain=0.7)
     dynamics = s.Dynamics(net, NOTHING)
     few = s.eigenvalues(dynamics, dynamics.start, 4, "largest")
@@ -70,11 +70,11 @@ def test_a_few_of_the_largest_eigenvalues_bound_dt_as_all_do(solver: type[Euler]
     bound = s.largest_stable_dt(few, solver)
     assert bound == pytest.approx(s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start), solver), rel=1e-9)
     leading = s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start, 4), solver)
-    assert leading > 2 * bound, "the slow ones that decide about stability say nothing of it"
+    assert leading > 2 * bound, "the rightmost eigenvalues are slow and do not bound dt"
 
 
 def conditioned(net: Network) -> Network:
-    """In double precision, with matrices that have no nearly singular directions, which settle for ever."""
+    """In double precision, with orthogonal matrices: nearly singular directions would take too long to settle."""
     for weights in net.parameters():
         if weights.dim() == 2:
             nn.init.orthogonal_(weights, 1.2)
@@ -88,7 +88,7 @@ MODELS: dict[str, Callable[[], tuple[Network, Tensor]]] = {
 
 
 @pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding"])
-def test_fixed_points_are_where_simulations_come_to_rest(name: str) -> None:
+def test_fixed_point_matches_settled_simulation(name: str) -> None:
     torch.manual_seed(1)
     net, image = MODELS[name]()
     net, image = conditioned(net), image.double()
@@ -104,8 +104,8 @@ def test_fixed_points_are_where_simulations_come_to_rest(name: str) -> None:
 
 
 @pytest.mark.parametrize("solver", [Euler, RK4])
-def test_the_largest_stable_dt_is_right_to_one_percent_in_200_nets(solver: type[Euler]) -> None:
-    """Steps below and above it, 2^17 of them: the matrix of a step of this very solver, squared 17 times."""
+def test_largest_stable_dt_within_one_percent_in_200_nets(solver: type[Euler]) -> None:
+    """2^17 steps just below and just above the limit: the matrix of one step of the solver, squared 17 times."""
     for seed in range(200):
         net, jacobian = random_net(seed)
         border = s.largest_stable_dt(np.linalg.eigvals(jacobian), solver)
@@ -121,7 +121,8 @@ def test_the_largest_stable_dt_is_right_to_one_percent_in_200_nets(solver: type[
 
 @pytest.mark.filterwarnings("ignore:dt = .* is above the tau")
 @pytest.mark.parametrize("solver", [Euler, RK4])
-def test_simulations_part_at_the_largest_stable_dt(solver: type[Euler]) -> None:
+def test_simulation_grows_only_above_largest_stable_dt(solver: type[Euler]) -> None:
+    checked = 0
     for seed in range(4):
         net, jacobian = random_net(seed, gain=-0.9)
         border = s.largest_stable_dt(np.linalg.eigvals(jacobian), solver)
@@ -131,9 +132,11 @@ def test_simulations_part_at_the_largest_stable_dt(solver: type[Euler]) -> None:
             begin = Snapshot(Clock(share * border), {"r": torch.ones(1, 6, dtype=torch.float64)})
             run = pcsim.simulate(net, NOTHING, solver=solver(share * border), until=600 * share * border, start=begin)
             assert (float(run["r"][-1].norm()) > float(run["r"][299].norm())) == grows
+        checked += 1
+    assert checked >= 2, "networks whose limit lies below the one of the leak"
 
 
-def test_borders_on_the_axes_are_the_known_ones() -> None:
+def test_largest_stable_dt_on_axes_matches_known_limits() -> None:
     leak, ring = np.array([-0.1 + 0j]), np.array([0.1j, -0.1j])
     assert s.largest_stable_dt(leak, Euler) == pytest.approx(20.0)
     assert s.largest_stable_dt(leak, RK4) == pytest.approx(27.8529, abs=1e-3)
@@ -144,8 +147,8 @@ def test_borders_on_the_axes_are_the_known_ones() -> None:
         s.largest_stable_dt(leak, pcsim.ExponentialEuler)
 
 
-def test_fitted_rates_of_predictive_coding_are_eigenvalues() -> None:
-    """Two linear layers: along an eigenvector the state falls at its rate, and late at the slowest of them."""
+def test_fit_rate_of_predictive_coding_matches_eigenvalues() -> None:
+    """Two linear layers: along an eigenvector the distance decays at its rate, elsewhere finally at the slowest."""
     torch.manual_seed(0)
     net = conditioned(pcsim.models.predictive_coding(((1, 2, 2), (4,), (3,)), tau=(10.0, 20.0, 30.0)))
     image = torch.rand(1, 1, 2, 2).double()
@@ -193,7 +196,7 @@ def alone(rule: Map | Flow, size: int) -> s.Dynamics:
     return s.Dynamics(net.double(), NOTHING)
 
 
-def test_lyapunov_exponents() -> None:
+def test_lyapunov_exponent_of_linear_net_and_logistic_map() -> None:
     weights = np.random.default_rng(0).normal(size=(4, 4)) / 4
     net = recurrent(weights + weights.T, np.full(4, 10.0))
     leading = (np.linalg.eigvalsh(weights + weights.T).max() - 1) / 10
@@ -206,13 +209,13 @@ def test_lyapunov_exponents() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-def test_the_exponent_of_lorenz() -> None:
+def test_lyapunov_exponent_of_lorenz_system() -> None:
     begin = torch.ones(1, 3, dtype=torch.float64)
     found = s.lyapunov_exponent(alone(Lorenz(), 3), RK4(0.01), steps=60_000, settle=2_000, start=begin)
     assert found == pytest.approx(0.9056, abs=0.02)
 
 
-def test_what_cannot_be_analysed_is_refused() -> None:
+def test_stability_rejects_invalid_arguments() -> None:
     net, _ = random_net(0)
     with pytest.raises(SolverError, match="one: each has its own"):
         s.Dynamics(net, torch.zeros(2, 1, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""The experiments with few parts: what they promise at their smoke size, and that a second run changes nothing."""
+"""The smaller experiments at their smoke preset: reports and results, and a second run that changes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from support.paths import ROOT
 
 COUNTS = (24, 22, 24, 40, 26)
-"""characters of the alphabets of Omniglot's first small set"""
+"""characters in each alphabet of Omniglot's first small set"""
 FIGURES = {
     "attractors": {"completion", "capacity"},
     "cell_search": {"search", "edges", "accuracy", "cell"},
@@ -53,7 +53,9 @@ LONG = (
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FIGURES])
-def test_an_experiment_keeps_the_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_writes_report_and_resumes_unchanged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PCSIM_NEURAL", raising=False)
     out = tmp_path / name
     assert "report.html" in run(name, out)
@@ -85,7 +87,7 @@ def scores_stand_beside_the_baselines(found: dict) -> None:
             assert len(scores["ahead"]["mse"]) == 2 and 0 < scores["next_frame"]["mse"] < 0.2
         assert row["copy last frame"]["ahead"]["mse"][0] < row["copy last frame"]["ahead"]["mse"][1]
         if name in prednets:
-            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "the prediction is the frame"
+            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "in a closed loop the prediction is the frame"
             responses = [layers["e0"] for layers in row["network"]["evoked"].values()]
             assert len(responses) == 2 and all(r["low"] <= r["mean"] <= r["high"] for r in responses)
         else:
@@ -129,8 +131,10 @@ def errors_of_every_area_are_followed(found: dict) -> None:
         errors = row["squared prediction error"]
         assert set(errors) == {"e0", "e1"} and set(row["change of the state per ms"]) == {"r1", "r2"}
         (energy,) = row["energy"].values()
-        assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(energy["median"])), "it descends"
-        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "from when the stimulus came"
+        assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(energy["median"])), (
+            "the energy must not rise"
+        )
+        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "times count from the onset of the stimulus"
         assert sum(energy["endings"].values()) == 8
 
 
@@ -147,14 +151,14 @@ def every_network_is_swept(found: dict) -> None:
         assert row["curve"] == ("error" if name == "predictive_coding" else "change")
         assert len(curves) == len(curves[0]) == 2 and len(curves[0][0]) == len(row["times"])
         slow, fast = curves[1][1][1], curves[0][0][1]
-        assert slow > fast if name == "predictive_coding" else slow < fast, "early on, the slow one is behind"
+        assert slow > fast if name == "predictive_coding" else slow < fast, "early on, the larger tau must lag behind"
         # At 2.4 tau Euler is refused; RK4 is not until 2.785 tau.
         assert [share is None for share in row["by_dt"]["Euler"]] == [False, False, True]
         assert row["ends"]["Euler"][-1].startswith("refused") and not any("refused" in e for e in row["ends"]["RK4"])
         assert 0 < row["borders"]["Euler"] < row["borders"]["RK4"] < 40
         for solver, order in (("Euler", 1), ("RK4", 2)):
             first, second = row["precision"][solver]["error"]
-            assert first / second > 1.5**order, "half the step, less error"
+            assert first / second > 1.5**order, "half the dt must give less error"
         assert row["precision"]["RK4"]["evaluations"] == [32, 64]
         assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
 
@@ -175,7 +179,7 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
         (curve,) = row["accuracy_over_time"]
         assert row["error"] == [pytest.approx(1 - curve[-1])]
         # Biases and gates let answers change before the image comes, but all images get the same one.
-        assert max(curve[:4]) < 0.25, "one digit's share at most"
+        assert max(curve[:4]) < 0.25, "before the image, at most the share of one digit"
     from experiments.cell_search import candidates
 
     arrives = candidates.Candidate(candidates.ReciprocalCell()).network(2).arrivals["readout"]
@@ -184,7 +188,9 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
 
 def nothing_is_solved_in_time_without_time(found: dict) -> None:
     control = found["networks"]["feed_forward"]["whole"]
-    assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, "noise alone"
+    assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, (
+        "only noise changes a feed-forward control over time"
+    )
     lesions = found["networks"]["blt"]
     assert set(lesions) == {"whole", "without top-down", "without recurrence"} and found["macaque"] is None
     for row in lesions.values():
@@ -210,7 +216,7 @@ CHECKS = {
 
 
 @pytest.mark.data
-def test_decoders_of_other_alphabets_keep_the_contract(tmp_path: Path, mnist: Path, omniglot: Path) -> None:
+def test_transfer_writes_report_and_decodes_above_chance(tmp_path: Path, mnist: Path, omniglot: Path) -> None:
     out = tmp_path / "transfer"
     assert "report.html" in run("transfer", out, "--mnist", str(mnist), "--omniglot", str(omniglot))
     found = numbers(out)
@@ -222,11 +228,11 @@ def test_decoders_of_other_alphabets_keep_the_contract(tmp_path: Path, mnist: Pa
                 means = area[state]["mean"]
                 assert np.allclose(means, np.mean(area[state]["alphabets"], 0)) and min(means) > 1.5 * found["chance"]
     first, *others = found["networks"]["blt_b"]["l2"]["trained"]["mean"]
-    assert not others and first < 1.0, "a sweep is all there is of B"
+    assert not others and first < 1.0, "B must have one step"
 
 
 @pytest.mark.data
-def test_networks_are_shown_beside_recordings(tmp_path: Path, recordings: Path) -> None:
+def test_object_solution_time_compares_with_recordings(tmp_path: Path, recordings: Path) -> None:
     out = tmp_path / "solved"
     run("object_solution_time", out, "--neural", str(recordings))
     found = numbers(out)

@@ -25,7 +25,7 @@ def test_error_by_condition_places_intervals() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["clean", "heavy"]
 
 
-def test_curves_panels_and_guesses_have_one_of_each() -> None:
+def test_occlusion_figures_draw_each_curve_and_panel() -> None:
     curves = {"clean": {"B": [0.5], "BL": [0.4, 0.6, 0.7]}, "heavy": {"B": [0.2], "BL": [0.1, 0.2, 0.3]}}
     figure = occlusion.accuracy_over_time(curves, {"clean": 0.9, "heavy": 0.9})
     assert [panel.get_title() for panel in figure.axes] == ["clean", "heavy"]
@@ -40,7 +40,7 @@ def test_curves_panels_and_guesses_have_one_of_each() -> None:
     assert ax.get_lines()[0].get_xdata().tolist() == [20, 40]
 
 
-def test_solvers_are_drawn_with_their_borders() -> None:
+def test_accuracy_by_dt_marks_stability_limit() -> None:
     figure = time_constants.accuracy_by_dt({"net": {"Euler": ([0.5, 3.0], [0.9, np.nan])}}, {"net": {"Euler": 1.5}})
     accuracy, crosses, border, _ = figure.axes[0].get_lines()
     assert accuracy.get_ydata()[0] == 90.0 and crosses.get_xdata().tolist() == [3.0] and border.get_xdata()[0] == 1.5
@@ -48,7 +48,7 @@ def test_solvers_are_drawn_with_their_borders() -> None:
     assert figure.axes[0].get_lines()[0].get_xdata().tolist() == [4, 8]
 
 
-def test_settled_curves_are_marked_where_they_settle() -> None:
+def test_settling_figure_marks_settling_time() -> None:
     row = {"times": [0.0, 10.0], "median": [4.0, 2.0], "quartiles": [[3.0, 1.0], [5.0, 3.0]]}
     curves = {"clean": {"error": {"e0": {**row, "settling": 5.0}, "e1": {**row, "settling": None}}}}
     figure = convergence.settling(curves)
@@ -61,7 +61,7 @@ def test_settled_curves_are_marked_where_they_settle() -> None:
     assert figure.axes[1].get_lines()[0].get_xdata().tolist() == [20, 40]
 
 
-def test_sweeps_over_tau_are_drawn_with_their_numbers() -> None:
+def test_curves_by_tau_and_by_ratio_show_values() -> None:
     times, fall = np.arange(1.0, 5.0), np.exp(-np.arange(4.0))
     curves = {"net": {"lower area": {5.0: (times, fall), 20.0: (times, 2 * fall)}, "upper area": {5.0: (times, fall)}}}
     figure = time_constants.curves_by_tau(curves, {"net": "error"})
@@ -78,7 +78,7 @@ def test_choice_effects_show_differences() -> None:
     assert np.allclose(bars.lines[0].get_ydata(), [10, -20]) and len(ax.get_xticklabels()) == 2
 
 
-def test_solution_times_and_similarities_show_their_numbers() -> None:
+def test_solution_times_and_similarities_show_values() -> None:
     found = {"A": {"whole": {"clean": [10.0, np.nan], "occluded": [20.0, 30.0]}}, "B": {"whole": {}}}
     means = {"A": {"whole": {"clean": (10.0, 9.0, 11.0), "occluded": (25.0, 20.0, 30.0)}}, "B": {"whole": {}}}
     first, second = solving.solution_times(found, means).axes
@@ -91,7 +91,7 @@ def test_solution_times_and_similarities_show_their_numbers() -> None:
     assert [bar.get_height() for bar in figure.axes[0].patches[:2]] == [0.1, 0.2]
 
 
-def test_cycles_learning_and_attractors_show_their_numbers() -> None:
+def test_cycle_learning_and_attractor_figures_show_values() -> None:
     figure = pcn_cycles.errors_over_cycles(
         {"a": {"e0": [1.0, 0.5], "e1": [2.0, 1.0]}, "b": {"e0": [1.0, 3.0]}}, trained=1
     )
@@ -107,7 +107,7 @@ def test_cycles_learning_and_attractors_show_their_numbers() -> None:
     assert np.allclose(ax.get_lines()[0].get_ydata(), [1.0, 0.5])
 
 
-def test_horizon_draws_baselines_dashed_and_seeds_as_a_band() -> None:
+def test_horizon_draws_dashed_baselines_and_seed_band() -> None:
     ax = horizon({"net": [[0.1, 0.2], [0.3, 0.4]], "linear": [[0.5, 0.6]]}, "mse", every_ms=100.0)
     net, linear = ax.get_lines()
     assert np.allclose(net.get_ydata(), [0.2, 0.3]) and net.get_linestyle() == "-" and len(ax.collections) == 1

@@ -1,4 +1,4 @@
-"""Public recordings of inferior temporal cortex: decoding and dissimilarities give the figures that come with them."""
+"""Public recordings of inferior temporal cortex: decoding and dissimilarities match the figures published with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pcsim.brain import similarity
 
 
 @pytest.mark.data
-def test_macaque_it_is_decoded_as_its_readme_says(recordings: Path) -> None:
+def test_macaque_it_decoding_accuracy_matches_readme(recordings: Path) -> None:
     spikes = neural_data.spikes(recordings)
     assert spikes.counts.shape == (20, 7 * 3 * 19, 132) and spikes.times[0] == -500.0
     found = decoding.decode_over_time(spikes.counts, spikes.objects, penalty=100.0)
@@ -25,8 +25,8 @@ def test_macaque_it_is_decoded_as_its_readme_says(recordings: Path) -> None:
 
 
 @pytest.mark.data
-def test_counts_are_those_of_the_spikes(recordings: Path) -> None:
-    """From the events file, counted anew."""
+def test_spike_counts_match_events(recordings: Path) -> None:
+    """Counted independently from the file of events."""
     spikes = neural_data.spikes(recordings)
     with np.load(recordings / "neural_it_zhang_desimone" / "it_spikes_events.npz") as file:
         events = {name: file[name] for name in file.files}
@@ -43,7 +43,7 @@ def test_counts_are_those_of_the_spikes(recordings: Path) -> None:
 
 
 @pytest.mark.data
-def test_monkeys_and_humans_find_the_same_images_alike(recordings: Path) -> None:
+def test_dissimilarities_of_monkey_and_human_match_published(recordings: Path) -> None:
     data = neural_data.dissimilarities(recordings)
     assert similarity.compare(data.monkey, data.human) == pytest.approx(0.44, abs=0.005)
     pixels = similarity.dissimilarity(data.images.astype(float))
@@ -52,7 +52,7 @@ def test_monkeys_and_humans_find_the_same_images_alike(recordings: Path) -> None
     assert 0.3 < low < high < 0.8
 
 
-def test_a_folder_without_recordings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neural_data_folder_rejects_missing_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(neural_data.VARIABLE, raising=False)
     assert neural_data.folder(None) is None
     with pytest.raises(StorageError, match="it_counts_10ms"):

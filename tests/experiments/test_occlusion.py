@@ -1,4 +1,4 @@
-"""The occlusion experiment as a user runs it: same numbers twice, after a kill, and never in another's folder."""
+"""The occlusion experiment from the command line: same numbers after a kill, and no other run's folder is touched."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @of_one_run
-def test_it_writes_what_it_promises(undisturbed: Path) -> None:
+def test_occlusion_writes_report_figures_and_results(undisturbed: Path) -> None:
     files = {path.name for path in undisturbed.iterdir()}
     assert {"config.json", "results.json", "report.html", "errors.png", "guesses.png", "network.png"} <= files
     page = (undisturbed / "report.html").read_text()
@@ -60,9 +60,7 @@ def test_it_writes_what_it_promises(undisturbed: Path) -> None:
 
 
 @of_one_run
-def test_killed_in_mid_training_and_begun_again_it_ends_with_the_same_numbers(
-    undisturbed: Path, tmp_path: Path
-) -> None:
+def test_occlusion_killed_and_resumed_gives_same_numbers(undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = subprocess.Popen(
         command(out, "--workers", "1"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -78,7 +76,7 @@ def test_killed_in_mid_training_and_begun_again_it_ends_with_the_same_numbers(
     assert numbers(out) == numbers(undisturbed)
 
 
-def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
+def test_occlusion_workers_die_with_killed_parent(tmp_path: Path) -> None:
     out = tmp_path / "orphans"
     process = subprocess.Popen(
         command(out, "--training.updates", "100000", "--workers", "2"),
@@ -107,7 +105,7 @@ def alive(group: int) -> bool:
 
 
 @of_one_run
-def test_a_folder_of_another_configuration_is_refused_and_left_alone(undisturbed: Path) -> None:
+def test_occlusion_rejects_folder_of_other_configuration(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     printed = run(undisturbed, "--seed", "5", expect=2)
     assert "seed=0 (now 5)" in printed and "choose another --out" in printed
@@ -124,7 +122,7 @@ def test_a_folder_of_another_configuration_is_refused_and_left_alone(undisturbed
         (("--digits", "handwritten", "--mnist", "nowhere"), "four idx files"),
     ],
 )
-def test_a_wrong_option_is_named_and_nothing_is_written(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_occlusion_names_wrong_option_and_writes_nothing(options: tuple[str, ...], said: str, tmp_path: Path) -> None:
     out = tmp_path / "never"
     arguments = [sys.executable, "-m", "experiments.occlusion", "--out", str(out), *options]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -133,7 +131,7 @@ def test_a_wrong_option_is_named_and_nothing_is_written(options: tuple[str, ...]
 
 
 @of_one_run
-def test_a_damaged_checkpoint_is_named_not_used(undisturbed: Path, tmp_path: Path) -> None:
+def test_occlusion_names_damaged_checkpoint_and_keeps_it(undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "damaged"
     (out / "training").mkdir(parents=True)
     (out / "config.json").write_text((undisturbed / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""Pages to explore, in a real browser."""
+"""Interactive reports in a real browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from experiments.time_constants import PRESETS
 
 
 @pytest.mark.slow
-def test_the_slider_of_a_report_changes_its_curves(tmp_path: Path) -> None:
+def test_report_slider_changes_curves(tmp_path: Path) -> None:
     """Needs selenium, plotly, and Debian's chromium and chromium-driver."""
     webdriver = pytest.importorskip("selenium.webdriver")
     pytest.importorskip("plotly")
@@ -32,7 +32,7 @@ def test_the_slider_of_a_report_changes_its_curves(tmp_path: Path) -> None:
             return [line.get_attribute("d") for line in found]
 
         before = curves()
-        assert len(before) == 4, "two time constants in two panels"
+        assert len(before) == 4, "one curve for each of two time constants in two panels"
         rail = browser.find_element("css selector", "#explore-0 .slider-rail-touch-rect")
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", rail)
         right = int(rail.size["width"] / 2) - 2

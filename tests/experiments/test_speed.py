@@ -1,4 +1,4 @@
-"""`experiments.speed`: what CI can hold without the other packages."""
+"""`experiments.speed`: what CI can check without the packages that it is compared with."""
 
 import sys
 
@@ -9,7 +9,7 @@ from experiments.speed.contenders import Worker
 from pcsim import PcsimError
 
 
-def test_a_python_without_pcx_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+def test_speed_worker_without_pcx_names_option(capfd: pytest.CaptureFixture[str]) -> None:
     worker = Worker(sys.executable, [torch.ones(2, 2)], torch.ones(1, 2), torch.ones(1, 2), steps=1)
     try:
         with pytest.raises(PcsimError, match="--pcx-python"):

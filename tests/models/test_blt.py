@@ -16,7 +16,7 @@ COUNTS = {"blt_b": 9_898, "blt_bt": 19_114, "blt_bk": 26_794, "blt_bl": 28_330, 
 
 
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())
-def test_parameter_counts_are_the_published_ones(name: str, count: int) -> None:
+def test_blt_family_parameter_counts_match_paper(name: str, count: int) -> None:
     for unroll in ("engineering", "biological"):
         assert sum(p.numel() for p in models.build(name, unroll=unroll).parameters()) == count
 
@@ -49,7 +49,7 @@ def response_norm(x: np.ndarray, n: int, alpha: float, beta: float) -> np.ndarra
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("unroll", ["engineering", "biological"])
 @pytest.mark.parametrize("lrn", ["state", "output"])
-def test_blt_equals_its_equations_in_numpy(unroll: str, lrn: str) -> None:
+def test_blt_matches_numpy(unroll: str, lrn: str) -> None:
     net = models.blt(width=6, unroll=unroll, lrn=lrn, size=8)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.3)
@@ -86,7 +86,7 @@ def test_blt_equals_its_equations_in_numpy(unroll: str, lrn: str) -> None:
             assert np.allclose(run[name][step].numpy(), expected, rtol=0, atol=tolerances.NUMPY_BLT)
 
 
-def test_a_biological_readout_does_not_depend_on_the_image_before_it_can() -> None:
+def test_blt_biological_readout_depends_on_image_from_step_2() -> None:
     net = models.blt(width=4, unroll="biological")
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.3)
@@ -105,7 +105,7 @@ def test_a_biological_readout_does_not_depend_on_the_image_before_it_can() -> No
 @pytest.mark.parametrize(
     ("name", "expected"), [("blt_b", [8]), ("blt_bk", [14]), ("blt_bl", [8, 12, 16, 20]), ("blt", [8, 14, 20, 26])]
 )
-def test_receptive_fields_grow_as_published(name: str, expected: list[int]) -> None:
+def test_blt_family_receptive_fields_match_paper(name: str, expected: list[int]) -> None:
     net = models.build(name, width=2)
     for parameter in net.parameters():
         torch.nn.init.constant_(parameter, 0.1)
@@ -123,7 +123,7 @@ def test_receptive_fields_grow_as_published(name: str, expected: list[int]) -> N
     assert sides == expected
 
 
-def test_models_refuse_what_they_do_not_know() -> None:
+def test_models_reject_unknown_names_and_indivisible_size() -> None:
     with pytest.raises(pcsim.WiringError, match="did you mean 'blt_bl'"):
         models.build("blt_bll")
     with pytest.raises(pcsim.WiringError, match="option of blt 'widht'"):

@@ -1,4 +1,4 @@
-"""What must fall, falls: energies and errors in random instances, up to the border at which they no longer must."""
+"""Energies and errors of random instances decrease wherever theory says so, up to the stability limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def symmetric(units: int) -> torch.Tensor:
     return (weights + weights.T).fill_diagonal_(0.0) / units**0.5
 
 
-def test_asynchronous_hopfield_energy_never_rises_and_ends_in_a_fixed_point() -> None:
+def test_hopfield_asynchronous_energy_falls_to_fixed_point() -> None:
     for seed in range(NETS):
         torch.manual_seed(seed)
         units = int(torch.randint(4, 16, ()))
@@ -39,17 +39,17 @@ def test_asynchronous_hopfield_energy_never_rises_and_ends_in_a_fixed_point() ->
         assert largest_rise(run["energy"]) <= RISE
         end = run["s"][-1]
         field = end @ weights - theta
-        assert (torch.where(field != 0, field.sign(), end) == end).all(), "nobody wants to flip"
+        assert (torch.where(field != 0, field.sign(), end) == end).all(), "in a fixed point no unit changes its sign"
 
 
-def test_synchronous_hopfield_may_end_in_a_cycle_of_two() -> None:
+def test_hopfield_synchronous_can_cycle_with_period_two() -> None:
     weights = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     net = models.hopfield(models.random_patterns(1, 2), weights=weights, mode="synchronous")
     run = simulate(net, torch.tensor([[1.0, -1.0]]), solver=Iterate(), steps=4, record=Record(states=["s"]))
     assert run["s"][:, 0].tolist() == [[-1, 1], [1, -1], [-1, 1], [1, -1]]
 
 
-def test_continuous_hopfield_energy_never_rises() -> None:
+def test_hopfield_continuous_energy_never_rises() -> None:
     for seed in range(NETS):
         torch.manual_seed(seed)
         units = int(torch.randint(3, 12, ()))
@@ -62,7 +62,7 @@ def test_continuous_hopfield_energy_never_rises() -> None:
         assert largest_rise(run["energy"]) <= RISE
 
 
-def test_modern_hopfield_energy_never_rises_and_retrieves_in_one_step() -> None:
+def test_hopfield_modern_energy_falls_and_retrieves_in_one_step() -> None:
     for seed in range(NETS):
         torch.manual_seed(seed)
         patterns = torch.randn(6, 24)
@@ -113,7 +113,7 @@ def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:.*overshoots")  # the border is above tau in nets with weak weights
-def test_linear_predictive_coding_energy_falls_up_to_the_largest_stable_step_and_not_beyond() -> None:
+def test_predictive_coding_linear_energy_at_stability_limit() -> None:
     diverged = 0
     for seed in range(NETS):
         net, given = random_coding(seed, "identity")
@@ -126,21 +126,21 @@ def test_linear_predictive_coding_energy_falls_up_to_the_largest_stable_step_and
             if share < 1.0:
                 assert largest_rise(run["energy"]) <= RISE
             else:
-                assert run["energy"][-1].max() > run["energy"][75].max(), "diverges"
+                assert run["energy"][-1].max() > run["energy"][75].max(), "the energy must grow"
                 diverged += 1
-    assert diverged > NETS / 2, "most have their largest step below the one that is refused"
+    assert diverged > NETS / 2, "most nets must have their limit below 2 tau, which Euler refuses"
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])
-def test_nonlinear_predictive_coding_energy_falls_at_a_small_step(activation: str) -> None:
+def test_predictive_coding_nonlinear_energy_falls_at_small_dt(activation: str) -> None:
     for seed in range(NETS // 4):
         net, given = random_coding(seed, activation)
         run = simulate(net, given, solver=Euler(dt=0.2), until=40.0, record=Record(states=["energy"]))
         assert largest_rise(run["energy"]) <= RISE
 
 
-def test_with_relu_the_energy_has_kinks_and_chatters_less_the_smaller_the_step() -> None:
-    """Where f' jumps, a unit may be driven to and fro across zero: the rises are of the order of the step."""
+def test_predictive_coding_relu_energy_rises_shrink_with_dt() -> None:
+    """Where f' jumps, a unit can oscillate across zero: the energy then rises by an amount of the order of dt."""
     rises = []
     for dt in (0.8, 0.2, 0.05):
         worst = 0.0
@@ -152,7 +152,7 @@ def test_with_relu_the_energy_has_kinks_and_chatters_less_the_smaller_the_step()
     assert rises[0] > rises[1] > rises[2] and rises[2] < 1e-3
 
 
-def test_a_linear_hierarchy_settles_where_least_squares_says() -> None:
+def test_predictive_coding_linear_fixed_point_is_least_squares() -> None:
     """E = sum pi/2 |r_l - W_l r_{l+1} - b_l|^2 is one least-squares problem in (r1, r2), solved by LAPACK."""
     net = models.predictive_coding(((12,), (5,), (3,)), tau=10.0, precision=(1.0, 2.0))
     for parameter in net.parameters():
@@ -172,7 +172,7 @@ def test_a_linear_hierarchy_settles_where_least_squares_says() -> None:
         assert abs(float(run["energy"][-1, sample, 0]) - residual[0] / 2) <= LEAST_SQUARES
 
 
-def test_generation_from_a_clamped_top_ends_at_the_predictions() -> None:
+def test_predictive_coding_clamped_top_settles_at_predictions() -> None:
     net = models.predictive_coding(((2, 8, 8), (3, 4, 4), (5,)), clamped=("r2",), activation="tanh")
     top = torch.randn(3, 5)
     slow = simulate(net, top, solver=RK4(dt=5.0), until=2_000.0, record=Record(states=["r0", "energy"], every=400))
@@ -195,8 +195,8 @@ def operator_norm(weight: torch.Tensor, size: int) -> float:
 
 
 @pytest.mark.parametrize("activation", ["identity", "relu"])
-def test_a_single_tied_pcn_layer_falls_below_two_over_lambda_max_and_not_beyond(activation: str) -> None:
-    """models_pc.md section 1, trap 5 (a): e(t+1) = (1 - b W^T W) e(t) in the linear case."""
+def test_pcn_global_tied_layer_error_at_stability_limit(activation: str) -> None:
+    """In the linear case e(t+1) = (1 - b W^T W) e(t), which decreases for b < 2 / lambda_max(W W^T)."""
     for seed in range(20):
         torch.manual_seed(seed)
         image = torch.randn(50, 2, 5, 5)

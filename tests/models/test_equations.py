@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("order", ["sweeps", "synchronous"])
 @pytest.mark.parametrize("norm", ["none", "group"])
-def test_pcn_global(tied: bool, order: str, norm: str) -> None:
+def test_pcn_global_matches_numpy(tied: bool, order: str, norm: str) -> None:
     net = models.pcn_global((4, 5, 6), (2,), 4, tied=tied, order=order, norm=norm, image=(2, 8, 8), classes=3)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -93,8 +93,8 @@ def test_pcn_global(tied: bool, order: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.001, 0.1])
-def test_rcnn(alpha: float) -> None:
-    """Each layer iterates to its end before the next; at alpha = 0.1 a wrong convention of the norm shows."""
+def test_rcnn_matches_numpy(alpha: float) -> None:
+    """Each layer finishes its iterations before the next begins; alpha = 0.1 exposes a wrong convention of the norm."""
     net = models.rcnn(16, 2, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -128,7 +128,7 @@ def test_rcnn(alpha: float) -> None:
 
 
 @pytest.mark.parametrize("variant", ["published", "chainer"])
-def test_pcn_local(variant: str) -> None:
+def test_pcn_local_matches_numpy(variant: str) -> None:
     net = models.pcn_local(models.Architecture((4, 5), (1,)), 3, variant=variant, image=(2, 8, 8), classes=3).eval()
     with torch.no_grad():
         for name, value in net.state_dict().items():
@@ -170,7 +170,7 @@ def test_pcn_local(variant: str) -> None:
 
 @pytest.mark.parametrize("cell", ["none", "channel", "full", "subconvlstm"])
 @pytest.mark.parametrize(("feedback", "opens"), [("current", 3), ("previous", 3), ("current", 99)])
-def test_prednet(cell: str, feedback: str, opens: int) -> None:
+def test_prednet_matches_numpy(cell: str, feedback: str, opens: int) -> None:
     options = {"cell": cell} if cell == "subconvlstm" else {"peephole": cell}
     net = models.prednet((2, 3, 4), (3, 4, 5), feedback=feedback, size=(8, 8), **options)
     with torch.no_grad():
@@ -220,17 +220,17 @@ def test_prednet(cell: str, feedback: str, opens: int) -> None:
     given = {"frame": stimuli.sequence(frames, every=10.0), "closed_loop": stimuli.sequence(sees_itself, every=10.0)}
     agree(closed_loop(net), trace, given)
     if feedback == "current" and opens == 3:
-        assert all((value == 0).all() for value in trace["e0"][3:]), "the prediction is the frame"
+        assert all((value == 0).all() for value in trace["e0"][3:]), "in a closed loop the prediction is the frame"
 
 
 @pytest.mark.parametrize("peephole", ["none", "channel", "full"])
-def test_convlstm(peephole: str) -> None:
+def test_convlstm_matches_numpy(peephole: str) -> None:
     net = models.convlstm((4, 3), peephole=peephole, kernel=3, seen=3, unseen=3, image=(1, 16, 16))
     forecaster(net, False)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_subconvlstm(fixed: bool) -> None:
+def test_subconvlstm_matches_numpy(fixed: bool) -> None:
     net = models.subconvlstm((4, 3), fixed_forget=fixed, kernel=3, seen=3, unseen=3, image=(1, 16, 16))
     forecaster(net, True)
 
@@ -288,7 +288,7 @@ def cell_step(rule: torch.nn.Module, z: Array, c: Array, subtractive: bool) -> t
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_sublstm(fixed: bool) -> None:
+def test_sublstm_matches_numpy(fixed: bool) -> None:
     net = models.sublstm(5, 3, layers=2, fixed_forget=fixed, steps=5, classes=3)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -314,7 +314,7 @@ def test_sublstm(fixed: bool) -> None:
     agree(net, trace, {"input": x}, list(trace))
 
 
-def test_hopfield_in_turn_and_at_once() -> None:
+def test_hopfield_asynchronous_and_synchronous_match_numpy() -> None:
     patterns = models.random_patterns(3, 20)
     w = np.zeros((20, 20))
     for xi in array(patterns):
@@ -335,7 +335,7 @@ def test_hopfield_in_turn_and_at_once() -> None:
     agree(models.hopfield(patterns, threshold=0.1), trace, {"cue": cue, "turn": turn})
     for sweep in range(2):
         order = torch.stack([turn.at(10.0 * (20 * sweep + k)).argmax(1) for k in range(20)])
-        assert (order.sort(0).values == torch.arange(20)[:, None]).all(), "everyone once in each sweep"
+        assert (order.sort(0).values == torch.arange(20)[:, None]).all(), "each unit must have one turn in each sweep"
     s, synchronous = array(cue), []
     for _ in range(4):
         s = np.where(s @ w > 0, 1.0, np.where(s @ w < 0, -1.0, s))
@@ -343,7 +343,7 @@ def test_hopfield_in_turn_and_at_once() -> None:
     agree(models.hopfield(patterns, mode="synchronous"), {"s": synchronous}, {"cue": cue}, ["s"])
 
 
-def test_hopfield_continuous() -> None:
+def test_hopfield_continuous_matches_numpy() -> None:
     patterns = models.random_patterns(3, 20)
     w = array(models.hebbian(patterns))
     cue, current = torch.randn(4, 20), 0.3 * torch.randn(4, 20)
@@ -364,7 +364,7 @@ def test_hopfield_continuous() -> None:
         assert np.abs(array(run["energy"][step])[:, 0] - energy).max() <= EQUATIONS
 
 
-def test_hopfield_modern() -> None:
+def test_hopfield_modern_matches_numpy() -> None:
     patterns, cue = torch.randn(5, 20), torch.randn(3, 20)
     x, xi = array(patterns).T, array(cue)
     trace: Trace = {name: [] for name in ("attention", "xi", "match", "energy")}
@@ -382,7 +382,7 @@ def test_hopfield_modern() -> None:
 
 
 @pytest.mark.parametrize("scale", ["mean", "receptive_field"])
-def test_retrofit(scale: str) -> None:
+def test_retrofit_matches_numpy(scale: str) -> None:
     stages = [
         torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3, padding=1), torch.nn.ReLU()),
         torch.nn.Sequential(torch.nn.MaxPool2d(2), torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()),
@@ -405,7 +405,7 @@ def test_retrofit(scale: str) -> None:
         return full[:, :, 1:9, 1:9] + per_channel(back[1][1])
 
     def pull_back(k: int, error: Array) -> Array:
-        """2 P^T error, over N or over the square root of what one unit reaches: 9 and 16 positions of 2 and 3 maps."""
+        """2 P^T error, divided by N or by the root of the receptive field size: 9 and 16 positions of 2 and 3 maps."""
         if k == 1:
             return 2 * conv(error, back[0][0]) / (128 if scale == "mean" else np.sqrt(9 * 2))
         return 2 * conv(error, back[1][0], stride=2, padding=1) / (192 if scale == "mean" else np.sqrt(16 * 3))
@@ -429,7 +429,7 @@ def test_retrofit(scale: str) -> None:
 
 @pytest.mark.parametrize("nonlinearity", ["inside", "outside"])
 @pytest.mark.parametrize("activation", ["identity", "tanh", "sigmoid", "softplus", "relu"])
-def test_predictive_coding(activation: str, nonlinearity: str) -> None:
+def test_predictive_coding_matches_numpy(activation: str, nonlinearity: str) -> None:
     functions = {
         "identity": (lambda x: x, np.ones_like),
         "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
@@ -487,7 +487,7 @@ def test_predictive_coding(activation: str, nonlinearity: str) -> None:
             assert np.abs(array(run[name][step]) - expected[name]).max() <= EQUATIONS, (name, step)
 
 
-def test_the_order_of_pcn_global_and_prednet_comes_out_of_their_delays(capsys: pytest.CaptureFixture[str]) -> None:
+def test_order_of_pcn_global_and_prednet_follows_delays(capsys: pytest.CaptureFixture[str]) -> None:
     """The papers' algorithms: PCN blends from the top down, then corrects from the bottom up; PredNet settles R from
     the top down, then predicts, compares and passes on from the bottom up."""
     pcn = models.pcn_global((4, 4, 4), (), image=(1, 4, 4))
@@ -507,4 +507,6 @@ def test_the_order_of_pcn_global_and_prednet_comes_out_of_their_delays(capsys: p
         list(prednet.populations.values())[::-1],
         prednet.projections[::-1],
     )
-    assert before(shuffled, "r2", "r1", "r0", "p0", "e0", "a1", "e1", "a2", "e2"), "however it is written down"
+    assert before(shuffled, "r2", "r1", "r0", "p0", "e0", "a1", "e1", "a2", "e2"), (
+        "the order must not depend on the order of declaration"
+    )

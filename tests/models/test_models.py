@@ -1,4 +1,4 @@
-"""What holds for every registered model. It grows with the registry: a model without a small size fails here."""
+"""Properties of every registered model. A new model that has no small configuration in support/small.py fails here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pcsim.simulation.regime import regime_of
 NAMES = tuple(SMALL)
 
 
-def test_every_registered_model_is_tested_small() -> None:
+def test_registry_covered_by_small_configurations() -> None:
     assert {name.split("/")[0] for name in SMALL} == set(models.available())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_in_both_precisions_and_is_drawn_and_described(name: str) -> None:
+def test_model_runs_in_both_precisions_draws_and_describes(name: str) -> None:
     for dtype in (torch.float32, torch.float64):
         net = small(name).to(dtype)
         solver, steps = stepping(net)
@@ -38,12 +38,12 @@ def test_it_runs_in_both_precisions_and_is_drawn_and_described(name: str) -> Non
 
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED_COUNTS.items())
-def test_it_has_as_many_parameters_as_published(name: str, count: int) -> None:
+def test_model_parameter_count_matches_published(name: str, count: int) -> None:
     with torch.device("meta"):  # shapes only
         assert models.build(name).parameter_count == count
 
 
-def test_only_networks_of_stored_patterns_have_nothing_to_learn() -> None:
+def test_hopfield_models_alone_have_no_trainable_parameters() -> None:
     assert {name for name in NAMES if not trainable(small(name))} == {name for name in NAMES if "hopfield" in name}
 
 
@@ -52,7 +52,7 @@ def trainable(net: Network) -> dict[str, torch.nn.Parameter]:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "hopfield" not in name])
-def test_every_parameter_gets_a_gradient(name: str) -> None:
+def test_model_parameters_all_get_gradient(name: str) -> None:
     net = small(name)
     solver, steps = stepping(net)
     loss = torch.zeros(())
@@ -63,7 +63,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sample_does_not_see_the_others_of_its_batch(name: str, float64: None) -> None:
+def test_model_sample_independent_of_batch(name: str, float64: None) -> None:
     net = small(name)
     solver, steps = stepping(net)
     batch = shown(net, 8)
@@ -76,7 +76,7 @@ def test_a_sample_does_not_see_the_others_of_its_batch(name: str, float64: None)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not small(name).is_flow])
-def test_relaxed_at_dt_equal_tau_is_the_map(name: str) -> None:
+def test_model_relaxed_at_dt_equal_tau_equals_map(name: str) -> None:
     net = small(name)
     steps = min(net.steps or 8, 12)
     record = Record(states=net.memories)
@@ -88,7 +88,7 @@ def test_relaxed_at_dt_equal_tau_is_the_map(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_relaxed_flow_stays_finite_under_rk4(name: str) -> None:
+def test_model_relaxed_stays_finite_under_rk4(name: str) -> None:
     net = small(name)
     flow = net.as_ode(tau=8.0)
     steps = 8.0 * min(net.steps or 8, 12)
@@ -97,7 +97,7 @@ def test_the_relaxed_flow_stays_finite_under_rk4(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_kind_of_edge_can_be_lesioned_and_matters(name: str) -> None:
+def test_lesion_changes_states_and_leaves_network_intact(name: str) -> None:
     net = small(name)
     solver, steps = stepping(net)
     record = Record(states="all")
@@ -109,11 +109,11 @@ def test_each_kind_of_edge_can_be_lesioned_and_matters(name: str) -> None:
     for kind in {edge.kind for edge in net.projections if not edge.lesioned}:
         lesioned = values(net.without(kind))
         assert any(not torch.equal(lesioned[key], intact[key]) for key in intact), kind
-    assert all(torch.equal(value, intact[key]) for key, value in values(net).items()), "a lesion left a trace"
+    assert all(torch.equal(value, intact[key]) for key, value in values(net).items()), "a lesion changed the network"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_and_loaded_it_is_the_same(name: str) -> None:
+def test_model_weights_round_trip_bitwise(name: str) -> None:
     net, other = small(name), models.build(name.split("/")[0], **SMALL[name]).eval()
     load_tensors(other, {key: value.clone() for key, value in trained_tensors(net).items()}, name)
     solver, steps = stepping(net)
@@ -125,7 +125,7 @@ def test_saved_and_loaded_it_is_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-def test_one_step_compiles_into_one_graph(name: str) -> None:
+def test_model_step_compiles_to_one_graph(name: str) -> None:
     """fullgraph=True raises at a graph break. `aot_eager` traces forward without needing a C++ compiler."""
     net = small(name)
     inputs = shown(net, 2)
@@ -145,7 +145,7 @@ def test_one_step_compiles_into_one_graph(name: str) -> None:
     assert all(torch.allclose(compiled[key], expected[key], atol=1e-5) for key in expected)
 
 
-def test_a_window_opens_in_a_flow_at_the_time_of_its_step() -> None:
+def test_active_window_in_flow_opens_at_step_time() -> None:
     net = small("pcn_local")
     with pytest.raises(pcsim.WiringError, match="step_ms=10.0"):
         net.as_ode(tau=(5.0, 10.0))
@@ -162,12 +162,14 @@ def test_a_window_opens_in_a_flow_at_the_time_of_its_step() -> None:
     going_on = Plan(wiring, regime_of(wiring, 5, 5.0), RK4(dt=5.0))
     held = opening.precompute(shown(net, 2))
     from_source = going_on.step(going_on.precompute(shown(net, 2)), state | {"y1": early["s1"][-1]})
-    assert torch.equal(opening.step(held, state)["y1"], from_source["y1"]), "whatever it was before"
+    assert torch.equal(opening.step(held, state)["y1"], from_source["y1"]), (
+        "a population that opens starts from its source, whatever its own state was"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("as_ode", [False, True])
-def test_a_state_keeps_its_keys_shapes_and_types(name: str, as_ode: bool) -> None:
+def test_state_keeps_keys_shapes_and_dtypes(name: str, as_ode: bool) -> None:
     net = small(name)
     if as_ode and not net.is_flow:
         net = net.as_ode(tau=8.0)
@@ -181,8 +183,8 @@ def test_a_state_keeps_its_keys_shapes_and_types(name: str, as_ode: bool) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_going_on_from_a_file_gives_the_same_bits(name: str, tmp_path: Path) -> None:
-    """The layout of a state in memory is part of its bits."""
+def test_run_resumed_from_file_is_bitwise_equal(name: str, tmp_path: Path) -> None:
+    """Bitwise only if the file also keeps the memory layout of the state, on which rounding depends."""
     net = small(name)
     solver, steps = stepping(net)
     steps = max(2, min(steps, 8))

@@ -1,4 +1,4 @@
-"""Options of the predictive models: published sizes, weights of other code, hand-over, retrofit, mistakes."""
+"""Predictive models: published sizes, weights of other code, closed loop, relative errors, retrofit, mistakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def count(net: Network) -> int:
         ({"channels": (128, 64, 64), "kernel": 1, "input_kernel": 9}, 8_830_480),
     ],
 )
-def test_convlstm_has_the_published_sizes(options: dict, expected: int) -> None:
+def test_convlstm_parameter_count_matches_published(options: dict, expected: int) -> None:
     assert count(models.convlstm(**options)) == expected
 
 
@@ -38,12 +38,14 @@ def test_convlstm_has_the_published_sizes(options: dict, expected: int) -> None:
     ("architecture", "classes", "with_cycles", "plain"),
     [("C", 10, 4.913, 2.588), ("C", 100, 4.936, 2.611), ("D", 10, 9.898, 5.213), ("D", 100, 9.944, 5.259)],
 )
-def test_pcn_local_has_the_published_sizes(architecture: str, classes: int, with_cycles: float, plain: float) -> None:
+def test_pcn_local_parameter_count_matches_published(
+    architecture: str, classes: int, with_cycles: float, plain: float
+) -> None:
     for cycles, expected in ((5, with_cycles), (0, plain)):
         assert round(count(models.pcn_local(architecture, cycles, classes=classes)) / 1e6, 3) == expected
 
 
-def test_pcn_local_e_and_pcn_global_have_the_published_sizes() -> None:
+def test_pcn_local_e_and_pcn_global_sizes_match_published() -> None:
     large = models.pcn_local("E", 3, image=(3, 224, 224), classes=1000)
     assert round(count(large) / 1e6, 3) == 17.263 and large.shape("out11")[1:] == (7, 7)
     assert round(count(models.pcn_local("E", 0, image=(3, 224, 224), classes=1000)) / 1e6, 3) == 9.335
@@ -53,7 +55,7 @@ def test_pcn_local_e_and_pcn_global_have_the_published_sizes() -> None:
     assert [models.pcn_global().shape(f"r{k}")[1] for k in range(1, 9)] == [32, 32, 16, 16, 8, 8, 8, 8]
 
 
-def test_no_cycles_is_the_plain_network_that_the_cycles_start_from() -> None:
+def test_pcn_global_without_cycles_equals_initial_state() -> None:
     torch.manual_seed(3)
     plain = models.pcn_global((4, 5), (2,), 0, image=(1, 8, 8))
     torch.manual_seed(3)
@@ -84,7 +86,7 @@ def libilab_names(channels: tuple[int, ...], tied: bool) -> dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_libilab_weights_go_where_they_belong(tied: bool) -> None:
+def test_libilab_weights_load_into_matching_edges(tied: bool) -> None:
     net = models.pcn_global((4, 5, 6), (2,), 2, tied=tied, image=(2, 8, 8), classes=3)
     theirs = libilab_names((4, 5, 6), tied)
     models.published.load(net, theirs, models.published.libilab_pcn)
@@ -99,7 +101,7 @@ def test_libilab_weights_go_where_they_belong(tied: bool) -> None:
         models.published.load(net, theirs | {"extra": torch.zeros(1)}, models.published.libilab_pcn)
 
 
-def test_prednet_weights_of_the_port_make_its_predictions() -> None:
+def test_prednet_with_port_weights_gives_port_predictions() -> None:
     """The port's step, written from its description: one convolution a gate over [R, E, up(R above)]."""
     sizes = (2, 3, 4)
     theirs: dict[str, torch.Tensor] = {}
@@ -143,7 +145,7 @@ def test_prednet_weights_of_the_port_make_its_predictions() -> None:
 # ---------------------------------------------------------------------- behaviour
 
 
-def test_the_first_prediction_of_prednet_knows_nothing_of_the_frames() -> None:
+def test_prednet_first_prediction_ignores_frames() -> None:
     net = models.prednet((1, 2, 3), size=(8, 8))
     nn.init.constant_(net.populations["p0"].rule.bias, 0.2)
     one, other = torch.rand(2, 3, 2, 1, 8, 8)
@@ -154,7 +156,7 @@ def test_the_first_prediction_of_prednet_knows_nothing_of_the_frames() -> None:
     assert torch.equal(first[0][0], first[1][0]) and not torch.equal(first[0][1], first[1][1])
 
 
-def test_frames_do_not_matter_once_the_loop_is_closed() -> None:
+def test_predict_closed_loop_ignores_later_frames() -> None:
     net = models.prednet((1, 2, 3), size=(8, 8))
     nn.init.constant_(net.populations["p0"].rule.bias, 0.2)
     frames = torch.rand(6, 2, 1, 8, 8)
@@ -167,7 +169,7 @@ def test_frames_do_not_matter_once_the_loop_is_closed() -> None:
     assert (runs[0]["e0"][:3] != 0).any()
 
 
-def test_relative_error_is_the_squared_error_over_what_it_is_about() -> None:
+def test_relative_errors_are_normalised_by_target() -> None:
     net = models.pcn_global((4, 5), (), 3, image=(1, 6, 6))
     image = torch.rand(2, 1, 6, 6)
     record = Record(states=["e0", "e1", "r1"], errors="all", relative=True)
@@ -178,7 +180,7 @@ def test_relative_error_is_the_squared_error_over_what_it_is_about() -> None:
     assert torch.allclose(run.errors["e0"], square["e0"] / 36)
 
 
-def test_the_reconstruction_term_is_the_mean_relative_error() -> None:
+def test_reconstruction_loss_is_mean_relative_error() -> None:
     net = models.pcn_global((4, 5), (), 3, image=(1, 6, 6))
     image, target = torch.rand(2, 1, 6, 6), torch.eye(10)[:2]
     losses = [
@@ -192,7 +194,7 @@ def test_the_reconstruction_term_is_the_mean_relative_error() -> None:
         train(models.blt(width=2), torch.rand(2, 1, 32, 32), target, Training(updates=1, batch=2, reconstruction=0.1))
 
 
-def test_power_iteration_finds_the_largest_eigenvalue(float64: None) -> None:
+def test_largest_eigenvalue_matches_eigvalsh(float64: None) -> None:
     matrix = torch.randn(12, 12)
     matrix = matrix @ matrix.T
     found = largest_eigenvalue(lambda value: value @ matrix, (12,))
@@ -210,7 +212,7 @@ def stages() -> list[nn.Sequential]:
     ]
 
 
-def test_retrofit_starts_as_the_network_it_was_made_of_and_leaves_it_alone() -> None:
+def test_retrofit_starts_as_original_and_leaves_it_unchanged() -> None:
     parts, head = stages(), nn.Linear(5, 3)
     for part in parts:
         part.eval()
@@ -223,12 +225,14 @@ def test_retrofit_starts_as_the_network_it_was_made_of_and_leaves_it_alone() -> 
     assert torch.allclose(head(start["r3"]), expected, atol=1e-6)
     kept = models.retrofit(parts, (1, 8, 8), head=head, feed_forward=0.999, feedback=0.0005, correction=0.0)
     run = simulate(kept, image, solver=Iterate(), record=Record(states=["readout"], errors="all"))
-    assert torch.allclose(run["readout"][-1], expected, atol=0.05), "nearly all feed-forward"
+    assert torch.allclose(run["readout"][-1], expected, atol=0.05), (
+        "at a feed-forward share of 0.999 the read-out stays near the original"
+    )
     assert set(run.errors) == {"e0", "e1", "e2"} and run.errors["e0"].shape == (5, 4)
     assert not any(module.training for part in parts for module in part.modules())
 
 
-def test_retrofit_dynamics_are_per_sample_and_every_parameter_learns() -> None:
+def test_retrofit_is_per_sample_and_all_parameters_learn() -> None:
     net = models.retrofit([part.eval() for part in stages()], (1, 8, 8))
     image = torch.rand(6, 1, 8, 8)
     whole = simulate(net, image, solver=Iterate())["readout"]
@@ -239,8 +243,8 @@ def test_retrofit_dynamics_are_per_sample_and_every_parameter_learns() -> None:
     assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
 
 
-def test_the_correction_lowers_the_error_below() -> None:
-    """With feed-forward and feedback nearly off, memory and correction descend the error of the image."""
+def test_retrofit_correction_lowers_error_of_area_below() -> None:
+    """With feed-forward and feedback nearly off, memory and correction reduce the prediction error of the image."""
     torch.manual_seed(0)
     net = models.retrofit(
         [part.eval() for part in stages()[:1]], (1, 8, 8), feed_forward=1e-6, feedback=1e-6, correction=0.3, steps=30
@@ -250,7 +254,7 @@ def test_the_correction_lowers_the_error_below() -> None:
 
 
 @pytest.mark.parametrize("kernel", [3, 4])
-def test_the_adjoint_is_the_transpose(kernel: int, float64: None) -> None:
+def test_adjoint_is_transpose_of_convolution(kernel: int, float64: None) -> None:
     forward = up_conv(3, 2, kernel, 2, bias=True)
     back = Adjoint(forward, (3, 4, 4), scale=2.0)
     x, y = torch.randn(2, 3, 4, 4), torch.randn(2, 2, 8, 8)
@@ -261,15 +265,15 @@ def test_the_adjoint_is_the_transpose(kernel: int, float64: None) -> None:
 # ---------------------------------------------------------------------- mistakes
 
 MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
-    "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "layers (3,) of 2", "correct pooled"),
-    "pcn: order": (lambda: models.pcn_global((4,), (), order="jacobi"), "'jacobi'", "choose from these"),
+    "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "layers (3,) of 2", "pooled=()"),
+    "pcn: order": (lambda: models.pcn_global((4,), (), order="jacobi"), "'jacobi'", "order='sweeps'"),
     "pcn local: architecture": (lambda: models.pcn_local("A"), "'A'", "Architecture(channels, pooled)"),
     "pcn local: size": (lambda: models.pcn_local(image=(3, 30, 30)), "30x30", "crop or pad"),
-    "pcn local: variant": (lambda: models.pcn_local(variant="keras"), "'keras'", "choose from these"),
+    "pcn local: variant": (lambda: models.pcn_local(variant="keras"), "'keras'", "variant='published'"),
     "prednet: size": (lambda: models.prednet(size=(60, 64)), "60x64", "use fewer layers"),
-    "prednet: cell": (lambda: models.prednet(cell="gru"), "'gru'", "choose from these"),
-    "convlstm: patch": (lambda: models.convlstm(patch=5), "patches of 5", "choose such sizes"),
-    "lstm: full without size": (lambda: pcsim.rules.LSTM(3, "full"), "size=None", "give the size"),
+    "prednet: cell": (lambda: models.prednet(cell="gru"), "'gru'", "cell='convlstm'"),
+    "convlstm: patch": (lambda: models.convlstm(patch=5), "patches of 5", "patch=4"),
+    "lstm: full without size": (lambda: pcsim.rules.LSTM(3, "full"), "size=None", "size=(height, width)), or"),
     "lstm: other size": (
         lambda: Network(
             {"u": (8, 4, 4)},
@@ -282,10 +286,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "lstm: gates": (
         lambda: Network({"u": (7,)}, [pcsim.Population("h", pcsim.rules.SubLSTM(2))], [pcsim.Projection("u", "h")]),
         "receives 7 channels",
-        "that many output channels",
+        "in 8 channels",
     ),
-    "sublstm: no units": (lambda: models.sublstm(0), "layers of 0 units", "raise them"),
-    "coding: one layer": (lambda: models.predictive_coding(((3,),)), "1 layers", "one number for all"),
+    "sublstm: no units": (lambda: models.sublstm(0), "layers of 0 units", "units=50"),
+    "coding: one layer": (lambda: models.predictive_coding(((3,),)), "1 layers", "tau=10.0, precision=1.0"),
     "coding: precision": (
         lambda: models.predictive_coding(((3,), (2,)), precision=0.0),
         "precisions [0.0]",
@@ -294,29 +298,37 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "coding: sizes": (
         lambda: models.predictive_coding(((1, 8, 8), (2, 3, 3))),
         "(2, 3, 3)",
-        "choose sizes that divide",
+        "halve height and width",
     ),
     "coding: start": (lambda: models.predictive_coding(start="predictions"), "not clamped", "add 'r2' to clamped"),
-    "coding: slope": (lambda: models.predictive_coding(activation="elu"), "'elu' in a gradient flow", "choose one"),
-    "coding: where f is": (lambda: models.predictive_coding(nonlinearity="around"), "'around'", "choose one"),
+    "coding: slope": (
+        lambda: models.predictive_coding(activation="elu"),
+        "'elu' in a gradient flow",
+        "activation='tanh'",
+    ),
+    "coding: where f is": (
+        lambda: models.predictive_coding(nonlinearity="around"),
+        "'around'",
+        "nonlinearity='inside'",
+    ),
     "coding: through": (
         lambda: models.predictive_coding(activation="elu", nonlinearity="outside"),
         "through 'elu'",
-        "inside the prediction",
+        "nonlinearity='inside'",
     ),
     "clamp of nothing": (lambda: models.predictive_coding().clamped("r9"), "a clamp of r9", "net.describe()"),
     "hopfield: patterns": (lambda: models.hopfield(torch.rand(3, 5)), "patterns of shape (3, 5)", "write 2.0 *"),
-    "hopfield: mode": (lambda: models.hopfield(mode="random"), "mode='random'", "choose one"),
+    "hopfield: mode": (lambda: models.hopfield(mode="random"), "mode='random'", "mode='asynchronous'"),
     "retrofit: shares": (
         lambda: models.retrofit(stages(), (1, 8, 8), feed_forward=0.8, feedback=0.3),
         "feed_forward=0.8",
-        "choose such shares",
+        "feed_forward=0.33",
     ),
     "retrofit: one module": (lambda: models.retrofit(conv(1, 4), (1, 8, 8)), "one Conv2d", "pass an nn.Sequential"),
     "retrofit: predictors": (
         lambda: models.retrofit(stages(), (1, 8, 8), predictors=[conv(4, 1)]),
         "3 stages, 1 predictors",
-        "one module a stage",
+        "with 3 modules",
     ),
     "retrofit: shape": (
         lambda: models.retrofit(stages()[:1], (1, 8, 8), predictors=[conv(4, 2)]),
@@ -326,20 +338,20 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "retrofit: nonlinear": (
         lambda: models.retrofit(stages()[:1], (1, 8, 8), predictors=[nn.Sequential(conv(4, 1), nn.ReLU())]),
         "not affine",
-        "leave nonlinearities",
+        "remove nonlinearities",
     ),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_has_its_own_message(name: str) -> None:
+def test_predictive_model_mistake_names_value_and_remedy(name: str) -> None:
     make, given, remedy = MISTAKES[name]
     with pytest.raises(WiringError) as caught:
         make()
     assert given in str(caught.value) and remedy in str(caught.value), caught.value
 
 
-def test_hebbian_weights_store_centred_patterns_too(float64: None) -> None:
+def test_hebbian_centred_matches_outer_products(float64: None) -> None:
     patterns = torch.where(torch.rand(5, 40) < 0.2, 1.0, -1.0)
     expected = np.zeros((40, 40))
     for xi in patterns.numpy() - float(patterns.mean()):

@@ -39,7 +39,7 @@ def at(norm: tuple[Array, ...], step: int) -> list[Array]:
     return [values[step] for values in norm]
 
 
-def test_grcnn() -> None:
+def test_grcnn_matches_numpy() -> None:
     net = scatter(models.grcnn((4, 5), 2, stem=3, size=8, classes=3))
     image = shown(net, 3)["image"]
     (w,) = weights(net, "image->features")
@@ -66,7 +66,7 @@ def test_grcnn() -> None:
 
 
 @pytest.mark.parametrize("name", ["rcnn_sat_b", "rcnn_sat_bl"])
-def test_rcnn_sat(name: str) -> None:
+def test_rcnn_sat_matches_numpy(name: str) -> None:
     net = scatter(models.build(name, maps=(4, 5), kernels=(3, 1), steps=4, size=8, channels=2, classes=3))
     image = shown(net, 3)["image"]
     trace: Trace = {population: [] for population in net.populations}
@@ -91,7 +91,7 @@ def test_rcnn_sat(name: str) -> None:
 
 Own = dict[str, Array]
 Step = Callable[[Network, int, Array, Array, Own], Own]
-"""(network, layer, x, res, what the layer's populations said before) -> what they say now"""
+"""(network, layer, x, res, previous values of the layer's populations) -> their new values"""
 
 
 def w(net: Network, edge: str) -> Array:
@@ -119,7 +119,7 @@ def reciprocal(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
 
 
 def every_edge(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
-    """The reference cell with each of its options on; see models_vision.md 4.2."""
+    """The reference cell with each of its options on."""
     h, c = own[f"h{n}"], own[f"c{n}"]
 
     def sent(edge: str, value: Array) -> Array:
@@ -209,7 +209,7 @@ def none(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
     ],
     ids=["reciprocal", "every_edge", "time_decay", "simple_rnn", "gru", "ugrnn", "intersection", "lstm", "none"],
 )
-def test_convrnn(cell: object, step: Step, unroll: str) -> None:
+def test_convrnn_matches_numpy(cell: object, step: Step, unroll: str) -> None:
     net = scatter(models.convrnn(**PLAIN_CONVRNN | {"cell": cell, "unroll": unroll}))
     enters_out = cell in ("reciprocal", EVERY_EDGE)
     image = shown(net, 2)["image"]
@@ -244,7 +244,7 @@ def test_convrnn(cell: object, step: Step, unroll: str) -> None:
     agree(net, trace, {"image": image}, list(net.populations))
 
 
-def test_the_shallow_readout_is_a_convolution_and_its_mean() -> None:
+def test_convrnn_shallow_readout_is_mean_of_convolution() -> None:
     net = scatter(models.convrnn_shallow(width=2, steps=8, image=(2, 96, 96), classes=3))
     image = shown(net, 2)["image"]
     run = simulate(net, image, solver=Iterate(), steps=8, record=Record(states=["h5", "readout"]))
@@ -257,7 +257,7 @@ def test_the_shallow_readout_is_a_convolution_and_its_mean() -> None:
 # ---------------------------------------------------------------------- CORnet
 
 
-def test_cornet_z() -> None:
+def test_cornet_z_matches_numpy() -> None:
     net = scatter(models.cornet_z(**CORNET))
     image = shown(net, 2)["image"]
     trace: Trace = {}
@@ -274,8 +274,8 @@ def test_cornet_z() -> None:
 
 
 @pytest.mark.parametrize("name", ["cornet_r", "cornet_rt"])
-def test_cornet_r_and_rt(name: str) -> None:
-    """As the code has it: `outputs` of the step before (RT), or written over within the step (R)."""
+def test_cornet_r_and_rt_match_numpy(name: str) -> None:
+    """As in the published code: areas read `outputs` of the previous step (RT) or of this step (R)."""
     net = scatter(models.build(name, **CORNET | {"groups": 2}))
     image = shown(net, 2)["image"]
     areas = ("v1", "v2", "v4", "it")
@@ -302,7 +302,7 @@ def test_cornet_r_and_rt(name: str) -> None:
     agree(net, trace, {"image": image}, list(net.populations))
 
 
-def test_cornet_s() -> None:
+def test_cornet_s_matches_numpy() -> None:
     times = (2, 3, 1)
     net = scatter(models.cornet_s((3, 4, 5, 6), times, image=(2, 32, 32), classes=3, scale=2))
     image = shown(net, 2)["image"]
@@ -342,7 +342,7 @@ def test_cornet_s() -> None:
     agree(net, trace, {"image": image}, list(net.populations))
 
 
-def test_the_repeats_of_cornet_s_share_convolutions_and_not_norms() -> None:
+def test_cornet_s_repeats_share_convolutions_not_norms() -> None:
     net = models.cornet_s((3, 4, 5, 6), (3, 2, 2), image=(2, 32, 32), classes=3)
     transforms = {edge.name: edge.transform for edge in net.projections}
     conv2 = next(transforms["first_v2->deep_v2"].parameters())
@@ -353,7 +353,7 @@ def test_the_repeats_of_cornet_s_share_convolutions_and_not_norms() -> None:
 # ---------------------------------------------------------------------- residual networks
 
 
-def test_resnet18() -> None:
+def test_resnet18_matches_numpy() -> None:
     net = scatter(models.resnet18(**CORNET))
     image = shown(net, 2)["image"]
     stem = conv(array(image), weights(net, "image->h0")[0], None, 2, 3)
@@ -378,7 +378,7 @@ def test_resnet18() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("adjacency", ["feed-forward", "feedback", "full", [[0, 1], [1, 0]]])
 @pytest.mark.parametrize("given", ["first", "every"])
-def test_multi_state(norm: str, shared: bool, adjacency: object, given: str) -> None:
+def test_multi_state_matches_numpy(norm: str, shared: bool, adjacency: object, given: str) -> None:
     net = scatter(
         models.multi_state(
             (3, 4), adjacency, steps=5, norm=norm, shared=shared, given=given, image=(2, 8, 8), classes=3
@@ -421,7 +421,7 @@ def test_multi_state(norm: str, shared: bool, adjacency: object, given: str) -> 
     agree(net, trace, {"image": image})
 
 
-def test_one_shared_state_is_a_residual_network_with_tied_blocks() -> None:
+def test_shared_resnet_matches_tied_residual_blocks() -> None:
     net = scatter(models.shared_resnet(6, steps=7, norm="none", image=(2, 8, 8), classes=3))
     image = shown(net, 3)["image"]
     transforms = {edge.name: edge.transform for edge in net.projections}

@@ -1,4 +1,4 @@
-"""Models of object recognition: what is promised besides the equations, and weights published for other code."""
+"""Models of object recognition: properties beyond their equations, and weights published for other code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_state_dict_in_the_published_naming_gives_the_published_answer(name: str, float64: None) -> None:
+def test_published_cornet_state_dict_gives_same_readout(name: str, float64: None) -> None:
     theirs, options = PUBLISHED[name]
     theirs = randomised(theirs.double())
     net = models.build(name, **CORNET | options).eval()
@@ -62,7 +62,7 @@ def test_a_state_dict_in_the_published_naming_gives_the_published_answer(name: s
     assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
-def test_a_state_dict_that_does_not_fit_is_refused() -> None:
+def test_published_load_rejects_mismatched_state_dict() -> None:
     tensors = CORnetS((4, 4, 8, 8), (2, 4, 1), 2, 3).state_dict()
     net = models.cornet_s(**CORNET | {"times": (2, 4, 2)})
     with pytest.raises(StorageError, match=r"IT\.norm1_1"):
@@ -79,7 +79,7 @@ def gradient_of_the_image(net: Network, steps: int) -> torch.Tensor:
     return gradient
 
 
-def test_cornet_rt_is_blind_until_the_image_can_have_arrived() -> None:
+def test_cornet_readout_gradient_zero_before_image_arrives() -> None:
     net = small("cornet_rt")
     assert (gradient_of_the_image(net, 3) == 0).all() and gradient_of_the_image(net, 4).abs().sum() > 0
     assert net.arrivals["readout"] == 3
@@ -87,7 +87,7 @@ def test_cornet_rt_is_blind_until_the_image_can_have_arrived() -> None:
     assert (gradient_of_the_image(engineering, 1) == 0).all() and gradient_of_the_image(engineering, 2).abs().sum() > 0
 
 
-def test_cornet_r_and_rt_differ_in_the_delay_of_bottom_up_edges_only() -> None:
+def test_cornet_r_and_rt_differ_only_in_bottom_up_delays() -> None:
     r, rt = small("cornet_r"), small("cornet_rt")
     load_tensors(rt, trained_tensors(r), "r")
     for one, other in zip(r.projections, rt.projections, strict=True):
@@ -114,7 +114,7 @@ def test_cornet_r_and_rt_differ_in_the_delay_of_bottom_up_edges_only() -> None:
         ("multi_state/unshared", {"h1": 0, "h2": 1, "h3": 1}),
     ],
 )
-def test_areas_answer_when_the_graph_says(name: str, expected: dict[str, int]) -> None:
+def test_latencies_match_arrivals(name: str, expected: dict[str, int]) -> None:
     net = small(name)
     assert {area: net.arrivals[area] for area in expected} == expected
     steps = max(expected.values()) + 1
@@ -125,7 +125,7 @@ def test_areas_answer_when_the_graph_says(name: str, expected: dict[str, int]) -
     assert {a: ms.tolist() for a, ms in latencies(*runs).items()} == {a: [10.0 * n] * 2 for a, n in expected.items()}
 
 
-def test_steps_stand_for_ms() -> None:
+def test_time_of_maps_steps_to_ms() -> None:
     s = models.cornet_s((4, 4, 8, 8), image=(2, 32, 32), classes=3)
     assert [s.time_of("v4", step) for step in range(3, 7)] == [90.0, 140.0, 190.0, 240.0]  # Brain-Score's mapping
     assert s.time_of("it", 7) == 100.0 and s.time_of("v1", 0) == 50.0
@@ -135,8 +135,8 @@ def test_steps_stand_for_ms() -> None:
 # ---------------------------------------------------------------------- one formalism
 
 
-def test_the_leaky_rcnn_is_the_discrete_one_relaxed() -> None:
-    """Rate units wired as `leaky_rcnn`, every edge one step late, then relaxed: the same network to the last bit."""
+def test_leaky_rcnn_equals_relaxed_discrete_rcnn() -> None:
+    """Rate units wired as `leaky_rcnn` with a delay of 1 on every edge, then relaxed: bitwise the same network."""
     leaky = models.leaky_rcnn((3, 4), (10.0, 20.0), size=8)
     wiring = areas([Rate(3), Rate(4)], (3, 4), (1, 8, 8), delays=(1, 1))
     transforms = {edge.name: edge.transform for edge in leaky.projections}
@@ -151,8 +151,8 @@ def test_the_leaky_rcnn_is_the_discrete_one_relaxed() -> None:
         assert all(torch.equal(one[name], other[name]) for name in ("l1", "l2"))
 
 
-def test_a_layer_of_the_rcnn_relaxed_is_a_leaky_layer_with_its_norm(float64: None) -> None:
-    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the published network relaxed."""
+def test_rcnn_relaxed_layer_matches_leaky_layer_with_norm(float64: None) -> None:
+    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the relaxed published network."""
     net = models.rcnn(8, 3, layers=2, lrn=(0.1, 0.75), size=8, image_channels=1, classes=3).eval()
     flow = net.as_ode(tau=10.0)
     image = shown(net, 2)["image"]
@@ -174,7 +174,7 @@ def test_a_layer_of_the_rcnn_relaxed_is_a_leaky_layer_with_its_norm(float64: Non
 # ---------------------------------------------------------------------- per-step norms
 
 
-def test_a_step_norm_is_one_batch_norm_for_each_step() -> None:
+def test_step_norm_equals_one_batch_norm_per_step() -> None:
     norm = StepNorm(3, 2)
     apart = [nn.BatchNorm2d(3) for _ in range(2)]
     for step in (0, 1, 1, 2):  # the last one holds for later steps
@@ -185,7 +185,7 @@ def test_a_step_norm_is_one_batch_norm_for_each_step() -> None:
         assert torch.equal(norm.running_var[t], other.running_var)
 
 
-def test_the_step_of_an_edge_counts_from_its_window_in_maps_and_flows() -> None:
+def test_step_norm_counts_steps_from_edge_window() -> None:
     norm = StepNorm(1, 3).eval()
     with torch.no_grad():
         norm.bias.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
@@ -206,7 +206,7 @@ def test_the_step_of_an_edge_counts_from_its_window_in_maps_and_flows() -> None:
 # ---------------------------------------------------------------------- controls, and full size
 
 
-def test_a_control_is_as_near_in_size_as_its_width_allows() -> None:
+def test_matched_gives_nearest_parameter_count() -> None:
     net = models.matched(lambda width: models.blt_b(width=width), 28_330)
     counts = [models.blt_b(width=width).parameter_count for width in range(1, 80)]
     assert abs(net.parameter_count - 28_330) == min(abs(count - 28_330) for count in counts)
@@ -214,7 +214,7 @@ def test_a_control_is_as_near_in_size_as_its_width_allows() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL_SIZE)
-def test_at_224_pixels_it_answers_as_plain_pytorch(name: str) -> None:
+def test_full_size_model_matches_plain_pytorch(name: str) -> None:
     net, theirs = full_size(name)
     image = torch.rand(1, 3, 224, 224)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The weights that ship: small, complete, and as good as their own facts say."""
+"""Shipped weights: complete, small, and with the error that is stored beside them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pcsim.training import evaluate
 SHIPPED = [(model, name) for model, names in models.weights.available().items() for name in names]
 
 
-def test_all_six_ship_for_debris_and_for_clutter() -> None:
+def test_weights_available_for_six_models_and_two_tasks() -> None:
     six = {"blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt"}
     for task in ("debris-light", "clutter-light"):
         assert {model for model, name in SHIPPED if name == task} == six
 
 
 @pytest.mark.parametrize(("model", "name"), SHIPPED)
-def test_shipped_weights_score_what_they_say(model: str, name: str) -> None:
+def test_weights_error_matches_stored_facts(model: str, name: str) -> None:
     path = models.weights.FOLDER / f"{model}.{name}.safetensors"
     assert len(path.read_bytes()) < 200_000
     facts = models.weights.about(model, name)
@@ -31,7 +31,7 @@ def test_shipped_weights_score_what_they_say(model: str, name: str) -> None:
     assert facts["trained_with"]["task"] == name
 
 
-def test_shipped_weights_see_plain_images() -> None:
+def test_weights_for_debris_classify_clean_digits() -> None:
     shown = stimuli.digit_debris(fragments=0, batch=50)
     answers = simulate(models.build("blt", weights="debris-light"), shown, solver=Iterate())["readout"][-1].argmax(-1)
     assert (answers == shown.labels).double().mean() > 0.95

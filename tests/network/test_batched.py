@@ -1,4 +1,4 @@
-"""Settings side by side in one run give what they give one after another."""
+"""Settings batched in one run give the same results as separate runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 def taus_of(net: Network, taus: list[float]) -> dict[str, list[float]]:
-    """Every memory has one, the second of them in the other order."""
+    """Time constants for every memory; those of the second in reverse order."""
     names = [name for name in net.populations if name in net.memories]
     return {name: taus if number != 1 else taus[::-1] for number, name in enumerate(names)}
 
@@ -36,7 +36,7 @@ def taus_of(net: Network, taus: list[float]) -> dict[str, list[float]]:
     ("name", "solver"),
     [(name, solver) for name in NETS for solver in SOLVERS if name == "leaky_rcnn" or solver in ("euler", "rk4")],
 )
-def test_64_points_at_once_are_64_runs(name: str, solver: str) -> None:
+def test_batched_taus_equal_separate_runs(name: str, solver: str) -> None:
     torch.manual_seed(0)
     make, shape = NETS[name]
     count = 64 if solver == "euler" and name == "leaky_rcnn" else 6
@@ -57,7 +57,7 @@ def test_64_points_at_once_are_64_runs(name: str, solver: str) -> None:
                 assert float((side - alone[key]).abs().max()) <= held * max(1.0, float(alone[key].abs().max()))
 
 
-def test_gains_scale_what_an_edge_delivers() -> None:
+def test_batched_gains_scale_edge() -> None:
     torch.manual_seed(0)
     net, image = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8).double(), torch.rand(1, 1, 8, 8).double()
     (edge,) = (e.name for e in net.projections if e.kind == "top_down")
@@ -74,7 +74,7 @@ def test_gains_scale_what_an_edge_delivers() -> None:
     assert not torch.allclose(sides[2], sides[0]) and not torch.allclose(sides[2], sides[1])
 
 
-def test_channels_may_have_their_own_and_timelines_are_shown_to_all() -> None:
+def test_batched_taus_per_channel_with_shared_timeline() -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     per_channel = torch.tensor([[5.0, 10.0], [20.0, 40.0]])
     names = [name for name in net.populations if name in net.memories]
@@ -98,7 +98,7 @@ def test_channels_may_have_their_own_and_timelines_are_shown_to_all() -> None:
         (None, {"nowhere": [1.0]}, "edges of"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(taus: object, gains: object, message: str) -> None:
+def test_batched_refuses_invalid_settings(taus: object, gains: object, message: str) -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     with pytest.raises((WiringError, ValueError), match=message):
         batched(net, taus, gains)

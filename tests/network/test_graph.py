@@ -1,4 +1,4 @@
-"""The graph: order, delays, shapes, windows, lesions, the table."""
+"""The network graph: order, delays, shapes, activity windows, lesions, describe()."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pulse(steps: int) -> pcsim.stimuli.Timeline:
 
 
 @pytest.mark.parametrize("delays", [(0, 0, 0), (1, 1, 1), (0, 2, 1), (3, 0, 2)])
-def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> None:
+def test_delays_add_up_along_path(delays: tuple[int, ...]) -> None:
     run = simulate(chain(delays), pulse(8), solver=Iterate(), steps=8, record=Record(states="all"))
     for area in range(len(delays)):
         trace = run[f"a{area + 1}"].flatten()
@@ -32,7 +32,7 @@ def test_a_pulse_arrives_when_the_delays_add_up_to(delays: tuple[int, ...]) -> N
         assert torch.equal(trace, expected)
 
 
-def test_absent_contributes_nothing_and_zeros_contributes_the_transform_of_zeros() -> None:
+def test_projection_before_absent_or_zeros() -> None:
     for before, first in (("absent", 0.0), ("zeros", 1.0)):
         biased = nn.Linear(1, 1)
         nn.init.ones_(biased.bias)
@@ -46,7 +46,7 @@ def test_absent_contributes_nothing_and_zeros_contributes_the_transform_of_zeros
         assert run["b"].flatten().tolist() == [first, 6.0]
 
 
-def test_order_follows_zero_delay_edges_whatever_the_declaration() -> None:
+def test_order_follows_zero_delay_edges() -> None:
     net = Network(
         {"u": (2,)},
         [Population("c", Sum()), Population("b", Rate(2)), Population("a", Rate(2))],
@@ -55,7 +55,7 @@ def test_order_follows_zero_delay_edges_whatever_the_declaration() -> None:
     assert net.order == ("a", "b", "c")
 
 
-def test_a_cycle_of_zero_delay_is_refused_and_printed() -> None:
+def test_zero_delay_cycle_refused_and_printed() -> None:
     with pytest.raises(WiringError, match="a -> b -> a|b -> a -> b"):
         Network(
             {"u": (2,)},
@@ -64,7 +64,7 @@ def test_a_cycle_of_zero_delay_is_refused_and_printed() -> None:
         )
 
 
-def test_a_shape_mismatch_names_edge_shapes_and_fix() -> None:
+def test_shape_mismatch_names_edge_shapes_and_fix() -> None:
     with pytest.raises(WiringError) as caught:
         Network(
             {"image": (1, 8, 8)},
@@ -79,22 +79,22 @@ def test_a_shape_mismatch_names_edge_shapes_and_fix() -> None:
     assert "v2->v1" in text and "(4, 4, 4)" in text and "(4, 8, 8)" in text and "up_conv(..., stride=2)" in text
 
 
-def test_a_transform_that_refuses_its_source_is_named() -> None:
+def test_transform_refusing_its_source_is_named() -> None:
     with pytest.raises(WiringError, match="image->v1.*(1, 8, 8)"):
         Network({"image": (1, 8, 8)}, [Population("v1", Rate(4))], [Projection("image", "v1", conv(3, 4))])
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (4, 2), (5, 2), (3, 1), (4, 4), (5, 3)])
-def test_up_conv_multiplies_the_size_by_its_stride(kernel: int, stride: int) -> None:
+def test_up_conv_multiplies_size_by_stride(kernel: int, stride: int) -> None:
     assert up_conv(2, 3, kernel, stride)(torch.zeros(1, 2, 5, 7)).shape == (1, 3, 5 * stride, 7 * stride)
 
 
-def test_an_unreached_population_is_refused() -> None:
+def test_unreached_population_refused() -> None:
     with pytest.raises(WiringError, match="no shape for b"):
         Network({"u": (2,)}, [Population("a", Rate(2)), Population("b", Rate(2))], [Projection("u", "a")])
 
 
-def test_activity_windows_hold_the_value_outside() -> None:
+def test_activity_window_holds_value_outside() -> None:
     net = Network(
         {"u": (1,)},
         [Population("a", Rate(1, "identity", bias=False), active=(1, 3))],
@@ -104,7 +104,7 @@ def test_activity_windows_hold_the_value_outside() -> None:
     assert run["a"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
 
 
-def test_an_initialiser_gives_the_first_state() -> None:
+def test_initialiser_gives_first_state() -> None:
     weights = dense(3, 3)
     forward = Network({"u": (3,)}, [Population("a", Rate(3))], [Projection("u", "a", weights)])
     frozen = Network(
@@ -118,7 +118,7 @@ def test_an_initialiser_gives_the_first_state() -> None:
     assert torch.equal(run["a"][-1], torch.relu(shown @ weights.weight.T))
 
 
-def test_a_lesion_by_kind_equals_a_network_built_without_the_edge() -> None:
+def test_lesion_equals_network_without_edge() -> None:
     whole = pcsim.models.blt(width=4)
     cut = pcsim.models.blt_bl(width=4)
     cut.load_state_dict({k: v for k, v in whole.state_dict().items() if "l2_to_l1" not in k})
@@ -128,7 +128,7 @@ def test_a_lesion_by_kind_equals_a_network_built_without_the_edge() -> None:
     assert not torch.equal(lesioned, simulate(whole, images, solver=Iterate())["readout"])
 
 
-def test_a_lesion_by_edge_in_a_window_acts_only_there() -> None:
+def test_lesion_window_leaves_earlier_steps_unchanged() -> None:
     net, shown = two_layers(), torch.randn(2, 4)
     record = Record(states=["a"])
     intact = simulate(net, shown, solver=Iterate(), steps=6, record=record)["a"]
@@ -138,7 +138,7 @@ def test_a_lesion_by_edge_in_a_window_acts_only_there() -> None:
     assert torch.equal(intact, never)
 
 
-def test_a_lesion_leaves_the_whole_network_as_it_was() -> None:
+def test_lesion_leaves_original_network_unchanged() -> None:
     net = two_layers()
     assert "LESIONED" in net.without("top_down").describe() and "LESIONED" not in net.describe()
 
@@ -150,7 +150,7 @@ def test_describe_lists_order_shapes_and_delays() -> None:
     assert "l2 (1) top_down: up-conv 3x3 32>32 /2" in text and "32x16x16" in text
 
 
-def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
+def test_as_ode_shares_parameters_and_describes_tau() -> None:
     net = two_layers()
     flow = net.as_ode(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
     assert flow.is_flow and isinstance(flow.populations["a"].rule, Relaxed)
@@ -158,7 +158,7 @@ def test_relaxed_shares_parameters_and_names_its_populations_in_ms() -> None:
     assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
 
 
-def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
+def test_as_ode_of_flow_changes_tau_and_shares_parameters() -> None:
     from support.examples import leaky_net
 
     shown, record = torch.randn(2, 16), Record(states=["r"])
@@ -168,14 +168,14 @@ def test_a_flow_takes_other_time_constants_and_keeps_its_parameters() -> None:
         simulate(net, shown, solver=pcsim.Euler(dt=0.2 * tau), until=10 * tau, record=record)["r"]
         for net, tau in ((fast, 5.0), (slow, 20.0))
     ]
-    assert torch.allclose(*runs, atol=1e-6), "time in units of tau is all that differs"
+    assert torch.allclose(*runs, atol=1e-6), "the runs differ only in the unit of time, tau"
     assert {id(p) for p in slow.parameters()} == {id(p) for p in fast.parameters()}
     assert "tau 5 ms" in fast.describe() and "tau 20 ms" in slow.describe()
     weights = dense(4, 2)
     assert "tau 3 ms" in linear_pc(weights, tau=10.0).as_ode(tau=3.0).describe()
 
 
-def test_a_delayed_wire_becomes_a_memory_when_relaxed() -> None:
+def test_as_ode_turns_delayed_sum_into_memory() -> None:
     net = Network(
         {"u": (1,)},
         [Population("e", Sum()), Population("r", Rate(1, bias=False))],
@@ -188,7 +188,7 @@ def test_errors_lists_prediction_errors() -> None:
     assert linear_pc(dense(4, 2)).errors == ("e",)
 
 
-def test_dynamics_do_not_depend_on_who_else_is_in_the_batch(float64: None) -> None:
+def test_dynamics_independent_of_batch(float64: None) -> None:
     net, images = pcsim.models.blt(width=4), torch.rand(16, 1, 32, 32)
     whole = simulate(net, images, solver=Iterate())["readout"]
     for batch in (1, 3, 8):
@@ -196,7 +196,7 @@ def test_dynamics_do_not_depend_on_who_else_is_in_the_batch(float64: None) -> No
         assert torch.allclose(part, whole[:, :batch], rtol=0, atol=1e-12)
 
 
-def test_a_rounded_network_is_right_to_three_digits_and_no_more() -> None:
+def test_autocast_network_accurate_to_bfloat16() -> None:
     net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16), torch.rand(3, 1, 16, 16)
     record = Record(states="all")
     full, rounded = (
@@ -213,7 +213,7 @@ def test_a_rounded_network_is_right_to_three_digits_and_no_more() -> None:
     assert torch.equal(exact, same)
 
 
-def test_a_rounded_network_shares_its_parameters_and_learns() -> None:
+def test_autocast_network_shares_parameters_and_gradients() -> None:
     net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16)
     rounded, images = net.autocast(), torch.rand(2, 1, 16, 16)
     gradients = []
@@ -242,7 +242,7 @@ def sized(channels: int) -> list[nn.Module]:
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 9), (2, 4, 5), (2, 1, 1), (3, 7, 9), (2,)])
-def test_shapes_known_by_type_are_those_that_layers_give(shape: tuple[int, ...]) -> None:
+def test_shapes_by_type_equal_layer_output(shape: tuple[int, ...]) -> None:
     """Where nothing is known by type, the layer itself gives the shape, or says what does not fit."""
     known = 0
     for layer in [*sized(2), nn.Linear(2, 3), nn.Linear(9, 3), nn.Sequential(nn.Flatten(), nn.Linear(126, 2))]:
@@ -256,7 +256,7 @@ def test_shapes_known_by_type_are_those_that_layers_give(shape: tuple[int, ...])
     assert known > (90 if shape == (2, 7, 9) else 0)
 
 
-def test_edges_whose_parameters_would_share_a_name_are_refused() -> None:
+def test_projections_with_clashing_parameter_names_refused() -> None:
     populations = [Population("a", Rate(1)), Population("b", Rate(1))]
     edges = [Projection("u", "a"), Projection("a", "b"), Projection("a", "b", name="a_to_b", delay=1)]
     with pytest.raises(WiringError, match="two projections called a->b and a_to_b"):

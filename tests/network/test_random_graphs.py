@@ -35,7 +35,7 @@ def build(count: int, edges: list[tuple[int, int, int]], wires: list[bool], orde
 
 @settings(max_examples=300, deadline=None)
 @given(graphs(), st.randoms())
-def test_order_is_valid_and_declaration_changes_nothing(graph: tuple, random: object) -> None:
+def test_order_valid_and_independent_of_declaration(graph: tuple, random: object) -> None:
     count, edges, wires = graph
     shuffled = list(range(count))
     random.shuffle(shuffled)
@@ -51,7 +51,7 @@ def test_order_is_valid_and_declaration_changes_nothing(graph: tuple, random: ob
 
 @settings(max_examples=100, deadline=None)
 @given(graphs(), st.data())
-def test_closing_a_zero_delay_cycle_is_always_refused(graph: tuple, data: st.DataObject) -> None:
+def test_zero_delay_cycle_always_refused(graph: tuple, data: st.DataObject) -> None:
     count, edges, wires = graph
     forward = [(a, b) for a, b, delay in edges if delay == 0]
     assume(forward)

@@ -1,4 +1,4 @@
-"""Pictures show the numbers they were given."""
+"""Plots show the numbers they were given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pcsim
 from pcsim import Euler, Iterate, Record, models, plots, simulate
 
 
-def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
+def test_circuit_distinguishes_edge_kinds_and_lesions() -> None:
     ax = plots.circuit(pcsim.models.blt().without("top_down"))
     words = {text.get_text() for text in ax.texts}
     assert "l1\n32x32x32" in words and "readout\n10" in words
@@ -22,13 +22,13 @@ def test_the_network_is_drawn_with_its_kinds_told_apart() -> None:
     assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
 
 
-def test_every_population_of_a_predictive_net_is_drawn_once_at_its_own_place() -> None:
+def test_circuit_draws_each_population_once_at_own_place() -> None:
     ax = plots.circuit(linear_pc(dense(6, 3)))
     places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
     assert len(places) == len(set(places)) == 4
 
 
-def test_error_convergence_draws_the_median() -> None:
+def test_error_convergence_draws_median() -> None:
     run = simulate(
         linear_pc(dense(6, 3)), torch.randn(5, 6), solver=Euler(dt=1.0), until=20.0, record=Record(errors="all")
     )
@@ -38,22 +38,22 @@ def test_error_convergence_draws_the_median() -> None:
     assert ax.get_xlabel() == "time (ms)"
 
 
-def test_tau_maps_show_their_numbers() -> None:
+def test_tau_maps_show_values() -> None:
     maps = {"settling (ms)": {"net": np.array([[7.0, np.inf]])}, "correct": {"net": np.array([[0.25, 1.0]])}}
     figure = plots.tau_maps(maps, [5.0], [5.0, 20.0], "later")
     assert [text.get_text() for text in figure.axes[0].texts] == ["7", "later"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["25", "100"]
 
 
-def test_a_search_is_drawn_with_its_mean_and_best() -> None:
+def test_search_progress_draws_mean_and_best() -> None:
     scores = [0.2, np.nan, 0.5, 0.3, 0.9, 0.4]
     complete = [True, False, True, True, False, True]
     ax = plots.search_progress(scores, complete, random=2, window=2, label="correct (%)", scale=100.0)
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "the numbers of trials"
+    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "x must be the number of the trial"
     assert lines["given up"].get_ydata().tolist() == [90.0]
     assert np.allclose(lines["mean of the last 2"].get_ydata(), [20, 20, 50, 40, 60, 65])
-    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "one given up is not the best"
+    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "a trial given up cannot be best"
     assert ax.get_ylabel() == "correct (%)"
     ax = plots.search_progress([-3.0, -1.0], [True, True], random=1)
     lines = {line.get_label(): line for line in ax.get_lines()}
@@ -61,14 +61,14 @@ def test_a_search_is_drawn_with_its_mean_and_best() -> None:
     assert lines["mean of the last 2"].get_ydata().tolist() == [-3, -2]
 
 
-def test_decoding_over_time_shows_their_numbers() -> None:
+def test_decoding_over_time_shows_values_and_one_legend() -> None:
     curves = {name: {"clean": ([0, 10], [0.1, 0.8]), "occluded": ([0, 10], [0.1, 0.5])} for name in ("A", "B")}
     figure = plots.decoding_over_time(curves, {"A": 0.1, "B": 0.1})
     assert np.allclose(figure.axes[1].get_lines()[1].get_ydata(), [10, 50])
-    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "one legend for panels that are alike"
+    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "one legend for panels with the same curves"
 
 
-def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> None:
+def test_explore_shows_curves_of_slider_value() -> None:
     pytest.importorskip("plotly")
     times = [1.0, 2.0]
     curves = {
@@ -91,7 +91,7 @@ def test_a_figure_to_explore_has_all_curves_and_shows_those_of_the_slider() -> N
         plots.explore({5.0: {5.0: {"error": (times, np.zeros((2, 3)))}}}, "low", "high")
 
 
-def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
+def test_forecast_draws_frames_and_marks_closed_loop() -> None:
     clip = torch.rand(5, 1, 8, 8)
     picture = plots.forecast(clip, {"net": clip + 0.25}, closed_loop_from=3, rate=10.0)
     rows = np.array(picture.axes).reshape(3, 5)
@@ -111,7 +111,7 @@ def test_a_forecast_is_drawn_frame_by_frame_red_once_it_sees_itself() -> None:
     assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
 
 
-def test_populations_stand_in_the_row_of_their_number() -> None:
+def test_circuit_places_populations_in_row_of_their_number() -> None:
     ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
     place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
     assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
@@ -120,14 +120,14 @@ def test_populations_stand_in_the_row_of_their_number() -> None:
     assert len(set(place.values())) == len(place)
 
 
-def test_accuracy_by_cycles_shows_its_numbers() -> None:
+def test_accuracy_by_cycles_shows_values() -> None:
     figure = plots.accuracy_by_cycles({"T=0": [[0.5], [0.7]], "T=2": [[0.2, 0.8, 0.3]] * 2}, {"T=0": 0, "T=2": 2})
     left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.get_lines()] == [[50.0, 70.0], [80.0, 80.0]]
     assert right.get_lines()[-1].get_xdata().tolist() == [2]
 
 
-def test_activity_is_the_root_mean_square_over_units() -> None:
+def test_activity_is_root_mean_square_over_units() -> None:
     net = models.blt(width=2)
     record = Record(states=["l1", "readout"], reduce={"l2": "mean"})
     run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)

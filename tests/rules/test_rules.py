@@ -18,7 +18,7 @@ from pcsim.simulation.regime import Regime
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def test_rate_adds_the_bias_before_the_nonlinearity() -> None:
+def test_rate_adds_bias_before_nonlinearity() -> None:
     rule = rules.Rate(2, "relu")
     with torch.no_grad():
         rule.bias.copy_(torch.tensor([-1.0, 2.0]))
@@ -26,7 +26,7 @@ def test_rate_adds_the_bias_before_the_nonlinearity() -> None:
     assert rule(torch.full((1, 2, 1, 1), 9.0), drive=drive).flatten().tolist() == [0.0, 0.5]
 
 
-def test_relaxed_moves_toward_the_map_at_rate_one_over_tau() -> None:
+def test_relaxed_rate_is_map_minus_state_over_tau() -> None:
     rule = rules.leaky_rate(2, torch.tensor([5.0, 20.0]), "identity", bias=False)
     net = pcsim.Network({"u": (2, 1, 1)}, [pcsim.Population("r", rule)], [pcsim.Projection("u", "r")])
     plan = Plan(net.wiring(), Regime(), pcsim.Heun(dt=1.0))
@@ -35,17 +35,17 @@ def test_relaxed_moves_toward_the_map_at_rate_one_over_tau() -> None:
     assert torch.allclose(rates["r"].flatten(), torch.tensor([2.0, 0.5]))
 
 
-def test_prediction_error_is_target_less_prediction_times_precision() -> None:
+def test_prediction_error_is_precision_times_difference() -> None:
     error = rules.PredictionError(precision=2.0)(target=torch.tensor([3.0]), prediction=torch.tensor([1.0]))
     assert error.item() == 4.0
 
 
-def test_relaxation_climbs_the_drive_and_descends_the_own_error() -> None:
+def test_error_relaxation_is_drive_minus_error() -> None:
     push = rules.ErrorRelaxation(10.0)(torch.zeros(1), drive=torch.tensor([3.0]), error=torch.tensor([1.0]))
     assert push.item() == 2.0
 
 
-def test_learnable_tau_is_the_sigmoid_between_its_ends() -> None:
+def test_learnable_tau_is_sigmoid_between_bounds() -> None:
     tau = rules.LearnableTau(1, minimum=2.0, span=10.0)
     with torch.no_grad():
         tau.xi.fill_(0.7)
@@ -53,18 +53,18 @@ def test_learnable_tau_is_the_sigmoid_between_its_ends() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -3.0, float("nan"), float("inf")])
-def test_a_tau_that_is_no_time_is_refused(bad: float) -> None:
+def test_time_constant_refuses_nonpositive_and_nonfinite(bad: float) -> None:
     with pytest.raises(WiringError, match="positive, finite"):
         rules.time_constant(bad)
 
 
-def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+def test_unknown_activation_refused_with_known_ones() -> None:
     with pytest.raises(WiringError, match="softplus"):
         rules.Rate(2, "rleu")
 
 
 @pytest.mark.parametrize(("n", "alpha", "beta"), [(5, 0.1, 0.5), (3, 0.5, 0.75), (4, 1.0, 1.0), (13, 0.1, 0.75)])
-def test_local_response_norm_is_the_sum_over_the_clipped_window(n: int, alpha: float, beta: float) -> None:
+def test_local_response_norm_sums_over_clipped_window(n: int, alpha: float, beta: float) -> None:
     x = torch.randn(2, 9, 3, 4)
     expected = np.empty(x.shape)
     for k in range(9):
@@ -73,13 +73,13 @@ def test_local_response_norm_is_the_sum_over_the_clipped_window(n: int, alpha: f
     assert np.allclose(LocalResponseNorm(9, n, alpha, beta)(x).numpy(), expected, rtol=1e-12)
 
 
-def test_torchs_own_response_norm_divides_alpha_by_n() -> None:
+def test_local_response_norm_equals_torch_with_alpha_times_n() -> None:
     x = torch.randn(2, 9, 3, 4)
     theirs = nn.LocalResponseNorm(size=5, alpha=5 * 0.1, beta=0.5, k=1.0)(x)
     assert torch.allclose(LocalResponseNorm(9, 5, 0.1, 0.5)(x), theirs, rtol=1e-10)
 
 
-def test_standardise_takes_mean_and_sd_of_the_training_set() -> None:
+def test_standardise_uses_mean_and_sd_of_training_set() -> None:
     images, transform = torch.rand(50, 1, 4, 4) * 3 + 1, Standardise()
     transform.fit(images)
     shown = transform(images)
@@ -87,7 +87,7 @@ def test_standardise_takes_mean_and_sd_of_the_training_set() -> None:
 
 
 @pytest.mark.parametrize("forward", [nn.Linear(4, 7), conv(3, 5), conv(2, 4, 3, stride=2), conv(2, 4, 5, stride=1)])
-def test_tied_is_the_transpose(forward: nn.Module) -> None:
+def test_tied_is_transpose(forward: nn.Module) -> None:
     forward = forward.double()
     x = torch.randn(1, *((4,) if isinstance(forward, nn.Linear) else (forward.in_channels, 6, 6)))
     y = torch.randn_like(forward(x))
@@ -101,12 +101,12 @@ def test_tied_refuses_named_padding() -> None:
         Tied(nn.Conv2d(1, 1, 3, padding="same"))(torch.zeros(1, 1, 4, 4))
 
 
-def test_global_max_pool_keeps_the_largest_of_a_map() -> None:
+def test_global_max_pool_keeps_largest_of_map() -> None:
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(GlobalMaxPool()(x), x.flatten(2).max(2).values)
 
 
-def test_gradients_of_rules_and_transforms_pass_gradcheck() -> None:
+def test_rules_and_transforms_pass_gradcheck() -> None:
     drive = torch.randn(2, 6, 3, 3, requires_grad=True)
     own = torch.randn(2, 6, 3, 3, requires_grad=True)
     norm = LocalResponseNorm(6, alpha=0.1)

@@ -1,4 +1,4 @@
-"""Which kernel computes a convolution: the same numbers, chosen by shapes alone."""
+"""The choice of convolution kernel depends on shapes alone and leaves the numbers as they are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_own(settings: Convolution, image: tuple[int, ...], weight: tuple[int, ...
     return settings.chosen(image, weight) != settings.by_torch
 
 
-def test_the_rule_is_that_of_the_table() -> None:
+def test_kernel_choice_follows_table() -> None:
     plain, strided, up = (Convolution((s, s), (1, 1), up=up) for s, up in ((1, False), (2, False), (2, True)))
     for batch, expected in ((1, True), (2, True), (4, True), (32, False)):
         assert is_own(plain, (batch, 8, 8, 8), (8, 8, 3, 3)) == expected
@@ -39,12 +39,12 @@ def test_the_rule_is_that_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("settings", [Convolution((1, 1), (1, 1), groups=2), Convolution((1, 1), (1, 1), (2, 2))])
-def test_what_torchs_own_kernels_do_not_know_is_left_to_torch(settings: Convolution) -> None:
+def test_kernel_choice_leaves_groups_and_dilation_to_torch(settings: Convolution) -> None:
     assert not is_own(settings, (1, 4, 8, 8), (4, 4 // settings.groups, 3, 3))
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_layers_called_by_their_kernel_give_what_the_module_gives(has_bias: bool) -> None:
+def test_layers_function_equals_module(has_bias: bool) -> None:
     torch.manual_seed(0)
     owner = nn.Conv2d(6, 5, 3, stride=2, padding=1, bias=has_bias)
     modules = [
@@ -69,7 +69,7 @@ def test_layers_called_by_their_kernel_give_what_the_module_gives(has_bias: bool
             assert torch.equal(Layers().function(module, "an edge")(image), expected), module
 
 
-def test_only_float32_is_chosen_for_and_weights_are_live() -> None:
+def test_layers_choose_only_float32_and_read_live_weights() -> None:
     layer = conv(4, 4)
     run = Layers(chooses=True).function(layer, "an edge")
     image = torch.randn(2, 4, 8, 8)
@@ -82,13 +82,13 @@ def test_only_float32_is_chosen_for_and_weights_are_live() -> None:
 
 
 class Own(nn.Conv2d):
-    """A convolution of a user's own, which doubles."""
+    """A user's own convolution, which doubles its output."""
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(value)
 
 
-def test_what_only_looks_like_a_layer_is_called() -> None:
+def test_layers_call_subclassed_hooked_and_patched_modules() -> None:
     image = torch.randn(2, 4, 8, 8)
     seen: list[int] = []
     watched, patched, mine = conv(4, 4), conv(4, 4), Own(4, 4, 3, padding=1)
@@ -114,7 +114,7 @@ def tiny() -> Network:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 12, 40])
-def test_the_kernel_is_the_same_however_steps_are_run(batch: int) -> None:
+def test_kernel_same_in_simulate_simulator_and_rollout(batch: int) -> None:
     net, image, record = tiny(), torch.rand(batch, 2, 8, 8), Record(states="all")
     plain = simulate(net, image, solver=Euler(dt=1.0), steps=40, record=record)
     sim = Simulator(net, solver=Euler(dt=1.0), record=record)
@@ -125,7 +125,7 @@ def test_the_kernel_is_the_same_however_steps_are_run(batch: int) -> None:
     assert all(torch.equal(row["a"], plain["a"][step]) for step, row in enumerate(rows))
 
 
-def test_with_a_gradient_torch_chooses_and_the_numbers_are_the_same() -> None:
+def test_kernel_with_gradient_agrees_to_rounding() -> None:
     net, image = tiny(), torch.rand(2, 2, 8, 8)
     plain = simulate(net, image, solver=Euler(dt=1.0), steps=20)
     graded = simulate(net, image, solver=Euler(dt=1.0), steps=20, gradient=pcsim.Full())
@@ -134,7 +134,7 @@ def test_with_a_gradient_torch_chooses_and_the_numbers_are_the_same() -> None:
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_vmap_is_left_to_torch() -> None:
+def test_vmap_of_rollout_equals_single_images() -> None:
     net, images = tiny(), torch.rand(3, 2, 2, 8, 8)
 
     def last(image: torch.Tensor) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_vmap_is_left_to_torch() -> None:
 
 
 @pytest.mark.parametrize(("channels", "out", "kernel", "stride", "size"), [s for s in PLAIN if s[4] >= s[2]])
-def test_a_convolution_as_a_product(channels: int, out: int, kernel: int, stride: int, size: int) -> None:
+def test_as_product_equals_conv2d(channels: int, out: int, kernel: int, stride: int, size: int) -> None:
     image = torch.randn(2, channels, size, size + 1, dtype=torch.float64)
     weight, bias = torch.randn(out, channels, kernel, kernel, dtype=torch.float64), torch.randn(out).double()
     padding = [kernel // 2, 0]
@@ -157,7 +157,7 @@ def test_a_convolution_as_a_product(channels: int, out: int, kernel: int, stride
 
 
 @pytest.mark.parametrize(("channels", "out", "kernel", "stride", "size"), UP)
-def test_a_transposed_convolution_as_a_product(channels: int, out: int, kernel: int, stride: int, size: int) -> None:
+def test_as_product_equals_conv_transpose2d(channels: int, out: int, kernel: int, stride: int, size: int) -> None:
     image = torch.randn(2, channels, size, size + 1, dtype=torch.float64)
     weight = torch.randn(channels, out, kernel, kernel, dtype=torch.float64)
     bias = torch.randn(out).double()
@@ -168,7 +168,7 @@ def test_a_transposed_convolution_as_a_product(channels: int, out: int, kernel: 
         assert made.shape == expected.shape and torch.allclose(made, expected, rtol=0, atol=1e-12)
 
 
-def test_what_is_no_small_convolution_of_images_is_no_product() -> None:
+def test_as_product_declines_all_but_small_plain_conv2d() -> None:
     image, weight = torch.rand(1, 4, 8, 8), torch.rand(4, 4, 3, 3)
     common = ([1, 1], [1, 1], [1, 1], False, [0, 0])
     assert as_product(image, weight, None, *common, 1) is not NotImplemented
@@ -180,7 +180,7 @@ def test_what_is_no_small_convolution_of_images_is_no_product() -> None:
     assert as_product(image.expand(many, -1, -1, -1), weight, None, *common, 1) is NotImplemented
 
 
-def test_an_edge_in_another_type_keeps_its_cast() -> None:
+def test_autocast_network_rounds_to_bfloat16() -> None:
     net = small("leaky_rcnn")
     plain = simulate(net, shown(net, 1), solver=Euler(dt=2.0), steps=10)
     run = simulate(net.autocast(), shown(net, 1), solver=Euler(dt=2.0), steps=10)

@@ -1,4 +1,4 @@
-"""Row t is the prediction of frame t, made before it was seen; after the hand-over the network sees itself."""
+"""Frame prediction: row t is made before frame t is shown; in closed loop the network sees its own predictions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small(feedback: str = "current", cell: str = "convlstm") -> Network:
 
 
 def copier() -> Network:
-    """Says that the next frame is this one, plus one tenth."""
+    """Predicts that the next frame is this one plus 0.1."""
     step = nn.Conv2d(1, 1, 1)
     with torch.no_grad():
         step.weight.fill_(1.0), step.bias.fill_(0.1)
@@ -47,7 +47,7 @@ def copier() -> Network:
 
 
 def lesioned(net: Network, opens: int) -> Network:
-    """The edge from the frame cut from step `opens` on, and the one from the prediction before it."""
+    """Cut the edge from the frame from step `opens` on, and the edge from the prediction before that step."""
     windows = {"frame->a0": (opens, math.inf), "p0->a0": (-math.inf, opens)}
     edges = [replace(e, lesioned=(windows[e.name],)) if e.name in windows else e for e in net.projections]
     return with_edges(net, edges)
@@ -55,8 +55,8 @@ def lesioned(net: Network, opens: int) -> Network:
 
 @pytest.mark.parametrize("feedback", ["current", "previous"])
 @pytest.mark.parametrize("cell", ["convlstm", "subconvlstm"])
-def test_open_and_closed_loop_are_those_of_the_lesioned_edges(feedback: str, cell: str, float64: None) -> None:
-    """The input "closed_loop" is compared with NumPy in test_equations: here with lesions of the two edges."""
+def test_predict_loops_equal_lesioned_edges(feedback: str, cell: str, float64: None) -> None:
+    """The "closed_loop" input is compared with NumPy in test_equations, and here with lesions of the two edges."""
     net, frames = small(feedback, cell), torch.rand(2, 6, 1, 8, 8)
     line = pcsim.stimuli.as_timeline(frames)
     for opens in (None, 3):
@@ -67,7 +67,7 @@ def test_open_and_closed_loop_are_those_of_the_lesioned_edges(feedback: str, cel
         assert all(torch.equal(value, run.errors[name]) for name, value in forecast.run.errors.items())
 
 
-def test_a_row_does_not_depend_on_its_frame_nor_on_later_ones() -> None:
+def test_predict_row_depends_on_earlier_frames_only() -> None:
     for net in (small(), copier()):
         frames = torch.rand(1, 5, *net.inputs["frame"])
         other = frames.clone()
@@ -76,7 +76,7 @@ def test_a_row_does_not_depend_on_its_frame_nor_on_later_ones() -> None:
         assert torch.equal(rows[:, 1:4], others[:, 1:4]) and not torch.equal(rows[:, 4], others[:, 4])
 
 
-def test_a_network_that_sees_the_frame_at_once_speaks_of_the_next() -> None:
+def test_predict_next_frame_network_shifts_rows_by_one() -> None:
     frames = torch.rand(2, 6, 1, 4, 4)
     rows = predict(copier(), frames).predictions
     assert rows[:, 0].isnan().all()
@@ -87,7 +87,7 @@ def test_a_network_that_sees_the_frame_at_once_speaks_of_the_next() -> None:
         assert torch.allclose(closed[:, 2 + horizon], frames[:, 2] + 0.1 * horizon, atol=1e-6)
 
 
-def test_after_the_hand_over_the_frames_no_longer_matter() -> None:
+def test_predict_closed_loop_ignores_later_frames() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
     short = predict(net, frames[:, :4], closed_loop_from=4, length=8)
     frames[:, 4:] = torch.nan
@@ -99,7 +99,7 @@ def test_after_the_hand_over_the_frames_no_longer_matter() -> None:
     assert repr(short) == "Forecast(prednet: 2 clips of 8 frames, its own from frame 4 on)"
 
 
-def test_an_encoder_forecaster_hands_over_by_itself() -> None:
+def test_predict_encoder_forecaster_closes_loop_by_itself() -> None:
     net = models.convlstm((3,), kernel=3, seen=3, unseen=2, image=(1, 8, 8), patch=2)
     frames = torch.rand(2, 5, 1, 8, 8)
     forecast = predict(net, frames)
@@ -113,7 +113,7 @@ def test_an_encoder_forecaster_hands_over_by_itself() -> None:
         predict(net, frames, closed_loop_from=2)
 
 
-def test_a_flow_says_at_the_end_of_a_frame_what_comes_next() -> None:
+def test_predict_flow_reads_prediction_at_end_of_frame() -> None:
     frames = torch.rand(2, 4, 3, 1, 1)
     net = Network(
         {"frame": (3, 1, 1)},
@@ -126,7 +126,7 @@ def test_a_flow_says_at_the_end_of_a_frame_what_comes_next() -> None:
     assert rows[:, 0].isnan().all() and torch.allclose(rows[:, 1], settled * frames[:, 0], atol=1e-6)
 
 
-def test_streamed_predictions_are_the_same_and_keep_nothing() -> None:
+def test_stream_equals_predict_in_constant_memory() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
     for opens, length in ((None, 6), (3, 9)):
         whole = predict(net, frames, closed_loop_from=opens, length=length).predictions
@@ -146,7 +146,7 @@ def test_streamed_predictions_are_the_same_and_keep_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_a_clip_of_a_thousand_frames_is_predicted_in_the_memory_of_a_hundred() -> None:
+def test_stream_memory_constant_over_thousand_frames() -> None:
     net = pcsim.models.prednet((3, 8, 16, 32), (3, 8, 16, 32), size=(128, 160)).eval()
     frames = torch.randint(0, 256, (1, 1_000, 3, 128, 160), dtype=torch.uint8)
     resident = []
@@ -157,7 +157,7 @@ def test_a_clip_of_a_thousand_frames_is_predicted_in_the_memory_of_a_hundred() -
     assert resident[1] <= 1.02 * resident[0]
 
 
-def test_each_sample_may_hand_over_at_its_own_time() -> None:
+def test_closed_loop_start_may_differ_per_sample() -> None:
     net, frames = small(), torch.rand(2, 6, 1, 8, 8)
     both = closed_loop(net)
     share = torch.zeros(6, 2, 1, 1, 1)
@@ -176,13 +176,13 @@ WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
     "0 to 255": (lambda f: predict(small(), 255 * f), StimulusError, "frames / 255"),
     "whole numbers": (lambda f: predict(small(), (255 * f).long()), StimulusError, "torch.uint8"),
     "0 to 255 to score": (lambda f: score(f, 255 * f), StimulusError, "frames / 255"),
-    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "closed_loop_from=k shows"),
-    "after the end": (lambda f: predict(small(), f, closed_loop_from=7, length=9), StimulusError, "while there are"),
-    "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "after the first"),
-    "nothing to predict": (lambda f: predict(small(), f, closed_loop_from=6), StimulusError, "before the last"),
-    "no predictions": (lambda f: predict(models.blt(), f), WiringError, "models.prednet and"),
+    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "write closed_loop_from=k to show"),
+    "after the end": (lambda f: predict(small(), f, closed_loop_from=7, length=9), StimulusError, "_from <= 6"),
+    "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "1 <= closed_loop_from"),
+    "nothing to predict": (lambda f: predict(small(), f, closed_loop_from=6), StimulusError, "_from < length"),
+    "no predictions": (lambda f: predict(models.blt(), f), WiringError, r"write for instance models\.prednet\(\)"),
     "no loop": (lambda f: predict(open_only(), f, closed_loop_from=2), WiringError, "reads both"),
-    "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "that dt divides"),
+    "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "write every=10, or a multiple"),
 }
 
 
@@ -192,12 +192,12 @@ def open_only() -> Network:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_predicted_is_refused(case: str) -> None:
+def test_predict_refuses_unusable_clips_and_networks(case: str) -> None:
     call, kind, message = WRONG[case]
     with pytest.raises(kind, match=message):
         call(torch.rand(1, 6, 1, 8, 8))
 
 
-def test_one_name_to_record_is_one() -> None:
+def test_record_states_accepts_single_name() -> None:
     run = predict(small(), torch.rand(1, 4, 1, 8, 8), record=Record(states="r1")).run
     assert set(run.keys()) == {"r1", "p0"}

@@ -1,6 +1,6 @@
-"""Between two runs something changes, kept in whatever way: the second run is that of a fresh network with the change.
+"""A setting of any kind changes between two runs: which value does the second run use?
 
-For `simulate` it is exactly that. A `Simulator` sees changed tensors; every other setting it keeps as it was.
+`simulate` runs as a fresh network with the change does. A `Simulator` sees changed tensors and keeps the rest.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ CHANGES = {
 }
 SOLVERS = {"flow": (Euler(dt=2.0), RK4(dt=2.0)), "map": (Iterate(),)}
 OUTSIDE = ("class attribute", "closure", "global")
-"""what a Simulator reads at its first run on inputs of a form"""
+"""settings that a Simulator reads at its first run with inputs of a given form"""
 
 
 def shown(net: Network) -> Tensor:
@@ -138,7 +138,7 @@ def state(run: object) -> Tensor:
     steps=st.integers(3, 40),
     data=st.data(),
 )
-def test_a_changed_setting_changes_the_next_run(
+def test_simulate_after_change_equals_fresh_network(
     kind: str, names: list[str], gain: float, steps: int, data: st.DataObject
 ) -> None:
     solver = data.draw(st.sampled_from(SOLVERS[kind]))
@@ -179,7 +179,7 @@ def test_a_changed_setting_changes_the_next_run(
     steps=st.integers(3, 10),
     data=st.data(),
 )
-def test_a_simulator_sees_tensors_and_keeps_everything_else(
+def test_simulator_reads_settings_once_and_tensors_live(
     kind: str, name: str, gain: float, steps: int, data: st.DataObject
 ) -> None:
     solver, change = data.draw(st.sampled_from(SOLVERS[kind])), CHANGES[name]
@@ -206,8 +206,8 @@ def test_a_simulator_sees_tensors_and_keeps_everything_else(
         change.undo()
 
 
-def test_a_change_of_each_kind_matters() -> None:
-    """Or the properties above would hold of changes that do nothing."""
+def test_changes_each_alter_the_run() -> None:
+    """Otherwise the properties above would also hold for changes that do nothing."""
     for name, change in CHANGES.items():
         net = network("flow")
         if name == "removed hook":
@@ -224,8 +224,8 @@ def test_a_change_of_each_kind_matters() -> None:
 
 
 @pytest.mark.parametrize("kind", ["flow", "map"])
-def test_a_fresh_process_gives_the_same_bits(kind: str) -> None:
-    """A network changed here, and one built and changed in a new process."""
+def test_simulate_bitwise_equal_in_fresh_process(kind: str) -> None:
+    """Compare a network changed here with one built and changed in a new process."""
     import subprocess
     import sys
     from pathlib import Path

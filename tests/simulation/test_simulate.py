@@ -1,4 +1,4 @@
-"""The loop: what is recorded, when, and what happens when things go wrong."""
+"""The simulation loop: what is recorded and when, and how failures are handled."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_max_space_keeps_channels() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(every=st.integers(1, 7), steps=st.integers(1, 40))
-def test_recording_less_is_a_slice_of_recording_more(every: int, steps: int) -> None:
+def test_record_every_is_slice_of_all_rows(every: int, steps: int) -> None:
     assume(every <= steps)
     torch.manual_seed(0)
     net, shown = leaky_net(4), torch.randn(2, 4)
@@ -51,7 +51,7 @@ def test_recording_less_is_a_slice_of_recording_more(every: int, steps: int) -> 
 
 
 @pytest.mark.parametrize("net", [two_layers(), two_layers().as_ode(tau=4.0), chain((0, 3, 2))])
-def test_a_run_that_goes_on_equals_one_run(net: Network, tmp_path: Path) -> None:
+def test_run_continued_from_file_equals_single_run(net: Network, tmp_path: Path) -> None:
     shown = torch.randn(3, *net.inputs["u"])
     solver = Euler(dt=1.0) if net.is_flow else Iterate()
     record = Record(states="all")
@@ -64,7 +64,7 @@ def test_a_run_that_goes_on_equals_one_run(net: Network, tmp_path: Path) -> None
     assert np.array_equal(np.concatenate([first.times, second.times]), whole.times)
 
 
-def test_a_saved_run_comes_back_whole(tmp_path: Path) -> None:
+def test_run_save_and_load_round_trip(tmp_path: Path) -> None:
     shown = pcsim.stimuli.digit_debris(batch=3)
     run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate())
     run.save(tmp_path / "run")
@@ -107,7 +107,7 @@ class Poison(nn.Module):
 
 @settings(max_examples=20, deadline=None)
 @given(sample=st.integers(0, 4), step=st.integers(0, 39), area=st.sampled_from(["a", "b"]))
-def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: int, step: int, area: str) -> None:
+def test_diverged_sample_is_named_and_leaves_others_unchanged(sample: int, step: int, area: str) -> None:
     torch.manual_seed(0)
     transforms = {name: (dense(3, 3), dense(3, 3)) for name in "ab"}
 
@@ -137,7 +137,7 @@ def test_a_diverging_sample_is_named_and_does_not_touch_its_neighbours(sample: i
         assert torch.equal(run[name][:at, sample], clean[name][:at, sample])
 
 
-def test_runaway_feedback_ends_early_as_diverged_not_as_a_number() -> None:
+def test_divergence_stops_run_early_with_nan() -> None:
     net = leaky_net(4, activation="identity", scale=40.0)
     with pytest.warns(PcsimWarning, match="smaller dt"):
         run = simulate(net, torch.randn(2, 4), solver=Euler(dt=5.0), until=5.0 * 3000, record=Record(states=["r"]))
@@ -145,7 +145,7 @@ def test_runaway_feedback_ends_early_as_diverged_not_as_a_number() -> None:
     assert len(run.times) < 3000 and torch.isnan(run["r"][-1]).all()
 
 
-def test_weights_that_are_not_finite_are_named() -> None:
+def test_non_finite_weight_is_named_in_warning() -> None:
     net = leaky_net(4)
     (name, weight), *_ = net.named_parameters()
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite_are_named() -> None:
         simulate(net, torch.randn(2, 4), solver=Euler(dt=1.0), until=5.0)
 
 
-def test_a_users_exception_comes_out_as_it_is() -> None:
+def test_user_exception_propagates_unchanged() -> None:
     class Picky(nn.Module):
         def forward(self, value: torch.Tensor) -> torch.Tensor:
             if value.device.type != "meta":
@@ -166,7 +166,7 @@ def test_a_users_exception_comes_out_as_it_is() -> None:
         simulate(net, torch.zeros(1, 2), solver=Iterate(), steps=1)
 
 
-def test_a_stimulus_changes_at_its_times_for_every_solver() -> None:
+def test_stimulus_changes_on_time_with_every_solver() -> None:
     first, second = torch.randn(2, 4), torch.randn(2, 4)
     line = held(first, 6.0).then(blank(2.0, like=first)).then(held(second, 4.0))
     net = leaky_net(4)
@@ -181,14 +181,14 @@ def test_a_stimulus_changes_at_its_times_for_every_solver() -> None:
         assert torch.allclose(run["r"][len(part.times) : len(part.times) + len(later.times)], later["r"], atol=1e-6)
 
 
-def test_frames_are_shown_for_their_time() -> None:
+def test_sequence_shows_each_frame_for_its_duration() -> None:
     frames = torch.arange(3.0).view(3, 1, 1, 1, 1)
     line = sequence(frames, every=0.3)
     assert [line.at(k * 0.1).item() for k in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert np.allclose(line.change_times(0.9), [0.3, 0.6])
 
 
-def test_noise_is_a_function_of_seed_and_index_whatever_the_batch() -> None:
+def test_noise_depends_on_seed_and_index_not_batch() -> None:
     images = torch.zeros(6, 1, 4, 4)
     line = noise(images, sd=0.5, duration=30.0, every=10.0, seed=3)
     assert torch.equal(line.at(0.0), line.at(9.0)) and not torch.equal(line.at(0.0), line.at(10.0))
@@ -198,7 +198,7 @@ def test_noise_is_a_function_of_seed_and_index_whatever_the_batch() -> None:
     assert many.mean().item() == pytest.approx(0, abs=0.01) and many.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_two_inputs_are_shown_by_name() -> None:
+def test_simulate_takes_two_inputs_by_name() -> None:
     net = Network(
         {"left": (2,), "right": (2,)},
         [Population("a", Rate(2, "identity", bias=False))],
@@ -211,19 +211,19 @@ def test_two_inputs_are_shown_by_name() -> None:
         simulate(net, torch.ones(1, 2), solver=Iterate(), steps=1)
 
 
-def test_a_run_is_told_in_one_line() -> None:
+def test_run_repr() -> None:
     run = simulate(leaky_net(2), torch.zeros(3, 2), solver=Euler(dt=1.0), until=5.0, record=Record(states="r"))
     assert repr(run) == "Run(network: 5 ms, 3 samples, 0 diverged; r (5, 3, 2))"
 
 
-def test_time_does_not_drift() -> None:
+def test_run_times_do_not_drift() -> None:
     run = simulate(
         leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=0.1), until=1000.0, record=Record(states=["r"], every=1000)
     )
     assert np.array_equal(run.times, 100.0 * np.arange(1, 11))
 
 
-def test_a_run_says_what_it_may_depend_on() -> None:
+def test_run_about_records_provenance() -> None:
     run = simulate(leaky_net(2), torch.zeros(1, 2), solver=Euler(dt=1.0), until=3.0)
     assert {"network", "solver", "steps", "device", "dtype", "threads", "versions"} <= run.about.keys()
     assert run.about["solver"] == "Euler(dt=1.0)"
@@ -232,7 +232,7 @@ def test_a_run_says_what_it_may_depend_on() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_memory_stays_flat_over_a_hundred_thousand_steps() -> None:
+def test_simulate_memory_constant_over_100k_steps() -> None:
     net = pcsim.models.leaky_rcnn((2, 2), tau=(10.0, 20.0), size=8)
     image, solver = torch.rand(1, 1, 8, 8), pcsim.Euler(dt=1.0)
     record = Record(states=["readout"], errors="all", every=1_000)

@@ -59,7 +59,7 @@ def scipy_end(net: Network, shown: Tensor, until: float) -> Tensor:
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("seed", range(3))
-def test_observed_order_on_a_nonlinear_net(name: str, seed: int) -> None:
+def test_solver_order_on_nonlinear_network(name: str, seed: int) -> None:
     torch.manual_seed(seed)
     net, shown = leaky_net(), torch.randn(3, 16)
     exact = scipy_end(net, shown, 20.0) if name != "RK4" else end_state(net, shown, RK4(dt=10 / 512), 20.0)
@@ -73,14 +73,14 @@ def test_observed_order_on_a_nonlinear_net(name: str, seed: int) -> None:
 @pytest.mark.parametrize(
     ("name", "bound"), [("Euler", 1e-2), ("Heun", 2e-4), ("RK4", 1e-8), ("ExponentialEuler", 1e-2)]
 )
-def test_close_to_scipy_within_the_bound_of_the_order(name: str, bound: float) -> None:
+def test_solver_agrees_with_scipy_within_bound(name: str, bound: float) -> None:
     net, shown = leaky_net(), torch.randn(3, 16)
     gap = end_state(net, shown, SOLVERS[name](dt=10 / 64), 20.0) - scipy_end(net, shown, 20.0)
     assert float(gap.abs().max()) < bound
 
 
 @pytest.mark.parametrize("name", ["Euler", "Heun", "RK4"])
-def test_a_linear_net_follows_the_matrix_exponential(name: str) -> None:
+def test_solver_order_against_matrix_exponential(name: str) -> None:
     net, shown = leaky_net(activation="identity"), torch.randn(2, 16)
     weights = {edge.name: edge.transform.weight.detach() for edge in net.projections}
     matrix = (weights["r->r"] - torch.eye(16)) / 10.0
@@ -92,7 +92,7 @@ def test_a_linear_net_follows_the_matrix_exponential(name: str) -> None:
 
 
 @pytest.mark.parametrize("dt", [0.1, 1.0, 10.0, 100.0])
-def test_exponential_euler_is_exact_on_a_held_drive(dt: float) -> None:
+def test_exponential_euler_exact_on_held_drive(dt: float) -> None:
     net = Network(
         {"u": (5,)},
         [Population("r", leaky_rate(5, torch.tensor([2.0, 5.0, 10.0, 20.0, 40.0]), "identity", bias=False))],
@@ -109,7 +109,7 @@ def test_exponential_euler_is_exact_on_a_held_drive(dt: float) -> None:
 @pytest.mark.parametrize("model", ["blt_b", "blt_bk", "blt_bl", "blt_bt", "blt"])
 @pytest.mark.parametrize("unroll", ["engineering", "biological"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_euler_at_dt_tau_is_the_map(model: str, unroll: str, dtype: torch.dtype) -> None:
+def test_euler_at_tau_equals_map(model: str, unroll: str, dtype: torch.dtype) -> None:
     net = pcsim.models.build(model, width=4, unroll=unroll).to(dtype)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.1)
@@ -121,7 +121,7 @@ def test_euler_at_dt_tau_is_the_map(model: str, unroll: str, dtype: torch.dtype)
         assert ((flow[name] - steps[name]).abs() <= tolerances.ULPS_MAP_EQUALS_EULER * ulp).all()
 
 
-def test_unrollings_are_one_flow_that_only_one_stage_solvers_tell_apart() -> None:
+def test_unrollings_equal_under_rk4_and_converge_under_euler() -> None:
     images, readouts, sweeps = torch.rand(2, 1, 32, 32), [], []
     for unroll in ("engineering", "biological"):
         torch.manual_seed(1)
@@ -133,7 +133,7 @@ def test_unrollings_are_one_flow_that_only_one_stage_solvers_tell_apart() -> Non
     assert gaps[0] > 0 and gaps[1] / gaps[0] == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_leaky_rcnn_is_the_relaxed_rcnn() -> None:
+def test_leaky_rcnn_equals_relaxed_rcnn() -> None:
     shown, flow = torch.randn(3, 16), leaky_net()
     weights = {edge.name: edge.transform for edge in flow.projections}
     discrete = Network(
@@ -148,7 +148,7 @@ def test_a_leaky_rcnn_is_the_relaxed_rcnn() -> None:
 
 
 @pytest.mark.parametrize(("solver", "border"), [(Euler, 2.0), (Heun, 2.0), (RK4, 2.785)])
-def test_the_stability_border_on_the_leak_is_where_growth_begins(solver: type, border: float) -> None:
+def test_stability_limit_is_where_leak_grows(solver: type, border: float) -> None:
     net = Network({"u": (1,)}, [Population("r", leaky_rate(1, 10.0, "identity", bias=False))], [Projection("u", "r")])
     state = {"r": torch.ones(1, 1)}
     for ratio, grows in ((0.995, False), (1.005, True)):
@@ -160,10 +160,10 @@ def test_the_stability_border_on_the_leak_is_where_growth_begins(solver: type, b
 
 
 @pytest.mark.parametrize(("solver", "border"), [(Euler, 20.0), (Heun, 20.0), (RK4, 27.85)])
-def test_a_step_at_the_border_is_refused_and_above_tau_warned_of(solver: type, border: float) -> None:
+def test_stability_limit_refused_and_overshoot_warned(solver: type, border: float) -> None:
     net, shown = leaky_net(), torch.randn(1, 16)
     for dt in (border, 2 * border):
-        with pytest.raises(SolverError, match="explode"):
+        with pytest.raises(SolverError, match="the stability limit"):
             simulate(net, shown, solver=solver(dt=dt), until=4 * dt)
     with pytest.warns(PcsimWarning, match="overshoots"):
         simulate(net, shown, solver=solver(dt=15.0), until=30.0)
@@ -171,7 +171,7 @@ def test_a_step_at_the_border_is_refused_and_above_tau_warned_of(solver: type, b
 
 
 @pytest.mark.parametrize("method", [*ADAPTIVE, *FIXED])
-def test_every_torchdiffeq_method_agrees_with_scipy(method: str) -> None:
+def test_torchdiffeq_methods_agree_with_scipy(method: str) -> None:
     net, shown = leaky_net(), torch.randn(2, 16)
     if method in ADAPTIVE:
         solver, bound = TorchDiffEq(dt=2.0, method=method, rtol=1e-7, atol=1e-8), tolerances.ADAPTIVE[method]
@@ -180,7 +180,7 @@ def test_every_torchdiffeq_method_agrees_with_scipy(method: str) -> None:
     assert float((end_state(net, shown, solver, 20.0) - scipy_end(net, shown, 20.0)).abs().max()) < bound
 
 
-def test_dopri5_has_the_coefficients_of_scipy_and_meets_its_tolerance_sample_by_sample() -> None:
+def test_dopri5_matches_scipy_coefficients_and_tolerance() -> None:
     from scipy.integrate import RK45
 
     for row, theirs in zip(dopri5.STAGES, [*RK45.A[1:], RK45.B], strict=True):
@@ -198,7 +198,7 @@ def test_dopri5_has_the_coefficients_of_scipy_and_meets_its_tolerance_sample_by_
     assert float((alone - together).abs().max()) < 1e-14, "every sample has steps of its own"
 
 
-def test_dopri5_gives_up_with_a_message_and_has_gradients() -> None:
+def test_dopri5_evaluation_limit_and_gradients() -> None:
     net, shown = leaky_net(), torch.randn(2, 16)
     with pytest.raises(SolverError, match="were not enough"):
         simulate(net, shown, solver=Dopri5(dt=20.0, rtol=1e-10, atol=1e-10, max_evaluations=20), until=20.0)
@@ -213,13 +213,13 @@ def test_dopri5_gives_up_with_a_message_and_has_gradients() -> None:
     assert torch.allclose(*found, rtol=1e-6, atol=1e-8)
 
 
-def test_torchdiffeq_rk4_and_euler_are_ours_on_a_flow() -> None:
+def test_torchdiffeq_euler_equals_own_euler() -> None:
     net, shown = leaky_net(), torch.randn(2, 16)
     ours, theirs = Euler(dt=1.0), TorchDiffEq(dt=1.0, method="euler")
     assert torch.allclose(end_state(net, shown, ours, 20.0), end_state(net, shown, theirs, 20.0), rtol=0, atol=1e-14)
 
 
-def test_the_adjoint_gives_the_gradient_of_backpropagation() -> None:
+def test_adjoint_gradient_equals_backpropagation() -> None:
     net, shown = leaky_net(), torch.randn(2, 16)
     gradients = []
     for way in (Full(), Adjoint()):
@@ -231,7 +231,7 @@ def test_the_adjoint_gives_the_gradient_of_backpropagation() -> None:
     assert torch.allclose(*gradients, rtol=1e-5, atol=1e-7)
 
 
-def test_predictive_coding_settles_to_least_squares_and_its_error_falls() -> None:
+def test_predictive_coding_settles_to_least_squares() -> None:
     weights = dense(12, 5)
     shown = torch.randn(6, 12)
     residual = shown - shown @ torch.linalg.pinv(weights.weight.detach()).T @ weights.weight.detach().T
@@ -250,7 +250,7 @@ def test_predictive_coding_settles_to_least_squares_and_its_error_falls() -> Non
         assert torch.allclose(curve[-1], floor, rtol=0, atol=tolerances.SETTLED_PC)
 
 
-def test_learnable_time_constants_get_gradients_and_stay_in_their_range() -> None:
+def test_learnable_tau_gets_gradient_and_stays_in_range() -> None:
     tau = LearnableTau(4, minimum=2.0, span=8.0, start=3.0)
     net = Network({"u": (4,)}, [Population("r", leaky_rate(4, tau, "identity"))], [Projection("u", "r")])
     assert torch.allclose(tau(), torch.full((4,), 3.0))
@@ -263,7 +263,7 @@ def test_learnable_time_constants_get_gradients_and_stay_in_their_range() -> Non
     assert net.describe().count("tau 10..10 ms") == 1
 
 
-def test_observed_readout_belongs_to_the_present_state_of_a_flow() -> None:
+def test_readout_of_flow_uses_current_state() -> None:
     net = two_layers().as_ode(tau=5.0)
     run = simulate(net, torch.randn(2, 4), solver=Euler(dt=1.0), until=7.0, record=Record(states=["b", "y"]))
     transform = next(edge.transform for edge in net.projections if edge.name == "b->y")

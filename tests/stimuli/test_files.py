@@ -1,4 +1,4 @@
-"""Files of data sets: downloaded once, from the mirror that answers; what cannot be read is said."""
+"""Files of data sets: downloaded once, from the first mirror that answers; unreadable files are reported."""
 
 from __future__ import annotations
 
@@ -32,29 +32,31 @@ def server(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_download_takes_the_mirror_that_answers(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_downloads_once_from_mirror_that_answers(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = files.cached("set", "known", (f"{server}nowhere/", server), "VARIABLE", "the files")
     assert path.read_bytes() == b"content" and path.parent == tmp_path / "cache" / "pcsim" / "set"
     path.write_bytes(b"kept")
     again = files.cached("set", "known", (f"{server}nowhere/",), "VARIABLE", "the files")
-    assert again.read_bytes() == b"kept", "what is there is not downloaded"
+    assert again.read_bytes() == b"kept", "a file that is there must not be downloaded again"
 
 
-def test_download_names_every_mirror_that_failed(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_names_every_failed_mirror(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(StorageError, match="set VARIABLE to it") as caught:
         files.cached("set", "unknown", (server, f"{server}nowhere/"), "VARIABLE", "the files")
     assert str(caught.value).count("404") >= 2 and not list((tmp_path / "cache").rglob("unknown*"))
 
 
-def test_missing_pooch_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_without_pooch_names_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(StorageError, match=r"pcsim\[data\]"):
         files.cached("set", "known", (), "VARIABLE", "the files")
 
 
-def test_unreadable_file_is_an_error_not_content(tmp_path: Path) -> None:
+def test_unpacked_rejects_unreadable_file(tmp_path: Path) -> None:
     path = tmp_path / "cut.gz"
     path.write_bytes(b"\x1f\x8b\x08\x00 cut off")
     for wrong in (path, tmp_path / "absent"):

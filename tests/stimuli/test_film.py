@@ -1,4 +1,4 @@
-"""Films: what is read is what was written, sequences never overlap, digits move as the rules say."""
+"""Films: files are read as they were written, sequences never overlap, digits move by their rules."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GREY = np.random.default_rng(0).integers(0, 256, (5, 8, 12), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (5, 8, 12, 3), dtype=np.uint8)
 
 
-def test_every_kind_of_file_gives_the_frames_that_were_put_in(tmp_path: Path) -> None:
+def test_read_film_returns_frames_of_each_file_type(tmp_path: Path) -> None:
     np.save(tmp_path / "grey.npy", GREY)
     np.savez(tmp_path / "colour.npz", frames=COLOUR, fps=25)
     (tmp_path / "folder").mkdir()
@@ -53,7 +53,7 @@ def test_every_kind_of_file_gives_the_frames_that_were_put_in(tmp_path: Path) ->
     assert repr(colour) == "Film(colour: 1 clip, 5 frames of 3x8x12 at 25 Hz)"
 
 
-def test_missing_video_reader_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_film_without_pyav_names_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     path = tmp_path / "film.mp4"
     path.write_bytes(b"")
@@ -61,7 +61,7 @@ def test_missing_video_reader_is_named_with_its_extra(tmp_path: Path, monkeypatc
         read_film(path)
 
 
-def test_a_video_file_is_read(tmp_path: Path) -> None:
+def test_read_film_reads_video_file(tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="PyAV is not installed (extra video)")
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as container:
@@ -79,34 +79,34 @@ def test_a_video_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "rate", "message"),
     [
-        (GREY, None, "does not say its rate"),
+        (GREY, None, "has no rate"),
         (GREY, -1.0, "above 0"),
         (np.zeros((3, 2, 8, 8)), 1.0, "write array"),
         (GREY.astype(np.int64), 1.0, "8-bit values"),
-        (GREY.astype(np.float32), 1.0, "divide by the largest"),
+        (GREY.astype(np.float32), 1.0, "divide by the full scale"),
         (np.zeros((0, 3, 8, 8, 3)), 1.0, "at least one"),
     ],
 )
-def test_what_cannot_be_a_film_is_refused(array: np.ndarray, rate: float | None, message: str) -> None:
+def test_read_film_rejects_invalid_arrays(array: np.ndarray, rate: float | None, message: str) -> None:
     with pytest.raises(StimulusError, match=message):
         read_film(array, rate=rate)
 
 
-def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_read_film_rejects_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("")
     np.savez(tmp_path / "two.npz", a=GREY, b=GREY)
     for name, message in (
         ("missing.npy", "a file or a folder"),
         ("notes.txt", "a folder of images, or a file"),
-        ("empty", "one folder for each clip"),
-        ("two.npz", "name the array"),
+        ("empty", "a folder of their own"),
+        ("two.npz", r"write np\.savez"),
     ):
         with pytest.raises(StimulusError, match=message):
             read_film(tmp_path / name, rate=1)
 
 
-def test_a_film_is_fitted_to_what_a_network_needs() -> None:
+def test_film_fitted_crops_pads_and_resizes() -> None:
     film = read_film(GREY[:, :7, :11], rate=1)
     assert film.fitted(multiple=4).shape == (1, 4, 8) and film.fitted(multiple=4, how="pad").shape == (1, 8, 12)
     assert np.array_equal(film.fitted((3, 7)).clips[0][:, 0], GREY[:, 2:5, 2:9])
@@ -121,7 +121,7 @@ def test_a_film_is_fitted_to_what_a_network_needs() -> None:
     assert white.shape == (1, 3, 3) and (white.clips[0] == 255).all()
 
 
-def test_train_and_test_have_no_frame_in_common() -> None:
+def test_film_split_has_no_common_frame() -> None:
     film = numbered(20, 30, 10)
     for by in ("time", "clip"):
         train, test = film.split(0.2, by)
@@ -132,12 +132,12 @@ def test_train_and_test_have_no_frame_in_common() -> None:
         numbered(5).split(0.2, "clip")
 
 
-def test_drawn_sequences_are_functions_of_seed_and_index_and_lie_within_a_clip() -> None:
+def test_film_draw_depends_on_seed_and_index_within_clips() -> None:
     film = numbered(9, 3, 14)
     drawn = numbers(film.draw(0, 0, 400, 4))
     assert (np.diff(drawn, axis=1) == 1).all()
     begins, counts = np.unique(drawn[:, 0], return_counts=True)
-    assert set(begins) == {*range(6), *range(12, 23)}, "every beginning, and none that runs over the end of a clip"
+    assert set(begins) == {*range(6), *range(12, 23)}, "every start within a clip, and no other"
     assert counts.min() > 5
     assert np.array_equal(numbers(film.draw(0, 100, 7, 4)), drawn[100:107])
     assert not np.array_equal(numbers(film.draw(1, 0, 400, 4)), drawn)
@@ -148,14 +148,14 @@ def test_drawn_sequences_are_functions_of_seed_and_index_and_lie_within_a_clip()
         film.draw(0, 0, 1, 15)
 
 
-def test_a_film_is_shown_frame_by_frame() -> None:
+def test_as_timeline_shows_film_frame_by_frame() -> None:
     frames = numbered(6).draw(0, 0, 3, 4)
     line = as_timeline(frames, every=10.0)
     assert line.duration == 40.0 and line.change_times(40.0) == [10.0, 20.0, 30.0]
     assert torch.equal(line.at(20.0), torch.from_numpy(frames[:, 2] / np.float32(255)))
 
 
-def test_digits_fly_straight_and_bounce() -> None:
+def test_moving_digits_fly_straight_and_bounce() -> None:
     shown = MovingDigits(digits=2).draw(seed=3, first=0, count=20, length=60)
     assert shown.frames.shape == (20, 60, 1, 64, 64) and shown.frames.max() == 255
     assert shown.corners.min() == 0 and shown.corners.max() == 36
@@ -169,7 +169,7 @@ def test_digits_fly_straight_and_bounce() -> None:
 
 
 def bounced(start: np.ndarray, path: np.ndarray, room: float) -> np.ndarray:
-    """The rules once more, coordinate by coordinate, with the speed of the first free step."""
+    """The path by the rules, one coordinate at a time, at the speed of the steps without a bounce."""
     made = []
     for axis in range(2):
         x = float(start[axis])
@@ -186,7 +186,7 @@ def bounced(start: np.ndarray, path: np.ndarray, room: float) -> np.ndarray:
     return np.array(made).T
 
 
-def test_each_clip_is_a_function_of_seed_and_index() -> None:
+def test_moving_digits_clip_depends_on_seed_and_index() -> None:
     moving = MovingDigits(digits=3, bars=2)
     whole, part = moving.draw(5, 0, 8, 6), moving.draw(5, 3, 2, 6)
     assert np.array_equal(whole.frames[3:5], part.frames) and np.array_equal(whole.identities[3:5], part.identities)
@@ -197,10 +197,10 @@ def test_each_clip_is_a_function_of_seed_and_index() -> None:
     )
 
 
-def test_digits_are_seen_through_each_other_and_not_through_bars() -> None:
+def test_moving_digits_are_hidden_by_bars() -> None:
     moving = MovingDigits(digits=1, bars=3, width=9)
     shown, bare = moving.draw(1, 0, 30, 5), MovingDigits(digits=1).draw(1, 0, 30, 5)
-    assert np.array_equal(shown.corners, bare.corners), "bars change nothing behind them"
+    assert np.array_equal(shown.corners, bare.corners), "bars must not change the path of a digit"
     covered = shown.frames[:, :1] == 119
     columns = covered.all(3, keepdims=True)
     assert (columns.sum(4) >= 18).all() and (columns.sum(4) <= 27).all(), "three bars, one perhaps cut by the border"
@@ -211,7 +211,7 @@ def test_digits_are_seen_through_each_other_and_not_through_bars() -> None:
     assert bare.visible.min() == 1.0 and shown.visible.min() < 0.5
 
 
-def test_a_digit_is_where_it_is_said_to_be() -> None:
+def test_moving_digits_corners_locate_digit() -> None:
     shown = MovingDigits(digits=1).draw(0, 0, 12, 2)
     patches = stimuli.RenderedGlyphs().patches(shown.identities[:, 0])
     for frame, (y, x), patch in zip(shown.frames[:, 1, 0], shown.corners[:, 1, 0].astype(int), patches, strict=True):
@@ -220,7 +220,7 @@ def test_a_digit_is_where_it_is_said_to_be() -> None:
     assert all(17 <= rows[-1] - rows[0] + 1 <= 21 for rows in heights), "as tall as MNIST's 20 pixels"
 
 
-def test_smaller_digits_are_means_of_larger_ones() -> None:
+def test_moving_digits_at_half_size_are_means() -> None:
     large = MovingDigits(digits=1, speed=(2, 2)).draw(0, 0, 4, 1)
     small = MovingDigits(digits=1, size=32, side=14, speed=(1, 1)).draw(0, 0, 4, 6)
     assert small.frames.shape == (4, 6, 1, 32, 32) and np.array_equal(small.identities, large.identities)
@@ -239,12 +239,12 @@ def test_smaller_digits_are_means_of_larger_ones() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"digits": 0}, {"size": 28}, {"speed": (5.0, 3.0)}, {"bars": 8}, {"speed": (3, 40)}, {"side": 20}]
 )
-def test_what_cannot_move_is_refused(wrong: dict) -> None:
+def test_moving_digits_reject_invalid_settings(wrong: dict) -> None:
     with pytest.raises(StimulusError, match="published set"):
         MovingDigits(**wrong)
 
 
-def test_the_published_test_sequences_are_read(tmp_path: Path) -> None:
+def test_read_moving_mnist_reads_published_layout(tmp_path: Path) -> None:
     array = np.random.default_rng(2).integers(0, 256, (20, 3, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "mnist_test_seq.npy", array)
     film = read_moving_mnist(tmp_path / "mnist_test_seq.npy")
@@ -256,7 +256,7 @@ def test_the_published_test_sequences_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_mnist_digits_move_as_they_are(mnist: Path) -> None:
+def test_moving_digits_show_unchanged_mnist_digits(mnist: Path) -> None:
     glyphs = stimuli.HandwrittenGlyphs("test", mnist)
     shown = MovingDigits(digits=1).draw(0, 0, 5, 3, glyphs)
     for frame, (y, x), digit in zip(
@@ -276,7 +276,7 @@ def test_mnist_digits_move_as_they_are(mnist: Path) -> None:
         ("video_pedestrians/opencv_vtest_96x128_gray.npz", False, 0.00161, 0.0063),
     ],
 )
-def test_copying_the_last_frame_errs_by_what_the_data_say(file: str, crop: bool, one: float, five: float) -> None:
+def test_video_copy_last_frame_mse_matches_documented(file: str, crop: bool, one: float, five: float) -> None:
     if not (VIDEOS / file).exists():
         pytest.skip(f"no {file}")
     film = read_film(VIDEOS / file)
@@ -286,7 +286,7 @@ def test_copying_the_last_frame_errs_by_what_the_data_say(file: str, crop: bool,
         assert found == pytest.approx(expected, rel=0.02)
 
 
-def test_an_oddball_is_the_film_up_to_the_surprise_and_then_not() -> None:
+def test_oddball_changes_film_only_after_surprise() -> None:
     frames = np.arange(24, dtype=np.uint8).reshape(2, 12, 1, 1, 1)
     assert oddball(frames, 8)[0].flatten().tolist() == [*range(8), 6, 5, 4, 3]
     assert oddball(frames[:, :7], 4)[0].flatten().tolist() == [0, 1, 2, 3, 2, 1, 0]
@@ -299,12 +299,12 @@ def test_an_oddball_is_the_film_up_to_the_surprise_and_then_not() -> None:
 @pytest.mark.parametrize(
     ("at", "how", "clips"), [(6, "reverse", 2), (0, "cut", 2), (12, "cut", 2), (8, "turn", 2), (8, "cut", 1)]
 )
-def test_an_oddball_that_cannot_be_is_refused(at: int, how: str, clips: int) -> None:
+def test_oddball_rejects_invalid_arguments(at: int, how: str, clips: int) -> None:
     with pytest.raises(StimulusError, match="reverse"):
         oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)
 
 
-def test_a_long_film_stays_as_small_as_it_is() -> None:
+def test_as_timeline_does_not_expand_long_film_in_memory() -> None:
     frames = torch.zeros(1, 400, 1, 32, 32, dtype=torch.uint8)
     with Live() as live:
         shown = as_timeline(frames)

@@ -44,7 +44,7 @@ def drawn(condition: str) -> stimuli.Scenes:
 
 
 @pytest.mark.parametrize("condition", REFERENCE)
-def test_grey_levels_and_coverage_are_those_of_the_reference(condition: str) -> None:
+def test_scenes_grey_levels_and_coverage_match_reference(condition: str) -> None:
     mean, sd, _, covered = REFERENCE[condition]
     images = drawn(condition).images.astype(float)
     assert images.mean() == pytest.approx(mean, rel=0.05)
@@ -53,12 +53,12 @@ def test_grey_levels_and_coverage_are_those_of_the_reference(condition: str) -> 
 
 
 @pytest.mark.parametrize(("condition", "order"), VISIBLE)
-def test_visible_shares_are_those_of_the_reference(condition: str, order: int) -> None:
+def test_scenes_visible_shares_match_reference(condition: str, order: int) -> None:
     assert drawn(condition).visible[:, order].mean() == pytest.approx(REFERENCE[condition][2][order], abs=0.03)
 
 
 @pytest.mark.parametrize("condition", stimuli.CONDITIONS)
-def test_an_image_is_a_function_of_seed_and_index(condition: str) -> None:
+def test_scenes_image_depends_on_seed_and_index(condition: str) -> None:
     whole = stimuli.scenes(condition, seed=7, first=0, count=40)
     for first, count in ((0, 1), (3, 5), (39, 1)):
         part = stimuli.scenes(condition, seed=7, first=first, count=count)
@@ -67,13 +67,13 @@ def test_an_image_is_a_function_of_seed_and_index(condition: str) -> None:
     assert not np.array_equal(stimuli.scenes(condition, 8, 0, 40).images, whole.images)
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_independent_of_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stimuli.scenes("debris-light", 1, 0, 25)
     monkeypatch.setattr(digits, "CHUNK", 7)
     assert np.array_equal(stimuli.scenes("debris-light", 1, 0, 25).images, whole.images)
 
 
-def test_digits_differ_within_an_image_and_are_all_targets() -> None:
+def test_scenes_digits_differ_and_are_all_targets() -> None:
     shown = stimuli.scenes("clutter-heavy", 0, 0, 200)
     assert all(len(set(row)) == 5 for row in shown.identities)
     assert torch.equal(shown.targets().sum(1), torch.full((200,), 5.0))
@@ -81,18 +81,18 @@ def test_digits_differ_within_an_image_and_are_all_targets() -> None:
     assert set(shown.identities.ravel()) == set(range(10))
 
 
-def test_the_last_digit_drawn_is_on_top() -> None:
+def test_scenes_last_digit_is_on_top() -> None:
     shown = stimuli.scenes("clutter-light", 0, 0, 300)
     assert (shown.visible[:, -1] == 1).all() and shown.visible[:, 0].mean() < shown.visible[:, 1].mean()
 
 
-def test_debris_covers_nothing_outside_and_never_the_last_row_or_column() -> None:
+def test_debris_never_covers_last_row_or_column() -> None:
     clean, light = (stimuli.scenes(name, 0, 0, 300).images for name in ("clean", "debris-light"))
     changed = clean != light
     assert changed.any() and not changed[..., -1].any() and not changed[..., -1, :].any()
 
 
-def test_painting_at_a_quarter_pixel_equals_painting_at_sixteen_times() -> None:
+def test_glyph_painting_at_4x_matches_painting_at_16x() -> None:
     """The 4x canvas against the same layers painted on a 512-pixel page in float64, pixel by pixel."""
     source = glyphs.rendered()
     canvas = np.full((glyphs.CANVAS, glyphs.CANVAS), glyphs.GREY, np.float32)
@@ -108,12 +108,12 @@ def test_painting_at_a_quarter_pixel_equals_painting_at_sixteen_times() -> None:
     assert np.abs(glyphs.box_average(canvas[None])[0] - fine).max() < 0.01
 
 
-def test_a_digit_is_twenty_pixels_high_and_at_most_fifteen_wide() -> None:
+def test_rendered_glyphs_are_20_high_and_at_most_15_wide() -> None:
     found = glyphs.rendered().templates
     assert set(found.height) <= {19, 20, 21} and 12 <= found.width.min() and found.width.max() <= 15
 
 
-def test_debris_as_a_stimulus_carries_its_labels() -> None:
+def test_digit_debris_and_clutter_carry_labels() -> None:
     line = stimuli.digit_debris(fragments=10, seed=0, batch=6)
     assert line.at(0.0).shape == (6, 1, 32, 32) and line.labels.shape == (6,)
     assert 0 <= line.at(0.0).min() and line.at(0.0).max() <= 1
@@ -121,10 +121,10 @@ def test_debris_as_a_stimulus_carries_its_labels() -> None:
     assert clutter.labels.sum(1).tolist() == [4.0] * 6
 
 
-def test_digits_without_spread_are_at_the_centre_of_gaze() -> None:
+def test_condition_without_spread_centres_digits() -> None:
     fixated = stimuli.scenes(stimuli.Condition(spread=0.0), 0, 0, 60)
     anywhere = stimuli.scenes("clean", 0, 0, 60)
-    assert (fixated.identities == anywhere.identities).all(), "the same digits, elsewhere"
+    assert (fixated.identities == anywhere.identities).all(), "spread must change places and not digits"
     for digit in range(10):
         alike = fixated.images[fixated.identities[:, 0] == digit]
         assert len(alike) > 1 and (alike == alike[0]).all()
@@ -136,12 +136,12 @@ BAD = ("debris", *(stimuli.Condition(**wrong) for wrong in ({"digits": 11}, {"fr
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_condition_that_cannot_be_drawn_is_refused(bad: str | stimuli.Condition) -> None:
+def test_scenes_reject_invalid_condition(bad: str | stimuli.Condition) -> None:
     with pytest.raises(StimulusError):
         stimuli.scenes(bad, 0, 0, 1)
 
 
-def test_timelines_refuse_times_that_are_none() -> None:
+def test_timeline_rejects_invalid_durations_and_shapes() -> None:
     images = torch.zeros(1, 1, 2, 2)
     with pytest.raises(StimulusError, match="duration"):
         stimuli.held(images, 0.0)
@@ -155,7 +155,7 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-def test_idx_files_are_read_raw_or_packed_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_mnist_reads_raw_or_packed_and_checks_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import hashlib
 
     images, labels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), np.array([3, 9], np.uint8)
@@ -182,7 +182,7 @@ def test_idx_files_are_read_raw_or_packed_and_checked(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.data
-def test_omniglot_has_the_published_counts(omniglot: Path, tmp_path: Path) -> None:
+def test_load_omniglot_has_published_counts(omniglot: Path, tmp_path: Path) -> None:
     counts = {
         "small1": {"Balinese": 24, "Early_Aramaic": 22, "Greek": 24, "Korean": 40, "Latin": 26},
         "small2": {"Greek": 24, "Japanese_(katakana)": 47, "Latin": 26, "Sanskrit": 42, "Tagalog": 17},
@@ -192,7 +192,7 @@ def test_omniglot_has_the_published_counts(omniglot: Path, tmp_path: Path) -> No
         assert found.names == tuple(alphabets) and set(np.unique(found.images)) == {0, 255}
         for name, count in alphabets.items():
             assert np.bincount(found.of(name).characters).tolist() == [20] * count
-    assert found.images.mean() < 128, "ink is white"
+    assert found.images.mean() < 128, "ink must be white"
     shown = found.of("Tagalog").pixels(35)
     assert (
         shown.shape == (340, 1, 35, 35) and shown[0, 0, 3, 4] == found.of("Tagalog").images[0, 9:12, 12:15].mean() / 255
@@ -205,7 +205,7 @@ def test_omniglot_has_the_published_counts(omniglot: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.data
-def test_handwritten_digits_have_the_size_of_rendered_ones(mnist: Path) -> None:
+def test_handwritten_glyphs_have_size_of_rendered_ones(mnist: Path) -> None:
     source = stimuli.HandwrittenGlyphs("test", mnist)
     assert len(source.labels) == 10_000
     found = source.templates

@@ -1,4 +1,4 @@
-"""Searches: they find what there is to find, lose and double nothing, and go on after a kill as if there was none."""
+"""Searches find the best parameters, lose and repeat no trial, and resume after a kill with the same trials."""
 
 from __future__ import annotations
 
@@ -51,15 +51,17 @@ def lines(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_the_best_is_found_and_what_is_hopeless_is_given_up(tmp_path: Path) -> None:
+def test_search_finds_best_and_prunes_poor_trials(tmp_path: Path) -> None:
     trials = search(tmp_path, count=60).run()
     assert [trial.number for trial in trials] == list(range(60))
     best = max((trial for trial in trials if trial.state == "complete"), key=lambda trial: trial.score)
     assert best.config.kind == "sharp" and abs(best.config.x - 0.3) < 0.05
     states = Counter(trial.state for trial in trials)
     assert states["pruned"] > 5 and states["failed"] > 2 and not states["running"]
-    assert sum(trial.state == "failed" for trial in trials[40:]) <= 2, "what has no score is to be avoided"
-    assert all(trial.state != "pruned" for trial in trials[:20]), "the random third is to run to its end"
+    assert sum(trial.state == "failed" for trial in trials[40:]) <= 2, (
+        "later trials must avoid parameters that give no score"
+    )
+    assert all(trial.state != "pruned" for trial in trials[:20]), "random trials must not be pruned"
     for trial in trials:
         assert trial.config.kind == trial.parameters["kind"]
         if trial.state == "complete":
@@ -70,8 +72,8 @@ def test_the_best_is_found_and_what_is_hopeless_is_given_up(tmp_path: Path) -> N
     assert np.nanmedian(begun[40:]) > np.nanmedian(begun[:20])
 
 
-def test_parameters_are_those_of_optuna_asked_by_hand(tmp_path: Path) -> None:
-    """The random third is that of Optuna's own sampler with the same seeds."""
+def test_search_random_trials_match_optuna_sampler(tmp_path: Path) -> None:
+    """Random trials are those of Optuna's own sampler with the same seeds."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
@@ -83,7 +85,7 @@ def test_parameters_are_those_of_optuna_asked_by_hand(tmp_path: Path) -> None:
         study.tell(asked, 0.0)
 
 
-def test_killed_twice_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_search_killed_twice_gives_same_trials(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     search(whole, count=30).run()
@@ -94,11 +96,11 @@ def test_killed_twice_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert known(search(killed, count=30).trials()) == known(search(whole, count=30).trials())
     assert set(lines(killed)) == set(lines(whole))
     doubled = [call for call, count in Counter(lines(killed)).items() if count > 1]
-    assert len(doubled) <= 2, "only the stage that was killed is done again"
+    assert len(doubled) <= 2, "only the killed stage may run again, once for each kill"
 
 
 @pytest.mark.slow
-def test_killed_in_processes_no_trial_is_lost_or_doubled(tmp_path: Path) -> None:
+def test_search_killed_in_processes_keeps_each_trial_once(tmp_path: Path) -> None:
     for after in (25, 30, 20):
         killed_while_it_runs(tmp_path, "processes:2", 60, 2, after)
     subprocess.run(command(tmp_path, "processes:2", 60, 2), env=ENVIRONMENT, check=True)
@@ -112,14 +114,14 @@ def test_killed_in_processes_no_trial_is_lost_or_doubled(tmp_path: Path) -> None
     )
 
 
-def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+def test_search_repeats_trial_of_truncated_line(tmp_path: Path) -> None:
     trials = search(tmp_path, count=5).run()
     journal = search(tmp_path, count=5).journal
     journal.write_bytes(journal.read_bytes()[:-7])
     assert known(search(tmp_path, count=5).run()) == known(trials)
 
 
-def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
+def test_search_reports_failures_and_retries_them(tmp_path: Path) -> None:
     failing = Search(
         searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=12, stages=3, random=12
     )
@@ -133,7 +135,7 @@ def test_failures_are_told_and_tried_again(tmp_path: Path) -> None:
     assert all(trial.state != "running" for trial in failing.run())
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_search_rejects_changed_settings(tmp_path: Path) -> None:
     search(tmp_path, count=3).run()
     with pytest.raises(SweepError, match="the settings it was begun with"):
         search(tmp_path, count=3, stages=2).trials()

@@ -1,4 +1,4 @@
-"""Sweeps: every point once, known by its content, whatever dies meanwhile."""
+"""Sweeps: every point runs once, is identified by its content, and survives the death of workers."""
 
 from __future__ import annotations
 
@@ -39,31 +39,33 @@ def same(first: Table, second: Table) -> bool:
     )
 
 
-def test_a_grid_is_all_combinations_with_linked_names() -> None:
+def test_grid_is_all_combinations_with_linked_names() -> None:
     assert grid({("a", "b"): [(1, 2), (3, 4)], "c": range(2)}) == [
         {"a": 1, "b": 2, "c": 0},
         {"a": 1, "b": 2, "c": 1},
         {"a": 3, "b": 4, "c": 0},
         {"a": 3, "b": 4, "c": 1},
     ]
-    assert grid({("a", "b"): [5.0]}) == [{"a": 5.0, "b": 5.0}], "one value is for all that are linked"
+    assert grid({("a", "b"): [5.0]}) == [{"a": 5.0, "b": 5.0}], "one value must apply to all linked names"
     assert type(grid({"a": np.linspace(0, 1, 2)})[0]["a"]) is float
 
 
-def test_samples_fill_their_ranges() -> None:
+def test_sample_fills_ranges_evenly() -> None:
     ranges = {"tau": (1.0, 100.0, "log"), "gain": (0.0, 2.0)}
     drawn = sample(ranges, 20, seed=3)
     for name, cut in (("tau", np.geomspace(1, 100, 21)), ("gain", np.linspace(0, 2, 21))):
-        assert np.histogram([point[name] for point in drawn], cut)[0].tolist() == [1] * 20, "each part once"
+        assert np.histogram([point[name] for point in drawn], cut)[0].tolist() == [1] * 20, (
+            "each part must be drawn once"
+        )
     assert drawn == sample(ranges, 20, seed=3) and drawn != sample(ranges, 20, seed=4)
     freely = [point["tau"] for point in sample(ranges, 4_000, how="random")]
-    assert np.mean(np.array(freely) < 10.0) == pytest.approx(0.5, abs=0.03), "even in ratio"
+    assert np.mean(np.array(freely) < 10.0) == pytest.approx(0.5, abs=0.03), "a log range must be even in the logarithm"
     for wrong in ((2.0, 1.0), (0.0, 1.0, "log"), (1.0, 2.0, "linear")):
         with pytest.raises(SweepError, match="low, high"):
             sample({"tau": wrong}, 3)
 
 
-def test_values_are_changed_by_their_dotted_names() -> None:
+def test_changed_sets_values_by_dotted_name() -> None:
     new = changed(Setting(), {"solver.dt": 1, "tau.1": 40, "options.gain": 0.5, "lesion": "top_down"})
     assert new == Setting((10.0, 40.0), swept.Solver(1.0), {"gain": 0.5}, "top_down")
     assert type(new.solver.dt) is float and Setting().tau == (10.0, 20.0)
@@ -75,14 +77,14 @@ def test_values_are_changed_by_their_dotted_names() -> None:
         changed(Setting(), {"solver.dt": "fast"})
 
 
-def test_a_point_is_its_content(tmp_path: Path) -> None:
+def test_sweep_ids_depend_on_content_only(tmp_path: Path) -> None:
     sweep = small(tmp_path)
     assert sweep.ids == small(tmp_path / "other").ids and len(set(sweep.ids)) == 6
     as_whole = Sweep(swept.measure, Setting(), [{"tau.0": 5, "seed": 0}], tmp_path)
-    assert as_whole.ids == sweep.ids[:1], "5 and 5.0 are one point"
+    assert as_whole.ids == sweep.ids[:1], "5 and 5.0 must be one point"
     elsewhere = Sweep(swept.measure, Setting(kept=tmp_path), POINTS, tmp_path)
-    assert elsewhere.ids == sweep.ids, "where something is kept is not part of what it is"
-    assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function, another result"
+    assert elsewhere.ids == sweep.ids, "a folder must not be part of the id"
+    assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function must give another id"
     assert Sweep(swept.measure, Setting(lesion="top_down"), POINTS, tmp_path).ids != sweep.ids
     with pytest.raises(SweepError, match="twice"):
         Sweep(swept.measure, Setting(), [*POINTS, {"tau.0": 10, "seed": 2}], tmp_path)
@@ -90,7 +92,7 @@ def test_a_point_is_its_content(tmp_path: Path) -> None:
         Sweep(lambda setting: {}, Setting(), POINTS, tmp_path)
 
 
-def test_a_table_has_every_point_and_its_result(tmp_path: Path) -> None:
+def test_table_holds_every_point_and_result(tmp_path: Path) -> None:
     table = small(tmp_path).run(progress=False)
     assert len(table) == 6 and table.axes == ("tau.0", "seed") and table.columns == ("ratio", "curve", "lesion")
     assert table["ratio"].tolist() == [0.2] * 3 + [0.1] * 3 and table["lesion"].tolist() == ["None"] * 6
@@ -101,7 +103,7 @@ def test_a_table_has_every_point_and_its_result(tmp_path: Path) -> None:
     labelled = table.to_xarray()
     assert labelled.sizes == {"point": 6, "curve_0": 3} and labelled["tau.0"].values.tolist() == [5.0] * 3 + [10.0] * 3
     uneven = Table(table.points[:4], table.results[:4])
-    assert np.isnan(uneven.over("ratio", "tau.0")[1]).tolist() == [False, True, True], "what is missing is NaN"
+    assert np.isnan(uneven.over("ratio", "tau.0")[1]).tolist() == [False, True, True], "missing points must be NaN"
     for call in (lambda: table["tau"], lambda: table.where(tau=5.0)):
         with pytest.raises(SweepError, match=r"tau\.0, seed"):
             call()
@@ -111,14 +113,14 @@ def test_a_table_has_every_point_and_its_result(tmp_path: Path) -> None:
         ragged.over("x", "a")
 
 
-def test_a_folder_is_extended_resumed_read_and_merged(tmp_path: Path) -> None:
+def test_sweep_folder_extends_resumes_reads_and_merges(tmp_path: Path) -> None:
     half = Sweep(swept.measure, Setting(), POINTS[:3], tmp_path / "a")
     half.run(progress=False)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "points").iterdir()}
     whole = small(tmp_path / "a")
     assert whole.missing() == [3, 4, 5] and len(whole.table()) == 3 and "3 to do" in repr(whole)
     whole.run(progress=False)
-    assert all(path.stat().st_mtime_ns == at for path, at in before.items()), "what is done stays done"
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items()), "finished points must not be rewritten"
     other = small(tmp_path / "b")
     Sweep(swept.measure, Setting(), POINTS[2:], tmp_path / "c").run(progress=False)
     assert (other.merge(tmp_path / "a"), other.merge(tmp_path / "c")) == (6, 0)
@@ -131,7 +133,7 @@ def test_a_folder_is_extended_resumed_read_and_merged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["processes:2", "together"])
-def test_other_places_give_the_same_bits(where: str, tmp_path: Path) -> None:
+def test_sweep_gives_same_bits_in_processes_and_together(where: str, tmp_path: Path) -> None:
     here = small(tmp_path / "here").run(progress=False)
     if where == "together":
         there = Sweep(swept.together, Setting(), POINTS, tmp_path / "there", together=4).run(progress=False)
@@ -140,7 +142,7 @@ def test_other_places_give_the_same_bits(where: str, tmp_path: Path) -> None:
     assert same(here, there)
 
 
-def test_points_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
+def test_sweep_failing_points_do_not_stop_others(tmp_path: Path) -> None:
     sweep = Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path)
     with pytest.raises(SweepError, match=r"2 of 5 points.*'seed': 1.*ValueError: seed 1 is odd"):
         sweep.run(progress=False)
@@ -149,7 +151,7 @@ def test_points_that_fail_do_not_stop_the_others(tmp_path: Path) -> None:
         Sweep(swept.returns_a_list_of_lists, Setting(), [{"seed": 1}], tmp_path).run(progress=False)
 
 
-def test_a_worker_that_dies_costs_its_call_only(tmp_path: Path) -> None:
+def test_processes_dead_worker_loses_only_its_call(tmp_path: Path) -> None:
     with Processes(2) as executor:
         outcomes = list(completed(executor, swept.dies_at_first, [(tmp_path, value) for value in range(2)]))
         assert sorted(outcome.result for outcome in outcomes) == [0, 1]
@@ -160,7 +162,7 @@ def test_a_worker_that_dies_costs_its_call_only(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of other packages, which these tests do not hold
 @pytest.mark.parametrize("where", ["dask:2", "slurm:cluster=local,timeout_min=5"])
-def test_clusters_give_the_same_bits(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_gives_same_bits_on_clusters(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SLURM itself is not at hand: submitit's local executor starts the same jobs as processes."""
     pytest.importorskip("distributed" if where.startswith("dask") else "submitit", reason="extra cluster")
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
@@ -169,10 +171,8 @@ def test_clusters_give_the_same_bits(where: str, tmp_path: Path, monkeypatch: py
         Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path).run(where, progress=False)
 
 
-def test_a_slurm_job_is_lost_when_it_leaves_the_queue_without_a_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a squeue that says what a file says; a real SLURM is in tests/cluster/real_slurm.py."""
+def test_slurm_call_lost_after_leaving_queue_without_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fake squeue that prints a file; tests/cluster/real_slurm.py uses a real SLURM."""
     queue = tmp_path / "queue"
     queue.write_text("7_0\n7_1\n")
     squeue = tmp_path / "squeue"
@@ -196,20 +196,20 @@ def test_a_slurm_job_is_lost_when_it_leaves_the_queue_without_a_result(
     assert done.done() and done.result() == "result of 7_0" and not lost.done()
     queue.write_text("8\n")
     time.sleep(0.1)
-    assert not lost.done(), "its result may be on its way through the file system"
+    assert not lost.done(), "its result may still be on its way through the file system"
     time.sleep(0.1)
     assert lost.done() and "--me" in (tmp_path / "asked").read_text()
     with pytest.raises(BrokenExecutor, match=r"7_1 has left the queue.*7\.err"):
         lost.result()
     late = executors._SlurmCall(Job("8"), watched)
-    assert not late.done(), "what the queue said before it was submitted does not count"
+    assert not late.done(), "a queue listed before the submission must not count"
     queue.unlink()
     time.sleep(0.1)
-    assert not late.done(), "a queue that does not answer loses nobody"
+    assert not late.done(), "no job is lost while squeue fails"
 
 
 @pytest.mark.parametrize("name", ["processes:0", "processes:many", "moon", "slurm"])
-def test_places_that_do_not_exist_are_refused(name: str, tmp_path: Path) -> None:
+def test_executor_named_rejects_unknown_names(name: str, tmp_path: Path) -> None:
     with pytest.raises((SweepError, RuntimeError)), executor_named(name, tmp_path) as executor:
         executor.submit(abs, -1)
 
@@ -243,7 +243,7 @@ def workers_of(parent: int) -> list[int]:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="workers are found in /proc")
 @pytest.mark.parametrize("where", ["processes:2", "dask:2"])
-def test_a_sweep_survives_ten_dead_workers_and_three_dead_parents(where: str, tmp_path: Path) -> None:
+def test_sweep_survives_killed_workers_and_parents(where: str, tmp_path: Path) -> None:
     if where.startswith("dask"):
         pytest.importorskip("distributed", reason="extra cluster")
     calm, wild = tmp_path / "calm", tmp_path / "wild"
@@ -283,7 +283,7 @@ Sweep(swept.measure, swept.Setting(), grid({"seed": range(2)}), FOLDER).run("pro
 
 
 @pytest.mark.slow
-def test_a_script_that_forgets_the_guard_ends_with_a_word(tmp_path: Path) -> None:
+def test_sweep_script_without_main_guard_names_guard(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("FOLDER", repr(str(tmp_path / "out"))))
     done = subprocess.run(
@@ -292,7 +292,7 @@ def test_a_script_that_forgets_the_guard_ends_with_a_word(tmp_path: Path) -> Non
     assert done.returncode and "if __name__ == '__main__'" in done.stderr
 
 
-def test_calls_may_be_added_while_others_are_made() -> None:
+def test_completed_accepts_calls_added_while_running() -> None:
     calls, found = [(1,), (2,)], []
     with executor_named("here", Path()) as here:
         for outcome in completed(here, math.factorial, calls):

@@ -1,4 +1,4 @@
-"""Two processes train as one does."""
+"""Two processes train to the same weights as one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pcsim.training import Training, distributed, train
 
 
 def fit(checkpoint: Path | None, updates: int, batch: int = 8, model: str = "blt") -> dict[str, torch.Tensor]:
-    """A small training in double precision: the weights it ends with."""
+    """Train a small network in double precision and return its weights."""
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(4)
     net = models.build(model, width=2, size=8).double()
@@ -28,7 +28,7 @@ def fit(checkpoint: Path | None, updates: int, batch: int = 8, model: str = "blt
 
 
 def main(folder: Path) -> None:
-    """What each of the processes does."""
+    """What each process runs."""
     torch.set_num_threads(1)
     with distributed.process_group() as rank:
         assert distributed.size() == 2
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     assert sys.getrefcount(gloo) == 2
 
 
-def test_two_processes_train_as_one_and_write_once(tmp_path: Path) -> None:
+def test_distributed_equals_single_process_and_writes_once(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(tmp_path)]
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=240)
@@ -61,7 +61,7 @@ def test_two_processes_train_as_one_and_write_once(tmp_path: Path) -> None:
     assert [(tmp_path / f"writes-{rank}").read_text() for rank in (0, 1)] == ["1", "0"]
 
 
-def test_alone_nothing_changes() -> None:
+def test_distributed_helpers_do_nothing_in_single_process() -> None:
     assert (distributed.rank(), distributed.size()) == (0, 1)
     tensor = torch.ones(3)
     distributed.all_reduce_mean([tensor])

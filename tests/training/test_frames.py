@@ -1,4 +1,4 @@
-"""Losses of frame prediction against their formulas, schedules, resume, and what is noticed."""
+"""Training of frame prediction: losses against their formulas, schedules, resume, warnings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def clips(count: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("above", [0.0, 0.1])
 @pytest.mark.parametrize("gradient", [Full(), Checkpointed(2), Truncated(2)])
-def test_the_loss_of_errors_is_its_formula(above: float, gradient: Gradient) -> None:
+def test_error_loss_equals_formula(above: float, gradient: Gradient) -> None:
     settings = Training(updates=1, batch=3, learning_rate=1e-9, clip=None, gradient=gradient)
     (told,) = train_to_predict(small(), drifting, 3, settings, Goal(above=above))
     record = Record(states=["e0", "e1"])
@@ -51,7 +51,7 @@ def test_the_loss_of_errors_is_its_formula(above: float, gradient: Gradient) -> 
 
 @pytest.mark.parametrize("loss", ["absolute", "squared"])
 @pytest.mark.parametrize("opens", [None, 3])
-def test_the_loss_of_pixels_is_about_the_true_frames(loss: str, opens: int | None) -> None:
+def test_pixel_loss_equals_formula(loss: str, opens: int | None) -> None:
     goal = Goal(loss=loss, closed_loop_from=opens)
     (told,) = train_to_predict(small(), drifting, 3, ONE, goal)
     off = (predict(small(), clips(), closed_loop_from=opens).predictions - clips())[:, 1:]
@@ -60,7 +60,7 @@ def test_the_loss_of_pixels_is_about_the_true_frames(loss: str, opens: int | Non
     )
 
 
-def test_a_forecaster_is_scored_where_it_forecasts() -> None:
+def test_forecaster_loss_covers_forecast_frames_only() -> None:
     torch.manual_seed(0)
     net = models.convlstm((3,), kernel=3, seen=4, unseen=2, image=(1, 8, 8), patch=2)
     (told,) = train_to_predict(net, drifting, 3, ONE, Goal(loss="squared"))
@@ -68,7 +68,7 @@ def test_a_forecaster_is_scored_where_it_forecasts() -> None:
     assert told == pytest.approx(off.square().mean().item(), rel=1e-5)
 
 
-def test_truncated_and_whole_gradients_differ_and_checkpointed_does_not() -> None:
+def test_checkpointed_equals_full_and_truncated_differs() -> None:
     found = []
     for gradient in (Full(), Checkpointed(2), Truncated(2)):
         net = small()
@@ -89,7 +89,7 @@ def test_truncated_and_whole_gradients_differ_and_checkpointed_does_not() -> Non
     assert float((found[2] - found[0]).norm() / found[0].norm()) > 0.01
 
 
-def test_it_learns_what_moves() -> None:
+def test_train_to_predict_beats_copying_last_frame() -> None:
     net = small()
     history = train_to_predict(net, drifting, 8, Training(updates=150, batch=4, learning_rate=5e-3))
     assert history[-1] < 0.5 * history[0]
@@ -98,7 +98,7 @@ def test_it_learns_what_moves() -> None:
 
 
 @pytest.mark.parametrize("own", ["never", "step", "linear", "inverse_sigmoid"])
-def test_schedules_go_from_frames_to_own_predictions(own: str) -> None:
+def test_goal_chance_follows_schedule(own: str) -> None:
     goal = Goal(loss="absolute", own=own)
     chances = [goal.chance(done) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
     expected = {
@@ -110,7 +110,7 @@ def test_schedules_go_from_frames_to_own_predictions(own: str) -> None:
     assert chances == pytest.approx(expected, abs=1e-4)
 
 
-def test_seeing_itself_all_the_time_is_a_hand_over_after_the_first_frame() -> None:
+def test_goal_step_schedule_closes_loop_in_second_half() -> None:
     whole = Goal(loss="absolute", closed_loop_from=1)
     (told,) = train_to_predict(small(), drifting, 3, ONE, whole)
     (other,) = train_to_predict(small(), drifting, 3, ONE, Goal(loss="absolute"))
@@ -120,7 +120,7 @@ def test_seeing_itself_all_the_time_is_a_hand_over_after_the_first_frame() -> No
     assert stepped == [pytest.approx((told + other) / 2, rel=1e-5)], "the second of two updates is after the middle"
 
 
-def test_a_training_that_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_train_to_predict_resumes_bitwise(tmp_path: Path) -> None:
     settings, goal = Training(updates=40, batch=2), Goal(loss="absolute", own="linear")
     whole, halves = small(), small()
     history = train_to_predict(whole, drifting, 8, settings, goal, checkpoint=tmp_path / "whole")
@@ -144,12 +144,12 @@ def test_a_training_that_stopped_ends_with_the_same_bits(tmp_path: Path) -> None
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True))
 
 
-def test_a_network_that_predicts_nothing_is_told() -> None:
+def test_train_to_predict_warns_of_all_zero_prediction() -> None:
     with pytest.warns(PcsimWarning, match="all pixels are 0"):
         train_to_predict(small(bias=-50.0), drifting, 4, Training(updates=20, batch=2))
 
 
-def test_a_prediction_that_stands_still_after_the_hand_over_is_told() -> None:
+def test_train_to_predict_warns_of_static_closed_loop() -> None:
     net = small()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -165,7 +165,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no errors": (lambda: train_to_predict(forecaster(), drifting, 3, ONE), "errors none"),
     "implicit": (
         lambda: train_to_predict(small(), drifting, 3, Training(gradient=Implicit())),
-        r"Checkpointed\(\) is exact",
+        r"Checkpointed\(\)\), which is exact",
     ),
     "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient=Truncated(0))), "span=20"),
 }
@@ -176,7 +176,7 @@ def forecaster() -> Network:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_learned_is_refused(case: str) -> None:
+def test_train_to_predict_refuses_invalid_settings(case: str) -> None:
     call, message = WRONG[case]
     with pytest.raises(TrainingError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Every way back through time gives the gradient of backpropagation, or says what it leaves out."""
+"""Every gradient method agrees with backpropagation, except for what it is documented to leave out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def trajectory(
 
 
 def gradient(net: Network, settings: Training, solver: Solver, steps: int) -> Tensor:
-    """Of the loss, all parameters in a row."""
+    """Gradient of the loss, all parameters in one vector."""
     torch.manual_seed(3)
     images = shown(net, 4)[next(iter(net.inputs))]
     targets = torch.eye(net.shape(net.readout or "")[0])[torch.arange(4) % net.shape(net.readout or "")[0]]
@@ -65,7 +65,7 @@ CLASSIFIERS = ("blt", "rcnn_sat_bl", "convrnn", "cornet_s", "pcn_global", "leaky
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64: None) -> None:
+def test_checkpointed_exact_and_counts_statistics_once(name: str, float64: None) -> None:
     net = small(name).train()
     solver, steps = stepping(net)
     steps = net.steps or steps
@@ -79,7 +79,7 @@ def test_checkpointed_is_exact_and_counts_no_statistics_twice(name: str, float64
         assert all(torch.allclose(value, after[key], rtol=EXACT) for key, value in net.state_dict().items())
 
 
-def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: None) -> None:
+def test_truncated_exact_only_over_whole_run(float64: None) -> None:
     net = small("leaky_rcnn").train()
     full = gradient(net, Training(), Euler(dt=2.0), 12)
     truncated = [gradient(net, Training(gradient=Truncated(n)), Euler(dt=2.0), 12) for n in (12, 20, 6, 2)]
@@ -87,8 +87,8 @@ def test_truncated_over_the_whole_run_is_exact_and_over_less_is_not(float64: Non
     assert 1e-3 < near(truncated[2], full) < near(truncated[3], full)
 
 
-def test_truncated_is_the_gradient_with_the_past_held(float64: None) -> None:
-    """Two windows by hand: the second starts from a state that is a number."""
+def test_truncated_equals_gradient_with_past_detached(float64: None) -> None:
+    """Two windows by hand: the second starts from a detached state."""
     net = small("leaky_rcnn").train()
     found = gradient(net, Training(gradient=Truncated(3), over_time="last"), Euler(dt=2.0), 6)
     images = shown(net, 4)["image"]
@@ -120,7 +120,7 @@ def contraction() -> Network:
 
 
 @pytest.mark.parametrize("solver", [Euler(dt=5.0), pcsim.RK4(dt=5.0)])
-def test_implicit_is_the_gradient_of_a_long_run(solver: Solver, float64: None) -> None:
+def test_implicit_equals_gradient_of_long_run(solver: Solver, float64: None) -> None:
     net = contraction()
     settings = Training(over_time="last")
     full = gradient(net, settings, solver, 400)
@@ -128,13 +128,13 @@ def test_implicit_is_the_gradient_of_a_long_run(solver: Solver, float64: None) -
     assert near(found, full) < 1e-5  # measured 9e-7
 
 
-def test_implicit_refuses_what_has_not_settled() -> None:
+def test_implicit_refuses_unsettled_run() -> None:
     net = contraction()
     with pytest.raises(TrainingError, match="another step moves"):
         pcsim.simulate(net, torch.randn(2, 5), solver=Euler(dt=1.0), steps=3, record=END, gradient=Implicit())
 
 
-def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: None) -> None:
+def test_adjoint_with_restarts_accurate_and_coarse_refused(float64: None) -> None:
     net = contraction()
     solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-8, atol=1e-8)
     full = gradient(net, Training(), solver, 10)
@@ -155,7 +155,7 @@ def test_the_adjoint_with_restarts_is_right_and_a_wrong_one_is_refused(float64: 
         (Training(gradient=Implicit()), r"Checkpointed\(\), which is exact"),
     ],
 )
-def test_what_does_not_fit_is_refused(settings: Training, message: str) -> None:
+def test_train_refuses_adjoint_and_implicit_for_map(settings: Training, message: str) -> None:
     net = small("blt")
     images, targets = torch.rand(4, *net.inputs["image"]), torch.eye(net.shape("readout")[0])[:4]
     with pytest.raises(pcsim.PcsimError, match=message):
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(settings: Training, message: str) -> None:
 
 
 def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[int, Tensor]:
-    """What lives at most during backpropagation, and the gradient."""
+    """Peak bytes of live tensors during backpropagation, and the gradient."""
     with Live() as live:
         for _, values in trajectory(net, image, Euler(dt=1.0), steps, ["l3"], way):
             last = values["l3"]
@@ -171,7 +171,7 @@ def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[
     return live.most, torch.cat([g.reshape(-1) for g in found])
 
 
-def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> None:
+def test_checkpointed_square_root_takes_quarter_of_memory(float64: None) -> None:
     net = models.leaky_rcnn((4, 4, 4), size=8)
     image = torch.rand(2, 1, 8, 8)
     (most, full), (less, again) = (peak_bytes(net, image, 400, way) for way in (Full(), Checkpointed(square_root(400))))
@@ -181,7 +181,7 @@ def test_the_square_root_takes_a_quarter_at_most_at_400_steps(float64: None) -> 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(5), Truncated(5)])
-def test_the_memory_that_is_told_is_what_training_takes(
+def test_memory_of_update_matches_training(
     mode: Gradient, batch: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -195,7 +195,7 @@ def test_the_memory_that_is_told_is_what_training_takes(
     assert all(p.grad is None and torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     with Live() as live:
         train(net, images, targets, settings, solver=solver, steps=30)
-    assert "will take about" not in capsys.readouterr().err, "far below what there is: nothing is measured"
+    assert "will take about" not in capsys.readouterr().err, "far below the memory available: no estimate is made"
     assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter at one image
     monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1.1 * told)
     train(net, images, targets, settings, solver=solver, steps=30)
@@ -223,7 +223,7 @@ else:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(("channels", "batch"), [(16, 32), (32, 16), (4, 4)])
-def test_the_memory_that_is_told_is_what_the_process_grows_by(channels: int, batch: int) -> None:
+def test_memory_of_update_matches_process_growth(channels: int, batch: int) -> None:
     script = GROWING.format(channels=channels, batch=batch)
     told, grew = (
         float(subprocess.run([sys.executable, "-c", script, what], capture_output=True, text=True, check=True).stdout)
@@ -232,7 +232,7 @@ def test_the_memory_that_is_told_is_what_the_process_grows_by(channels: int, bat
     assert told == pytest.approx(grew, rel=0.25), (told / 1e6, grew / 1e6)
 
 
-def test_a_training_that_cannot_fit_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_warns_when_memory_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1e3)
     net = small("leaky_rcnn")
     images = shown(net, 4)["image"]
@@ -241,8 +241,8 @@ def test_a_training_that_cannot_fit_is_told_so(monkeypatch: pytest.MonkeyPatch) 
         train(net, images, targets, Training(updates=1, batch=4), solver=Euler(dt=2.0), steps=3)
 
 
-def test_every_way_trains_to_the_same_loss_function() -> None:
-    """`loss_over_time` is one number whatever the way back."""
+def test_loss_over_time_same_for_every_gradient_method() -> None:
+    """`loss_over_time` is the same number for every gradient method."""
     net = small("leaky_rcnn")
     image = shown(net, 3)["image"]
     targets = torch.eye(net.shape("readout")[0])[:3]
@@ -254,7 +254,7 @@ def test_every_way_trains_to_the_same_loss_function() -> None:
 
 
 @pytest.mark.parametrize("span", [4, 7])
-def test_checkpointed_steps_draw_the_random_numbers_they_drew(span: int, float64: None) -> None:
+def test_checkpointed_replays_random_numbers(span: int, float64: None) -> None:
     across = torch.nn.Sequential(torch.nn.Linear(6, 6, bias=False), torch.nn.Dropout(0.3))
     edges = [Projection("u", "a", torch.nn.Linear(5, 6)), Projection("a", "a", across, "lateral")]
     net = Network({"u": (5,)}, [Population("a", leaky_rate(6, 10.0, "tanh"))], edges).train()

@@ -1,4 +1,4 @@
-"""Time constants that are learned find those that a linear system was made with."""
+"""Learned time constants recover those of the linear system that made the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def responses(net: Network, film: stimuli.Timeline) -> torch.Tensor:
     return torch.stack([state["r"] for _, state in rollout(net, film, Euler(dt=1.0), STEPS)])
 
 
-def test_planted_time_constants_are_recovered_to_five_percent() -> None:
+def test_learnable_tau_recovers_planted_values() -> None:
     noise = torch.randn(12, 8, 4, 1, 1, generator=torch.Generator().manual_seed(0))
     film = stimuli.sequence(noise, every=5.0)
     with torch.no_grad():

@@ -26,7 +26,7 @@ def gradients(net: Network) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-def test_it_is_the_gradient_of_the_energy_at_the_relaxed_state(float64: None) -> None:
+def test_local_gradient_equals_energy_gradient(float64: None) -> None:
     net = coding(clamped=("r0", "r3"))
     shown = {"r0": torch.randn(5, *LAYERS[0]), "r3": torch.randn(5, *LAYERS[3])}
     values = local.relax(net, shown, Euler(dt=2.0), 200.0)
@@ -43,7 +43,7 @@ def test_it_is_the_gradient_of_the_energy_at_the_relaxed_state(float64: None) ->
         assert torch.allclose(value, through_everything[name], rtol=0, atol=EQUATIONS), name
 
 
-def test_it_is_the_product_of_activity_before_and_error_after(float64: None) -> None:
+def test_local_gradient_is_error_times_activity(float64: None) -> None:
     """dW = e f(r)^T, written out in NumPy; the stored weight is that of the upward edge, the transpose of W."""
     net = models.predictive_coding(((7,), (5,), (3,)), clamped=("r0",), activation="tanh")
     shown = {"r0": torch.randn(6, 7)}
@@ -58,7 +58,7 @@ def test_it_is_the_product_of_activity_before_and_error_after(float64: None) -> 
         assert np.abs(net.populations[f"p{k}"].rule.bias.grad.numpy() + e.mean(0)).max() <= EQUATIONS
 
 
-def test_with_an_imprecise_output_it_tends_to_backpropagation(float64: None) -> None:
+def test_local_gradient_tends_to_backpropagation(float64: None) -> None:
     """Whittington & Bogacz 2017: 1 - cosine falls with the square of the precision of the output."""
     cosines = []
     for precision in (1e-1, 1e-2, 1e-3):
@@ -83,7 +83,7 @@ def test_with_an_imprecise_output_it_tends_to_backpropagation(float64: None) -> 
     assert 30.0 < cosines[0] / cosines[1] < 300.0 and 30.0 < cosines[1] / cosines[2] < 300.0
 
 
-def test_held_inputs_do_not_hide_the_weights_that_read_them() -> None:
+def test_local_gradient_reaches_weights_of_held_inputs() -> None:
     """The solver computes once what a held input delivers; the weights behind it must still learn."""
     net = coding(clamped=("r3",), start="predictions").clamped("r0")
     shown = {"r0": torch.randn(5, *LAYERS[0]), "r3": torch.randn(5, *LAYERS[3])}
@@ -91,7 +91,7 @@ def test_held_inputs_do_not_hide_the_weights_that_read_them() -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
-def test_learning_lowers_the_energy_and_names_the_classes() -> None:
+def test_local_learn_lowers_energy_and_classifies() -> None:
     torch.manual_seed(0)
     centres = torch.randn(3, 12)
     labels = torch.arange(300) % 3
@@ -106,7 +106,7 @@ def test_learning_lowers_the_energy_and_names_the_classes() -> None:
     assert (answers == labels).float().mean() > 0.95
 
 
-def test_what_is_learned_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
+def test_local_learn_restores_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     first, second = coding(clamped=("r0",)), coding(clamped=("r0",))
     shown, kept = {"r0": torch.randn(20, *LAYERS[0])}, tmp_path / "learned.safetensors"
@@ -116,7 +116,7 @@ def test_what_is_learned_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_what_cannot_learn_says_so() -> None:
+def test_local_learning_refuses_invalid_input() -> None:
     blt = models.blt(width=2)
     with pytest.raises(pcsim.WiringError, match="no prediction errors"):
         local.local_gradient(blt, {})

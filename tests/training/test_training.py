@@ -31,7 +31,7 @@ def bits(net: pcsim.Network) -> list[bytes]:
     return [p.detach().contiguous().numpy().tobytes() for p in net.parameters()]
 
 
-def test_losses_are_their_formulas() -> None:
+def test_loss_at_step_equals_formula() -> None:
     logits, targets = torch.randn(5, 10, dtype=torch.float64), torch.zeros(5, 10, dtype=torch.float64)
     targets[torch.arange(5), torch.arange(5)] = 1
     picked = logits.exp()[torch.arange(5), torch.arange(5)] / logits.exp().sum(1)
@@ -41,7 +41,7 @@ def test_losses_are_their_formulas() -> None:
     assert loss_at_step(logits, targets, "sigmoid").item() == pytest.approx(expected.item())
 
 
-def test_losses_over_time_are_sum_mean_or_last() -> None:
+def test_loss_over_time_is_sum_mean_or_last() -> None:
     net, shown = two_layers(), torch.randn(2, 4)
     targets = torch.eye(3)[:2]
     logits = evaluate(net, shown)
@@ -52,7 +52,7 @@ def test_losses_over_time_are_sum_mean_or_last() -> None:
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_a_training_that_stopped_ends_with_the_same_bits(optimiser: str, tmp_path: Path) -> None:
+def test_train_resumes_bitwise(optimiser: str, tmp_path: Path) -> None:
     images, targets = debris()
     settings = Training(updates=24, batch=8, optimiser=optimiser, learning_rate=1e-2, weight_decay=1e-4)
     whole = fresh()
@@ -60,11 +60,6 @@ def test_a_training_that_stopped_ends_with_the_same_bits(optimiser: str, tmp_pat
 
     class Stopped(Exception):
         pass
-
-    class StopAfter(torch.nn.Module):
-        def __init__(self, calls: int) -> None:
-            super().__init__()
-            self.left = calls
 
     stopped = fresh()
     calls = 0
@@ -93,7 +88,7 @@ def test_a_training_that_stopped_ends_with_the_same_bits(optimiser: str, tmp_pat
     assert bits(resumed) == bits(whole) and again == history
 
 
-def test_a_training_in_stages_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_train_in_stages_bitwise_equals_single_call(tmp_path: Path) -> None:
     images, targets = debris()
     settings = Training(updates=50, batch=8, learning_rate=1e-2)
     whole = fresh()
@@ -107,7 +102,7 @@ def test_a_training_in_stages_ends_with_the_same_bits(tmp_path: Path) -> None:
         train(fresh(), images, targets, settings, until=30)
 
 
-def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+def test_train_does_not_repeat_finished_training(tmp_path: Path) -> None:
     images, targets = debris(20)
     settings = Training(updates=20, batch=5)
     first = fresh()
@@ -118,7 +113,7 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     assert bits(first) == bits(second) and (tmp_path / "c").read_bytes() == written
 
 
-def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path: Path) -> None:
+def test_checkpoint_of_other_settings_refused_and_kept(tmp_path: Path) -> None:
     images, targets = debris(20)
     settings = Training(updates=20, batch=5)
     train(fresh(), images, targets, settings, checkpoint=tmp_path / "c")
@@ -130,7 +125,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path: Path) -> N
     assert (tmp_path / "c").read_bytes() == written
 
 
-def test_divergence_stops_early_and_says_so(tmp_path: Path) -> None:
+def test_train_stops_on_divergence(tmp_path: Path) -> None:
     images, targets = debris(20)
     settings = Training(updates=5_000, batch=5, optimiser="sgd", learning_rate=1e4, clip=None)
     with pytest.raises(TrainingError, match="lower the learning rate"):
@@ -138,7 +133,7 @@ def test_divergence_stops_early_and_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_training_lowers_the_loss_and_standardises_the_images() -> None:
+def test_train_lowers_loss_and_standardises_images() -> None:
     images, targets = debris(40)
     net = fresh("blt_bl")
     history = train(net, images, targets, Training(updates=120, batch=20, learning_rate=1e-2))
@@ -149,7 +144,7 @@ def test_training_lowers_the_loss_and_standardises_the_images() -> None:
     assert standard.sd.item() == pytest.approx(pixels.std().item(), rel=1e-5)
 
 
-def test_every_image_is_shown_once_an_epoch_in_a_new_order() -> None:
+def test_batch_of_shuffles_all_images_each_epoch() -> None:
     from pcsim.training.updates import batch_of
 
     settings = Training(batch=4, seed=5)
@@ -158,14 +153,14 @@ def test_every_image_is_shown_once_an_epoch_in_a_new_order() -> None:
     assert not torch.equal(*epochs)
 
 
-def test_schedules() -> None:
+def test_training_rate_follows_schedule() -> None:
     cosine = Training(updates=100, learning_rate=1.0)
     assert cosine.rate(0) == 1.0 and cosine.rate(50) == pytest.approx(0.5) and cosine.rate(100) == pytest.approx(0.0)
     paper = published_settings()
     assert paper.rate(40_000) == pytest.approx(0.01) and paper.rate(20_000) == pytest.approx(0.1 * math.sqrt(0.1))
 
 
-def test_a_relaxed_network_trains_too() -> None:
+def test_train_relaxed_network() -> None:
     images, targets = debris(20)
     flow = fresh().as_ode(tau=10.0)
     history = train(flow, images, targets, Training(updates=20, batch=5), solver=pcsim.Euler(dt=5.0), steps=4)
@@ -175,6 +170,6 @@ def test_a_relaxed_network_trains_too() -> None:
 @pytest.mark.parametrize(
     "bad", [{"updates": 0}, {"batch": -1}, {"learning_rate": 0.0}, {"optimiser": "lion"}, {"beta": 1}]
 )
-def test_settings_out_of_range_are_refused(bad: dict) -> None:
+def test_training_refuses_settings_out_of_range(bad: dict) -> None:
     with pytest.raises((ValidationError, TypeError)):
         Training(**bad)

@@ -1,0 +1,61 @@
+"""How curves end, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pcsim.analysis import convergence
+from pcsim.analysis.convergence import Ending
+
+TIMES = np.arange(0.0, 200.0)
+
+
+def ends(curve: np.ndarray) -> Ending:
+    (found,) = convergence.ending(TIMES, curve)
+    return found
+
+
+def test_overshoot_is_a_share_of_the_way() -> None:
+    curve = np.full(200, 2.0)
+    curve[0], curve[5] = 6.0, 1.0  # 4 down, and 1 beyond
+    assert convergence.overshoot(TIMES, curve)[0] == pytest.approx(0.25)
+    rising = np.full(200, 3.0)
+    rising[0], rising[5] = 1.0, 4.0
+    assert convergence.overshoot(TIMES, rising)[0] == pytest.approx(0.5)
+    rising[5] = 2.0
+    assert convergence.overshoot(TIMES, rising)[0] == 0.0
+
+
+def test_overshoot_is_undefined_without_an_end() -> None:
+    assert np.isnan(convergence.overshoot(TIMES, np.sin(TIMES))[0])
+    assert np.isnan(convergence.overshoot(TIMES, np.ones(200))[0]), "nothing moves"
+
+
+@pytest.mark.parametrize(
+    ("curve", "ending"),
+    [
+        (np.exp(-TIMES / 10.0), Ending.STEADY),
+        (np.where(TIMES % 2, 1.0, -1.0), Ending.CYCLE),
+        (np.sin(2 * np.pi * TIMES / 17.0), Ending.CYCLE),
+        (np.exp(TIMES / 20.0), Ending.DIVERGED),
+        (np.where(TIMES == 199.0, np.nan, 1.0), Ending.DIVERGED),
+        (-TIMES, Ending.UNSETTLED),
+        (np.random.default_rng(0).normal(size=200), Ending.UNSETTLED),
+    ],
+    ids=["decay", "period of two", "sine", "explosion", "NaN", "drift", "noise"],
+)
+def test_ending(curve: np.ndarray, ending: Ending) -> None:
+    assert ends(curve) is ending
+
+
+def test_ending_looks_at_the_last_part_alone() -> None:
+    late = np.where(TIMES < 150.0, np.sin(TIMES), 0.3)
+    assert ends(late) is Ending.STEADY
+    assert ends(np.where(TIMES < 150.0, 0.3, np.sin(TIMES))) is not Ending.STEADY
+
+
+@pytest.mark.parametrize(("size", "tau", "end"), [(1e-9, 10.0, 2.0), (1e3, 40.0, -5.0), (-3.0, 25.0, 1.0)])
+def test_fit_rate_finds_the_exponential(size: float, tau: float, end: float) -> None:
+    found = convergence.fit_rate(TIMES, end + size * np.exp(-TIMES / tau))
+    assert found.rate == pytest.approx(1.0 / tau, rel=0.01)
