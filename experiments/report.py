@@ -29,7 +29,7 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of the page and the terminal; its cells are text."""
+    """A table of text cells, shown on the page and in the terminal."""
 
     caption: str
     head: Sequence[str]

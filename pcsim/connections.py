@@ -206,7 +206,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`, after the last step the last one."""
+        """Apply the transform of step `phase`; beyond the last step, the last transform."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 

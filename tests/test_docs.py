@@ -41,7 +41,7 @@ def test_model_pages_have_every_part_and_drawing() -> None:
         (row,) = [line for line in index.splitlines() if f"`{name}`" in line and line.startswith("|")]
         page = (ROOT / "docs" / "models" / re.search(r"\]\(([^)]+)\)", row)[1]).read_text()
         assert re.search(r"!\[wiring of [^]]*\]\(", page), name
-        for part in ("# ", "    ", "```python", "**Checked.**", "**Settings.**", "**Traps.**", "**Source.**"):
+        for part in ("# ", "    ", "```python", "**Checked.**", "**Settings.**", "**Pitfalls.**", "**Source.**"):
             assert f"\n{part}" in f"\n{page}", (name, part)
 
 

@@ -23,5 +23,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: CellSearch) -> None:
-    """Run the whole experiment, or resume it in its folder, also within a trial."""
+    """Run the whole experiment, or resume it from its folder, even within a trial."""
     base.conduct(config, find, report, check=make_search)

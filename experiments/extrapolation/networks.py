@@ -82,7 +82,7 @@ def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, 
 
 
 def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
-    """Train one network; return its first loss curve, for a PredNet that of the next frame."""
+    """Train one network; return its first loss curve (for a PredNet, that of next-frame prediction)."""
     torch.manual_seed(1_000 + repetition)
     network = build(config, name).to(base.device_of(config))
     train, test = films(config)
@@ -112,7 +112,7 @@ def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: i
 
 
 def trained(config: Extrapolation, name: Name, repetition: int, part: str) -> Network:
-    """Return the network after a part of its training."""
+    """Return the network after one stage of its training."""
     return base.trained(config, build(config, name), name, repetition, part)
 
 

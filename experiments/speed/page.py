@@ -52,7 +52,7 @@ MARKS = {
 
 
 def tables_of(rows: list[dict[str, Any]], threads: int) -> list[Table]:
-    """Return the table of workloads against the plain loop, and that of the cost of options."""
+    """Return two tables: run times relative to the plain loop, and the cost of options."""
     mine = [row for row in rows if row["threads"] == threads]
     by = f", {threads} thread{'s' * (threads > 1)}"
     against = [row for row in mine if "pcsim" in row["seconds"]]

@@ -87,7 +87,7 @@ def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
 
 
 def first_call(contender: Contender) -> float:
-    """Return the seconds of the first call, in which a Simulator traces or compiles its steps."""
+    """Return the duration of the first call in seconds, during which a Simulator traces or compiles its steps."""
     begun = time.perf_counter()
     contender()
     return time.perf_counter() - begun

@@ -160,7 +160,7 @@ def border(setting: Setting) -> dict[str, Any]:
 
 
 def precision(setting: Setting) -> dict[str, Any]:
-    """Return each solver's evaluations of dr/dt and largest error of the final state, by dt or by tolerance."""
+    """Return each solver's number of evaluations of dr/dt and largest final error, for each dt or tolerance."""
     network, images, until = setting.trained().double(), setting.shown.images.double(), setting.until
     reference, _ = final_state(network, images, RK4(FINEST), until)
     solvers: dict[str, list[FlowSolver]] = {

@@ -124,7 +124,7 @@ def as_array(rows: Any) -> NDArray:
 
 
 def middle_tau(config: TimeConstants) -> float:
-    """Return the middle one of the time constants."""
+    """Return the median time constant."""
     return config.taus[len(config.taus) // 2]
 
 

@@ -1,4 +1,4 @@
-"""Trainings and sweeps of `experiments.time_constants`."""
+"""Training runs and sweeps of `experiments.time_constants`."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
     if at.ndim != 1 or values.ndim != 2 or len(at) != len(values) or len(at) < 3 or (np.diff(at) <= 0).any():
         raise StimulusError(
             given=f"times {at.shape} and curves {values.shape}",
-            expected="increasing times (time,) and curves (time,) or (time, n), three times or more",
+            expected="increasing times (time,) and curves (time,) or (time, n), with at least three time points",
             remedy="pass run.times and one value for each sample, such as run.errors['e1']",
         )
     if finite and not np.isfinite(values).all():

@@ -275,7 +275,7 @@ def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) 
         raise StimulusError(
             given=f"repetitions {x.shape}",
             expected="(repetition, image, neuroid), two or more",
-            remedy="pass one time bin, repetitions[..., 0], of two repetitions or more",
+            remedy="pass a single time bin, repetitions[..., 0], with at least two repetitions",
         )
     generator, found = np.random.default_rng(seed), []
     for _ in range(splits):
@@ -319,7 +319,7 @@ def normalised(score: Predictivity, ceiling: Array) -> Normalised:
 
 @dataclass(frozen=True)
 class BestLayer:
-    """The chosen layer, its predictivity on the other images, and that of every layer on the images of the choice."""
+    """The chosen layer, its predictivity on held-out images, and that of every layer on the images used to choose."""
 
     name: str
     score: Predictivity
@@ -346,7 +346,7 @@ def best_layer(
         raise StimulusError(
             given=f"layers of {', '.join(str(len(kernel)) for kernel in kernels.values())} images, responses {y.shape}",
             expected="{name: features of the same images, in the same order}",
-            remedy="order each layer as the responses: recordings.images_of(recorded)",
+            remedy="put the images of each layer in the order of the responses: recordings.images_of(recorded)",
         )
     of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
     ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)

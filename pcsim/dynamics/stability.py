@@ -230,7 +230,7 @@ def lyapunov_exponent(
     """Return the largest Lyapunov exponent, per ms (of a map with Iterate(): per step): how fast neighbours separate.
 
     1 / (n dt) sum log |J_step v| / |v|, v carried along and kept at length one (Benettin et al. 1980), over `steps`
-    steps after `settle` of them. Below 0: settles; 0: a cycle; above 0: chaos.
+    steps after `settle` of them. Negative: a stable fixed point; zero: a limit cycle; positive: chaos.
     """
     x = dynamics.start if start is None else start
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)

@@ -39,7 +39,7 @@ def _decoder(channels: int, classes: int, active: tuple[float, float] | None = N
 def cornet_z(
     channels: Sequence[int] = CHANNELS, *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """Build CORnet-Z, feed-forward: in each area a convolution with bias, ReLU, then a 3x3 maximum of stride 2.
+    """Build CORnet-Z, feed-forward: each area is a convolution with bias, ReLU and 3x3 max pooling of stride 2.
 
     2,071,656 parameters; Xavier weights, biases 0. channels of the areas, image (channel, height, width), classes.
     """

@@ -13,7 +13,8 @@ from pcsim.network import Network
 def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:
     """Return build(width) at the width in 1..largest whose number of parameters is nearest to `parameters`.
 
-    `build` must make larger networks of larger widths. Initial weights are those that build(width) would draw now.
+    `build` must return a larger network for a larger width. Initial weights are those that build(width) would draw
+    now.
     Raises WiringError where the number lies beyond the largest width.
 
         control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)

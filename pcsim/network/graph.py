@@ -125,7 +125,7 @@ class Graph(nn.Module):
         return same and all(e is other for e, other in zip(self._edges.values(), self.projections, strict=True))
 
     def wiring(self) -> Wiring:
-        """Return the present wiring as plain data."""
+        """Return the current wiring as plain data."""
         return Wiring(
             self,
             self.name,

@@ -41,7 +41,7 @@ class Network(Graph):
 
         Runs in the present mode (training or evaluation), with gradients where they are enabled, like any PyTorch
         module. For a flow, other numbers of steps, records and errors use `pcsim.simulate`.
-        Raises SolverError for a flow and for a network without a read-out or a number of steps.
+        Raises SolverError if the network is a flow, has no read-out, or defines no number of steps.
         """
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(
@@ -86,8 +86,8 @@ class Network(Graph):
     def autocast(self, dtype: torch.dtype = torch.bfloat16) -> Network:
         """Return the network whose edges compute convolutions and matrix products in bfloat16 or float16.
 
-        Sums, rules and states keep their type; float64 is not rounded. Parameters are shared. Faster for large networks
-        where the processor has such products, and accurate to two or three digits.
+        Sums, rules and states keep their type; float64 is not rounded. Parameters are shared. Faster for large
+        networks on hardware that multiplies in this type, and accurate to two or three digits.
         """
         return variants.autocast(self, dtype)
 

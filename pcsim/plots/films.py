@@ -159,7 +159,7 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
 def animation(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
 ) -> list[Image.Image]:
-    """Draw a page for each frame (time, channel, height, width), beside the prediction of each network.
+    """Draw one page per frame, with each network's prediction beside the frame (time, channel, height, width).
 
     The number of the frame is printed below; a red border marks predictions in closed loop. To write a GIF:
 

@@ -159,7 +159,7 @@ class UpdateRate(nn.Module):
         self.offset, self.form = offset, form
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return g, reshaped to multiply an activity such as `like`."""
+        """Return g, reshaped to broadcast over an activity such as `like`."""
         value = self.weight + self.offset
         return per_channel(value.abs() if self.form == "absolute" else functional.relu(value), like)
 

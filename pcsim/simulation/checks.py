@@ -63,7 +63,7 @@ def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], li
 
 
 def checked_end(begin: int, end: int) -> int:
-    """Return the step that a run ends with. Raises SolverError if its start has already reached it."""
+    """Return the step that a run ends with. Raises SolverError if the run starts at or after its end."""
     if end <= begin:
         raise SolverError(
             given=f"an end after {end} steps, and a start after {begin} steps",

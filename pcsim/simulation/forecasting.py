@@ -137,7 +137,7 @@ class _Task:
             raise StimulusError(
                 given=f"{self.length} predictions from {there} frames, closed_loop_from={closed_loop_from}",
                 expected=f"1 <= closed_loop_from <= {there}, closed_loop_from < length; without it length <= {there}",
-                remedy="write closed_loop_from=k to show frames 0 to k - 1, or leave it and length out",
+                remedy="write closed_loop_from=k to show frames 0 to k - 1, or omit closed_loop_from and length",
             )
         require_solver(solver)
         dt = solver.step_ms(network.wiring())

@@ -42,5 +42,5 @@ class Full(Gradient):
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Yield all moments in one window."""
+        """Yield all time points in one window."""
         yield scan(schedule, carry, taps, monitor)

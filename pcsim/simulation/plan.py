@@ -187,7 +187,7 @@ class Plan:
         return found
 
     def respond(self, wire: str, held: State, values: State) -> Tensor:
-        """Return the value of one of the `wanted` wires of a flow, from `values` of what it reads."""
+        """Return the value of one of the `wanted` wires of a flow, given the `values` of its inputs."""
         return self.evaluate([node for node in self._seen if node.name == wire], held, values, values)[wire]
 
     def carried(self, held: State, state: State, after: State) -> State:
@@ -213,7 +213,7 @@ class Plan:
         return state | {f"{name}@0": state[name] for name in self.network.conduction_delays if name in state}
 
     def rates(self, fraction: float = 0.0) -> list[Node]:
-        """Return the list that makes d/dt of every variable that flows, every memory read at the present time."""
+        """Return the operations that compute d/dt of every variable of a flow, memories at the present time."""
         return self._rates[fraction]
 
     # ------------------------------------------------------------------ lowering

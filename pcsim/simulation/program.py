@@ -182,7 +182,7 @@ class Program:
         self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute what the steps need of `fixed`."""
+        """Precompute what the steps need from `fixed`."""
         known = fixed | self.constants
         with torch.no_grad():
             return self._before(*(known[name] for name in self.fixed))

@@ -105,7 +105,10 @@ def nature(module: nn.Module, is_watched: bool = False) -> Nature:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Properties of a class of modules. `learns`: it draws or learns statistics, in training mode only."""
+    """Properties of a class of modules.
+
+    learns  whether it draws random numbers or updates running statistics, in training mode only
+    """
 
     is_known: bool
     is_pure: bool

@@ -114,7 +114,7 @@ class Run:
     def relative_errors(self) -> dict[str, Tensor]:
         """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch).
 
-        Raises RecordError for a run that kept other errors only.
+        Raises RecordError if the run did not record these errors.
         """
         relative = self._of_errors("relative")
         if self.about["errors"] and not relative:

@@ -135,7 +135,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
         if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise SolverError(
                 given=f"steps={steps!r} and until={until!r}",
-                expected="one of the two: a whole number of steps of at least 1, or a time in ms",
+                expected="one of the two: a positive whole number of steps, or a time in ms",
                 remedy="write steps=8, or until=80.0",
             )
         return steps

@@ -350,5 +350,5 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 
 
 def _random_state() -> tuple[Tensor, list[Tensor]]:
-    """Return the state of torch's random numbers, on the CPU and on every GPU in use."""
+    """Return torch's RNG state of the CPU and of every GPU in use."""
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]

@@ -89,7 +89,7 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
 
 
 def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> None:
-    """Raise StimulusError unless a state is one of this network, for as many samples."""
+    """Raise StimulusError unless a state belongs to this network and has this batch size."""
     wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     if wanted != given:

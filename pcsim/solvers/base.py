@@ -40,7 +40,7 @@ class Plan(Protocol):
         """Return the values of the nodes of a list, by key."""
 
     def precompute(self, inputs: State) -> State:
-        """Return the values that stay the same while the inputs do."""
+        """Return the values that depend on the inputs and parameters alone."""
 
     def carried(self, held: State, state: State, after: State) -> State:
         """Return the state after a step, with its past advanced, from the new values `after` of `flowing`."""

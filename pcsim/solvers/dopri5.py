@@ -58,7 +58,7 @@ class Dopri5(FlowSolver):
             )
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError for conduction delays too: no past is stored between the steps."""
+        """Also raise SolverError for conduction delays: no history is stored between steps."""
         super().check(network)
         refuse_delays(self, network)
 

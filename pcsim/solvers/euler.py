@@ -47,7 +47,7 @@ class ExponentialEuler(FlowSolver):
     is_one_stage: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError too if a population is not a leak toward a target."""
+        """Also raise SolverError if the dynamics of a population are not a leak toward a target."""
         super().check(network)
         if others := [name for name, rule in network.flows.items() if not isinstance(rule, Relaxed)]:
             raise SolverError(

@@ -79,5 +79,5 @@ class RK4(RungeKutta):
 
     @property
     def tableau(self) -> Tableau:
-        """The Butcher tableau of four stages."""
+        """The Butcher tableau of a method with four stages."""
         return ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)

@@ -192,7 +192,7 @@ def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Gly
 
 
 def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: Templates) -> tuple[NDArray, NDArray]:
-    """Return the images under `fragments` fragments, and the mask of the fragments.
+    """Return the images occluded by `fragments` fragments, and the mask of the fragments.
 
     As in the reference, a fragment replaces its whole square: it erases earlier fragments also where its crop shows
     background. The covered share therefore saturates near the share of a crop that is digit.

@@ -58,7 +58,7 @@ class Film:
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise StimulusError(
                 given=f"a rate of {self.rate}",
-                expected="frames a second, above 0",
+                expected="frames per second, above 0",
                 remedy="write read_film(path, rate=10.0)",
             )
 
@@ -155,7 +155,7 @@ class Film:
         return np.stack([self.clips[w][b : b + length] for w, b in zip(which, begin, strict=True)])
 
     def sequences(self, length: int) -> Frames:
-        """Return all sequences that lie end to end, (n, length, channel, height, width): no frame is in two."""
+        """Return all sequences that lie end to end, (n, length, channel, height, width): they do not overlap."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])

@@ -152,7 +152,7 @@ class HandwrittenGlyphs(Glyphs):
 
 @lru_cache(maxsize=4)
 def rendered() -> RenderedGlyphs:
-    """Return the rendered digits, drawn once."""
+    """Return the rendered digits; they are rendered on first use and cached."""
     return RenderedGlyphs()
 
 

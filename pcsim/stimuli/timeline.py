@@ -172,7 +172,7 @@ def _check_duration(duration: float) -> None:
 
 
 def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
-    """Return one timeline for each input of a network; a tensor is an image held for ever.
+    """Return one timeline for each input of a network; a tensor is a static image shown for the whole run.
 
     Raises StimulusError unless the names are those of the inputs.
     """

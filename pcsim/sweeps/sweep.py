@@ -77,7 +77,8 @@ def sample(
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return `config` with other values at dotted names: fields of dataclasses, keys of dicts, indices of tuples.
+    """Return a copy of `config` with the values at the given dotted names replaced: fields of dataclasses, keys of
+    dicts, indices of tuples.
 
     An int in place of a float becomes a float. Raises SweepError for an unknown name.
 
@@ -127,7 +128,7 @@ class Sweep:
         if "<" in function.__qualname__:
             raise SweepError(
                 given=f"{function.__qualname__} to sweep over",
-                expected="a function at the top of a module, which other processes can import",
+                expected="a function defined at the top level of a module, so that other processes can import it",
                 remedy="write it with def outside of functions, and pass what it depends on in the configuration",
             )
         self.function, self.base, self.together = function, base, together

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m experiments.occlusion           the same script, on two GPUs or in two processes
 
 The mean over shares of the mean over a share is the mean over the batch, so the updates are those of one process (to
-rounding). Norms normalise their own share; their running statistics are averaged. The first process alone writes files.
+rounding). Normalisation layers use the statistics of their own shard of the batch; running statistics are averaged.
+The first process alone writes files.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 
 
 def shard(chosen: Tensor) -> Tensor:
-    """Return this process's part of a batch. Raises TrainingError unless all parts have one size."""
+    """Return this process's part of a batch. Raises TrainingError unless all parts have the same size."""
     if len(chosen) % size():
         raise TrainingError(
             given=f"a batch of {len(chosen)} for {size()} processes",

@@ -39,7 +39,7 @@ Windows = Iterator[Iterable[Moment]]
 class Checkpointed(Gradient):
     """Only the beginnings of spans are kept, and their steps run again for the gradient: exact, and half as slow again.
 
-    span  steps in a span; by default the square root of all, which takes least memory
+    span  steps per span; by default the square root of their total number, which needs least memory
     """
 
     span: int | None = None
@@ -49,7 +49,7 @@ class Checkpointed(Gradient):
         _require_span(self, self.span, optional=True)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Yield all moments in one window."""
+        """Yield all time points in one window."""
         yield self._moments(schedule, carry, taps, monitor)
 
     def _moments(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None) -> Iterator[Moment]:
@@ -214,7 +214,7 @@ class Adjoint(Gradient):
         return solver.with_adjoint()
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Yield all moments in one window."""
+        """Yield all time points in one window."""
         yield scan(schedule, carry, taps, monitor)
 
 
@@ -233,7 +233,7 @@ def _require_span(policy: Gradient, span: int | None, optional: bool = False) ->
     if isinstance(span, bool) or not isinstance(span, int) or span < 1:
         raise TrainingError(
             given=f"{type(policy).__name__}(span={span!r})",
-            expected="a whole number of steps of at least 1",
+            expected="a positive whole number of steps",
             remedy="write span=20",
         )
 

@@ -71,7 +71,8 @@ def local_gradient(network: Network, values: State) -> Tensor:
     """Add dE/dW to `grad` of the weights that make predictions; returns E, (batch,), with the errors in `values`.
 
     E is the mean over the batch of what each sample contributes. Only the activity that a prediction is made from
-    and its error enter: no error passes through another population. Raises WiringError without prediction errors.
+    and its error enter: no error passes through another population. Raises WiringError if the network has no
+    prediction errors.
     """
     return _local_gradient(_plan(network), values)
 

@@ -88,7 +88,7 @@ def test_sweep_ids_depend_on_content_only(tmp_path: Path) -> None:
     assert Sweep(swept.measure, Setting(lesion="top_down"), POINTS, tmp_path).ids != sweep.ids
     with pytest.raises(SweepError, match="twice"):
         Sweep(swept.measure, Setting(), [*POINTS, {"tau.0": 10, "seed": 2}], tmp_path)
-    with pytest.raises(SweepError, match="top of a module"):
+    with pytest.raises(SweepError, match="top level of a module"):
         Sweep(lambda setting: {}, Setting(), POINTS, tmp_path)
 
 
