@@ -34,7 +34,7 @@ def fit(config: TimeConstants, name: flows.Name) -> list[float]:
 
 def sweeps(config: TimeConstants) -> dict[str, Sweep]:
     """Return the four sweeps: over time constants, over dt and solver, of stability limits, of the solvers' errors."""
-    base = Setting(
+    setting = Setting(
         config.recipe,
         config.networks[0],
         config.until,
@@ -44,9 +44,9 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
         seed=config.seed,
         folder=config.out,
     )
-    reading = replace(base, until=config.read, images=config.read_images)
+    reading = replace(setting, until=config.read, images=config.read_images)
     bounding = replace(reading, images=BORDER_IMAGES)
-    precise = replace(base, until=40.0, images=PRECISE_IMAGES, steps=config.precise)
+    precise = replace(setting, until=40.0, images=PRECISE_IMAGES, steps=config.precise)
     steps = [
         point
         for name in config.networks
@@ -57,7 +57,7 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
     return {
         "settling": Sweep(
             settle,
-            base,
+            setting,
             grid({**networks, "low": config.taus, "high": config.taus}),
             folder,
             together=TOGETHER,

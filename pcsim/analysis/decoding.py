@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.core.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 INTERCEPT = 100.0
@@ -75,10 +75,13 @@ def decode_over_time(
             expected="features (time, n, ...), n labels 0, 1, ..., two classes or more of at least `folds` samples",
             remedy="number the classes by np.unique(labels, return_inverse=True)[1], or pass folds=2",
         )
-    fitted = _pipeline(decoder, penalty)
+    with needs_extra("analysis", StimulusError, "decode_over_time()"):
+        from threadpoolctl import threadpool_limits
+
+        fitted = _pipeline(decoder, penalty)
     probabilities = np.empty((*values.shape[:2], len(counts)))
     # On as many threads as torch has: processes side by side would else fight for the cores.
-    with _threads(torch.get_num_threads()):
+    with threadpool_limits(torch.get_num_threads()):
         for training, test in _splits(y, folds, seed, groups):
             for time, sheet in enumerate(values):
                 fitted.fit(sheet[training], y[training])
@@ -103,29 +106,16 @@ def _pipeline(decoder: str, penalty: float) -> Any:
             expected='decoder "logistic" or "svm", and a penalty above 0',
             remedy='write decoder="logistic", penalty=1.0',
         )
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import LinearSVC
-    except ImportError as reason:
-        raise StimulusError(
-            given="decoders without scikit-learn",
-            expected="the package scikit-learn",
-            remedy='pip install "pcsim[analysis]"',
-        ) from reason
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
     if decoder == "logistic":
         return make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, tol=1e-6, max_iter=2_000))
     # The primal problem converges even with a bias that is hardly penalised.
     options = {"dual": False, "intercept_scaling": INTERCEPT, "tol": 1e-6, "max_iter": 10_000}
     return make_pipeline(StandardScaler(), LinearSVC(C=1 / penalty, **options))
-
-
-def _threads(count: int) -> Any:
-    """Return a context in which linear algebra takes at most so many threads."""
-    from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
-
-    return threadpool_limits(count)
 
 
 def _probabilities(fitted: Any, values: Array) -> Array:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.statistics import spearman_brown
-from pcsim.core.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 RIDGE = tuple(10.0**power for power in range(-3, 7))
@@ -241,7 +241,8 @@ def shuffled_splits(
 
     By scikit-learn's (Stratified)ShuffleSplit (extra `analysis`).
     """
-    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+    with needs_extra("analysis", StimulusError, "splits of images"):
+        from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     kind, classes = (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, np.asarray(labels))
     drawn = kind(splits, test_size=test, random_state=seed).split(np.zeros(count), classes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class PcsimError(ValueError):
@@ -51,6 +52,20 @@ class TrainingError(PcsimError):
 
 class SweepError(PcsimError):
     """A sweep that cannot be built, or whose points failed."""
+
+
+@contextmanager
+def needs_extra(extra: str, error: type[PcsimError], given: str, otherwise: str = "") -> Iterator[None]:
+    """Raise `error` if an import inside fails, with the extra that installs the package.
+
+    otherwise  what else the user can do
+    """
+    try:
+        yield
+    except ImportError as reason:
+        package = (reason.name or str(reason)).partition(".")[0]
+        remedy = f'pip install "pcsim[{extra}]"' + (f", or {otherwise}" if otherwise else "")
+        raise error(given=given, expected=f"the package {package}", remedy=remedy) from reason
 
 
 class PcsimWarning(UserWarning):

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike
 
-from pcsim.core.exceptions import PcsimError
+from pcsim.core.exceptions import PcsimError, needs_extra
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """panels: label -> (times, values)"""
@@ -26,13 +26,9 @@ def explore(
     names of the parameters, with units. With `log`, times and the values of the first panel have log scales, if
     positive; a panel keeps its scale as the slider moves. Raises PcsimError without plotly, or for curves (time, n).
     """
-    try:
+    with needs_extra("viz", PcsimError, "explore()"):
         from plotly.graph_objects import Figure, Scatter
         from plotly.subplots import make_subplots
-    except ImportError as reason:
-        raise PcsimError(
-            given="explore()", expected="the package plotly", remedy='pip install "pcsim[viz]"'
-        ) from reason
     shapes = [np.shape(y) for found in curves.values() for panels in found.values() for _, y in panels.values()]
     if not shapes or any(len(shape) != 1 for shape in shapes):
         raise PcsimError(

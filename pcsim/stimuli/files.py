@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcsim.core.exceptions import StorageError
+from pcsim.core.exceptions import StorageError, needs_extra
 
 
 def folder_of(given: Path | None, variable: str) -> Path | None:
@@ -34,14 +34,8 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
 
     Raises StorageError if none does, or pooch is missing (extra `data`).
     """
-    try:
+    with needs_extra("data", StorageError, f"no local {data_set}", f"set {variable} to a folder with {what}"):
         import pooch
-    except ImportError as reason:
-        raise StorageError(
-            given=f"no local {data_set}, and no pooch to download it",
-            expected=what,
-            remedy=f'pip install "pcsim[data]", or set {variable} to a folder with {what}',
-        ) from reason
     cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:

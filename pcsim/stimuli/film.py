@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.core.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError, needs_extra
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, sequence
@@ -352,12 +352,8 @@ def _read_folder(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
 
 
 def _read_video(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    try:
+    with needs_extra("video", StimulusError, str(path)):
         import av
-    except ImportError as reason:
-        raise StimulusError(
-            given=str(path), expected="the package av to read it", remedy='pip install "pcsim[video]"'
-        ) from reason
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]

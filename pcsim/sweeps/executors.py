@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
-from pcsim.core.exceptions import SweepError
+from pcsim.core.exceptions import SweepError, needs_extra
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
@@ -217,7 +217,7 @@ def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
 
 @contextmanager
 def _dask(detail: str) -> Iterator[SupportsSubmit]:
-    with _needed("dask"):
+    with needs_extra("cluster", SweepError, "where='dask'"):
         from distributed import Client, LocalCluster
     if "/" in detail:
         with Client(detail) as client:
@@ -232,7 +232,7 @@ def _dask(detail: str) -> Iterator[SupportsSubmit]:
 
 
 def _slurm(detail: str, folder: Path) -> SupportsSubmit:
-    with _needed("slurm"):
+    with needs_extra("cluster", SweepError, "where='slurm'"):
         from submitit import AutoExecutor
     given = dict(pair.partition("=")[::2] for pair in detail.split(",") if pair)
     cluster = given.pop("cluster", "slurm")
@@ -305,16 +305,6 @@ def _submitit_name(option: str) -> str:
 def _as_one_array(executor: Any) -> Any:
     """Return a context in which submitit collects calls into one job array."""
     return executor.batch() if hasattr(executor, "batch") else nullcontext()
-
-
-@contextmanager
-def _needed(where: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as reason:
-        raise SweepError(
-            given=f"where={where!r}", expected=f"the package {reason.name}", remedy='pip install "pcsim[cluster]"'
-        ) from reason
 
 
 def _count(text: str) -> int:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from pcsim.core.exceptions import SweepError
+from pcsim.core.exceptions import SweepError, needs_extra
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 
 Propose = Callable[[Any], Any]
@@ -177,13 +177,9 @@ class Search:
         return found
 
     def _study(self) -> Any:
-        try:
+        with needs_extra("sweep", SweepError, "a search"):
             import optuna
             from optuna.storages.journal import JournalFileBackend
-        except ImportError as reason:
-            raise SweepError(
-                given="a search", expected="the package optuna", remedy='pip install "pcsim[sweep]"'
-            ) from reason
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))

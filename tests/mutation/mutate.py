@@ -6,8 +6,7 @@
 A mutant is one operator, comparison, constant, keyword argument, condition or returned value that is changed. It is run
 against the tests that reach its line (at most `--tests`, those of its own room first), stopped at the first failure;
 a mutant that takes far too long counts as killed. Results are appended to a file, so that it can be stopped.
-Needs pytest-cov. Equivalent mutants survive, and have to be judged by
-hand.
+Needs pytest-cov. Equivalent mutants survive, and have to be judged by hand.
 """
 
 from __future__ import annotations
