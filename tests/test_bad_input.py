@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "tau zero": (lambda: leaky_rate(2, 0.0), "tau = 0.0", "tau > 0"),
     "tau negative": (lambda: models.leaky_rcnn(tau=(10.0, -5.0, 20.0)), "-5.0", "tau > 0"),
     "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
-    "relaxed tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
+    "as_ode tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
     "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "inside the range"),
     "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
@@ -175,7 +175,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
             [Projection("u", "a"), Projection("a", "b")],
         ),
         "flows (b) and maps (a)",
-        "Relaxed",
+        "Leaky",
     ),
     "no leak under ExponentialEuler": (
         lambda: simulate(
@@ -214,7 +214,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "learnable delay of an input": (
         lambda: one(leaky_rate(2, 1.0), delay_ms=LearnableTau(1, 1.0, 2.0)),
         "learnable delay",
-        "rules.Relaxed",
+        "rules.Leaky",
     ),
     "step beyond the delay": (
         lambda: simulate(one(leaky_rate(2, 5.0), delay_ms=1.0), torch.rand(1, 2), solver=RK4(dt=2.0), until=4.0),

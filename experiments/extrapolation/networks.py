@@ -47,7 +47,7 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
         raise StimulusError(
             given=f"{film!r}, whose last fifth is the test",
             expected=f"at least {5 * config.length} frames, for sequences of {config.length}",
-            remedy="pass a longer film, or shorter sequences such as --seen 4 --horizon 2",
+            remedy="pass a longer film, or shorter sequences such as --input-frames 4 --horizon 2",
         )
     return train, test
 
@@ -57,7 +57,12 @@ def build(config: Extrapolation, name: Name) -> Network:
     _, test = films(config)
     if name == "forecaster-convlstm":
         network = models.convlstm(
-            config.forecaster, kernel=3, seen=config.seen, unseen=config.horizon, image=test.shape, patch=PATCH
+            config.forecaster,
+            kernel=3,
+            input_frames=config.input_frames,
+            output_frames=config.horizon,
+            image=test.shape,
+            patch=PATCH,
         )
     else:
         channels = (test.shape[0], *config.channels[1:])
@@ -76,8 +81,8 @@ def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, 
     if name == "forecaster-convlstm":
         return {"ahead": (config.training, Goal(loss=pixels), config.length)}
     return {
-        "next": (config.training, Goal(loss=config.loss, above=config.above), config.seen),
-        "ahead": (config.closing, Goal(loss=pixels, closed_loop_from=config.seen), config.length),
+        "next": (config.training, Goal(loss=config.loss, above=config.above), config.input_frames),
+        "ahead": (config.closing, Goal(loss=pixels, closed_loop_from=config.input_frames), config.length),
     }
 
 

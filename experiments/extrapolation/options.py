@@ -45,7 +45,7 @@ class Extrapolation(Repeated):
     """(height, width) to which a film is resized before it is cropped to a size that the network accepts"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
     """moving digits to use where no film is given"""
-    seen: Annotated[int, Field(gt=2)] = 8
+    input_frames: Annotated[int, Field(gt=2)] = 8
     """number of input frames, before the loop is closed"""
     horizon: Count = 5
     """number of frames to extrapolate after the input frames"""
@@ -54,7 +54,7 @@ class Extrapolation(Repeated):
     test_clips: Count = 100
     """largest number of test sequences; those of a film do not overlap"""
     training: Training = Training(updates=370, batch=6, learning_rate=4e-3)
-    """training on the next frame of sequences of `seen` frames; the seed is that of the repetition"""
+    """training on the next frame of sequences of `input_frames` frames; the seed is that of the repetition"""
     loss: Literal["errors", "absolute", "squared"] = "squared"
     """training loss: pixel errors, or the published errors of the layers, with which small networks may predict zero"""
     above: Annotated[float, Field(ge=0)] = 0.0
@@ -67,7 +67,7 @@ class Extrapolation(Repeated):
     @property
     def length(self) -> int:
         """Number of frames of a sequence."""
-        return self.seen + self.horizon
+        return self.input_frames + self.horizon
 
 
 PRESETS = {
@@ -78,7 +78,7 @@ PRESETS = {
         forecaster=(4,),
         repetitions=1,
         moving=MovingDigits(digits=1, size=16, side=7, speed=(1.0, 2.0)),
-        seen=4,
+        input_frames=4,
         horizon=2,
         clips=20,
         test_clips=4,
@@ -94,7 +94,7 @@ PRESETS = {
         representations=(16, 32, 32),
         forecaster=(64, 32, 32),
         moving=MovingDigits(),
-        seen=10,
+        input_frames=10,
         horizon=10,
         training=Training(updates=6_000, batch=8, learning_rate=1e-3),
         closing=Training(updates=2_000, batch=8, learning_rate=5e-4),
@@ -105,7 +105,7 @@ PRESETS = {
         representations=(3, 48, 96, 192),
         forecaster=(128, 64, 64),
         repetitions=1,
-        seen=10,
+        input_frames=10,
         horizon=5,
         loss="errors",
         training=Training(updates=18_750, batch=4, learning_rate=1e-3, schedule="constant"),

@@ -29,13 +29,13 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
     frames = sequences(config)
     rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
     predictions: dict[str, Tensor] = {
-        name: predict(trained(config, name, config.seed, "ahead"), frames[:1], closed_loop_from=config.seen)
+        name: predict(trained(config, name, config.seed, "ahead"), frames[:1], closed_loop_from=config.input_frames)
         .predictions[0]
         .cpu()
         for name in config.networks
     }
     clip = frames[0].cpu()
-    first, *others = plots.animation(clip, predictions, config.seen, scale=max(1, 192 // clip.shape[-1]))
+    first, *others = plots.animation(clip, predictions, config.input_frames, scale=max(1, 192 // clip.shape[-1]))
     first.save(
         config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(20, round(every)), loop=0
     )
@@ -44,7 +44,7 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
     pictures = [
         Picture(
             "frames",
-            plots.forecast(clip, predictions, config.seen, rate),
+            plots.forecast(clip, predictions, config.input_frames, rate),
             "A test clip, each network's prediction of every frame, made before that frame, and its error (red: too "
             "bright, blue: too dark). Frame 0 is predicted without input. extrapolation.gif is the same as an "
             "animation.",
@@ -61,17 +61,17 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
         pictures += [
             Picture(
                 f"errors_{name}",
-                plots.errors_over_frames(errors, config.seen),
+                plots.errors_over_frames(errors, config.input_frames),
                 f"{name}, after fine-tuning: prediction error of each layer in every frame. In the closed loop the "
                 "error of layer 0 is zero, because the prediction is the input.",
                 ("networks",),
             ),
             Picture(
                 f"surprise_{name}",
-                plots.surprise(surprise_errors(config, name, config.seed), config.seen),
+                plots.surprise(surprise_errors(config, name, config.seed), config.input_frames),
                 f"{name}, before fine-tuning: prediction errors where the film runs backwards (reverse) or continues "
-                f"as another film (cut) from frame {config.seen} on. Bands are standard errors over {len(frames)} "
-                "clips.",
+                f"as another film (cut) from frame {config.input_frames} on. Bands are standard errors over "
+                f"{len(frames)} clips.",
                 ("networks",),
             ),
         ]
@@ -125,8 +125,8 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
         ),
         Table("MSE of extrapolated frames, after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
         Table(
-            f"Prediction error added by a surprise at frame {config.seen}, before fine-tuning (first repetition, 95 % "
-            "interval over clips)",
+            f"Prediction error added by a surprise at frame {config.input_frames}, before fine-tuning (first "
+            "repetition, 95 % interval over clips)",
             ("network", "layer", "error without surprise", "surprise", "added error"),
             surprises,
         ),

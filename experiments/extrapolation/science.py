@@ -60,7 +60,7 @@ def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
     def ahead(far: scoring.Scored, contender: str) -> dict[str, list[float]]:
         return {kind: [far.at(h, contender, kind) for h in range(1, config.horizon + 1)] for kind in SCORES}
 
-    forecast, far = scored("ahead", config.seen)
+    forecast, far = scored("ahead", config.input_frames)
     is_forecaster = "next" not in parts(config, name)
     one = far if is_forecaster else scored("next", None)[1]
     rows: dict[str, Any] = {
@@ -70,19 +70,21 @@ def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
         }
         for contender in far.rows
     }
-    rows["network"]["dead"] = scoring.is_dead(forecast.predictions, config.seen)
+    rows["network"]["dead"] = scoring.is_dead(forecast.predictions, config.input_frames)
     if not is_forecaster:
-        rows["network"]["ahead_without_fine_tuning"] = ahead(scored("next", config.seen)[1], "network")
+        rows["network"]["ahead_without_fine_tuning"] = ahead(scored("next", config.input_frames)[1], "network")
         rows["network"]["errors"] = {layer: value.mean(1).tolist() for layer, value in forecast.run.errors.items()}
-        rows["network"]["evoked"] = evoked_errors(surprise_errors(config, name, repetition), config.seen)
+        rows["network"]["evoked"] = evoked_errors(surprise_errors(config, name, repetition), config.input_frames)
     return rows
 
 
 def surprise_errors(config: Extrapolation, name: Name, repetition: int) -> dict[str, dict[str, Tensor]]:
     """Return the layers' errors, (time, clip), for unchanged and surprising films, of a network before fine-tuning."""
-    frames = sequences(config)[:, : 2 * config.seen - 1]
+    frames = sequences(config)[:, : 2 * config.input_frames - 1]
     shown = {"as before": frames} | {
-        how: stimuli.oddball(frames, config.seen, how) for how in SURPRISES if how == "reverse" or len(frames) > 1
+        how: stimuli.oddball(frames, config.input_frames, how)
+        for how in SURPRISES
+        if how == "reverse" or len(frames) > 1
     }
     network = trained(config, name, repetition, "next")
     return {kind: dict(predict(network, film).run.errors) for kind, film in shown.items()}

@@ -4,9 +4,8 @@
     subLSTM (Costa et al. 2017)     i, o, z, f = s(.), c <- f c + z - i, h = s(c) - o
     subConvLSTM                     its convolutional form
 
-The convolutional ones are encoder-forecasters. The encoder reads the `seen` input frames; the forecaster starts from
-the encoder's h and c, reads only itself, and predicts the `unseen` output frames through a 1x1 convolution of all
-layers.
+The convolutional ones are encoder-forecasters. The encoder receives the input frames; the forecaster starts from the
+encoder's h and c, receives only its own output, and predicts the output frames through a 1x1 convolution of all layers.
 Frames are cut into patches that become channels, as published.
 """
 
@@ -35,8 +34,8 @@ def convlstm(
     gate: str = "sigmoid",
     kernel: int = 5,
     input_kernel: int | None = None,
-    seen: int = 10,
-    unseen: int = 10,
+    input_frames: int = 10,
+    output_frames: int = 10,
     image: tuple[int, int, int] = (1, 64, 64),
     patch: int = 4,
 ) -> Network:
@@ -47,13 +46,15 @@ def convlstm(
 
     channels     of the layers, from the frame up
     kernel       of the state-to-state convolutions; `input_kernel` of the others, the same by default
-    seen, unseen  numbers of input and output frames, the steps of encoder and forecaster
+    input_frames, output_frames  numbers of input and output frames, the steps of encoder and forecaster
     patch        side of the patches that become channels
     Raises WiringError for sizes that do not fit.
     """
     at = (image[1] // patch, image[2] // patch) if peephole == "full" else None
     rules = [lambda maps=maps: LSTM(maps, peephole, at, gate) for maps in channels]
-    return _forecaster("convlstm", channels, rules, 4, kernel, input_kernel or kernel, seen, unseen, image, patch)
+    return _forecaster(
+        "convlstm", channels, rules, 4, kernel, input_kernel or kernel, input_frames, output_frames, image, patch
+    )
 
 
 @register(paper="convolution of Costa et al. 2017")
@@ -63,8 +64,8 @@ def subconvlstm(
     fixed_forget: bool = False,
     kernel: int = 5,
     input_kernel: int | None = None,
-    seen: int = 10,
-    unseen: int = 10,
+    input_frames: int = 10,
+    output_frames: int = 10,
     image: tuple[int, int, int] = (1, 64, 64),
     patch: int = 4,
 ) -> Network:
@@ -75,7 +76,7 @@ def subconvlstm(
     rules = [lambda maps=maps: SubLSTM(maps, fixed_forget) for maps in channels]
     gates = 3 if fixed_forget else 4
     return _forecaster(
-        "subconvlstm", channels, rules, gates, kernel, input_kernel or kernel, seen, unseen, image, patch
+        "subconvlstm", channels, rules, gates, kernel, input_kernel or kernel, input_frames, output_frames, image, patch
     )
 
 
@@ -128,16 +129,17 @@ def _forecaster(
     gates: int,
     kernel: int,
     input_kernel: int,
-    seen: int,
-    unseen: int,
+    input_frames: int,
+    output_frames: int,
     image: tuple[int, int, int],
     patch: int,
 ) -> Network:
-    if seen < 1 or unseen < 1 or image[1] % patch or image[2] % patch or not channels:
+    if input_frames < 1 or output_frames < 1 or image[1] % patch or image[2] % patch or not channels:
         raise WiringError(
-            given=f"{len(channels)} layers, seen={seen}, unseen={unseen}, an image of {image}, patches of {patch}",
+            given=f"{len(channels)} layers, input_frames={input_frames}, output_frames={output_frames}, image={image}, "
+            f"patch={patch}",
             expected="at least one layer and one step of each, and a height and width that the patch divides",
-            remedy="write channels=(128, 64, 64), seen=10, unseen=10, and patch=4 for images of 64x64",
+            remedy="write channels=(128, 64, 64), input_frames=10, output_frames=10, and patch=4 for images of 64x64",
         )
     maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
     populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]
@@ -148,8 +150,10 @@ def _forecaster(
         encoder, forecaster = f"encoder{layer}", f"forecaster{layer}"
         shape = (count, height, width)
         populations += [
-            Population(encoder, rule(), shape, active=(0, seen)),
-            Population(forecaster, rule(), shape, active=(seen, seen + unseen), starts_from=encoder),
+            Population(encoder, rule(), shape, active=(0, input_frames)),
+            Population(
+                forecaster, rule(), shape, active=(input_frames, input_frames + output_frames), starts_from=encoder
+            ),
         ]
         for source, target in zip(below, (encoder, forecaster), strict=True):
             if source:
@@ -159,4 +163,6 @@ def _forecaster(
         below, fewer = (encoder, forecaster), count
     populations.append(Population("prediction", Sum()))
     projections.append(Projection("forecast", "prediction", nn.PixelShuffle(patch), "prediction"))
-    return Network({"image": image}, populations, projections, readout="prediction", steps=seen + unseen, name=name)
+    return Network(
+        {"image": image}, populations, projections, readout="prediction", steps=input_frames + output_frames, name=name
+    )

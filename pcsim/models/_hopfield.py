@@ -22,7 +22,7 @@ from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
 from pcsim.rules.attractor import GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
-from pcsim.rules.base import Relaxed
+from pcsim.rules.base import Leaky
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
@@ -68,7 +68,7 @@ def hopfield(
     Raises WiringError for patterns of other values, and for an unknown mode.
 
         net = models.hopfield(patterns)
-        run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), sweeps=10)}, solver=Iterate())
+        run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), rounds=10)}, solver=Iterate())
     """
     stored = _patterns(patterns, count, units, seed)
     if mode not in ("asynchronous", "synchronous"):
@@ -125,7 +125,7 @@ def hopfield_continuous(
     return Network(
         {"cue": (size,)} | ({"current": (size,)} if drive else {}),
         [
-            Population("u", Relaxed(Sum(), tau), (size,)),
+            Population("u", Leaky(Sum(), tau), (size,)),
             Population("v", Sum()),
             Population("field", Sum()),
             Population("energy", GradedEnergy(gain)),

@@ -36,7 +36,7 @@ def pcn_global(
     cycles: int = 6,
     *,
     tied: bool = False,
-    order: Literal["sweeps", "synchronous"] = "sweeps",
+    order: Literal["sequential", "synchronous"] = "sequential",
     norm: Literal["none", "group"] = "none",
     activation: str = "relu",
     rates: tuple[float, float] = (0.5, 1.0),
@@ -50,7 +50,7 @@ def pcn_global(
     pooled     layers (from 1) that halve the size
     cycles     of the loop; 0 gives the plain feed-forward network
     tied       FB uses the weights of FF, and both start from Xavier's normal distribution, as published
-    order      "sweeps": a top-down, then a bottom-up pass, as published; "synchronous": every value reads those of
+    order      "sequential": a top-down, then a bottom-up pass, as published; "synchronous": every value reads those of
                the previous cycle
     norm       "group": GroupNorm with one group after every update, as in an early version of the code
     rates      a and b before training
@@ -152,9 +152,9 @@ def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: st
             expected=f"layers from 1 to {layers}, and a height and width that {multiple} divides",
             remedy="write pooled=() for no pooling, or crop or pad the images",
         )
-    if cycles < 0 or order not in ("sweeps", "synchronous") or norm not in ("none", "group"):
+    if cycles < 0 or order not in ("sequential", "synchronous") or norm not in ("none", "group"):
         raise WiringError(
             given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
-            expected="cycles >= 0; order 'sweeps' or 'synchronous'; norm 'none' or 'group'",
-            remedy="write cycles=6, order='sweeps', norm='none'",
+            expected="cycles >= 0; order 'sequential' or 'synchronous'; norm 'none' or 'group'",
+            remedy="write cycles=6, order='sequential', norm='none'",
         )

@@ -27,13 +27,13 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
             expected="a delay in ms in a flow, or a delay in steps in a discrete network",
             remedy=f"remove delay={edge.delay}"
             if is_flow
-            else "write delay=1, or make the network a flow: rules.Relaxed(rule, tau)",
+            else "write delay=1, or make the network a flow: rules.Leaky(rule, tau)",
         )
     if has_memory is False or (has_memory is None and learned):
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="read the population that it is computed from, or make it a memory: rules.Relaxed(rule, tau)",
+            remedy="read the population that it is computed from, or make it a memory: rules.Leaky(rule, tau)",
         )
 
 
@@ -56,7 +56,7 @@ def check_windows(
             raise WiringError(
                 given=f"population {name!r}, a wire of a flow, active in {active}",
                 expected="no window: a wire follows its input at all times",
-                remedy="put the window on the edges that read it, or make it a memory: rules.Relaxed(rule, tau)",
+                remedy="put the window on the edges that read it, or make it a memory: rules.Leaky(rule, tau)",
             )
         if source is None:
             continue
@@ -158,7 +158,7 @@ def all_flows(populations: Sequence[Population]) -> bool:
         raise WiringError(
             given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
             expected="all memories of one kind",
-            remedy="wrap the maps in rules.Relaxed(rule, tau)",
+            remedy="wrap the maps in rules.Leaky(rule, tau)",
         )
     if untimed := [p.name for p in populations if isinstance(p.rule, Flow) and not _is_timed(p.rule)]:
         raise WiringError(

@@ -16,7 +16,7 @@ from pcsim.core.state import Shape, variable_key
 from pcsim.network.order import arrivals
 from pcsim.network.parts import Population, Projection
 from pcsim.network.shapes import Shapes
-from pcsim.rules.base import Flow, Relaxed
+from pcsim.rules.base import Flow, Leaky
 from pcsim.rules.predictive import ErrorUnit
 from pcsim.rules.time_constants import TimeConstant
 
@@ -115,4 +115,4 @@ class Wiring:
 
 
 def _bare(rule: nn.Module) -> nn.Module:
-    return rule.rule if isinstance(rule, Relaxed) else rule
+    return rule.rule if isinstance(rule, Leaky) else rule

@@ -1,7 +1,7 @@
 """Rules by which a population responds to its input: flows, maps and wires."""
 
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
-from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
+from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
 from pcsim.rules.gated import LSTM, SubLSTM
 from pcsim.rules.predictive import (
     Blend,
@@ -36,6 +36,7 @@ __all__ = [
     "GatedUpdate",
     "GradedEnergy",
     "Highway",
+    "Leaky",
     "LearnableTau",
     "Map",
     "Mixture",
@@ -43,7 +44,6 @@ __all__ = [
     "PredictionError",
     "Rate",
     "ReciprocalGated",
-    "Relaxed",
     "RetrievalEnergy",
     "Rule",
     "Softmax",

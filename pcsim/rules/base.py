@@ -163,7 +163,7 @@ class Flow(Rule):
     tau: TimeConstant
 
 
-class Relaxed(Flow):
+class Leaky(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 
     Euler with dt = tau recovers own <- F(own, ports). `tau` is in ms: a number, one per channel, or a
@@ -194,7 +194,7 @@ class Relaxed(Flow):
 
     def describe(self) -> str:
         """Return the description of F, with tau."""
-        return f"relaxed {self.rule.describe()}, tau {self.tau.describe()} ms"
+        return f"{self.rule.describe()} with a leak, tau {self.tau.describe()} ms"
 
 
 def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
@@ -207,7 +207,7 @@ def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
 def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
     """Return a map or wire as a flow with time constant `tau`, or a flow with another tau and the same parameters."""
     if isinstance(rule, Map | Wire):
-        return Relaxed(rule, tau)
+        return Leaky(rule, tau)
     flow = cast(Flow, copy(rule))
     flow._modules = dict(rule._modules)
     flow.tau = time_constant(tau)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.core.state import Shape, per_channel
-from pcsim.rules.base import Map, Own, Relaxed, activation_named
+from pcsim.rules.base import Leaky, Map, Own, activation_named
 from pcsim.rules.time_constants import TimeConstant
 
 
@@ -51,8 +51,6 @@ class Rate(Map):
         return self.activation + (f", {type(self.normalise).__name__}" if self.normalise is not None else "")
 
 
-def leaky_rate(
-    channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True
-) -> Relaxed:
+def leaky_rate(channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True) -> Leaky:
     """tau dr/dt = -r + f(drive + b), tau in ms: the map `Rate` as a flow."""
-    return Relaxed(Rate(channels, activation, bias), tau)
+    return Leaky(Rate(channels, activation, bias), tau)

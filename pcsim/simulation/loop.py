@@ -1,6 +1,6 @@
 """Steps as one compiled function with its own loop over time, for any number of steps.
 
-    (state, rows) = loop.run(given, state, gap)          rows times: `gap` bare steps, then one whose values are noted
+    (state, rows) = loop.run(given, state, gap)          `rows` times: `gap` unrecorded steps, then one recorded
 
 Only one step is compiled, once, in seconds, however many are run; the loop over time is in C++ too. On a GPU steps are
 unrolled instead (`program.Program`), for a CUDA graph.
@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from torch.fx.node import Node
 
 from pcsim.simulation.program import (
-    NOTED,
+    RECORDED,
     Tensors,
     Trace,
     callable_of,
@@ -32,29 +32,32 @@ ATEN = torch.ops.aten
 
 
 class Loop:
-    """A loop of `rows` rows: before each the bare steps that `run` asks for, then one noted step. 0 rows: bare steps.
+    """A loop that makes `rows` rows: unrecorded steps, as many as `run` is given, then one recorded step.
 
-    has_gap  whether there are bare steps before a row
+    With 0 rows it takes unrecorded steps alone.
+
+
+    has_gap  whether there are unrecorded steps before a row
     Raises an exception of the compiler, at the first run, for steps that it cannot compile.
     """
 
-    def __init__(self, bare: Trace, noting: Trace, rows: int, has_gap: bool = True) -> None:
-        self.rows, self.has_gap, self.takes, self.runs = rows, has_gap, bare.moving, 0
-        self._notes = [name for name in noting.results if name.startswith(NOTED)]
-        self._names = tuple(name.removeprefix(NOTED) for name in self._notes)
-        self.constants = bare.constants | noting.constants
+    def __init__(self, unrecorded: Trace, recording: Trace, rows: int, has_gap: bool = True) -> None:
+        self.rows, self.has_gap, self.takes, self.runs = rows, has_gap, unrecorded.moving, 0
+        self._recorded = [name for name in recording.results if name.startswith(RECORDED)]
+        self._names = tuple(name.removeprefix(RECORDED) for name in self._recorded)
+        self.constants = unrecorded.constants | recording.constants
         graph = fx.Graph()
-        fixed = inputs_of(graph, (bare, noting))
+        fixed = inputs_of(graph, (unrecorded, recording))
         self.fixed = tuple(fixed)
-        state = bare.placeholders(graph, self.takes)
-        plain, noted = (trace.onto(graph, fixed | state) for trace in (bare, noting))
-        ends = [plain[name] for name in self.takes] + [noted[name] for name in (*self.takes, *self._notes)]
+        state = unrecorded.placeholders(graph, self.takes)
+        plain, recorded = (trace.onto(graph, fixed | state) for trace in (unrecorded, recording))
+        ends = [plain[name] for name in self.takes] + [recorded[name] for name in (*self.takes, *self._recorded)]
         graph.output(tuple(ends))
         deduplicate(graph)
         before, body = split(graph, set(fixed.values()))
         self._before = callable_of(before)
         count = len(self.takes)
-        self._held = sum(node.op == "placeholder" for node in body.nodes) - count
+        self._precomputed = sum(node.op == "placeholder" for node in body.nodes) - count
         self._step, self._last = (_part(body, slice(0, count), count), _part(body, slice(count, None), count))
         self._strides: list[tuple[int, ...]] | None = None
         self._run: Callable[..., Sequence[Tensor]] | None = None
@@ -80,43 +83,46 @@ class Loop:
                 self._run = _compiled(self._whole(), arguments)
             made = self._run(*arguments)
         self.runs += 1
-        noted = [value.unbind() for value in made[len(self.takes) :]]
-        rows = [dict(zip(self._names, values, strict=True)) for values in zip(*noted, strict=True)]
+        recorded = [value.unbind() for value in made[len(self.takes) :]]
+        rows = [dict(zip(self._names, values, strict=True)) for values in zip(*recorded, strict=True)]
         return dict(zip(self.takes, made, strict=False)), rows or [{} for _ in range(self.rows)]
 
     def _whole(self) -> fx.GraphModule:
-        """Return (gap, *held, *state) -> (*state, *rows)."""
+        """Return (gap, *precomputed, *state) -> (*state, *rows)."""
         graph = fx.Graph()
-        gap, held, state = self._placeholders(graph)
+        gap, precomputed, state = self._placeholders(graph)
         if not self.rows:
-            graph.output(tuple(self._loop(graph, gap, held, state)))
+            graph.output(tuple(self._loop(graph, gap, precomputed, state)))
             return fx.GraphModule(self._modules(), graph)
         if self.rows == 1:
-            ends, last = self._row(graph, gap, held, state), len(self.takes)
+            ends, last = self._row(graph, gap, precomputed, state), len(self.takes)
             rows = [graph.call_function(ATEN.unsqueeze.default, (value, 0)) for value in ends[last:]]
             graph.output((*ends[:last], *rows))
             return fx.GraphModule(self._modules(), graph)
         inner = fx.Graph()
         moved = [inner.placeholder(f"state_{n}") for n in range(len(self.takes))]
         inner.placeholder("row")
-        inner_gap, inner_held = inner.placeholder("gap"), [inner.placeholder(f"held_{n}") for n in range(self._held)]
-        inner.output(tuple(self._row(inner, inner_gap, inner_held, moved)))
+        inner_gap, inner_precomputed = (
+            inner.placeholder("gap"),
+            [inner.placeholder(f"precomputed_{n}") for n in range(self._precomputed)],
+        )
+        inner.output(tuple(self._row(inner, inner_gap, inner_precomputed, moved)))
         counter = graph.call_function(ATEN.zeros.default, ([self.rows],))
-        arguments = (graph.get_attr("row"), tuple(state), (counter,), (gap, *held))
+        arguments = (graph.get_attr("row"), tuple(state), (counter,), (gap, *precomputed))
         made = graph.call_function(torch.ops.higher_order.scan, arguments)
-        results = range(len(self.takes) + len(self._notes))
+        results = range(len(self.takes) + len(self._recorded))
         graph.output(tuple(graph.call_function(operator.getitem, (made, n)) for n in results))
         return fx.GraphModule({"row": fx.GraphModule(self._modules(), inner)}, graph)
 
-    def _row(self, graph: fx.Graph, gap: Node, held: Sequence[Node], state: Sequence[Node]) -> list[Node]:
-        """Put what one row takes at the end of a graph; return the state after it, and what is noted."""
-        moved = self._loop(graph, gap, held, state) if self.has_gap else state
-        return _inlined(graph, self._last, [*held, *moved])
+    def _row(self, graph: fx.Graph, gap: Node, precomputed: Sequence[Node], state: Sequence[Node]) -> list[Node]:
+        """Put what one row takes at the end of a graph; return the state after it, and what is recorded."""
+        moved = self._loop(graph, gap, precomputed, state) if self.has_gap else state
+        return _inlined(graph, self._last, [*precomputed, *moved])
 
-    def _loop(self, graph: fx.Graph, gap: Node, held: Sequence[Node], state: Sequence[Node]) -> list[Node]:
-        """Put `gap` bare steps at the end of a graph; return the state after them."""
+    def _loop(self, graph: fx.Graph, gap: Node, precomputed: Sequence[Node], state: Sequence[Node]) -> list[Node]:
+        """Put `gap` unrecorded steps at the end of a graph; return the state after them."""
         zero = graph.call_function(ATEN.zeros_like.default, (gap,))
-        arguments = (graph.get_attr("goes_on"), graph.get_attr("step"), (zero, *state), (gap, *held))
+        arguments = (graph.get_attr("goes_on"), graph.get_attr("step"), (zero, *state), (gap, *precomputed))
         made = graph.call_function(torch.ops.higher_order.while_loop, arguments)
         return [graph.call_function(operator.getitem, (made, n + 1)) for n in range(len(state))]
 
@@ -127,8 +133,8 @@ class Loop:
         gap, *_ = self._placeholders(test, state_first=True)
         test.output(test.call_function(ATEN.lt.Tensor, (done, gap)))
         done = step.placeholder("done")
-        _, held, state = self._placeholders(step, state_first=True)
-        after = _inlined(step, self._step, [*held, *state])
+        _, precomputed, state = self._placeholders(step, state_first=True)
+        after = _inlined(step, self._step, [*precomputed, *state])
         step.output((step.call_function(ATEN.add.Tensor, (done, 1)), *after))
         return {"goes_on": fx.GraphModule({}, test), "step": fx.GraphModule({}, step)}
 
@@ -137,8 +143,8 @@ class Loop:
         if state_first:
             state = [graph.placeholder(f"state_{n}") for n in range(len(self.takes))]
         gap = graph.placeholder("gap")
-        held = [graph.placeholder(f"held_{n}") for n in range(self._held)]
-        return gap, held, state or [graph.placeholder(f"state_{n}") for n in range(len(self.takes))]
+        precomputed = [graph.placeholder(f"precomputed_{n}") for n in range(self._precomputed)]
+        return gap, precomputed, state or [graph.placeholder(f"state_{n}") for n in range(len(self.takes))]
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:

@@ -91,7 +91,7 @@ class Monitor:
         return len(self._waiting) >= self._most and self.look()
 
     def look(self) -> bool:
-        """Check all noted states; return whether the run is over."""
+        """Check all recorded states; return whether the run is over."""
         waiting, self._waiting = self._waiting, []
         if not waiting or not self._keys:
             return False

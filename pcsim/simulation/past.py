@@ -21,7 +21,7 @@ from pcsim.network.wiring import Wiring
 from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
-FRESH, PAST, HELD = 0, 1, 2
+FRESH, PAST, PRECOMPUTED = 0, 1, 2
 """the tables that a plan reads values from: those of this step, the state, the precomputed ones"""
 
 
@@ -52,7 +52,7 @@ def recall(
     if edge.source in network.inputs:
         # Held over each step, so not interpolated; the end of a step still belongs to it.
         steps = math.ceil(ago / dt - min(fraction, 1.0 - 1e-6) - ROUNDING)
-        return (HELD, edge.source, deliver) if steps == 0 else (PAST, f"{edge.source}@{steps}", deliver)
+        return (PRECOMPUTED, edge.source, deliver) if steps == 0 else (PAST, f"{edge.source}@{steps}", deliver)
     back = ago / dt - fraction
     near = math.floor(back + ROUNDING)
     # A stage inside of the step has a value of its own; the delay reads the one at the beginning.

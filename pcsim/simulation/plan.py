@@ -1,8 +1,8 @@
 """A plan: what a network computes in one step of one regime, as a straight list.
 
     plan  = Plan(network, regime, solver, wanted)       lowered once for each regime
-    held  = plan.precompute(inputs)                     once for as long as the inputs stay the same
-    state = plan.step(held, state)                      pure; the same keys, shapes and types go in and come out
+    precomputed  = plan.precompute(inputs)                     once for as long as the inputs stay the same
+    state = plan.step(precomputed, state)                      pure; the same keys, shapes and types go in and come out
 
 Wires that nothing reads are left out. One loop evaluates a list (`evaluate`); where a value comes from is decided when
 the list is made.
@@ -23,21 +23,21 @@ from pcsim.core.state import Shape, State, laid_out, variable_key, zeros
 from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Projection
 from pcsim.network.wiring import Wiring
-from pcsim.rules.base import Flow, Map, Relaxed, Rule, Wire
+from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.simulation.layers import Layers
 from pcsim.simulation.node import Deliver, Node, Read
-from pcsim.simulation.past import FRESH, HELD, PAST, past_lengths, recall, remembered_wires
+from pcsim.simulation.past import FRESH, PAST, PRECOMPUTED, past_lengths, recall, remembered_wires
 from pcsim.simulation.regime import Regime
 from pcsim.solvers.base import Solver
 
-_AS_IT_IS = nullcontext()
+_NO_CHANGE = nullcontext()
 
 
 class Plan:
     """The computation of `network` in a step of `regime` under `solver`.
 
-    wanted  populations, "population.variable" and "population.gate" whose values `noted` gives besides the state
+    wanted  populations, "population.variable" and "population.gate" whose values `recorded` gives besides the state
     amp     the type in which edges without a `compute_dtype` compute: that of an ambient torch.autocast
     layers  its modules as functions, where several plans share them
     """
@@ -60,26 +60,26 @@ class Plan:
         self._zeros: dict[str, Shape] = {}
         self._taus: dict[str, tuple[TimeConstant, Shape]] = {}
         active = [name for name in network.memories if name not in regime.resting]
-        self.flowing = tuple(key for name in active for key in self._variables(name).values())
+        self.flow_keys = tuple(key for name in active for key in self._variables(name).values())
         self._carry = self._carried_from()
         self._sources = {name: self._populations[name].starts_from or "" for name in sorted(regime.opening)}
         self._opening: list[Node] = []
         if network.is_flow:
             self._opening = self._present([source for source in self._sources.values() if source in network.wires])
-            self._seen = self._present(self.wanted)
+            self._observed = self._present(self.wanted)
         # All lists are made before the first step, so that `precompute` knows all that they need.
         self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
         if solver.is_one_stage:
-            self._bare = self._sweep(())
+            self._unrecorded = self._step_nodes(())
         if not network.is_flow:
-            self._full = self._sweep(self.wanted)
+            self._full = self._step_nodes(self.wanted)
 
     # ------------------------------------------------------------------ running
 
     def in_own_types(self) -> AbstractContextManager[object]:
         """Return the context of a step: without an ambient torch.autocast, whose type the edges apply themselves."""
         is_ambient = torch.is_autocast_enabled(self._device)
-        return torch.autocast(self._device, enabled=False) if is_ambient else _AS_IT_IS
+        return torch.autocast(self._device, enabled=False) if is_ambient else _NO_CHANGE
 
     def precompute(self, inputs: State, known: State | None = None) -> State:
         """Return `inputs` and all that follows from them and from tensors of the network alone.
@@ -87,26 +87,26 @@ class Plan:
         A held image is transformed once, not at every step; a time constant is evaluated once. `known` is what another
         plan of this network precomputed from the same inputs.
         """
-        held, known = dict(inputs), known or {}
+        precomputed, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
         for name, edge in self._constant.items():
             # The output of a convolution with one channel has an ambiguous layout, which sums would inherit.
-            held[name] = known[name] if name in known else laid_out(self._deliver(edge)(inputs[edge.source]))
+            precomputed[name] = known[name] if name in known else laid_out(self._deliver(edge)(inputs[edge.source]))
         for key, shape in self._zeros.items():
-            held[key] = known[key] if key in known else zeros(shape, like)
+            precomputed[key] = known[key] if key in known else zeros(shape, like)
         for key, (tau, shape) in self._taus.items():
-            held[key] = known[key] if key in known else self._ratio(tau, like.new_empty((len(like), *shape)))
-        return held
+            precomputed[key] = known[key] if key in known else self._ratio(tau, like.new_empty((len(like), *shape)))
+        return precomputed
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
         """Return a time constant in the form that the solver uses, for a value `like` this one."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
-    def evaluate(self, nodes: list[Node], held: State, state: State, known: State | None = None) -> State:
+    def evaluate(self, nodes: list[Node], precomputed: State, state: State, known: State | None = None) -> State:
         """Return the values of a list, by key: the one loop over populations. `known` wires are given."""
         fresh: State = dict(known) if known else {}
-        tables = (fresh, state, held)
+        tables = (fresh, state, precomputed)
         for node in nodes:
             ports: dict[str, Any] = {}
             if node.single is not None:
@@ -138,37 +138,39 @@ class Plan:
             if isinstance(made, dict):
                 for variable, key in node.variables.items():
                     value = made[variable]
-                    fresh[key] = value if update is None else update(state[key], value, held[node.ratios[variable]])
+                    fresh[key] = (
+                        value if update is None else update(state[key], value, precomputed[node.ratios[variable]])
+                    )
             else:
                 fresh[node.name] = (
-                    made if update is None else update(state[node.name], made, held[node.ratios["value"]])
+                    made if update is None else update(state[node.name], made, precomputed[node.ratios["value"]])
                 )
         return fresh
 
-    def step(self, held: State, state: State) -> State:
+    def step(self, precomputed: State, state: State) -> State:
         """Return the state one step later."""
-        return self.stepper()(held, state)
+        return self.stepper()(precomputed, state)
 
     def stepper(self) -> Callable[[State, State], State]:
-        """Return (held, state) -> state, for many steps. A plan does not keep it: the two would never be freed."""
-        step = self._sweep_once if self.solver.is_one_stage else partial(self.solver.step, self)
+        """Return (precomputed, state) -> state, for many steps. The plan keeps no reference to it (no cycle)."""
+        step = self._step_once if self.solver.is_one_stage else partial(self.solver.step, self)
         return partial(self._after_opening, step) if self._sources else step
 
-    def _sweep_once(self, held: State, state: State) -> State:
-        return self.carried(held, state, self.evaluate(self._bare, held, state))
+    def _step_once(self, precomputed: State, state: State) -> State:
+        return self.complete(precomputed, state, self.evaluate(self._unrecorded, precomputed, state))
 
-    def noted(self, held: State, state: State) -> tuple[State, State]:
+    def step_and_observe(self, precomputed: State, state: State) -> tuple[State, State]:
         """Return the state after a step of a discrete network, and the values of `wanted` that the step computed."""
         if self._sources:
-            state = self._opened(held, state)
-        fresh = self.evaluate(self._full, held, state)
-        after = self.carried(held, state, fresh)
-        return after, self._chosen(fresh, after, held)
+            state = self._opened(precomputed, state)
+        fresh = self.evaluate(self._full, precomputed, state)
+        after = self.complete(precomputed, state, fresh)
+        return after, self._chosen(fresh, after, precomputed)
 
-    def observe(self, held: State, state: State) -> State:
+    def observe(self, precomputed: State, state: State) -> State:
         """Return the values of `wanted` that belong to the state of a flow."""
-        fresh = self.evaluate(self._seen, held, state)
-        return self._chosen(fresh, state, held)
+        fresh = self.evaluate(self._observed, precomputed, state)
+        return self._chosen(fresh, state, precomputed)
 
     def _chosen(self, *tables: State) -> State:
         """Return the values of `wanted`, each from the first table that has it: computed, remembered, or shown."""
@@ -186,21 +188,21 @@ class Plan:
                 )
         return found
 
-    def respond(self, wire: str, held: State, values: State) -> Tensor:
+    def respond(self, wire: str, precomputed: State, values: State) -> Tensor:
         """Return the value of one of the `wanted` wires of a flow, given the `values` of its inputs."""
-        return self.evaluate([node for node in self._seen if node.name == wire], held, values, values)[wire]
+        return self.evaluate([node for node in self._observed if node.name == wire], precomputed, values, values)[wire]
 
-    def carried(self, held: State, state: State, after: State) -> State:
+    def complete(self, precomputed: State, state: State, after: State) -> State:
         """Return the state after a step, its past moved on, from the values `after` of what was computed."""
-        tables = (after, state, held)
+        tables = (after, state, precomputed)
         return {key: tables[table][source] for key, table, source in self._carry}
 
-    def _after_opening(self, step: Callable[[State, State], State], held: State, state: State) -> State:
-        return step(held, self._opened(held, state))
+    def _after_opening(self, step: Callable[[State, State], State], precomputed: State, state: State) -> State:
+        return step(precomputed, self._opened(precomputed, state))
 
-    def _opened(self, held: State, state: State) -> State:
+    def _opened(self, precomputed: State, state: State) -> State:
         """Return the state in which populations whose window opens start from another's values."""
-        wires = self.evaluate(self._opening, held, state)
+        wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():
             for variable, key in self._variables(name).items():
@@ -208,7 +210,7 @@ class Plan:
                 opened[key] = wires[other] if other in wires else state[other]
         return opened
 
-    def begun(self, state: State) -> State:
+    def begin_step(self, state: State) -> State:
         """Return a state that stages inside of the step can start from: with what delays read of its beginning."""
         return state | {f"{name}@0": state[name] for name in self.network.conduction_delays if name in state}
 
@@ -233,7 +235,7 @@ class Plan:
         ]
         step_ms = self.solver.step_ms(network)
         for name, count in past_lengths(network, step_ms).items():
-            first = (HELD, name) if name in network.inputs else (PAST, name)
+            first = (PRECOMPUTED, name) if name in network.inputs else (PAST, name)
             carry += [(f"{name}@{n}", *(first if n == 1 else (PAST, f"{name}@{n - 1}"))) for n in range(1, count + 1)]
         return carry
 
@@ -242,7 +244,7 @@ class Plan:
         nodes = self._present([edge.source for name in active for edge in self._incoming[name]], fraction)
         return nodes + [self._memory(name, fraction, _push, asks_target=False) for name in active]
 
-    def _sweep(self, wanted: Sequence[str]) -> list[Node]:
+    def _step_nodes(self, wanted: Sequence[str]) -> list[Node]:
         """Return the populations of one step in the derived order: memories, and the wires that something reads."""
         network = self.network
         needed = self._upstream(
@@ -323,9 +325,9 @@ class Plan:
                 ratios[variable] = f"tau {key}"
                 self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
         reads_own = True
-        if asks_target and isinstance(rule, Relaxed):
+        if asks_target and isinstance(rule, Leaky):
             # The target that a leak approaches; a subclass defines its own.
-            is_plain = type(rule) is Relaxed
+            is_plain = type(rule) is Leaky
             respond = self._layers.function(rule.rule, f"the rule of {name!r}") if is_plain else rule.target
             reads_own = not is_plain or isinstance(rule.rule, Map)
         else:
@@ -333,7 +335,7 @@ class Plan:
         return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
 
     def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
-        """Return what each port of a population sums; zeros where nothing arrives. fraction: None in a sweep."""
+        """Return the terms of each port, zeros where nothing arrives; with `fraction` None in the derived order."""
         sums: dict[str, list[Read]] = {}
         for edge in self._incoming[name]:
             if self._is_open(edge) and (read := self._read(edge, fraction)) is not None:
@@ -342,7 +344,7 @@ class Plan:
             if port not in sums:
                 key = f"nothing at {name}.{port}"
                 self._zeros[key] = shape
-                sums[port] = [(HELD, key, None)]
+                sums[port] = [(PRECOMPUTED, key, None)]
         return list(sums.items())
 
     def _read(self, edge: Projection, fraction: float | None) -> Read | None:
@@ -354,7 +356,7 @@ class Plan:
         if source in self.network.inputs:
             if delay:
                 return PAST, f"{source}@{delay}", deliver
-            return (HELD, edge.name, None) if edge.name in self._constant else (HELD, source, deliver)
+            return (PRECOMPUTED, edge.name, None) if edge.name in self._constant else (PRECOMPUTED, source, deliver)
         is_nothing = type(edge.transform) is nn.Identity and self._layers.nature(edge.transform).is_constant
         plain = None if is_nothing else deliver
         if delay > 1:

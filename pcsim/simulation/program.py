@@ -42,7 +42,7 @@ class UntraceableError(Exception):
 class Trace:
     """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError.
 
-    instead  operator -> a function of the same arguments, whose operations are noted in its place
+    instead  operator -> a function of the same arguments, whose operations are recorded in its place
     """
 
     def __init__(
@@ -145,33 +145,33 @@ def inputs_of(graph: fx.Graph, traces: Sequence[Trace]) -> dict[str, Node]:
     return fixed
 
 
-NOTED = "noted "
-"""prefix of results that are noted, not carried on"""
+RECORDED = "recorded "
+"""prefix of results that are recorded, not carried on"""
 
 
 class Program:
     """A program of as many steps as `due` is long, which notes values after those where it is True.
 
-    bare, noting  one step without and with results "noted ..."; the others name all of its `moving`
+    unrecorded, recording  one step without and with results "recorded ..."; the others name all of its `moving`
     compiled  by torch.compile, at the first run: faster, and the same to rounding only
 
     `given(fixed)` precomputes what depends on `fixed` alone; `run` takes this and the moving values, and returns the
-    moving values after the last step and the noted rows.
+    moving values after the last step and the recorded rows.
     """
 
-    def __init__(self, bare: Trace, noting: Trace, due: Sequence[bool], compiled: bool = False) -> None:
+    def __init__(self, unrecorded: Trace, recording: Trace, due: Sequence[bool], compiled: bool = False) -> None:
         graph = fx.Graph()
-        self.takes, self.gives = bare.moving, bare.results
-        self.notes = tuple(name for name in noting.results if name.startswith(NOTED))
-        self._names = tuple(name.removeprefix(NOTED) for name in self.notes)
+        self.takes, self.gives = unrecorded.moving, unrecorded.results
+        self.notes = tuple(name for name in recording.results if name.startswith(RECORDED))
+        self._names = tuple(name.removeprefix(RECORDED) for name in self.notes)
         self.is_long, self.rows = len(due) >= LONG, sum(due)
-        self.constants = bare.constants | noting.constants
-        fixed = inputs_of(graph, (bare, noting))
+        self.constants = unrecorded.constants | recording.constants
+        fixed = inputs_of(graph, (unrecorded, recording))
         self.fixed = tuple(fixed)
-        state = bare.placeholders(graph, self.takes)
+        state = unrecorded.placeholders(graph, self.takes)
         rows: list[Node] = []
         for note in due:
-            made = (noting if note else bare).onto(graph, fixed | state)
+            made = (recording if note else unrecorded).onto(graph, fixed | state)
             state = {name: made[name] for name in self.gives}
             rows += [made[name] for name in self.notes] if note else []
         graph.output((*(state[name] for name in self.gives), *rows))
@@ -188,7 +188,7 @@ class Program:
             return self._before(*(known[name] for name in self.fixed))
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
-        """Return the moving values after the last step, and the noted rows."""
+        """Return the moving values after the last step, and the recorded rows."""
         # Inference mode saves a tenth of a small operation; clones leave that mode, at little cost for a long program.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():

@@ -29,7 +29,7 @@ from pcsim.simulation.kernels import products
 from pcsim.simulation.loop import Loop
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.plan import Plan
-from pcsim.simulation.program import NOTED, Program, Trace, UntraceableError
+from pcsim.simulation.program import RECORDED, Program, Trace, UntraceableError
 from pcsim.simulation.purity import HOOKS, has_global_hooks, has_spectators, nature
 from pcsim.simulation.record import Recorder
 from pcsim.simulation.scan import Carry, Taps
@@ -69,14 +69,14 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The steps of one plan on tensors of one form: bare, and with noted values.
+    """The steps of one plan on tensors of one form: unrecorded, and with recorded values.
 
     for_loops  the same two for a compiler, where there is one
     """
 
-    def __init__(self, bare: Trace, noting: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
-        self.bare, self.noting, self._for_loops = bare, noting, for_loops
-        row = [value for name, value in noting.forms.items() if name.startswith(NOTED)]
+    def __init__(self, unrecorded: Trace, recording: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
+        self.unrecorded, self.recording, self._for_loops = unrecorded, recording, for_loops
+        row = [value for name, value in recording.forms.items() if name.startswith(RECORDED)]
         self.most_rows = max(1, ROWS_BYTES // max(1, sum(value.numel() * value.element_size() for value in row)))
         self.programs: dict[tuple[Due, bool], Program] = {}
         self.loops: dict[tuple[int, bool], Loop] = {}
@@ -84,7 +84,7 @@ class _Traced:
     def program(self, due: Due, compiled: bool) -> Program:
         """Return the program of as many steps as `due` is long, which notes values where it is True."""
         if (due, compiled) not in self.programs:
-            self.programs[due, compiled] = Program(self.bare, self.noting, due, compiled)
+            self.programs[due, compiled] = Program(self.unrecorded, self.recording, due, compiled)
         return self.programs[due, compiled]
 
     def has_room(self, due: Due, compiled: bool) -> bool:
@@ -249,7 +249,9 @@ class Replay:
         if key not in self._traced:
             try:
                 carried = self._carried(state, inputs)
-                bare, noting = (self._trace(plan, inputs, carried, noted, None) for noted in (False, True))
+                unrecorded, recording = (
+                    self._trace(plan, inputs, carried, recorded, None) for recorded in (False, True)
+                )
                 for_loops = None
                 if self._loops:
                     instead = products()
@@ -257,11 +259,11 @@ class Replay:
                         self._trace(plan, inputs, carried, False, instead),
                         self._trace(plan, inputs, carried, True, instead),
                     )
-                if any(not _is_alike(carried[name], bare.forms[name]) for name in carried):
+                if any(not _is_alike(carried[name], unrecorded.forms[name]) for name in carried):
                     raise UntraceableError(
                         "a state changes its shape or type"
                     )  # for which a single step has a better message
-                self._traced[key] = _Traced(bare, noting, for_loops)
+                self._traced[key] = _Traced(unrecorded, recording, for_loops)
             except UntraceableError as reason:
                 self._traced[key], self._cannot = None, str(reason) + _suspects(self.network)
                 self._why = self._cannot
@@ -269,25 +271,25 @@ class Replay:
                     self._say_that_it_is_not_compiled()
         return self._traced[key]
 
-    def _trace(self, plan: Plan, inputs: State, state: State, noted: bool, instead: Instead) -> Trace:
+    def _trace(self, plan: Plan, inputs: State, state: State, recorded: bool, instead: Instead) -> Trace:
         def step(fixed: State, moving: State) -> State:
             shown = {name: fixed[f"{SHOWN}{name}"] for name in inputs}
             tensors = {f"network.{path}": value for path, value in fixed.items() if not path.startswith(SHOWN)}
 
             def run() -> State:
                 with plan.in_own_types():
-                    held = plan.precompute(shown)
+                    precomputed = plan.precompute(shown)
                     before = {name: value for name, value in moving.items() if name != FINITE}
-                    if noted and not self.network.is_flow:
-                        after, values = plan.noted(held, before)
+                    if recorded and not self.network.is_flow:
+                        after, values = plan.step_and_observe(precomputed, before)
                     else:
-                        after = plan.step(held, before)
-                        values = plan.observe(held, after) if noted else {}
+                        after = plan.step(precomputed, before)
+                        values = plan.observe(precomputed, after) if recorded else {}
                 if FINITE in moving:
                     # Sums cost least: if one overflows, the run is done again, and values decide.
                     sums = torch.stack([value.sum(units(value)) for key, value in after.items() if "@" not in key])
                     after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
-                return after | {NOTED + name: value for name, value in values.items()}
+                return after | {RECORDED + name: value for name, value in values.items()}
 
             return cast(State, torch.func.functional_call(self._unit, tensors, (run,), tie_weights=False))
 
@@ -316,7 +318,7 @@ class Replay:
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return how many rows come next, `most` at most, and how many bare steps are before each; else how many steps."""
+    """Return how many rows come next, at most `most`, and the unrecorded steps before each; or 0 and the steps."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:

@@ -47,11 +47,11 @@ def scan(
     Differentiable if gradients are enabled. It ends early if the monitor finds that the run is over.
     """
     dt, inputs = schedule.dt, State()
-    held: State | None = None
+    precomputed: State | None = None
     for segment in schedule.segments():
         plan, step = segment.plan, segment.plan.stepper()
         # A change of regime keeps what was precomputed from an image that stays the same.
-        known, held, inputs = held if segment.inputs is inputs else None, None, segment.inputs
+        known, precomputed, inputs = precomputed if segment.inputs is inputs else None, None, segment.inputs
         while carry.step < segment.end:
             before = carry.state
             if programs is not None and (rows := programs.leap(plan, inputs, carry, segment.end, taps)) is not None:
@@ -60,12 +60,12 @@ def scan(
             else:
                 wanted = taps.due(carry.step + 1)
                 with plan.in_own_types():
-                    held = plan.precompute(inputs, known) if held is None else held
+                    precomputed = plan.precompute(inputs, known) if precomputed is None else precomputed
                     if wanted and not plan.network.is_flow:
-                        state, values = plan.noted(held, before)
+                        state, values = plan.step_and_observe(precomputed, before)
                     else:
-                        state = step(held, before)
-                        values = plan.observe(held, state) if wanted else {}
+                        state = step(precomputed, before)
+                        values = plan.observe(precomputed, state) if wanted else {}
                 if not plan.is_tried:
                     _require_same(plan, before, state)
                 carry.state, carry.step = state, carry.step + 1

@@ -35,7 +35,7 @@ class Beginning:
             plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
             self._first = plan, Beginning(first, first.step_ms, self._layers)
         plan, inner = self._first
-        return plan.noted(plan.precompute(inputs), inner.state(inputs))[1]
+        return plan.step_and_observe(plan.precompute(inputs), inner.state(inputs))[1]
 
     def state(self, inputs: State, initial: Mapping[str, Tensor] | None = None) -> State:
         """Return the state before the first step, with the `initial` values in it."""

@@ -1,9 +1,9 @@
 """The interface of solvers, which take a plan and a state to the state one step later.
 
-    state <- step(plan, held, state)
+    state <- step(plan, precomputed, state)
 
-A plan (`pcsim.simulation.plan`) lists the computations of a step; `held` are the precomputed values, which stay the
-same from step to step. The inputs are constant over a step, [time, time + dt): a stimulus changes only between steps.
+A plan (`pcsim.simulation.plan`) lists the computations of a step; `precomputed` are the values that stay the same from
+step to step. The inputs are constant over a step, [time, time + dt): a stimulus changes only between steps.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class Plan(Protocol):
     """The part of a plan that a solver uses: the rates of change, and the completion of a state."""
 
     network: Wiring
-    flowing: tuple[str, ...]
+    flow_keys: tuple[str, ...]
     """the keys in the state of the variables that change"""
 
     def rates(self, fraction: float = 0.0) -> Any:
         """Return the list of nodes to evaluate for the rates at a fraction of the step."""
 
-    def begun(self, state: State) -> State:
+    def begin_step(self, state: State) -> State:
         """Return a state from which stages inside the step can start."""
 
-    def evaluate(self, nodes: Any, held: State, state: State) -> State:
+    def evaluate(self, nodes: Any, precomputed: State, state: State) -> State:
         """Return the values of the nodes of a list, by key."""
 
     def precompute(self, inputs: State) -> State:
         """Return the values that depend on the inputs and parameters alone."""
 
-    def carried(self, held: State, state: State, after: State) -> State:
-        """Return the state after a step, with its past advanced, from the new values `after` of `flowing`."""
+    def complete(self, precomputed: State, state: State, after: State) -> State:
+        """Return the state after a step, with its past advanced, from the new values `after` of `flow_keys`."""
 
 
 class Solver(ABC):
@@ -77,7 +77,7 @@ class Solver(ABC):
         """Return the ratio that `update` needs for a time constant."""
         raise NotImplementedError
 
-    def step(self, plan: Plan, held: State, state: State) -> State:
+    def step(self, plan: Plan, precomputed: State, state: State) -> State:
         """Return the state one step later, for a solver with several stages."""
         raise NotImplementedError
 
@@ -159,7 +159,7 @@ def refuse_delays(solver: Solver, network: Wiring) -> None:
         )
 
 
-def gave_up(method: str, network: Wiring, reason: str) -> SolverError:
+def integration_failed(method: str, network: Wiring, reason: str) -> SolverError:
     """Return the exception of an adaptive solver that does not reach the end of a step."""
     return SolverError(
         given=f"{method} on {network.name!r}: {reason}",

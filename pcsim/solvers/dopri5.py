@@ -16,7 +16,7 @@ from torch import Tensor
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
-from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
+from pcsim.solvers.base import FlowSolver, Plan, integration_failed, refuse_delays
 
 STAGES = (
     (1 / 5,),
@@ -62,13 +62,13 @@ class Dopri5(FlowSolver):
         super().check(network)
         refuse_delays(self, network)
 
-    def step(self, plan: Plan, held: State, state: State) -> State:
+    def step(self, plan: Plan, precomputed: State, state: State) -> State:
         """Integrate over dt."""
-        now = {name: state[name] for name in plan.flowing}
+        now = {name: state[name] for name in plan.flow_keys}
 
         def rates(values: State) -> State:
-            found = plan.evaluate(plan.rates(), held, state | values)
-            return {name: found[name] for name in plan.flowing}
+            found = plan.evaluate(plan.rates(), precomputed, state | values)
+            return {name: found[name] for name in plan.flow_keys}
 
         rate = rates(now)
         size = self._first(rates, now, rate)
@@ -79,13 +79,13 @@ class Dopri5(FlowSolver):
             stuck = moving & ~(size > 1e-12 * self.dt)
             goes_on, is_stuck = torch.stack([moving.any(), stuck.any()]).tolist()
             if not goes_on:
-                return plan.carried(held, state, now)
+                return plan.complete(precomputed, state, now)
             if is_stuck or evaluations > self.max_evaluations:
                 sample = int((stuck if is_stuck else moving).int().argmax())
                 reason = (
                     f"{evaluations} evaluations were not enough for sample {sample}, at a step of {size[sample]:g} ms"
                 )
-                raise gave_up("Dopri5", plan.network, reason)
+                raise integration_failed("Dopri5", plan.network, reason)
             size = torch.minimum(size, left).clamp_min(0.0)
             trial, ks = now, [rate]
             for row in STAGES:

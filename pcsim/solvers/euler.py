@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcsim.core.exceptions import SolverError
 from pcsim.network.wiring import Wiring
-from pcsim.rules.base import Relaxed, Rule
+from pcsim.rules.base import Leaky, Rule
 from pcsim.solvers.base import FlowSolver
 
 
@@ -32,8 +32,8 @@ class Euler(FlowSolver):
         return 2.0
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
-        """Return r + dt/tau (F - r) for a `Relaxed` rule of F, r + dt/tau G for other flows."""
-        return torch.lerp if isinstance(rule, Relaxed) else _add
+        """Return r + dt/tau (F - r) for a `Leaky` rule of F, r + dt/tau G for other flows."""
+        return torch.lerp if isinstance(rule, Leaky) else _add
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
         """Return dt / tau."""
@@ -49,7 +49,7 @@ class ExponentialEuler(FlowSolver):
     def check(self, network: Wiring) -> None:
         """Also raise SolverError if the dynamics of a population are not a leak toward a target."""
         super().check(network)
-        if others := [name for name, rule in network.flows.items() if not isinstance(rule, Relaxed)]:
+        if others := [name for name, rule in network.flows.items() if not isinstance(rule, Leaky)]:
             raise SolverError(
                 given=f"ExponentialEuler for {', '.join(others)} of {network.name!r}",
                 expected="populations that leak toward a target, tau dr/dt = F - r",

@@ -41,16 +41,16 @@ class RungeKutta(FlowSolver):
         """The fractions of a step at which the stages evaluate rates."""
         return (0.0, *(sum(row) for row in self.tableau[0]))
 
-    def step(self, plan: Plan, held: State, state: State) -> State:
+    def step(self, plan: Plan, precomputed: State, state: State) -> State:
         """Return the state one step later."""
         rows, weights = self.tableau
-        state = plan.begun(state)
-        rates = [plan.evaluate(plan.rates(), held, state)]
+        state = plan.begin_step(state)
+        rates = [plan.evaluate(plan.rates(), precomputed, state)]
         for row in rows:
             terms = [(self.dt * a, k) for a, k in zip(row, rates, strict=False) if a]
-            rates.append(plan.evaluate(plan.rates(sum(row)), held, axpy(state, terms, plan.flowing)))
+            rates.append(plan.evaluate(plan.rates(sum(row)), precomputed, axpy(state, terms, plan.flow_keys)))
         terms = [(self.dt * b, k) for b, k in zip(weights, rates, strict=True)]
-        return plan.carried(held, state, axpy(state, terms, plan.flowing))
+        return plan.complete(precomputed, state, axpy(state, terms, plan.flow_keys))
 
 
 @dataclass(frozen=True)

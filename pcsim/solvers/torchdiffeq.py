@@ -14,7 +14,7 @@ from torch import Tensor
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
-from pcsim.solvers.base import FlowSolver, Plan, gave_up, refuse_delays
+from pcsim.solvers.base import FlowSolver, Plan, integration_failed, refuse_delays
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
 # Largest stable dt / tau on a leak; None where the method is implicit or its limit is not a fixed number.
@@ -80,12 +80,12 @@ class TorchDiffEq(FlowSolver):
         """Return the same method with gradients by the adjoint equation, integrated backwards."""
         return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
 
-    def step(self, plan: Plan, held: State, state: State) -> State:
+    def step(self, plan: Plan, precomputed: State, state: State) -> State:
         """Integrate over dt."""
         from torchdiffeq import odeint, odeint_adjoint
 
-        right_hand_side = _RightHandSide(self, plan, held, state)
-        start = tuple(state[name] for name in plan.flowing)
+        right_hand_side = _RightHandSide(self, plan, precomputed, state)
+        start = tuple(state[name] for name in plan.flow_keys)
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
         # An adaptive method must land on the end: by default it steps beyond and interpolates back.
@@ -108,8 +108,10 @@ class TorchDiffEq(FlowSolver):
                     remedy=f"remove the others: {reason}",
                 ) from reason
             except AssertionError as reason:
-                raise gave_up(self.method, plan.network, str(reason)) from reason
-        return plan.carried(held, state, {name: value[-1] for name, value in zip(plan.flowing, ends, strict=True)})
+                raise integration_failed(self.method, plan.network, str(reason)) from reason
+        return plan.complete(
+            precomputed, state, {name: value[-1] for name, value in zip(plan.flow_keys, ends, strict=True)}
+        )
 
 
 class _WithAdjoint(TorchDiffEq):
@@ -132,19 +134,19 @@ class _WithAdjoint(TorchDiffEq):
 class _RightHandSide(torch.nn.Module):
     """The rates in the form that torchdiffeq calls, with a count of the evaluations."""
 
-    def __init__(self, solver: TorchDiffEq, plan: Plan, held: State, state: State) -> None:
+    def __init__(self, solver: TorchDiffEq, plan: Plan, precomputed: State, state: State) -> None:
         super().__init__()
-        self.solver, self.plan, self.held, self.state = solver, plan, held, state
+        self.solver, self.plan, self.precomputed, self.state = solver, plan, precomputed, state
         self.evaluations = 0
 
     def forward(self, time: Tensor, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         self.evaluations += 1
         plan, solver = self.plan, self.solver
         if self.evaluations > solver.max_evaluations:
-            raise gave_up(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
-        held = self.held
+            raise integration_failed(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
+        precomputed = self.precomputed
         if solver.adjoint:
             # The adjoint reaches only parameters that the right-hand side uses itself.
-            held = plan.precompute({name: held[name] for name in plan.network.inputs})
-        rates = plan.evaluate(plan.rates(), held, self.state | dict(zip(plan.flowing, values, strict=True)))
-        return tuple(rates[name] for name in plan.flowing)
+            precomputed = plan.precompute({name: precomputed[name] for name in plan.network.inputs})
+        rates = plan.evaluate(plan.rates(), precomputed, self.state | dict(zip(plan.flow_keys, values, strict=True)))
+        return tuple(rates[name] for name in plan.flow_keys)

@@ -143,23 +143,23 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
     return Timeline((Epoch(duration, every, frame),))
 
 
-def turns(units: int, batch: int, sweeps: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
-    """Select one unit of each sample for `every` ms, (batch, units) one-hot: all in random order in each sweep.
+def turns(units: int, batch: int, rounds: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
+    """Select one unit of each sample for `every` ms, one-hot (batch, units): all in random order, `rounds` times.
 
     For networks whose units are updated asynchronously; the default `every` is one step of a discrete network. The
-    order of sample i in a sweep is a function of (seed, first + i, sweep).
+    order of sample i in round n is a function of (seed, first + i, n).
     """
     _check_duration(every)
 
     @lru_cache(maxsize=1)
-    def order(sweep: int) -> Tensor:
-        return torch.from_numpy(uniform(seed, f"turns {sweep}", first, batch, units).argsort(1))
+    def order(round_: int) -> Tensor:
+        return torch.from_numpy(uniform(seed, f"turns {round_}", first, batch, units).argsort(1))
 
     def frame(number: int) -> Tensor:
         chosen = order(number // units)[:, number % units]
         return torch.nn.functional.one_hot(chosen, units).to(torch.get_default_dtype())
 
-    return Timeline((Epoch(sweeps * units * every, every, frame),))
+    return Timeline((Epoch(rounds * units * every, every, frame),))
 
 
 def _check_duration(duration: float) -> None:

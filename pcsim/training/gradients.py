@@ -150,9 +150,9 @@ class Implicit(Gradient):
             for _ in scan(schedule, carry, AtEnd(-1), monitor):
                 pass
         *_, segment = schedule.between(schedule.end - 1, schedule.end).segments()
-        plan, held = segment.plan, segment.plan.precompute(segment.inputs)
+        plan, precomputed = segment.plan, segment.plan.precompute(segment.inputs)
         start = {name: value.detach().requires_grad_() for name, value in carry.state.items()}
-        before, here = _flat(start), _flat(plan.step(held, start))
+        before, here = _flat(start), _flat(plan.step(precomputed, start))
         size = before.detach().norm().clamp_min(torch.finfo(before.dtype).tiny)
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
@@ -163,14 +163,14 @@ class Implicit(Gradient):
                 remedy="run longer, scale the weights down, or write gradient=Checkpointed() (no fixed point)",
             )
         pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
-        result = _flat(plan.step(held, {name: value.detach() for name, value in carry.state.items()}))
+        result = _flat(plan.step(precomputed, {name: value.detach() for name, value in carry.state.items()}))
         if result.requires_grad:
             result.register_hook(partial(self._solved, pulled, start))
         values: State = {}
         for name, part in zip(start, result.split([value.numel() for value in start.values()]), strict=True):
             values[name] = part.view_as(start[name])
         carry.state = values
-        return Clock(schedule.dt, carry.step), plan.observe(held, values)
+        return Clock(schedule.dt, carry.step), plan.observe(precomputed, values)
 
     def _solved(self, pulled: partial, start: State, gradient: Tensor) -> Tensor:
         """Return u = gradient + u dF/dz, by iteration."""

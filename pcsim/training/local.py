@@ -92,7 +92,7 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
     network = plan.network
     incoming = network.incoming
     with torch.enable_grad():
-        held = plan.precompute({name: values[name] for name in network.inputs})
+        precomputed = plan.precompute({name: values[name] for name in network.inputs})
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]
@@ -101,7 +101,7 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
         predictions = [edge.source for edge in incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():
-                made = plan.respond(source, held, values)
+                made = plan.respond(source, precomputed, values)
             if made.requires_grad:
                 made.backward(-error / len(error))
     return energy

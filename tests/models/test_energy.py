@@ -33,7 +33,7 @@ def test_hopfield_asynchronous_energy_falls_to_fixed_point() -> None:
         weights, theta = symmetric(units), float(torch.randn(()))
         net = models.hopfield(models.random_patterns(1, units), weights=weights, threshold=theta)
         cue = 2.0 * torch.randint(0, 2, (CUES, units)).double() - 1.0
-        turn = stimuli.turns(units, CUES, sweeps=12, seed=seed)
+        turn = stimuli.turns(units, CUES, rounds=12, seed=seed)
         record = Record(states=["energy", "s"])
         run = simulate(net, {"cue": cue, "turn": turn}, solver=Iterate(), steps=12 * units, record=record)
         assert largest_rise(run["energy"]) <= RISE

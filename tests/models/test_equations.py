@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("order", ["sweeps", "synchronous"])
+@pytest.mark.parametrize("order", ["sequential", "synchronous"])
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_pcn_global_matches_numpy(tied: bool, order: str, norm: str) -> None:
     net = models.pcn_global((4, 5, 6), (2,), 4, tied=tied, order=order, norm=norm, image=(2, 8, 8), classes=3)
@@ -48,7 +48,7 @@ def test_pcn_global_matches_numpy(tied: bool, order: str, norm: str) -> None:
                 parameter.add_(0.3 * torch.randn_like(parameter))  # also negative rates, which are rectified
     x = shown(net, 3)["image"]
     up_weight = [weights(net, f"e{layer}->r{layer + 1}")[0] for layer in range(3)]
-    sources = ["prior1", "prior2", "r3"] if order == "sweeps" else ["r1", "r2", "r3"]
+    sources = ["prior1", "prior2", "r3"] if order == "sequential" else ["r1", "r2", "r3"]
     down_weight = [weights(net, f"{source}->p{layer}")[0] for layer, source in enumerate(sources)]
     b = [relu(array(net.populations[f"r{n}"].rule.rate.weight)) for n in (1, 2, 3)]
     a = [relu(array(net.populations[f"prior{n}"].rule.rate.weight)) for n in (1, 2)]
@@ -225,13 +225,13 @@ def test_prednet_matches_numpy(cell: str, feedback: str, opens: int) -> None:
 
 @pytest.mark.parametrize("peephole", ["none", "channel", "full"])
 def test_convlstm_matches_numpy(peephole: str) -> None:
-    net = models.convlstm((4, 3), peephole=peephole, kernel=3, seen=3, unseen=3, image=(1, 16, 16))
+    net = models.convlstm((4, 3), peephole=peephole, kernel=3, input_frames=3, output_frames=3, image=(1, 16, 16))
     forecaster(net, False)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
 def test_subconvlstm_matches_numpy(fixed: bool) -> None:
-    net = models.subconvlstm((4, 3), fixed_forget=fixed, kernel=3, seen=3, unseen=3, image=(1, 16, 16))
+    net = models.subconvlstm((4, 3), fixed_forget=fixed, kernel=3, input_frames=3, output_frames=3, image=(1, 16, 16))
     forecaster(net, True)
 
 
@@ -321,7 +321,7 @@ def test_hopfield_asynchronous_and_synchronous_match_numpy() -> None:
         w += np.outer(xi, xi) / 20
     np.fill_diagonal(w, 0.0)
     cue = 2.0 * torch.randint(0, 2, (4, 20)).double() - 1.0
-    turn = stimuli.turns(20, 4, sweeps=2, seed=3)
+    turn = stimuli.turns(20, 4, rounds=2, seed=3)
     s, trace = array(cue).copy(), {"s": [], "field": [], "energy": []}
     for step in range(40):
         who = turn.at(10.0 * step).argmax(1).numpy()

@@ -76,7 +76,7 @@ def test_model_sample_independent_of_batch(name: str, float64: None) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not small(name).is_flow])
-def test_model_relaxed_at_dt_equal_tau_equals_map(name: str) -> None:
+def test_model_as_ode_at_dt_equal_tau_equals_map(name: str) -> None:
     net = small(name)
     steps = min(net.steps or 8, 12)
     record = Record(states=net.memories)
@@ -88,7 +88,7 @@ def test_model_relaxed_at_dt_equal_tau_equals_map(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_model_relaxed_stays_finite_under_rk4(name: str) -> None:
+def test_model_as_ode_stays_finite_under_rk4(name: str) -> None:
     net = small(name)
     flow = net.as_ode(tau=8.0)
     steps = 8.0 * min(net.steps or 8, 12)

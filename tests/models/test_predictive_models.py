@@ -266,7 +266,7 @@ def test_adjoint_is_transpose_of_convolution(kernel: int, float64: None) -> None
 
 MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "layers (3,) of 2", "pooled=()"),
-    "pcn: order": (lambda: models.pcn_global((4,), (), order="jacobi"), "'jacobi'", "order='sweeps'"),
+    "pcn: order": (lambda: models.pcn_global((4,), (), order="jacobi"), "'jacobi'", "order='sequential'"),
     "pcn local: architecture": (lambda: models.pcn_local("A"), "'A'", "Architecture(channels, pooled)"),
     "pcn local: size": (lambda: models.pcn_local(image=(3, 30, 30)), "30x30", "crop or pad"),
     "pcn local: variant": (lambda: models.pcn_local(variant="keras"), "'keras'", "variant='published'"),

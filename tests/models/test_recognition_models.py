@@ -29,7 +29,7 @@ from pcsim.connections import Chain, LocalResponseNorm, StepNorm, conv
 from pcsim.models import published
 from pcsim.models.areas import areas
 from pcsim.network.weights import load_tensors, trained_tensors
-from pcsim.rules import Rate, Relaxed, Sum
+from pcsim.rules import Leaky, Rate, Sum
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -135,8 +135,8 @@ def test_time_of_maps_steps_to_ms() -> None:
 # ---------------------------------------------------------------------- one formalism
 
 
-def test_leaky_rcnn_equals_relaxed_discrete_rcnn() -> None:
-    """Rate units wired as `leaky_rcnn` with a delay of 1 on every edge, then relaxed: bitwise the same network."""
+def test_leaky_rcnn_equals_discrete_rcnn_as_ode() -> None:
+    """Rate units wired as `leaky_rcnn` with a delay of 1 on every edge, then `as_ode`: bitwise the same network."""
     leaky = models.leaky_rcnn((3, 4), (10.0, 20.0), size=8)
     wiring = areas([Rate(3), Rate(4)], (3, 4), (1, 8, 8), delays=(1, 1))
     transforms = {edge.name: edge.transform for edge in leaky.projections}
@@ -144,15 +144,15 @@ def test_leaky_rcnn_equals_relaxed_discrete_rcnn() -> None:
     with torch.no_grad():
         for edge in projections:
             edge.transform.load_state_dict(transforms[edge.name].state_dict())
-    relaxed = Network({"image": (1, 8, 8)}, populations, projections).as_ode((10.0, 20.0))
+    as_ode = Network({"image": (1, 8, 8)}, populations, projections).as_ode((10.0, 20.0))
     image, record = shown(leaky, 3)["image"], Record(states=["l1", "l2"])
     for solver in (Euler(dt=2.5), RK4(dt=5.0)):
-        one, other = (simulate(net, image, solver=solver, until=50.0, record=record) for net in (leaky, relaxed))
+        one, other = (simulate(net, image, solver=solver, until=50.0, record=record) for net in (leaky, as_ode))
         assert all(torch.equal(one[name], other[name]) for name in ("l1", "l2"))
 
 
-def test_rcnn_relaxed_layer_matches_leaky_layer_with_norm(float64: None) -> None:
-    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the relaxed published network."""
+def test_rcnn_as_ode_layer_matches_leaky_layer_with_norm(float64: None) -> None:
+    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the published network `as_ode`."""
     net = models.rcnn(8, 3, layers=2, lrn=(0.1, 0.75), size=8, image_channels=1, classes=3).eval()
     flow = net.as_ode(tau=10.0)
     image = shown(net, 2)["image"]
@@ -164,7 +164,7 @@ def test_rcnn_relaxed_layer_matches_leaky_layer_with_norm(float64: None) -> None
     lateral.load_state_dict(next(edge.transform for edge in net.projections if edge.name == "x1->x1").state_dict())
     alone = Network(
         {"u": (8, 4, 4)},
-        [Population("x", Relaxed(rule, 10.0))],
+        [Population("x", Leaky(rule, 10.0))],
         [Projection("u", "x"), Projection("x", "x", lateral, "lateral")],
     )
     by_hand = simulate(alone, run["u1"][0], solver=RK4(dt=2.5), until=40.0, record=Record(states=["x"]))

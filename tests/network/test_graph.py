@@ -13,7 +13,7 @@ import pcsim
 from pcsim import Iterate, Network, Population, Projection, Record, WiringError, simulate
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Resize, StepNorm, conv, pool, up_conv
 from pcsim.network import shapes
-from pcsim.rules import Rate, Relaxed, Sum
+from pcsim.rules import Leaky, Rate, Sum
 
 
 def pulse(steps: int) -> pcsim.stimuli.Timeline:
@@ -153,7 +153,7 @@ def test_describe_lists_order_shapes_and_delays() -> None:
 def test_as_ode_shares_parameters_and_describes_tau() -> None:
     net = two_layers()
     flow = net.as_ode(tau={"a": 5.0, "b": torch.tensor([1.0, 2.0, 3.0, 4.0])})
-    assert flow.is_flow and isinstance(flow.populations["a"].rule, Relaxed)
+    assert flow.is_flow and isinstance(flow.populations["a"].rule, Leaky)
     assert {id(p) for p in flow.parameters()} == {id(p) for p in net.parameters()}
     assert "tau 5 ms" in flow.describe() and "tau 1..4 ms" in flow.describe()
 

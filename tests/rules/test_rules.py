@@ -26,7 +26,7 @@ def test_rate_adds_bias_before_nonlinearity() -> None:
     assert rule(torch.full((1, 2, 1, 1), 9.0), drive=drive).flatten().tolist() == [0.0, 0.5]
 
 
-def test_relaxed_rate_is_map_minus_state_over_tau() -> None:
+def test_leaky_rate_is_map_minus_state_over_tau() -> None:
     rule = rules.leaky_rate(2, torch.tensor([5.0, 20.0]), "identity", bias=False)
     net = pcsim.Network({"u": (2, 1, 1)}, [pcsim.Population("r", rule)], [pcsim.Projection("u", "r")])
     plan = Plan(net.wiring(), Regime(), pcsim.Heun(dt=1.0))

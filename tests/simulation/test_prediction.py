@@ -100,7 +100,7 @@ def test_predict_closed_loop_ignores_later_frames() -> None:
 
 
 def test_predict_encoder_forecaster_closes_loop_by_itself() -> None:
-    net = models.convlstm((3,), kernel=3, seen=3, unseen=2, image=(1, 8, 8), patch=2)
+    net = models.convlstm((3,), kernel=3, input_frames=3, output_frames=2, image=(1, 8, 8), patch=2)
     frames = torch.rand(2, 5, 1, 8, 8)
     forecast = predict(net, frames)
     run = pcsim.simulate(net, pcsim.stimuli.as_timeline(frames), solver=Iterate(), steps=5)

@@ -133,7 +133,7 @@ def test_unrollings_equal_under_rk4_and_converge_under_euler() -> None:
     assert gaps[0] > 0 and gaps[1] / gaps[0] == pytest.approx(0.5, abs=0.05)
 
 
-def test_leaky_rcnn_equals_relaxed_rcnn() -> None:
+def test_leaky_rcnn_equals_rcnn_as_ode() -> None:
     shown, flow = torch.randn(3, 16), leaky_net()
     weights = {edge.name: edge.transform for edge in flow.projections}
     discrete = Network(

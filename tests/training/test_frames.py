@@ -62,7 +62,7 @@ def test_pixel_loss_equals_formula(loss: str, opens: int | None) -> None:
 
 def test_forecaster_loss_covers_forecast_frames_only() -> None:
     torch.manual_seed(0)
-    net = models.convlstm((3,), kernel=3, seen=4, unseen=2, image=(1, 8, 8), patch=2)
+    net = models.convlstm((3,), kernel=3, input_frames=4, output_frames=2, image=(1, 8, 8), patch=2)
     (told,) = train_to_predict(net, drifting, 3, ONE, Goal(loss="squared"))
     off = predict(net, clips()).predictions[:, 4:] - clips()[:, 4:]
     assert told == pytest.approx(off.square().mean().item(), rel=1e-5)
@@ -172,7 +172,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 
 
 def forecaster() -> Network:
-    return models.convlstm((3,), kernel=3, seen=4, unseen=2, image=(1, 8, 8), patch=2)
+    return models.convlstm((3,), kernel=3, input_frames=4, output_frames=2, image=(1, 8, 8), patch=2)
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -160,7 +160,7 @@ def test_training_rate_follows_schedule() -> None:
     assert paper.rate(40_000) == pytest.approx(0.01) and paper.rate(20_000) == pytest.approx(0.1 * math.sqrt(0.1))
 
 
-def test_train_relaxed_network() -> None:
+def test_train_network_as_ode() -> None:
     images, targets = debris(20)
     flow = fresh().as_ode(tau=10.0)
     history = train(flow, images, targets, Training(updates=20, batch=5), solver=pcsim.Euler(dt=5.0), steps=4)
