@@ -272,7 +272,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "pcn local: variant": (lambda: models.pcn_local(variant="keras"), "'keras'", "variant='published'"),
     "prednet: size": (lambda: models.prednet(size=(60, 64)), "60x64", "use fewer layers"),
     "prednet: cell": (lambda: models.prednet(cell="gru"), "'gru'", "cell='convlstm'"),
-    "convlstm: patch": (lambda: models.convlstm(patch=5), "patches of 5", "patch=4"),
+    "convlstm: patch": (lambda: models.convlstm(patch=5), "patch=5", "patch=4"),
     "lstm: full without size": (lambda: pcsim.rules.LSTM(3, "full"), "size=None", "size=(height, width)), or"),
     "lstm: other size": (
         lambda: Network(
