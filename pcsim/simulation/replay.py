@@ -133,6 +133,8 @@ class Replay:
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
+        # Blocks that end at the recorded step need two programs; elsewhere the step would wander through the blocks.
+        self._ends_at_rows = recorder.every is not None and recorder.every > most and not self._in_a_row
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
 
@@ -170,6 +172,8 @@ class Replay:
         due = tuple(taps.due(step) for step in range(carry.step + 1, most + 1))
         if sum(due) > traced.most_rows and not self._in_a_row:
             due = due[: list(accumulate(map(int, due))).index(traced.most_rows) + 1]
+        if self._ends_at_rows and any(due):
+            due = due[: due.index(True) + 1]
         compiled = self._in_a_row and len(due) == self._block and traced.has_room(due, True)
         if not compiled and not traced.has_room(due, False):
             due = due[:1]
@@ -333,9 +337,9 @@ def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
 
 
 def _fitting(every: int, most: int) -> int:
-    """Return a number of steps up to `most`: a multiple of `every`, or about a whole part of it."""
+    """Return a number of steps up to `most`: a multiple of `every`, or a whole part of it, rounded up."""
     parts = -(-every // most)
-    return every // parts if parts > 1 else most // every * every
+    return -(-every // parts) if parts > 1 else most // every * every
 
 
 def parts_of(network: Wiring) -> dict[str, nn.Module]:
