@@ -155,7 +155,7 @@ def claim(folder: Path, config: object) -> None:
     path = folder / "config.json"
     if distributed.rank() == 0:
         if path.exists():
-            storage.sweep_partials(folder)
+            storage.remove_partials(folder)
         else:
             storage.write_json(path, mine)
     distributed.barrier()

@@ -79,7 +79,7 @@ def save_figure(picture: Figure | Axes, path: Path) -> None:
     """Write a figure (or the figure of an axes) as PNG."""
     figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture
     with storage.replacing(path) as partial:
-        figure.savefig(partial, dpi=130, format="png")
+        figure.savefig(partial, dpi=130, format="png", metadata={"Software": storage.MARK})
 
 
 def text_table(table: Table) -> str:

@@ -19,6 +19,7 @@ from experiments.extrapolation.options import Extrapolation
 from experiments.extrapolation.science import SCORES, surprise_errors
 from experiments.report import Picture, Report, Table
 from pcsim import plots, predict
+from pcsim.core import storage
 from pcsim.plots import axes
 
 BASELINES = ("copy last frame", "linear", "training mean")
@@ -36,9 +37,9 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
     }
     clip = frames[0].cpu()
     first, *others = plots.animation(clip, predictions, config.input_frames, scale=max(1, 192 // clip.shape[-1]))
-    first.save(
-        config.out / "extrapolation.gif", save_all=True, append_images=others, duration=max(20, round(every)), loop=0
-    )
+    with storage.replacing(config.out / "extrapolation.gif") as partial:
+        pace = max(20, round(every))
+        first.save(partial, "GIF", save_all=True, append_images=others, duration=pace, loop=0, comment=storage.MARK)
     networks = results["networks"]
     any_row = next(iter(networks.values()))[0]
     pictures = [

@@ -88,7 +88,7 @@ def table(rows: list[dict[str, Any]], caption: str) -> Table:
 
 def markdown(tables: Sequence[Table], rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """Return the tables as a page for the docs, in Markdown."""
-    lines = [provenance(facts), ""]
+    lines = [f"<!-- {storage.MARK} -->", "", provenance(facts), ""]
     for caption, head, body in tables:
         lines += [f"**{caption}** (median, quartiles)", "", "| " + " | ".join(head) + " |"]
         lines += ["|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body), ""]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcsim.core.exceptions import StimulusError, StorageError
+from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
 
 if TYPE_CHECKING:
     import xarray
@@ -34,9 +34,9 @@ def load(path: str | Path) -> xarray.DataArray:
 
     Raises StorageError for a file that is missing or holds something else.
     """
-    import xarray
-
     path = Path(path)
+    with needs_extra("analysis", StorageError, str(path)):
+        import xarray
     try:
         if path.suffix == ".npz":
             with np.load(path) as file:
@@ -75,7 +75,8 @@ def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray
     labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
     Raises StimulusError for coordinates that do not fit.
     """
-    import xarray
+    with needs_extra("analysis", StimulusError, "labelled()"):
+        import xarray
 
     values = np.asarray(responses)
     sizes = dict(zip(DIMENSIONS, values.shape, strict=False))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pcsim.brain.regression import steps_of
-from pcsim.core.exceptions import StimulusError, WiringError
+from pcsim.core.exceptions import StimulusError, WiringError, needs_extra
 from pcsim.network import Network
 from pcsim.simulation.record import Record
 from pcsim.simulation.simulator import simulate
@@ -95,7 +95,8 @@ class Subject:
 
         `regression.steps_of` chooses the steps. Raises StimulusError for bins outside of the run.
         """
-        import xarray
+        with needs_extra("analysis", StimulusError, "look_at()"):
+            import xarray
 
         if self._recorded is None:
             raise StimulusError(

@@ -1,7 +1,7 @@
-"""Safe files: written whole or not at all, checked when read, never run as code.
+"""Safe files: complete or absent, checked in every byte when read, never run as code.
 
-A file of tensors is a safetensors file whose metadata holds plain JSON and the SHA-256 of the tensors. This module
-depends on no other part of pcsim.
+A file of tensors is a safetensors file whose metadata holds plain JSON. It and every JSON file carry the SHA-256 of
+all their bytes, hashed with zeros in its place. This module depends on no other part of pcsim.
 """
 
 from __future__ import annotations
@@ -9,40 +9,164 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
+import stat
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pcsim.core.exceptions import StorageError
+from pcsim.core.exceptions import PcsimError, StorageError
 
-FORMAT = 1
+FORMAT = 2
+MARK = "written by pcsim"
+"""text near the start of every file of pcsim; files without it are never replaced"""
+MOST_JSON_BYTES = 2**28
+"""size of the largest JSON file that is read; raise it for larger ones"""
+HEAD_BYTES, MOST_HEADER_BYTES, CHUNK_BYTES = 4096, 100_000_000, 2**20
+NO_DIGEST = b"0" * 64
+_HOST = re.sub(r"\W", "-", socket.gethostname())[:40]
+CHANGED = "its bytes do not match its SHA-256"
+_DIGEST = re.compile(rb"(?:sha256\\*|" + MARK.encode() + rb")\\*\": \\*\"([0-9a-f]{64})\\*\"")
+_PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
+
+
+# ---------------------------------------------------------------------- paths
+
+
+def full_path(path: str | Path) -> Path:
+    """Return a path with `~` expanded. Raises StorageError for a value that cannot be a path."""
+    try:
+        expanded = Path(path).expanduser()
+        if "\0" in str(expanded):
+            raise ValueError("it contains a NUL character")
+    except (RuntimeError, TypeError, ValueError) as reason:
+        raise StorageError(
+            given=f"{path!r} as a path ({reason})",
+            expected="the path of a file or folder",
+            remedy="pass text or a pathlib.Path, such as 'results/run'",
+        ) from reason
+    return expanded
+
+
+def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Path:
+    """Return the full path of a regular file (or of a link to one).
+
+    Raises `error` for anything else: reading from a pipe or a device could wait for ever.
+    """
+    full = full_path(path)
+    try:
+        mode = full.stat().st_mode
+    except OSError as reason:
+        missing = isinstance(reason, FileNotFoundError)
+        raise error(
+            given=f"{full}, which " + ("does not exist" if missing else f"cannot be read ({reason.strerror})"),
+            expected="the path of a file",
+            remedy=f"check the path; the current folder is {Path.cwd()}",
+        ) from reason
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise error(given=f"{full}, which is {kind}", expected="a file", remedy="pass the path of a regular file")
+    return full
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which replaces `path` only once it is complete and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a path to write to, which replaces `path` only once it is complete and on disk.
+
+    If `path` is a link, the link stays and the file behind it is replaced. Raises StorageError where the system cannot
+    write, and for an existing file that pcsim did not write.
+    """
+    target = Path(os.path.realpath(full_path(path)))
+    name = f".{target.name[:120]}.{_HOST}.{os.getpid()}-{threading.get_ident()}.pcsim-part"
+    partial = target.with_name(name)
     try:
+        _require_own(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
-        partial.replace(path)
+        if target.exists():
+            shutil.copymode(target, partial)
+        partial.replace(target)
+    except OSError as reason:
+        raise _unwritable(target, reason) from reason
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def sweep_partials(folder: Path) -> None:
-    """Remove the partial files that killed processes left in `folder`."""
-    for partial in folder.rglob(".*.part"):
-        partial.unlink(missing_ok=True)
+def _require_own(target: Path) -> None:
+    """Raise StorageError for an existing file that pcsim did not write: it would be lost."""
+    if not target.exists():
+        return
+    if is_own := target.is_file():
+        with target.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        is_own = not head or MARK.encode() in head
+    if not is_own:
+        raise StorageError(
+            given=f"{target}, which exists and was not written by pcsim",
+            expected="a new path, or a file that pcsim wrote",
+            remedy="choose another path, or move that file away",
+        )
+
+
+def _unwritable(path: Path, reason: OSError) -> StorageError:
+    with suppress(OSError):
+        free = shutil.disk_usage(path.parent).free
+        return StorageError(
+            given=f"{path}, which cannot be written ({reason.strerror or reason}; {free / 1e6:,.0f} MB are free)",
+            expected="a folder that can be written to, and enough space",
+            remedy="choose another path, or free some space; an existing file was left as it was",
+        )
+    return StorageError(
+        given=f"{path}, which cannot be written ({reason.strerror or reason})",
+        expected="a folder that can be written to",
+        remedy="choose another path, such as results/run",
+    )
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and those above it; return its full path. Raises StorageError where that is impossible."""
+    folder = full_path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise _unwritable(folder, reason) from reason
+    return folder
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove the partial files below `folder` whose processes, on this machine, were killed."""
+    for partial in folder.rglob(".*.pcsim-part"):
+        parts = _PARTIAL.fullmatch(partial.name)
+        if parts is not None and parts["host"] == _HOST and not is_alive(int(parts["pid"])):
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
+# ---------------------------------------------------------------------- JSON
 
 
 def plain(value: Any) -> Any:
@@ -56,78 +180,163 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all. It can be replaced later if it has `MARK` near its start."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all, with keys in the given order."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with its checksum, whole or not at all, with keys in the given order.
 
-
-def read_json(path: Path) -> Any:
-    """Read JSON. Raises StorageError for a missing or damaged file."""
+    Raises StorageError for NaN, infinity, and what JSON cannot hold.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
-        raise _damaged(path, str(reason)) from reason
+        text = json.dumps({MARK: NO_DIGEST.decode(), **content}, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as reason:
+        raise StorageError(
+            given=f"a value for {path} that JSON cannot hold ({reason})",
+            expected="finite numbers, text, lists and dicts",
+            remedy="write None for NaN, and array.tolist() for an array",
+        ) from reason
+    with replacing(path) as partial:
+        partial.write_bytes(_signed(text.encode()))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read what `write_json` wrote. Raises StorageError for a file that is missing, foreign or altered in any byte."""
+    path = require_file(path)
+    try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise ValueError(f"it has more than storage.MOST_JSON_BYTES = {MOST_JSON_BYTES:,} bytes")
+        content = path.read_bytes()
+        if MARK.encode() not in content[:HEAD_BYTES]:
+            raise _foreign(path)
+        if _signed(content.replace(_digest_in(content), NO_DIGEST, 1)) != content:
+            raise ValueError(CHANGED)
+        parsed: dict[str, Any] = json.loads(content, parse_constant=_refuse_constant)
+    except StorageError:
+        raise
+    except (OSError, ValueError, RecursionError) as reason:
+        raise _damaged(path, reason) from reason
+    del parsed[MARK]
+    return parsed
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it contains {name}")
+
+
+def _signed(content: bytes) -> bytes:
+    """Return `content` with the SHA-256 of all of it in the place of its first 64 zeros in a row."""
+    return content.replace(NO_DIGEST, hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def _digest_in(head: bytes) -> bytes:
+    """Return the SHA-256 that is written in the first bytes of a file."""
+    found = _DIGEST.search(head[:HEAD_BYTES])
+    if found is None:
+        raise ValueError("it has no checksum")
+    return found[1]
+
+
+def _foreign(path: Path) -> StorageError:
+    return StorageError(
+        given=f"{path}, which is not a file of pcsim",
+        expected=f"a file that pcsim wrote (one of version {FORMAT} of its format)",
+        remedy="pass another path; weights of other packages are read by pcsim.models.published",
+    )
+
+
+def _damaged(path: Path, reason: Exception) -> StorageError:
+    return StorageError(
+        given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
+        expected="a complete file written by pcsim",
+        remedy="restore it from a copy, or delete it and compute it again: damaged files are never used",
+    )
+
+
+# ---------------------------------------------------------------------- tensors
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
     # Copies: safetensors does not accept tensors that share memory, as the past values of a delay may.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
-    described = json.dumps({"format": FORMAT, "sha256": _digest(dense), **facts})
+    try:
+        described = json.dumps({"sha256": NO_DIGEST.decode(), "format": FORMAT, **facts})
+    except (TypeError, ValueError) as reason:
+        raise StorageError(
+            given=f"a value for {path} that JSON cannot hold ({reason})",
+            expected="numbers, text, lists and dicts beside the tensors",
+            remedy="pass arrays as tensors, and other objects as text",
+        ) from reason
     with replacing(path) as partial:
-        partial.write_bytes(save(dense, {"pcsim": described}))
+        partial.write_bytes(_signed(save(dense, {MARK: described})))
 
 
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and facts of a file that `write_tensors` wrote with this kind.
 
     Raises StorageError for a file that is missing, truncated, altered in any byte, of another kind, or newer.
     """
+    path = require_file(path)
     try:
+        _check_tensors(path)
         with safe_open(str(path), "pt") as opened:
-            facts = json.loads((opened.metadata() or {})["pcsim"])
+            facts: dict[str, Any] = json.loads(opened.metadata()[MARK])
             names = opened.keys()
             tensors = {name: opened.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError, UnicodeDecodeError) as reason:
-        raise _damaged(path, f"{type(reason).__name__}: {reason}") from reason
+    except StorageError:
+        raise
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as reason:
+        raise _damaged(path, reason) from reason
     if facts.get("format") != FORMAT or facts.get("kind") != kind:
         raise StorageError(
             given=f"{path}: a {facts.get('kind')!r} of format {facts.get('format')}",
             expected=f"a {kind!r} of format {FORMAT}",
             remedy=f"pass a file of kind {kind!r}, or read this one with the version of pcsim that wrote it",
         )
-    if facts.pop("sha256") != _digest(tensors):
-        raise _damaged(path, "its content does not match its SHA-256")
+    del facts["sha256"]
     return tensors, facts
+
+
+def _check_tensors(path: Path) -> None:
+    """Compare a file with its checksum. Raises ValueError, or StorageError if it is not a file of pcsim."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        size = int.from_bytes(start, "little")
+        if len(start) == 8 and size > min(MOST_HEADER_BYTES, path.stat().st_size - 8):
+            raise _foreign(path) if MARK.encode() not in file.read(HEAD_BYTES) else ValueError("its header is damaged")
+        head = start + file.read(size)
+        if MARK.encode() not in head[:HEAD_BYTES]:
+            raise _foreign(path)
+        known = _digest_in(head)
+        digest = hashlib.sha256(head.replace(known, NO_DIGEST, 1))
+        while part := file.read(CHUNK_BYTES):
+            digest.update(part)
+    if digest.hexdigest().encode() != known:
+        raise ValueError(CHANGED)
+
+
+@contextmanager
+def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
+    """Turn errors about content that is missing or invalid into StorageError with the path and the key."""
+    try:
+        yield
+    except PcsimError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as reason:
+        raise StorageError(
+            given=f"{path}, in which {reason} is missing or invalid ({type(reason).__name__})",
+            expected=f"{what} that this version of pcsim wrote",
+            remedy=remedy,
+        ) from reason
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names begin with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _damaged(path: Path, reason: str) -> StorageError:
-    missing = not path.exists()
-    return StorageError(
-        given=f"{path}, which {'does not exist' if missing else f'cannot be read ({reason})'}",
-        expected="a complete file written by pcsim",
-        remedy="check the path" if missing else "delete it and make it again: a damaged file is never used",
-    )
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:

@@ -51,10 +51,11 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
         return load(path, **options)
 
 
-def load(path: Path, **options: Any) -> Network:
+def load(path: str | Path, **options: Any) -> Network:
     """Load a trained network from a file that `save` wrote."""
     tensors, facts = storage.read_tensors(path, "weights")
-    network = construct(facts["model"], **{**facts["options"], **options})
+    with storage.content_of(path, "weights", "save them again with models.weights.save()"):
+        network = construct(facts["model"], **{**facts["options"], **options})
     load_tensors(network, tensors, str(path))
     return network.eval()
 
@@ -65,7 +66,7 @@ def about(model: str, weights: str) -> dict[str, Any]:
         return storage.read_tensors(path, "weights")[1]
 
 
-def save(network: Network, path: Path, model: str, options: dict[str, Any], **facts: Any) -> None:
+def save(network: Network, path: str | Path, model: str, options: dict[str, Any], **facts: Any) -> None:
     """Write the weights of a registered `model` built with `options`, and any facts (settings, scores)."""
     storage.write_tensors(
         path, trained_tensors(network), {"kind": "weights", "model": model, "options": options, **facts}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcsim.core import storage
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, StorageError
+from pcsim.core.exceptions import RecordError, needs_extra
 from pcsim.core.state import State
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class Run:
 
         Where records have rows at different times, each key has a time axis of its own, "time_key".
         """
-        import xarray
+        with needs_extra("analysis", RecordError, "to_xarray()"):
+            import xarray
 
         arrays: dict[str, Any] = {}
         coordinates: dict[str, Any] = {"sample": np.arange(len(self.status))}
@@ -167,16 +168,15 @@ class Run:
             tensors["labels"] = self.labels
         if self.settled_at is not None:
             tensors["settled_at"] = torch.from_numpy(self.settled_at)
-        storage.write_tensors(Path(path), tensors, {"kind": "run", **facts})
+        storage.write_tensors(path, tensors, {"kind": "run", **facts})
 
     @staticmethod
     def load(path: str | Path) -> Run:
         """Read what `save` wrote. Raises StorageError for a missing, damaged or foreign file."""
-        tensors, facts = storage.read_tensors(Path(path), "run")
+        tensors, facts = storage.read_tensors(path, "run")
         state = storage.under("state/", tensors)
         times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
-        settled = tensors["settled_at"].numpy() if "settled_at" in tensors else None
-        try:
+        with storage.content_of(path, "a run", "run simulate again, and write run.save(path)"):
             layout: Mapping[str, Sequence[int]] = facts["layout"]
             return Run(
                 values=storage.under("values/", tensors),
@@ -191,14 +191,8 @@ class Run:
                     tuple(facts["spoken"]),
                 ),
                 labels=tensors.get("labels"),
-                settled_at=settled,
+                settled_at=tensors["settled_at"].numpy() if "settled_at" in tensors else None,
             )
-        except (KeyError, TypeError, AttributeError) as reason:
-            raise StorageError(
-                given=f"{path}, in which {reason} is missing or invalid",
-                expected="a run that this version of pcsim wrote",
-                remedy="run simulate again, and write run.save(path)",
-            ) from reason
 
 
 def _order(value: Tensor) -> list[int]:

@@ -19,13 +19,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.storage import full_path, make_folder
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
+from pcsim.sweeps.journal import Journal
+from pcsim.sweeps.lock import locked
 
 Propose = Callable[[Any], Any]
 """optuna.Trial -> a configuration, by its suggest_int(), suggest_float() and suggest_categorical()"""
@@ -82,7 +85,7 @@ class Search:
         keep: float = 0.5,
         seed: int = 0,
     ) -> None:
-        self.score, self.propose, self.folder = score, propose, Path(folder)
+        self.score, self.propose, self.folder = score, propose, full_path(folder)
         self.count, self.stages, self.keep, self.seed = count, stages, keep, seed
         self.random = max(1, count // 3) if random is None else random
         if count < 1 or stages < 1 or not 0 < self.random <= count or not 0 < keep <= 1:
@@ -110,7 +113,17 @@ class Search:
         Trials whose score raises do not stop the others. SweepError reports them at the end; the next run() repeats
         them.
         """
-        _cut_off_half_a_line(self.journal)
+        with locked(self.folder / "search.lock") as is_ours:
+            if not is_ours:
+                raise SweepError(
+                    given=f"{self.folder}, in which another process runs a search",
+                    expected="one process at a time that runs a search; trials() reads it meanwhile",
+                    remedy="wait for it, or search in another folder; at_once=4 runs several trials at a time",
+                )
+            return self._run(where, at_once, tries, progress)
+
+    def _run(self, where: str | SupportsSubmit, at_once: int, tries: int, progress: bool) -> list[Trial]:
+        Journal(self.journal).cut_off_half_a_line()
         study = self._study()
         calls: list[tuple] = []
         begun = self._interrupted(study)
@@ -130,7 +143,7 @@ class Search:
                 if go_on(begun.pop(0)):
                     return
             if len(study.trials) < self.count:
-                trial = self._ask(study)
+                trial = study.ask()
                 running[trial.number] = trial
                 go_on(trial)
 
@@ -179,13 +192,17 @@ class Search:
     def _study(self) -> Any:
         with needs_extra("sweep", SweepError, "a search"):
             import optuna
-            from optuna.storages.journal import JournalFileBackend
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.journal)))
+        make_folder(self.folder)
+        storage = optuna.storages.JournalStorage(cast(Any, Journal(self.journal)))
         pruner = optuna.pruners.PercentilePruner(100.0 * self.keep, n_startup_trials=1)
         study = optuna.create_study(
-            storage=storage, study_name=NAME, direction="maximize", pruner=pruner, load_if_exists=True
+            storage=storage,
+            study_name=NAME,
+            direction="maximize",
+            pruner=pruner,
+            sampler=_sampler(self.seed, self.random),
+            load_if_exists=True,
         )
         mine: dict[str, Any] = {"stages": self.stages, "random": self.random, "keep": self.keep, "seed": self.seed}
         mine |= {"score": _name_of(self.score), "propose": _name_of(self.propose)}
@@ -208,16 +225,6 @@ class Search:
 
         return [Live(study, kept._trial_id) for kept in study.get_trials(False, (TrialState.RUNNING,))]
 
-    def _ask(self, study: Any) -> Any:
-        from optuna.samplers import RandomSampler, TPESampler
-
-        # The random state of a sampler is not kept, so each trial has its own sampler: a resumed search draws the same.
-        number = len(study.trials)
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        parzen = TPESampler(n_startup_trials=1, multivariate=False, constant_liar=False, seed=seed)
-        study.sampler = RandomSampler(seed) if number < self.random else parzen
-        return study.ask()
-
     def _judge(self, study: Any, trial: Any) -> int | None:
         """Return the next stage of a trial; report a trial that has ended to the study, and return None."""
         from optuna.trial import TrialState
@@ -239,6 +246,33 @@ class Search:
         return sum(kept.state.is_finished() for kept in study.trials)
 
 
+def _sampler(seed: int, random: int) -> Any:
+    """Return a sampler whose draws depend on the seed, the trial, the parameter and the results of other trials alone.
+
+    Optuna's samplers also depend on what they drew before, which a search that resumes does not know.
+    """
+    from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+    class ByParameter(BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            of_parameter = np.random.SeedSequence([seed, trial.number, *param_name.encode()])
+            drawn = int(of_parameter.generate_state(1)[0])
+            sampler = (
+                RandomSampler(drawn)
+                if trial.number < random
+                else TPESampler(n_startup_trials=1, multivariate=False, constant_liar=False, seed=drawn)
+            )
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    return ByParameter()
+
+
 def _name_of(function: Callable[..., Any]) -> str:
     """Return the name of a function (or a partial of one) without its module, which differs when run as a script."""
     while isinstance(function, partial):
@@ -248,10 +282,3 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 def _listed(settings: dict[str, Any], names: list[str]) -> str:
     return "".join(f"{name}={settings.get(name)}, " for name in names)
-
-
-def _cut_off_half_a_line(path: Path) -> None:
-    """Remove an incomplete last line, which would make the next one unreadable: its writer was killed."""
-    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
-        with path.open("rb+") as journal:
-            journal.truncate(content.rfind(b"\n") + 1)

@@ -13,12 +13,17 @@ with another; a result is written completely or not at all.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
+from types import CodeType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -28,14 +33,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core import storage
-from pcsim.core.exceptions import SweepError
+from pcsim.core.exceptions import SweepError, needs_extra
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
+from pcsim.sweeps.lock import locked
 
 Config = TypeVar("Config")
 Point = dict[str, Any]
 """a point: dotted name -> value"""
 Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
+WAIT_S = 0.5
+"""between two looks at points that another process works on"""
 
 
 def grid(axes: Axes) -> list[Point]:
@@ -125,14 +133,15 @@ class Sweep:
         *,
         together: int = 1,
     ) -> None:
-        if "<" in function.__qualname__:
+        plain_function = _without_arguments(function)
+        if "<" in getattr(plain_function, "__qualname__", "<"):
             raise SweepError(
-                given=f"{function.__qualname__} to sweep over",
+                given=f"{getattr(plain_function, '__qualname__', repr(plain_function))} to sweep over",
                 expected="a function defined at the top level of a module, so that other processes can import it",
                 remedy="write it with def outside of functions, and pass what it depends on in the configuration",
             )
         self.function, self.base, self.together = function, base, together
-        self.folder = Path(folder)
+        self.folder = storage.full_path(folder)
         self.points = [dict(point) for point in points]
         self.configs = [changed(base, point) for point in self.points]
         self.ids = [self._id(config) for config in self.configs]
@@ -145,7 +154,8 @@ class Sweep:
             )
 
     def __repr__(self) -> str:
-        return f"Sweep({self.function.__name__}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
+        name = _without_arguments(self.function).__name__
+        return f"Sweep({name}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
 
     def path(self, id_: str) -> Path:
         """Return the file of the result of a point."""
@@ -164,15 +174,15 @@ class Sweep:
 
         Points that raise do not stop the others. SweepError reports them at the end; the next run() repeats them.
         """
-        storage.sweep_partials(self.folder)
+        storage.make_folder(self.folder / "points")
+        storage.remove_partials(self.folder)
         todo = self.missing()
         lots = [todo[at : at + self.together] for at in range(0, len(todo), self.together)]
-        calls = [(self, lot) for lot in lots]
         if isinstance(where, str):
             with executor_named(where, self.folder) as executor:
-                failures = self._work_off(executor, calls, tries, progress)
+                failures = self._work_off(executor, lots, tries, progress)
         else:
-            failures = self._work_off(where, calls, tries, progress)
+            failures = self._work_off(where, lots, tries, progress)
         if failures:
             (first, reason), *_ = failures
             raise SweepError(
@@ -203,32 +213,62 @@ class Sweep:
         return len(new)
 
     def _work_off(
-        self, executor: SupportsSubmit, calls: Sequence[tuple], tries: int, progress: bool
+        self, executor: SupportsSubmit, lots: Sequence[list[int]], tries: int, progress: bool
     ) -> list[tuple[Point, Exception]]:
         failures = []
         bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)
         with bar:
-            for (_, lot), _, reason in completed(executor, _do, calls, tries):
-                lost = [number for number in lot if not self.path(self.ids[number]).exists()]
-                if lost and reason is None:
-                    reason = SweepError(
-                        given=f"a worker that does not share {self.folder.resolve()}",
-                        expected="a folder that all workers share",
-                        remedy="pass a folder on a shared file system",
-                    )
-                failures += [(self.points[number], reason) for number in lost if reason is not None]
-                bar.update(len(lot) - len(lost))
+            while lots:
+                elsewhere: list[int] = []
+                for (_, lot), others, reason in completed(executor, _do, [(self, lot) for lot in lots], tries):
+                    elsewhere += others or ()
+                    lost = [n for n in lot if n not in elsewhere and not self.path(self.ids[n]).exists()]
+                    if lost and reason is None:
+                        reason = SweepError(
+                            given=f"a worker that does not share {self.folder.resolve()}",
+                            expected="a folder that all workers share",
+                            remedy="pass a folder on a shared file system",
+                        )
+                    failures += [(self.points[number], reason) for number in lost if reason is not None]
+                    bar.update(len(lot) - len(lost) - len(others or ()))
+                lots = self._wait_for(elsewhere, bar)
         return failures
 
+    def _wait_for(self, elsewhere: Sequence[int], bar: tqdm) -> list[list[int]]:
+        """Wait for points that another process works on, and return those that it did not finish."""
+        left: list[int] = []
+        while elsewhere and not left:
+            busy = []
+            for number in elsewhere:
+                with locked(self._lock(number)) as is_free:
+                    if self.path(self.ids[number]).exists():
+                        bar.update(1)
+                    else:
+                        (left if is_free else busy).append(number)
+            elsewhere = busy
+            if elsewhere and not left:
+                time.sleep(WAIT_S)
+        return [[number] for number in (*left, *elsewhere)]
+
+    def _lock(self, number: int) -> Path:
+        return self.path(self.ids[number]).with_suffix(".lock")
+
     def _id(self, config: object) -> str:
-        function = f"{self.function.__module__}.{self.function.__qualname__}"
-        what = {"function": function, "config": storage.plain(_known_by(config))}
-        text = json.dumps(what, sort_keys=True, allow_nan=False)
+        what = {"function": _content_of(self.function), "config": storage.plain(_known_by(config))}
+        try:
+            text = json.dumps(what, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as reason:
+            raise SweepError(
+                given=f"a configuration that cannot identify a point ({reason})",
+                expected="finite numbers, text, None, and dataclasses, dicts, lists and tuples of them",
+                remedy="replace it by text or numbers, or mark its dataclass field with field(compare=False)",
+            ) from reason
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def _read(self, id_: str) -> dict[str, Any]:
         tensors, facts = storage.read_tensors(self.path(id_), KIND)
-        return {name: tensors[name].numpy() if name in tensors else facts["texts"][name] for name in facts["order"]}
+        with storage.content_of(self.path(id_), "the result of a point", "delete it, and call run() again"):
+            return {name: tensors[name].numpy() if name in tensors else facts["texts"][name] for name in facts["order"]}
 
     def _write(self, number: int, result: Mapping[str, Any]) -> None:
         clash = [name for name in result if name in self.points[number]]
@@ -245,15 +285,55 @@ class Sweep:
         storage.write_tensors(self.path(self.ids[number]), tensors, facts)
 
 
-def _do(sweep: Sweep, lot: Sequence[int]) -> None:
-    """Run, in the worker, the points of a lot that still have no result."""
-    left = [number for number in lot if not sweep.path(sweep.ids[number]).exists()]
-    if not left:
-        return
-    configs = [sweep.configs[number] for number in left]
-    results = [sweep.function(configs[0])] if sweep.together == 1 else sweep.function(configs)
-    for number, result in zip(left, results, strict=True):
-        sweep._write(number, result)
+def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
+    """Run, in the worker, the points of a lot that have no result; return those that another process works on."""
+    left, elsewhere = [], []
+    with ExitStack() as stack:
+        for number in lot:
+            is_ours = stack.enter_context(locked(sweep._lock(number)))
+            if not sweep.path(sweep.ids[number]).exists():
+                (left if is_ours else elsewhere).append(number)
+        if left:
+            configs = [sweep.configs[number] for number in left]
+            results = [sweep.function(configs[0])] if sweep.together == 1 else sweep.function(configs)
+            for number, result in zip(left, results, strict=True):
+                sweep._write(number, result)
+    return elsewhere
+
+
+def _without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a partial."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _content_of(function: Callable[..., Any]) -> list[Any]:
+    """Return what a function is, for an identity: its name and its compiled code, and the arguments of a partial.
+
+    Its module is not part of it, as a script is a module of another name than when it is imported.
+    """
+    if isinstance(function, partial):
+        arguments = storage.plain([_known_by(function.args), _known_by(function.keywords)])
+        return [*_content_of(function.func), arguments]
+    code = getattr(function, "__code__", None)
+    return [function.__qualname__, None if code is None else hashlib.sha256(_text_of(code).encode()).hexdigest()]
+
+
+def _text_of(code: CodeType) -> str:
+    """Return the operations, names and constants of compiled code as text, without docstrings and lines."""
+    constants = list(code.co_consts)
+    if constants and isinstance(constants[0], str) and inspect.CO_OPTIMIZED & code.co_flags:
+        constants[0] = None  # the docstring
+    listed = [
+        _text_of(value)
+        if isinstance(value, CodeType)
+        else sorted(map(repr, value))
+        if isinstance(value, frozenset)
+        else repr(value)
+        for value in constants
+    ]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {listed}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -340,7 +420,8 @@ class Table:
 
     def to_xarray(self) -> Any:
         """Return an `xarray.Dataset` with dimension `point`, its coordinates the axes (extra `analysis`)."""
-        import xarray
+        with needs_extra("analysis", SweepError, "to_xarray()"):
+            import xarray
 
         coords = {axis: ("point", self[axis]) for axis in self.axes}
         data = {}

@@ -78,7 +78,7 @@ def train_to_predict(
     settings: Training,
     goal: Goal | None = None,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:

@@ -114,7 +114,7 @@ def learn(
     *,
     solver: Solver,
     until: float,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:

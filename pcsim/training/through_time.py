@@ -16,6 +16,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from pcsim.connections import Standardise
+from pcsim.core import storage
 from pcsim.core.exceptions import PcsimWarning, TrainingError
 from pcsim.core.log import logger
 from pcsim.network import Network
@@ -88,7 +89,7 @@ def train(
     *,
     solver: Solver | None = None,
     steps: int | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     every: int = 200,
     until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
@@ -127,10 +128,11 @@ def train(
             expected=f"at least {arrival + 1} steps, as they are counted from 0",
             remedy="pass more steps, or reconnect lesioned edges: the read-out does not depend on the image",
         )
-    if checkpoint is None or not checkpoint.exists():
+    is_new = checkpoint is None or not storage.full_path(checkpoint).exists()
+    if is_new:
         _fit_standardise(network, images)
     _check_gradient(network, settings)
-    if isinstance(settings.gradient, Adjoint) and (checkpoint is None or not checkpoint.exists()):
+    if isinstance(settings.gradient, Adjoint) and is_new:
         first = batch_of(len(images), settings, 0)
         device = next(network.parameters()).device
         shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)

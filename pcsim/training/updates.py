@@ -29,7 +29,7 @@ def optimise(
     settings: Training,
     gradient: GradientOf,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     every: int = 200,
     until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
@@ -47,7 +47,8 @@ def optimise(
             expected=f"a multiple of {CHECK_EVERY}, or all updates",
             remedy=f"write until={-(-end // CHECK_EVERY) * CHECK_EVERY}",
         )
-    done, history = _resume(checkpoint, network, optimiser, settings)
+    path = None if checkpoint is None else storage.full_path(checkpoint)
+    done, history = _resume(path, network, optimiser, settings)
     distributed.broadcast(trained_tensors(network).values())
     network.train()
     recent: list[Tensor] = []
@@ -65,9 +66,9 @@ def optimise(
                 history.append(_checked_mean(recent, history, update, settings))
                 recent.clear()
                 progress.set_postfix(loss=f"{history[-1]:.3f}")
-            if checkpoint is not None and ((update + 1) % every == 0 or last) and not recent:
+            if path is not None and ((update + 1) % every == 0 or last) and not recent:
                 if distributed.rank() == 0:
-                    _save(checkpoint, network, optimiser, settings, update + 1, history)
+                    _save(path, network, optimiser, settings, update + 1, history)
                 distributed.barrier()
     network.eval()
     return history
@@ -137,17 +138,19 @@ def _resume(
     if path is None or not path.exists():
         return 0, []
     tensors, facts = storage.read_tensors(path, "training")
-    if facts["settings"] != asdict(settings) or facts["network"] != network.name:
+    theirs = facts.get("network"), facts.get("settings")
+    if theirs != (network.name, asdict(settings)):
         raise StorageError(
-            given=f"{path}, a training of {facts['network']!r} with {facts['settings']}",
+            given=f"{path}, a training of {theirs[0]!r} with {theirs[1]}",
             expected=f"one of {network.name!r} with {asdict(settings)}",
             remedy="use another folder, or the settings it was begun with",
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
-    optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
-    for parameter, held in optimiser.state.items():
-        for name, value in held.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                # Files hold plain layouts; the same bits after a resume need the layout of the parameters.
-                held[name] = torch.empty_like(parameter).copy_(value)
-    return facts["done"], facts["history"]
+    with storage.content_of(path, "a checkpoint of a training", "delete it, and train again"):
+        optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+        for parameter, kept in optimiser.state.items():
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # Files hold plain layouts; the same bits after a resume need the layout of the parameters.
+                    kept[name] = torch.empty_like(parameter).copy_(value)
+        return int(facts["done"]), [float(loss) for loss in facts["history"]]
