@@ -1,6 +1,6 @@
-"""Safe files: written whole or not at all, checked when read, never run as code.
+"""Safe file storage: files are written atomically, checked when read and never executed as code.
 
-A file of tensors is a safetensors file whose metadata holds plain JSON and the SHA-256 of the tensors. This module
+Tensors are stored in safetensors files, whose metadata contains JSON and the SHA-256 of the tensors. This module
 depends on no other part of pcsim.
 """
 
@@ -27,7 +27,7 @@ FORMAT = 1
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which replaces `path` only once it is complete and on disk."""
+    """Yield a temporary path that replaces `path` only after the file is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -40,13 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep_partials(folder: Path) -> None:
-    """Remove the partial files that killed processes left in `folder`."""
+    """Remove the partial files that killed processes left behind in `folder` and its subfolders."""
     for partial in folder.rglob(".*.part"):
         partial.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:
-    """Return a configuration in JSON-able form: dataclasses and dicts as dicts, tuples as lists, paths as text."""
+    """Convert a configuration to JSON types: dataclasses and mappings to dicts, tuples to lists, paths to strings."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -57,18 +57,18 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all, with keys in the given order."""
+    """Write a JSON file atomically, keeping the order of the keys."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises StorageError for a missing or damaged file."""
+    """Read a JSON file. Raises StorageError if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as reason:
@@ -76,8 +76,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
-    # Copies: safetensors does not accept tensors that share memory, as the past values of a delay may.
+    """Write tensors and JSON-serialisable `facts`, including a "kind", to one file with a checksum."""
+    # Copy, because safetensors rejects tensors that share memory, as the past values of a delay may.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     described = json.dumps({"format": FORMAT, "sha256": _digest(dense), **facts})
     with replacing(path) as partial:
@@ -85,9 +85,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts of a file that `write_tensors` wrote with this kind.
+    """Return the tensors and facts of a file of the given kind that `write_tensors` wrote.
 
-    Raises StorageError for a file that is missing, truncated, altered in any byte, of another kind, or newer.
+    Raises StorageError if the file is missing, truncated or altered, or has another kind or format version.
     """
     try:
         with safe_open(str(path), "pt") as opened:
@@ -98,9 +98,9 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         raise _damaged(path, f"{type(reason).__name__}: {reason}") from reason
     if facts.get("format") != FORMAT or facts.get("kind") != kind:
         raise StorageError(
-            given=f"{path}: a {facts.get('kind')!r} of format {facts.get('format')}",
-            expected=f"a {kind!r} of format {FORMAT}",
-            remedy=f"pass a file of kind {kind!r}, or read this one with the version of pcsim that wrote it",
+            given=f"{path}, a file of kind {facts.get('kind')!r} and format version {facts.get('format')}",
+            expected=f"a file of kind {kind!r} and format version {FORMAT}",
+            remedy=f"pass a file of kind {kind!r}, or load this file with the pcsim version that wrote it",
         )
     if facts.pop("sha256") != _digest(tensors):
         raise _damaged(path, "its content does not match its SHA-256")
@@ -108,7 +108,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with `prefix`, with the prefix removed."""
+    """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -126,12 +126,12 @@ def _damaged(path: Path, reason: str) -> StorageError:
     return StorageError(
         given=f"{path}, which {'does not exist' if missing else f'cannot be read ({reason})'}",
         expected="a complete file written by pcsim",
-        remedy="check the path" if missing else "delete it and make it again: a damaged file is never used",
+        remedy="check the path" if missing else "delete it and create it again; damaged files are never used",
     )
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Split nested dicts and lists into tensors by path, and the rest as JSON with paths in their place."""
+    """Split nested dicts and lists into tensors by path and a JSON skeleton that refers to these paths."""
     if isinstance(nested, Tensor):
         return {prefix: nested}, {"tensor": prefix}
     if isinstance(nested, dict):
@@ -151,7 +151,7 @@ def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor],
 
 
 def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """Rebuild the dicts and lists that `flatten_nested` split."""
+    """Rebuild the nested dicts and lists from the output of `flatten_nested`."""
     (kind, content), *_ = skeleton.items()
     if kind == "tensor":
         return tensors[content]
