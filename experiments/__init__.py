@@ -1,1 +1,1 @@
-"""Experiments, one script per scientific question; docs/design.md describes the contract they share."""
+"""Experiments, one program per scientific question. docs/design.md describes their common structure."""

@@ -1,10 +1,11 @@
-"""Measure how attractor networks complete corrupted patterns, how long they take, and how many patterns they store.
+"""Measure how well and how fast attractor networks complete corrupted patterns, and how many patterns they store.
 
-Hopfield networks (binary with asynchronous updates, graded, modern) start from stored patterns in which a share of the
-units is flipped. Measured against this corruption: the share of completed patterns and the settling time; for the
-binary network also the overlap against the load (patterns per unit), whose limit is near 0.138.
+Three Hopfield networks (binary with asynchronous updates, graded, and modern) start from stored patterns in which a
+fraction of the units is flipped. The experiment measures the fraction of completed patterns and the settling time as a
+function of this corruption. For the binary network, it also measures the overlap as a function of the load (patterns
+per unit), whose limit is near 0.138.
 
-    python -m experiments.attractors                     100 units, 7 patterns, a minute
+    python -m experiments.attractors                     100 units, 7 patterns, about a minute
     python -m experiments.attractors --preset standard   three repetitions of 500 units
 """
 
@@ -38,20 +39,20 @@ SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 @dataclass(frozen=True, config=OPTIONS)
 class Attractors(Repeated):
-    """Options of the experiment; a preset gives the defaults. Each repetition draws its own patterns and cues."""
+    """Options of the experiment; the preset sets the defaults. Each repetition draws new patterns and cues."""
 
     out: Path = Path("results/attractors")
-    """folder for all output"""
+    """output folder"""
     units: Annotated[int, Field(gt=1)] = 100
-    """number of units of every network"""
+    """number of units in each network"""
     patterns: Count = 7
-    """number of stored patterns while corruption is varied"""
+    """number of stored patterns in the runs that vary the corruption"""
     corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-    """shares of flipped units in the cues"""
+    """fractions of the units that are flipped in the cues"""
     loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
-    """loads of the binary network in patterns per unit, cued without corruption"""
+    """loads of the binary network in patterns per unit; the cues in these runs are not corrupted"""
     cues: Count = 100
-    """number of cues for each corruption, cycling through the patterns"""
+    """number of cues at each level of corruption; they cycle through the patterns"""
 
 
 PRESETS = {
@@ -65,19 +66,19 @@ PRESETS = {
 
 
 def run(config: Attractors) -> None:
-    """Run the whole experiment; repetitions that are in its folder are not computed again."""
+    """Run the experiment, skipping repetitions already computed in the output folder."""
     base.conduct(config, find, report)
 
 
 def find(config: Attractors) -> dict[str, Any]:
-    """Measure every repetition; return its numbers."""
+    """Measure all repetitions and return their results."""
     jobs = [(config, seed) for seed in config.seeds]
     found = {job[1]: row for job, row in base.run_jobs(measure, jobs, config.workers, "completing")}
     return {"repetitions": [found[seed] for seed in config.seeds]}
 
 
 def measure(config: Attractors, seed: int) -> dict[str, Any]:
-    """Return all numbers of one repetition, from its file if it exists."""
+    """Return the results of one repetition, loading them if they are already saved."""
     return base.once(base.kept(config, "repetitions", seed, suffix="json"), lambda: _measured(config, seed))
 
 
@@ -98,7 +99,7 @@ def _measured(config: Attractors, seed: int) -> dict[str, Any]:
 
 
 def corrupt(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (cues, patterns they are made from), (count, units) each; exactly that share of the units is flipped."""
+    """Return (cues, original patterns), each (count, units), with exactly the given share of the units flipped."""
     wanted = patterns[torch.arange(count) % len(patterns)]
     order = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(seed + 1)).argsort(1)
     flipped = order < round(share * patterns.shape[1])
@@ -106,7 +107,7 @@ def corrupt(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tens
 
 
 def make_simulator(kind: str, patterns: Tensor) -> Simulator:
-    """Return a Simulator of a network that stores the patterns; it records the units and the energy."""
+    """Build a network that stores the patterns; return a Simulator that records its units and energy."""
     solver: Solver = Euler(dt=DT) if kind == "graded" else Iterate()
     if kind == "binary":
         net = models.hopfield(patterns)
@@ -121,8 +122,9 @@ def make_simulator(kind: str, patterns: Tensor) -> Simulator:
 def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
     """Run a network from the cues; return share completed, final overlap, median settling time, and energy over time.
 
-    completed  every unit ends with the sign of the pattern
-    settled    time of the last change of the state (by more than 1 % of its norm), in sweeps, time constants or steps
+    completed  share of cues for which every unit ends with the sign of the pattern
+    settled    median time after which the state stays within 1 % (in norm) of its final value, in sweeps, time
+               constants or steps
     """
     given, steps, unit = setting(kind, cues, seed)
     run_ = sim(given, steps=steps)
@@ -142,7 +144,7 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
 
 
 def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stimuli.Timeline], int, float]:
-    """Return stimuli, steps of a run, and steps per unit of settling time: of a sweep, of a time constant, or one."""
+    """Return the stimuli, the number of steps, and the steps per unit of settling time."""
     count, units = cues.shape
     if kind == "binary":
         return {"cue": cues, "turn": stimuli.turns(units, count, SWEEPS, seed)}, SWEEPS * units, units
@@ -152,7 +154,7 @@ def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stim
 
 
 def report(config: Attractors, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     rows = results["repetitions"]
     completed = {kind: [[at["completed"] for at in row[kind]] for row in rows] for kind in KINDS}
     settled = {kind: [[at["settled"] for at in row[kind]] for row in rows] for kind in KINDS}
@@ -161,16 +163,16 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         Picture(
             "completion",
             completion(config.corruption, completed, settled),
-            "Left: share of cues from which every unit of the pattern is recovered. Right: median settling time, in "
-            "sweeps (binary), time constants (graded) or steps (modern). Lines are means over repetitions, dots single "
-            "repetitions.",
+            "Left: share of cues from which the network recovers every unit of the pattern. Right: median settling "
+            "time in sweeps (binary), time constants (graded) or steps (modern). Lines show means over repetitions; "
+            "dots show single repetitions.",
             ("repetitions",),
         ),
         Picture(
             "capacity",
             capacity(config.loads, overlap),
-            "Overlap of the final state with the stored pattern from which the network started, against the load; the "
-            "dotted line is the limit of 0.138 patterns per unit for very large networks (Amit, Gutfreund & "
+            "Overlap of the final state with the stored pattern used as the cue, as a function of the load. The "
+            "dotted line marks the limit of 0.138 patterns per unit for very large networks (Amit, Gutfreund & "
             "Sompolinsky 1985).",
             ("repetitions",),
         ),
@@ -185,20 +187,20 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
     ]
     head = ("flipped", *(f"{kind}, completed (%)" for kind in KINDS), *(f"{kind}, settled" for kind in KINDS))
     return Report(
-        "Attractor networks: completion and settling against corruption",
-        f"{config.units} units, {config.patterns} patterns, {config.cues} cues per corruption, "
+        "Attractor networks: pattern completion and settling time versus corruption",
+        f"{config.units} units, {config.patterns} patterns, {config.cues} cues per corruption level, "
         f"{counted(config.repetitions, 'repetition')}. Hopfield 1982, 1984; Ramsauer et al. 2020.",
         pictures,
-        [Table("Completion, and settling time (binary: sweeps, graded: time constants, modern: steps)", head, lines)],
+        [Table("Completion and settling time (binary: sweeps; graded: time constants; modern: steps)", head, lines)],
     )
 
 
 def completion(
     corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
 ) -> Figure:
-    """Draw the share of completed patterns (left) and the settling time (right) against the share of flipped units.
+    """Plot the share of completed patterns (left) and the settling time (right) against the share of flipped units.
 
-    completed[network] and settled[network] are (repetitions, corruption).
+    completed[network] and settled[network] have shape (repetitions, corruption).
     """
     figure = Figure(figsize=(9.0, 3.5), layout="constrained")
     panels = figure.subplots(1, 2)
@@ -216,7 +218,7 @@ def completion(
 
 
 def capacity(loads: Sequence[float], overlap: ArrayLike, border: float = 0.138, ax: Axes | None = None) -> Axes:
-    """Draw the overlap with the stored pattern, (repetitions, loads), against patterns per unit; `border` is dotted."""
+    """Plot the overlap with the stored pattern, (repetitions, loads), against patterns per unit, and mark `border`."""
     ax = ax or axes()
     data = np.asarray(overlap)
     ax.plot(loads, data.mean(0), "-", color="C0")

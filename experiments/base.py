@@ -1,10 +1,10 @@
-"""Shared parts of the experiments: options, a folder that resumes, trainings and other jobs in processes, results.
+"""Code shared by all experiments: options, resumable output folders, parallel training and other jobs, results.
 
-An experiment is a module with a docstring, `PRESETS` (name -> options) and `run(config)`, which calls
+An experiment is a module with a docstring, `PRESETS` (name -> options) and a function `run(config)` that calls
 
     conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
 
-so that it consists of its options, its science and its figures. `main()` makes it a program.
+The module therefore contains only options, computations and figures. `main()` runs it as a command-line program.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
 OPTIONS = ConfigDict(extra="forbid")
-"""configuration of the option dataclasses: an unknown option is an error"""
+"""configuration of the option dataclasses: unknown options raise an error"""
 TEST_SEED = 1_000_000
-"""seed of test images, which no training uses"""
+"""seed of the test images; training never uses it"""
 Count = Annotated[int, Field(gt=0)]
 Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Options:
-    """Options that every experiment has."""
+    """Options common to all experiments."""
 
     out: Path = Path("results")
-    """folder for all output"""
+    """output folder"""
     seed: int = 0
-    """seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
+    """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Parallel(Options):
-    """Options of an experiment whose jobs run in several processes."""
+    """Options of an experiment that runs its jobs in parallel processes."""
 
     workers: Count = 2
-    """number of parallel processes; results do not depend on it"""
+    """number of parallel processes; does not affect the results"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Repeated(Parallel):
-    """Options of an experiment that trains every network several times."""
+    """Options of an experiment that can run several repetitions of each network."""
 
     repetitions: Count = 1
-    """number of repetitions of each network, each with its own weights and stimuli"""
+    """number of repetitions of each network, each with different weights and stimuli"""
 
     @property
     def seeds(self) -> range:
-        """Seeds of the repetitions."""
+        """The seed of each repetition."""
         return range(self.seed, self.seed + self.repetitions)
 
 
@@ -84,11 +84,12 @@ Config = TypeVar("Config", bound=Options)
 
 
 def main(module: ModuleType | None = None) -> None:
-    """Run an experiment as a program.
+    """Run an experiment as a command-line program.
 
-    A PcsimError prints its message and exits with status 2; Ctrl-C exits with 130, and the same command resumes.
+    If a PcsimError is raised, print its message and exit with status 2. Ctrl-C exits with status 130; running the same
+    command again resumes the experiment.
 
-    module  module of the experiment, by default the program itself; its `FLAGS` map an option to the preset it selects
+    module  module of the experiment, by default `__main__`; its optional `FLAGS` map a flag to the preset it selects
     """
     experiment: Any = module or sys.modules["__main__"]
     try:
@@ -106,9 +107,9 @@ def main(module: ModuleType | None = None) -> None:
 def parse(
     presets: Mapping[str, Config], arguments: Sequence[str] | None, description: str, flags: Mapping[str, str] = {}
 ) -> Config:
-    """Return the configuration of a command line: `--preset NAME` selects the defaults, every other option changes one.
+    """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Exits with a message for an unknown preset or option and for a value out of range.
+    Exits with a message if a preset or option is unknown or a value is out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
@@ -132,9 +133,9 @@ def conduct(
     report: Callable[[Config, dict[str, Any]], Report],
     check: Callable[[Config], object] = lambda _: None,
 ) -> None:
-    """Claim the folder, compute the results, write `results.json` and the report; a second call resumes in the folder.
+    """Claim the output folder, compute the results, and write `results.json` and the report; resume if interrupted.
 
-    check  raises for a configuration that would fail later; it runs before anything is written
+    check  raises an error if the configuration would fail later; called before anything is written
     """
     begun = time.perf_counter()
     device = device_of(config)
@@ -150,7 +151,7 @@ def conduct(
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it holds another one."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it contains another one."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
@@ -163,33 +164,33 @@ def claim(folder: Path, config: object) -> None:
     if theirs != mine:
         changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
         raise StorageError(
-            given=f"{folder}, made with "
+            given=f"{folder}, created with "
             + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
-            expected="the configuration in its config.json",
-            remedy="choose another --out, delete the folder, or pass the old values to resume",
+            expected="the configuration stored in its config.json",
+            remedy="pass a different --out, delete the folder, or pass the old values to resume",
         )
 
 
 def recorded(config: object) -> dict[str, Any]:
-    """Return the options that results depend on, without paths, workers and checkpoint intervals."""
+    """Return the options that affect the results, excluding paths, workers and checkpoint intervals."""
     elsewhere = ("out", "mnist", "neural", "omniglot", "where", "workers", "checkpoint_every", "pcx_python")
     return {key: value for key, value in storage.plain(config).items() if key not in elsewhere}
 
 
 def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") -> Path:
-    """Return the path of one training, or of another result, in the output folder."""
+    """Return the path of a training checkpoint or other intermediate result in the output folder."""
     return config.out / kind / f"{'-'.join(map(str, key)).replace(' ', '-')}.{suffix}"
 
 
 def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the numbers in a JSON file; compute and write them first if it does not exist."""
+    """Load results from a JSON file; if it does not exist, compute and write them first."""
     if not path.exists():
         storage.write_json(path, find())
     return storage.read_json(path)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return versions, device and threads, which the numbers may depend on besides the configuration."""
+    """Return the package versions, device and number of threads, which can also affect the numbers."""
     packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
     return {
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -198,11 +199,11 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------- trainings and other jobs
+# ---------------------------------------------------------------------- training and other jobs
 
 
 def device_of(config: Options) -> torch.device:
-    """Return the device of the configuration, by default the CPU. Raises StorageError for cuda without a GPU."""
+    """Return the configured device, by default the CPU. Raises StorageError if cuda is requested without a GPU."""
     name = getattr(config, "device", "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise StorageError(given="--device cuda", expected="a CUDA device", remedy="pass --device cpu")
@@ -212,9 +213,9 @@ def device_of(config: Options) -> torch.device:
 def fit(
     config: Options, network: Network, images: Tensor, targets: Tensor, settings: Training, *key: object, **options: Any
 ) -> list[float]:
-    """Train a network in place, or resume its training; return its loss curve. `key` names it in the folder.
+    """Train a network in place, or resume its training; return the loss curve. `key` identifies its checkpoint.
 
-    options  options of `pcsim.training.train`: steps, solver, until
+    options  passed to `pcsim.training.train`: steps, solver, until
     """
     every, bar = getattr(config, "checkpoint_every", 200), job_bar(" ".join(map(str, key)))
     path = kept(config, "training", *key)
@@ -223,7 +224,7 @@ def fit(
 
 
 def train_all(config: Options, fit_one: Callable[..., Sequence[float]], keys: Sequence[tuple]) -> None:
-    """Call fit_one(config, *key) for each key, in parallel; under torchrun, all but the first process exit here."""
+    """Call fit_one(config, *key) for every key, in parallel. Under torchrun, only the first process continues."""
     for job, curve in run_jobs(fit_one, [(config, *key) for key in keys], getattr(config, "workers", 1), "training"):
         words = " ".join(str(part) for part in job[1:])
         tqdm.write(f"trained {words}: loss {curve[0]:.3g} -> {curve[-1]:.3g}")
@@ -233,7 +234,7 @@ def train_all(config: Options, fit_one: Callable[..., Sequence[float]], keys: Se
 
 
 def trained(config: Options, network: Network, *key: object) -> Network:
-    """Load the weights that training wrote to the folder into the network; return it in evaluation mode."""
+    """Load the trained weights from the output folder into the network, and return it in evaluation mode."""
     path = kept(config, "training", *key)
     tensors, _ = storage.read_tensors(path, "training")
     load_tensors(network, storage.under("network/", tensors), str(path))
@@ -241,9 +242,10 @@ def trained(config: Options, network: Network, *key: object) -> Network:
 
 
 def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
-    """Yield (job, function(*job)) as jobs finish, in `workers` processes of one thread each, or here if it is one.
+    """Yield (job, function(*job)) as the jobs finish.
 
-    Every job runs on one thread either way, so its result does not depend on `workers`.
+    Jobs run in `workers` processes, or in the current process if `workers` is 1. Each job uses one thread in either
+    case, so its result does not depend on `workers`.
     """
     if workers <= 1 or len(jobs) <= 1 or distributed.size() > 1:
         with one_thread():
@@ -264,7 +266,7 @@ _slot = 0
 
 
 def _take_a_line(lock: Any, counter: Any) -> None:
-    """Reserve, in a new process, a line of the terminal for its progress bars."""
+    """Reserve a terminal line for the progress bars of a new process."""
     global _slot
     tqdm.set_lock(lock)
     with counter.get_lock():
@@ -273,7 +275,7 @@ def _take_a_line(lock: Any, counter: Any) -> None:
 
 
 def job_bar(description: str) -> Callable[..., tqdm]:
-    """Return a function that creates the progress bar of a job, on the line of its worker."""
+    """Return a function that creates a job's progress bar on the terminal line of its worker."""
 
     def make(*arguments: Any, **options: Any) -> tqdm:
         return tqdm(*arguments, desc=description, position=_slot, leave=False, disable=None, **options)
@@ -285,11 +287,11 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 def finite_or_none(values: Any) -> Any:
-    """Return a number, or nested lists from an array, for JSON; non-finite values become None."""
+    """Convert a number or an array to JSON values (nested lists); non-finite values become None."""
     array = np.asarray(values, float)
     return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
 
 
 def finite_or_nan(values: Sequence[float | None]) -> list[float]:
-    """Return numbers from JSON; None becomes NaN."""
+    """Convert numbers loaded from JSON: None becomes NaN."""
     return [math.nan if value is None else value for value in values]

@@ -1,12 +1,13 @@
 """Measure how the errors of a network converge on clean, occluded and surprising stimuli.
 
-Trains one of four networks to classify digits, shows it digits, and records the prediction error of every area, the
-energy, the change of the state, and the loss and entropy of the read-out, as far as the network has them. The report
-gives each curve's half-life and settling time with bootstrap intervals, its overshoot, and how it ends. A surprising
-stimulus is a clean digit that replaces another one, shown for the same time.
+The experiment trains one of four networks to classify digits, and then presents test digits. It records the prediction
+error of every area, the energy, the rate of change of the state, and the loss and entropy of the readout, if the
+network has them. The report lists the half-life and settling time of each curve with bootstrap intervals, its
+overshoot, and how it ends. A surprising stimulus is a clean digit that replaces another digit presented for the same
+duration.
 
-    python -m experiments.convergence                        hierarchical predictive coding, a minute
-    python -m experiments.convergence --network pcn_global   another network, some minutes
+    python -m experiments.convergence                        hierarchical predictive coding, about a minute
+    python -m experiments.convergence --network pcn_global   another network, a few minutes
 """
 
 from __future__ import annotations
@@ -37,33 +38,33 @@ Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]
 """quantity -> line -> (times in ms since stimulus onset, values (time, image))"""
 ROWS = 300
 ERROR, ENERGY, CHANGE = "squared prediction error", "energy", "change of the state per ms"
-LOSS, ENTROPY = "cross-entropy of the read-out", "entropy of the read-out"
+LOSS, ENTROPY = "cross-entropy of the readout", "entropy of the readout"
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Convergence(Options):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/convergence")
-    """folder for all output"""
+    """output folder"""
     network: flows.Name = "predictive_coding"
-    """network whose errors are measured"""
+    """network to train and measure"""
     stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
-    """kinds of stimuli to show"""
+    """kinds of stimuli to present"""
     fragments: Annotated[int, Field(ge=0)] = 15
-    """pieces of debris over an occluded digit"""
+    """number of debris fragments over each occluded digit"""
     taus: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = flows.TAUS
-    """time constants of the lower and the upper area, ms"""
+    """time constants of the lower and upper area, ms"""
     dt: Annotated[float, Field(gt=0)] = 0.5
-    """step of Euler, ms"""
+    """Euler step, ms"""
     until: Annotated[float, Field(gt=0)] = 600.0
     """duration of each stimulus, ms"""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """tolerance of settling: the share of a curve's way from start to end that may still be missing"""
+    """settling tolerance: the remaining fraction of the total change at which a curve is considered settled"""
     images: Count = 100
     """number of test images"""
     recipe: flows.Recipe = flows.Recipe()
-    """training of the network"""
+    """training settings of the network"""
 
 
 PRESETS = {
@@ -84,12 +85,12 @@ PRESETS = {
 
 
 def run(config: Convergence) -> None:
-    """Run the whole experiment; the training resumes in its folder."""
+    """Run the experiment, resuming interrupted training."""
     base.conduct(config, find, report)
 
 
 def find(config: Convergence) -> dict[str, Any]:
-    """Train the network, and measure every curve on every stimulus."""
+    """Train the network and measure all curves for every kind of stimulus."""
     base.train_all(config, fit, [()])
     sim = make_simulator(config, flows.trained(config, config.network, config.taus))
     curves = {condition: follow(config, sim, condition) for condition in config.stimuli}
@@ -105,12 +106,12 @@ def find(config: Convergence) -> dict[str, Any]:
 
 
 def fit(config: Convergence) -> list[float]:
-    """Train the network, or resume its training; return the loss curve."""
+    """Train the network, or resume its training, and return the loss curve."""
     return flows.fit(config, config.network, config.recipe)
 
 
 def make_simulator(config: Convergence, network: Network) -> Simulator:
-    """Return a Simulator that records every quantity that may converge."""
+    """Return a Simulator that records all quantities needed to measure convergence."""
     record = Record(
         states=[
             *dict.fromkeys((*flows.AREAS[config.network], flows.answers_of(network))),
@@ -123,7 +124,7 @@ def make_simulator(config: Convergence, network: Network) -> Simulator:
 
 
 def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
-    """Return the curves of one kind of stimulus, from its onset on."""
+    """Return the curves for one kind of stimulus, starting at stimulus onset."""
     fragments = config.fragments if condition == "occluded" else 0
     shown = flows.digits(fragments, TEST_SEED + config.seed, config.images)
     line, before = stimuli.held(shown.images, config.until), 0.0
@@ -133,7 +134,7 @@ def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
 
 
 def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, areas: tuple[str, ...]) -> Curves:
-    """Return the curves of a run from `before` ms on, with times relative to it."""
+    """Return the curves of a run after `before` ms, with times measured from that point."""
     times, since = run_.times - before, run_.times > before
     found: Curves = {}
     if network.errors:
@@ -147,13 +148,13 @@ def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, a
         logits = run_[network.readout]
         wanted = shown.targets.argmax(1).expand(len(logits), -1)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-        found[LOSS] = {"read-out": (times[since], loss.unflatten(0, logits.shape[:2]).numpy()[since])}
-        found[ENTROPY] = {"read-out": (times[since], np.asarray(entropy(logits))[since])}
+        found[LOSS] = {"readout": (times[since], loss.unflatten(0, logits.shape[:2]).numpy()[since])}
+        found[ENTROPY] = {"readout": (times[since], np.asarray(entropy(logits))[since])}
     return found
 
 
 def summarise(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
-    """Return the median and quartiles of a curve over images at every time, and how it settles."""
+    """Return the median and quartiles of a curve over images at each time, with measures of its convergence."""
     quartiles = np.quantile(values, (0.25, 0.75), axis=1).tolist()
     known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist(), "quartiles": quartiles}
     if quantity == CHANGE:
@@ -177,7 +178,7 @@ def summarise(config: Convergence, times: NDArray, values: NDArray, quantity: st
 
 
 def report(config: Convergence, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     found = results["curves"]
     rows = [
         (condition, quantity, line, *format_curve(row))
@@ -185,32 +186,33 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
         for quantity, lines in quantities.items()
         for line, row in lines.items()
     ]
-    head = ("stimulus", "curve", "of", "half-life (ms)", "settled (ms)", "overshoot (%)", "rate (1/ms)", "ends")
+    head = ("stimulus", "curve", "of", "half-life (ms)", "settled (ms)", "overshoot (%)", "rate (1/ms)", "end")
     picture = Picture(
         "convergence",
         settling(found),
-        f"Median over {config.images} images; bands span the quartiles. Triangles mark settling: within "
-        f"{100 * config.share:g} % of the way to the end (mean over images that come to rest) or, for the change of "
-        f"the state, below {100 * config.share:g} % of its maximum (median). Curves without a triangle do not settle "
-        f"in {config.until:g} ms. A surprising digit replaces another one, to which the network has adapted.",
+        f"Median over {config.images} images; bands span the quartiles. Triangles mark the settling time: the curve "
+        f"is within {100 * config.share:g} % of its final value, relative to the total change (mean over images that "
+        f"settle). The rate of change of the state settles when it drops below {100 * config.share:g} % of its maximum "
+        f"(median over images). Curves without a triangle do not settle within {config.until:g} ms. A surprising digit "
+        "replaces another digit, to which the network has already adapted.",
         ("curves",),
     )
     return Report(
         f"How {flows.TITLES[config.network]} converges",
-        f"{config.images} centred digits; occluded ones are under {config.fragments} pieces of debris. Time constants "
-        f"{config.taus[0]:g} and {config.taus[1]:g} ms, Euler with dt = {config.dt:g} ms. Brackets: 95 % bootstrap "
-        "intervals. The rate is that of a single exponential fitted to the mean; if a curve has several time scales, "
-        "it describes only one of them.",
+        f"{config.images} centred digits; occluded digits are covered by {config.fragments} pieces of debris. The time "
+        f"constants are {config.taus[0]:g} and {config.taus[1]:g} ms, and the solver is Euler with dt = {config.dt:g} "
+        "ms. Brackets contain 95 % bootstrap intervals. The rate comes from a single exponential fitted to the mean "
+        "curve, so it captures only one time scale of a curve that has several.",
         [picture],
         [Table("Convergence", head, rows)],
     )
 
 
 def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
-    """Draw curves against time and their settling times, one row per quantity and one column per condition.
+    """Plot curves against time and mark their settling times, with a row per quantity and a column per condition.
 
-    curves[condition][quantity][line] has times, median and quartiles over images, and "settling" in ms, drawn as a
-    triangle on the median; None for a curve that does not settle.
+    curves[condition][quantity][line] contains "times", "median" and "quartiles" over images, and "settling": the
+    settling time in ms, marked by a triangle on the median, or None if the curve does not settle.
     """
     quantities = list(next(iter(curves.values())))
     figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")
@@ -237,7 +239,7 @@ def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
 
 def format_curve(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return half-life, settling time, overshoot, rate and endings of a curve as cells of the table."""
+    """Format the half-life, settling time, overshoot, rate and endings of a curve as table cells."""
     if "summary" not in row:
         return ("-", "-" if row["settling"] is None else f"{row['settling']:.0f}", "-", "-", "-")
 

@@ -1,4 +1,4 @@
-"""Four flows that classify small digits under debris, built and trained alike, for experiments on time."""
+"""Four continuous-time networks that classify small occluded digits, with shared code to build and train them."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ AREAS = {
     "blt": ("l1", "l2"),
     "leaky_rcnn": ("l1", "l2"),
 }
-"""lower and upper area of each network, whose time constants are swept"""
+"""lower and upper area of each network; experiments vary the time constants of these areas"""
 TAUS = (10.0, 20.0)
-"""time constants of these areas in training, ms"""
+"""time constants of the lower and upper area during training, ms"""
 SIDE, FULL_SIDE = 16, 32
-"""side of an image in pixels, here and in other experiments"""
+"""image side in pixels: downsampled, as used here, and at full resolution"""
 RELAXED = 30.0
-"""ms of relaxation before each weight update of predictive coding"""
+"""duration of relaxation before each weight update in predictive coding, ms"""
 
 
 @checked(frozen=True, config=OPTIONS)
 class Recipe:
-    """Training of the networks."""
+    """Training settings of the four networks."""
 
     images: Count = 4_000
     """number of training images"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """pieces of debris over each training digit"""
+    """number of debris fragments over each training digit"""
     through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
-    """training of the networks that learn by backpropagation through time; the loss is averaged over time"""
+    """settings for networks trained by backpropagation through time; the loss is averaged over time"""
     steps: Count = 20
-    """steps of 10 ms that backpropagation through time covers"""
+    """number of 10 ms steps covered by backpropagation through time"""
     local: Training = Training(updates=500, batch=50)
-    """training of predictive coding, which learns by its local rule"""
+    """settings for predictive coding, which learns by its local rule"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.3
-    """weight of the relative prediction error in the loss of PCN"""
+    """weight of the relative prediction error in the PCN loss"""
 
 
 SMOKE = Recipe(
@@ -79,21 +79,22 @@ class Digits:
     targets: Tensor
 
     def is_correct(self, answers: Tensor) -> Tensor:
-        """Return whether answers (..., n, 10) are largest at the digit, (..., n)."""
+        """Return True where the largest of the answers (..., n, 10) is at the correct digit, (..., n)."""
         return answers.argmax(-1) == self.targets.argmax(-1)
 
 
 def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
-    """Draw the first `count` digits of a seed, downsampled to a side that divides the full one."""
+    """Generate the first `count` digits of a seed, downsampled to `side` pixels, which must divide `FULL_SIDE`."""
     shown = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=0.0), seed, 0, count)
     return Digits(functional.avg_pool2d(shown.pixels(), FULL_SIDE // side) - 0.5, shown.targets())
 
 
 def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
-    """Build the untrained network, with these time constants (ms) of its two areas.
+    """Build an untrained network with the given time constants (ms) of its lower and upper area.
 
-    predictive_coding  dense, digit at the top and image at the bottom: it infers the digit that predicts the image
-    pcn_global         normalised, with tied weights: the published form does not settle in long runs
+    predictive_coding  fully connected, image at the bottom and digit at the top: infers the digit that predicts the
+                       image
+    pcn_global         with normalisation and tied weights, because the published network does not settle in long runs
     """
     image = (1, SIDE, SIDE)
     if name == "predictive_coding":
@@ -111,7 +112,7 @@ def answers_of(network: Network) -> str:
 
 
 def fit(config: Options, name: Name, recipe: Recipe) -> list[float]:
-    """Train one network, or resume its training; return the loss curve (for predictive coding, the energy)."""
+    """Train one network, or resume its training; return the loss curve (energy for predictive coding)."""
     seed = config.seed
     torch.manual_seed(seed)
     network, shown = build(name), digits(recipe.fragments, seed, recipe.images)
@@ -128,5 +129,5 @@ def fit(config: Options, name: Name, recipe: Recipe) -> list[float]:
 
 
 def trained(config: Options, name: Name, taus: tuple[float, float] = TAUS) -> Network:
-    """Return the trained network with these time constants."""
+    """Return the trained network with the given time constants."""
     return base.trained(config, build(name, taus), name)

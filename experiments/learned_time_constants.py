@@ -1,11 +1,11 @@
 """Learn the time constants of leaky units on a task with two time scales.
 
-A population of leaky units receives two noisy streams and has to report a short running average of the first and a long
-one of the second. Its time constants, one per channel, start near 20 ms and are learned with the weights by
-backpropagation through time; a control network keeps them fixed. The figure shows the time constants before and after
-training, and the errors of both networks.
+A population of leaky units receives two noisy input streams and must report a short running average of the first stream
+and a long running average of the second. Each channel has its own time constant, initially near 20 ms. The time
+constants are learned together with the weights by backpropagation through time; in a control network, they stay fixed.
+The figure shows the time constants before and after training, and the training errors of both networks.
 
-    python -m experiments.learned_time_constants         two repetitions, some minutes on 2 cores
+    python -m experiments.learned_time_constants         two repetitions, a few minutes on 2 cores
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from pcsim.rules.time_constants import LearnableTau
 from pcsim.training import CHECK_EVERY, Training, optimise
 
 FRAME = 2.0
-"""duration of one value of a stream, ms"""
+"""duration of each stream value, ms"""
 KINDS = ("learned", "fixed")
 SMALLEST, SPAN, START = 2.0, 198.0, 20.0
-"""time constants in ms: learned between 2 and 200, starting near 20"""
+"""lower bound, range and initial value of the learnable time constants, ms: 2 to 200, starting near 20"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Learned(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/learned_time_constants")
-    """folder for all output"""
+    """output folder"""
     scales: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (6.0, 80.0)
-    """time constants over which the first and the second stream are averaged, ms"""
+    """time constants of the running averages of the first and second stream, ms"""
     channels: Count = 24
     """number of leaky units"""
     length: Annotated[float, Field(gt=0)] = 300.0
-    """duration of a stream, ms"""
+    """duration of each stream, ms"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """step of Euler, ms"""
+    """Euler step, ms"""
     repetitions: Count = 2
-    """number of trainings, each with its own weights and noise"""
+    """number of times each network is trained, each time with different weights and noise"""
     training: Training = Training(updates=400, batch=32, learning_rate=0.02)
-    """training settings; the seed is that of the repetition"""
+    """training settings; each repetition uses its own seed"""
 
 
 PRESETS = {
@@ -79,12 +79,12 @@ PRESETS = {
 
 
 def run(config: Learned) -> None:
-    """Run the whole experiment; networks that are in its folder are not trained again."""
+    """Run the experiment, skipping networks already trained in the output folder."""
     base.conduct(config, find, report)
 
 
 def find(config: Learned) -> dict[str, Any]:
-    """Train all networks; return the time constants before and after training, and the errors."""
+    """Train all networks; return their time constants before and after training, test errors and training curves."""
     base.train_all(config, fit, [(kind, seed) for seed in config.seeds for kind in KINDS])
     networks = [build(config, "learned", seed) for seed in config.seeds]
     return {
@@ -99,7 +99,7 @@ def find(config: Learned) -> dict[str, Any]:
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
-    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; the tau_c start around 20 ms, spread by a factor of 1.5 (sd)."""
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, spread by a factor of 1.5 (sd)."""
     torch.manual_seed(seed)
     tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
     with torch.no_grad():
@@ -117,14 +117,14 @@ def build(config: Learned, kind: str, seed: int) -> Network:
 
 
 def time_constants(network: Network) -> Tensor:
-    """Return the time constants of the channels in ms, (channel,)."""
+    """Return the time constant of each channel in ms, (channel,)."""
     return network.flows["r"].tau().detach()
 
 
 def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
-    """Draw noise (frame, n, 2); return it and the targets at the end of each frame, scaled to variance one.
+    """Return noise (frame, n, 2), and targets at the end of each frame, scaled to unit variance.
 
-    y_k = y_k-1 + (1 - exp(-2 ms / T)) (u_k - y_k-1): a running average over T ms.
+    Each target is a running average with time constant T: y_k = y_k-1 + (1 - exp(-2 ms / T)) (u_k - y_k-1).
     """
     frames = round(config.length / FRAME)
     noise = torch.randn(frames, count, 2, generator=torch.Generator().manual_seed(seed))
@@ -137,20 +137,20 @@ def streams(config: Learned, seed: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def make_simulator(config: Learned, network: Network, gradient: Full | None = None) -> Simulator:
-    """Return a Simulator that records the output at the end of every frame."""
+    """Return a Simulator that records the output at the end of each frame."""
     record = Record(states=["y"], every=round(FRAME / config.dt))
     return Simulator(network, solver=Euler(config.dt), record=record, gradient=gradient)
 
 
 def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean squared error at the ends of frames, without the first fifth, in which averages build up."""
+    """Return the mean squared error at frame ends, excluding the first fifth, during which the averages build up."""
     output = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
     skipped = len(noise) // 5
     return (output[..., 0, 0] - wanted)[skipped:].square().mean()
 
 
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
-    """Train one network on fresh noise, or resume its training; return the error of every 20 updates."""
+    """Train one network on new noise in every update, or resume its training; return the error every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
     sim = make_simulator(config, network, Full())
 
@@ -164,20 +164,20 @@ def fit(config: Learned, kind: str, seed: int) -> list[float]:
 
 
 def score(config: Learned, kind: str, seed: int) -> float:
-    """Return the error on noise that training does not use."""
+    """Return the error on noise not used in training."""
     network = base.trained(config, build(config, kind, seed), kind, seed)
     return float(error(make_simulator(config, network), *streams(config, TEST_SEED, 200)))
 
 
 def report(config: Learned, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     losses = {f"{kind} time constants": np.mean(results["curves"][kind], 0).tolist() for kind in KINDS}
     picture = Picture(
         "time_constants",
         tau_histograms(results["before"], results["after"], config.scales, losses, CHECK_EVERY),
         f"Left: time constants of all {config.channels} channels in {counted(config.repetitions, 'repetition')}. "
-        "Right: training error, mean over repetitions; fixed time constants are those shown on the left as before "
-        "training.",
+        "Right: training error, averaged over repetitions. The fixed time constants are those labelled 'before' in the "
+        "left panel.",
         ("before", "after", "curves"),
     )
     between = math.sqrt(config.scales[0] * config.scales[1])
@@ -191,13 +191,13 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
     head = ("seed", "fast channels (ms)", "slow channels (ms)", "error, learned", "error, fixed")
     return Report(
         "Time constants learned on a task with two time scales",
-        f"Averages over {config.scales[0]:g} and {config.scales[1]:g} ms of two noisy streams; errors are in units of "
-        "the variance of the target.",
+        f"The network reports running averages of two noisy streams over {config.scales[0]:g} and "
+        f"{config.scales[1]:g} ms. Errors are in units of the target variance.",
         [picture],
         [
             Table(
                 f"Median time constant of channels below and above {between:.0f} ms (number of channels), and error on "
-                "new noise (1: predicting the mean)",
+                "new noise (predicting the mean has an error of 1)",
                 head,
                 rows,
             )
@@ -208,9 +208,9 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
 def tau_histograms(
     before: ArrayLike, after: ArrayLike, scales: Sequence[float], losses: Mapping[str, Sequence[float]], every: int
 ) -> Figure:
-    """Draw time constants before and after training (log axis) with the time scales of the task, and the losses.
+    """Plot histograms of the time constants before and after training with the time scales of the task, and the losses.
 
-    before and after are (n,) in ms; losses[name] has one value per `every` updates.
+    before and after are (n,) in ms; losses[name] contains one value for every `every` updates.
     """
     figure = Figure(figsize=(9.5, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -1,11 +1,11 @@
-"""Train predictive coding to classify digits by its local rule, and compare it with backpropagation.
+"""Train predictive coding with its local rule to classify digits, and compare it with backpropagation.
 
-A dense predictive-coding network (Whittington & Bogacz 2017), with the image clamped at the top and the label at the
-bottom, learns from the products of activity and prediction error at each synapse. A control network with the same
-initial weights learns by backpropagation through the feed-forward pass that the network's predictions form. The report
-compares test accuracy over training, and the angle between the two weight changes before training.
+A fully connected predictive-coding network (Whittington & Bogacz 2017), with the image clamped at the top and the label
+at the bottom, learns from the product of activity and prediction error at each synapse. A control network with the same
+initial weights computes the predictions in one feed-forward pass and learns by backpropagation. The report compares the
+test accuracy during training, and shows the angle between the two weight updates before training.
 
-    python -m experiments.local_learning                     rendered digits, 2 minutes
+    python -m experiments.local_learning                     rendered digits, about 2 minutes
     python -m experiments.local_learning --preset standard   MNIST, three repetitions
 """
 
@@ -36,18 +36,18 @@ RULES = ("local", "backpropagation")
 
 @dataclass(frozen=True, config=OPTIONS)
 class LocalLearning(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/local_learning")
-    """folder for all output"""
+    """output folder"""
     hidden: tuple[int, ...] = (256,)
-    """units of the layers between label and image"""
+    """number of units in each layer between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
-    """nonlinearity f in the predictions W f(r)"""
+    """activation function f in the predictions W f(r)"""
     precision: Annotated[float, Field(gt=0)] = 0.1
-    """precision of the label's error, 1 for the others: the smaller, the closer the local rule is to backpropagation"""
+    """precision of the label error (others: 1); the smaller it is, the closer the local rule is to backpropagation"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """step of Euler, ms; layers have a time constant of 10 ms. With --precision 1, whose energy is steep, pass 0.5"""
+    """Euler step, ms; layers have a time constant of 10 ms. With --precision 1 the energy is steep: pass --dt 0.5"""
     relax: Annotated[float, Field(gt=0)] = 40.0
     """duration of the relaxation before each weight update, ms"""
     images: Count = 10_000
@@ -55,11 +55,11 @@ class LocalLearning(Repeated):
     test_images: Count = 2_000
     """number of test images"""
     training: Training = Training(updates=3_000, batch=50, learning_rate=2e-3)
-    """training settings; the seed is that of the repetition"""
+    """training settings; each repetition uses its own seed"""
     digits: Literal["rendered", "handwritten"] = "rendered"
-    """source of the digits: rendered at random places, or the images of MNIST"""
+    """source of the digits: rendered at random positions, or MNIST images"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
+    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
 
 
 PRESETS = {
@@ -93,12 +93,12 @@ PRESETS = {
 
 
 def run(config: LocalLearning) -> None:
-    """Run the whole experiment; networks that are in its folder are not trained again."""
+    """Run the experiment, skipping networks already trained in the output folder."""
     base.conduct(config, find, report)
 
 
 def find(config: LocalLearning) -> dict[str, Any]:
-    """Train by both rules, and compare their weight changes."""
+    """Train networks with both rules and compare their weight updates."""
     base.train_all(config, fit, [(rule, seed) for seed in config.seeds for rule in RULES])
     found = {rule: [outcome(config, rule, seed) for seed in config.seeds] for rule in RULES}
     aligned = base.run_jobs(alignment, [(config, seed) for seed in config.seeds], 1, "alignment")
@@ -122,7 +122,7 @@ def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tens
 
 
 def build(config: LocalLearning, repetition: int, pixels: int, precision: float) -> Network:
-    """Build a network with label r0 at the bottom and image at the top; `precision` is that of the label's error."""
+    """Build a network with the label r0 at the bottom and the image at the top; `precision` is for the label error."""
     torch.manual_seed(repetition)
     sizes = [(10,), *((units,) for units in config.hidden[::-1]), (pixels,)]
     top = f"r{len(sizes) - 1}"
@@ -133,19 +133,19 @@ def build(config: LocalLearning, repetition: int, pixels: int, precision: float)
 
 
 def answers(network: Network, images: Tensor) -> Tensor:
-    """Return the inferred label when only the image is clamped: one pass reaches the fixed point, E = 0."""
+    """Return the label inferred with only the image clamped; one pass reaches the fixed point, where E = 0."""
     (top,) = network.inputs
     with torch.no_grad():
         return initial_state(network, {top: images})["r0"]
 
 
 def fit(config: LocalLearning, rule: str, repetition: int) -> list[float]:
-    """Train one network; return its energy (for backpropagation, its loss) over training."""
+    """Train one network; return its energy (or loss, for backpropagation) during training."""
     return outcome(config, rule, repetition)["energy"]
 
 
 def outcome(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any]:
-    """Return (updates, test accuracy) and the energy over training; train the network first if necessary."""
+    """Return (update, test accuracy) pairs and the energy during training; train the network first if needed."""
     path = base.kept(config, "training", rule, repetition, suffix="json")
     return base.once(path, lambda: _trained(config, rule, repetition))
 
@@ -176,19 +176,19 @@ def _trained(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any
 
 
 def score(network: Network, images: Tensor, targets: Tensor) -> float:
-    """Return the share of images whose digit has the largest answer."""
+    """Return the share of images for which the correct digit has the largest answer."""
     return float((answers(network, images).argmax(1) == targets.argmax(1)).double().mean())
 
 
 def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
-    """Return the cosine between the local weight change and that of backpropagation, by precision of the label's error.
+    """Return the cosine between the local and the backpropagation weight update for several label precisions.
 
-    The less precise the label, the less relaxation moves the layers away from their feed-forward values, and the closer
-    their errors are to those of backpropagation: in theory the cosine goes to 1 as the precision goes to 0.
+    With a less precise label, relaxation moves the layers less far from their feed-forward values, so their errors are
+    closer to those of backpropagation. In theory, the cosine approaches 1 as the precision approaches 0.
     """
     images, targets = data(config, "train", repetition, 50)
     precisions, cosines = [1.0, 0.3, 0.1, 0.03, 0.01], []
-    # A precise label makes the energy steeper, beyond the stability limit of the step that training uses.
+    # A precise label makes the energy so steep that the training step would exceed the stability limit.
     solver = Euler(dt=config.dt / 4)
     for precision in precisions:
         network = build(config, repetition, images.shape[1], precision)
@@ -205,26 +205,26 @@ def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
 
 
 def flat_gradient(network: Network) -> Tensor:
-    """Return all gradients as one vector."""
+    """Concatenate all gradients into one vector."""
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
 def report(config: LocalLearning, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     pictures = [
         Picture(
             "error",
             learning_curves(results["accuracy"]),
-            "Test error over training, one line per repetition, for the local rule and for backpropagation with the "
-            "same initial weights and the same order of images.",
+            "Test error during training with the local rule and with backpropagation, which use the same initial "
+            "weights and the same order of images. Each line is one repetition.",
             ("accuracy",),
         ),
         Picture(
             "alignment",
             alignment_curves([(row["precision"], row["cosine"]) for row in results["alignment"]]),
-            "1 - cosine of the angle between the weight changes of the local rule and of backpropagation before "
-            "training, against the precision of the label's error: the less precise the label, the closer they are "
-            "(Whittington & Bogacz 2017). One line per repetition.",
+            "1 - cosine of the angle between the weight updates of the local rule and of backpropagation before "
+            "training, as a function of the precision of the label error. The updates become more similar as the "
+            "precision decreases (Whittington & Bogacz 2017). Each line is one repetition.",
             ("alignment",),
         ),
     ]
@@ -233,7 +233,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
         ends = [100 * curve[-1][1] for curve in runs]
         rows.append((rule, ", ".join(f"{value:.2f}" for value in ends), f"{sum(ends) / len(ends):.2f}"))
     return Report(
-        "Predictive coding learns by its local rule",
+        "Predictive coding with its local learning rule",
         f"{config.images:,} training and {config.test_images:,} test images ({config.digits} digits), hidden layers "
         f"{'-'.join(map(str, config.hidden))}, {config.training.updates:,} updates, "
         f"{counted(config.repetitions, 'repetition')}.",
@@ -243,7 +243,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
 
 
 def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
-    """Draw the error against updates, log scale: curves[rule] holds a list of (update, accuracy) per repetition."""
+    """Plot error (log scale) against updates. curves[rule] has a list of (update, accuracy) for each repetition."""
     ax = ax or axes()
     for index, (name, repetitions) in enumerate(curves.items()):
         for number, repetition in enumerate(repetitions):
@@ -258,11 +258,11 @@ def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None =
 
 
 def alignment_curves(curves: Sequence[tuple[ArrayLike, ArrayLike]], ax: Axes | None = None) -> Axes:
-    """Draw 1 - cosine between two weight changes against the precision of the label, log-log, a line per repetition."""
+    """Plot 1 - cosine between two weight updates against the label precision (log-log), one line per repetition."""
     ax = ax or axes()
     for precision, cosine in curves:
         ax.plot(precision, np.clip(1.0 - np.asarray(cosine), 1e-8, None), "o-", ms=4)
-    ax.set(xscale="log", yscale="log", xlabel="precision of the label's error")
+    ax.set(xscale="log", yscale="log", xlabel="precision of the label error")
     ax.set(ylabel="1 - cosine with backpropagation")
     return ax
 

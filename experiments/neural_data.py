@@ -1,9 +1,9 @@
-"""Two public data sets of inferior temporal cortex, read from a local folder; they are not part of pcsim.
+"""Loaders for two public data sets of inferior temporal (IT) cortex, which are not distributed with pcsim.
 
-neural_it_zhang_desimone/it_counts_10ms.npz   132 macaque IT units, 7 objects at 3 positions, 19 repeats; spikes in
-                                              10 ms (Zhang et al. 2011, through NeuroDecodeR)
-neural_rsa92_kriegeskorte/rsa92.npz           92 images, dissimilarities of monkey and human IT (Kriegeskorte et al.
-                                              2008, through rsatoolbox)
+neural_it_zhang_desimone/it_counts_10ms.npz   132 macaque IT units, 7 objects at 3 positions, 19 repeats; spike
+                                              counts in 10 ms bins (Zhang et al. 2011, from NeuroDecodeR)
+neural_rsa92_kriegeskorte/rsa92.npz           92 images, dissimilarity matrices of monkey and human IT
+                                              (Kriegeskorte et al. 2008, from rsatoolbox)
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ VARIABLE = "PCSIM_NEURAL"
 SPIKES = Path("neural_it_zhang_desimone", "it_counts_10ms.npz")
 DISSIMILARITIES = Path("neural_rsa92_kriegeskorte", "rsa92.npz")
 BINS = 5
-"""number of bins of 10 ms in a window"""
+"""number of 10 ms bins in each window"""
 
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spike counts (time, presentation, unit) in windows of 50 ms from `times` ms on; object and condition of each.
+    """Spike counts (time, presentation, unit) in 50 ms windows that start at `times` (ms).
 
-    A pseudo-population: units were recorded in several sessions, so repeats of different units are not simultaneous.
+    `objects` and `conditions` label each presentation. The units form a pseudo-population: they were recorded in
+    several sessions, so their responses were not recorded simultaneously.
     """
 
     counts: NDArray[np.float64]
@@ -40,7 +41,7 @@ class Spikes:
 
 @dataclass(frozen=True)
 class Dissimilarities:
-    """Images (92, 175, 175, 3) uint8; matrices (92, 92) of monkey and human IT, and of each human subject."""
+    """Images (92, 175, 175, 3) uint8, and dissimilarity matrices (92, 92) of monkey IT, human IT and each subject."""
 
     images: NDArray[np.uint8]
     monkey: NDArray[np.float64]
@@ -51,21 +52,21 @@ class Dissimilarities:
 def folder(given: Path | None) -> Path | None:
     """Return the folder of both data sets: `given`, else the environment variable PCSIM_NEURAL, else None.
 
-    Raises StorageError for a folder that lacks one of them.
+    Raises StorageError if either data set is missing from the folder.
     """
     named = given or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     missing = [path for path in (SPIKES, DISSIMILARITIES) if named is not None and not (named / path).is_file()]
     if missing:
         raise StorageError(
-            given=f"folder {named}, in which {', '.join(map(str, missing))} is missing",
-            expected=f"{SPIKES} and {DISSIMILARITIES}",
-            remedy=f"download both as in docs/neural.md, or omit --neural and unset {VARIABLE} to run models alone",
+            given=f"folder {named}, which lacks {', '.join(map(str, missing))}",
+            expected=f"a folder that contains {SPIKES} and {DISSIMILARITIES}",
+            remedy=f"download both as in docs/neural.md, or omit --neural and unset {VARIABLE} to run only the models",
         )
     return named
 
 
 def spikes(folder_: Path) -> Spikes:
-    """Read the spike counts in non-overlapping windows of 50 ms."""
+    """Load the spike counts, summed over non-overlapping 50 ms windows."""
     with np.load(folder_ / SPIKES) as file:
         counts, centres = file["counts"], file["time_ms"]
     _, objects, positions, repeats, _ = counts.shape
@@ -79,7 +80,7 @@ def spikes(folder_: Path) -> Spikes:
 
 
 def dissimilarities(folder_: Path) -> Dissimilarities:
-    """Read the images and matrices; those of a human subject are averaged over sessions."""
+    """Load the images and dissimilarity matrices, averaging those of each human subject over sessions."""
     with np.load(folder_ / DISSIMILARITIES) as file:
         sessions = file["rdm_human_IT_subject_session"].astype(float)
         return Dissimilarities(

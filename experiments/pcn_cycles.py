@@ -1,9 +1,9 @@
-"""Test whether cycles help the predictive coding network with global loops (Wen et al. 2018), and lower its error.
+"""Test whether cycles improve accuracy and reduce prediction error in PCN with global loops (Wen et al. 2018).
 
-Trains networks with T = 0, 1, 3 cycles on few occluded digits, and asks two different questions: does accuracy rise
-with T across networks, and does the prediction error fall over the cycles of one network? The error is measured at
-initialisation, after training as published, after training with a reconstruction term, and in two constructions in
-which it falls by design.
+The experiment trains networks with T = 0, 1 and 3 cycles on a small set of occluded digits to answer two separate
+questions. Does accuracy increase with T across networks? Does the prediction error decrease over the cycles of a single
+network? The error is measured at initialisation, after training as published, after training with a reconstruction
+term, and in two networks designed so that it decreases.
 
     python -m experiments.pcn_cycles                     rendered digits, one repetition, about 6 minutes on 2 cores
     python -m experiments.pcn_cycles --preset standard   MNIST, 1,000 training images, three repetitions
@@ -32,23 +32,23 @@ from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, evaluate
 
 WATCHED = 64
-"""number of test images on which the error is measured"""
+"""number of test images used to measure the prediction error"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Cycles(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/pcn_cycles")
-    """folder for all output"""
+    """output folder"""
     device: Device = "auto"
-    """device to run on"""
+    """device on which to train and run the networks"""
     cycles: tuple[int, ...] = (0, 1, 3)
-    """numbers of cycles T of the networks to compare"""
+    """cycle counts T of the networks to compare"""
     channels: tuple[int, ...] = (16, 32, 32)
-    """feature maps of each layer; the first two layers halve the image"""
+    """number of feature maps in each layer; the first two layers halve the image size"""
     fragments: Annotated[int, Field(ge=0)] = 3
-    """pieces of debris over each digit"""
+    """number of debris fragments over each digit"""
     images: Count = 1_000
     """number of training images"""
     test_images: Count = 1_000
@@ -56,19 +56,19 @@ class Cycles(Repeated):
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """training as published; the seed is that of the repetition"""
+    """training as published; each repetition uses its own seed"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
-    """training of the network that also learns to predict; the seed is that of the repetition"""
+    """training of the network that also learns to predict; each repetition uses its own seed"""
     long: Count = 10
-    """number of cycles over which the error is measured"""
+    """number of cycles for which the error is measured"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
+    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
     checkpoint_every: Count = 100
-    """updates between checkpoints"""
+    """number of updates between checkpoints"""
 
 
 PRESETS = {
@@ -108,12 +108,12 @@ PRESETS = {
 
 
 def run(config: Cycles) -> None:
-    """Run the whole experiment, or resume it in its folder."""
+    """Run the experiment, or resume it from its output folder."""
     base.conduct(config, find, report, check=lambda options: build(options, "published", max(options.cycles)))
 
 
 def find(config: Cycles) -> dict[str, Any]:
-    """Train all networks; return accuracies and errors over cycles."""
+    """Train all networks; return their accuracies and prediction errors over cycles."""
     keys = [("published", cycles, seed) for seed in config.seeds for cycles in config.cycles[::-1]]
     keys += [("predicting", max(config.cycles), seed) for seed in config.seeds]
     base.train_all(config, fit, keys)
@@ -121,7 +121,7 @@ def find(config: Cycles) -> dict[str, Any]:
 
 
 def build(config: Cycles, kind: str, cycles: int) -> Network:
-    """Build the untrained network of one job."""
+    """Build the untrained network for one job."""
     predicting = kind == "predicting"
     return models.pcn_global(
         config.channels,
@@ -134,7 +134,7 @@ def build(config: Cycles, kind: str, cycles: int) -> Network:
 
 
 def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Tensor]:
-    """Return images with mean 0 and sd 1 (over all pixels of the set), and targets."""
+    """Return images, normalised to mean 0 and sd 1 over all pixels of the set, and targets."""
     glyphs = stimuli.HandwrittenGlyphs(split, config.mnist) if config.digits == "handwritten" else None
     shown = stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count, glyphs)
     pixels = shown.pixels()
@@ -142,7 +142,7 @@ def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Ten
 
 
 def fit(config: Cycles, kind: str, cycles: int, repetition: int) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     torch.manual_seed(1_000 * repetition + cycles)
     network = build(config, kind, cycles)
     images, targets = data(config, repetition, config.images, "train")
@@ -156,7 +156,7 @@ def trained(config: Cycles, kind: str, cycles: int, repetition: int) -> Network:
 
 
 def analyse(config: Cycles) -> dict[str, Any]:
-    """Return the accuracy of every network at every cycle, and the errors over cycles."""
+    """Return the accuracy of each network at each cycle, and the prediction errors over cycles."""
     images, targets = data(config, TEST_SEED, config.test_images, "test")
     choices = targets.argmax(1)
 
@@ -185,7 +185,7 @@ def analyse(config: Cycles) -> dict[str, Any]:
 
 
 def networks_to_measure(config: Cycles) -> dict[str, Network]:
-    """Return the networks whose error is measured over cycles, by a description of each."""
+    """Return the networks whose error is measured over cycles, keyed by description."""
     longest = max(config.cycles)
     torch.manual_seed(0)
     single = models.pcn_global((16,), (), tied=True, activation="identity", image=(1, 32, 32))
@@ -205,14 +205,14 @@ def networks_to_measure(config: Cycles) -> dict[str, Network]:
 
 
 def measure_errors(network: Network, images: Tensor, cycles: int) -> dict[str, list[float]]:
-    """Return the relative error of every layer at every cycle, median over images."""
+    """Return the relative error of each layer at each cycle, as the median over images."""
     record = Record(errors="all", relative=True)
     run_ = simulate(network, images, solver=Iterate(), steps=cycles, record=record)
     return {name: value.median(1).values.tolist() for name, value in run_.relative_errors.items()}
 
 
 def report(config: Cycles, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     networks = results["networks"]
     pictures = [
         Picture(
@@ -221,19 +221,19 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
                 {name: row["accuracy_over_cycles"] for name, row in networks.items()},
                 {name: row["cycles"] for name, row in networks.items()},
             ),
-            "Left: accuracy at the last cycle of networks trained with T cycles, one dot per repetition: the published "
-            "comparison, across networks. Right: accuracy of each network at every cycle, also beyond the T it was "
-            "trained with (large dot), which is a different question.",
+            "Left: accuracy at the last cycle of networks trained with T cycles, one dot per repetition. This is the "
+            "published comparison across networks. Right: accuracy of each network at every cycle, including cycles "
+            "beyond the T used in training (large dot), which answers a different question.",
             ("networks",),
         ),
         Picture(
             "errors",
             errors_over_cycles(results["errors"]),
-            "Squared prediction error relative to the squared activity of the predicted layer, median over images, one "
-            "line per layer (e0 is the image). The published update does not lower it, neither at initialisation nor "
-            "after training on the task. In one tied linear layer it must fall, because b is below 2 / lambda_max; "
-            "with tied weights, no blend (a = 0) and small b, the image error falls; a reconstruction term in the loss "
-            "(not in the paper) can train the network to lower it.",
+            "Squared prediction error divided by the squared activity of the predicted layer: median over images, one "
+            "line per layer (e0: image). The published update does not reduce this error, either at initialisation or "
+            "after training on the task. In a single tied linear layer the error must decrease because b is below "
+            "2 / lambda_max. With tied weights, no blending (a = 0) and small b, the image error decreases. With a "
+            "reconstruction term in the loss (not in the paper), the network can learn to reduce the error.",
             ("errors",),
         ),
         Picture(
@@ -265,9 +265,9 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
 
 
 def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
-    """Draw relative prediction errors over cycles, one panel per network: errors[network][error] is (cycles,).
+    """Plot relative prediction errors over cycles, one panel per network: errors[network][error] is (cycles,).
 
-    `trained` marks the last trained cycle; the dashed level is the error of a prediction of zero.
+    `trained` marks the last cycle used in training; the dashed line is the error when the prediction is zero.
     """
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)

@@ -1,11 +1,12 @@
-"""Compare recurrent cells, numbers of steps, and weights shared over time for recognising occluded digits.
+"""Compare recurrent cells, numbers of steps, and weight sharing over time in the recognition of occluded digits.
 
-Trains small networks on digits under debris and compares their answers to the same test images (McNemar's test):
+The experiment trains small networks on occluded digits and compares their answers to the same test images with
+McNemar's test:
 
-    cells      a ConvRNN with reciprocal gated cells, simple RNNs, LSTMs or no recurrence, at equal numbers of
-               parameters (Nayebi et al. 2018); "minimal" is the reciprocal one with one step more than the image needs
-    residual   a residual network whose blocks share their weights over time, and one whose blocks do not
-               (Liao & Poggio 2016)
+    cells      ConvRNNs with reciprocal gated cells, simple RNN cells, LSTM cells or no recurrence, with about the same
+               number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but only one step more
+               than the image needs to reach the readout.
+    residual   residual networks whose blocks either share their weights over time or do not (Liao & Poggio 2016)
 
     python -m experiments.recurrent_cells                     one repetition, about 7 minutes on 2 cores
     python -m experiments.recurrent_cells --preset standard   three repetitions, about an hour
@@ -36,30 +37,30 @@ NAMES = (*CELLS, "minimal", *RESIDUAL)
 
 @dataclass(frozen=True, config=OPTIONS)
 class RecurrentCells(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/recurrent_cells")
-    """folder for all output"""
+    """output folder"""
     device: Device = "auto"
-    """device to run on"""
+    """device on which to train and run the networks"""
     parameters: Annotated[int, Field(ge=2_000)] = 23_000
-    """parameters of each ConvRNN, as nearly as a whole number of feature maps allows"""
+    """approximate number of parameters of each ConvRNN, set by choosing the number of feature maps"""
     steps: Annotated[int, Field(ge=6)] = 8
-    """steps of the ConvRNNs; the image needs 4 to reach the read-out, "minimal" has 5"""
+    """number of steps of the ConvRNNs; the image reaches the readout at step 4, and "minimal" runs for 5 steps"""
     blocks: Annotated[int, Field(ge=1)] = 5
-    """number of blocks of the residual networks"""
+    """number of blocks in the residual networks"""
     channels: Annotated[int, Field(ge=1)] = 16
-    """feature maps of the residual networks"""
+    """number of feature maps in the residual networks"""
     fragments: Annotated[int, Field(ge=0)] = 10
-    """pieces of debris over each digit"""
+    """number of debris fragments over each digit"""
     images: Count = 10_000
     """number of training images"""
     test_images: Count = 2_000
     """number of test images"""
     training: Training = Training(updates=1_000, batch=20, over_time="last")
-    """training settings; the seed is that of the repetition"""
+    """training settings; each repetition uses its own seed"""
     checkpoint_every: Count = 200
-    """updates between checkpoints"""
+    """number of updates between checkpoints"""
 
 
 PRESETS = {
@@ -96,18 +97,18 @@ PRESETS = {
 
 
 def run(config: RecurrentCells) -> None:
-    """Run the whole experiment, or resume it in its folder."""
+    """Run the experiment, or resume it from its output folder."""
     base.conduct(config, find, report, check=lambda options: [build(options, name) for name in NAMES])
 
 
 def find(config: RecurrentCells) -> dict[str, Any]:
-    """Train all networks; return their errors and the tests between them."""
+    """Train all networks; return their errors and the statistical tests that compare them."""
     base.train_all(config, fit, [(name, seed) for seed in config.seeds for name in NAMES])
     return analyse(config)
 
 
 def build(config: RecurrentCells, name: str) -> Network:
-    """Build an untrained network; all ConvRNNs have about the same number of parameters."""
+    """Build an untrained network. All ConvRNNs have about the same number of parameters."""
     if name in RESIDUAL:
         return models.shared_resnet(
             config.channels, config.blocks + 1, shared=name == "shared", stride=2, image=(1, 32, 32)
@@ -117,18 +118,18 @@ def build(config: RecurrentCells, name: str) -> Network:
 
 
 def convrnn(cell: str, steps: int, width: int) -> Network:
-    """Build three layers with cells in the upper two; without cells, the network stops when the image has arrived."""
+    """Build three layers with cells in the upper two; without cells, run only until the image reaches the readout."""
     layers = [models.Layer(width, True), models.Layer(width, True), models.Layer(width)]
     return models.convrnn(layers, cell, recurrent=(2, 3), feedback=(), steps=4 if cell == "none" else steps)
 
 
 def data(config: RecurrentCells, seed: int, count: int) -> stimuli.Scenes:
-    """Draw digits under debris."""
+    """Generate digits under debris."""
     return stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count)
 
 
 def fit(config: RecurrentCells, name: str, repetition: int) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     torch.manual_seed(repetition)
     network, shown = build(config, name), data(config, repetition, config.images)
     settings = dataclasses.replace(config.training, seed=repetition)
@@ -136,7 +137,7 @@ def fit(config: RecurrentCells, name: str, repetition: int) -> list[float]:
 
 
 def analyse(config: RecurrentCells) -> dict[str, Any]:
-    """Return every network's errors and accuracies over steps on test images, and McNemar tests between networks."""
+    """Test all networks; return their errors, their accuracy at each step, and McNemar tests between networks."""
     shown = data(config, TEST_SEED, config.test_images)
     images, targets = shown.pixels(), shown.targets()
     correct = {}
@@ -165,7 +166,7 @@ def analyse(config: RecurrentCells) -> dict[str, Any]:
 
 
 def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     networks = results["networks"]
     pictures = [
         Picture(
@@ -175,11 +176,16 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
                 {name: row["steps"] for name, row in networks.items()},
                 unit="step",
             ),
-            "Left: accuracy at the last step, one dot per repetition. Right: accuracy at every step; only the last one "
-            "(large dot) is trained. The image reaches the read-out of a ConvRNN at step 4.",
+            "Left: accuracy at the last step, one dot per repetition. Right: accuracy at every step. Only the last "
+            "step (large dot) is trained. In a ConvRNN, the image reaches the readout at step 4.",
             ("networks",),
         ),
-        Picture("network", plots.circuit(build(config, "reciprocal")), "The ConvRNN with reciprocal gated cells.", ()),
+        Picture(
+            "network",
+            plots.circuit(build(config, "reciprocal")),
+            "Graph of the ConvRNN with reciprocal gated cells.",
+            (),
+        ),
     ]
     rows = [
         (
@@ -198,14 +204,14 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
     ]
     head = ("network", "parameters", "steps", "each repetition", "mean")
     return Report(
-        "Recurrent cells, number of steps, and weights shared over time",
+        "Recurrent cells, number of steps, and weight sharing over time",
         f"{config.images:,} training and {config.test_images:,} test images under {config.fragments} pieces of debris, "
         f"{config.training.updates:,} updates with batches of {config.training.batch}, "
         f"{counted(config.repetitions, 'repetition')}.",
         pictures,
         [
             Table("Error on digits under debris (%)", head, rows),
-            Table("McNemar tests, all repetitions", ("group", "pair", "p", "significant (FDR 0.05)"), pairs),
+            Table("McNemar tests over all repetitions", ("group", "pair", "p", "significant (FDR 0.05)"), pairs),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Reports of the experiments: figures, one HTML page, and tables in the terminal."""
+"""Reports of experiments: figures, an HTML page, and tables printed to the terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pcsim.core import storage
 
 
 class Picture(NamedTuple):
-    """A figure of the page.
+    """A figure on the report page.
 
-    name      name of its file, without suffix
-    numbers   keys of the results that it shows; () for a drawing
+    name      file name without extension
+    sentence  caption
+    numbers   keys of the plotted results; () for a diagram
     """
 
     name: str
@@ -29,7 +30,7 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of text cells, shown on the page and in the terminal."""
+    """A table of strings, shown on the report page and printed to the terminal."""
 
     caption: str
     head: Sequence[str]
@@ -38,7 +39,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A report page. `explorable` holds plotly figures, each with a sentence."""
+    """A report page. `explorable` contains interactive plotly figures, each with its caption."""
 
     title: str
     summary: str
@@ -48,7 +49,7 @@ class Report:
 
 
 def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
-    """Save each figure with its numbers, write `report.html`, print the tables and the path of the page."""
+    """Save the figures and their data, write `report.html`, and print the tables and the path of the page."""
     figures = []
     for picture in report.pictures:
         path = out / f"{picture.name}.png"
@@ -67,23 +68,23 @@ def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
     print(f"\n{report.title}")
     for table in report.tables:
         print(f"\n{table.caption}\n\n{text_table(table)}")
-    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; numbers are in results.json.")
+    print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; all numbers are in results.json.")
 
 
 def counted(number: int, noun: str) -> str:
-    """Return "1 repetition" or "3 repetitions"."""
+    """Return a number with its noun in the singular or plural, such as "1 repetition" or "3 repetitions"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def save_figure(picture: Figure | Axes, path: Path) -> None:
-    """Write a figure (or the figure of an axes) as PNG."""
+    """Save a figure, or the figure that contains the axes, as a PNG file."""
     figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture
     with storage.replacing(path) as partial:
         figure.savefig(partial, dpi=130, format="png", metadata={"Software": storage.MARK})
 
 
 def text_table(table: Table) -> str:
-    """Return a table as aligned text for a terminal."""
+    """Format a table as aligned plain text."""
     lines = (table.head, *table.rows)
     widths = [max(len(row[column]) for row in lines) for column in range(len(table.head))]
     text = [

@@ -1,12 +1,12 @@
 """Measure how well features learned from digits separate the characters of other alphabets, by area and step.
 
-Trains BLT and the feed-forward B on handwritten digits (MNIST) under light debris, freezes them, and fits linear
-decoders of the characters of five Omniglot alphabets for every area and step, cross-validated over drawings. Controls
-are the same networks before training, and pixels.
+The experiment trains BLT and the feed-forward network B on handwritten digits (MNIST) under light debris and freezes
+them. It then fits linear decoders for the characters of five Omniglot alphabets at each area and step, with
+cross-validation over drawings. The controls are untrained networks and raw pixels.
 
     python -m experiments.transfer --mnist FOLDER --omniglot FOLDER     about 6 minutes on 2 cores
 
-Without these folders, both data sets are downloaded once.
+If a folder is not specified, its data set is downloaded once.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")
 STATES = ("trained", "untrained")
 GRID = 4
-"""side of the grid to which maps are averaged before decoding; pixels are averaged to as many values as an area has"""
+"""side of the grid over which maps are averaged before decoding; pixels are averaged to the same number of values"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Transfer(Parallel):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/transfer")
-    """folder for all output"""
+    """output folder"""
     width: Count = 16
-    """feature maps of each area"""
+    """number of feature maps in each area"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """pieces of debris over each digit in training"""
+    """number of debris fragments over each training digit"""
     images: Count = 10_000
     """number of training images"""
     training: Training = Training(updates=1_000, batch=20)
-    """training settings; the seed is that of the experiment"""
+    """training settings; the seed is replaced by that of the experiment"""
     part: Literal["small1", "small2"] = "small1"
-    """set of five Omniglot alphabets"""
+    """one of two sets of five Omniglot alphabets"""
     drawings: Annotated[int, Field(ge=2, le=20)] = 20
-    """number of drawings of each character"""
+    """number of drawings per character"""
     folds: Annotated[int, Field(ge=2)] = 5
-    """number of folds in cross-validation"""
+    """number of cross-validation folds"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
+    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
     omniglot: Path | None = None
-    """folder with the zip files of Omniglot; if None, the environment variable PCSIM_OMNIGLOT, else a download"""
+    """folder with the Omniglot zip files; defaults to PCSIM_OMNIGLOT in the environment, or else they are downloaded"""
 
 
 PRESETS = {
@@ -84,7 +84,7 @@ PRESETS = {
 
 
 def run(config: Transfer) -> None:
-    """Run the whole experiment; trainings and decodings that are in its folder are not repeated."""
+    """Run the experiment, skipping training and decoding already completed in the output folder."""
     base.conduct(config, find, report, check=lambda options: characters(options.part, options.omniglot))
 
 
@@ -106,13 +106,13 @@ def find(config: Transfer) -> dict[str, Any]:
 
 @cache
 def characters(part: Literal["small1", "small2"], folder: Path | None) -> stimuli.Characters:
-    """Return Omniglot, read once per process."""
+    """Load the Omniglot characters once per process."""
     return stimuli.load_omniglot(part, folder)
 
 
 @cache
 def glyphs(split: str, folder: Path | None) -> stimuli.Glyphs:
-    """Return the digits of MNIST, read once per process."""
+    """Load the MNIST digits once per process."""
     return stimuli.HandwrittenGlyphs(split, folder)
 
 
@@ -123,7 +123,7 @@ def build(config: Transfer, name: str) -> Network:
 
 
 def fit(config: Transfer, name: str) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     condition = stimuli.Condition(fragments=config.fragments)
     shown = stimuli.scenes(condition, config.seed, 0, config.images, glyphs("train", config.mnist))
     settings = dataclasses.replace(config.training, seed=config.seed)
@@ -131,7 +131,7 @@ def fit(config: Transfer, name: str) -> list[float]:
 
 
 def digit_accuracy(config: Transfer, name: str) -> float:
-    """Return the accuracy of a trained network on test digits of MNIST, under the same debris as in training."""
+    """Return the accuracy of a trained network on MNIST test digits with the same amount of debris as in training."""
     condition = stimuli.Condition(fragments=config.fragments)
     shown = stimuli.scenes(condition, TEST_SEED, 0, 500, glyphs("test", config.mnist))
     network = base.trained(config, build(config, name), name)
@@ -139,26 +139,26 @@ def digit_accuracy(config: Transfer, name: str) -> float:
 
 
 def images_of(config: Transfer, alphabet: str) -> Tensor:
-    """Return the drawings of one alphabet, white on the grey background of the digits: (n, 1, 32, 32)."""
+    """Return the drawings of one alphabet in white on the same grey background as the digits, (n, 1, 32, 32)."""
     found = characters(config.part, config.omniglot).of(alphabet)
     return 0.5 + 0.5 * found.pixels()[torch.from_numpy(first_drawings(config, found))]
 
 
 def labels_of(config: Transfer, alphabet: str) -> np.ndarray:
-    """Return the character of each drawing, (n,)."""
+    """Return the character label of each drawing, (n,)."""
     found = characters(config.part, config.omniglot).of(alphabet)
     return found.characters[first_drawings(config, found)]
 
 
 def first_drawings(config: Transfer, found: stimuli.Characters) -> np.ndarray:
-    """Return the indices of the first drawings of each character."""
+    """Return the indices of the first `config.drawings` drawings of each character."""
     return np.concatenate(
         [np.flatnonzero(found.characters == c)[: config.drawings] for c in np.unique(found.characters)]
     )
 
 
 def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
-    """Decode the characters of an alphabet from every area at every step; write the accuracies, (step,) per area."""
+    """Decode the characters of an alphabet from each area at each step, and write the accuracies, (step,) per area."""
     path = base.kept(config, "decoded", name, state, alphabet)
     if path.exists():
         return
@@ -174,7 +174,7 @@ def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
 
 
 def pool(maps: Tensor) -> Tensor:
-    """Average maps (time, n, channel, height, width) over the cells of a grid; return (time, n, feature)."""
+    """Average maps (time, n, channel, height, width) within the cells of a grid; return (time, n, feature)."""
     return functional.adaptive_avg_pool2d(maps.flatten(0, 1), GRID).flatten(1).unflatten(0, maps.shape[:2])
 
 
@@ -185,7 +185,7 @@ def accuracy(config: Transfer, features: Tensor, labels: np.ndarray) -> np.ndarr
 
 
 def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[str, Any]:
-    """Return accuracies by area, state and step, of every alphabet and their mean, and the gain from training."""
+    """Return accuracies by area, training state and step, per alphabet and on average, and the gain from training."""
     rows: dict[str, Any] = {}
     for area in AREAS:
         for state in STATES:
@@ -198,7 +198,7 @@ def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[s
 
 
 def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
-    """Return the accuracy of decoders of pixels, averaged to as many values as an area has, for every alphabet."""
+    """Return the pixel decoding accuracy for each alphabet, with pixels averaged to match the features of an area."""
     side = round((GRID**2 * config.width) ** 0.5)
     found = []
     for alphabet in alphabets:
@@ -208,7 +208,7 @@ def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
 
 
 def report(config: Transfer, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     networks, pixels = results["networks"], float(np.mean(results["pixels"]))
     curves: dict[str, Any] = {}
     for name, rows in networks.items():
@@ -232,21 +232,21 @@ def report(config: Transfer, results: dict[str, Any]) -> Report:
     rows.append(("pixels", "-", f"{100 * pixels:.1f}", "-", "-"))
     head = ("network", "area", "trained (%)", "untrained (%)", "gain (points)")
     sentence = (
-        f"Decoding accuracy of the characters of an alphabet, mean over {', '.join(results['alphabets'])}; maps are "
-        f"averaged to {GRID} x {GRID} places. Dashed: chance. Networks are frozen; only the decoders are fitted to the "
-        "alphabets."
+        f"Accuracy of decoding the characters of an alphabet, averaged over {', '.join(results['alphabets'])}. Maps "
+        f"are averaged over a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders "
+        "are fitted to the alphabets."
     )
     accuracies = ", ".join(f"{NETWORKS[name]} {100 * share:.0f} %" for name, share in results["digits"].items())
     summary = (
-        f"Networks are trained on {config.images:,} handwritten digits under {config.fragments} pieces of debris; "
-        f"accuracy on test digits: {accuracies}. {config.drawings} drawings of each character, {config.folds} folds; "
-        "95 % bootstrap intervals over the five alphabets."
+        f"Networks are trained on {config.images:,} handwritten digits under {config.fragments} pieces of debris. "
+        f"Accuracy on test digits: {accuracies}. Decoders use {config.drawings} drawings of each character and "
+        f"{config.folds}-fold cross-validation. Brackets contain 95 % bootstrap intervals over the five alphabets."
     )
     return Report(
-        "From digits to other alphabets",
+        "Transfer from digits to other alphabets",
         summary,
         [Picture("transfer", figure, sentence, ("networks", "pixels", "chance"))],
-        [Table("Decoding accuracy of characters at the last step, and gain by training", head, rows)],
+        [Table("Character decoding accuracy at the last step, and gain from training", head, rows)],
     )
 
 

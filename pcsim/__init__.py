@@ -1,4 +1,4 @@
-"""pcsim: recurrent models of vision as dynamical systems.
+"""pcsim: recurrent models of vision, simulated as dynamical systems.
 
 net = pcsim.models.leaky_rcnn(tau=(10.0, 20.0, 40.0))
 run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim.RK4(dt=1.0), until=200.0)
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `plots` at its first use: matplotlib takes as long to import as the rest of pcsim."""
+    """Import `plots` on first use, because importing matplotlib takes as long as importing the rest of pcsim."""
     if name == "plots":
         return import_module("pcsim.plots")
     raise AttributeError(f"module 'pcsim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List `plots` too, before it is imported."""
+    """List the public names, including `plots` before it is imported."""
     return sorted({*globals(), *__all__})
 
 

@@ -1,7 +1,7 @@
-"""Look at the models from a shell.
+"""Inspect the models from the command line.
 
-python -m pcsim models                              list the models: paper, parameters, edges of each kind
-python -m pcsim describe NAME [--draw FILE]         print wiring, order of evaluation, parameters; draw the graph
+python -m pcsim models                              list the models with papers, parameter counts and edge counts
+python -m pcsim describe NAME [--draw FILE]         print the wiring in evaluation order and draw the graph
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pcsim.network.validate import KINDS
 
 
 def list_models() -> None:
-    """List the registered models with their paper, number of parameters and number of edges of each kind."""
+    """List the registered models with their papers, parameter counts and edge counts by kind."""
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
-        with torch.device("meta"):  # counts need shapes, not numbers
+        with torch.device("meta"):  # counting parameters needs their shapes, not their values
             net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
@@ -34,11 +34,11 @@ def list_models() -> None:
 
 
 def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = None) -> None:
-    """Print the wiring of a model as published, in its order of evaluation, and draw the graph into a file.
+    """Print the wiring of a model as published, in evaluation order, and save a drawing of its graph.
 
     Args:
         name: name of a registered model
-        draw: file for the picture (.png, .pdf, .svg); NAME.png unless given
+        draw: image file to write (.png, .pdf or .svg); NAME.png by default
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +48,7 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     print(net.describe())
     path = draw or Path(f"{name}.png")
     cast(Figure, plots.circuit(net).figure).savefig(path, dpi=150)
-    print(f"drawn into {path}")
+    print(f"drawing saved to {path}")
 
 
 if __name__ == "__main__":

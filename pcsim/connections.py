@@ -1,6 +1,6 @@
-"""Transforms for the edges of a network: modules from one activity (batch, channel, height, width) to another.
+"""Transforms for the edges of a network: modules that map activities (batch, channel, height, width).
 
-Any `torch.nn.Module` can be a transform; these are the ones that several models share.
+Any `torch.nn.Module` can be a transform; this module contains those that several models share.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Made = TypeVar("Made", bound=nn.Module)
 
 
 def channels_last(module: Made) -> Made:
-    """Store the convolution weights of a module in channels_last format, which is faster, and return the module.
+    """Convert the convolution weights of a module in place to the faster channels_last format, and return the module.
 
-    For modules that pcsim makes; modules of the user keep their layout.
+    Used for modules that pcsim builds; modules provided by the user keep their layout.
     """
     for parameter in module.parameters():
         if parameter.dim() == 4:
@@ -31,23 +31,25 @@ def channels_last(module: Made) -> Made:
 
 
 def draw(weight: Tensor, initialise: Callable[..., Tensor], *arguments: float, **options: str) -> None:
-    """Fill a weight with a function of `torch.nn.init`; the numbers do not depend on its memory format."""
+    """Fill a weight with a `torch.nn.init` function, so that its values do not depend on its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """Build a convolution that preserves the size (or divides it by `stride`), zero padding kernel // 2."""
+    """Build a convolution that preserves the size (or divides it by `stride`), with zero padding kernel // 2."""
     return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
 def same_conv(
     channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
-    """Build a convolution whose output is 1/stride as large, padded as TensorFlow's SAME: odd pixels right and below.
+    """Build a convolution with TensorFlow's SAME padding: any odd pixel of padding goes to the right and bottom.
 
-    separable  a depthwise convolution, then a 1x1 convolution that mixes the channels
+    The output is 1/stride times the size of the input.
+
+    separable  use a depthwise convolution followed by a 1x1 convolution that mixes the channels
     """
     extra = max(kernel - stride, 0)
     before, after = extra // 2, extra - extra // 2
@@ -67,14 +69,14 @@ def same_conv(
 
 
 def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
-    """Build a transposed convolution that multiplies the size by exactly `stride`, whatever the kernel."""
+    """Build a transposed convolution that multiplies the size by exactly `stride`, for any kernel size."""
     padding = (kernel - stride + 1) // 2
     extra = stride - kernel + 2 * padding
     return channels_last(nn.ConvTranspose2d(channels, out, kernel, stride, padding, output_padding=extra, bias=bias))
 
 
 def pool(size: int = 2) -> nn.MaxPool2d:
-    """Build a max pool over size x size windows with stride `size`."""
+    """Build a max-pooling layer with size x size windows and stride `size`."""
     return nn.MaxPool2d(size)
 
 
@@ -95,7 +97,7 @@ class GlobalMeanPool(nn.Module):
 
 
 class HalfSquare(nn.Module):
-    """y = 1/2 factor sum x^2 over all axes but the batch; (batch, ...) -> (batch, 1): one term of an energy."""
+    """y = 1/2 factor sum x^2 over all axes except the batch, a term of an energy; (batch, ...) -> (batch, 1)."""
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ class HalfSquare(nn.Module):
 
 
 class Activation(nn.Module):
-    """y = f(gain x), f a pointwise nonlinearity by name, for edges that deliver f of a memory."""
+    """y = f(gain x), where f is the pointwise nonlinearity `name`; for edges that deliver f of a memory."""
 
     def __init__(self, name: str, gain: float = 1.0) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class Activation(nn.Module):
 
 
 class Standardise(nn.Module):
-    """y = (x - mean) / sd with the pixel mean and sd of a training set, stored as buffers. By default the identity."""
+    """y = (x - mean) / sd with the pixel mean and sd of a training set, stored as buffers. Defaults to the identity."""
 
     mean: Tensor
     sd: Tensor
@@ -130,7 +132,7 @@ class Standardise(nn.Module):
         self.register_buffer("sd", torch.tensor(sd))
 
     def fit(self, images: Tensor) -> None:
-        """Set mean and sd to those of all pixels of `images`."""
+        """Set mean and sd to the mean and standard deviation of all pixels in `images`."""
         self.mean.copy_(images.double().mean())
         self.sd.copy_(images.double().std())
 
@@ -140,12 +142,12 @@ class Standardise(nn.Module):
 
 
 class LocalResponseNorm(nn.Module):
-    """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, the window clipped at the first and last channel.
+    """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
-    alpha is not divided by n. (torch's own operator divides, so its alpha is n times this one; TensorFlow's
-    takes the radius n//2.) The window sum is one 1x1 convolution with a banded matrix: several times faster on
-    a CPU, forwards and backwards, than torch's operator, which averages over a 3-d pool.
-    Source: Krizhevsky et al. 2012 section 3.3; constants of Spoerer et al. 2017.
+    alpha is not divided by n. (torch's own operator divides alpha by n, so its alpha is n times this one; TensorFlow's
+    operator takes the radius n//2.) The window sum is a 1x1 convolution with a banded matrix. On a CPU this is several
+    times faster, forwards and backwards, than the 3-d average pooling of torch's operator.
+    Source: Krizhevsky et al. 2012 section 3.3; constants from Spoerer et al. 2017.
     """
 
     band: Tensor
@@ -163,21 +165,21 @@ class LocalResponseNorm(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """y_k = x_k (c + alpha sum_k' x_k'^2)^-beta; (batch, channel, height, width) -> the same shape."""
         scale = functional.conv2d(value.square(), self.band, self.offset)
-        # A general power costs more than the convolution that precedes it.
+        # A general power would cost more than the convolution.
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
 
 
 class Phased(nn.Module):
     """A transform that differs from step to step: `forward(value, phase)`.
 
-    `phase` counts the steps of the edge from 0, or from the start of its window. `phases` is the number of distinct
-    phases: the last one applies to all later steps. None: every step may differ.
+    `phase` counts the steps from the start of the run, or of the edge's window if it has one. `phases` is the number of
+    distinct phases, the last of which applies to all later steps. None means that every step may differ.
     """
 
     phases: int | None = None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Return what the edge delivers in step `phase`."""
+        """Return the output of the transform in step `phase`."""
         raise NotImplementedError
 
 
@@ -198,7 +200,7 @@ class Chain(Phased):
 
 
 class PerStep(Phased):
-    """A separate transform for every step: nothing is shared over time."""
+    """A separate transform for every step, with no weights shared over time."""
 
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -206,16 +208,16 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`; beyond the last step, the last transform."""
+        """Apply the transform of step `phase`, or the last transform in later steps."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
 class StepNorm(Phased):
-    """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with its own statistics, weight and bias in
-    each of `steps` steps, stacked as (step, channel).
+    """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with separate statistics, weight and bias
+    for each of `steps` steps, stacked as (step, channel).
 
-    In training the mean and variance are those of the batch, and the running ones follow; evaluation uses the running
-    ones. Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
+    Training uses the mean and variance of the batch and updates the running statistics, which are used in evaluation.
+    Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
     """
 
     running_mean: Tensor
@@ -239,26 +241,26 @@ class StepNorm(Phased):
 
 
 def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
-    """Return the padding of a zero-padded convolution. Raises WiringError for other modes and padding by name."""
+    """Return the padding of a zero-padded convolution. Raises WiringError for other padding modes and named padding."""
     if not isinstance(convolution.padding, tuple) or convolution.padding_mode != "zeros":
         raise WiringError(
             given=f"a convolution with padding={convolution.padding!r}, "
             f"padding_mode={convolution.padding_mode!r} {what}",
             expected="zero padding as numbers, such as padding=1",
-            remedy="build it with connections.conv(channels, out); connections.Adjoint transposes any affine map",
+            remedy="build it with connections.conv(channels, out), or transpose affine maps with connections.Adjoint",
         )
     return cast(tuple[int, int], convolution.padding)
 
 
 class Strided(nn.Module):
-    """The convolution `convolution` with another stride, weights shared.
+    """A convolution that shares its weights with `convolution` but has a different stride.
 
-    Raises WiringError for padding other than numeric zero padding.
+    Raises WiringError unless the convolution uses numeric zero padding.
     """
 
     def __init__(self, convolution: nn.Conv2d, stride: int) -> None:
         super().__init__()
-        _numeric_padding(convolution, "to stride")
+        _numeric_padding(convolution, "to be given another stride")
         self.convolution, self.stride = convolution, stride
 
     def forward(self, value: Tensor) -> Tensor:
@@ -269,7 +271,7 @@ class Strided(nn.Module):
 
 
 class Resize(nn.Module):
-    """Bilinear interpolation to maps of `size` (height, width), with aligned corners unless `corners` is False."""
+    """Bilinear interpolation to `size` (height, width), with aligned corners unless `corners` is False."""
 
     def __init__(self, size: tuple[int, int], corners: bool = True) -> None:
         super().__init__()
@@ -283,9 +285,9 @@ class Resize(nn.Module):
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
-    The weight is that of `forward_map`, so training either changes both; its bias is not used. Stride, dilation and
-    groups are those of the convolution. Raises WiringError for other modules, and for padding other than numeric zero
-    padding.
+    The weight is shared with `forward_map`, so training either changes both; the bias is not used. Stride, dilation and
+    groups are taken from the convolution. Raises WiringError for other modules and for convolutions without numeric
+    zero padding.
     """
 
     def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:
@@ -294,15 +296,15 @@ class Tied(nn.Module):
             raise WiringError(
                 given=f"a {type(forward_map).__name__} to transpose",
                 expected="a Linear or a Conv2d",
-                remedy="write connections.Adjoint(module, shape), which transposes any affine map",
+                remedy="use connections.Adjoint(module, shape), which transposes any affine map",
             )
         if isinstance(forward_map, nn.Conv2d):
-            _numeric_padding(forward_map, "to transpose")
+            _numeric_padding(forward_map, "to be transposed")
         self.forward_map = forward_map
 
     @property
     def extra(self) -> tuple[int, int]:
-        """Rows and columns that a transposed convolution adds, so that it multiplies the size by the stride exactly."""
+        """The output padding (rows, columns) for which a transposed convolution multiplies the size by its stride."""
         owner = cast(nn.Conv2d, self.forward_map)
         padding = cast(tuple[int, int], owner.padding)
         spans = (d * (k - 1) + 1 for d, k in zip(owner.dilation, owner.kernel_size, strict=True))
@@ -321,7 +323,7 @@ class Tied(nn.Module):
 
 
 class Adjoint(nn.Module):
-    """y = scale J^T x, J the Jacobian of an affine `forward_map` from activities of `shape`: its transpose.
+    """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J and input activities of `shape`.
 
     For `Linear` and `Conv2d`, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
     """
@@ -336,26 +338,26 @@ class Adjoint(nn.Module):
         if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(
                 given=f"{summary(forward_map)}, which is not affine",
-                expected="an affine map (linear, perhaps with a bias), whose transpose does not depend on its input",
+                expected="an affine map (linear, possibly with a bias), whose transpose does not depend on its input",
                 remedy="remove nonlinearities and normalisation from the module",
             )
 
     def forward(self, value: Tensor) -> Tensor:
-        """y = scale J^T x; (batch, ...), the output shape of `forward_map`, -> (batch, *shape)."""
+        """y = scale J^T x, from the output shape of `forward_map` to (batch, *shape)."""
         origin = value.new_zeros((value.shape[0], *self.shape))
         pulled_back = torch.func.vjp(self.forward_map, origin)[1]
         return self.scale * pulled_back(value)[0]
 
 
 def summary(transform: nn.Module) -> str:
-    """Return a short text on a transform for the wiring table, such as "pool 2, conv 3x3 32>64"."""
+    """Return a short description of a transform for the wiring table, such as "pool 2, conv 3x3 32>64"."""
     if isinstance(transform, nn.Sequential | Chain):
         parts = transform if isinstance(transform, nn.Sequential) else transform.parts
         return ", ".join(text for part in parts if (text := summary(part)))
     if isinstance(transform, PerStep):
-        return f"in each of {len(transform.transforms)} steps its own {summary(transform.transforms[0])}"
+        return f"per-step ({len(transform.transforms)} steps) {summary(transform.transforms[0])}"
     if isinstance(transform, StepNorm):
-        return f"norm of each of {len(transform.weight)} steps"
+        return f"per-step ({len(transform.weight)} steps) batch norm"
     if isinstance(transform, nn.BatchNorm2d | nn.GroupNorm | nn.ReLU | nn.ELU):
         return {"BatchNorm2d": "batch norm", "GroupNorm": "group norm"}.get(name := type(transform).__name__, name)
     if isinstance(transform, Strided):

@@ -1,4 +1,4 @@
-"""Every test: one thread, its own seed. `float64` for those that compare numbers with something exact."""
+"""Fixtures: every test runs with one thread and a fixed seed; `float64` is for comparisons with exact values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: two on a core wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # for processes started by tests: several threads on one core wait for each other
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MNIST = Path(os.environ.get("PCSIM_MNIST", DATA / "mnist"))
@@ -25,7 +25,7 @@ def _reproducible() -> None:
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Networks built inside are double precision."""
+    """Build networks in double precision."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -33,23 +33,23 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture
 def mnist() -> Path:
-    """A folder with the idx files, or a skipped test."""
+    """Return the folder with MNIST's idx files, or skip the test."""
     if not MNIST.is_dir():
-        pytest.skip("no MNIST folder: set PCSIM_MNIST to one with the four idx files")
+        pytest.skip("no MNIST data: set PCSIM_MNIST to a folder with the four idx files")
     return MNIST
 
 
 @pytest.fixture
 def omniglot() -> Path:
-    """A folder with the zip files, or a skipped test."""
+    """Return the folder with Omniglot's zip files, or skip the test."""
     if not (OMNIGLOT / "images_background_small1.zip").is_file():
-        pytest.skip("no Omniglot folder: set PCSIM_OMNIGLOT to one with the zip files of the small background sets")
+        pytest.skip("no Omniglot data: set PCSIM_OMNIGLOT to a folder with the zip files of the small background sets")
     return OMNIGLOT
 
 
 @pytest.fixture
 def recordings() -> Path:
-    """A folder with the recordings of inferior temporal cortex, or a skipped test."""
+    """Return the folder with the recordings of inferior temporal cortex, or skip the test."""
     if not (NEURAL / "neural_it_zhang_desimone").is_dir():
-        pytest.skip("no recordings: set PCSIM_NEURAL to a folder with those of docs/neural.md")
+        pytest.skip("no recordings: set PCSIM_NEURAL to a folder with the recordings listed in docs/neural.md")
     return NEURAL

@@ -16,7 +16,7 @@ import pcsim
 from pcsim import Euler, Iterate, models, simulate
 
 PACKAGE = Path(pcsim.__file__).parent
-# From the bottom up: a room may import from those named before it (docs/design.md has the drawing).
+# From the bottom up: each package may import only those listed before it (see the figure in docs/design.md).
 ROOMS = (
     *("core", "stimuli", "rules", "connections", "network", "models", "solvers", "simulation", "analysis"),
     *("training", "dynamics", "brain", "sweeps", "plots", "__main__"),
@@ -56,7 +56,7 @@ def module_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Every module of ours that a file imports anywhere in it: at the top, in a function, for type checking."""
+    """Return the project's modules that a file imports at the top, in functions, or for type checking."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pcsim":
@@ -74,12 +74,12 @@ def test_imports_point_one_way(path: Path) -> None:
         return
     for module in imported(path):
         other = module.split(".")[1] if "." in module else "__init__"
-        assert other != "__init__", f"{room} imports the package as a whole"
+        assert other != "__init__", f"{room} imports the top-level package"
         assert other == room or ROOMS.index(other) < ROOMS.index(room), f"{room} imports {other}"
 
 
 def imports_of_rooms() -> dict[str, set[str]]:
-    """Room -> the other rooms that any of its files imports anywhere."""
+    """Return, for each package, the other packages that its files import."""
     found: dict[str, set[str]] = {
         room_of(path): set() for path in FILES if path.name != "__init__.py" or path.parent != PACKAGE
     }
@@ -90,7 +90,7 @@ def imports_of_rooms() -> dict[str, set[str]]:
 
 
 def drawn_rooms() -> dict[str, tuple[int, set[str]]]:
-    """Room -> (floor, what it imports), as docs/design.md has them."""
+    """Return, for each package, its layer and imports according to docs/design.md."""
     rows = re.findall(
         r"^\| (\d+) \| `(\w+)` \|[^|]*\|([^|]*)\|$", (PACKAGE.parent / "docs/design.md").read_text(), re.M
     )
@@ -117,7 +117,7 @@ def test_imports_check_finds_run_time_import(tmp_path: Path, monkeypatch: pytest
 
 
 def test_modules_are_not_shadowed_by_public_functions() -> None:
-    """`import pcsim.X as x` gives the module, and no module is called like a public function."""
+    """`import pcsim.X as x` returns the module, because no public function has a module's name."""
     modules = {name: importlib.import_module(name) for name in map(module_of, FILES) if not name.endswith("__main__")}
     functions = {
         name
@@ -132,7 +132,7 @@ def test_modules_are_not_shadowed_by_public_functions() -> None:
 
 
 def test_public_names_match_list() -> None:
-    """A public name is added or removed here first."""
+    """Adding or removing a public name requires changing this list."""
     assert sorted(pcsim.__all__) == sorted(PUBLIC)
     assert set(pcsim.__all__) <= set(dir(pcsim))
 
@@ -155,7 +155,7 @@ def test_functions_used_in_one_file_are_private() -> None:
 
 
 def test_imports_have_no_cycle() -> None:
-    """Between files too, and under TYPE_CHECKING; a folder's `__init__` gathers what is in it."""
+    """Cycles between files count too, also under TYPE_CHECKING; an `__init__` may import all files of its folder."""
     edges = {module_of(file): imported(file) - {module_of(file)} for file in FILES if file.name != "__init__.py"}
     done: set[str] = set()
 
@@ -184,7 +184,7 @@ def test_package_files_have_no_pickle_or_heavy_imports() -> None:
     for path in FILES:
         text = path.read_text()
         for forbidden in ("weights_only=False", "allow_pickle=True", "torchvision", "import timm", "pickle"):
-            # Whole words only: submitit has a path called `result_pickle`.
+            # Match whole words only, because submitit has a path called `result_pickle`.
             assert not re.search(rf"\b{re.escape(forbidden)}\b", text), f"{path}: {forbidden}"
         body = ast.parse(text).body
         top = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
@@ -194,7 +194,7 @@ def test_package_files_have_no_pickle_or_heavy_imports() -> None:
 
 
 def test_run_leaves_module_containers_unchanged() -> None:
-    """No module keeps a dict of networks, programs or fingerprints: that is what a Simulator is for."""
+    """Modules must not cache networks, programs or fingerprints; only a Simulator does."""
     before = {name: len(value) for name, value in module_containers()}
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
     simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(dt=1.0), until=400.0)
@@ -214,7 +214,7 @@ def module_containers() -> list[tuple[str, object]]:
 
 
 def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int, int]:
-    """(number of calls, torch's included; depth of a rule's forward below `simulate`) in a run of so many steps."""
+    """Return the number of calls (torch included) in a run, and the depth of a rule's forward below `simulate`."""
     count = deepest = 0
     stack: list[str] = []
 
@@ -242,10 +242,10 @@ def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int
 
 @pytest.mark.parametrize("solver", [Euler(dt=1.0), pcsim.RK4(dt=1.0), Iterate()])
 def test_step_calls_few_functions(solver: object) -> None:
-    """Depth was 13 before the engine was rewritten; calls were 87, 363 and 99 before layers bypassed their modules."""
+    """The depth was 13 before the engine was rewritten; calls were 87, 363 and 99 before layers bypassed modules."""
     discrete = isinstance(solver, Iterate)
     net = models.blt(width=3, size=8) if discrete else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
-    calls_of_a_step(net, solver, 1)  # what is looked up once in a process
+    calls_of_a_step(net, solver, 1)  # fills caches that last for the process
     few, depth = calls_of_a_step(net, solver, 10)
     more, _ = calls_of_a_step(net, solver, 11)
     assert 0 < depth <= 6

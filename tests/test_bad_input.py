@@ -1,4 +1,4 @@
-"""Every mistake a user is known to make: its own message with what was given, what was expected and what to do."""
+"""Known user mistakes: each raises a message with the given value, the requirement and a remedy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def only_absolute_errors() -> pcsim.Run:
 
 
 class Untimed(Flow):
-    """A flow whose author forgot its time constant."""
+    """A flow whose author forgot the time constant."""
 
     def forward(self, own: torch.Tensor, *, drive: torch.Tensor) -> torch.Tensor:
         return drive - own
@@ -76,9 +76,9 @@ def one(rule: object, **edge: object) -> Network:
     return Network({"u": (2,)}, [Population("a", rule)], [Projection("u", "a", **edge)])
 
 
-CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, in the message, in the remedy)
+CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attempt, words of message, words of remedy)
     "unknown model": (lambda: models.build("btl"), "model 'btl'", "did you mean"),
-    "unknown option": (lambda: models.build("blt", kernel=3), "option of blt 'kernel'", "such as 'width'"),
+    "unknown option": (lambda: models.build("blt", kernel=3), "blt option 'kernel'", "such as 'width'"),
     "unknown unrolling": (lambda: models.blt(unroll="bio"), "unroll='bio'", "unroll='engineering'"),
     "channel count": (lambda: simulate(blt(), torch.rand(2, 3, 32, 32), solver=Iterate()), "(2, 3, 32, 32)", "resize"),
     "image size": (lambda: simulate(blt(), torch.rand(2, 1, 28, 28), solver=Iterate()), "(batch, 1, 32, 32)", "pad"),
@@ -105,12 +105,12 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "errors of a state": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(errors=["l1"])),
         "errors l1",
-        "write states=['l1']",
+        "pass states=['l1']",
     ),
     "record too rarely": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["l1"], every=9)),
         "every=9",
-        "or less, or run longer",
+        "or less, or run more steps",
     ),
     "integer labels": (
         lambda: train(blt(), IMAGE, torch.tensor([1, 2]), Training(updates=1)),
@@ -137,14 +137,14 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
             flow(), stimuli.held(torch.rand(1, 4), 5.0).then(stimuli.held(torch.rand(1, 4), 7.0)), solver=Euler(dt=2.0)
         ),
         "at 5 ms and dt = 2 ms",
-        "dt = 1 ms would",
+        "use dt = 1 ms",
     ),
     "lesion between steps": (
         lambda: simulate(
             flow().without("lateral", during=(1.0, 4.0)), torch.rand(1, 4), solver=Euler(dt=2.0), until=8.0
         ),
         "at 1 ms and dt = 2 ms",
-        "dt = 1 ms would",
+        "use dt = 1 ms",
     ),
     "Euler at the border": (
         lambda: simulate(flow(), torch.rand(1, 4), solver=Euler(dt=20.0), until=40.0),
@@ -192,8 +192,8 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "a -> a",
         "delay=1",
     ),
-    "duplicate name": (lambda: two("a", "a"), "'a', 2 times", "rename"),
-    "name of an input": (lambda: two("u", "b"), "'u', 2 times", "rename"),
+    "duplicate name": (lambda: two("a", "a"), "'a', which occurs 2 times", "rename"),
+    "name of an input": (lambda: two("u", "b"), "'u', which occurs 2 times", "rename"),
     "name with a dot": (lambda: two("a.b", "c"), "'a.b'", "rename"),
     "unknown source": (
         lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("v", "a")]),
@@ -257,15 +257,15 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     ),
     "adjacency of another size": (
         lambda: models.multi_state((2, 3), [[1]], image=(1, 8, 8)),
-        "adjacency [[1]] of 2 states",
+        "adjacency [[1]] for 2 states",
         "row i, column j",
     ),
     "state never reached": (
         lambda: models.multi_state((2, 3), [[1, 0], [0, 1]], image=(1, 8, 8)),
         "adjacency [[1, 0], [0, 1]]",
-        "reached before",
+        "each unreached state",
     ),
-    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 numbers of maps, 7 kernels", "kernels=(7, 5)"),
+    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 entries in maps, 7 in kernels", "kernels=(7, 5)"),
     "image too small for Gated RCNN": (lambda: models.grcnn(size=12), "images of 12x12", "size=16"),
     "size out of reach": (
         lambda: models.matched(lambda width: models.blt_b(width=width), 10**9, largest=4),
@@ -281,14 +281,14 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "latency of other runs": (
         lambda: pcsim.brain.latencies(run_every(1), run_every(2)),
         "Run(",
-        "the same arguments except the stimulus",
+        "the same arguments except for the stimulus",
     ),
     "weighted adjacency": (
         lambda: models.multi_state((2, 3), [[1, 0], [0.5, 1]], image=(1, 8, 8)),
         "0.5",
-        "as 1 where",
+        "to 1 where",
     ),
-    "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "32 groups", "groups=2"),
+    "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "groups=32", "groups=2"),
     "layers as numbers": (lambda: models.convrnn([8, 8, 16]), "layers", "Layer(8, pooled=True)"),
     "tensor that learns as a delay": (
         lambda: one(leaky_rate(2, 1.0), delay_ms=nn.Parameter(torch.tensor(3.0))),
@@ -308,7 +308,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "blind read-out": (
         lambda: train(models.convrnn(steps=3), IMAGE, torch.eye(10)[:2], Training(updates=1)),
         "3 steps of 'convrnn', whose read-out first depends on the image in step 3",
-        "pass more steps, or reconnect lesioned edges",
+        "pass more steps, or restore lesioned edges",
     ),
     "NumPy images to train": (
         lambda: train(blt(), IMAGE.numpy(), torch.eye(10)[:2], Training(updates=1)),
@@ -328,7 +328,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     ),
     "relative errors that were not kept": (
         lambda: only_absolute_errors().relative_errors,
-        "kept e0.mean_square, e1.mean_square",
+        "recorded e0.mean_square, e1.mean_square",
         "relative=True",
     ),
     "unequal batches": (
@@ -339,7 +339,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
             until=2.0,
         ),
         "3 samples for input 'r0', 2 samples for input 'r2'",
-        "repeat the shorter one",
+        "repeat the smaller input",
     ),
     "empty window": (
         lambda: Network({"u": (2,)}, [Population("a", leaky_rate(2, 1.0), active=(3, 3))], [Projection("u", "a")]),
@@ -382,7 +382,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
     "unknown reduction": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(reduce={"l1": "median"})),
         "'median'",
-        "write reduce={'l1': 'mean_square'}",
+        "pass reduce={'l1': 'mean_square'}",
     ),
     "record never": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["l1"], every=0)),
@@ -424,7 +424,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # what -> (do it, i
         "20 evaluations were not enough",
         "loosen rtol",
     ),
-    "damaged run": (lambda: pcsim.Run.load(Path(__file__)), "cannot be read", "make it again"),
+    "damaged run": (lambda: pcsim.Run.load(Path(__file__)), "cannot be read", "create it again"),
     "missing run": (lambda: pcsim.Run.load("nowhere.run"), "does not exist", "check the path"),
     "missing MNIST": (lambda: stimuli.load_mnist("train", Path("nowhere")), "nowhere", "four idx files"),
 }
@@ -442,13 +442,13 @@ def test_mistake_raises_message_with_value_and_remedy(case: str) -> None:
 
 def test_exception_keeps_message_when_copied() -> None:
     original = pcsim.SolverError(given="a", expected="b", remedy="c")
-    arrived = copy.copy(original)  # by the same protocol
+    arrived = copy.copy(original)  # copy uses the same protocol as pickle
     assert type(arrived) is pcsim.SolverError
     assert str(arrived) == str(original) and arrived.remedy == "c"
 
 
 def test_messages_survive_optimised_python() -> None:
-    """User input is not checked by `assert`, which `python -O` drops."""
+    """User input must not be checked by `assert`, which `python -O` removes."""
     import subprocess
     import sys
 

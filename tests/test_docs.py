@@ -1,4 +1,4 @@
-"""Every Python block of the README and the docs runs, in order, in a namespace of its own for each page."""
+"""Every Python block of the README and the docs runs, in order, in a separate namespace per page."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 )
 def test_page_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))  # a page may add one
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))  # a page may register a model
     module = ModuleType(f"docs_{page.stem}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look up their module
     names = module.__dict__
     text = page.read_text()
     for block in BLOCK.finditer(text):
@@ -35,7 +35,7 @@ def test_page_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             value()
 
 
-def test_model_pages_have_every_part_and_drawing() -> None:
+def test_model_pages_have_every_section_and_diagram() -> None:
     index = (ROOT / "docs" / "models" / "README.md").read_text()
     for name in dict.fromkeys(key.split("/")[0] for key in SMALL):
         (row,) = [line for line in index.splitlines() if f"`{name}`" in line and line.startswith("|")]

@@ -1,4 +1,4 @@
-"""A GPU gives the CPU's numbers, and the same bits twice, for every registered model.
+"""Results on a GPU match those on the CPU and are bitwise reproducible, for every registered model.
 
 PCSIM_TEST_DEVICE=cpu runs these tests on the CPU instead, to check the tests themselves.
 """
@@ -27,7 +27,7 @@ def _full_precision() -> None:
 
 
 def apart(here: Run, there: Run) -> float:
-    """The largest difference in units of 1 + the size of the value."""
+    """Return the largest difference relative to 1 + the magnitude of the value."""
     pairs = zip(here.values.values(), there.values.values(), strict=True)
     return max(float(((a.cpu() - b.cpu()).abs() / (1.0 + a.cpu().abs())).max()) for a, b in pairs)
 
@@ -60,10 +60,10 @@ def test_simulator_follows_network_to_device(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # warnings from the compiler itself
 @pytest.mark.parametrize("name", ["leaky_rcnn", "predictive_coding"])
 def test_compiled_steps_agree_on_device(name: str) -> None:
-    """On a GPU by CUDA graphs."""
+    """On a GPU, compiled steps use CUDA graphs."""
     net = small(name).to(DEVICE)
     solver, _ = stepping(net)
     plain = simulate(net, shown(net, 2), solver=solver, steps=45, record=Record(states="all"))

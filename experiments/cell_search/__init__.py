@@ -1,15 +1,15 @@
-"""Search for the recurrent cell and the long-range feedback that classify occluded digits best at a fixed size.
+"""Search for the recurrent cell and long-range feedback that best classify occluded digits at a fixed network size.
 
-Searches the space of reciprocal gated cells of Nayebi et al. (2018), with or without every feedback edge between layers
-that have a cell: a third of the trials at random, the others by tree-structured Parzen estimators with pruning. Each
-trial briefly trains a small ConvRNN with the same number of parameters. Six networks are then retrained for longer and
-tested on digits that the search does not use: the best cell, the median one of the last third, the median one of the
-random third, the published cell, the best one with minimal unroll, and a feed-forward control.
+The search space comprises the reciprocal gated cells of Nayebi et al. (2018) and optional feedback projections between
+all layers that have a cell. The first third of the trials is random; the others use tree-structured Parzen estimators
+with pruning. Each trial briefly trains a small ConvRNN, always with about the same number of parameters. Six networks
+are then retrained for longer and tested on digits not used in the search: the best network, the median networks of
+the last and the random third, the published cell, the best network with minimal unroll, and a feed-forward control.
 
     python -m experiments.cell_search                       24 trials, about 10 minutes on 2 cores
     python -m experiments.cell_search --preset standard     120 trials and three repetitions, under an hour
 
-Needs optuna: pip install -e ".[sweep]". A run that was stopped resumes where it was.
+This experiment needs optuna: pip install -e ".[sweep]". An interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: CellSearch) -> None:
-    """Run the whole experiment, or resume it from its folder, even within a trial."""
+    """Run the experiment, or resume it from its output folder, even in the middle of a trial."""
     base.conduct(config, find, report, check=make_search)

@@ -1,4 +1,4 @@
-"""Program `python -m experiments.cell_search`."""
+"""Entry point of `python -m experiments.cell_search`."""
 
 from experiments import base, cell_search
 

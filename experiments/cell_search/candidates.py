@@ -1,4 +1,4 @@
-"""Search space of `experiments.cell_search`: reciprocal gated cells and feedback edges."""
+"""Search space of `experiments.cell_search`: reciprocal gated cells and feedback projections."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pcsim.models import Gate, Layer, ReciprocalCell
 LAYERS = 4
 RECURRENT = (2, 3, 4)
 EDGES = tuple((high, low) for low, high in combinations(RECURRENT, 2))
-"""feedback edges that a candidate may have, (from, to)"""
+"""optional feedback projections of a candidate, (from, to)"""
 STEPS, MINIMAL = LAYERS + 4, LAYERS + 2
-"""steps of the networks, and with minimal unroll; the image needs five to reach the read-out"""
+"""number of steps, normally and with minimal unroll; the image needs five steps to reach the readout"""
 SEPARABLE: tuple[Literal["tau", "gate", "input"], ...] = ("tau", "gate", "input")
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A point of the search space: a cell, its channels of c relative to those of the layer, and feedback edges."""
+    """A point in the search space: a cell, its depth (channels of c per layer channel), and feedback projections."""
 
     cell: ReciprocalCell | None
-    """recurrent cell; None for no recurrence"""
+    """recurrent cell, or None for a network without recurrence"""
     depth: float = 1.0
     feedback: tuple[tuple[int, int], ...] = ()
     steps: int = STEPS
 
     def network(self, width: int) -> Network:
-        """Build four layers of `width` maps, with cells in the upper three."""
+        """Build a network of four layers with `width` maps each and cells in the upper three layers."""
         layers = [Layer(width, True), Layer(width), Layer(width, True), Layer(width)]
         cell: ReciprocalCell | str = "none"
         if self.cell is not None:
@@ -42,9 +42,9 @@ class Candidate:
 
 
 def propose(trial: Any) -> Candidate:
-    """Draw a candidate from the published search space, as far as it is known, with kernels up to 5 for small maps.
+    """Sample a candidate from the published search space, as far as it is known.
 
-    Not included: layer norm, initial scale, weight decay.
+    Kernel sizes are at most 5 because the maps are small. Layer norm, initial scale and weight decay are not varied.
     """
     kernel, flag = partial(trial.suggest_int, low=1, high=5), partial(trial.suggest_categorical, choices=(False, True))
     activation = partial(trial.suggest_categorical, choices=("identity", "elu", "relu", "tanh"))
@@ -56,7 +56,7 @@ def propose(trial: Any) -> Candidate:
     if depth:
         chosen |= {"input_to_cell": flag("input_to_cell"), "cell_kernel": kernel("cell_kernel")}
         chosen["cell_activation"] = activation("cell_activation")
-        # Something has to drive c.
+        # c needs at least one input.
         chosen["cell_residual"] = flag("cell_residual") if chosen["input_to_cell"] else True
         names += ["cell_to_out", "residual_to_cell_tau", "residual_to_cell_gate"]
     chosen |= {name: flag(name) for name in names}
@@ -77,11 +77,11 @@ def propose(trial: Any) -> Candidate:
 
 
 def gate(trial: Any, name: str) -> Gate:
-    """g = a (1 - s(.)): as in the released networks, the factor is minus the offset."""
+    """g = a (1 - s(.)), so the factor is the negative of the offset, as in the released networks."""
     size = trial.suggest_float(f"{name}_offset", 0.2, 1.0)
     return Gate(size, -size, trial.suggest_categorical(f"{name}_nonlinearity", ("sigmoid", "tanh")))
 
 
 def edge_name(high: int, low: int) -> str:
-    """Return the name of a feedback edge as a parameter of the search."""
+    """Return the name of the search parameter for a feedback projection."""
     return f"{high} to {low}"

@@ -14,30 +14,30 @@ from pcsim.training import Training
 
 @dataclass(frozen=True, config=OPTIONS)
 class CellSearch(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/cell_search")
-    """folder for all output"""
+    """output folder"""
     trials: Annotated[int, Field(ge=6)] = 24
-    """number of cells to try, a third of them at random"""
+    """number of trials, of which the first third is random"""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """share of trials, the best ones, that continue after a stage; the others are pruned"""
+    """fraction of the trials (the best ones) that continue after each stage; the others are pruned"""
     stages: Count = 2
-    """number of stages of a trial; its updates are a multiple of 20 in each"""
+    """number of stages in each trial; the number of updates in each stage must be a multiple of 20"""
     parameters: Annotated[int, Field(ge=2_000)] = 12_000
-    """parameters of each network, as nearly as a whole number of feature maps allows"""
+    """approximate number of parameters of each network, set by choosing the number of feature maps"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """pieces of debris over each digit"""
+    """number of debris fragments over each digit"""
     images: Count = 6_000
     """number of training images"""
     test_images: Count = 1_000
-    """number of validation images that score a trial, and of test images for the retrained networks"""
+    """number of validation images for each trial, and of test images for the retrained networks"""
     training: Training = Training(updates=120, batch=20, learning_rate=5e-3, over_time="last")
-    """training of a trial; the seed is the number of the trial"""
+    """training settings of the trials; each uses its trial number as the seed"""
     final: Training = Training(updates=300, batch=20, learning_rate=5e-3, over_time="last")
-    """training of the networks in the table; the seed is that of the repetition"""
+    """settings for retraining the selected networks; each repetition uses its own seed"""
     where: str = "processes:2"
-    """where trials run: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+    """where to run the trials: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""The figures and the page of `experiments.cell_search`, from its results and its best network."""
+"""Figures and report page of `experiments.cell_search`, built from its results and best network."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WINDOW = 20
 
 
 def report(config: CellSearch, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     trials = results["trials"]
     counts = {state: sum(trial["state"] == state for trial in trials) for state in ("complete", "pruned", "failed")}
     summary = (
         f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['failed']} failed. "
-        f"All networks have about {config.parameters:,} parameters; digits of {flows.SIDE} x {flows.SIDE} pixels under "
-        f"{config.fragments} pieces of debris. Median and random are the trials of median score in the last and in the "
-        "random third; minimal is the best one with one step more than the image needs. p: one-sided Mann-Whitney "
-        "test; pruned trials count with their last score."
+        f"All networks have about {config.parameters:,} parameters. Images of {flows.SIDE} x {flows.SIDE} pixels show "
+        f"digits under {config.fragments} pieces of debris. 'median' and 'random' are the trials with the median score "
+        "in the last and the random third; 'minimal' is the best network with only one step more than the image needs "
+        "to reach the readout. p is from a one-sided Mann-Whitney test that uses the last score of pruned trials."
     )
     tables = [search_table(results), network_table(results), cell_table(results), pair_table(results)]
     search = make_search(config)
@@ -37,7 +37,7 @@ def report(config: CellSearch, results: dict[str, Any]) -> Report:
 
 
 def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
-    """Return figures of the search, the effects of edges, the retrained networks, and the best one as a graph."""
+    """Return the figures: the search, the effects of edges, the retrained networks, and a graph of the best network."""
     config, trials, networks = results["config"], results["trials"], results["networks"]
     scores = finite_or_nan([trial["values"][-1] for trial in trials])
     complete = [trial["state"] == "complete" for trial in trials]
@@ -52,30 +52,30 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
             "search",
             plots.search_progress(scores, complete, results["random"], WINDOW, "correct (%)", 100.0),
             f"Accuracy on {config['test_images']:,} validation images after {config['training']['updates']:,} updates. "
-            "Hollow: pruned trials, with their last score.",
+            "Hollow markers: last scores of pruned trials.",
             ("trials",),
         ),
         Picture(
             "edges",
             choice_effects(effects, "median accuracy\nwith - without (points)", 100.0),
-            "Effect of each feedback edge, from layer to layer, with 95 % bootstrap intervals. In the random third, "
-            "edges are independent of all other choices; later trials are proposed by the search, so edges are "
-            "confounded with other successful choices.",
+            "Effect of each feedback edge, labelled by its source and target layers, with 95 % bootstrap intervals. "
+            "In the random third, the edges are chosen independently of everything else. Later trials are proposed by "
+            "the search, so their edges are confounded with other successful choices.",
             ("edges",),
         ),
         Picture(
             "accuracy",
             plots.accuracy_by_cycles(curves, steps, unit="step"),
             "Retrained networks on test images. Left: accuracy at the last step, one dot per repetition. Right: "
-            "accuracy at every step; only the last one (large dot) is trained.",
+            "accuracy at every step. Only the last step (large dot) is trained.",
             ("networks",),
         ),
-        Picture("cell", plots.circuit(best), "The best network of the search, as a graph.", ()),
+        Picture("cell", plots.circuit(best), "Graph of the best network found by the search.", ()),
     ]
 
 
 def search_table(results: dict[str, Any]) -> Table:
-    """Return the table that compares the random with the last third."""
+    """Return the table that compares the random third with the last third."""
     rows = [
         (what, f"{100 * row['random']:.1f}", f"{100 * row['last']:.1f}", f"{row['p']:.2g}")
         for what, row in results["thirds"].items()
@@ -84,7 +84,7 @@ def search_table(results: dict[str, Any]) -> Table:
 
 
 def network_table(results: dict[str, Any]) -> Table:
-    """Return the table of the retrained networks and their test errors."""
+    """Return the table of retrained networks with their test errors."""
     rows = [
         (
             name,
@@ -101,7 +101,7 @@ def network_table(results: dict[str, Any]) -> Table:
 
 
 def cell_table(results: dict[str, Any]) -> Table:
-    """Return the table of the choices in which the cells differ."""
+    """Return the table of choices that differ between cells."""
     cells = {name: row["candidate"] for name, row in results["networks"].items() if row["candidate"]["cell"]}
     chosen = {name: row["cell"] | {"depth": row["depth"]} for name, row in cells.items() if name != "minimal"}
     head = ("choice", *chosen)
@@ -110,11 +110,11 @@ def cell_table(results: dict[str, Any]) -> Table:
         for choice in next(iter(chosen.values()))
         if len({format_value(cell[choice]) for cell in chosen.values()}) > 1
     ]
-    return Table("Choices in which the cells differ (depth: channels of c per channel of the layer)", head, rows)
+    return Table("Choices that differ between cells (depth: channels of c per layer channel)", head, rows)
 
 
 def format_value(value: Any) -> str:
-    """Return a choice as the text of a table cell."""
+    """Format a choice as a table cell."""
     if isinstance(value, dict):
         return f"{value['offset']:.2f} - {-value['factor']:.2f} {value['nonlinearity']}(.)"
     if isinstance(value, list):
@@ -125,20 +125,21 @@ def format_value(value: Any) -> str:
 
 
 def pair_table(results: dict[str, Any]) -> Table:
-    """Return the table of McNemar tests between networks."""
+    """Return the table of McNemar tests between pairs of networks."""
     rows = [
         (f"{pair['first']} - {pair['second']}", f"{pair['p']:.2g}", "yes" if pair["significant"] else "no")
         for pair in results["mcnemar"]
     ]
-    return Table("McNemar tests, all repetitions", ("pair", "p", "significant (FDR 0.05)"), rows)
+    return Table("McNemar tests over all repetitions", ("pair", "p", "significant (FDR 0.05)"), rows)
 
 
 def choice_effects(
     effects: Mapping[str, Mapping[str, Sequence[float]]], label: str, scale: float = 1.0, ax: Axes | None = None
 ) -> Axes:
-    """Draw the median difference with and without each choice and its interval, one colour per set of trials.
+    """Plot the median difference between trials with and without each choice, with intervals.
 
-    effects[set of trials][choice] is (difference, low, high); zero is grey.
+    effects[set of trials][choice] is (difference, low, high). Each set of trials has its own colour; a grey line marks
+    zero.
     """
     choices = list(next(iter(effects.values())))
     ax = ax or axes(2.4 + 0.75 * len(choices), 3.6)

@@ -1,4 +1,4 @@
-"""The search, the trainings and the analyses of `experiments.cell_search`."""
+"""Search, training and analysis of `experiments.cell_search`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST_STAGE, RANDOM_THIRD = "all trials, after the first stage", "random third, 
 
 
 def find(config: CellSearch) -> dict[str, Any]:
-    """Search, retrain the selected candidates, and test them."""
+    """Run the search, then retrain and test the selected candidates."""
     search = make_search(config)
     trials = search.run(config.where, at_once=config.workers)
     chosen = candidates(trials, search.random)
@@ -42,11 +42,11 @@ def find(config: CellSearch) -> dict[str, Any]:
 
 
 def make_search(config: CellSearch) -> Search:
-    """Return the search in the folder of the experiment."""
+    """Return the search, stored in the output folder of the experiment."""
     if config.training.updates % (20 * config.stages):
         raise SweepError(
-            given=f"{config.training.updates} updates of a trial in {config.stages} stages",
-            expected="a multiple of 20 in each stage",
+            given=f"{config.training.updates} updates per trial in {config.stages} stages",
+            expected="a multiple of 20 updates in each stage",
             remedy=f"pass --training.updates {60 * config.stages}",
         )
     return Search(
@@ -62,25 +62,25 @@ def make_search(config: CellSearch) -> Search:
 
 @cache
 def digits(fragments: int, seed: int, count: int) -> flows.Digits:
-    """Draw digits, once per process."""
+    """Generate the digits, once per process."""
     return flows.digits(fragments, seed, count)
 
 
 @cache
 def matched_width(candidate: Candidate, parameters: int) -> int:
-    """Return the number of maps per layer at which a candidate has about that many parameters."""
+    """Return the number of maps per layer that gives a candidate about `parameters` parameters."""
     return models.matched(candidate.network, parameters).shape("h1")[0]
 
 
 def build(config: CellSearch, candidate: Candidate, seed: int = 0) -> Network:
-    """Build an untrained candidate with the common number of parameters."""
+    """Build an untrained candidate network with about `config.parameters` parameters."""
     width = matched_width(candidate, config.parameters)
     torch.manual_seed(seed)
     return candidate.network(width)
 
 
 def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path, until: int | None = None) -> tuple:
-    """Train a candidate, or resume its training; return the network and its loss curve."""
+    """Train a candidate, or resume its training, and return the network with its loss curve."""
     network, shown = build(config, candidate, settings.seed), digits(config.fragments, config.seed, config.images)
     bar = base.job_bar(path.stem)
     curve = train(network, shown.images, shown.targets, settings, checkpoint=path, until=until, bar=bar)
@@ -88,7 +88,7 @@ def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path
 
 
 def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> float:
-    """Return the accuracy of a trial at the end of a stage; NaN if its loss explodes."""
+    """Return the accuracy of a trial at the end of a stage, or NaN if training diverges."""
     settings = dataclasses.replace(config.training, seed=number)
     path, until = base.kept(config, "trials", number), settings.updates * (stage + 1) // config.stages
     try:
@@ -99,13 +99,13 @@ def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> 
 
 
 def correct(config: CellSearch, network: Network, seed: int) -> torch.Tensor:
-    """Return which digits a network classifies correctly at every step, (time, n)."""
+    """Return, for each step, which digits a network classifies correctly, (time, n)."""
     shown = digits(config.fragments, seed, config.test_images)
     return correct_choices(evaluate(network, shown.images), shown.targets)
 
 
 def candidates(trials: list[Trial], random: int) -> dict[str, Candidate]:
-    """Return the candidates to retrain: cells of the search, and controls."""
+    """Select the candidates to retrain: three from the search and three controls."""
     complete = [trial for trial in trials if trial.state == "complete"]
     best: Candidate = max(complete, key=lambda trial: trial.score).config
     late = [trial for trial in complete if trial.number >= len(trials) - random] or complete
@@ -121,21 +121,21 @@ def candidates(trials: list[Trial], random: int) -> dict[str, Candidate]:
 
 
 def median_trial(trials: list[Trial]) -> Trial:
-    """Return the trial of median score (of two, the lower)."""
+    """Return the trial with the median score, or the lower of the two middle trials."""
     return sorted(trials, key=lambda trial: trial.score)[(len(trials) - 1) // 2]
 
 
 def retrain(config: CellSearch, name: str, candidate: Candidate, seed: int) -> list[float]:
-    """Train a network of the table, or resume its training; return the loss curve."""
+    """Retrain a selected network, or resume its training, and return the loss curve."""
     settings = dataclasses.replace(config.final, seed=seed)
     return fit(config, candidate, settings, base.kept(config, "training", name, seed))[1]
 
 
-# ---------------------------------------------------------------------- analyse
+# ---------------------------------------------------------------------- analysis
 
 
 def summarise_trials(trials: list[Trial], random: int) -> dict[str, Any]:
-    """Return all trials, the comparison of the last with the random third, and the effect of each feedback edge."""
+    """Return all trials, a comparison of the random and last thirds, and the effect of each feedback edge."""
     final = np.array([trial.score for trial in trials])
     first = np.array([trial.values[0] for trial in trials])
     edges = {edge_name(*edge): np.array([edge in trial.config.feedback for trial in trials]) for edge in EDGES}
@@ -156,9 +156,9 @@ def summarise_trials(trials: list[Trial], random: int) -> dict[str, Any]:
 
 
 def thirds(scores: NDArray, random: int) -> dict[str, Any]:
-    """Return medians of the random and of as many last trials, and p of Mann-Whitney's test that the last are better.
+    """Compare the first `random` trials with the last `random` trials by their medians and a Mann-Whitney test.
 
-    A trial without a score counts as 0.
+    p is for the alternative that the last trials are better. Missing scores are replaced by 0.
     """
     known = np.nan_to_num(scores, nan=0.0)
     early, late = known[:random], known[len(known) - random :]
@@ -167,7 +167,7 @@ def thirds(scores: NDArray, random: int) -> dict[str, Any]:
 
 
 def difference(scores: NDArray, with_: NDArray[np.bool_]) -> list[float | None]:
-    """Return the median of trials with an edge minus that of trials without, and its 95 % bootstrap interval."""
+    """Return the difference in median score between trials with and without an edge, with a 95 % bootstrap interval."""
     known = np.nan_to_num(scores, nan=0.0)
     groups = known[with_], known[~with_]
     if not all(len(group) for group in groups):
@@ -179,7 +179,7 @@ def difference(scores: NDArray, with_: NDArray[np.bool_]) -> list[float | None]:
 
 
 def summarise_networks(config: CellSearch, chosen: dict[str, Candidate]) -> dict[str, Any]:
-    """Return accuracies of the retrained networks at every step, and McNemar tests between them."""
+    """Return the accuracy of each retrained network at each step, and McNemar tests between networks."""
     found = {
         name: torch.stack(
             [

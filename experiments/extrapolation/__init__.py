@@ -1,12 +1,12 @@
-"""Predict the next frame of films, and extrapolate frames from a network's own predictions.
+"""Predict the next frame of videos, and extrapolate further frames from a network's own predictions.
 
-Trains PredNets with two kinds of cells on films, first on the next frame, then (fine-tuning) on frames to extrapolate,
-and an encoder-forecaster on extrapolation alone. Scores are compared with three baselines: copying the last frame,
-linear extrapolation, and the training mean. Films that are reversed or cut then show how the errors of the PredNets
-respond to surprise.
+The experiment trains PredNets with two kinds of cells on next-frame prediction and then fine-tunes them on
+extrapolation. It trains an encoder-forecaster on extrapolation only. All networks are compared with three baselines:
+copying the last frame, linear extrapolation, and the training mean. Finally, videos that are reversed or cut show how
+the errors of the PredNets respond to surprise.
 
     python -m experiments.extrapolation                        moving digits, three repetitions, about 7 minutes
-    python -m experiments.extrapolation --data walk.gif        your own clip; also .npy, .npz, mp4, a folder of frames
+    python -m experiments.extrapolation --data walk.gif        your own video: GIF, mp4, .npy, .npz or folder of frames
     python -m experiments.extrapolation --preset paper         PredNet's KITTI size and schedule, for a GPU
 """
 
@@ -21,5 +21,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: Extrapolation) -> None:
-    """Run the whole experiment, or resume it in its folder."""
+    """Run the experiment, or resume it from its output folder."""
     base.conduct(config, find, report, check)

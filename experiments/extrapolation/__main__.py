@@ -1,4 +1,4 @@
-"""Program `python -m experiments.extrapolation`."""
+"""Entry point of `python -m experiments.extrapolation`."""
 
 from experiments import base, extrapolation
 

@@ -1,4 +1,4 @@
-"""Films, networks and trainings of `experiments.extrapolation`."""
+"""Videos, networks and training of `experiments.extrapolation`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
 
 PATCH = 4
-"""side of a patch of the encoder-forecaster, in pixels"""
+"""patch side of the encoder-forecaster, in pixels"""
 BIAS = {"p0": 0.1, "forecast": -2.0}
-"""initial biases of predictions: the rectified one of PredNet must not start at zero, nor a sigmoid at grey"""
+"""initial prediction biases: PredNet's rectified output starts above zero, the forecaster's sigmoid below grey"""
 
 
 @cache
 def films(config: Extrapolation) -> tuple[Film, Film]:
-    """Return the training and the test film: two parts of the user's film, or digits that move differently."""
+    """Return the training and test videos: two parts of the user's video, or moving digits with different seeds."""
     if config.data is None:
         moving, longer = config.moving, config.length
         return (
@@ -45,9 +45,9 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
     test = test.fitted(config.crop).fitted(multiple=math.lcm(2 ** (len(config.channels) - 1), PATCH))
     if max(len(clip) for clip in test.clips) < config.length:
         raise StimulusError(
-            given=f"{film!r}, whose last fifth is the test",
-            expected=f"at least {5 * config.length} frames, for sequences of {config.length}",
-            remedy="pass a longer film, or shorter sequences such as --input-frames 4 --horizon 2",
+            given=f"{film!r}, whose last fifth is used for testing",
+            expected=f"at least {5 * config.length} frames for sequences of {config.length} frames",
+            remedy="pass a longer video, or use shorter sequences, such as --input-frames 4 --horizon 2",
         )
     return train, test
 
@@ -76,7 +76,7 @@ def build(config: Extrapolation, name: Name) -> Network:
 
 
 def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, int]]:
-    """Return the parts of a network's training, in order: name -> (settings, goal, length of the sequences)."""
+    """Return the training stages of a network in order: name -> (settings, goal, sequence length)."""
     pixels: Literal["absolute", "squared"] = "squared" if config.loss == "squared" else "absolute"
     if name == "forecaster-convlstm":
         return {"ahead": (config.training, Goal(loss=pixels), config.length)}
@@ -87,7 +87,7 @@ def parts(config: Extrapolation, name: Name) -> dict[str, tuple[Training, Goal, 
 
 
 def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
-    """Train one network; return its first loss curve (for a PredNet, that of next-frame prediction)."""
+    """Train one network; return the loss curve of its first stage (next-frame prediction for a PredNet)."""
     torch.manual_seed(1_000 + repetition)
     network = build(config, name).to(base.device_of(config))
     train, test = films(config)
@@ -109,7 +109,7 @@ def fit(config: Extrapolation, name: Name, repetition: int) -> list[float]:
 
 
 def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: int) -> Frames:
-    """Draw a training sequence, cropped to the size of the test film at a place that is a function of (seed, index)."""
+    """Sample a training sequence, cropped to the test frame size at a position determined by (seed, index)."""
     drawn = film.draw(seed, index, 1, length)[0]
     room = np.array(film.shape[1:]) - size
     top, left = (uniform(seed, "crops", index, 1, 2)[0] * (room + 1)).astype(int)
@@ -117,12 +117,12 @@ def sequence(film: Film, size: tuple[int, int], seed: int, length: int, index: i
 
 
 def trained(config: Extrapolation, name: Name, repetition: int, part: str) -> Network:
-    """Return the network after one stage of its training."""
+    """Return the network after the given training stage."""
     return base.trained(config, build(config, name), name, repetition, part)
 
 
 def sequences(config: Extrapolation) -> Tensor:
-    """Return the test sequences, (n, time, channel, height, width) in [0, 1]; they do not overlap."""
+    """Return the non-overlapping test sequences, (n, time, channel, height, width) in [0, 1]."""
     _, test = films(config)
     frames = torch.from_numpy(test.sequences(config.length)[: config.test_clips])
     return as_pixels(frames).to(base.device_of(config))

@@ -17,56 +17,56 @@ Name = Literal["prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm"]
 
 @dataclass(frozen=True, config=OPTIONS)
 class Extrapolation(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/extrapolation")
-    """folder for all output"""
+    """output folder"""
     device: Device = "auto"
-    """device to run on"""
+    """device on which to train and run the networks"""
     networks: tuple[Name, ...] = ("prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm")
     """networks to compare"""
     channels: tuple[int, ...] = (1, 8, 8)
-    """channels of A in each layer of a PredNet; the first number is replaced by the channels of the frames"""
+    """number of channels of A in each PredNet layer; the first is replaced by the number of image channels"""
     representations: tuple[int, ...] = (8, 8, 8)
-    """channels of R in each layer of a PredNet"""
+    """number of channels of R in each PredNet layer"""
     forecaster: tuple[int, ...] = (16, 16)
-    """channels in each layer of the encoder-forecaster"""
+    """number of channels in each layer of the encoder-forecaster"""
     repetitions: Count = 3
-    """number of trainings of each network, each with its own weights and films"""
+    """number of times each network is trained, each time with different weights and training sequences"""
     data: Path | None = None
-    """film to use instead of moving digits; its last fifth is the test film"""
+    """video to use instead of moving digits; its last fifth is used for testing"""
     rate: Annotated[float | None, Field(gt=0)] = None
-    """frames per second of the film, if its file does not contain it"""
+    """frame rate of the video in frames per second, if the file does not specify it"""
     grey: bool = False
-    """reduce a film in colour to its luminance"""
+    """convert a colour video to greyscale (luminance)"""
     crop: tuple[int, int] | None = None
-    """(height, width) to which a film is cropped: to its middle in tests, to random places in training"""
+    """(height, width) to which the video is cropped, at the centre in tests and at random positions in training"""
     size: tuple[int, int] | None = None
-    """(height, width) to which a film is resized before it is cropped to a size that the network accepts"""
+    """(height, width) to which the video is resized before it is cropped to a size that the network accepts"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
-    """moving digits to use where no film is given"""
+    """moving digits to use if `data` is None"""
     input_frames: Annotated[int, Field(gt=2)] = 8
-    """number of input frames, before the loop is closed"""
+    """number of input frames before the loop is closed"""
     horizon: Count = 5
     """number of frames to extrapolate after the input frames"""
     clips: Count = 5_000
-    """number of different training sequences"""
+    """number of distinct training sequences"""
     test_clips: Count = 100
-    """largest number of test sequences; those of a film do not overlap"""
+    """maximum number of test sequences; sequences from a video do not overlap"""
     training: Training = Training(updates=370, batch=6, learning_rate=4e-3)
-    """training on the next frame of sequences of `input_frames` frames; the seed is that of the repetition"""
+    """settings for next-frame prediction on sequences of `input_frames` frames; each repetition uses its own seed"""
     loss: Literal["errors", "absolute", "squared"] = "squared"
-    """training loss: pixel errors, or the published errors of the layers, with which small networks may predict zero"""
+    """training loss: pixel error, or the published layer errors, which can make small networks predict zero"""
     above: Annotated[float, Field(ge=0)] = 0.0
-    """weight of the errors of higher layers in the loss: 0 is the paper's L_0, 0.1 its L_all"""
+    """weight of the higher layers' errors in the loss: 0 corresponds to L_0 in the paper, 0.1 to L_all"""
     closing: Training = Training(updates=100, batch=6, learning_rate=1e-3)
-    """fine-tuning in the closed loop, on the pixels of sequences that go on for `horizon` extrapolated frames"""
+    """settings for closed-loop fine-tuning with a pixel loss on sequences that include `horizon` extrapolated frames"""
     checkpoint_every: Count = 100
-    """updates between checkpoints"""
+    """number of updates between checkpoints"""
 
     @property
     def length(self) -> int:
-        """Number of frames of a sequence."""
+        """The number of frames in each sequence."""
         return self.input_frames + self.horizon
 
 

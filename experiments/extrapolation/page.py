@@ -1,4 +1,4 @@
-"""The page of `experiments.extrapolation`."""
+"""Report page of `experiments.extrapolation`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASELINES = ("copy last frame", "linear", "training mean")
 
 
 def report(config: Extrapolation, results: dict[str, Any]) -> Report:
-    """Return the report page, and write extrapolation.gif beside it."""
+    """Build the report page, and write extrapolation.gif to the same folder."""
     frames = sequences(config)
     rate, every = results["film"]["rate"], 1_000 / results["film"]["rate"]
     predictions: dict[str, Tensor] = {
@@ -46,16 +46,18 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
         Picture(
             "frames",
             plots.forecast(clip, predictions, config.input_frames, rate),
-            "A test clip, each network's prediction of every frame, made before that frame, and its error (red: too "
-            "bright, blue: too dark). Frame 0 is predicted without input. extrapolation.gif is the same as an "
-            "animation.",
+            "A test clip, with each network's predictions and their errors (red: too bright; blue: too dark). Every "
+            "frame is predicted before it is presented; frame 0 is predicted without input. extrapolation.gif shows "
+            "the same clip as an animation.",
             (),
         )
     ]
     for kind, words in (("mse", "mean squared error"), ("ssim_uniform7", "SSIM (uniform 7x7)")):
         curves = {name: [row["network"]["ahead"][kind] for row in rows] for name, rows in networks.items()}
         curves |= {name: [any_row[name]["ahead"][kind]] for name in BASELINES}
-        sentence = f"Extrapolated frames, after fine-tuning: {words}. Bands span the repetitions; baselines are dashed."
+        sentence = (
+            f"Extrapolated frames after fine-tuning: {words}. Bands span the repetitions; dashed lines are baselines."
+        )
         pictures.append(Picture(kind, horizon(curves, words, every), sentence, ("networks",)))
     for name in (name for name in config.networks if "next" in parts(config, name)):
         errors = {layer: torch.tensor(value) for layer, value in networks[name][0]["network"]["errors"].items()}
@@ -63,15 +65,15 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
             Picture(
                 f"errors_{name}",
                 plots.errors_over_frames(errors, config.input_frames),
-                f"{name}, after fine-tuning: prediction error of each layer in every frame. In the closed loop the "
-                "error of layer 0 is zero, because the prediction is the input.",
+                f"{name}, after fine-tuning: prediction error of each layer in each frame. In the closed loop, the "
+                "error of layer 0 is zero because the network receives its own prediction as input.",
                 ("networks",),
             ),
             Picture(
                 f"surprise_{name}",
                 plots.surprise(surprise_errors(config, name, config.seed), config.input_frames),
-                f"{name}, before fine-tuning: prediction errors where the film runs backwards (reverse) or continues "
-                f"as another film (cut) from frame {config.input_frames} on. Bands are standard errors over "
+                f"{name}, before fine-tuning: prediction errors when the video runs backwards (reverse) or switches "
+                f"to a different clip (cut) at frame {config.input_frames}. Bands show standard errors over "
                 f"{len(frames)} clips.",
                 ("networks",),
             ),
@@ -79,14 +81,14 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
     return Report(
         "Predicting and extrapolating frames",
         f"Training: {results['film']['train']}. Test: {len(frames)} sequences of {config.length} frames of "
-        f"{results['film']['test']}. A frame lasts {every:g} ms.",
+        f"{results['film']['test']}. Each frame lasts {every:g} ms.",
         pictures,
         tables(config, results),
     )
 
 
 def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
-    """Return the tables of the next frame, of extrapolated frames, and of surprises."""
+    """Return the tables of next-frame scores, extrapolation errors, and responses to surprise."""
     networks = results["networks"]
     any_row = next(iter(networks.values()))[0]
 
@@ -119,16 +121,16 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
     ]
     return [
         Table(
-            "Next frame, before fine-tuning (forecaster: first frame of the closed loop): mean and range over "
-            "repetitions; PSNR in dB, infinite where frames repeat",
+            "Next-frame prediction before fine-tuning (forecaster: first closed-loop frame), mean and range over "
+            "repetitions. PSNR is in dB and infinite for repeated frames",
             ("network", *SCORES),
             next_frame,
         ),
-        Table("MSE of extrapolated frames, after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
+        Table("MSE of extrapolated frames after fine-tuning", ("frames ahead", *(str(h + 1) for h in steps)), ahead),
         Table(
-            f"Prediction error added by a surprise at frame {config.input_frames}, before fine-tuning (first "
-            "repetition, 95 % interval over clips)",
-            ("network", "layer", "error without surprise", "surprise", "added error"),
+            f"Increase in prediction error caused by a surprise at frame {config.input_frames}, before fine-tuning "
+            "(first repetition, 95 % interval over clips)",
+            ("network", "layer", "error without surprise", "surprise", "increase in error"),
             surprises,
         ),
     ]
@@ -137,7 +139,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
 def horizon(
     curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw a score against frames ahead: curves[name] has one curve (horizon,) per seed; baselines are dashed."""
+    """Plot a score against frames ahead, with dashed baselines. curves[name] has one curve (horizon,) per seed."""
     ax = ax or axes(6.4, 3.4)
     colours = iter(("C3", "C0", "C2", "C4", "C1"))
     greys = iter(("0.35", "0.6", "0.8"))

@@ -1,4 +1,4 @@
-"""Scores and surprises of `experiments.extrapolation`."""
+"""Scores and responses to surprise of `experiments.extrapolation`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SURPRISES: tuple[Literal["reverse", "cut"], ...] = ("reverse", "cut")
 
 
 def check(config: Extrapolation) -> None:
-    """Raise an error for films and networks that do not fit, before anything is trained."""
+    """Raise an error, before any training, if a network cannot be built for the video."""
     for name in config.networks:
         build(config, name)
 
@@ -46,7 +46,7 @@ def find(config: Extrapolation) -> dict[str, Any]:
 
 
 def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
-    """Return scores of the next and of extrapolated frames, also of the baselines, and errors evoked by surprises."""
+    """Return next-frame and extrapolation scores of a network and the baselines, and the errors evoked by surprise."""
     frames = sequences(config)
     train, test = films(config)
 
@@ -79,7 +79,7 @@ def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
 
 
 def surprise_errors(config: Extrapolation, name: Name, repetition: int) -> dict[str, dict[str, Tensor]]:
-    """Return the layers' errors, (time, clip), for unchanged and surprising films, of a network before fine-tuning."""
+    """Return the layer errors (time, clip) of a network before fine-tuning, for unchanged and surprising videos."""
     frames = sequences(config)[:, : 2 * config.input_frames - 1]
     shown = {"as before": frames} | {
         how: stimuli.oddball(frames, config.input_frames, how)
@@ -91,7 +91,7 @@ def surprise_errors(config: Extrapolation, name: Name, repetition: int) -> dict[
 
 
 def evoked_errors(errors: dict[str, dict[str, Tensor]], at: int) -> dict[str, Any]:
-    """Return each layer's error at the first surprising frame minus that of the unchanged film, clip by clip."""
+    """Return how much the first surprising frame increases each layer's error, relative to the unchanged clip."""
     before = errors["as before"]
     return {
         how: {

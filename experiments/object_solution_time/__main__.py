@@ -1,4 +1,4 @@
-"""Program `python -m experiments.object_solution_time`."""
+"""Entry point of `python -m experiments.object_solution_time`."""
 
 from experiments import base, object_solution_time
 

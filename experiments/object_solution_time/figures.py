@@ -15,10 +15,10 @@ def solution_times(
     found: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
     means: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> Figure:
-    """Draw solution times, one dot per image, and their mean with interval; one panel per network, a pair per lesion.
+    """Plot solution times, one dot per image, with means and intervals; one panel per network, one pair per lesion.
 
-    found[network][lesion][condition] is (image,) in ms, NaN for images that are never solved, {} where undefined.
-    means has the same keys, and (mean, low, high).
+    found[network][lesion][condition] is (image,) in ms, with NaN for images that are never solved. If solution times
+    are undefined, found[network][lesion] is {}. means has the same keys and contains (mean, low, high).
     """
     widths = [max(1, len(lesions)) for lesions in found.values()]
     figure = Figure(figsize=(1.0 + 1.5 * sum(widths), 3.9), layout="constrained")
@@ -42,7 +42,7 @@ def solution_times(
                     at, 1.01, share, transform=panel.get_xaxis_transform(), ha="center", fontsize=7, color="0.35"
                 )
             if not conditions:
-                panel.text(place, 0.5, "undefined:\nnothing changes\nover time", ha="center", va="center", fontsize=8)
+                panel.text(place, 0.5, "undefined:\nno change\nover time", ha="center", va="center", fontsize=8)
         panel.set_xticks(range(len(lesions)), [name.replace(" ", "\n", 1) for name in lesions], fontsize=8)
         panel.set(xlim=(-0.6, len(lesions) - 0.4))
         panel.set_title(network, fontsize=10, pad=14)
@@ -59,9 +59,10 @@ def similarities(
     references: Mapping[str, Mapping[str, float]],
     ceilings: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """Draw the rank correlation of dissimilarities in areas with those in a brain, one panel per brain.
+    """Plot the rank correlation between dissimilarities in areas and in IT, with one panel per brain.
 
-    values[brain][area][state of training] are bars, references[brain] labelled lines, ceilings[brain] a band.
+    values[brain][area][training state] is drawn as bars, references[brain] as labelled lines, and ceilings[brain] as a
+    band.
     """
     figure = Figure(figsize=(1.2 + 4.6 * len(values), 3.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(values), sharey=True))

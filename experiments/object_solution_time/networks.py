@@ -1,4 +1,4 @@
-"""Networks of `experiments.object_solution_time`, their lesions, and their runs on images."""
+"""Networks of `experiments.object_solution_time`, with functions to train, lesion and run them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ AREAS = {
     "predictive_coding": ("r1", "r2"),
     "feed_forward": ("l1", "l2"),
 }
-"""areas of each network, from the image up"""
+"""areas of each network, from lowest to highest"""
 DECODED = {"cornet_s": "it", "blt": "l2", "predictive_coding": "r1", "feed_forward": "l2"}
-"""area from which the digit is decoded: the top one, except for r2, whose ten units are the ten digits"""
+"""area from which the digit is decoded: the top one, except in predictive coding, whose r2 has one unit per digit"""
 LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "cornet_s": {},
     "blt": {"without top-down": ("top_down",), "without recurrence": ("top_down", "lateral")},
     "predictive_coding": {"without predictions": ("prediction",)},
     "feed_forward": {},
 }
-"""kinds of edges that are cut in the trained network; predictions are the top-down edges of predictive coding.
+"""kinds of projections cut in the trained network; in predictive coding, the top-down projections are predictions.
 
-CORnet-S has no top-down edges, and without its repeats an area forgets the image: later repeats replace the first."""
+CORnet-S has no top-down projections, and it cannot be tested without recurrence: each repeat replaces the state of its
+area, so the image would be lost."""
 WHOLE = "whole"
 SWEEPS = 8
-"""steps for which the feed-forward network runs, in which nothing changes"""
+"""number of steps of the feed-forward network, whose activity does not change over time"""
 
 
 def build(config: ObjectSolutionTime, name: Name) -> Network:
@@ -45,12 +46,12 @@ def build(config: ObjectSolutionTime, name: Name) -> Network:
 
 
 def side(name: Name) -> int:
-    """Return the side of an image in pixels: CORnet-S, which halves maps five times, gets full resolution."""
+    """Return the image side in pixels: full resolution for CORnet-S, which halves its maps five times."""
     return flows.FULL_SIDE if name == "cornet_s" else flows.SIDE
 
 
 def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     if name in ("blt", "predictive_coding"):
         return flows.fit(config, name, config.recipe)
     torch.manual_seed(config.seed)
@@ -61,13 +62,13 @@ def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
 
 
 def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Network:
-    """Return the trained network, whole or with edges cut."""
+    """Return the trained network, intact or with projections cut."""
     network = base.trained(config, build(config, name), name)
     return network if lesion == WHOLE else network.without(*LESIONS[name][lesion])
 
 
 def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
-    """Run a network on images: a flow until `config.until` ms, CORnet-S for its steps, B for `SWEEPS` steps."""
+    """Run a network on images: flows until `config.until` ms, CORnet-S for its own steps, and B for `SWEEPS` steps."""
     if network.is_flow:
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)
@@ -76,9 +77,10 @@ def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record:
 
 
 def decoding_times(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:
-    """Return the times in ms after image onset at which an area is decoded, (time,), and their rows in the run.
+    """Return the decoding times of an area in ms after image onset, (time,), and the corresponding rows of the run.
 
-    A flow is decoded from onset on; a discrete network when the area is active, by its own mapping of steps to ms.
+    Flows are decoded from image onset. Discrete networks are decoded while the area is active, using the network's own
+    mapping from steps to ms.
     """
     if network.is_flow:
         return np.asarray(run_.times), np.arange(len(run_.times))

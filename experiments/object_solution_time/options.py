@@ -18,40 +18,40 @@ NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward
 
 @dataclass(frozen=True, config=OPTIONS)
 class ObjectSolutionTime(Parallel):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/object_solution_time")
-    """folder for all output"""
+    """output folder"""
     networks: tuple[Name, ...] = NAMES
     """networks to compare"""
     fragments: Count = 10
-    """pieces of debris over an occluded digit; those in training are --recipe.fragments"""
+    """number of debris fragments over each occluded digit; --recipe.fragments sets the number in training"""
     images: Annotated[int, Field(ge=50)] = 200
-    """number of digits, each shown clean and occluded"""
+    """number of digits, each presented both clean and occluded"""
     until: Annotated[float, Field(gt=0)] = 200.0
-    """duration of an image for networks that are flows, ms"""
+    """duration of each image in networks that are flows, ms"""
     every: Annotated[float, Field(gt=0)] = 5.0
-    """interval between the times at which flows are decoded, ms"""
+    """time between successive decodings of a flow, ms"""
     dt: Annotated[float, Field(gt=0)] = 1.0
-    """step of Euler, ms"""
+    """Euler step, ms"""
     noise: Annotated[float, Field(ge=0)] = 1.0
-    """sd of the noise on every unit at every time, relative to the sd over images at the end (mean over units)"""
+    """sd of the noise added to each unit at each time, relative to the final sd over images (mean over units)"""
     criterion: Annotated[float, Field(gt=0)] = 2.0
-    """d' at which an image counts as solved"""
+    """d' at which an image is considered solved"""
     macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
-    """d' at which macaque IT counts as having solved an object; d' depends on the numbers of units and repeats"""
+    """d' criterion for solved objects in macaque IT; d' depends on the numbers of units and repeats"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5
-    """number of folds in cross-validation"""
+    """number of cross-validation folds"""
     recipe: flows.Recipe = flows.Recipe()
-    """training of BLT and predictive coding"""
+    """training settings of BLT and predictive coding"""
     training: Training = Training(updates=600, batch=32, learning_rate=5e-3, over_time="last")
-    """training of CORnet-S and the feed-forward network; the seed is that of the experiment"""
+    """training settings of CORnet-S and the feed-forward network; the seed is replaced by that of the experiment"""
     channels: Count = 16
-    """feature maps of V1 in CORnet-S; V2, V4 and IT have two, three and four times as many"""
+    """number of feature maps in V1 of CORnet-S; V2, V4 and IT have two, three and four times this number"""
     neural: Path | None = None
-    """folder with the recordings; if None, the environment variable PCSIM_NEURAL, else no recordings"""
+    """folder with the recordings; defaults to the environment variable PCSIM_NEURAL; without either, none are used"""
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""The figures and the page of `experiments.object_solution_time`, from its results alone."""
+"""Figures and report page of `experiments.object_solution_time`, built only from its results."""
 
 from __future__ import annotations
 
@@ -20,32 +20,35 @@ TITLES = {
     "feed_forward": "feed-forward (B)",
 }
 MACAQUE = "macaque IT"
-NO_MODEL = "Networks trained on digits are no models of IT."
+NO_MODEL = "Networks trained on digits are not models of IT."
 
 
 def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     networks = results["networks"]
     pictures = [
         Picture("decoding", decoding(results), decoding_sentence(results), ("networks", "macaque")),
         Picture(
             "solution_times",
             solution_times(networks),
-            "Time at which the d' of a decoder of the area, between an image and the other digits, reaches "
-            f"{config.criterion:g}. Dots are images, diamonds means with 95 % bootstrap intervals, percentages the "
-            "share of images that are solved. CORnet-S has two steps in IT, 100 ms apart in its authors' mapping: "
-            "times between them are interpolated.",
+            "Time at which the decoder's d' between an image and the other digits reaches "
+            f"{config.criterion:g}. Dots: images; diamonds: means with 95 % bootstrap intervals; percentages: share of "
+            "images solved. In CORnet-S, IT has two steps, which are 100 ms apart in its authors' mapping; times "
+            "between them are interpolated.",
             ("networks",),
         ),
     ]
     if found := results["similarity"]:
         pictures.append(Picture("similarity", similarity(found), similarity_sentence(found), ("similarity",)))
-    recordings = "" if results["macaque"] else " Decoding of IT and similarity need recordings: pass --neural FOLDER."
+    recordings = (
+        "" if results["macaque"] else " To decode IT and compare similarities, pass the recordings: --neural FOLDER."
+    )
     summary = (
-        f"{config.images} digits, each clean and under {config.fragments} pieces of debris, decoded from an "
-        f"upper area at every time ({config.folds} folds, with both versions of a digit in the same one); networks "
-        f"were trained under {config.recipe.fragments}. Every unit has noise of {config.noise:g} times the mean sd of "
-        "the area's units over images at the end. Edges are cut in the trained network, and decoders are refitted. "
+        f"{config.images} digits, each clean and under {config.fragments} pieces of debris, are decoded from an upper "
+        f"area over time ({config.folds} folds, with both versions of a digit in the same fold). Networks were trained "
+        f"with {config.recipe.fragments} pieces of debris. The noise added to each unit has an sd of {config.noise:g} "
+        "times the final sd over images, averaged over the units of the area. Edges are cut in the trained network, "
+        "and the decoders are refitted. "
         f"{NO_MODEL}"
         f"{recordings}"
     )
@@ -54,11 +57,11 @@ def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
 
 
 def decoding(results: dict[str, Any]) -> Figure:
-    """Draw decoding accuracy over time, of macaque IT if it was recorded, then of the networks."""
+    """Plot decoding accuracy over time for macaque IT, if recordings are available, and for the networks."""
     curves: dict[str, Any] = {}
     chance = dict.fromkeys((TITLES[name] for name in results["networks"]), 0.1)
     if results["macaque"]:
-        # A window of 50 ms is drawn at its middle.
+        # Plot each 50 ms window at its centre.
         times = [begin + 25.0 for begin in results["macaque"]["times"]]
         curves[MACAQUE] = {"7 objects": (times, results["macaque"]["accuracy"])}
         chance[MACAQUE] = 1 / 7
@@ -69,18 +72,18 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 
 def decoding_sentence(results: dict[str, Any]) -> str:
-    """Return the sentence under the decoding figure."""
-    sentence = "Accuracy of linear decoders of the digit from an upper area, at every time; dashed: chance. "
+    """Return the caption of the decoding figure."""
+    sentence = "Accuracy over time of linear decoders of the digit from an upper area. Dashed lines: chance. "
     if results["macaque"]:
         sentence += (
-            "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) responds to seven objects, "
-            "not digits: its panel shows such a curve in the brain, whose height cannot be compared. "
+            "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) responds to seven objects "
+            "instead of digits. Its panel illustrates the time course in the brain; its accuracy is not comparable. "
         )
     return sentence + NO_MODEL
 
 
 def solution_times(networks: dict[str, Any]) -> Figure:
-    """Draw the solution times of every network, whole and lesioned."""
+    """Plot the solution times of each network, intact and lesioned."""
     found, means = {}, {}
     for name, lesions in networks.items():
         found[TITLES[name]] = {
@@ -95,7 +98,7 @@ def solution_times(networks: dict[str, Any]) -> Figure:
 
 
 def similarity(found: dict[str, Any]) -> Figure:
-    """Draw the similarity of every area to IT, before and after training."""
+    """Plot the similarity of each area to IT, before and after training."""
     rows = {name: areas for name, areas in found["rows"].items() if name != "pixels"}
     pixels = found["rows"]["pixels"]
     values = {
@@ -114,18 +117,18 @@ def similarity(found: dict[str, Any]) -> Figure:
 
 
 def similarity_sentence(found: dict[str, Any]) -> str:
-    """Return the sentence under the similarity figure."""
+    """Return the caption of the similarity figure."""
     low, high = found["human_ceiling"]
     return (
-        "Dissimilarities of 92 pictures of objects in each area (1 - correlation, last step), compared with those in "
-        "monkey and human IT (Kriegeskorte et al. 2008). Grey: the same network before training. The pictures were "
-        f"shown in grey at low resolution, to networks that were not trained on objects. {NO_MODEL} Noise ceiling of "
-        f"four human subjects: {low:.2f} to {high:.2f}."
+        "Dissimilarities (1 - correlation, last step) between 92 object images in each area, compared with those in "
+        "monkey and human IT (Kriegeskorte et al. 2008). Grey bars: the same network before training. The images were "
+        f"presented in greyscale at low resolution to networks not trained on objects. {NO_MODEL} The noise ceiling of "
+        f"four human subjects is {low:.2f} to {high:.2f}."
     )
 
 
 def table(results: dict[str, Any]) -> Table:
-    """Return the table of mean solution times and of the delay of occluded images."""
+    """Return the table of mean solution times and of the delay caused by occlusion."""
     rows = []
     if results["macaque"]:
         recorded = results["macaque"]
@@ -142,9 +145,11 @@ def table(results: dict[str, Any]) -> Table:
                 times, later = ["undefined"] * 2, "undefined"
             rows.append((TITLES[name], lesion, *times, later, *reached))
     head = ("network", "edges", "clean (ms)", "occluded (ms)", "delay (ms)", "solved, clean", "solved, occluded")
-    return Table("Object solution times and delay by occlusion, image by image: mean and 95 % interval", head, rows)
+    return Table(
+        "Object solution times and delay caused by occlusion, computed per image: mean and 95 % interval", head, rows
+    )
 
 
 def format_interval(row: dict[str, float | None]) -> str:
-    """Return mean and interval as text."""
+    """Format a mean and its interval."""
     return "-" if row["mean"] is None else f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"

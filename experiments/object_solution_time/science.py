@@ -1,4 +1,4 @@
-"""Decoding, solution times and comparisons of `experiments.object_solution_time`."""
+"""Decoding, solution times and comparisons with IT of `experiments.object_solution_time`."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
 
 
 def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
-    """Decode the digit from an area at every time, with both versions of a digit, clean and occluded, in one fold.
+    """Decode the digit from an area over time, with the clean and occluded versions of a digit in the same fold.
 
-    Writes probabilities (time, 2 n, class), times, and the largest change of the area over time.
+    Writes probabilities (time, 2 n, class), which answers are correct, times, and the largest change of the area.
     """
     path = base.kept(config, "decoded", name, lesion)
     if path.exists():
@@ -70,7 +70,7 @@ def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
     times, rows = decoding_times(network, run_, area)
     features = run_[area][torch.from_numpy(rows)].flatten(2)
     drawn = torch.randn(features.shape, generator=torch.Generator().manual_seed(config.seed))
-    # Without noise, a decoder could read the slightest response.
+    # Without noise, a decoder could exploit arbitrarily small responses.
     noisy = features + config.noise * features[-1].std(0).mean() * drawn
     groups = np.arange(len(labels)) % config.images
     found = decoding.decode_over_time(
@@ -86,7 +86,7 @@ def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
 
 
 def clean_and_occluded(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the same digits clean, then occluded, (2 n, 1, side, side), and their labels."""
+    """Return the digits, clean and then occluded, (2 n, 1, side, side), and their labels."""
     shown = [
         flows.digits(fragments, TEST_SEED + config.seed, config.images, side(name))
         for fragments in (0, config.fragments)
@@ -96,7 +96,7 @@ def clean_and_occluded(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, 
 
 
 def summarise(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, Any]:
-    """Return accuracy over time and solution times of clean and occluded images, from the decoders' probabilities."""
+    """Compute accuracy over time and solution times of clean and occluded images from the decoded probabilities."""
     tensors, _ = storage.read_tensors(base.kept(config, "decoded", name, lesion), "decoded")
     times, correct = tensors["times"].numpy(), tensors["correct"].numpy()
     labels = clean_and_occluded(config, name)[1]
@@ -126,7 +126,7 @@ def summarise(config: ObjectSolutionTime, name: Name, lesion: str) -> dict[str, 
 
 
 def mean_and_interval(values: NDArray) -> dict[str, float | None]:
-    """Return mean and 95 % bootstrap interval of the finite values; None if there are fewer than two."""
+    """Return the mean and 95 % bootstrap interval of the finite values, or None if there are fewer than two."""
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return dict.fromkeys(("mean", "low", "high"))
@@ -137,7 +137,7 @@ def mean_and_interval(values: NDArray) -> dict[str, float | None]:
 
 
 def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
-    """Decode the object from macaque IT; return accuracy over time and solution times of objects at each position."""
+    """Decode the object from macaque IT; return accuracy over time and a solution time per object and position."""
     path = base.kept(config, "decoded", "macaque")
     spikes = neural_data.spikes(folder)
     if not path.exists():
@@ -162,7 +162,7 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
 
 
 def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
-    """Return the rank correlation of dissimilarities in areas, before and after training, with those in IT."""
+    """Return the rank correlation between dissimilarities in IT and in areas, before and after training."""
     data = neural_data.dissimilarities(folder)
     brains = {"monkey": data.monkey, "human": data.human}
     grey = torch.from_numpy(data.images).float().mean(-1)[:, None] / 255.0 - 0.5
@@ -181,5 +181,5 @@ def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]
 
 
 def compare(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
-    """Return Spearman's correlation of a dissimilarity matrix with that of each brain."""
+    """Return Spearman's correlation between a dissimilarity matrix and the matrix of each brain."""
     return {name: base.finite_or_none(similarity.compare(matrix, other)) for name, other in brains.items()}

@@ -1,11 +1,12 @@
 """Test whether recurrence helps networks to recognise occluded digits (Spoerer, McClure & Kriegeskorte 2017).
 
-Trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris (or in clutter),
-tests them on clean digits, under more debris, in clutter and in noise, and lesions their recurrence.
+The experiment trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris or in
+clutter. It tests them on clean digits, with more debris, in clutter and in noise, and after lesions of the recurrent
+connections.
 
     python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores
     python -m experiments.occlusion --preset standard     all six at the published width, three seeds, under 2 hours
-    python -m experiments.occlusion --pretrained          the whole report from weights that ship with pcsim
+    python -m experiments.occlusion --pretrained          the full report, using weights that ship with pcsim
 """
 
 from __future__ import annotations
@@ -19,5 +20,5 @@ __all__ = ["FLAGS", "PRESETS", "run"]
 
 
 def run(config: Occlusion) -> None:
-    """Run the whole experiment (train, test, analyse, draw, report), or resume it in its folder."""
+    """Run the experiment (train, test, analyse, report), or resume it from its output folder."""
     base.conduct(config, find, report, check)

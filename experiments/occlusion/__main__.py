@@ -1,4 +1,4 @@
-"""Program `python -m experiments.occlusion`."""
+"""Entry point of `python -m experiments.occlusion`."""
 
 from experiments import base, occlusion
 

@@ -16,9 +16,9 @@ from pcsim.plots import axes
 def error_by_condition(
     estimates: Mapping[str, Mapping[str, Estimate]], chance: Mapping[str, float] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the error rate of every model (colour) in every condition with 95 % intervals; chance is a grey tick.
+    """Plot the error rate of each model (colour) in each condition, with 95 % intervals.
 
-    estimates[model][condition]; chance[condition] is the error of guessing.
+    estimates[model][condition] contains the error rates; chance[condition], drawn in grey, is the error of guessing.
     """
     conditions = list(next(iter(estimates.values())))
     ax = ax or axes(1.5 + 1.3 * len(conditions), 4.0)
@@ -41,9 +41,9 @@ def error_by_condition(
 def accuracy_over_time(
     curves: Mapping[str, Mapping[str, ArrayLike]], chance: Mapping[str, float] | None = None
 ) -> Figure:
-    """Draw accuracy against time step, one panel per condition: curves[condition][model] is (time,).
+    """Plot accuracy against time step, one panel per condition: curves[condition][model] is (time,).
 
-    A feed-forward network, which has one step, is a dashed line.
+    A feed-forward network has only one step and appears as a dashed line.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -71,9 +71,9 @@ def accuracy_over_time(
 
 
 def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
-    """Draw the relative change of the state per step, one panel per model, one line per condition, log scale.
+    """Plot the relative change of the state per step (log scale), one panel per model, one line per condition.
 
-    curves[model][condition] is (steps,), from the change at step 1 on; `trained` marks the last trained step.
+    curves[model][condition] is (steps,) and starts with the change at step 1; `trained` marks the last trained step.
     """
     figure = Figure(figsize=(1.0 + 2.8 * len(curves), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
@@ -100,10 +100,10 @@ def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | N
 
 
 def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: ArrayLike) -> Figure:
-    """Draw stimuli, and below each the probabilities of every network over time.
+    """Plot stimuli, and below each stimulus the class probabilities of every network over time.
 
-    images (n, height, width); probabilities[model] (time, n, classes); targets (n, classes), 1 for a class that is
-    present: a red tick beside the class. A network with one step is one column wide.
+    images (n, height, width); probabilities[model] (time, n, classes); targets (n, classes), 1 for each class that is
+    present, which is marked by a red triangle. A network with one step is one column wide.
     """
     images, targets = np.asarray(images), np.asarray(targets)
     count = len(images)
@@ -129,9 +129,9 @@ def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: 
 
 
 def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Draw errors with and without connections, one panel per condition: costs[condition][model][lesion].
+    """Plot errors of intact and lesioned networks, one panel per condition: costs[condition][model][lesion].
 
-    The lesion "intact" comes first.
+    The first lesion must be "intact".
     """
     figure = Figure(figsize=(1.2 + 3.4 * len(costs), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
@@ -153,7 +153,7 @@ def lesions(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
 
 
 def training_curves(curves: Mapping[str, Sequence[float]], every: int, ax: Axes | None = None) -> Axes:
-    """Draw the loss (mean of `every` updates, divided by the number of time steps) of every network against updates."""
+    """Plot the loss per time step of each network against updates; each point is the mean over `every` updates."""
     ax = ax or axes()
     for name, curve in curves.items():
         ax.plot(every * np.arange(1, len(curve) + 1), curve, linewidth=1.2, label=name)

@@ -13,36 +13,36 @@ from pcsim.training import Training, published_settings
 
 @dataclass(frozen=True, config=OPTIONS)
 class Occlusion(Repeated):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/occlusion")
-    """folder for all output"""
+    """output folder"""
     device: Device = "auto"
-    """device to run on"""
+    """device on which to train and run the networks"""
     models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
     """networks to compare"""
     task: Literal[
         "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"
     ] = "debris-light"
-    """condition that the networks are trained on"""
+    """training condition"""
     width: Count = 16
-    """feature maps of B (the published networks have 32; BF has twice as many)"""
+    """number of feature maps (32 in the published networks); BF has twice this number"""
     unroll: Literal["engineering", "biological"] = "engineering"
-    """what one step covers: a feed-forward sweep (engineering) or one connection (biological)"""
+    """duration of one step: a full feed-forward pass (engineering) or one connection (biological)"""
     images: Count = 8_000
     """number of training images"""
     test_images: Count = 2_000
-    """number of test images of each condition"""
+    """number of test images in each condition"""
     training: Training = Training()
-    """training settings; loss and seed are set by the task and the repetition"""
+    """training settings; the task determines the loss, and the repetition determines the seed"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the idx files of MNIST; if None, the environment variable PCSIM_MNIST, else a download"""
+    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
     pretrained: bool = False
-    """use the weights that ship with pcsim instead of training"""
+    """use the weights that ship with pcsim instead of training the networks"""
     checkpoint_every: Count = 100
-    """updates between checkpoints"""
+    """number of updates between checkpoints"""
 
 
 SIX = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
@@ -82,4 +82,4 @@ PRESETS = {
     ),
 }
 FLAGS = {"--pretrained": "pretrained"}
-"""options that select a preset"""
+"""flags that select a preset"""

@@ -1,4 +1,4 @@
-"""The page of `experiments.occlusion`, from its results and its test images."""
+"""Report page of `experiments.occlusion`, built from its results and test images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pcsim.training import CHECK_EVERY
 
 
 def report(config: Occlusion, results: dict[str, Any]) -> Report:
-    """Return the report page."""
+    """Build the report page."""
     return Report(
         f"Recurrent networks and occlusion: trained on {config.task}",
         summary(results["config"]),
@@ -24,7 +24,7 @@ def report(config: Occlusion, results: dict[str, Any]) -> Report:
 
 
 def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
-    """Return every figure for which there are numbers."""
+    """Return all figures for which results exist."""
     chance = results["chance"]
     by_model = {
         model: {condition: Estimate(**row[model]) for condition, row in results["error"].items()}
@@ -36,49 +36,49 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
         Picture(
             "errors",
             figures.error_by_condition(by_model, chance),
-            f"Error of every network in every test condition, trained on {config.task}; bars are 95 % bootstrap "
-            "intervals over repetitions and images, grey lines are chance. In clutter, a correct answer contains every "
-            "digit.",
+            f"Error of each network in each test condition after training on {config.task}. Bars are 95 % bootstrap "
+            "intervals over repetitions and images; grey lines mark chance. In clutter, a correct answer contains all "
+            "digits.",
             ("error", "chance"),
         ),
         Picture(
             "accuracy_over_time",
             figures.accuracy_over_time(results["accuracy_over_time"], chance),
-            "Share of correct answers at every time step. Step 0 is a feed-forward sweep; networks without recurrence "
-            "have only this step and are drawn as a dashed line. Grey: chance.",
+            "Share of correct answers at each time step. Step 0 is a feed-forward pass. Networks without recurrence "
+            "have only this step and appear as dashed lines. Grey lines: chance.",
             ("accuracy_over_time", "chance"),
         ),
         Picture(
             "guesses",
             figures.guesses(images, results["guesses"], targets),
-            f"The first {len(images)} test images, not selected, and each network's probability of each digit at every "
-            "step; red ticks mark the digits that are present.",
+            f"The first {len(images)} test images, without selection, and the probability that each network assigns to "
+            "each digit at each step. Red triangles mark the digits that are present.",
             ("guesses",),
         ),
     ]
     if results["lesions_at_test"]:
-        sentence = "Error when connections of the trained networks are cut at test time, without retraining."
+        sentence = "Error after connections of the trained networks are cut at test time, without retraining."
         drawn = figures.lesions(results["lesions_at_test"])
         found.append(Picture("lesions", drawn, sentence, ("lesions_at_test",)))
     if results["settling"]:
         sentence = (
-            "Relative change of the state of area l2 in every step (median over images), for clean and occluded "
-            "images, continued beyond the steps of training."
+            "Relative change of the state of area l2 at each step (median over images), for clean and occluded "
+            "images. The run continues beyond the number of steps used in training."
         )
         drawn = figures.state_change(results["settling"], results["trained_steps"] - 1)
         found.append(Picture("settling", drawn, sentence, ("settling", "trained_steps")))
     if results["loss_per_step"]:
-        sentence = f"Training loss per time step (means of {CHECK_EVERY} updates), first repetition."
+        sentence = f"Training loss per time step (mean over {CHECK_EVERY} updates) in the first repetition."
         curves = figures.training_curves(results["loss_per_step"], CHECK_EVERY)
         found.append(Picture("training", curves, sentence, ("loss_per_step",)))
     circuit = plots.circuit(models.build(config.models[-1], width=config.width))
-    found.append(Picture("network", circuit, "The network as a graph; numbers beside edges are delays in steps.", ()))
+    found.append(Picture("network", circuit, "The network as a graph. Numbers beside edges are delays in steps.", ()))
     return found
 
 
 def summary(config: dict[str, Any]) -> str:
-    """Return two sentences on how the networks were trained and tested."""
-    tested = f"Tested on {config['test_images']:,} images of each condition."
+    """Return a short description of how the networks were trained and tested."""
+    tested = f"Tested on {config['test_images']:,} images in each condition."
     if config["pretrained"]:
         return f"Networks with the weights that ship with pcsim. {tested}"
     return (
@@ -89,7 +89,7 @@ def summary(config: dict[str, Any]) -> str:
 
 
 def error_table(results: dict[str, Any]) -> Table:
-    """Return the table of errors, network by condition."""
+    """Return the table of errors, with a row per network and a column per condition."""
     rows = []
     for model, parameters in results["parameters"].items():
         cells = [row[model] for row in results["error"].values()]
@@ -99,7 +99,7 @@ def error_table(results: dict[str, Any]) -> Table:
 
 
 def pair_table(results: dict[str, Any]) -> Table:
-    """Return the table of tests between pairs of networks in the trained condition."""
+    """Return the table of pairwise tests between networks in the training condition."""
     task = results["config"]["task"]
     rows = [
         (
@@ -116,5 +116,5 @@ def pair_table(results: dict[str, Any]) -> Table:
 
 
 def format_p_value(p: float) -> str:
-    """Return a p-value with two digits; one too small for a double is not shown as zero."""
+    """Format a p-value with two digits; write "< 1e-300" for values that underflow to zero."""
     return f"{p:.2g}" if p > 0 else "< 1e-300"

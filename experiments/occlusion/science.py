@@ -1,4 +1,4 @@
-"""Trainings, tests and analyses of `experiments.occlusion`."""
+"""Training, testing and analysis of `experiments.occlusion`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTLING_IMAGES, SETTLING_STEPS = 100, 12
 
 
 def check(config: Occlusion) -> None:
-    """Raise an error for options that would otherwise fail after hours of training."""
+    """Raise an error for invalid options before any network is trained."""
     for model in config.models:
         models.build(model, width=config.width, unroll=config.unroll)
         if config.pretrained:
@@ -36,7 +36,7 @@ def check(config: Occlusion) -> None:
 
 
 def find(config: Occlusion) -> dict[str, Any]:
-    """Train, test and analyse all networks; export the trained ones as small files."""
+    """Train, test and analyse all networks; export the trained networks as small weight files."""
     keys = [(model, seed) for seed in config.seeds for model in config.models[::-1]]
     if not config.pretrained:
         base.train_all(config, fit, keys)
@@ -48,22 +48,22 @@ def find(config: Occlusion) -> dict[str, Any]:
     return results
 
 
-# ---------------------------------------------------------------------- train and test
+# ---------------------------------------------------------------------- training and testing
 
 
 def settings_for(config: Occlusion, repetition: int) -> Training:
-    """Return the training settings of one repetition: its own order of images, and the loss of the task."""
+    """Return the training settings of one repetition, with its own seed and the loss of the task."""
     loss: Literal["softmax", "sigmoid"] = "sigmoid" if config.task in CLUTTER else "softmax"
     return dataclasses.replace(config.training, loss=loss, seed=repetition)
 
 
 def options_for(config: Occlusion) -> dict[str, Any]:
-    """Return the options that the networks are built with."""
+    """Return the options for building the networks."""
     return {"width": config.width, "unroll": config.unroll}
 
 
 def fit(config: Occlusion, model: str, repetition: int) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     seed = hashlib.sha256(f"{model} {repetition}".encode()).digest()[:4]
     torch.manual_seed(int.from_bytes(seed))
     network = models.build(model, **options_for(config))
@@ -80,7 +80,7 @@ def trained(config: Occlusion, model: str, repetition: int) -> Network:
 
 
 def score(config: Occlusion, model: str, repetition: int) -> None:
-    """Test one network in every condition, intact and lesioned; write which images are correct at every step."""
+    """Test one network in each condition, intact and lesioned; write which images are correct at each step."""
     path = base.kept(config, "scores", model, repetition)
     if path.exists():
         return
@@ -102,7 +102,7 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
 
 
 def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
-    """Return the relative change of the top area's state per step, far beyond training; {} for one-step networks."""
+    """Return the relative state change of the top area per step, beyond the trained steps; {} for one-step networks."""
     if network.steps == 1:
         return {}
     sim, changes = Simulator(network, solver=Iterate(), record=Record(states=["l2"])), {}
@@ -113,51 +113,51 @@ def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
 
 
 def settling_conditions(config: Occlusion) -> tuple[str, ...]:
-    """Return the conditions of the settling analysis: clean, and those that lesions are tested on."""
+    """Return the conditions of the settling analysis: clean, and the conditions used to test lesions."""
     return tuple(dict.fromkeys(("clean", *lesion_conditions(config.task))))
 
 
 def probabilities(config: Occlusion, logits: torch.Tensor) -> torch.Tensor:
-    """Return the read-out's probability of each digit."""
+    """Convert the readout to probabilities of the digits."""
     return logits.sigmoid() if config.task in CLUTTER else logits.softmax(-1)
 
 
 def test_conditions(task: str) -> tuple[str, ...]:
-    """Return the test conditions of a network trained on `task`."""
+    """Return the test conditions for networks trained on `task`."""
     if task in CLUTTER:
         return ("clean", *CLUTTER, "debris-light", "noise")
     return ("clean", *DEBRIS, "clutter-light", "noise")
 
 
 def lesion_conditions(task: str) -> tuple[str, str]:
-    """Return the trained condition and the hardest of its kind; if they are the same, clean and that one."""
+    """Return the training condition and the hardest condition of its kind; if they are the same, clean and `task`."""
     hardest = CLUTTER[-1] if task in CLUTTER else DEBRIS[-1]
     return (task, hardest) if task != hardest else ("clean", task)
 
 
 def test_scenes(config: Occlusion, condition: str, count: int) -> stimuli.Scenes:
-    """Draw the first test images, the same for every network and repetition; training never uses their seed."""
+    """Generate the first test images, the same for all networks and repetitions; training never uses their seed."""
     return stimuli.scenes(condition, TEST_SEED, 0, min(count, config.test_images), glyphs(config, "test"))
 
 
 def glyphs(config: Occlusion, split: str) -> stimuli.Glyphs | None:
-    """Return the glyphs of the digits; None for rendered ones."""
+    """Return the MNIST glyphs, or None if the digits are rendered from a font."""
     return handwritten(split, config.mnist) if config.digits == "handwritten" else None
 
 
 @cache
 def handwritten(split: str, folder: Path | None) -> stimuli.Glyphs:
-    """Return the digits of MNIST, read and unpacked once per process."""
+    """Load the MNIST digits, once per process."""
     return stimuli.HandwrittenGlyphs(split, folder)
 
 
 def label(model: str) -> str:
-    """Return the name of a model in the paper: blt_bf is BF."""
+    """Return the name of a model in the paper; for example, blt_bf becomes BF."""
     return model.removeprefix("blt_").upper()
 
 
 def export(config: Occlusion, results: dict) -> None:
-    """Write the networks of the first repetition as small files that `pcsim.models.weights.load` opens."""
+    """Save the networks of the first repetition as small files for `pcsim.models.weights.load`."""
     for model in config.models:
         errors = {c: by_model[label(model)][0] for c, by_model in results["error_by_repetition"].items()}
         models.weights.save(
@@ -170,11 +170,11 @@ def export(config: Occlusion, results: dict) -> None:
         )
 
 
-# ---------------------------------------------------------------------- analyse
+# ---------------------------------------------------------------------- analysis
 
 
 def analyse(config: Occlusion) -> dict[str, Any]:
-    """Return all numbers of the tables and figures, from the scores alone."""
+    """Compute all numbers for the tables and figures from the saved scores."""
     scores = {
         label(model): [storage.read_tensors(base.kept(config, "scores", model, r), "scores")[0] for r in config.seeds]
         for model in config.models
@@ -213,7 +213,7 @@ def analyse(config: Occlusion) -> dict[str, Any]:
 
 
 def lesion_costs(config: Occlusion, scores: dict[str, list[dict[str, torch.Tensor]]]) -> dict[str, Any]:
-    """Return the final error with and without connections by condition, network and lesion; {} without recurrence."""
+    """Return the final error of recurrent networks, by condition, network and lesion (including "intact")."""
     costs: dict[str, Any] = {}
     for condition in lesion_conditions(config.task):
         for model, rows in scores.items():
@@ -225,13 +225,13 @@ def lesion_costs(config: Occlusion, scores: dict[str, list[dict[str, torch.Tenso
 
 
 def count_parameters(config: Occlusion, model: str) -> int:
-    """Return the number of learnable parameters."""
+    """Return the number of learnable parameters of a network."""
     width = models.weights.about(model, config.task)["options"]["width"] if config.pretrained else config.width
     return models.build(model, width=width).parameter_count
 
 
 def loss_curves(config: Occlusion) -> dict[str, list[float]]:
-    """Return the loss curves of the first repetition, divided by the number of steps that the loss sums over."""
+    """Return the loss curves of the first repetition, divided by the number of steps over which the loss is summed."""
     curves = {}
     for model in config.models:
         _, facts = storage.read_tensors(base.kept(config, "training", model, config.seed), "training")

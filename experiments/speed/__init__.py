@@ -1,12 +1,12 @@
-"""Time pcsim relative to a plain PyTorch loop, and to the convolutions of that loop alone.
+"""Benchmark pcsim against a plain PyTorch loop, and against only the convolutions of this loop.
 
-Every workload is run by pcsim (a Simulator that has run before, the same compiled, and a first `simulate`), by a plain
-hand-written loop of the same arithmetic, by torch.compile and torchdiffeq on that loop, and as its convolutions (by
-oneDNN) or matrix products alone. All take turns in one process; a number is the median over rounds of a contender's
-time divided by that of the plain loop in the same round.
+The contenders for each workload are pcsim (a Simulator that has run before, a compiled Simulator, and a first call of
+`simulate`), a hand-written PyTorch loop with the same arithmetic, the same loop with torch.compile or torchdiffeq, and
+only its convolutions (by oneDNN) or matrix products. The contenders take turns in one process. A result is the median
+over rounds of a contender's time divided by the time of the plain loop in the same round.
 
-    python -m experiments.speed                      one thread, nothing compiled, some minutes
-    python -m experiments.speed --preset standard    every workload, also compiled, beside other packages; an hour
+    python -m experiments.speed                      one thread, nothing compiled, a few minutes
+    python -m experiments.speed --preset standard    all workloads, also compiled and with other packages; an hour
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: Speed) -> None:
-    """Time the workloads that are not in the folder, then write the tables and the figure."""
+    """Time the workloads missing from the output folder, then write the tables and the figure."""
     base.conduct(config, find, report, check)

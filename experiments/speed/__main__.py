@@ -1,4 +1,4 @@
-"""Program `python -m experiments.speed`."""
+"""Entry point of `python -m experiments.speed`."""
 
 from experiments import base, speed
 

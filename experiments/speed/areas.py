@@ -1,4 +1,4 @@
-"""W4 and rows (a), (b), (f) of `experiments.speed`: three areas as an ODE."""
+"""Workloads W4, (a), (b) and (f) of `experiments.speed`: three areas as an ODE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcsim.rules import leaky_rate
 
 
 class Areas(nn.Module):
-    """tau dr/dt = -r + relu(bottom-up + lateral + top-down), three areas, by hand, with the weights of a network."""
+    """Hand-written loop for three areas of a network, tau dr/dt = -r + relu(bottom-up + lateral + top-down)."""
 
     def __init__(self, net: Network, names: Sequence[str], taus: Sequence[float]) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class Areas(nn.Module):
             plain.transforms[f"{source}_to_{target}"] for source, target in zip(sources, targets, strict=True)
         )
         if isinstance(self.u1, nn.Sequential):
-            self.u1 = self.u1[-1]  # the image as it is: its mean and sd are 0 and 1
+            self.u1 = self.u1[-1]  # skip the normalisation, whose mean is 0 and sd 1
         for name, up in zip(names, (self.u1, self.u2, self.u3), strict=True):
             if (bias := dict(plain.rules[name].named_parameters()).get("rule.bias")) is not None:
                 (up[-1] if isinstance(up, nn.Sequential) else up).bias = bias
         self.names, self.taus = names, taus
 
     def rates(self, image: Tensor, r1: Tensor, r2: Tensor, r3: Tensor) -> tuple[Tensor, ...]:
-        """Return dr/dt of every area, per ms."""
+        """Return dr/dt of each area, per ms."""
         return (
             (-r1 + torch.relu(self.u1(image) + self.l1(r1) + self.d1(r2))) / self.taus[0],
             (-r2 + torch.relu(self.u2(r1) + self.l2(r2) + self.d2(r3))) / self.taus[1],
@@ -45,7 +45,7 @@ class Areas(nn.Module):
         )
 
     def start(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return zero rates of every area."""
+        """Return zero firing rates for each area."""
         r1 = torch.zeros_like(self.u1(image))
         r2 = torch.zeros_like(self.u2(r1))
         return r1, r2, torch.zeros_like(self.u3(r2))
@@ -57,14 +57,14 @@ class Areas(nn.Module):
     def run(
         self, image: Tensor, steps: int, dt: float, step: Callable[..., tuple[Tensor, ...]] | None = None
     ) -> Result:
-        """Run the loop; return the last state."""
+        """Run the loop and return the final state."""
         state = self.start(image)
         for _ in range(steps):
             state = (step or self.step)(image, dt, *state)
         return dict(zip(self.names, state, strict=True))
 
     def products(self, image: Tensor, steps: int) -> Result:
-        """Run every convolution once per step, and that of the image once in all."""
+        """Run each convolution once per step, and the convolution of the image only once."""
         r1, r2, r3 = (channels_last(r) for r in self.start(image))
         self.u1(image)
         for _ in range(steps):
@@ -72,7 +72,7 @@ class Areas(nn.Module):
         return NOTHING
 
     def by_torchdiffeq(self, image: Tensor, until: float, **options: object) -> Result:
-        """Integrate the plain right-hand side by torchdiffeq; return the last state."""
+        """Integrate the plain right-hand side with torchdiffeq; return the final state."""
         from torchdiffeq import odeint
 
         ends = odeint(
@@ -82,7 +82,7 @@ class Areas(nn.Module):
 
 
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
-    """Build W4: tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down; a static image."""
+    """Build W4: static image, tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down."""
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels
     net = Network(
@@ -102,14 +102,14 @@ def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network
 
 
 def leaky_blt(batch: int) -> tuple[Network, Areas, Tensor]:
-    """Build the network of (a) and (b): `models.leaky_rcnn` of three areas, 32 channels each, on 32x32."""
+    """Build the network of (a) and (b): `models.leaky_rcnn` with three areas of 32 channels and 32x32 images."""
     taus = (10.0, 20.0, 40.0)
     net = models.leaky_rcnn((32, 32, 32), taus)
     return net, Areas(net, ("l1", "l2", "l3"), taus), torch.rand(batch, 1, 32, 32)
 
 
 def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Return the workload of Euler with dt = 1 ms, without gradient."""
+    """Return the workload that runs Euler with dt = 1 ms, without gradients."""
     compiled = torch.compile(plain.step, dynamic=False)
     in_layout = copy.deepcopy(plain)
     for parameter in in_layout.parameters():
@@ -133,7 +133,7 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
 
 
 def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload of RK4 with dt = 4 ms over 48 ms, whose plain loop is torchdiffeq's rk4."""
+    """Return the workload that runs RK4 with dt = 4 ms over 48 ms; its plain loop is rk4 of torchdiffeq."""
     return Work(
         f"W4, batch {len(image)}: RK4, 12 steps of 4 ms",
         {
@@ -142,14 +142,14 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
             ),
             **simulated(net, image, RK4(dt=4.0), 12, plain.names),
         },
-        tolerance=1e-2,  # torchdiffeq's "rk4" is the 3/8 rule; both have order 4
+        tolerance=1e-2,  # torchdiffeq's "rk4" is the 3/8 rule, which also has order 4
     )
 
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload of dopri5 at tolerances of 1e-3 over 50 ms, against 50 plain steps of Euler."""
+    """Return the workload that runs dopri5 over 50 ms with tolerances of 1e-3, against 50 plain Euler steps."""
     by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
-    del by_pcsim["pcsim compiled"]  # its step size depends on the values, so nothing can be compiled
+    del by_pcsim["pcsim compiled"]  # its step size depends on the values, so it cannot be compiled
     return Work(
         f"W4, batch {len(image)}: dopri5 at tolerances of 1e-3 over 50 ms, against Euler",
         {
@@ -157,12 +157,12 @@ def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
             "torchdiffeq": lambda: plain.by_torchdiffeq(image, 50.0, method="dopri5", rtol=1e-3, atol=1e-3),
             **by_pcsim,
         },
-        tolerance=0.2,  # Euler's own error at 1 ms
+        tolerance=0.2,  # the error of Euler with dt = 1 ms
     )
 
 
 def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Return the workload of d sum r^2 / d weights for the last state, by backpropagation through all steps."""
+    """Return the workload that backpropagates sum r^2 of the final state through all steps to the weights."""
     network = net.train()
     weights = [p for p in network.parameters() if p.requires_grad and p.dim() == 4]
     plain_weights = [p for p in plain.parameters() if p.dim() == 4]

@@ -1,4 +1,4 @@
-"""Arrays of JAX for the contenders of `experiments.speed`, and their answers as tensors."""
+"""Conversions between tensors and JAX arrays for the contenders of `experiments.speed`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from experiments.speed.work import Result
 
 RATE, STRIDE, PADDING = 0.1, 2, ((1, 1), (1, 1))
 TRANSPOSED = ((1, 2), (1, 2))
-"""padding with which a transposed convolution is the gradient of the convolution"""
+"""padding for which the transposed convolution is the gradient of the convolution"""
 
 
 @cache
 def threads_of_jax() -> int:
-    """Start JAX on as many threads as PyTorch has; return their number, which JAX cannot change later."""
+    """Start JAX with the same number of threads as PyTorch; return this number, which JAX cannot change later."""
     threads = torch.get_num_threads()
     os.environ["JAX_PLATFORMS"] = "cpu"
     if threads == 1:
-        os.environ["NPROC"] = "1"  # what JAX 0.10 honours; the flags of XLA leave it two threads
+        os.environ["NPROC"] = "1"  # respected by JAX 0.10; XLA flags would leave two threads
     import jax
 
     jax.devices()
@@ -31,25 +31,25 @@ def threads_of_jax() -> int:
 
 
 def to_jax(value: Tensor, order: tuple[int, ...]) -> Any:
-    """Return a JAX array with the axes in this order."""
+    """Convert a tensor to a JAX array, with its axes permuted to `order`."""
     import jax.numpy as jnp
 
     return jnp.array(value.permute(order).numpy())
 
 
 def transposed(weight: Any) -> Any:
-    """Return the transposed weight, which carries errors back."""
+    """Return the transposed weight, which propagates errors backwards."""
     return (weight[::-1, ::-1] if weight.ndim == 4 else weight).swapaxes(-1, -2)
 
 
 def answer(z1: Any, z2: Any) -> Result:
-    """Return z_1 and z_2 as tensors, under the names and with the axes of the plain loop."""
+    """Convert z_1 and z_2 to tensors with the names and axis order of the plain loop."""
     found = {"r2": torch.from_dlpack(z1.block_until_ready()), "r1": torch.from_dlpack(z2.block_until_ready())}
     return {name: z.permute(0, 3, 1, 2) if z.dim() == 4 else z for name, z in found.items()}
 
 
 def layers(weights: Sequence[Any], image: Any) -> list[tuple[int, ...]]:
-    """Return the shapes of z_0 to z_3, without batch."""
+    """Return the shapes of z_0 to z_3, without the batch axis."""
     shapes = [image.shape[1:]]
     for weight in weights:
         shapes.append((*(-(-size // STRIDE) for size in shapes[-1][:-1]), weight.shape[-1]))

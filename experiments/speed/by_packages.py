@@ -1,4 +1,4 @@
-"""FabricPC and ngc-learn as contenders of `experiments.speed`: W1 and W2b, each with its own nodes or cells."""
+"""FabricPC and ngc-learn contenders of `experiments.speed`: W1 and W2b, built from each package's components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ numbers = itertools.count()
 
 
 def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """Build a chain of FabricPC's linear or convolutional nodes, which compute their gradients by autodiff."""
+    """Build a chain of linear or convolutional FabricPC nodes, which compute their gradients by autodiff."""
     import jax
     from fabricpc.core.activations import TanhActivation
     from fabricpc.core.inference import InferenceSGD, run_inference
@@ -46,9 +46,9 @@ def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
 
 
 def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """Build a network of rate cells, error cells and static synapses; the cells `slope` only compute tanh'(W z).
+    """Build a network of rate cells, error cells and static synapses. The `slope` cells only compute tanh'(W z).
 
-    A step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors are of the old z.
+    A step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors use the old z.
     """
     import jax
     import jax.numpy as jnp
@@ -82,7 +82,7 @@ def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
             z[k - 1].z >> e[k - 1].target
             z[k - 1].z >> w[k].inputs
             w[k].outputs >> slope[k].z
-            e[k].dmu >> slope[k].j  # a rate cell multiplies its j by tanh'(z), in place
+            e[k].dmu >> slope[k].j  # a rate cell multiplies its j in place by tanh'(z)
             slope[k].j >> back[k].inputs
             back[k].outputs >> z[k - 1].j
             e[k - 1].dtarget >> z[k - 1].j_td

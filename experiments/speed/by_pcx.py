@@ -1,8 +1,8 @@
-"""pcx as a contender of `experiments.speed`, in a process of its own: pcx 0.6.3 needs JAX below 0.5.
+"""pcx contender of `experiments.speed`, run in a separate process because pcx 0.6.3 needs JAX below 0.5.
 
-`contenders.Worker` starts this file with the Python of an environment that has pcx, and neither PyTorch nor pcsim. It
-reads (weights, image, label, steps) as NumPy arrays from standard input and then numbers of calls: for 0 it replies
-with z_1 and z_2, for others with the seconds per call.
+`contenders.Worker` runs this file with the Python of an environment that contains pcx but not PyTorch or pcsim. The
+process receives (weights, image, label, steps) as NumPy arrays from standard input, followed by numbers of calls. It
+replies to 0 with z_1 and z_2, and to any other number with the seconds per call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RATE = 0.1
 
 
 class Chain(pxc.EnergyModule):
-    """Layers u_l = tanh(W_l z_{l-1}), each with a vode that holds z_l; the last is clamped to the label."""
+    """Layers u_l = tanh(W_l z_{l-1}), each with a vode that stores z_l; the last vode is clamped to the label."""
 
     def __init__(self, weights: Sequence[Any]) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Chain(pxc.EnergyModule):
         self.vodes[-1].h.frozen = True
 
     def __call__(self, x: jax.Array, y: jax.Array | None) -> None:
-        """Set every u_l from the present z_{l-1}."""
+        """Update each u_l from the current z_{l-1}."""
         for own, vode in zip(self.layers, self.vodes, strict=True):
             x = vode(jnp.tanh(own(x)))
         if y is not None:
@@ -42,7 +42,7 @@ class Chain(pxc.EnergyModule):
 
 
 def layer(weight: Any) -> Any:
-    """Build a linear map, or a convolution of stride 2, with this weight; channels come first, as in PyTorch."""
+    """Build a linear map or a convolution of stride 2 with this weight; channels come first, as in PyTorch."""
     outputs, inputs, *kernel = weight.shape
     if kernel:
         made = pxnn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, use_bias=False)
@@ -53,12 +53,12 @@ def layer(weight: Any) -> Any:
 
 
 batched = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))
-free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # `to` changes a mask
+free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # two masks: `to` modifies a mask
 
 
 @pxf.vmap({"model": batched}, in_axes=(0, 0), out_axes=0)
 def forward(x: jax.Array, y: jax.Array, *, model: Chain) -> None:
-    """Set all z_l to their feed-forward start."""
+    """Initialise all z_l to their feed-forward values."""
     model(x, y)
 
 
@@ -71,7 +71,7 @@ def energy(x: jax.Array, *, model: Chain) -> jax.Array:
 
 
 def step(_: None, x: jax.Array, *, model: Chain, optimizer: pxu.Optim) -> tuple[tuple[jax.Array], None]:
-    """Take one step of gradient descent."""
+    """Take one gradient descent step."""
     with pxu.step(model, clear_params=pxc.VodeParam.Cache):
         _, gradient = energy(x, model=model)
     optimizer.step(model, gradient["model"])
@@ -79,10 +79,11 @@ def step(_: None, x: jax.Array, *, model: Chain, optimizer: pxu.Optim) -> tuple[
 
 
 def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Callable[[], tuple[Any, Any]]:
-    """Return a function that relaxes from the feed-forward start, compiled as a whole.
+    """Return a compiled function that relaxes the network from its feed-forward values.
 
-    Each kind takes its fastest form: linear layers in a scan (1.3 ms against 2.1 for 100 steps of W1 small),
-    convolutions unrolled, because the XLA of that JAX takes 9 to 14 times as long for them inside of a loop.
+    Each layer type uses its fastest implementation. Linear layers run in a scan (100 steps of W1 small take 1.3 ms,
+    against 2.1 ms unrolled). Convolutions are unrolled, because XLA in this JAX version runs them 9 to 14 times slower
+    inside a loop.
     """
     chain, descent = Chain(weights), pxu.Optim(lambda: optax.sgd(RATE))
     shown, wanted = jnp.array(image), jnp.array(label)
@@ -99,7 +100,7 @@ def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Ca
             pxf.scan(step, length=steps)(x, model=model, optimizer=optimizer)
         z1, z2, _ = (vode.h.get() for vode in model.vodes)
         optimizer.clear()
-        model.clear_params(pxc.VodeParam)  # so that the next call starts from the same model
+        model.clear_params(pxc.VodeParam)  # reset the model for the next call
         return z1, z2
 
     def call() -> tuple[Any, Any]:
@@ -110,9 +111,9 @@ def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Ca
 
 
 def serve() -> None:
-    """Reply to requests until standard input ends."""
+    """Reply to requests until standard input is closed."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    call = relaxation(*pickle.load(requests))  # noqa: S301 - from the process that started this one
+    call = relaxation(*pickle.load(requests))  # noqa: S301 - sent by the parent process
     while True:
         try:
             calls = pickle.load(requests)  # noqa: S301

@@ -1,10 +1,11 @@
-"""Other packages as contenders of `experiments.speed`, on JAX and a CPU: FabricPC, ngc-learn, pcx, and JAX by hand.
+"""Other contenders of `experiments.speed`, using JAX on a CPU: FabricPC, ngc-learn, pcx and hand-written JAX.
 
-pcsim needs none of them; only installed packages are timed. FabricPC, ngc-learn and pcx run W1 and W2b, each with its
-own nodes, cells or vodes and its own inference; JAX by hand runs these and the areas as an ODE, by `lax.scan` over the
-equations. All are compiled as a whole: one call computes the start values and all steps, channels last (pcx, whose
-layers are Equinox's: channels first). Because only z_1 and z_2 are returned, XLA leaves out what else a step would
-compute, such as the gradient towards z_0. pcx needs an older JAX than the others and has its own process (`Worker`).
+pcsim does not need these packages, and only installed packages are timed. FabricPC, ngc-learn and pcx run W1 and W2b
+with their own components and inference. The hand-written JAX code also runs the areas as an ODE, using `lax.scan` over
+the equations. Each contender is compiled as a single function that computes the initial values and all steps, with
+channels last (channels first in pcx, whose layers come from Equinox). Because only z_1 and z_2 are returned, XLA omits
+unused computations such as the gradient with respect to z_0. pcx needs an older JAX than the others and therefore runs
+in a separate process (`Worker`).
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package can be imported."""
+    """Check if a package can be imported."""
     return find_spec(package) is not None
 
 
 def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitStack) -> dict[str, Contender]:
-    """Return a contender for each package that can run this workload here; their processes end with `ended`.
+    """Return a contender for each package that can run this workload; closing `ended` ends their processes.
 
-    JAX runs on a CPU, on the threads that it was started with.
+    JAX runs on the CPU and keeps the number of threads it was started with.
     """
     image = (work.relaxation or work.areas or (None, torch.empty(0)))[1]
     found: dict[str, Contender | None] = {}
@@ -54,7 +55,7 @@ def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitSt
 
 
 def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender:
-    """Return `relaxing.plain_relaxation` as a contender by a package."""
+    """Return a contender that implements `relaxing.plain_relaxation` with the given package."""
     made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
     of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
     arrays = [to_jax(weight, of_weight) for weight in weights]
@@ -62,7 +63,7 @@ def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tenso
 
 
 class Worker:
-    """A contender that another Python runs and times, by `by_pcx.py`, on as many threads as PyTorch has now."""
+    """A contender that runs `by_pcx.py` in another Python, on one thread if PyTorch currently uses one."""
 
     def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
         one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
@@ -76,16 +77,16 @@ class Worker:
         self._send(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
 
     def __call__(self) -> Result:
-        """Return the answer of one call, in the form of the plain loop's."""
+        """Return the answer of one call in the format of the plain loop."""
         z1, z2 = self._request(0)
         return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
 
     def timed(self, calls: int) -> float:
-        """Return the seconds per call, without the communication between processes."""
+        """Return the seconds per call, excluding communication between the processes."""
         return self._request(calls)
 
     def close(self) -> None:
-        """End the process."""
+        """Terminate the process."""
         self.process.kill()
         self.process.communicate()
 
@@ -98,10 +99,10 @@ class Worker:
         assert self.process.stdout is not None
         try:
             self._send(calls)
-            return pickle.load(self.process.stdout)  # noqa: S301 - from our own child
+            return pickle.load(self.process.stdout)  # noqa: S301 - sent by our child process
         except (BrokenPipeError, EOFError):
             raise PcsimError(
-                given=f"{self.python}, which ended with status {self.process.wait()}; its own message is above",
-                expected="the Python of an environment with pcx 0.6.3",
-                remedy="create one as in docs/results/speed.md, and pass its Python: --pcx-python PCX/bin/python",
+                given=f"{self.python}, which exited with status {self.process.wait()}; its error message is above",
+                expected="the Python interpreter of an environment with pcx 0.6.3",
+                remedy="create one as in docs/results/speed.md, and pass its interpreter: --pcx-python PCX/bin/python",
             ) from None

@@ -1,5 +1,5 @@
-"""Costs of options, for `experiments.speed`: records, checkpoints, bfloat16, larger batches, many settings in one run,
-late steps of a run."""
+"""Cost of options in `experiments.speed`: recording, checkpointing, bfloat16, larger batches, many settings in one run,
+and steps late in a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AREAS = ("l1", "l2", "l3")
 
 
 def recording(batch: int, steps: int) -> Work:
-    """Return the workload of W2b with only the end recorded, with the norm of every error, and with every state."""
+    """Return the workload that compares recording only the end of W2b, the norm of each error, and all states."""
     net, shown = build(IMAGES, batch)
     top = ("r1", "r2")
 
@@ -35,7 +35,7 @@ def recording(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"W2b, batch {batch}, {steps} steps: the end recorded (1), or every step",
+        f"W2b, batch {batch}, {steps} steps: only the last step recorded (1), or every step",
         {
             "plain": run(Record(states=top, every=steps)),
             "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
@@ -45,7 +45,7 @@ def recording(batch: int, steps: int) -> Work:
 
 
 def checkpointing(batch: int, steps: int) -> Work:
-    """Return the workload of backpropagation through (b) with every step kept, and with the square root of them."""
+    """Return the workload of backpropagation through (b) with all steps stored, and with checkpointing."""
     net, _, image = leaky_blt(batch)
     weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
 
@@ -60,14 +60,14 @@ def checkpointing(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"(b), batch {batch}, {steps} steps: every step kept (1), or {square_root(steps)} at a time",
+        f"(b), batch {batch}, {steps} steps: every step stored (1), or {square_root(steps)} at a time",
         {"plain": run(Full()), "checkpointed": run(Checkpointed())},
         gradient=True,
     )
 
 
 def rounding(batch: int, steps: int) -> Work:
-    """Return the workload of (a) in float32, and with the products of its edges in bfloat16."""
+    """Return the workload that compares (a) in float32 and with the products of its projections in bfloat16."""
     net, _, image = leaky_blt(batch)
     record = Record(states=AREAS, every=steps)
 
@@ -88,7 +88,7 @@ def rounding(batch: int, steps: int) -> Work:
 
 
 def batches(few: int, many: int, steps: int) -> Work:
-    """Return the workload of the same images in one run of (a), and in several smaller ones."""
+    """Return the workload that compares one run of (a) with several runs of smaller batches of the same images."""
     net, _, images = leaky_blt(many)
     sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=AREAS, every=steps))
 
@@ -107,9 +107,9 @@ def batches(few: int, many: int, steps: int) -> Work:
 
 
 def time_constants(points: int, batch: int, steps: int) -> Work:
-    """Return the workload of settings of two time constants, one run after another or all in one.
+    """Return the workload that runs several pairs of time constants one after another, or all in one batched run.
 
-    Each is run once, by `simulate`, as in a sweep.
+    Each run calls `simulate` once, as in a parameter sweep.
     """
     torch.manual_seed(0)
     net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
@@ -122,7 +122,7 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
         return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
 
     return Work(
-        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one",
+        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one run",
         {
             "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
             "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
@@ -131,7 +131,7 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
 
 
 def late(batch: int, steps: int, hour: int) -> Work:
-    """Return the workload of steps of (a) at the beginning of a run, and after `hour` steps."""
+    """Return the workload that compares the first steps of (a) with steps after `hour` earlier steps."""
     net, _, image = leaky_blt(batch)
     sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
 
@@ -143,6 +143,6 @@ def late(batch: int, steps: int, hour: int) -> Work:
         return contender
 
     return Work(
-        f"(a), batch {batch}, {steps} steps: from the first on (1), or after {hour:,}",
+        f"(a), batch {batch}, {steps} steps: the first steps (1), or those after {hour:,}",
         {"plain": run(0), f"after {hour:,}": run(hour)},
     )

@@ -1,6 +1,6 @@
-"""Time convolutions by oneDNN and by torch's own kernels, and show which one pcsim selects.
+"""Time convolutions with oneDNN and with torch's own kernels, and show which kernel pcsim selects.
 
-python -m experiments.speed.kernels        a minute, on one thread; the table of `pcsim/simulation/kernels.py`
+python -m experiments.speed.kernels        prints the table in `pcsim/simulation/kernels.py`; a minute on one thread
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from experiments.speed.science import on_threads
 from pcsim.simulation.kernels import Convolution
 
 SHAPES = (
-    # channels in and out, kernel, stride, side of the map, transposed
+    # input channels, output channels, kernel, stride, side of the map, transposed
     (4, 4, 3, 1, 8, False),
     (8, 8, 3, 1, 8, False),
     (16, 16, 3, 1, 28, False),
@@ -33,7 +33,7 @@ SECONDS, ROUNDS = 0.02, 5
 
 
 def fastest(call: Callable[[], object]) -> float:
-    """Return microseconds of a call, the best of some rounds."""
+    """Return the duration of a call in microseconds, the best of `ROUNDS` rounds."""
     call()
     begun = time.perf_counter()
     call()
@@ -48,7 +48,7 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool) -> tuple[str, ...]:
-    """Return oneDNN / own in us for each batch, with a star at the one that pcsim selects."""
+    """Return the times of oneDNN / torch's own kernel in us for each batch size; * marks pcsim's choice."""
     extra = 1 if up and kernel % 2 else 0
     settings = Convolution((stride, stride), (1, 1), up=up, extra=(extra, extra))
     shape = (inputs, outputs) if up else (outputs, inputs)
@@ -60,7 +60,7 @@ def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool
         image = torch.randn(batch, inputs, side, side).contiguous(memory_format=torch.channels_last)
         function, between, rest = settings.by_torch
         by_library = partial(function, image, weight, *between, None, *rest)
-        if not up:  # for one sample, torch would select its own
+        if not up:  # call oneDNN explicitly: for one sample, torch would select its own kernel
             by_library = partial(torch.mkldnn_convolution, image, weight, None, (1, 1), (stride, stride), (1, 1), 1)
         by_onednn = fastest(by_library)
         by_own = fastest(partial(own_kernel, image, weight, weight.shape[2:], None, *after))
@@ -74,5 +74,5 @@ def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool
 if __name__ == "__main__":
     with torch.no_grad(), on_threads(1):
         head = ("channels, kernel, map", *(f"batch {batch}" for batch in BATCHES))
-        print("oneDNN / torch's own, us; * selected by pcsim\n")
+        print("oneDNN / torch's own kernel, us; * selected by pcsim\n")
         print(text_table(Table("", head, [row(*shape) for shape in SHAPES])))

@@ -52,10 +52,10 @@ WORKS: dict[str, Callable[[], Work]] = {
 
 @dataclass(frozen=True, config=OPTIONS)
 class Speed(Options):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/speed")
-    """folder for all output"""
+    """output folder"""
     works: tuple[str, ...] = (
         "W1 large",
         "W1 small",
@@ -66,21 +66,21 @@ class Speed(Options):
         "W5",
         "e",
     )
-    """workloads to time, the rows of the table"""
+    """workloads to time; each is one row of the table"""
     threads: tuple[Count, ...] = (1,)
-    """numbers of PyTorch threads; a single thread is pinned to one core"""
+    """numbers of PyTorch threads to test; a single thread is pinned to one core"""
     rounds: Count = 5
-    """number of turns of every contender"""
+    """number of rounds; each contender is timed once per round"""
     seconds: Annotated[float, Field(gt=0)] = 0.2
-    """duration of the plain loop in one turn, s; at least one call"""
+    """approximate time for which the plain loop runs in each round, s; at least one call"""
     compiled: bool = False
-    """also time contenders that are compiled first, which takes 5 to 60 s each"""
+    """also time compiled contenders; compilation takes 5 to 60 s each"""
     against: tuple[str, ...] = ()
-    """other packages to time if installed: fabricpc, ngclearn, pcx (on W1, W2b), jax (by hand, on W1, W2b, W4)"""
+    """other packages to time if installed: fabricpc, ngclearn, pcx (W1, W2b), jax (hand-written; W1, W2b, W4)"""
     pcx_python: str = ""
-    """Python of an environment with pcx 0.6.3, which needs JAX below 0.5"""
+    """Python interpreter of an environment with pcx 0.6.3, which needs JAX below 0.5"""
     device: Device = "auto"
-    """device to run on"""
+    """device on which to run the workloads"""
 
 
 PRESETS = {

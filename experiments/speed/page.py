@@ -1,4 +1,4 @@
-"""The page of `experiments.speed`, and its tables for the docs."""
+"""Report page of `experiments.speed`, and its tables for the docs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pcsim.core import storage
 
 
 def report(config: Speed, results: dict[str, Any]) -> Report:
-    """Return the report page, and write speed.md, its tables for the docs, beside it."""
+    """Build the report page, and write its tables for the docs to speed.md in the same folder."""
     rows = results["rows"]
     tables = [made for threads in config.threads for made in tables_of(rows, threads)]
     storage.write_text(config.out / "speed.md", markdown(tables, rows, results))
     against_plain = [row for row in rows if "pcsim" in row["seconds"] and row["baseline"] == "plain"]
-    sentence = "Time divided by that of the plain loop; bars span the quartiles over rounds."
+    sentence = "Time divided by the time of the plain loop. Bars span the quartiles over rounds."
     return Report(
         "Speed",
-        "Times are relative to a plain PyTorch loop of the same arithmetic, measured in turns with it: below 1 is "
-        "faster. " + provenance(results),
+        "Times are relative to a plain PyTorch loop with the same arithmetic, timed in turns with it. Values below 1 "
+        "mean faster than the plain loop. " + provenance(results),
         [Picture("speed", figure(against_plain), sentence, ("rows",))] if against_plain else [],
         [*tables, Table("Workloads", ["workload", "description"], descriptions(rows))],
     )
 
 
 def ratios(row: dict[str, Any], name: str) -> np.ndarray:
-    """Return a contender's times divided by those of the plain loop, round by round."""
+    """Return the times of a contender divided by those of the plain loop, for each round."""
     return np.array(row["seconds"][name]) / np.array(row["seconds"][row["baseline"]])
 
 
@@ -48,11 +48,11 @@ MARKS = {
     "jax": ("*", "C7"),
     "torch's products": ("|", "k"),
 }
-"""contender -> marker and colour, in the order of the columns"""
+"""contender -> marker and colour, in column order"""
 
 
 def tables_of(rows: list[dict[str, Any]], threads: int) -> list[Table]:
-    """Return two tables: run times relative to the plain loop, and the cost of options."""
+    """Return two tables: times relative to the plain loop, and the cost of options."""
     mine = [row for row in rows if row["threads"] == threads]
     by = f", {threads} thread{'s' * (threads > 1)}"
     against = [row for row in mine if "pcsim" in row["seconds"]]
@@ -87,7 +87,7 @@ def table(rows: list[dict[str, Any]], caption: str) -> Table:
 
 
 def markdown(tables: Sequence[Table], rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """Return the tables as a page for the docs, in Markdown."""
+    """Format the tables in Markdown for the docs."""
     lines = [f"<!-- {storage.MARK} -->", "", provenance(facts), ""]
     for caption, head, body in tables:
         lines += [f"**{caption}** (median, quartiles)", "", "| " + " | ".join(head) + " |"]
@@ -97,18 +97,18 @@ def markdown(tables: Sequence[Table], rows: list[dict[str, Any]], facts: dict[st
 
 
 def provenance(facts: dict[str, Any]) -> str:
-    """Return a sentence with date, device, CPU and versions."""
+    """Return a sentence that specifies date, device, CPU and versions."""
     versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
     return f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}."
 
 
 def descriptions(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return name and description of each workload, once."""
+    """Return the name and description of each distinct workload."""
     return [[name, what] for name, what in {row["work"]: row["what"] for row in rows}.items()]
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:
-    """Draw one mark per contender and workload, on a log axis."""
+    """Plot the relative time of each contender and workload on a log axis."""
     rows = [row for row in rows if row["threads"] == rows[0]["threads"]][::-1]
     names = [name for name in MARKS if any(name in row["seconds"] for row in rows)]
     picture = Figure(figsize=(8.0, 0.36 * len(rows) + 1.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""W1 and W2b of `experiments.speed`: relaxation of predictive coding."""
+"""Workloads W1 and W2b of `experiments.speed`: relaxation in predictive coding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
 
 
 def build(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
-    """Build layers from image to label, p = tanh(W r) without bias; return the network and the clamped ends."""
+    """Build layers from image to label, p = tanh(W r) without bias; return the network and both clamped inputs."""
     top = len(layers) - 1
     net = models.predictive_coding(
         layers[::-1],
@@ -29,7 +29,7 @@ def build(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[
 
 
 def relaxation(layers: Sequence[tuple[int, ...]], batch: int, steps: int) -> Work:
-    """Return workload W1 or W2b: both ends clamped, a rate of 0.1 per step."""
+    """Return workload W1 or W2b, with image and label clamped and a rate of 0.1 per step."""
     net, shown = build(layers, batch)
     top = len(layers) - 1
     image, label = shown[f"r{top}"], shown["r0"]
@@ -65,7 +65,7 @@ def dense_down(d: Tensor, w: Tensor) -> Tensor:
 
 
 def conv_up(z: Tensor, w: Tensor) -> Tensor:
-    """y = W z, a 3x3 convolution of stride 2."""
+    """y = W z, a 3x3 convolution with stride 2."""
     return functional.conv2d(z, w, stride=2, padding=1)
 
 
@@ -88,7 +88,7 @@ def relax(
 def plain_relaxation(
     w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear, step: Callable = relax
 ) -> Result:
-    """Relax from the feed-forward values; return the last z_1 and z_2."""
+    """Relax from the feed-forward values; return the final z_1 and z_2."""
     z1 = torch.tanh(up(x, w[0]))
     z2 = torch.tanh(up(z1, w[1]))
     for _ in range(steps):
@@ -97,7 +97,7 @@ def plain_relaxation(
 
 
 def relaxation_products(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
-    """Run the maps that the equations need when z_0 is clamped: two up and two down per step."""
+    """Run only the maps that the equations need when z_0 is clamped: two up and two down per step."""
     if x.dim() == 4:
         w, x, y = [channels_last(weight) for weight in w], channels_last(x), channels_last(y)
     z1 = up(x, w[0])

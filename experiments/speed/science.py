@@ -20,23 +20,23 @@ from pcsim import PcsimError
 from pcsim.core import storage
 
 FEWEST, LONGEST = 3, 60.0
-"""fewest rounds, and seconds after which a workload gets no more than these"""
+"""minimum number of rounds, and time limit in s after which a workload gets no further rounds"""
 
 
 def check(config: Speed) -> None:
-    """Raise SystemExit for unknown names; print which packages are left out."""
+    """Raise SystemExit for unknown names; print which packages are skipped."""
     for option, given, known in (("works", config.works, WORKS), ("against", config.against, PACKAGES)):
         if unknown := [name for name in given if name not in known]:
             raise SystemExit(f"--{option} {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
     for package in config.against:
         if package == "pcx" and not config.pcx_python:
-            tqdm.write("pcx is left out: pass the Python of an environment that has it, --pcx-python PCX/bin/python")
+            tqdm.write("skipping pcx: pass the Python of an environment that contains it, --pcx-python PCX/bin/python")
         elif package != "pcx" and not is_installed(package):
-            tqdm.write(f"{package} is left out: pip install {package}")
+            tqdm.write(f"skipping {package}: to include it, pip install {package}")
 
 
 def find(config: Speed) -> dict[str, Any]:
-    """Time the workloads that are not in the folder; return the rows of all."""
+    """Time the workloads missing from the output folder; return the rows of all workloads."""
     rows, device = [], device_of(config)
     jobs = [(work, threads) for threads in config.threads for work in config.works]
     for work, threads in tqdm(jobs, desc="workloads", disable=None):
@@ -50,17 +50,17 @@ def find(config: Speed) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the name of this machine's CPU, "" if the system does not report it."""
+    """Return the CPU name of this machine, or "" if the system does not report it."""
     path = Path("/proc/cpuinfo")
     names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
     return names[0].split(":")[1].strip() if names else ""
 
 
 def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
-    """Time every contender of one workload, round by round."""
+    """Time all contenders of one workload in turn, for several rounds."""
     torch.compiler.reset()
     torch.manual_seed(config.seed)
-    with torch.device(device):  # only while they are built: in it, every call of torch passes through Python
+    with torch.device(device):  # only for building: this context slows down every torch call
         work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
@@ -79,15 +79,15 @@ def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
                 times[n].append(timed(contender, calls, device))
     if wrong := {n: value for n, value in off.items() if value > work.tolerance}:
         raise PcsimError(
-            given=f"{name}: answers that differ from the plain loop's by {wrong} of its largest value",
-            expected=f"at most {work.tolerance:g}",
-            remedy="open an issue with this message, and leave the workload out of --works",
+            given=f"{name}: answers that differ from the plain loop by {wrong}, relative to its largest value",
+            expected=f"differences of at most {work.tolerance:g}",
+            remedy="open an issue with this message, and remove the workload from --works",
         )
     return {"what": work.what, "baseline": baseline, "seconds": times, "first_call_s": first, "differs_by": off}
 
 
 def first_call(contender: Contender) -> float:
-    """Return the duration of the first call in seconds, during which a Simulator traces or compiles its steps."""
+    """Return the duration of the first call in seconds, including any tracing or compilation."""
     begun = time.perf_counter()
     contender()
     return time.perf_counter() - begun
@@ -112,13 +112,13 @@ def timed(contender: Contender, calls: int, device: torch.device) -> float:
 
 
 def differing(answer: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> float:
-    """Return the largest difference over the largest value; 0 for a contender that computes no answer."""
+    """Return the largest difference relative to the largest value, or 0 for a contender without an answer."""
     return max((float((answer[n] - plain[n]).abs().max() / plain[n].abs().max()) for n in answer), default=0.0)
 
 
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """Run the block on so many threads of PyTorch; a single one is pinned to one core."""
+    """Run the block with the given number of PyTorch threads; a single thread is pinned to one core."""
     before = torch.get_num_threads()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     torch.set_num_threads(threads)

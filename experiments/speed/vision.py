@@ -1,4 +1,4 @@
-"""More workloads of `experiments.speed`: PCN global, PredNet, learning by the local rule, stimuli."""
+"""Further workloads of `experiments.speed`: PCN global, PredNet, local learning and stimuli."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pcsim.training import local
 
 
 def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:
-    """Return workload W5 or (c): PCN global on 3x32x32, published order."""
+    """Return workload W5 or (c): PCN global on 3x32x32 images, with the published update order."""
     net = models.pcn_global(channels, pooled, cycles).eval()
     plain, in_layout = (PlainPCN(net, len(channels), cycles) for _ in range(2))
     for parameter in in_layout.parameters():
@@ -33,7 +33,7 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
 
 
 class PlainPCN(nn.Module):
-    """Wen et al. 2018, algorithm 1, by hand."""
+    """Hand-written algorithm 1 of Wen et al. 2018."""
 
     def __init__(self, net: Network, layers: int, cycles: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PlainPCN(nn.Module):
         return r
 
     def forward(self, image: Tensor) -> Result:
-        """Return the read-out after the last cycle."""
+        """Return the readout after the last cycle."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             p: list[Tensor] = [image] * self.layers
@@ -70,7 +70,7 @@ class PlainPCN(nn.Module):
         return {"readout": self.head(r[-1])}
 
     def products(self, image: Tensor) -> Result:
-        """Run FF of every layer once more often than FB, with poolings and upsamplings."""
+        """Run only the maps, with pooling and upsampling; in each layer, FF runs once more than FB."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             for layer in range(self.layers):
@@ -82,7 +82,7 @@ class PlainPCN(nn.Module):
 def prednet(
     batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
 ) -> Work:
-    """Return workload (d): PredNet in its KITTI size."""
+    """Return workload (d): PredNet with its KITTI size."""
     net = models.prednet(channels, size=size).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
@@ -97,7 +97,7 @@ def prednet(
 
 
 class PlainPredNet(nn.Module):
-    """Lotter et al. 2017 by hand: the gates of a layer are one convolution over [E, R, R above]."""
+    """Hand-written PredNet (Lotter et al. 2017): one convolution over [E, R, R above] computes all gates of a layer."""
 
     def __init__(self, net: Network, channels: Sequence[int]) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class PlainPredNet(nn.Module):
 
 
 def local_learning(batch: int, steps: int) -> Work:
-    """Return workload (e): one update of predictive coding by its local rule, relaxation and then dW = d r^T."""
+    """Return workload (e): one predictive-coding update by the local rule, relaxation followed by dW = d r^T."""
     sizes = ((10,), (300,), (300,), (784,))
     net = models.predictive_coding(
         sizes, clamped=("r0", "r3"), activation="tanh", nonlinearity="outside", bias=False, start="predictions"
@@ -176,8 +176,8 @@ def local_learning(batch: int, steps: int) -> Work:
         return {f"W{n}": -(z[n].T @ d[n]) / batch for n in range(3)}
 
     return Work(
-        f"predictive coding and its local rule, 784-300-300-10, batch {batch}, {steps} steps of relaxation and the "
-        "change of all weights",
+        f"predictive coding with its local rule, 784-300-300-10, batch {batch}, {steps} steps of relaxation and one "
+        "update of all weights",
         {
             "plain": by_hand,
             "pcsim": lambda: changed(relaxation(shown)),
@@ -188,7 +188,7 @@ def local_learning(batch: int, steps: int) -> Work:
 
 
 def stimulus(count: int) -> Work:
-    """Return workload (g): digits under debris, drawn by (seed, index)."""
+    """Return workload (g): generate digits under debris from (seed, index)."""
 
     def drawn() -> Result:
         stimuli.digit_debris(fragments=10, seed=0, batch=count).at(0.0)

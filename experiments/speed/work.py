@@ -1,9 +1,9 @@
-"""A workload of `experiments.speed`: what pcsim runs, a plain PyTorch loop of the same arithmetic, and its products.
+"""Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and only its products.
 
-The plain loops are what one would write for a paper: the equations, no tricks, weights in the memory layout of torch's
-own modules. "torch's products" are the convolutions (by oneDNN, as torch selects) or matrix products of the plain loop
-alone, in the order and layout in which they are fastest. They are no lower bound: on small maps, other kernels are
-faster.
+The plain loops are typical research code: they follow the equations without optimisation, and the weights have the
+default memory layout of torch modules. "torch's products" runs only the convolutions (by oneDNN, as selected by torch)
+or matrix products of the plain loop, in their fastest order and layout. This is not a lower bound, because other
+kernels are faster on small maps.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pcsim.stimuli.timeline import Stimulus
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
 NOTHING: Result = {}
-"""answer of contenders that run only the products"""
+"""answer of contenders that return no values"""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A workload, one row of the table.
+    """A workload, shown as one row of the table.
 
-    contenders  name -> function to time; times are divided by those of "plain", whose answer all must reproduce
-    tolerance   largest difference of an answer from the plain one, relative to the largest value of that
+    contenders  name -> function to time; times are relative to "plain", whose answer all contenders must reproduce
+    tolerance   largest allowed difference from the plain answer, relative to its largest value
     gradient    whether gradients are enabled
     relaxation  (weights, image, label, steps) for other packages (`experiments.speed.contenders`)
-    areas       (plain loop, image, steps) of areas as an ODE, for other packages
+    areas       (plain loop, image, steps) for other packages that run the areas as an ODE
     """
 
     what: str
@@ -48,11 +48,11 @@ class Work:
 def simulated(
     network: Network, shown: Stimulus, solver: Solver, steps: int, kept: Sequence[str]
 ) -> dict[str, Contender]:
-    """Return pcsim's contenders, whose answers are the last values of some populations.
+    """Return the pcsim contenders, whose answers are the final values of the populations `kept`.
 
     pcsim            a Simulator that has run before
-    pcsim compiled   the same, its steps by torch.compile
-    pcsim first run  `simulate`, which prepares everything again
+    pcsim compiled   a Simulator that has run before, with its steps compiled by torch.compile
+    pcsim first run  `simulate`, which prepares the network anew in each call
     """
     record = Record(states=kept, every=steps)
     sim = Simulator(network, solver=solver, record=record)
@@ -69,7 +69,7 @@ def simulated(
 
 
 def by_torch(network: Network) -> Network:
-    """Return a copy whose weights have the memory layout of torch's modules, for the plain loops."""
+    """Return a copy of the network for the plain loops, with the default memory layout of torch modules."""
     plain = copy.deepcopy(network)
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()
@@ -77,5 +77,5 @@ def by_torch(network: Network) -> Network:
 
 
 def channels_last(value: Tensor) -> Tensor:
-    """Return the same image stack, with channels last in memory."""
+    """Return the same tensor with channels last in memory."""
     return value.contiguous(memory_format=torch.channels_last)

@@ -1,13 +1,13 @@
 """Sweep the time constants, dt and the solver of recurrent networks.
 
-Trains four networks to classify digits under debris: hierarchical predictive coding (by its local rule), PCN with
-global loops, BLT and a leaky RCNN (by backpropagation through time). Then sweeps the time constant of each area, the
-ratio between areas, dt and the solver, and shows how errors fall, when networks settle, their accuracy at a deadline,
-the largest stable dt, and the cost of numerical precision. With plotly (pip install "pcsim[viz]"), the report has
-interactive curves.
+The experiment trains four networks to classify digits under debris: hierarchical predictive coding by its local rule,
+and PCN with global loops, BLT and a leaky RCNN by backpropagation through time. It then sweeps the time constant of
+each area, the ratio between areas, dt and the solver. The report shows how errors decrease, when networks settle, their
+accuracy at a deadline, the largest stable dt, and the cost of numerical precision. It includes interactive curves if
+plotly is installed (pip install "pcsim[viz]").
 
     python -m experiments.time_constants                               about 6 minutes on 2 cores
-    python -m experiments.time_constants --where slurm:partition=cpu   the sweeps as job arrays; see docs/sweeps.md
+    python -m experiments.time_constants --where slurm:partition=cpu   runs the sweeps as job arrays; see docs/sweeps.md
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: TimeConstants) -> None:
-    """Run the whole experiment (train, sweep, draw, report), or resume it in its folder."""
+    """Run the experiment (train, sweep, report), or resume it from its output folder."""
     base.conduct(config, find, report)

@@ -1,4 +1,4 @@
-"""Program `python -m experiments.time_constants`."""
+"""Entry point of `python -m experiments.time_constants`."""
 
 from experiments import base, time_constants
 

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from pcsim.plots.canvas import axes, plain_logs
 
 Curve = tuple[ArrayLike, ArrayLike]
-"""x and y of a line"""
+"""x and y values of a line"""
 MARKS = "osD^vP*X"
 
 
 def curves_by_tau(curves: Mapping[str, Mapping[str, Mapping[float, Curve]]], labels: Mapping[str, str]) -> Figure:
-    """Draw curves against time, coloured by a time constant: one column per network, one row per varied area.
+    """Plot curves against time, coloured by the time constant that varies: one column per network, one row per area.
 
-    curves[network][varied][tau] is (times in ms, values); labels[network] names the values.
+    curves[network][varied][tau] is (times in ms, values); labels[network] is the y-axis label.
     """
     rows = list(next(iter(curves.values())))
     taus = sorted({tau for panels in curves.values() for found in panels.values() for tau in found})
@@ -47,9 +47,9 @@ def curves_by_tau(curves: Mapping[str, Mapping[str, Mapping[float, Curve]]], lab
 
 
 def by_ratio(curves: Mapping[str, Curve], mean: float, label: str, ax: Axes | None = None) -> Axes:
-    """Draw a quantity against the ratio of two time constants whose geometric mean is `mean` ms, one line per network.
+    """Plot a quantity against the ratio of two time constants with geometric mean `mean` ms, one line per network.
 
-    Non-finite values are left out.
+    Non-finite values are omitted.
     """
     ax = ax or axes()
     known = [np.isfinite(np.asarray(values, float)).any() for _, values in curves.values()]
@@ -67,10 +67,11 @@ def by_ratio(curves: Mapping[str, Curve], mean: float, label: str, ax: Axes | No
 def accuracy_by_dt(
     curves: Mapping[str, Mapping[str, Curve]], borders: Mapping[str, Mapping[str, float]], chance: float = 0.1
 ) -> Figure:
-    """Draw accuracy against dt / tau for every solver, one panel per network; `borders` are dotted, chance is grey.
+    """Plot accuracy against dt / tau for each solver, one panel per network.
 
-    curves[network][solver] is (dt / tau, share correct), NaN where samples diverge or the step is refused: drawn as
-    crosses at the bottom. borders[network][solver] is the stability limit, the largest stable dt / tau.
+    curves[network][solver] is (dt / tau, share correct); the share is NaN, drawn as a cross at the bottom, if samples
+    diverge or the step is refused. borders[network][solver] is the stability limit (largest stable dt / tau), drawn as
+    a dotted line. The grey line is chance.
     """
     figure, panels, known = _in_a_row(curves, 3.6)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):
@@ -81,7 +82,7 @@ def accuracy_by_dt(
             gone = np.isnan(y)
             panel.plot(x[gone], np.full(gone.sum(), -3.0 - 4.0 * index), "x", ms=5, color=colour)
             if np.isfinite(border := borders[network].get(solver, np.inf)):
-                # Euler and Heun have the same limit where eigenvalues are real: dots of one fill the other's gaps.
+                # Euler and Heun have the same limit for real eigenvalues; offset the dots to keep both lines visible.
                 panel.axvline(border, color=colour, linestyle=(3 * index, (2, 4)), linewidth=1.4, zorder=0)
         panel.axhline(100 * chance, color="0.8", linewidth=1, zorder=0)
         panel.axhspan(-20, -1, color="0.96", zorder=-1)
@@ -95,7 +96,7 @@ def accuracy_by_dt(
 
 
 def work_precision(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Draw the error of the state against evaluations of the right-hand side, log-log, one panel per network."""
+    """Plot the state error against the number of right-hand-side evaluations (log-log), one panel per network."""
     figure, panels, known = _in_a_row(curves, 3.5)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):
         for solver, (work, errors) in solvers.items():
@@ -109,7 +110,7 @@ def work_precision(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def _in_a_row(curves: Mapping[str, Mapping[str, Curve]], height: float) -> tuple[Figure, Sequence[Axes], list[str]]:
-    """Return one panel per network and the names of all lines: a line keeps its colour where a panel lacks another."""
+    """Create a row of panels, one per network; return the figure, panels and line names, which fix the line colours."""
     figure = Figure(figsize=(1.0 + 2.9 * len(curves), height), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     return (

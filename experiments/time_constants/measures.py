@@ -1,4 +1,4 @@
-"""Measurements of `experiments.time_constants` at the points of its sweeps."""
+"""Measurements of `experiments.time_constants` at each point of its sweeps."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from pcsim.solvers import FlowSolver
 
 FIXED: dict[str, type[FlowSolver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
 EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}
-"""evaluations of the right-hand side per step"""
+"""number of right-hand-side evaluations per step"""
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 FINEST = 1 / 64
-"""dt of the reference, ms: where units are rectified, adaptive solvers of high order are no more efficient"""
+"""dt of the reference solution, ms; for rectified units, adaptive high-order solvers are no more efficient"""
 ROWS = 200
-"""number of times at which a settling network is recorded"""
+"""number of recorded times in the settling measurements"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A point of the sweeps; `folder` holds the trained networks."""
+    """A point in the sweeps; `folder` contains the trained networks."""
 
     recipe: flows.Recipe
     network: flows.Name
@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def shown(self) -> flows.Digits:
-        """Test images, which training does not use."""
+        """Test images, which are not used in training."""
         return flows.digits(self.fragments, TEST_SEED + self.seed, self.images)
 
     def trained(self) -> Network:
@@ -73,7 +73,7 @@ class Setting:
 
 
 def fixed_solvers(network: flows.Name) -> dict[str, type[FlowSolver]]:
-    """Return the fixed-step solvers that accept this network: the exponential one needs populations that leak."""
+    """Return the fixed-step solvers that support this network; ExponentialEuler requires leaky populations."""
 
     def takes(kind: type[FlowSolver]) -> bool:
         try:
@@ -86,7 +86,7 @@ def fixed_solvers(network: flows.Name) -> dict[str, type[FlowSolver]]:
 
 
 def settle(settings: list[Setting]) -> list[dict[str, Any]]:
-    """Return each setting's curves, error of the image or rate of change and share correct; one run per network."""
+    """Return the curves and settling times of each setting, using one run per network."""
     results = []
     for _, group in groupby(settings, lambda setting: setting.network):
         results += settle_together(list(group))
@@ -94,7 +94,7 @@ def settle(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
-    """Run settings that differ only in time constants as one batch; return their curves."""
+    """Run settings that differ only in their time constants as one batch; return their curves and settling times."""
     first = settings[0]
     low, high = flows.AREAS[first.network]
     shown, network = first.shown, first.trained()
@@ -108,7 +108,7 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
         initial=True,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PcsimWarning)  # about samples that diverge: they count as not settled
+        warnings.simplefilter("ignore", PcsimWarning)  # about diverging samples, which are treated as not settled
         run_ = simulate(many.network, many.tile(shown.images), solver=Euler(first.dt), until=first.until, record=record)
     times, areas = run_.times, [many.split(run_[area]) for area in (low, high)]
     outputs = many.split(run_[answers][1:])
@@ -133,13 +133,13 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def respond(setting: Setting) -> dict[str, Any]:
-    """Return the share of correct answers with this solver and dt; NaN if samples diverge or pcsim refuses the step."""
+    """Return the share correct with this solver and dt, or NaN if samples diverge or pcsim refuses the step."""
     network, shown = setting.trained(), setting.shown
     answers = flows.answers_of(network)
     every = round(setting.until / setting.dt)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PcsimWarning)  # about large steps, whose effect is measured here
+            warnings.simplefilter("ignore", PcsimWarning)  # about large steps, which are tested here on purpose
             solver, record = FIXED[setting.solver](setting.dt), Record(states=[answers], every=every)
             run_ = simulate(network, shown.images, solver=solver, until=setting.until, record=record)
     except SolverError as reason:
@@ -150,7 +150,7 @@ def respond(setting: Setting) -> dict[str, Any]:
 
 
 def border(setting: Setting) -> dict[str, Any]:
-    """Return the stability limits of explicit solvers, the largest stable dt about the final state, for one image."""
+    """Return the stability limit of each explicit solver (largest stable dt) around the final state for one image."""
     network, image = setting.trained().double(), setting.shown.images[setting.image][None].double()
     dynamics = stability.Dynamics(network, image)
     end = simulate(network, image, solver=Euler(1.0), until=setting.until, record=Record(every=1)).final
@@ -160,7 +160,7 @@ def border(setting: Setting) -> dict[str, Any]:
 
 
 def precision(setting: Setting) -> dict[str, Any]:
-    """Return each solver's number of evaluations of dr/dt and largest final error, for each dt or tolerance."""
+    """Return the number of dr/dt evaluations and the largest final error of each solver, for each dt or tolerance."""
     network, images, until = setting.trained().double(), setting.shown.images.double(), setting.until
     reference, _ = final_state(network, images, RK4(FINEST), until)
     solvers: dict[str, list[FlowSolver]] = {
@@ -180,14 +180,14 @@ def precision(setting: Setting) -> dict[str, Any]:
 
 
 def final_state(network: Network, images: Tensor, solver: FlowSolver, until: float) -> tuple[Tensor, int]:
-    """Return the final state as one vector, and how often an adaptive solver evaluated dr/dt."""
+    """Return the final state as one vector, and the number of dr/dt evaluations."""
     counted = 0
 
     def count(*_: object) -> None:
         nonlocal counted
         counted += 1
 
-    rule, *_ = network.flows.values()  # called once for each dr/dt
+    rule, *_ = network.flows.values()  # called once per evaluation of dr/dt
     watching = rule.register_forward_hook(count)
     try:
         with warnings.catch_warnings():

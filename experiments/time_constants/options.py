@@ -15,36 +15,36 @@ from pcsim.training import Training
 
 @dataclass(frozen=True, config=OPTIONS)
 class TimeConstants(Parallel):
-    """Options of the experiment; a preset gives the defaults."""
+    """Options of the experiment; the preset sets the defaults."""
 
     out: Path = Path("results/time_constants")
-    """folder for all output"""
+    """output folder"""
     networks: tuple[flows.Name, ...] = flows.NAMES
     """networks to compare"""
     taus: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 10.0, 20.0, 40.0, 80.0)
-    """time constants of the lower and of the upper area, in all combinations, ms"""
+    """time constants of the lower and upper area, ms; all combinations are tested"""
     dt: Annotated[float, Field(gt=0)] = 1.0
-    """step of Euler while time constants are swept, ms"""
+    """Euler step in the sweep over time constants, ms"""
     until: Annotated[float, Field(gt=0)] = 400.0
-    """duration of the runs in which networks settle, ms"""
+    """duration of the runs that measure settling, ms"""
     deadline: Annotated[float, Field(gt=0)] = 40.0
-    """time at which accuracy is measured while time constants are swept, ms"""
+    """time at which the sweep over time constants measures accuracy, ms"""
     images: Count = 40
     """number of test images for each pair of time constants"""
     dts: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
-    """steps dt with which accuracy is measured for every solver, ms; they must divide `read`"""
+    """values of dt at which the accuracy of each solver is measured, ms; they must divide `read`"""
     read: Annotated[float, Field(gt=0)] = 120.0
-    """time at which accuracy is measured while dt is swept, ms"""
+    """time at which the sweep over dt measures accuracy, ms"""
     read_images: Count = 100
     """number of test images for each dt"""
     precise: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 2.5, 1.25, 0.625, 0.3125)
-    """steps dt with which the errors of fixed-step solvers are measured, ms; they must divide 40 ms"""
+    """values of dt at which the errors of fixed-step solvers are measured, ms; they must divide 40 ms"""
     fragments: Annotated[int, Field(ge=0)] = 10
-    """pieces of debris over each test digit"""
+    """number of debris fragments over each test digit"""
     recipe: flows.Recipe = flows.Recipe()
-    """training of the networks"""
+    """training settings of the networks"""
     where: str = "processes:2"
-    """where the sweeps run: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+    """where to run the sweeps: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 
 
 QUICK = flows.Recipe(

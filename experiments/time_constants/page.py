@@ -1,4 +1,4 @@
-"""Figures, page and table of `experiments.time_constants`."""
+"""Figures, table and report page of `experiments.time_constants`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {"error": "squared prediction error (image)", "change": "change of the 
 
 
 def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Picture]:
-    """Return all figures, from the results of the networks by title."""
+    """Return all figures; `networks` contains the results keyed by network title."""
     maps = {
         "state settles (ms)": {name: as_array(row["settling"]) for name, row in networks.items()},
         "answer settles (ms)": {name: as_array(row["deciding"]) for name, row in networks.items()},
@@ -33,18 +33,18 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                 {name: middle_curves(config, row) for name, row in networks.items()},
                 {name: LABELS[row["curve"]] for name, row in networks.items()},
             ),
-            "Median over test images. Networks with predictions: squared error of the predicted image; the others: "
-            "rate of change of the state of both areas. Top: the time constant of the lower area varies (colour), the "
-            "other has its middle value; bottom: that of the upper area varies.",
+            "Median over test images of the squared image prediction error (networks with predictions) or of the rate "
+            "of change of the state of both areas (other networks). Colours show the time constant of the lower area "
+            "(top) or the upper area (bottom); the other area has the middle time constant.",
             ("networks",),
         ),
         Picture(
             "maps",
             plots.tau_maps(maps, config.taus, config.taus, f"> {0.75 * config.until:g}"),
-            "Top: time after which the distance of the state of both areas from that at "
-            f"{config.until:g} ms stays below 5 % of its maximum, median over images; a network that still drifts has "
-            "no such time. Middle: time after which the answer no longer changes, median over images. Bottom: accuracy "
-            f"on {config.images} test images after {config.deadline:g} ms, in %. Networks are trained with "
+            "Top: settling time, after which the distance of both areas from their state at "
+            f"{config.until:g} ms stays below 5 % of its maximum (median over images); undefined if the network still "
+            "drifts. Middle: time after which the answer no longer changes (median over images). Bottom: accuracy in % "
+            f"on {config.images} test images after {config.deadline:g} ms. In training, the time constants are "
             f"{flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
             ("networks",),
         ),
@@ -55,7 +55,7 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                 middle_tau(config),
                 "answer settles after (ms)",
             ),
-            "Anti-diagonal of the middle maps: the ratio of the two time constants varies at a constant product.",
+            "Anti-diagonal of the middle maps: the ratio of the time constants varies while their product is constant.",
             ("networks",),
         ),
         Picture(
@@ -64,10 +64,10 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                 {name: by_dt(config, row["by_dt"]) for name, row in networks.items()},
                 {name: {s: dt / flows.TAUS[0] for s, dt in row["borders"].items()} for name, row in networks.items()},
             ),
-            f"Accuracy on {config.read_images} test images after {config.read:g} ms, by dt and solver. Dotted: "
-            "stability limit, the largest stable dt, from the eigenvalues of the Jacobian at the state at that time "
-            "(smaller of two images). Crosses: samples diverged, or pcsim refused the step. The exponential solver has "
-            "no such limit.",
+            f"Accuracy on {config.read_images} test images after {config.read:g} ms, by dt and solver. Dotted lines: "
+            "stability limit (largest stable dt), computed from the eigenvalues of the Jacobian at the final state "
+            "(minimum over two images). Crosses: samples diverged, or pcsim refused the step. The exponential solver "
+            "has no such limit.",
             ("networks",),
         ),
         Picture(
@@ -78,16 +78,16 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                     for name, found in networks.items()
                 }
             ),
-            "Cost of numerical precision: largest error of the state after 40 ms against evaluations of the right-hand "
-            "side, in double precision; the reference is RK4 at dt = 1/64 ms. Rectified units have kinks, at which "
-            "high-order solvers lose their order and adaptive ones take many steps.",
+            "Cost of numerical precision: largest state error after 40 ms against the number of right-hand-side "
+            "evaluations, in double precision. The reference is RK4 with dt = 1/64 ms. Because rectified units have "
+            "kinks, high-order solvers lose their order of accuracy and adaptive solvers take many steps.",
             ("networks",),
         ),
     ]
 
 
 def report(config: TimeConstants, results: dict[str, Any]) -> Report:
-    """Return the report page; with plotly, it has interactive curves."""
+    """Build the report page, with interactive curves if plotly is installed."""
     networks = {flows.TITLES[name]: row for name, row in results["networks"].items()}
     table = Table(
         "Time constants, steps and solvers",
@@ -105,31 +105,33 @@ def report(config: TimeConstants, results: dict[str, Any]) -> Report:
     points = sum(results["points"].values())
     summary = (
         f"{points} points: {', '.join(f'{count} of {name}' for name, count in results['points'].items())}. Networks "
-        f"are trained on {config.recipe.images:,} centred digits under {config.recipe.fragments} pieces of debris, and "
-        f"tested under {config.fragments}. They are small and trained once: the results show how to use the method, "
-        "and are no claims about these models."
+        f"are trained on {config.recipe.images:,} centred digits under {config.recipe.fragments} pieces of debris and "
+        f"tested under {config.fragments}. The networks are small and trained only once, so the results demonstrate "
+        "the method and do not support claims about these models."
     )
     pages = [(page(config, name, row), SENTENCE) for name, row in networks.items()] if find_spec("plotly") else []
     if not pages:
-        summary += ' Interactive curves need plotly: pip install "pcsim[viz]", and run the same command again.'
+        summary += (
+            ' To add interactive curves, install plotly (pip install "pcsim[viz]") and run the same command again.'
+        )
     return Report(title, summary, pictures_of(config, networks), [table], pages)
 
 
-SENTENCE = "The slider sets the time constant of the lower area; each line is one time constant of the upper area."
+SENTENCE = "The slider sets the time constant of the lower area. Each line shows one time constant of the upper area."
 
 
 def as_array(rows: Any) -> NDArray:
-    """Return numbers from JSON as an array; None becomes NaN."""
+    """Convert numbers loaded from JSON to an array: None becomes NaN."""
     return np.array(rows, float)
 
 
 def middle_tau(config: TimeConstants) -> float:
-    """Return the median time constant."""
+    """Return the middle time constant of the sweep."""
     return config.taus[len(config.taus) // 2]
 
 
 def middle_curves(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, dict[float, tuple]]:
-    """Return the curves along the middle row and column of the grid."""
+    """Return the curves in the middle row and column of the grid of time constants."""
     at, times, curves = len(config.taus) // 2, row["times"], as_array(row["curves"])
     return {
         "lower area": {tau: (times, curves[i, at]) for i, tau in enumerate(config.taus)},
@@ -138,7 +140,7 @@ def middle_curves(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, di
 
 
 def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Return upper over lower time constant along the anti-diagonal, and when answers settle there."""
+    """Return the ratios of upper to lower time constant along the anti-diagonal, and the times when answers settle."""
     taus, deciding = config.taus, as_array(row["deciding"])
     pairs = [
         (taus[j] / taus[i], deciding[i, j])
@@ -151,13 +153,13 @@ def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], 
 
 
 def by_dt(config: TimeConstants, found: Mapping[str, Any]) -> dict[str, tuple]:
-    """Return each solver's (dt over the time constant of the lower area, share correct)."""
+    """Return (dt / time constant of the lower area, share correct) for each solver."""
     steps = np.array(sorted(config.dts)) / flows.TAUS[0]
     return {solver: (steps, as_array(shares)) for solver, shares in found.items()}
 
 
 def table_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the row of a network in the table."""
+    """Return the table row of a network."""
     deciding = as_array(row["deciding"])
     return (
         name,
@@ -168,7 +170,7 @@ def table_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def page(config: TimeConstants, name: str, row: Mapping[str, Any]) -> Any:
-    """Return an interactive figure of error and accuracy over time."""
+    """Return an interactive figure of the error (or state change) and accuracy over time."""
     curves, correct = as_array(row["curves"]), 100 * as_array(row["correct"])
     found = {
         low: {

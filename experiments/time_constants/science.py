@@ -1,4 +1,4 @@
-"""Training runs and sweeps of `experiments.time_constants`."""
+"""Training and sweeps of `experiments.time_constants`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pcsim.sweeps import Sweep, Table, grid
 ADAPTIVE = ("Dopri5", "torchdiffeq dopri8")
 PRECISE_IMAGES, BORDER_IMAGES = 4, 2
 TOGETHER = 5
-"""number of pairs of time constants in one run"""
+"""number of pairs of time constants simulated in one run"""
 
 
 def find(config: TimeConstants) -> dict[str, Any]:
     """Train all networks, then run the sweeps."""
-    # The longest training first: two of the others fit beside it.
+    # Start the longest training first: another worker can train two of the others in the meantime.
     order = sorted(config.networks, key=lambda name: name != "pcn_global")
     base.train_all(config, fit, [(name,) for name in order])
     tables = {name: sweep.run(config.where) for name, sweep in sweeps(config).items()}
@@ -28,12 +28,12 @@ def find(config: TimeConstants) -> dict[str, Any]:
 
 
 def fit(config: TimeConstants, name: flows.Name) -> list[float]:
-    """Train one network, or resume its training; return the loss curve."""
+    """Train one network, or resume its training, and return the loss curve."""
     return flows.fit(config, name, config.recipe)
 
 
 def sweeps(config: TimeConstants) -> dict[str, Sweep]:
-    """Return the four sweeps: over time constants, over dt and solver, of stability limits, of the solvers' errors."""
+    """Return the four sweeps: time constants, dt and solver, stability limits, and solver errors."""
     setting = Setting(
         config.recipe,
         config.networks[0],
@@ -69,7 +69,7 @@ def sweeps(config: TimeConstants) -> dict[str, Sweep]:
 
 
 def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
-    """Return all numbers of the figures, by network."""
+    """Collect the numbers for all figures, by network."""
     networks: dict[str, Any] = {}
     for name in config.networks:
         settling, solvers = tables["settling"].where(network=name), tables["solvers"].where(network=name)

@@ -1,4 +1,4 @@
-"""Pure functions from arrays to numbers."""
+"""Analysis of recorded arrays: choices, decoding, convergence, frame predictions, readouts and statistics."""
 
 from pcsim.analysis import convergence, decoding, frames
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate

@@ -1,4 +1,4 @@
-"""Choices made from read-outs, and how many are correct."""
+"""Choices derived from readouts, and their accuracy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from torch import Tensor
 
 
 def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return whether the k largest outputs are exactly the k classes shown: bool (time, n).
+    """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
-    logits (time, n, classes), targets (n, classes) with k ones. For k = 1 this is the usual accuracy.
+    `logits` are (time, n, classes), and `targets` (n, classes) contain k ones. For k = 1, the mean is the accuracy.
     """
     return _chosen(logits, targets).eq(targets.bool()).all(-1)
 
 
 def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of the k classes shown that are among the k largest outputs: (time, n)."""
+    """Return the fraction of the k target classes that are among the k largest outputs: (time, n)."""
     return (_chosen(logits, targets) & targets.bool()).sum(-1) / targets.sum(-1)
 
 
 def accuracy_over_time(correct: Tensor) -> Tensor:
-    """Return the mean over samples of `correct` (time, n): (time,)."""
+    """Return the mean of `correct` (time, n) over samples: (time,)."""
     return correct.double().mean(-1)
 
 

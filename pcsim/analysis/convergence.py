@@ -1,7 +1,7 @@
-"""Convergence of curves over time: prediction errors, energies, changes of the state, losses of a read-out.
+"""Convergence of curves over time, such as prediction errors, energies, state changes or readout losses.
 
-A curve is (time,) or (time, n), one for each sample, at `times` in ms. Functions return one value for each sample;
-`summary` summarises them. A value that a curve does not have is NaN, such as the settling time if it never settles.
+Curves are (time,), or (time, n) for n samples, at `times` in ms. Functions return one value for each sample, and
+`summary` averages these values. Undefined values are NaN, such as the settling time of a curve that never settles.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
 TAIL = 0.25
-"""share of a curve, at its end, that decides how it ends"""
+"""final fraction of a curve from which its ending is classified"""
 STILL = 1e-3
-"""largest movement of a settled curve in its tail, as a share of all its movement"""
+"""largest range of a settled curve in its tail, as a fraction of its total range"""
 
 
 class Ending(Enum):
-    """The end of a curve: at rest, in a cycle, growing without bound, or still on its way when it was cut off."""
+    """The end of a curve: at rest, in a cycle, growing without bound, or not yet settled."""
 
     STEADY = "steady"
     CYCLE = "cycle"
@@ -37,7 +37,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Fit:
-    """x(t) = end + amplitude exp(-rate t), t from the beginning of the window; rate per ms with its 95 % interval."""
+    """x(t) = end + amplitude exp(-rate t), t from the start of the window; rate per ms with its 95 % interval."""
 
     rate: float
     low: float
@@ -47,10 +47,10 @@ class Fit:
 
 
 def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
-    """Return the time in ms from which on |x(t) - x(T)| <= share |x(0) - x(T)|, interpolated: (n,).
+    """Return the interpolated time in ms after which |x(t) - x(T)| <= share |x(0) - x(T)|: (n,).
 
-    0 for a curve that never moves, NaN for one that does not end steady.
-    Raises StimulusError for a share that is not between 0 and 1.
+    The time is 0 for a constant curve, and NaN for a curve that does not settle. Raises StimulusError unless
+    0 < share < 1.
     """
     _require_share(share)
     at, values = _checked(times, curves)
@@ -58,24 +58,24 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 
 
 def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
-    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, the norm over all `states` of a sample: (time - 1, n).
+    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
-    It falls as a network comes to rest, also in one without predictions. states (time, n, ...), at `times` in ms.
+    The rate decreases as a network settles, with or without predictions. `states` are (time, n, ...) at `times` in ms.
     """
     squares = sum(state.double().flatten(2).diff(dim=0).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares) / np.diff(np.asarray(times, float))[:, None]
 
 
 def distance_from_end(*states: Tensor) -> Samples:
-    """Return |x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n)."""
+    """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n)."""
     squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares)
 
 
 def state_change(values: Tensor) -> Tensor:
-    """Return |x(t) - x(t-1)| / |x(t)|, the relative change of every step, per sample: (time - 1, batch).
+    """Return |x(t) - x(t-1)| / |x(t)|, the relative change of each sample at each step: (time - 1, batch).
 
-    values (time, batch, ...). Zero where a state is all zero and stays so.
+    `values` are (time, batch, ...). The change is defined as 0 where x(t) is zero.
     """
     flat = values.flatten(2)
     change, size = torch.linalg.vector_norm(flat.diff(dim=0), dim=2), torch.linalg.vector_norm(flat[1:], dim=2)
@@ -83,11 +83,11 @@ def state_change(values: Tensor) -> Tensor:
 
 
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
-    """Return the time in ms from which on a curve stays below `share` of its largest value: (n,).
+    """Return the interpolated time in ms after which |x(t)| stays below `share` of its maximum: (n,).
 
-    For curves that end at zero (a rate of change, a distance from the end), also if they still fall a little; NaN if
-    the time is in the last quarter, which is too short to show that the curve stays there. Raises StimulusError for a
-    share that is not between 0 and 1.
+    Use it for curves that decay to zero, such as a rate of change or a distance from the end, even if they are still
+    falling slightly. The time is NaN if it is in the last quarter, which is too short to show that the curve stays
+    below. Raises StimulusError unless 0 < share < 1.
     """
     _require_share(share)
     at, values = _checked(times, curves)
@@ -105,7 +105,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
 
 
 def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
-    """Return the time in ms at which a curve first is halfway from its beginning to its end, interpolated: (n,)."""
+    """Return the interpolated time in ms at which a curve is first halfway from its start to its end: (n,)."""
     at, values = _checked(times, curves)
 
     def first(x: Samples) -> float:
@@ -117,7 +117,7 @@ def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 
 def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
-    """Return how far a curve goes beyond its end, as a share of the way from its beginning, or 0: (n,)."""
+    """Return how far a curve overshoots its end, as a fraction of the distance from start to end, or 0: (n,)."""
     at, values = _checked(times, curves)
 
     def beyond(x: Samples) -> float:
@@ -128,7 +128,7 @@ def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 
 def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
-    """Count how often a curve crosses its end by more than `share` of its movement, (n,): 0 if it does not ring."""
+    """Count how often a curve crosses its end value by more than `share` of its range: (n,), 0 without ringing."""
     at, values = _checked(times, curves)
 
     def count(x: Samples) -> float:
@@ -144,20 +144,20 @@ def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Sampl
 def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     """Classify the end of each curve.
 
-    diverged   not finite, or larger by a factor in each third than in the one before, and at its largest at the end
-    steady     in its last quarter it moves by less than 0.1 % of all its movement
-    cycle      its last half is periodic: it rings without fading, for more than two periods
-    unsettled  anything else: simulate longer
+    diverged   not finite, or the maximum more than doubles from third to third and the end is above half the maximum
+    steady     the range of the last quarter is at most 0.1 % of the total range
+    cycle      the last half is periodic, with at least two periods that do not fade
+    unsettled  none of these; simulate longer
     """
     at, values = _checked(times, curves, finite=False)
     return [_ending(at, x) for x in values.T]
 
 
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
-    """Fit the rate at which one curve (time,) falls to its end from `start` ms on: x(t) = end + amplitude exp(-rate t).
+    """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
 
-    Fast modes have died out in a late window, so there the rate is that of the slowest. Least squares by SciPy; the
-    interval follows from its covariance. Raises StimulusError for fewer than five times in the window.
+    In a late window fast modes have decayed, so the rate is that of the slowest mode. SciPy fits by least squares, and
+    the interval follows from the covariance. Raises StimulusError for fewer than five time points in the window.
     """
     from scipy.optimize import curve_fit
 
@@ -165,15 +165,15 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     chosen = at >= start
     if chosen.sum() < 5 or values.shape[1] != 1:
         raise StimulusError(
-            given=f"{chosen.sum()} times from {start:g} ms on, {values.shape[1]} curves",
-            expected="five times or more of one curve",
+            given=f"{chosen.sum()} time points from {start:g} ms on, {values.shape[1]} curves",
+            expected="at least five time points of one curve",
             remedy="pass start=0.0, record with every=1, or fit one curve at a time: curves[:, 0]",
         )
     t, x = at[chosen] - at[chosen][0], values[chosen, 0]
     way = x[0] - x[-1]
     if not way:
         return Fit(math.nan, math.nan, math.nan, float(x[-1]), 0.0)
-    # In units of its size, a curve of 1e-9 is fitted as well as one of 1e3.
+    # After rescaling, a curve with values of 1e-9 is fitted as well as one with values of 1e3.
     unit, scale = float(t[-1]), float(abs(way))
     fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
     guess = unit / max(t[fallen[0]], t[1])
@@ -185,7 +185,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         left = np.exp(-rate * s)
         return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
 
-    # With finite differences the derivative by an end near 0 would be lost in rounding, and with it the interval.
+    # With finite differences, rounding would spoil the derivative with respect to an end near 0, and thus the interval.
     begin = (x[-1] / scale, way / scale, guess)
     found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
     end, amplitude, rate = (float(value) for value in found)
@@ -195,7 +195,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
 
 @dataclass(frozen=True)
 class Convergence:
-    """Convergence of many curves: means over those with a value, with 95 % bootstrap intervals, and counts of ends."""
+    """Convergence of a set of curves: means with 95 % bootstrap intervals, ignoring NaN, and counts of endings."""
 
     settling: Estimate
     half_life: Estimate
@@ -227,7 +227,7 @@ def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Converg
 
 def _require_share(share: float) -> None:
     if not 0 < share < 1:
-        raise StimulusError(given=f"share={share}", expected="between 0 and 1", remedy="write share=0.05")
+        raise StimulusError(given=f"share={share}", expected="a share between 0 and 1", remedy="pass share=0.05")
 
 
 def _known(values: Samples) -> Estimate:
@@ -243,13 +243,13 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
         raise StimulusError(
             given=f"times {at.shape} and curves {values.shape}",
             expected="increasing times (time,) and curves (time,) or (time, n), with at least three time points",
-            remedy="pass run.times and one value for each sample, such as run.errors['e1']",
+            remedy="pass run.times and a curve for each sample, such as run.errors['e1']",
         )
     if finite and not np.isfinite(values).all():
         raise StimulusError(
             given="curves with NaN or infinite values",
             expected="finite curves",
-            remedy="leave them out: curves[:, np.isfinite(curves).all(0)]",
+            remedy="pass only the finite curves, curves[:, np.isfinite(curves).all(0)]",
         )
     return at, values
 
@@ -259,7 +259,7 @@ def _for_each(values: Samples, measure: Callable[[Samples], float]) -> Samples:
 
 
 def _left(x: Samples) -> Samples:
-    """Return the share of the way to the end that is left."""
+    """Return the remaining distance to the end as a fraction of the initial distance."""
     way = abs(x[0] - x[-1])
     return np.abs(x - x[-1]) / way if way else np.zeros_like(x)
 
@@ -273,7 +273,7 @@ def _settling(at: Samples, x: Samples, share: float) -> float:
 
 
 def _crossing(at: Samples, left: Samples, after: int, level: float) -> float:
-    """Return the time between after - 1 and after at which the straight line between them crosses the level."""
+    """Return the time at which the line from point `after` - 1 to point `after` crosses `level`."""
     if after == 0:
         return float(at[0] - at[0])
     high, low = left[after - 1], left[after]
@@ -301,12 +301,12 @@ def _ending(at: Samples, x: Samples) -> Ending:
 
 
 def _repeats(x: Samples) -> bool:
-    """Return whether x is periodic: it equals itself shifted by some lag that fits into it at least twice."""
+    """Return True if x is periodic, i.e. equals itself when shifted by some lag of at most half its length."""
     away = x - x.mean()
     size = float(np.sqrt((away**2).mean()))
     for lag in range(2, len(x) // 2 + 1):
         off = float(np.sqrt(((away[lag:] - away[:-lag]) ** 2).mean()))
-        # A slow drift resembles itself after one step too: within a period a curve must leave its start and return.
+        # A slow drift also resembles itself one step later, so a curve must leave its start and return within a period.
         left = float(np.abs(away[: lag + 1] - away[0]).max())
         if off < 0.05 * size and left > size:
             return True

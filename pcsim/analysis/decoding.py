@@ -1,4 +1,4 @@
-"""Linear decoding of a population over time, by scikit-learn (extra `analysis`).
+"""Linear decoding from a population over time with scikit-learn (extra `analysis`).
 
 decoded = decode_over_time(run["l2"], labels)       one decoder for each time and fold, cross-validated
 decoded.accuracy                                    (time,)
@@ -18,15 +18,15 @@ from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 INTERCEPT = 100.0
-"""factor of the bias in liblinear, which penalises it with the weights: this large, hardly at all"""
+"""scale of the bias in liblinear, which penalises the bias like a weight; at this scale the penalty is negligible"""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Predictions of cross-validated decoders for samples that they were not fitted to.
+    """Cross-validated predictions: each sample is decoded by a decoder that was not fitted to it.
 
-    probabilities  (time, n, class); for the SVM a softmax of its margins, which keeps their order
-    correct        (time, n)
+    probabilities  (time, n, class); for the SVM, the softmax of its margins, which preserves their order
+    correct        (time, n), True where the most probable class is the label
     """
 
     probabilities: Array
@@ -34,7 +34,7 @@ class Decoded:
 
     @property
     def accuracy(self) -> Array:
-        """Share correct, (time,)."""
+        """Fraction of correctly decoded samples: (time,)."""
         return self.correct.mean(1)
 
 
@@ -48,16 +48,16 @@ def decode_over_time(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Decoded:
-    """Decode `labels` (n,), whole numbers from 0, from `features` (time, n, ...), a decoder for each time and fold.
+    """Decode integer `labels` (n,) from `features` (time, n, ...), with a separate decoder for each time and fold.
 
-    decoder   "logistic": (multinomial) logistic regression, sum of cross-entropies + penalty / 2 |W|^2;
-              "svm": linear, one class against the rest, sum of squared hinges + penalty / 2 |W|^2
-    penalty   1 / C of scikit-learn; biases are not penalised
-    groups    (n,): samples of a group are in one fold, such as an image and its occluded version
-    seed      seed of the folds, which are stratified; every sample is tested once
+    decoder   "logistic": (multinomial) logistic regression, minimising total cross-entropy + penalty / 2 |W|^2;
+              "svm": linear one-vs-rest SVM, minimising total squared hinge loss + penalty / 2 |W|^2
+    penalty   1 / C in scikit-learn; biases are not penalised
+    groups    (n,); samples of the same group, such as an image and its occluded version, stay in the same fold
+    seed      seed for the stratified folds; every sample is tested once
 
-    Features are z-scored by the training samples, in double precision. Raises StimulusError for features that are not
-    finite, labels that do not fit, classes smaller than `folds`, or if scikit-learn is missing.
+    Features are z-scored with the statistics of the training samples, in double precision. Raises StimulusError if
+    features are not finite, labels do not fit, a class has fewer samples than `folds`, or scikit-learn is missing.
     """
     x = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features).detach().double()
     values = (x.flatten(2) if x.dim() > 2 else x[..., None]).cpu().numpy()
@@ -66,21 +66,21 @@ def decode_over_time(
         raise StimulusError(
             given=f"features {values.shape} with NaN or infinite values",
             expected="finite features",
-            remedy="average over missing repetitions with np.nanmean(repetitions, 0)",
+            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0)",
         )
     counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
     if len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
         raise StimulusError(
-            given=f"features {values.shape}, {len(y)} labels, {counts.tolist()} of each class, {folds} folds",
-            expected="features (time, n, ...), n labels 0, 1, ..., two classes or more of at least `folds` samples",
-            remedy="number the classes by np.unique(labels, return_inverse=True)[1], or pass folds=2",
+            given=f"features {values.shape}, {len(y)} labels, class counts {counts.tolist()}, {folds} folds",
+            expected="features (time, n, ...), n labels 0, 1, ..., and two or more classes of at least `folds` samples",
+            remedy="number the classes with np.unique(labels, return_inverse=True)[1], or pass folds=2",
         )
     with needs_extra("analysis", StimulusError, "decode_over_time()"):
         from threadpoolctl import threadpool_limits
 
         fitted = _pipeline(decoder, penalty)
     probabilities = np.empty((*values.shape[:2], len(counts)))
-    # On as many threads as torch has: processes side by side would else fight for the cores.
+    # Limited to torch's thread count, because parallel processes would otherwise compete for the cores.
     with threadpool_limits(torch.get_num_threads()):
         for training, test in _splits(y, folds, seed, groups):
             for time, sheet in enumerate(values):
@@ -99,12 +99,12 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike 
 
 
 def _pipeline(decoder: str, penalty: float) -> Any:
-    """Return a decoder of scikit-learn with z-scored features."""
+    """Return a scikit-learn decoder that z-scores its features."""
     if decoder not in ("logistic", "svm") or not penalty > 0:
         raise StimulusError(
             given=f"decoder={decoder!r}, penalty={penalty}",
-            expected='decoder "logistic" or "svm", and a penalty above 0',
-            remedy='write decoder="logistic", penalty=1.0',
+            expected='decoder="logistic" or "svm", and a penalty above 0',
+            remedy='pass decoder="logistic", penalty=1.0',
         )
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -119,11 +119,11 @@ def _pipeline(decoder: str, penalty: float) -> Any:
 
 
 def _probabilities(fitted: Any, values: Array) -> Array:
-    """Return (n, class): the probabilities of logistic regression, or a softmax of an SVM's margins."""
+    """Return class probabilities (n, class); for an SVM, the softmax of its margins."""
     if hasattr(fitted, "predict_proba"):
         return fitted.predict_proba(values)
     margins = fitted.decision_function(values)
-    if margins.ndim == 1:  # of two classes, the margin of the second
+    if margins.ndim == 1:  # with two classes, the margin of the second
         margins = np.stack([-margins, margins], -1)
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
 
@@ -133,7 +133,7 @@ def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
     if known.dtype.kind not in "iub" or known.ndim != 1:
         raise StimulusError(
             given=f"labels {known.shape} of type {known.dtype}",
-            expected="whole numbers (n,), from 0",
-            remedy="write names, labels = np.unique(labels, return_inverse=True)",
+            expected="integers (n,) from 0",
+            remedy="number them with names, labels = np.unique(labels, return_inverse=True)",
         )
     return known.astype(np.int64)

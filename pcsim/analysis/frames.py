@@ -1,9 +1,9 @@
-"""Scores of predicted frames, beside baselines that need no network.
+"""Scores of predicted frames, and of baselines that need no network.
 
-    MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            pixels from 0 to 1
+    MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            for pixels from 0 to 1
     SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
-SSIM (Wang et al. 2004) has variants that differ by more than models do, so scores are named after their variant.
+Variants of SSIM (Wang et al. 2004) differ by more than models do, so each score is named after its variant.
 """
 
 from __future__ import annotations
@@ -26,33 +26,35 @@ Window = Literal["uniform", "gaussian"]
 
 
 def mse(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the mean squared error of each frame: (..., channel, height, width) twice -> (...)."""
+    """Return the mean squared error of each frame: (...) for frames (..., channel, height, width)."""
     return (predicted - true).square().mean((-3, -2, -1))
 
 
 def mae(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the mean absolute error of each frame: (..., channel, height, width) twice -> (...)."""
+    """Return the mean absolute error of each frame: (...) for frames (..., channel, height, width)."""
     return (predicted - true).abs().mean((-3, -2, -1))
 
 
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of each frame in dB, pixels from 0 to 1; infinite for a perfect frame."""
+    """Return the peak signal-to-noise ratio of each frame in dB, for pixels in [0, 1]; infinite for a perfect frame."""
     return -10.0 * mse(predicted, true).log10()
 
 
 def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
-    """Return the structural similarity of each frame, pixels from 0 to 1: the mean over channels and inner windows.
+    """Return the structural similarity of each frame, averaged over channels and the windows inside the frame.
 
-    window  "uniform": 7x7, sample variances, scikit-image's default, used by Brain-Score and most video papers;
-            "gaussian": 11x11 of sd 1.5, population variances, as Wang et al. 2004
-    Constants (0.01)^2 and (0.03)^2. Raises StimulusError for frames smaller than the window.
+    window  "uniform": 7x7 with sample variances, scikit-image's default, used by Brain-Score and most video papers;
+            "gaussian": 11x11 with sd 1.5 and population variances, as in Wang et al. 2004
+
+    Pixels range from 0 to 1, and the constants are c1 = 0.01^2 and c2 = 0.03^2. Raises StimulusError for frames smaller
+    than the window.
     """
     side = 7 if window == "uniform" else 11
     if min(true.shape[-2:]) < side:
         raise StimulusError(
-            given=f"SSIM with a {window} window of frames of {true.shape[-2]}x{true.shape[-1]}",
+            given=f"SSIM with a {window} window for frames of {true.shape[-2]}x{true.shape[-1]}",
             expected=f"frames of at least {side}x{side}",
-            remedy="write scores=('mse', 'mae', 'psnr')",
+            remedy="pass scores=('mse', 'mae', 'psnr')",
         )
     flat = "... height width -> (...) 1 height width"
     x, y = (rearrange(value, flat).double() for value in (predicted, true))
@@ -90,16 +92,16 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
-    """Predict every frame as the last input frame: (n, time, ...) -> the same shape, row 0 NaN.
+    """Predict every frame as a copy of the last input frame; the result has the shape of `frames`, with row 0 NaN.
 
-    From `closed_loop_from` on the last input frame is frame closed_loop_from - 1.
+    From frame `closed_loop_from` on, the last input frame is frame closed_loop_from - 1.
     """
     last = _last_input(frames, closed_loop_from)
     return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, last[1:]]], 1)
 
 
 def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
-    """Predict x + h (x - x') in [0, 1], x and x' the last two input frames, h frames ahead; rows 0 and 1 are NaN."""
+    """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x; rows 0 and 1 are NaN."""
     last = _last_input(frames, closed_loop_from)[2:]
     ahead = (torch.arange(2, frames.shape[1]) - last).to(frames).reshape(-1, 1, 1, 1)
     line = frames[:, last] + ahead * (frames[:, last] - frames[:, last - 1])
@@ -118,10 +120,10 @@ def _last_input(frames: Tensor, closed_loop_from: int | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of predictions and baselines, frame by frame: name -> {score: (time,)}, means over clips.
+    """Frame-by-frame scores of predictions and baselines, averaged over clips: rows[name][score] is (time,).
 
-    Rows that were not predicted are NaN, and so are rows in which a clip diverged. `horizon` is the number of frames
-    from the last input frame to each row, `begins` the first row that was predicted.
+    Rows are NaN if they were not predicted or if a clip diverged in them. `horizon` is the number of frames from the
+    last input frame to each row, and `begins` is the first predicted row.
     """
 
     rows: dict[str, dict[str, Tensor]]
@@ -129,22 +131,22 @@ class Scored:
     begins: int = 0
 
     def one_step(self, name: str = "network", score: str = "mse") -> float:
-        """Return the mean over the frames predicted one step ahead, from the third on, where all can be scored.
+        """Return the mean one-step-ahead score from the third frame on, where the scores of all baselines are defined.
 
-        All predictions are scored on the same frames; NaN if one of their clips diverged.
+        Predictions and baselines are scored on the same frames. The mean is NaN if any clip diverged.
         """
         first = max(2, self.begins)
         return float(self.rows[name][score][first:][self.horizon[first:] == 1].mean())
 
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
-        """Return the score `horizon` frames after the last input frame (for 1, `one_step` averages over all rows)."""
+        """Return the score `horizon` frames after the last input frame (`one_step` averages all rows of horizon 1)."""
         where = torch.nonzero(self.horizon == horizon)
         if not len(where) or score not in self.rows.get(name, {}):
             raise StimulusError(
                 given=f"at({horizon}, {name!r}, {score!r})",
-                expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, by "
+                expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, scored by "
                 + ", ".join(self.rows["network"]),
-                remedy="write score(..., closed_loop_from=k) for horizons above 1, training=frames for their mean",
+                remedy="pass closed_loop_from=k to score() for longer horizons, or training=frames for a training mean",
             )
         return float(self.rows[name][score][where[-1]])
 
@@ -157,24 +159,25 @@ def score(
     training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
-    """Score predictions (n, time, channel, height, width) against frames of that shape, beside the baselines.
+    """Score predictions (n, time, channel, height, width) and baselines against frames of the same shape.
 
-    frames    8-bit, or from 0 to 1
-    training  frames whose mean is one more baseline, "training mean" beside "copy last frame" and "linear"
+    frames    8-bit or in [0, 1]
+    training  frames whose mean serves as a third baseline, "training mean", besides "copy last frame" and "linear"
+
     Raises StimulusError for invalid frames, different shapes or unknown scores.
     """
     frames = as_pixels(as_frames(frames)).to(predictions)
     if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
         raise StimulusError(
             given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
-            expected=f"equal shapes (n, time, channel, height, width), scores among {', '.join(SCORES)}",
+            expected=f"equal shapes (n, time, channel, height, width), and scores from {', '.join(SCORES)}",
             remedy="pass as many frames as predictions: frames[:, :predictions.shape[1]]",
         )
     if closed_loop_from is not None and not 0 < closed_loop_from < frames.shape[1]:
         raise StimulusError(
-            given=f"closed_loop_from={closed_loop_from} of {frames.shape[1]} frames",
-            expected=f"1 to {frames.shape[1] - 1}: the first frame that was not an input",
-            remedy="pass the closed_loop_from that predict was called with",
+            given=f"closed_loop_from={closed_loop_from} for {frames.shape[1]} frames",
+            expected=f"the first frame that was not an input, from 1 to {frames.shape[1] - 1}",
+            remedy="pass the same closed_loop_from as to predict()",
         )
     contenders = {
         "network": predictions,
@@ -190,14 +193,14 @@ def score(
 
 
 def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:
-    """Return why predictions (n, time, ...) are trivial: all zero, or constant from `closed_loop_from` on; else None.
+    """Return a message if predictions (n, time, ...) are all zero or constant from `closed_loop_from` on, else None.
 
-    Such networks score well on dark or still films.
+    Such predictions score well on dark or static clips.
     """
     made = predictions[:, 1:]
     if bool((made.nan_to_num().abs() <= tolerance).all()):
-        return "it predicts nothing: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
+        return "the prediction is empty: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
     later = predictions[:, closed_loop_from or 1 :]
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
-        return "its prediction stands still: every frame is the same"
+        return "the prediction is static: all frames are the same"
     return None

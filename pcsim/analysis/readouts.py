@@ -1,7 +1,7 @@
-"""Decisions from a read-out over time: which step to choose, and when the decision is made.
+"""Decisions from a readout over time: the step to decode, and the time of the decision.
 
-logits are (time, batch, class), as `training.evaluate` returns them. `first` is the first step that counts, for
-networks whose read-out does not depend on the image before: `first=net.arrivals[net.readout]`.
+`logits` are (time, batch, class), as returned by `training.evaluate`. `first` is the first step to use. If the readout
+depends on the image only after some steps, pass `first=net.arrivals[net.readout]`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ Decoder = Literal["last", "max_confidence", "threshold"]
 
 
 def cumulative(logits: Tensor) -> Tensor:
-    """Return the sum of the logits of steps 0..t. Source: Spoerer et al. 2020 ("cumulative readout")."""
+    """Return the cumulative sum of the logits over steps 0..t. Source: Spoerer et al. 2020 ("cumulative readout")."""
     return logits.cumsum(0)
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """H = -sum p log p of the softmax in nats: (time, batch)."""
+    """H = -sum p log p, the entropy of the softmax in nats: (time, batch)."""
     log = torch.log_softmax(logits, -1)
     return -(log.exp() * log).sum(-1)
 
 
 def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
-    """Return the step whose logits count, for each sample: (batch,).
+    """Return the step whose logits determine the answer, for each sample: (batch,).
 
-    last            the last one
-    max_confidence  the one with the largest probability of any class
-    threshold       the first in which a probability reaches `threshold`, else as max_confidence
+    last            the last step
+    max_confidence  the step with the highest probability of any class
+    threshold       the first step in which a probability reaches `threshold`, otherwise the step of max_confidence
 
-    Source: Nayebi et al. 2022, its reference code. Raises StimulusError for an unknown decoder or first step.
+    Source: reference code of Nayebi et al. 2022. Raises StimulusError for an unknown decoder or an invalid first step.
     """
     _check_first(logits, first)
     if decoder not in ("last", "max_confidence", "threshold"):
         raise StimulusError(
             given=f"decoder={decoder!r}",
             expected="last, max_confidence or threshold",
-            remedy="write decoder='max_confidence'",
+            remedy="pass decoder='max_confidence'",
         )
     confidence = torch.softmax(logits[first:], -1).amax(-1)
     if decoder == "last":
@@ -56,25 +56,27 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
 
 
 def decode(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
-    """Return the logits of the step that `answer_steps` chooses: (batch, class)."""
+    """Return the logits of the step that `answer_steps` selects: (batch, class)."""
     return logits[answer_steps(logits, decoder, threshold, first), torch.arange(logits.shape[1], device=logits.device)]
 
 
 def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, first: int = 0) -> Tensor:
-    """Return the first step in which the entropy of the softmax is below `threshold` (nats), else the last: (batch,).
+    """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
 
-    cumulated  use the cumulative read-out, from step `first` on. Source: Spoerer et al. 2020. Raises StimulusError for
-    a first step outside of the run.
+    cumulated  use the cumulative readout from step `first` on
+
+    Source: Spoerer et al. 2020. Raises StimulusError for a first step outside the run.
     """
     below = _entropies(logits, cumulated, first) < threshold
     return first + torch.where(below.any(0), below.int().argmax(0), len(below) - 1)
 
 
 def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, first: int = 0) -> float:
-    """Return the threshold in nats at which the mean of `reaction_times` is nearest to `mean_step`.
+    """Return the threshold in nats at which the mean of `reaction_times` is closest to `mean_step`.
 
-    Fitting this one number to mean human reaction times makes a model's steps comparable with them. Of thresholds that
-    fit equally well, one between them. Raises StimulusError for a mean that no threshold can give.
+    Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
+    range of thresholds fits equally well, the result lies within it. Raises StimulusError if `mean_step` is not in the
+    run.
     """
     values = _entropies(logits, cumulated, first).flatten().unique()
     if not first <= mean_step <= len(logits) - 1:
@@ -101,13 +103,13 @@ def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
 
 
 def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
-    """Return the time from which on the answer stays what it is at the end, in the unit of `times`: (batch,).
+    """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
-    The first time if the answer never changes; a time near the end means that the answer is not settled yet.
+    If the answer never changes, this is the first time. A time near the end means that the answer may not be final.
     """
     answers = logits.argmax(-1)
     other = answers != answers[-1]
-    # The row after the last one with another answer.
+    # The row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return torch.as_tensor(np.asarray(times), dtype=torch.float64, device=logits.device)[row]
 
@@ -115,7 +117,7 @@ def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
 def _check_first(logits: Tensor, first: int) -> None:
     if not 0 <= first < len(logits):
         raise StimulusError(
-            given=f"first={first} of {len(logits)} steps",
-            expected=f"a step of the run, 0 to {len(logits) - 1}",
+            given=f"first={first} for {len(logits)} steps",
+            expected=f"a step of the run, from 0 to {len(logits) - 1}",
             remedy="pass first=0, or run for more than net.arrivals[net.readout] steps",
         )

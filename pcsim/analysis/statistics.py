@@ -1,4 +1,4 @@
-"""Means and error rates with intervals, and paired tests between models."""
+"""Means and error rates with confidence intervals, and paired tests between models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Correct = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with the ends of its 95 % interval."""
+    """A mean with its 95 % confidence interval, from `low` to `high`."""
 
     mean: float
     low: float
@@ -31,15 +31,15 @@ def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
 
 
 def spearman_brown(r: Any) -> Any:
-    """Return 2 r / (1 + r), the reliability of the whole, from the correlation r of its halves (number or array)."""
+    """Return 2 r / (1 + r), the reliability of a measurement, from the correlation r between its halves."""
     return 2.0 * r / (1.0 + r)
 
 
 def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
-    """Return the share of wrong answers in `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
+    """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
-    Repetitions and images are both drawn with replacement, the same images for every repetition drawn, so the
-    interval holds for other trainings and other images. With one repetition it holds for other images only.
+    Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
+    therefore covers variation over trainings and over images; with one repetition, over images only.
     """
     wrong = ~correct
     repetitions, images = wrong.shape
@@ -54,7 +54,7 @@ def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
 
 
 def mcnemar(first: Correct, second: Correct) -> float:
-    """Return p of the exact two-sided McNemar test on the images that only one of two models gets right."""
+    """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right."""
     from scipy.stats import binomtest
 
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
@@ -65,7 +65,7 @@ def mcnemar(first: Correct, second: Correct) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same images: p of McNemar's test, and q, p adjusted for all pairs compared together."""
+    """Two models compared on the same images: McNemar's p, and q, which is p adjusted for all pairs compared."""
 
     first: str
     second: str
@@ -80,10 +80,10 @@ class Comparison:
 
 
 def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
-    """Compare all pairs of models by McNemar tests, adjusted by Benjamini & Hochberg 1995.
+    """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
 
-    correct[model] is (repetitions, images); repetition r of one model is paired with repetition r of the other.
-    `difference` is the error of `first` minus that of `second`.
+    `correct[model]` is (repetitions, images); repetition r of one model is paired with repetition r of the other.
+    `difference` is the error rate of `first` minus the error rate of `second`.
     """
     from scipy.stats import false_discovery_control
 

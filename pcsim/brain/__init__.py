@@ -1,4 +1,4 @@
-"""Comparison of models with neurons: recordings, predictivity, similarity, latencies, a Brain-Score subject."""
+"""Comparison of models with neural data: recordings, predictivity, similarity, latencies and Brain-Score subjects."""
 
 from pcsim.brain import object_solution, recordings, regression, similarity, subject
 from pcsim.brain.latency import first_difference, latencies

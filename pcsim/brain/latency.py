@@ -1,4 +1,4 @@
-"""Response latencies of areas."""
+"""Response latencies of populations."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from pcsim.simulation.run import Run
 
 
 def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:
-    """Return the first row in which a sample's value differs anywhere by more than `tolerance`, else -1: (batch,).
+    """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
-    values, baseline (time, batch, ...).
+    `values` and `baseline` have shape (time, batch, ...).
     """
     apart = ((values - baseline).abs().flatten(2) > tolerance).any(2)
     return (apart.int().argmax(0) + 1) * apart.any(0) - 1
 
 
 def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.0) -> dict[str, NDArray[np.float64]]:
-    """Return population -> ms from `onset` to the beginning of the step of its first response, per sample (NaN: none).
+    """Return each population's response latency per sample, in ms after `onset` (NaN if it does not respond).
 
-    run, baseline  runs of one network with and without the onset, every step recorded; a response is any
-    difference between them. In a discrete network, and in a flow under Heun or RK4 whose dt divides the delays, this
-    is the shortest path of delays (`Network.arrivals`); under Euler every population on the way adds one dt.
-    Raises StimulusError for runs that differ in more than the stimulus, or that skip steps.
+    `run` and `baseline` are runs of the same network with and without the stimulus onset, with every step recorded. The
+    response is the first difference between them, timed at the start of its step. In a discrete network, or in a flow
+    solved by Heun or RK4 with a dt that divides the delays, the latency is the shortest path of delays
+    (`Network.arrivals`). With Euler, every population on the path adds one dt. Raises StimulusError for runs that
+    differ in more than the stimulus or that skip steps.
     """
     dt = run.final.clock.dt
     rows = np.diff(run.times, prepend=0.0)
     if run.values.keys() != baseline.values.keys() or run.times.tolist() != baseline.times.tolist():
         raise StimulusError(
             given=f"{run!r} and {baseline!r}",
-            expected="the same network, record, solver and end",
-            remedy="call simulate twice with the same arguments except the stimulus",
+            expected="two runs with the same network, record, solver and duration",
+            remedy="call simulate twice with the same arguments except for the stimulus",
         )
     if not np.allclose(rows, dt):
         raise StimulusError(
-            given=f"rows every {rows.max():g} ms of steps of {dt:g} ms",
-            expected="every step recorded",
-            remedy="simulate both with Record(..., every=1)",
+            given=f"rows every {rows.max():g} ms with steps of {dt:g} ms",
+            expected="runs with every step recorded",
+            remedy="simulate both runs with Record(..., every=1)",
         )
     found: dict[str, NDArray[np.float64]] = {}
     for name, value in run.values.items():

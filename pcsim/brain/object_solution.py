@@ -1,11 +1,11 @@
-"""Object solution times of images (Kar et al. 2019).
+"""Object solution times: the time at which decoded responses first identify each image (Kar et al. 2019).
 
     decoded = decode_over_time(run["l2"], labels)       `pcsim.analysis.decoding`
-    i1 = image_d_prime(decoded.probabilities, labels)   (time, n): d' of each image against the other classes
-    solution_times(run.times, i1, thresholds)           (n,) ms, NaN where an image is never solved
+    i1 = image_d_prime(decoded.probabilities, labels)   (time, n), d' of each image against the other classes
+    solution_times(run.times, i1, thresholds)           (n,) in ms, NaN for images that are never solved
 
-I1 and solution times follow the algorithm of Brain-Score's object solution time benchmark; `last` chooses between its
-two possible readings.
+I1 and the solution times follow Brain-Score's object solution time benchmark. The benchmark can be interpreted in two
+ways, and `last` selects one of them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 LARGEST = 5.0
-"""largest d', to which Brain-Score clips"""
+"""largest d'; larger values are clipped, as in Brain-Score"""
 
 
 def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
-    """Return I1, the d' of each image against every other class, averaged over these: (..., n) from (..., n, class).
+    """Return I1, the d' of each image averaged over all other classes, (..., n), from `probabilities` (..., n, class).
 
-    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm is
-    the mean of p(j, truth of i) over images j of class c. Clipped to 5; undefined values are left out of the mean.
-    Source: Kar et al. 2019 as implemented in Brain-Score.
+    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm
+    rate is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5, and undefined values are
+    excluded from the average. Source: Kar et al. 2019, as implemented in Brain-Score.
     """
     from scipy.special import ndtri
 
@@ -38,8 +38,8 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
     if p.ndim < 2 or y.shape != p.shape[-2:-1] or y.min() < 0 or y.max() >= p.shape[-1]:
         raise StimulusError(
             given=f"probabilities {p.shape} and labels {y.shape}",
-            expected="(..., n, class) and (n,), labels 0 to class - 1",
-            remedy="pass Decoded.probabilities and the labels they were decoded from",
+            expected="probabilities (..., n, class) and labels (n,) from 0 to class - 1",
+            remedy="pass Decoded.probabilities and the labels that were decoded",
         )
     truth = np.take_along_axis(p, np.broadcast_to(y[:, None], (*p.shape[:-1], 1)), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -51,7 +51,7 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
             ],
             -2,
         )
-        # alarm[..., c, a]: how often images of class c are taken for a, the false alarms of an image of class a.
+        # alarm[..., c, a] is how often images of class c are mistaken for class a: the false alarms for class a.
         d = np.clip(ndtri(1.0 - distracted) - ndtri(np.swapaxes(alarm, -1, -2)[..., y, :]), -LARGEST, LARGEST)
     d[..., np.arange(len(y)), y] = np.nan
     known = np.isfinite(d)
@@ -62,15 +62,15 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
 def solution_times(
     times: ArrayLike, i1: ArrayLike, thresholds: ArrayLike, last: Literal["record", "previous"] = "record"
 ) -> Array:
-    """Return when each image reaches its threshold, interpolated, (n,) in the unit of `times`; NaN if it never does.
+    """Return the interpolated time at which I1 of each image reaches its threshold: (n,), NaN if it never does.
 
-    times       (time,), starts of bins
-    i1          (time, n)
-    thresholds  (n,), or one for all: the I1 of the animal (or a reference) on each image
-    last        the earlier value to interpolate from: record, the highest so far (Brain-Score), or previous, that of
-                the bin before
+    times       (time,), starts of the time bins; the solution times have the same unit
+    i1          (time, n), as returned by `image_d_prime`
+    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image
+    last        earlier value to interpolate from: "record", the highest so far (Brain-Score), or "previous", the value
+                in the preceding bin
 
-    If the first bin reaches the threshold, it is the time of that bin.
+    If I1 reaches the threshold in the first bin, the solution time is the start of that bin.
     """
     at, values = np.asarray(times, float), np.asarray(i1, float)
     wanted = np.asarray(thresholds, float)
@@ -78,8 +78,8 @@ def solution_times(
     if not fits or last not in ("record", "previous"):
         raise StimulusError(
             given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
-            expected="(time,), (time, n), (n,) or one number, and record or previous",
-            remedy="write solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
+            expected="times (time,), i1 (time, n), thresholds (n,) or one number, and last='record' or 'previous'",
+            remedy="call solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
         )
     wanted = np.broadcast_to(wanted, values.shape[1:])
     return np.array([_solved(at, values[:, n], wanted[n], last) for n in range(values.shape[1])], np.float64)
@@ -99,9 +99,9 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
 
 
 def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
-    """Return Spearman's correlation over images with both values, divided by the ceiling (0.79 in Kar et al. 2019).
+    """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
-    NaN for fewer than three such images.
+    The result is NaN if fewer than three images have both values.
     """
     from scipy.stats import spearmanr
 
@@ -113,10 +113,11 @@ def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float =
 def control_and_challenge(
     reference: ArrayLike, model: ArrayLike, alike: float = 0.4, behind: float = 1.5
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the images on which a feed-forward model is as good as the reference, and far worse.
+    """Return masks of images on which a model matches the reference (control) or is far worse (challenge).
 
-    reference and model: I1 of each image, (n,). control: |difference| <= alike; challenge: reference - model >= behind.
-    Source: Kar et al. 2019 (behaviour of monkeys and humans against AlexNet).
+    `reference` and `model` (feed-forward) are the I1 of each image, (n,). Control images have |reference - model| <=
+    alike, and challenge images have reference - model >= behind. Source: Kar et al. 2019 (monkeys and humans versus
+    AlexNet).
     """
     difference = np.asarray(reference, float) - np.asarray(model, float)
     return np.abs(difference) <= alike, difference >= behind
@@ -125,5 +126,5 @@ def control_and_challenge(
 def split_half_reliability(
     first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
 ) -> float:
-    """Return the Spearman-Brown reliability 2 r / (1 + r) of a measurement from its two halves."""
+    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation between two halves."""
     return float(spearman_brown(correlate(first, second)))

@@ -1,10 +1,10 @@
-"""Recordings of neurons as labelled arrays (presentation, neuroid, time_bin), as Brain-Score keeps them.
+"""Neural recordings as labelled arrays (presentation, neuroid, time_bin), in the format of Brain-Score.
 
-    recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray; also .npz
+    recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray, from .nc or .npz
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN if missing
     regression.predictivity(features, np.nanmean(each, 0)[..., 0])
 
-Needs the extra `analysis`: xarray, and h5netcdf for netCDF files.
+Requires the extra `analysis` (xarray, and h5netcdf for netCDF files).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 DIMENSIONS = ("presentation", "neuroid", "time_bin")
 IDS = ("stimulus_id", "image_id")
-"""the coordinate that names an image in Brain-Score, now and formerly"""
+"""current and former names of the coordinate that identifies images in Brain-Score"""
 
 
 def load(path: str | Path) -> xarray.DataArray:
     """Load a recording (presentation, neuroid[, time_bin]) from a local file.
 
-    .nc   netCDF: one variable with these dimensions in any order, coordinates along them
-    .npz  an array `responses` with these axes, and coordinates presentation_*, neuroid_*, time_bin_*: (n,) each, such
-          as presentation_stimulus_id; time_bin_start and time_bin_end keep their names
+    .nc   netCDF with one variable that has these dimensions, in any order, and coordinates along them
+    .npz  an array `responses` with these axes, and 1-D coordinates named presentation_*, neuroid_* or time_bin_*, such
+          as presentation_stimulus_id; the prefixes presentation_ and neuroid_ are removed from the names
 
-    Raises StorageError for a file that is missing or holds something else.
+    Raises StorageError for a file that is missing or has different contents.
     """
     path = Path(path)
     with needs_extra("analysis", StorageError, str(path)):
@@ -47,33 +47,34 @@ def load(path: str | Path) -> xarray.DataArray:
     except (OSError, ValueError, TypeError, ImportError) as reason:
         raise StorageError(
             given=f"{path} ({type(reason).__name__}: {reason})",
-            expected="a netCDF file (with h5netcdf installed), or an .npz of arrays (strings, not objects)",
-            remedy='check the path; pip install "pcsim[analysis]"',
+            expected="a netCDF file (which needs h5netcdf) or an .npz file whose arrays contain no objects",
+            remedy='check the path, or install the extra with pip install "pcsim[analysis]"',
         ) from reason
     if path.suffix == ".npz":
         if "responses" not in arrays:
             raise StorageError(
-                given=f"{path} with {', '.join(arrays)}",
-                expected="an array named responses, (presentation, neuroid[, time_bin])",
-                remedy="np.savez(path, responses=..., presentation_stimulus_id=...)",
+                given=f"{path}, which contains {', '.join(arrays)}",
+                expected="an array named responses (presentation, neuroid[, time_bin])",
+                remedy="save the file with np.savez(path, responses=..., presentation_stimulus_id=...)",
             )
         return labelled(**arrays)
     fitting = [name for name, array in data_set.data_vars.items() if set(DIMENSIONS[:2]) <= set(array.dims)]
     if len(fitting) != 1 or not set(data_set[fitting[0]].dims) <= set(DIMENSIONS):
         raise StorageError(
             given=f"{path} with " + ", ".join(f"{name} {array.dims}" for name, array in data_set.data_vars.items()),
-            expected=f"one variable with dimensions {', '.join(DIMENSIONS)} (the last may be missing)",
-            remedy="rename its dimensions: array.rename(trial='presentation'), or call recordings.labelled(array)",
+            expected=f"one variable with the dimensions {', '.join(DIMENSIONS)} (the last is optional)",
+            remedy="rename its dimensions with array.rename(trial='presentation'), or call recordings.labelled(array)",
         )
     array = data_set[fitting[0]]
     return array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims))
 
 
 def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray:
-    """Label `responses` (presentation, neuroid[, time_bin]) with coordinates that are named after their axis.
+    """Label `responses` (presentation, neuroid[, time_bin]) with coordinates whose names begin with an axis name.
 
-    labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
-    Raises StimulusError for coordinates that do not fit.
+        labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
+
+    Raises StimulusError for coordinates with an unsuitable name or shape.
     """
     with needs_extra("analysis", StimulusError, "labelled()"):
         import xarray
@@ -87,32 +88,32 @@ def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray
         if axis is None or array.shape != (sizes[axis],) or values.ndim not in (2, 3):
             raise StimulusError(
                 given=f"responses {values.shape} and {name} {array.shape}",
-                expected="(presentation, neuroid[, time_bin]), and coordinates (n,) named after one of these",
-                remedy="write labelled(responses, presentation_stimulus_id=names, neuroid_region=regions)",
+                expected="(presentation, neuroid[, time_bin]), and 1-D coordinates whose names begin with one of these",
+                remedy="call labelled(responses, presentation_stimulus_id=names, neuroid_region=regions)",
             )
         named[name if axis == "time_bin" else name.removeprefix(f"{axis}_")] = (axis, array)
     return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=named)
 
 
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
-    """Return the images that were shown, each once, in the order of `repetitions`: sorted, strings alphabetically.
+    """Return the unique ids of the presented images, sorted, in the order used by `repetitions`.
 
-    Bring features into this order: the string "image 10" comes before "image 2".
+    Arrange the features in this order. Strings sort alphabetically, so "image 10" comes before "image 2".
     """
     return np.unique(_shown(recorded, by))
 
 
 def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None) -> NDArray[Any]:
-    """Return a coordinate along presentation for each image, such as its class, in the order of `repetitions`.
+    """Return a presentation coordinate, such as the class, for each image in the order used by `repetitions`.
 
-    Raises StimulusError if presentations of one image differ in it.
+    Raises StimulusError if the coordinate differs between presentations of an image.
     """
     if coordinate not in recorded.coords or recorded[coordinate].dims != ("presentation",):
         along = [str(name) for name, values in recorded.coords.items() if values.dims == ("presentation",)]
         raise StimulusError(
             given=f"the coordinate {coordinate!r}",
-            expected=f"one along presentation: {', '.join(along)}",
-            remedy=f"write labelled(..., presentation_{coordinate}=values)",
+            expected=f"a coordinate along presentation: {', '.join(along)}",
+            remedy=f"call labelled(..., presentation_{coordinate}=values)",
         )
     _, first, image = np.unique(_shown(recorded, by), return_index=True, return_inverse=True)
     values = np.asarray(recorded[coordinate].values)
@@ -126,11 +127,11 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
 
 
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
-    """Return responses (repetition, image, neuroid[, time_bin]), NaN where an image was shown less often than others.
+    """Return responses (repetition, image, neuroid[, time_bin]), padded with NaN for images with fewer repetitions.
 
-    by  the coordinate that identifies images: stimulus_id, or image_id, unless given
+    by  the coordinate that identifies images; by default stimulus_id or image_id
 
-    `numpy.nanmean(..., 0)` is the mean response; `regression.split_half_ceiling` takes (repetition, image, neuroid).
+    `numpy.nanmean(..., 0)` averages over repetitions. `regression.split_half_ceiling` requires a single time bin.
     """
     _, image = np.unique(_shown(recorded, by), return_inverse=True)
     values = np.asarray(recorded.values, float)
@@ -148,7 +149,7 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
     if name is None or name not in coordinates or recorded[name].dims != ("presentation",):
         raise StimulusError(
             given=f"a {type(recorded).__name__} with coordinates {', '.join(map(str, coordinates))}, by={by!r}",
-            expected=f"one along presentation that names the image: {' or '.join(IDS)}, or by=...",
-            remedy="write by='NAME' of that coordinate; labelled() makes a recording of an array",
+            expected=f"a coordinate along presentation that identifies the image, by default {' or '.join(IDS)}",
+            remedy="pass its name as by='NAME', or convert an array with labelled() first",
         )
     return np.asarray(recorded[name].values)

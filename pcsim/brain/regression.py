@@ -1,12 +1,12 @@
-"""Neural predictivity of a model: regression to held-out images, and ceilings.
+"""Neural predictivity: regression from model features to responses to held-out images, and noise ceilings.
 
-    k = Kernel.of(features)                                  (image, ...) -> the products of images; streams
-    score = predictivity(k, responses)                       responses (image, neuroid), splits as Brain-Score's
+    k = Kernel.of(features)                                  features (image, ...), all together or in parts
+    score = predictivity(k, responses)                       responses (image, neuroid), splits as in Brain-Score
     ceiling = split_half_ceiling(repetitions)                (repetition, image, neuroid)
-    normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and neuroid by neuroid
+    normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and the median over neuroids
 
-Both regressions use only the products of images, X X^T, so a layer of 50,000 features takes no more memory than one of
-50, and can be passed in parts.
+Both regressions use only the kernel X X^T between images, so a layer with 50,000 features takes no more memory than one
+with 50, and features can be passed in parts.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 RIDGE = tuple(10.0**power for power in range(-3, 7))
-"""ridge penalties to try, in units of the mean of the kernel's diagonal"""
+"""ridge penalties to try, relative to the mean of the kernel's diagonal"""
 CHUNK = 4_096
 ROUNDING = 1e-6
-"""tolerance of the ends of bins, ms"""
+"""rounding tolerance at the edges of bins, in ms"""
 FEWEST = 5
-"""smallest number of held-out images in a split: a correlation over fewer means nothing"""
+"""smallest number of held-out images in a split; a correlation over fewer images is meaningless"""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel X X^T, (image, image): `products` of images, each feature centred over all of them."""
+    """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
 
     products: Tensor
 
     @classmethod
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
-        """Compute the kernel of features (image, ...), or of an iterable of parts of them (image, part)."""
+        """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block)."""
         whole = isinstance(features, Tensor | np.ndarray)
         parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
         products: Tensor | None = None
@@ -51,14 +51,14 @@ class Kernel:
             x = torch.as_tensor(np.asarray(part) if not isinstance(part, Tensor) else part).detach().flatten(1)
             for columns in x.split(CHUNK, 1):
                 wide = columns.double()
-                # Centred, as products of numbers far from zero would lose precision.
+                # Features are centred, because products of numbers far from zero lose precision.
                 wide = wide - wide.mean(0)
                 products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
         if products is None or not bool(torch.isfinite(products).all()):
             raise StimulusError(
                 given="features that are missing, NaN or infinite",
                 expected="finite features (image, ...)",
-                remedy="write np.nan_to_num(features), or leave the bad images out",
+                remedy="pass np.nan_to_num(features), or leave out the affected images",
             )
         return cls(products)
 
@@ -66,12 +66,12 @@ class Kernel:
         return len(self.products)
 
     def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
-        """Return the kernel of some of the images."""
+        """Return the kernel of the images with the indices `chosen`."""
         at = torch.from_numpy(chosen)
         return Kernel(self.products[at][:, at])
 
     def centred(self, training: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Return products of training images, (n, n), and of others with them, (m, n), centred by the training mean."""
+        """Return the training kernel (n, n) and the other-by-training kernel (m, n), centred by the training mean."""
         k = self.products[training][:, training]
         across = self.products[others][:, training]
         mean, total = k.mean(0), k.mean()
@@ -79,13 +79,13 @@ class Kernel:
 
 
 def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
-    """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred, not scaled).
+    """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred but not scaled).
 
-    w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t        a component
-    Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                      all of them
+    w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t     for each component
+    Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                   for the prediction
 
-    k (n, n) and across (m, n) from `Kernel.centred`, y (n, neuroid) centred. Source: Rosipal & Trejo 2001, with the
-    weights of scikit-learn's PLSRegression(scale=False).
+    `k` (n, n) and `across` (m, n) come from `Kernel.centred`; `y` (n, neuroid) is centred. Source: Rosipal & Trejo
+    2001, with weights as in scikit-learn's PLSRegression(scale=False).
     """
     left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
     scores, weights = [], []
@@ -94,7 +94,7 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
         t = left @ u
         size = t.norm()
         if not size > 1e-10 * whole * u.norm():
-            break  # no features are left: further components would be rounding
+            break  # no variance is left, and further components would be rounding errors
         t = t / size
         scores.append(t)
         weights.append(u)
@@ -108,10 +108,10 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
 
 
 def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
-    """Predict responses (m, neuroid) to other images by ridge regression, each penalty by its leave-one-out error.
+    """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
 
-    Y' = across ( K + lambda I )^-1 Y;  leave-one-out residual of image i: a_i / (K + lambda I)^-1_ii, a = ( ... )^-1 Y.
-    lambda in units of the mean of K's diagonal.
+    Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
+    `penalties` are values of lambda relative to the mean of K's diagonal.
     """
     values, vectors = torch.linalg.eigh(k)
     turned, unit = vectors.T @ y, k.diagonal().mean()
@@ -131,9 +131,9 @@ REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls
 
 @dataclass(frozen=True, repr=False)
 class Predictivity:
-    """r of predicted and measured responses to held-out images, for each split and neuroid, (split, neuroid).
+    """Pearson's r between predicted and measured responses to held-out images: `r` (split, neuroid).
 
-    NaN where the responses or the predictions do not vary.
+    r is NaN where the responses or the predictions do not vary.
     """
 
     r: Array
@@ -144,12 +144,12 @@ class Predictivity:
 
     @property
     def score(self) -> float:
-        """Median over neuroids, mean over splits."""
+        """Median of r over neuroids, averaged over splits."""
         return float(_medians(self.r).mean())
 
     @property
     def error(self) -> float:
-        """Standard error over splits."""
+        """Standard error of the score over splits."""
         return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
@@ -162,23 +162,21 @@ def predictivity(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> Predictivity:
-    """Predict responses (image, neuroid) to held-out images from `features` (image, ...), and correlate.
+    """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
-    regression  pls: 25 components; ridge: the penalty of each neuroid chosen by leave-one-out
-    splits      (training, test) indices; by default ten of 90 and 10 %, stratified by `labels` if given
+    regression  "pls" with 25 components, or "ridge" with a leave-one-out penalty for each neuroid
+    splits      (training, test) indices; by default ten random splits into 90 and 10 %, stratified by `labels` if given
 
-    Raises StimulusError for images that do not match or are too few, and responses that are not finite.
+    Raises StimulusError if the images do not match or are too few, or if responses are not finite.
     """
     kernel, y = _kernel(features), _responses(responses)
     if regression not in REGRESSIONS:
-        raise StimulusError(
-            given=f"regression={regression!r}", expected="pls or ridge", remedy="write regression='pls'"
-        )
+        raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="pass regression='pls'")
     if len(kernel) != len(y):
         raise StimulusError(
-            given=f"features of {len(kernel)} images, responses of {len(y)}",
+            given=f"features of {len(kernel)} images and responses to {len(y)}",
             expected="the same images in the same order",
-            remedy="average responses over repetitions, and order features as recordings.images_of(recorded)",
+            remedy="average responses over repetitions, and order the features as in recordings.images_of(recorded)",
         )
     chosen = _held_out(splits, len(y), labels, seed)
     return Predictivity(
@@ -196,20 +194,21 @@ def predictivity_over_time(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> list[Predictivity]:
-    """Return the predictivity in each bin of responses (image, neuroid, bin) by the features (image, ...) of that bin.
+    """Return the predictivity in each bin of responses (image, neuroid, bin) from features (image, ...) of that bin.
 
-    weights  each: a regression for every bin; shared: one, fitted to all bins of the training images together, so that
-             responses can only follow the features in time. It needs the products of all images in all bins: features
-             instead of `Kernel`s, and memory for (images * bins)^2 values
+    weights  "each" fits a separate regression for every bin. "shared" fits one regression to all bins of the training
+             images together, so predictions change over time only if the features do. It requires features instead of
+             `Kernel`s, and memory for (images * bins)^2 values
 
-    `steps_of` maps the steps of a model to bins. Raises StimulusError for bins that do not match.
+    `steps_of` assigns a model's steps to bins. Raises StimulusError if the numbers of bins differ.
     """
     y = np.asarray(responses, float)
     if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
         raise StimulusError(
-            given=f"features of {len(features)} bins, responses {y.shape}, weights={weights!r}, {regression!r}",
-            expected="responses (image, neuroid, bin), features of as many bins; each or shared; pls or ridge",
-            remedy="write features = [v[rows].mean(0) for rows in regression.steps_of(run.times, bins)]",
+            given=f"{len(features)} bins of features, responses {y.shape}, weights={weights!r}, {regression=}",
+            expected="responses (image, neuroid, bin), features for as many bins, weights='each' or 'shared', "
+            "regression='pls' or 'ridge'",
+            remedy="pass [values[rows].mean(0) for rows in regression.steps_of(run.times, bins)] as features",
         )
     chosen = _held_out(splits, len(y), labels, seed)
     if weights == "each":
@@ -217,9 +216,9 @@ def predictivity_over_time(
         return [predictivity(x, part, regression=regression, splits=chosen) for x, part in bins]
     if any(isinstance(x, Kernel) for x in features):
         raise StimulusError(
-            given="kernels, and weights shared over bins",
-            expected="features of each bin",
-            remedy="pass arrays (image, ...), or weights='each'",
+            given="kernels with weights='shared'",
+            expected="features for each bin",
+            remedy="pass feature arrays (image, ...), or use weights='each'",
         )
     kernel = Kernel.of(np.concatenate([np.asarray(x).reshape(len(y), -1) for x in features]))
     stacked = _responses(rearrange(y, "image neuroid bin -> (bin image) neuroid"))
@@ -237,11 +236,11 @@ def predictivity_over_time(
 def shuffled_splits(
     count: int, splits: int = 10, test: float = 0.1, labels: ArrayLike | None = None, seed: int = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (training, test) indices, drawn anew for each split; with `labels` (n,) stratified by class.
+    """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
-    By scikit-learn's (Stratified)ShuffleSplit (extra `analysis`).
+    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`).
     """
-    with needs_extra("analysis", StimulusError, "splits of images"):
+    with needs_extra("analysis", StimulusError, "random splits of images"):
         from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     kind, classes = (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, np.asarray(labels))
@@ -250,14 +249,14 @@ def shuffled_splits(
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return Pearson's r of each column of (n, neuroid) arrays, (neuroid,); NaN where one does not vary."""
+    """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,), NaN where a column is constant."""
     (a, a_size), (b, b_size) = _about_mean(first), _about_mean(second)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(0) / (a_size * b_size)
 
 
 def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
-    """Return centred columns and their lengths, NaN for those that vary by rounding only."""
+    """Return the centred columns and their norms, which are NaN for columns that vary only by rounding."""
     x = np.asarray(values, float)
     away = x - x.mean(0)
     size = np.sqrt((away**2).sum(0))
@@ -265,17 +264,17 @@ def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
 
 
 def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
-    """Return the Spearman-Brown reliability 2 r / (1 + r) of halves of the repetitions, (split, neuroid).
+    """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
-    repetitions (repetition, image, neuroid), NaN if missing; halves are drawn anew for each split, and images that are
-    missing in one of them left out.
-    The square root of this is the r that a perfect model is expected to have with the mean response.
+    `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
+    split, and images missing from either half are left out. The square root of the reliability is the expected r
+    between a perfect model and the mean response.
     """
     x = np.asarray(repetitions, float)
     if x.ndim != 3 or len(x) < 2:
         raise StimulusError(
             given=f"repetitions {x.shape}",
-            expected="(repetition, image, neuroid), two or more",
+            expected="(repetition, image, neuroid) with two or more repetitions",
             remedy="pass a single time bin, repetitions[..., 0], with at least two repetitions",
         )
     generator, found = np.random.default_rng(seed), []
@@ -289,14 +288,14 @@ def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) 
 
 @dataclass(frozen=True)
 class Normalised:
-    """A score in units of its ceiling, by the three usual definitions.
+    """A score relative to its ceiling, by the three common definitions.
 
-    These are the values of benchmarks, not shares of what can be reached: a perfect model has r = sqrt(ceiling), so its
-    ratio is 1 / sqrt(ceiling), above 1. With the square root of the ceiling a perfect model has ratio 1.
+    These are benchmark values, not fractions of the best possible score. A perfect model has r = sqrt(ceiling), so its
+    ratio is 1 / sqrt(ceiling), which is above 1. Dividing r by sqrt(ceiling) instead would give 1.
 
     ratio       median r / median ceiling (Brain-Score 1)
-    squared     its square, the share of the explainable variance (Brain-Score now)
-    neuroids    median over neuroids of each one's r / ceiling
+    squared     square of the ratio, the fraction of explainable variance (current Brain-Score)
+    neuroids    median over neuroids of each neuroid's r / ceiling
     """
 
     ratio: float
@@ -305,13 +304,13 @@ class Normalised:
 
 
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
-    """Divide `score` by a ceiling (split, neuroid) of `split_half_ceiling`. Raises StimulusError for other neuroids."""
+    """Divide `score` by a `split_half_ceiling` (split, neuroid). Raises StimulusError if the neuroids differ."""
     limit = np.asarray(ceiling, float)
     if not isinstance(score, Predictivity) or limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
         raise StimulusError(
-            given=f"{score!r} and a ceiling {limit.shape}",
-            expected="one Predictivity and the ceiling (split, neuroid) of the same neuroids",
-            remedy="divide several bins one at a time: normalised(scores[0], ceilings[0])",
+            given=f"{score!r} and a ceiling of shape {limit.shape}",
+            expected="a single Predictivity and the ceiling (split, neuroid) of the same neuroids",
+            remedy="normalise time bins one at a time, as in normalised(scores[0], ceilings[0])",
         )
     ratio = score.score / float(_medians(limit).mean())
     each = _mean_of_known(score.r) / _mean_of_known(limit)
@@ -320,7 +319,7 @@ def normalised(score: Predictivity, ceiling: Array) -> Normalised:
 
 @dataclass(frozen=True)
 class BestLayer:
-    """The chosen layer, its predictivity on held-out images, and that of every layer on the images used to choose."""
+    """The chosen layer, its score on held-out images, and all layers' scores on the images used to choose it."""
 
     name: str
     score: Predictivity
@@ -336,18 +335,18 @@ def best_layer(
     labels: ArrayLike | None = None,
     seed: int = 1,
 ) -> BestLayer:
-    """Choose the layer that predicts best on a `share` of the images, and score it on the other images only.
+    """Choose the layer that predicts best on a `share` of the images, and score it on the remaining images.
 
-    layers[name] are features (image, ...), responses (image, neuroid); `labels` (image,) stratify both parts.
-    Raises StimulusError for images that do not match, or are too few to be split twice.
+    `layers` maps names to features (image, ...), and `responses` are (image, neuroid). Both parts are stratified by
+    `labels` (image,). Raises StimulusError if the images do not match or are too few to be split twice.
     """
     y = np.asarray(responses, float)
     kernels = {name: _kernel(layer) for name, layer in layers.items()} if isinstance(layers, Mapping) else {}
     if not kernels or any(len(kernel) != len(y) for kernel in kernels.values()):
         raise StimulusError(
             given=f"layers of {', '.join(str(len(kernel)) for kernel in kernels.values())} images, responses {y.shape}",
-            expected="{name: features of the same images, in the same order}",
-            remedy="put the images of each layer in the order of the responses: recordings.images_of(recorded)",
+            expected="a mapping of layer names to features of the same images, in the same order",
+            remedy="order the images of each layer as in recordings.images_of(recorded)",
         )
     of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
     ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)
@@ -357,7 +356,7 @@ def best_layer(
         return predictivity(chosen, y[images], regression=regression, labels=classes, seed=seed)
 
     chosen_by = {name: scored(kernel, choosing) for name, kernel in kernels.items()}
-    # A layer that predicts the same for all images has no score.
+    # A layer with the same prediction for all images has a score of NaN.
     name = max(chosen_by, key=lambda layer: np.nan_to_num(chosen_by[layer].score, nan=-1.0))
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
@@ -365,18 +364,18 @@ def best_layer(
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
-    times  ends of steps, as `run.times`: a bin has the steps that end in it or, if steps are longer than bins, the one
-           that contains its middle
+    times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the
+           step that contains the middle of the bin
 
-    Raises StimulusError for a bin before the first step of the model or after its last.
+    Raises StimulusError for a bin before the model's first step or after its last.
     """
     ends = np.asarray(times, float) + latency
     if ends.ndim != 1 or not len(ends) or (np.diff(ends) <= 0).any():
-        raise StimulusError(given=f"times {ends}", expected="(time,), increasing", remedy="pass run.times")
+        raise StimulusError(given=f"times {ends}", expected="increasing times (time,)", remedy="pass run.times")
     begin = ends[0] - (ends[1] - ends[0] if len(ends) > 1 else ends[0] - latency)
     found = []
     for low, high in bins:
-        # Times are sums of steps: 30 ms may be 30.000000000000004.
+        # Times are sums of steps, so 30 ms may be stored as 30.000000000000004.
         rows = np.flatnonzero((ends > low + ROUNDING) & (ends <= high + ROUNDING))
         middle = 0.5 * (low + high)
         if not len(rows) and begin < middle <= ends[-1]:
@@ -384,8 +383,8 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
         if not len(rows):
             raise StimulusError(
                 given=f"the bin from {low:g} to {high:g} ms",
-                expected=f"bins after {begin:g} and up to {ends[-1]:g} ms, which is when the model ran",
-                remedy=f"run until {high - latency:g} ms, or leave the bin out; a discrete step takes net.step_ms",
+                expected=f"bins after {begin:g} and up to {ends[-1]:g} ms, the time span of the run",
+                remedy=f"run until {high - latency:g} ms (a discrete step lasts net.step_ms), or leave the bin out",
             )
         found.append(rows)
     return found
@@ -401,21 +400,21 @@ def _held_out(
     fewest = min(len(held) for _, held in chosen)
     if fewest < FEWEST:
         raise StimulusError(
-            given=f"{count} images, of which a split holds out {fewest}",
-            expected=f"at least {FEWEST}",
-            remedy="show more images; or hold out more of them: splits=regression.shuffled_splits(n, test=0.3)",
+            given=f"a split that holds out {fewest} of {count} images",
+            expected=f"at least {FEWEST} held-out images",
+            remedy="use more images, or hold out more with splits=regression.shuffled_splits(n, test=0.3)",
         )
     return chosen
 
 
 def _medians(x: Array) -> Array:
-    """Return the median over the second axis without NaN, or NaN if nothing is left."""
+    """Return the median over the second axis, ignoring NaN; NaN if there are no other values."""
     known = [row[np.isfinite(row)] for row in x]
     return np.array([np.median(row) if len(row) else np.nan for row in known])
 
 
 def _mean_of_known(x: Array) -> Array:
-    """Return the mean over the first axis without NaN, or NaN if nothing is left."""
+    """Return the mean over the first axis, ignoring NaN; NaN if there are no other values."""
     known = np.isfinite(x)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, x, 0.0).sum(0) / known.sum(0)
@@ -428,7 +427,7 @@ def _kernel(features: Kernel | ArrayLike | Tensor) -> Kernel:
 def _predicted(
     kernel: Kernel, y: Tensor, training: NDArray[np.int64], test: NDArray[np.int64], regression: str
 ) -> Array:
-    """Return the predictions of a regression to the training images for the test images, (test, neuroid)."""
+    """Fit a regression to the training images and return its predictions for the test images: (test, neuroid)."""
     known = torch.from_numpy(training)
     k, across = kernel.centred(known, torch.from_numpy(test))
     mean = y[known].mean(0)
@@ -441,6 +440,6 @@ def _responses(responses: ArrayLike) -> Tensor:
         raise StimulusError(
             given=f"responses {tuple(y.shape)}" + ("" if bool(torch.isfinite(y).all()) else " with NaN"),
             expected="finite responses (image, neuroid)",
-            remedy="write np.nanmean(repetitions, 0) to average, and responses[..., 0] for the first time bin",
+            remedy="average with np.nanmean(repetitions, 0), and select the first time bin with responses[..., 0]",
         )
     return y

@@ -1,6 +1,6 @@
-"""Representational similarity: dissimilarity matrices of images, and correlations between populations.
+"""Representational similarity: dissimilarity matrices between images, and comparisons of these matrices.
 
-    compare(dissimilarity(run["l2"][-1]), dissimilarity(responses))         both (image, ...), of the same images
+    compare(dissimilarity(run["l2"][-1]), dissimilarity(responses))         both (image, ...) for the same images
 
 Source: Kriegeskorte et al. 2008.
 """
@@ -20,12 +20,12 @@ Metric = Literal["correlation", "euclidean"]
 
 
 def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
-    """Return the dissimilarity matrix of responses (image, ...): (image, image), 0 on the diagonal.
+    """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
-    correlation  1 - Pearson's r of the two patterns
-    euclidean    squared distance, divided by the number of units
+    correlation  1 - Pearson's r between the responses to two images
+    euclidean    squared distance divided by the number of units
 
-    NaN in the rows of a pattern that is the same in all units, as it has no correlation. Raises StimulusError for
+    If all units respond equally to an image, its correlations are undefined and therefore NaN. Raises StimulusError for
     responses that are not finite.
     """
     x = np.asarray(responses.detach().cpu() if isinstance(responses, Tensor) else responses, float)
@@ -34,7 +34,7 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
         raise StimulusError(
             given=f"responses {x.shape} with NaN or infinite values",
             expected="finite responses (image, ...)",
-            remedy="average over missing repetitions with np.nanmean(repetitions, 0)",
+            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0)",
         )
     if metric == "correlation":
         centred = x - x.mean(1, keepdims=True)
@@ -47,7 +47,7 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
         matrix = np.maximum(squares[:, None] + squares - 2.0 * x @ x.T, 0.0) / x.shape[1]
     else:
         raise StimulusError(
-            given=f"metric={metric!r}", expected="correlation or euclidean", remedy="write metric='correlation'"
+            given=f"metric={metric!r}", expected="correlation or euclidean", remedy="pass metric='correlation'"
         )
     np.fill_diagonal(matrix, 0.0)
     return matrix
@@ -62,30 +62,32 @@ def upper(matrix: ArrayLike) -> Array:
 def compare(
     first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
 ) -> float:
-    """Correlate two dissimilarity matrices over their upper triangles; kendall is tau-b, NaN if one has NaN.
+    """Return the correlation of the upper triangles of two dissimilarity matrices; NaN if either contains NaN.
 
-    Raises StimulusError for matrices that are not square or not of the same images.
+    "kendall" is tau-b. Raises StimulusError for matrices that are not square or differ in size.
     """
     from scipy import stats
 
     shapes = np.shape(first), np.shape(second)
     if shapes[0] != shapes[1] or len(shapes[0]) != 2 or len(set(shapes[0])) != 1:
         raise StimulusError(
-            given=f"matrices {shapes[0]} and {shapes[1]}",
-            expected="two of (image, image), of the same images",
-            remedy="write compare(dissimilarity(responses), dissimilarity(others)), of the same images",
+            given=f"matrices of shapes {shapes[0]} and {shapes[1]}",
+            expected="two matrices (image, image) for the same images",
+            remedy="call compare(dissimilarity(responses), dissimilarity(others)) with the same images",
         )
     correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
     if method not in correlate:
-        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="write method='spearman'")
+        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="pass method='spearman'")
     return float(correlate[method](upper(first), upper(second)).statistic)
 
 
 def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
-    """Return the noise ceiling (low, high) of Spearman comparisons with subjects' matrices (subject, image, image).
+    """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
 
-    high  mean correlation of each subject with the mean of all, ranks averaged (no model can do better on these)
-    low   mean correlation of each subject with the mean of the others. Source: Nili et al. 2014.
+    high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
+    low   mean correlation of each subject with the average ranks of the other subjects
+
+    Source: Nili et al. 2014.
     """
     from scipy.stats import rankdata
 

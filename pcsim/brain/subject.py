@@ -1,10 +1,10 @@
-"""A network as a subject of Brain-Score: activations for images, regions and time bins, as its benchmarks expect.
+"""A network as a Brain-Score subject that returns activations for images, regions and time bins.
 
     subject = Subject(net, {"V1": "l1", "IT": "l2"}, solver=RK4(2.0), until=200.0, prepare=prepare)
     subject.start_recording("IT", [(70, 80), (80, 90)])
     subject.look_at(stimuli)                        xarray.DataArray (presentation, neuroid, time_bin)
 
-Nothing of Brain-Score is imported: a benchmark calls these methods by their names. Needs the extra `analysis`.
+Brain-Score itself is not imported: benchmarks call these methods by name. Requires the extra `analysis`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ Bin = tuple[float, float]
 
 
 class Subject:
-    """`network` as a subject that looks at images.
+    """A Brain-Score subject that presents images to `network` and records from its populations.
 
-    regions   region -> population that models it, a commitment made before it is scored
-    solver, until  solver of each run, and ms for which an image is held; None: the network's own number of steps
-    prepare   an item of `stimuli` -> an image (channel, height, width) in the network's own scale; the item is a path
-              for Brain-Score, or a value of the mapping
-    latency   ms of eye and optic nerve before the network's time 0, for all regions or for each
-    degrees   visual angle that an image fills
+    regions   mapping of brain regions to the populations that model them, fixed before scoring
+    solver    solver for each run
+    until     ms for which each image is presented; by default the network's own number of steps
+    prepare   function that turns a stimulus into an image (channel, height, width) in the network's input range; a
+              stimulus is a path (Brain-Score) or a value of the mapping passed to `look_at`
+    latency   ms of processing in the eye and optic nerve before the network's time 0; one value, or one per region
+    degrees   visual angle of an image
 
-    A flow's steps are in ms. A step of a discrete network lasts net.step_ms, or follows its published timing (that of
-    CORnet-S counts from image onset: no latency).
-
-    Raises WiringError for unknown populations.
+    A flow's times are in ms. A discrete network's steps last net.step_ms or follow its published timing. CORnet-S's
+    published times are relative to image onset, so it needs no latency. Raises WiringError for unknown populations.
     """
 
     def __init__(
@@ -58,8 +57,9 @@ class Subject:
         if unknown := sorted(set(regions.values()) - set(network.populations)):
             raise WiringError(
                 given=f"regions {dict(regions)}",
-                expected=f"populations of {network.name!r}, not {', '.join(unknown)}: {', '.join(network.populations)}",
-                remedy=f"write regions={{{next(iter(regions))!r}: {next(iter(network.populations))!r}}}",
+                expected=f"populations of {network.name!r} ({', '.join(network.populations)}), "
+                f"not {', '.join(unknown)}",
+                remedy=f"pass regions={{{next(iter(regions))!r}: {next(iter(network.populations))!r}}}",
             )
         self.network, self.regions, self.solver, self.until = network, dict(regions), solver, until
         self.identifier = identifier or network.name
@@ -67,40 +67,41 @@ class Subject:
         self._recorded: tuple[str, tuple[Bin, ...]] | None = None
 
     def visual_degrees(self) -> int:
-        """Return the visual angle that an image fills, in degrees."""
+        """Return the visual angle of an image in degrees."""
         return self._degrees
 
     def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
-        """Set the region to record from, and the bins (from, to) in ms after image onset."""
+        """Select the region to record from and the time bins (from, to) in ms after image onset."""
         if recording_target not in self.regions:
             raise StimulusError(
                 given=f"recording from {recording_target!r}",
                 expected=f"one of {', '.join(self.regions)}",
-                remedy=f"write Subject(..., regions={{{recording_target!r}: 'POPULATION'}})",
+                remedy=f"pass regions={{{recording_target!r}: 'POPULATION'}} to Subject",
             )
         bins = np.asarray(time_bins, float)
         if bins.ndim != 2 or bins.shape[1:] != (2,) or not len(bins) or not (bins[:, 0] < bins[:, 1]).all():
             raise StimulusError(
                 given=f"time_bins={time_bins}",
-                expected="bins (from, to) in ms, from before to",
-                remedy="write time_bins=[(70, 80), (80, 90)]",
+                expected="time bins (from, to) in ms with from < to",
+                remedy="pass time_bins=[(70, 80), (80, 90)]",
             )
         self._recorded = (recording_target, tuple((float(low), float(high)) for low, high in bins))
 
     def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
-        """Return an `xarray.DataArray` (presentation, neuroid, time_bin) of activations, means over the steps in a bin.
+        """Return activations averaged over the steps in each bin: `xarray.DataArray` (presentation, neuroid, time_bin).
 
-        stimuli  a mapping of ids to what `prepare` takes, or a stimulus set of Brain-Score (`stimulus_id` and
-                 `get_stimulus(id)`). All trials are the same, so `number_of_trials` changes nothing
+        stimuli           a mapping of ids to arguments of `prepare`, or a Brain-Score stimulus set with `stimulus_id`
+                          and `get_stimulus(id)`
+        number_of_trials  has no effect on the activations, because all trials are identical
 
-        `regression.steps_of` chooses the steps. Raises StimulusError for bins outside of the run.
+        `regression.steps_of` assigns steps to bins. Raises StimulusError for bins outside the run.
         """
         with needs_extra("analysis", StimulusError, "look_at()"):
             import xarray
 
         if self._recorded is None:
             raise StimulusError(
-                given="look_at before start_recording",
+                given="look_at() called before start_recording()",
                 expected="a region and time bins",
                 remedy="call start_recording first: subject.start_recording('IT', [(70, 170)])",
             )
@@ -139,7 +140,7 @@ class Subject:
         return torch.stack([flat[steps].mean(0) for steps in chosen], -1).cpu().numpy()
 
     def _ends(self, population: str, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return when steps end, in ms, and which rows of the run they are."""
+        """Return the end times of the steps in ms, and the corresponding rows of the run."""
         network, rows = self.network, np.arange(len(times))
         if network.is_flow:
             return times, rows
@@ -147,7 +148,7 @@ class Subject:
             return (rows + 1) * network.step_ms, rows
         first, end = network.populations[population].active or (0, len(times))
         rows = rows[int(first) : int(min(end, len(times)))]
-        # The timing is that of the beginnings of steps.
+        # The published timing gives the starts of steps.
         return np.array([network.time_of(population, int(row)) for row in rows]) + network.timing[population][1], rows
 
 
@@ -159,6 +160,6 @@ def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tupl
         raise StimulusError(
             given=f"stimuli of type {type(stimuli).__name__}",
             expected="a mapping of ids to images, or a stimulus set with stimulus_id and get_stimulus(id)",
-            remedy="write {'first': image, ...}",
+            remedy="pass {'first': image, ...}",
         )
     return [str(name) for name in stimuli], [torch.as_tensor(prepare(value)) for value in stimuli.values()]

@@ -1,1 +1,1 @@
-"""Foundations that depend on no network: states, the clock, exceptions, files, the log."""
+"""Foundations that do not depend on networks: states, the clock, exceptions, files and logging."""

@@ -1,4 +1,4 @@
-"""Exceptions with three parts: what was given, what was expected, and what to do."""
+"""Exceptions whose messages state what was given, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 
 class PcsimError(ValueError):
-    """A failure that the user can fix. `given`, `expected` and `remedy` are complete phrases."""
+    """An error that the user can fix. `given`, `expected` and `remedy` are the three parts of the message."""
 
     def __init__(self, *, given: str, expected: str, remedy: str) -> None:
         super().__init__(f"given: {given}\nexpected: {expected}\nremedy: {remedy}")
         self.given, self.expected, self.remedy = given, expected, remedy
 
     def __reduce__(self) -> tuple[Callable[..., PcsimError], tuple[type[PcsimError], str, str, str]]:
-        # Pickle restores an exception from its positional arguments, and these have none.
+        # Pickle rebuilds exceptions from positional arguments, but this class takes keyword arguments only.
         return _rebuilt, (type(self), self.given, self.expected, self.remedy)
 
 
@@ -23,42 +23,42 @@ def _rebuilt(kind: type[PcsimError], given: str, expected: str, remedy: str) -> 
 
 
 class WiringError(PcsimError):
-    """A graph that is not a network: an unknown name, a zero-delay cycle, shapes that do not fit."""
+    """An invalid network, for example with an unknown name, a zero-delay cycle or mismatched shapes."""
 
 
 class SolverError(PcsimError):
-    """A solver that cannot advance this network, or not with this step."""
+    """A solver that cannot advance the given network, or cannot do so with the given step."""
 
 
 class StimulusError(PcsimError):
-    """A stimulus or an array of data whose shape, type, values or times do not fit."""
+    """A stimulus or data array with an invalid shape, type, values or times."""
 
 
 class RecordError(PcsimError, KeyError):
-    """A record that was not made, or cannot be."""
+    """A record that a run does not contain, or that cannot be made."""
 
     def __str__(self) -> str:
-        """Return the message as it is; a KeyError would show it in quotes."""
+        """Return the message without the quotes that KeyError would add."""
         return str(self.args[0])
 
 
 class StorageError(PcsimError):
-    """A file that is missing, damaged, or of another kind than expected."""
+    """A file that is missing, damaged or not of the expected kind."""
 
 
 class TrainingError(PcsimError):
-    """A training that cannot start or continue."""
+    """A training run that cannot start or continue."""
 
 
 class SweepError(PcsimError):
-    """A sweep that cannot be built, or whose points failed."""
+    """A sweep that cannot be built or has failed points."""
 
 
 @contextmanager
 def needs_extra(extra: str, error: type[PcsimError], given: str, otherwise: str = "") -> Iterator[None]:
-    """Raise `error` if an import inside fails, with the extra that installs the package.
+    """Turn an ImportError inside the context into `error`, naming the pip extra that installs the package.
 
-    otherwise  what else the user can do
+    otherwise  an alternative remedy
     """
     try:
         yield
@@ -69,4 +69,4 @@ def needs_extra(extra: str, error: type[PcsimError], given: str, otherwise: str 
 
 
 class PcsimWarning(UserWarning):
-    """A setting that runs, but is probably not what was meant."""
+    """A setting that works but is probably not intended."""

@@ -1,6 +1,6 @@
-"""The log of pcsim, `logging.getLogger("pcsim")`, on standard error and above progress bars.
+"""The pcsim logger, `logging.getLogger("pcsim")`, which writes to standard error, above any progress bars.
 
-logging.getLogger("pcsim").setLevel("WARNING")      hides messages of progress
+logging.getLogger("pcsim").setLevel("WARNING")      hides progress messages
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _BesideBars(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-if not logger.handlers:  # a handler set by the user is enough
+if not logger.handlers:  # keep any handler that the user has added
     _handler = _BesideBars()
     _handler.setFormatter(logging.Formatter("pcsim: %(message)s"))
     logger.addHandler(_handler)

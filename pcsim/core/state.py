@@ -1,8 +1,8 @@
-"""The state of a network: a dict of named tensors, each (batch, ...).
+"""The state of a network: a dict of named tensors, each of shape (batch, ...).
 
-A population `v1` stores its value under "v1", any extra variable of its rule under "v1.c", and, where a delay reads
-it, its value n steps before under "v1@n"; "image@n" is the input `image` n steps before. The keys are the same from the
-first step of a run to the last.
+The value of population `v1` is stored under "v1", and an extra variable `c` of its rule under "v1.c". If an edge has a
+delay, the value n steps earlier is stored under "v1@n", or "image@n" for the input `image`. The keys do not change
+during a run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Shape = tuple[int, ...]
 
 
 def variable_key(name: str, variable: str) -> str:
-    """Return the key of a variable: the name of the population for its value, "name.variable" for others."""
+    """Return the state key of a variable: "name" for the value of a population, "name.variable" for other variables."""
     return name if variable == "value" else f"{name}.{variable}"
 
 
 def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str]) -> State:
-    """Return state + sum_i a_i x_i for the variables in `names`, the others unchanged."""
+    """Return state + sum_i a_i x_i for the variables in `names`, leaving the others unchanged."""
     result = dict(state)
     for factor, other in terms:
         for name in names:
@@ -31,9 +31,9 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 
 
 def finite(value: Tensor, first: int = 1) -> Tensor:
-    """Return where a value is finite in all axes from `first` on: (batch,) by default.
+    """Test whether all values along the axes from `first` onwards are finite; by default for each sample, (batch,).
 
-    Checks the largest and the smallest value (NaN is both): a sum can overflow where no value does.
+    Checks only the maximum and the minimum, which propagate NaN. A sum could overflow although all values are finite.
     """
     axes = tuple(range(first, value.dim()))
     if not axes:
@@ -42,17 +42,17 @@ def finite(value: Tensor, first: int = 1) -> Tensor:
 
 
 def units(value: Tensor) -> tuple[int, ...]:
-    """Return all axes of an activity but the batch. Flattening them first would copy a channels_last tensor."""
+    """Return all axes except the batch, for reductions. Flattening instead would copy a channels_last tensor."""
     return tuple(range(1, value.dim()))
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape (channel,) so that it broadcasts over an activity (batch, channel, ...) such as `like`."""
+    """Reshape `values`, (channel,), to broadcast over the activity `like`, (batch, channel, ...)."""
     return values.to(like).reshape(-1, *(1,) * (like.dim() - 2))
 
 
 def laid_out(value: Tensor) -> Tensor:
-    """Return an activity in channels_last format, the fastest for convolutions, if it has four axes."""
+    """Return a four-dimensional activity in channels_last format, the fastest for convolutions; others unchanged."""
     if value.dim() != 4:
         return value
     try:
@@ -62,5 +62,5 @@ def laid_out(value: Tensor) -> Tensor:
 
 
 def zeros(shape: Shape, like: Tensor) -> Tensor:
-    """Return a zero activity (batch, *shape) with the batch, type and device of `like`."""
+    """Return zeros of shape (batch, *shape) with the batch size, dtype and device of `like`."""
     return laid_out(like.new_zeros((like.shape[0], *shape)))

@@ -1,4 +1,4 @@
-"""Networks as dynamical systems: stability, fixed points, eigenvalues, the order of a solver."""
+"""Networks as dynamical systems: stability, fixed points, eigenvalues, and the order of solvers."""
 
 from pcsim.dynamics import stability
 from pcsim.dynamics.order import Orders, check_order

@@ -1,4 +1,4 @@
-"""Accuracy of the integration of a network: errors against dt for each solver, and the order that they show.
+"""Accuracy of the integration of a network: the error of each solver as a function of dt, and its measured order.
 
 print(pcsim.dynamics.check_order(net, images, until=100.0))
 """
@@ -22,19 +22,19 @@ from pcsim.solvers import RK4, Euler, FlowSolver, Heun
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
 FLOOR = 1e-11
-"""relative error below which it is rounding, not the solver's"""
+"""relative error below which rounding dominates"""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """Errors and orders of solvers, from `check_order`.
+    """The errors and orders of solvers measured by `check_order`.
 
-    dts       ms, each half of the one before
-    errors    solver -> largest error of the state at the end, relative to its largest value, at each dt; NaN where it
-              does not stay finite
+    dts       time steps in ms, each half the previous one
+    errors    solver -> largest error of the final state at each dt, relative to its largest value; NaN if the run
+              diverged
     orders    solver -> slope of log error against log dt over the last three halvings above rounding, or NaN
-    halving   solver -> how much the state at the end changes when dt is halved, relative to its largest value: 0 for a
-              response that does not depend on dt
+    halving   solver -> largest change of the final state when dt is halved, relative to its largest value; 0 if the
+              response does not depend on dt
     """
 
     dts: tuple[float, ...]
@@ -49,7 +49,7 @@ class Orders:
             slope = self.orders[name]
             order = "         -" if math.isnan(slope) else f"{slope:10.2f}"
             rows.append(name.ljust(18) + "".join(f"{error:10.1e}" for error in errors) + order)
-        rows.append("relative error of the state at the end; the last column is the slope that they show")
+        rows.append("relative error of the final state; order: slope of log error against log dt")
         return "\n".join(rows)
 
 
@@ -62,33 +62,33 @@ def check_order(
     halvings: int = 5,
     solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
-    """Measure errors of solvers on a stimulus after `until` ms, at dt, dt/2, ..., against RK4 at the last dt/8.
+    """Measure the errors of solvers after `until` ms at dt, dt/2, ..., relative to RK4 at an eighth of the last dt.
 
-    dt  the largest step, ms; by default the largest that divides `until` and is at most half of the smallest tau.
-        Where the stimulus changes, it must divide the times of the changes
+    dt  the largest step in ms, by default the largest that divides `until` and is at most half the smallest tau. If the
+        stimulus changes, dt must divide the times of the changes
 
-    Orders are those of the solvers (1, 2, 4) where the network is smooth; rectified units lower them. Everything is
-    computed in double precision. Raises SolverError for a discrete network.
+    Smooth networks show the theoretical orders (1, 2 and 4); rectified units lower them. All computations use double
+    precision. Raises SolverError for a discrete network.
     """
     if not network.is_flow:
         raise SolverError(
             given=f"check_order of {network.name!r}, a discrete network",
-            expected="a flow: the step of a discrete network cannot be made smaller",
-            remedy="write net.as_ode(tau=20.0)",
+            expected="a flow, because the step of a discrete network cannot be reduced",
+            remedy="pass net.as_ode(tau=20.0)",
         )
     if halvings < 2:
-        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="write halvings=5")
+        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="pass halvings=5")
     smallest = min(rule.tau.smallest() for rule in network.flows.values())
     largest = dt or until / math.ceil(until / (0.5 * smallest) - 1e-9)
     dts = tuple(largest / 2**n for n in range(halvings + 1))
     precise, shown = copy.deepcopy(network).double(), _double(stimulus)
-    # Rectified units have kinks at which an adaptive solver of tight tolerance takes thousands of steps.
+    # At the kinks of rectified units, an adaptive solver with a tight tolerance would take thousands of steps.
     reference = _end(precise, shown, RK4(dts[-1] / 8), until)
     if reference is None:
         raise SolverError(
-            given=f"{network.name!r}, whose state does not stay finite for {until:g} ms",
-            expected="a response that can be compared",
-            remedy=f"write until={until / 10:g}, or scale the recurrent weights down",
+            given=f"{network.name!r}, whose state diverges within {until:g} ms",
+            expected="a network whose state stays finite",
+            remedy=f"pass until={until / 10:g}, or scale the recurrent weights down",
         )
     size = float(reference.abs().max()) or 1.0
     errors, halving = {}, {}
@@ -100,7 +100,7 @@ def check_order(
 
 
 def _end(network: Network, stimulus: Stimulus, solver: FlowSolver, until: float) -> Tensor | None:
-    """Return the state at the end, all populations in one vector; None if it diverged."""
+    """Return the final state of all populations as one vector; None if the run diverged."""
     run = simulate(network, stimulus, solver=solver, until=until, record=Record())
     if Status.DIVERGED in run.status:
         return None

@@ -1,12 +1,12 @@
-"""Stability of a network on a held stimulus, as one function of one state vector.
+"""Stability of a network on a constant stimulus, as a function of a single state vector.
 
 flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
 map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
 
 dynamics = Dynamics(net, image)              one sample; use double precision: net.double()
-point = fixed_point(dynamics)                by Anderson acceleration or Newton-Krylov, checked by its residual
+point = fixed_point(dynamics)                Anderson acceleration or Newton-Krylov; the residual is checked
 values = eigenvalues(dynamics, point.state)
-largest_stable_dt(values, pcsim.RK4)         beyond it RK4 leaves this fixed point
+largest_stable_dt(values, pcsim.RK4)         with a larger dt, RK4 leaves this fixed point
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pcsim.solvers import Euler, FlowSolver, Heun, Iterate, RungeKutta, Solver
 from pcsim.stimuli.timeline import Stimulus
 
 DENSE = 1_024
-"""size up to which all eigenvalues are computed"""
+"""largest state size for which all eigenvalues are computed"""
 CHUNK = 256
 
 
 class Dynamics:
-    """A network on the stimulus at `at` ms, held: `dynamics(x)` is dx/dt per ms, or the next x of a map.
+    """The dynamics of a network on the constant stimulus at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
 
     x is (n, size): n states, each the concatenated variables of all populations with memory. `start` is the initial
-    state of a simulation; `flat` and `named` convert states to vectors and back.
+    state of a simulation. `flat` and `named` convert states to vectors and back.
 
-    Raises SolverError for more than one sample, for conduction delays (the past is part of their state), and for
+    Raises SolverError for more than one sample, for conduction delays (which add past values to the state), and for
     networks that change from step to step.
     """
 
@@ -57,8 +57,8 @@ class Dynamics:
         if any(len(value) != 1 for value in shown.values()):
             raise SolverError(
                 given=f"{len(next(iter(shown.values())))} samples",
-                expected="one: each has its own fixed point and eigenvalues",
-                remedy="pass images[:1], and loop over the samples",
+                expected="a single sample, as each has its own fixed point and eigenvalues",
+                remedy="loop over the samples and pass, for example, images[:1]",
             )
         self.network, self._shown, self._solver = wiring, shown, solver
         self._plans: dict[Solver, Plan] = {}
@@ -67,21 +67,21 @@ class Dynamics:
 
     @property
     def size(self) -> int:
-        """Number of values in a state."""
+        """Number of values in a state vector."""
         return self.start.shape[1]
 
     def flat(self, state: State) -> Tensor:
-        """Concatenate the variables of a state: (n, size)."""
+        """Concatenate the variables of a state to (n, size)."""
         return torch.cat([state[name].flatten(1) for name in self._shapes], 1)
 
     def named(self, x: Tensor) -> State:
-        """Split x (n, size) by population, each (n, channel, height, width)."""
+        """Split x (n, size) into its variables, such as (n, channel, height, width)."""
         parts = x.split([math.prod(shape) for shape in self._shapes.values()], 1)
         named = zip(self._shapes.items(), parts, strict=True)
         return {name: part.reshape(len(x), *shape) for (name, shape), part in named}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return dx/dt per ms, or the next x: (n, size) -> (n, size)."""
+        """Return dx/dt per ms of a flow, or the next x of a map: (n, size) -> (n, size)."""
         if not self.network.is_flow:
             return self.step(x, self._solver)
         plan, inputs = self._plan(self._rates), self._inputs(len(x))
@@ -94,7 +94,7 @@ class Dynamics:
 
     @property
     def _rates(self) -> Solver:
-        """A solver of several stages: its plans precompute time constants, not ratios to a step."""
+        """A multi-stage solver, whose plans precompute time constants instead of their ratios to a step."""
         return Heun(1.0)
 
     def _plan(self, solver: Solver) -> Plan:
@@ -103,16 +103,16 @@ class Dynamics:
         return self._plans[solver]
 
     def pushed(self, x: Tensor, direction: Tensor, solver: Solver | None = None) -> tuple[Tensor, Tensor]:
-        """Return (f(x), J(x) direction), both (n, size), a Jacobian-vector product; with a solver, of its step."""
+        """Return (f(x), J(x) direction), both (n, size). If a solver is given, f is one step of it."""
         function: Callable[[Tensor], Tensor] = self if solver is None else lambda y: self.step(y, solver)
         with warnings.catch_warnings():
-            # torch's first forward-mode product compiles its rules by a function that torch itself has deprecated.
+            # The first forward-mode product in torch uses a function that torch itself has deprecated.
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
             value, product, *_ = torch.func.jvp(function, (x,), (direction,))
         return value, product
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """Return the Jacobian J at x (1, size): (size, size)."""
+        """Return the Jacobian J (size, size) at x (1, size)."""
         every = torch.eye(self.size, dtype=x.dtype, device=x.device)
         with torch.no_grad():
             columns = [self.pushed(x.repeat(len(part), 1), part)[1] for part in every.split(CHUNK)]
@@ -125,12 +125,13 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor, count: int | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return eigenvalues of J at x (1, size), per ms for a flow.
+    """Return the eigenvalues of J at x (1, size), in 1/ms for a flow.
 
-    leading  those that decide stability first: by real part for a flow, by modulus for a map
-    largest  by modulus: those that limit the dt of an explicit solver
-    All of them up to a size of 1,024; beyond, or if given, `count` (6) by Arnoldi iteration (SciPy's ARPACK), which
-    needs Jacobian-vector products only.
+    leading  start with the eigenvalues that determine stability: by real part for a flow, by modulus for a map
+    largest  select by modulus: the largest eigenvalues limit the dt of an explicit solver
+
+    Up to a size of 1,024, all eigenvalues are computed. For larger states, or if `count` is given, `count` eigenvalues
+    (default 6) are computed by Arnoldi iteration (SciPy's ARPACK), which needs only Jacobian-vector products.
     """
     by_real_part = dynamics.network.is_flow and which == "leading"
     if count is None and dynamics.size <= DENSE:
@@ -148,11 +149,13 @@ def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
 
 
 def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
-    """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues, R the solver's stability function.
+    """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R: the solver's stability function).
 
-    values  all eigenvalues, or the largest: the leading ones alone do not limit dt
-    solver  Euler, Heun or RK4 (the class). 0 if some eigenvalue has a positive real part: the fixed point itself is
-            unstable. Raises SolverError for solvers without such a function.
+    values  all eigenvalues, or the largest ones; the leading ones alone do not determine the limit
+    solver  the class Euler, Heun or RK4
+
+    The result is 0 if an eigenvalue has a positive real part, because the fixed point itself is then unstable. Raises
+    SolverError for other solvers.
     """
     grows = _stability_function(solver)
     if (values.real > 0).any():
@@ -162,7 +165,7 @@ def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> f
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """A fixed point. residual: the largest |f(x)| in units of the activity (times 1 ms), or |F(x) - x|."""
+    """A fixed point. `residual` is the largest |f(x)| times 1 ms for a flow, or |F(x) - x| for a map."""
 
     state: Tensor
     residual: float
@@ -179,15 +182,16 @@ def fixed_point(
 ) -> FixedPoint:
     """Solve f(x) = 0, or F(x) = x, from `start` (1, size), by default the initial state of a simulation.
 
-    anderson       Anderson acceleration: a few products, good where plain iteration nearly converges
-    newton_krylov  Newton's method with products J v only; finds unstable points too
-    Both are SciPy's. Raises SolverError if the residual does not come below the tolerance: there may be no fixed point.
+    anderson       Anderson acceleration: needs few evaluations if plain iteration almost converges
+    newton_krylov  Newton's method based on products J v; also finds unstable fixed points
+
+    Both are SciPy's. Raises SolverError if the residual stays above the tolerance, as happens without a fixed point.
     """
     from scipy import optimize
 
     if method not in ("anderson", "newton_krylov"):
         raise SolverError(
-            given=f"method={method!r}", expected="anderson or newton_krylov", remedy="write method='anderson'"
+            given=f"method={method!r}", expected="'anderson' or 'newton_krylov'", remedy="pass method='anderson'"
         )
     like = dynamics.start if start is None else start
     count = 0
@@ -203,7 +207,7 @@ def fixed_point(
     found = like[0].detach().double().cpu().numpy()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about nearly singular steps: the residual decides
+            warnings.simplefilter("ignore")  # for nearly singular steps; the residual is checked below
             if method == "anderson":
                 mixing = _mixing(dynamics)
                 found = optimize.anderson(residual, found, f_tol=tolerance, M=8, alpha=mixing, maxiter=iterations)
@@ -216,10 +220,10 @@ def fixed_point(
     if not left <= tolerance:
         other = "newton_krylov" if method == "anderson" else "anderson"
         raise SolverError(
-            given=f"{dynamics.network.name!r}, whose residual is not below {tolerance:g} after {count} evaluations",
-            expected="a fixed point that can be found from this start",
-            remedy=f"write start=dynamics.flat(run.final.state) after a simulation, or method={other!r}; there may be "
-            "only a cycle",
+            given=f"{dynamics.network.name!r}, whose residual is above {tolerance:g} after {count} evaluations",
+            expected="a fixed point that can be reached from this start",
+            remedy=f"pass start=dynamics.flat(run.final.state) from a simulation, or method={other!r}; the network may "
+            "have only a limit cycle",
         )
     return FixedPoint(torch.from_numpy(found).to(like)[None], left, count)
 
@@ -227,10 +231,11 @@ def fixed_point(
 def lyapunov_exponent(
     dynamics: Dynamics, solver: Solver, *, steps: int, settle: int = 0, start: Tensor | None = None, seed: int = 0
 ) -> float:
-    """Return the largest Lyapunov exponent, per ms (of a map with Iterate(): per step): how fast neighbours separate.
+    """Return the largest Lyapunov exponent, the rate at which nearby states separate, per ms (per step with Iterate()).
 
-    1 / (n dt) sum log |J_step v| / |v|, v carried along and kept at length one (Benettin et al. 1980), over `steps`
-    steps after `settle` of them. Negative: a stable fixed point; zero: a limit cycle; positive: chaos.
+    1 / (n dt) sum log |J_step v| / |v|, where v follows the linearised dynamics and is normalised after every step
+    (Benettin et al. 1980), over `steps` steps after the first `settle` steps. A negative exponent indicates a stable
+    fixed point, zero a limit cycle, and a positive exponent chaos.
     """
     x = dynamics.start if start is None else start
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)
@@ -272,7 +277,7 @@ def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:
 
 
 def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
-    """Return |R(z)|, R(z) = 1 + sum_k z^k b^T A^(k-1) 1 for an explicit Runge-Kutta method of tableau (A, b)."""
+    """Return |R(z)| of an explicit Runge-Kutta method with tableau (A, b): R(z) = 1 + sum_k z^k b^T A^(k-1) 1."""
     if solver is Euler:
         return lambda z: np.abs(1 + z)
     if not issubclass(solver, RungeKutta):
@@ -291,7 +296,7 @@ def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
 
 def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> float:
     """Return the first dt at which |R(dt lambda)| exceeds 1."""
-    # On the imaginary axis |R| exceeds 1 by less than rounding at first: for Euler at once, for RK4 from 2.83 on.
+    # On the imaginary axis, |R| first exceeds 1 by less than rounding: from 0 for Euler, from 2.83 for RK4.
     bound = 1.0 + 1e-12
     grid = np.linspace(0.0, 6.0, 1_201) / abs(value)
     beyond = np.flatnonzero(grows(grid * value) > bound)
@@ -305,7 +310,7 @@ def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> floa
 
 
 def _mixing(dynamics: Dynamics) -> float:
-    """Return how far Anderson's first steps go along f: for a flow by its fastest time constant, as Euler would."""
+    """Return the length of Anderson's first steps along f: for a flow, half the smallest time constant."""
     if not dynamics.network.is_flow:
         return 1.0
     return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())

@@ -1,4 +1,4 @@
-"""Published models: each a function that wires populations and projections into a `Network`."""
+"""Published models. Each is a function that builds a `Network` from populations and projections."""
 
 from pcsim.models import published, weights
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt

@@ -4,10 +4,10 @@
     h[t,m] = LRN( ReLU( z[t,m] ) )                                                      m = 1, 2
     readout[t] = Wr max_{i,j} h[t,2] + br                                               at every step
 
-Lateral and top-down input is absent at t = 0, so the first step is a feed-forward pass. The published
-networks have 32 maps in both layers (B, BL, BT, BLT), 5x5 kernels (BK) or 64 maps (BF), and these numbers
-of parameters: B 9,898, BT 19,114, BK 26,794, BL 28,330, BLT 37,546, BF 38,218. BK is the size-matched
-control for BL, BF for BLT.
+There is no lateral or top-down input at t = 0, so the first step is a feed-forward pass. The published networks
+have two layers of 32 feature maps with 3x3 kernels, except that BK has 5x5 kernels and BF has 64 maps. Their parameter
+counts are B 9,898, BT 19,114, BK 26,794, BL 28,330, BLT 37,546 and BF 38,218. BK is the size-matched control for BL,
+and BF for BLT.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ DELAYS: dict[str, tuple[int, int]] = {"engineering": (0, 1), "biological": (1, 1
 
 OPTIONS = """
 
-    width     feature maps of B in each of the two layers
-    unroll    "engineering": the image passes through all layers within a step; "biological": every edge takes a step
-    lrn       "state": recurrent edges read the activity after local response normalisation, as published;
-              "output": they read the activity before it
-    size, channels  of the image: (channels, size, size)
-    classes   of the read-out, which is computed at every step
+    width     number of feature maps per layer; BF has twice as many
+    unroll    "engineering": the image passes through all layers within a step; "biological": each projection takes
+              one step
+    lrn       "state": recurrent projections use the activity after local response normalisation, as published;
+              "output": they use the activity before it
+    size, channels  size and channels of the image, (channels, size, size)
+    classes   number of classes; the readout is computed at every step
 
-    See docs/models/blt.md for equations and source. Raises WiringError for other settings.
+    See docs/models/blt.md for equations and source. Raises WiringError for an unknown `unroll` or `lrn`, or an odd
+    `size`.
     """
 
 
@@ -56,9 +58,9 @@ def _blt(
     if unroll not in DELAYS or lrn not in ("state", "output"):
         raise WiringError(
             given=f"unroll={unroll!r}, lrn={lrn!r}",
-            expected="unroll 'engineering' (a feed-forward pass in every step) or 'biological' (every edge one "
-            "step); lrn 'state' (recurrence reads normalised activity) or 'output' (it reads the activity before)",
-            remedy="write unroll='engineering', lrn='state'",
+            expected="unroll 'engineering' (a feed-forward pass within every step) or 'biological' (one step per "
+            "projection); lrn 'state' (recurrence uses normalised activity) or 'output' (unnormalised activity)",
+            remedy="pass unroll='engineering', lrn='state'",
         )
     maps = widening * width
     normalised = lrn == "state"
@@ -87,7 +89,7 @@ def _blt(
 def _member(
     name: str, what: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
 ) -> Callable[..., Network]:
-    """Return the function that builds one member of the family from the options that all members share."""
+    """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
         width: int = 32,
@@ -106,11 +108,13 @@ def _member(
     return register(paper="Spoerer et al. 2017")(member)
 
 
-blt_b = _member("blt_b", "B: bottom-up connections only")
-blt_bk = _member("blt_bk", "BK: bottom-up connections only, 5x5 kernels; the size-matched control for BL", kernel=5)
-blt_bf = _member(
-    "blt_bf", "BF: bottom-up connections only, twice the maps; the size-matched control for BLT", widening=2
+blt_b = _member("blt_b", "B, with bottom-up connections only")
+blt_bk = _member(
+    "blt_bk", "BK, with bottom-up connections only and 5x5 kernels, the size-matched control for BL", kernel=5
 )
-blt_bl = _member("blt_bl", "BL: bottom-up and lateral connections", lateral=True)
-blt_bt = _member("blt_bt", "BT: bottom-up and top-down connections", top_down=True)
-blt = _member("blt", "BLT: bottom-up, lateral and top-down connections", lateral=True, top_down=True)
+blt_bf = _member(
+    "blt_bf", "BF, with bottom-up connections only and twice as many maps, the size-matched control for BLT", widening=2
+)
+blt_bl = _member("blt_bl", "BL, with bottom-up and lateral connections", lateral=True)
+blt_bt = _member("blt_bt", "BT, with bottom-up and top-down connections", top_down=True)
+blt = _member("blt", "BLT, with bottom-up, lateral and top-down connections", lateral=True, top_down=True)

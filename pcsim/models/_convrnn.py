@@ -2,9 +2,10 @@
 
     x_n(t) = W_n pool( h_{n-1}(t-1) ) + b_n,   h_n(t) = cell( x_n(t) ),   f_n(t) = sum_m W_nm resize( h_m(t-1) )
 
-Layer n reads the layer below one step late, so that the image takes as many steps as there are layers ("biological", as
-published: 10 ms a step), or within the step ("engineering"). A cell (`models.cells`) gives a layer memory; feedback f_n
-comes from layers above, bilinearly resized. Before their source has a value, edges deliver the transform of zeros.
+In "biological" unrolling, as published, each layer receives the output of the layer below one step (10 ms) later, so
+the image needs one step per layer; in "engineering" unrolling it passes through all layers within a step. Cells
+(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. Before its
+source has a value, a projection transmits the transform of zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution to `channels` maps, ELU, and, if `pooled`, a 2x2 max pool of what other layers read."""
+    """A convolution to `channels` maps and an ELU; if `pooled`, a 2x2 max pool precedes projections to other layers."""
 
     channels: int
     pooled: bool = False
@@ -53,19 +54,20 @@ def convrnn(
     image: tuple[int, int, int] = (1, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """Build a ConvRNN: convolutional layers, recurrent cells in some of them, feedback from higher to lower ones.
+    """Build a ConvRNN: convolutional layers, some with recurrent cells, and feedback from higher to lower layers.
 
-    layers     from the image up; `Layer(channels, pooled, kernel, stride)`
-    cell       one of `models.CELLS`, a `ReciprocalCell` with other choices, or your own function from a `Site` to
-               the populations and edges of one layer
-    recurrent  the layers (from 1) that get the cell; the others have none
-    feedback   (from, to): layers joined top-down
-    unroll     "biological": edges between layers take one step; "engineering": a feed-forward pass in every step
-    readout    "mean": spatial mean, then a linear layer; "conv": a 2x2 convolution to the classes, then the mean
-    steps      by default the layers, the read-out and 6 more, so that recurrence has time to act. The control with
-               minimal unroll has layers + 2
+    layers     a `Layer(channels, pooled, kernel, stride)` for each layer, lowest first
+    cell       a name in `models.CELLS`, a `ReciprocalCell` with its own settings, or a function that takes a `Site`
+               and returns the populations and projections of one layer
+    recurrent  numbers (from 1) of the layers that have the cell
+    feedback   pairs (from, to) of layers connected by top-down projections
+    unroll     "biological": projections between layers take one step; "engineering": each step is a full
+               feed-forward pass
+    readout    "mean": spatial mean, then a linear layer; "conv": 2x2 convolution to the classes, then spatial mean
+    steps      by default one per layer, one for the readout and 6 more in which recurrence can act; the published
+               control with minimal unrolling has len(layers) + 2
 
-    Raises WiringError for layers, cells or feedback that do not exist or do not fit.
+    Raises WiringError if `layers`, `cell`, `recurrent`, `feedback` or `unroll` is invalid.
 
         net = pcsim.models.convrnn(cell="gru", feedback=())
     """
@@ -113,7 +115,10 @@ def convrnn_shallow(
     classes: int = 1000,
     width: int = 64,
 ) -> Network:
-    """Build the shallow ConvRNN: five layers, cells in the upper three. width: maps of the first layer."""
+    """Build the shallow ConvRNN: five layers with cells in the upper three.
+
+    `width` is the number of maps in the first layer.
+    """
     maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
     layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
     net = convrnn(
@@ -142,9 +147,10 @@ def convrnn_intermediate(
     classes: int = 1000,
     width: int = 64,
 ) -> Network:
-    """Build the intermediate ConvRNN: ten layers, cells in 4 to 10, five long-range feedback edges.
+    """Build the intermediate ConvRNN: ten layers, cells in layers 4 to 10, and five long-range feedback projections.
 
-    15,445,800 parameters. width: maps of the first layer. With steps=12 it is the control with minimal unroll.
+    It has 15,445,800 parameters. `width` is the number of maps in the first layer. With steps=12 it is the published
+    control with minimal unrolling.
     """
     w = width
     layers = [
@@ -171,7 +177,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return the place of each layer: the size of its maps before its pool, and the source that it reads."""
+    """Return a `Site` for each layer, with the size of its maps before pooling and the source of its input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):
@@ -197,7 +203,7 @@ def _cell(site: Site, cell: Choice) -> Wiring:
 
 
 def _feedback(site: Site, cell: Choice, senders: Sequence[int], layers: Sequence[Layer], delay: int) -> Wiring:
-    """Build f{n}, the feedback from the layers above, with its edges from them and into layer n."""
+    """Build the feedback population f{n}, its projections from higher layers and its projection to layer n."""
     chosen = cell if isinstance(cell, ReciprocalCell) else ReciprocalCell(feedback_entry="input")
     f, entry = f"f{site.layer}", {"input": site.x, "cell": f"c{site.layer}", "out": site.h}[chosen.feedback_entry]
     maps = site.channels if chosen.feedback_entry != "cell" or chosen.depth is None else chosen.depth
@@ -229,9 +235,9 @@ def _check(
 ) -> None:
     if not layers or not all(isinstance(layer, Layer) for layer in layers):
         raise WiringError(
-            given=f"layers {list(layers)}",
-            expected="at least one, each a Layer",
-            remedy="write layers=[Layer(8, pooled=True), Layer(8)]",
+            given=f"layers={list(layers)}",
+            expected="at least one layer, each of type Layer",
+            remedy="pass layers=[Layer(8, pooled=True), Layer(8)]",
         )
     if isinstance(cell, str) and cell not in CELLS:
         raise unknown("cell", cell, tuple(CELLS))
@@ -239,7 +245,8 @@ def _check(
     wrong = [edge for edge in feedback if not (edge[0] in known and edge[1] in known and edge[0] > edge[1])]
     if wrong or not set(recurrent) <= set(known) or unroll not in DELAYS:
         raise WiringError(
-            given=f"{len(layers)} layers, recurrent {tuple(recurrent)}, feedback {tuple(feedback)}, unroll={unroll!r}",
-            expected=f"layers 1 to {len(layers)}, feedback (from, to) downwards, unroll {' or '.join(DELAYS)}",
-            remedy=f"write recurrent=({len(layers)},), feedback=(), unroll='biological'",
+            given=f"{len(layers)} layers, recurrent={tuple(recurrent)}, feedback={tuple(feedback)}, unroll={unroll!r}",
+            expected=f"layer numbers from 1 to {len(layers)}, feedback pairs (from, to) that point to a "
+            f"lower layer, and unroll {' or '.join(map(repr, DELAYS))}",
+            remedy=f"pass recurrent=({len(layers)},), feedback=(), unroll='biological'",
         )

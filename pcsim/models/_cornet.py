@@ -5,10 +5,10 @@
     RT    the same with in_n(t) = ReLU( GN( V s_{n-1}(t-1) + b ) )
     S     x <- ReLU( N_t( W3 ReLU( N_t( W2 ReLU( N_t( W1 x ) ) ) ) ) + x ),   2, 4 and 2 times in V2, V4 and IT
 
-In R and RT the image reaches V1 at every step. The two differ in one number, the delay of the bottom-up edges between
-areas, which deliver nothing in the first step. In S an area repeats its own loop to the end before the next one begins;
-weights are shared over the repeats, batch norms are not, and the first repeat halves the maps. Map sizes follow from
-the size of the image. The decoder of each model is a global mean and a linear layer.
+In R and RT, the image drives V1 at every step. The two models differ only in the delay of the bottom-up projections
+between areas, which transmit nothing in the first step. In S, each area completes its repeats before the next one
+starts. The repeats share weights but not batch norms, and the first one halves the size of the maps. Map sizes follow
+from the image size. The decoder of every model is a global mean followed by a linear layer.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def _decoder(channels: int, classes: int, active: tuple[float, float] | None = N
 def cornet_z(
     channels: Sequence[int] = CHANNELS, *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """Build CORnet-Z, feed-forward: each area is a convolution with bias, ReLU and 3x3 max pooling of stride 2.
+    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and a 3x3 max pool of stride 2.
 
-    2,071,656 parameters; Xavier weights, biases 0. channels of the areas, image (channel, height, width), classes.
+    It has 2,071,656 parameters, with Xavier initialisation and zero biases. `channels` has one entry per area.
     """
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -71,9 +71,9 @@ def cornet_r(
     classes: int = 1000,
     groups: int = 32,
 ) -> Network:
-    """Build CORnet-R as in its code: from the second step on an area reads the area below within the step.
+    """Build CORnet-R as in the published code: after the first step, each area receives the area below within the step.
 
-    5,208,936 parameters. channels of the areas, which `groups` (of the group norm) divides; steps; image; classes.
+    It has 5,208,936 parameters. Each of the `channels`, one per area, must be divisible by the `groups` of group norm.
     """
     return _cornet_recurrent("cornet_r", 0, channels, steps, image, classes, groups)
 
@@ -87,9 +87,9 @@ def cornet_rt(
     classes: int = 1000,
     groups: int = 32,
 ) -> Network:
-    """Build CORnet-RT: an area reads the area below one step late, so that the image reaches IT at the fourth step.
+    """Build CORnet-RT: each area receives the area below one step later, so the image reaches IT in the fourth step.
 
-    The paper calls it R. 5,208,936 parameters; options as `cornet_r`.
+    It has 5,208,936 parameters and the options of `cornet_r`. The 2018 paper calls it R.
     """
     return _cornet_recurrent("cornet_rt", 1, channels, steps, image, classes, groups)
 
@@ -97,12 +97,12 @@ def cornet_rt(
 def _cornet_recurrent(
     name: str, delay: int, channels: Sequence[int], steps: int, image: tuple[int, int, int], classes: int, groups: int
 ) -> Network:
-    """Build CORnet-R or RT; u_{area}, its input plus its previous state, is the source of an area's own convolution."""
+    """Build CORnet-R or RT. The convolution of an area receives u_{area}, its input plus its previous state."""
     if any(count % groups for count in channels):
         raise WiringError(
-            given=f"{groups} groups of the group norm for areas of {', '.join(map(str, channels))} channels",
-            expected="a number that divides all of them",
-            remedy=f"pass groups={math.gcd(*channels) // 2 or 1}, or another divisor",
+            given=f"groups={groups} for areas of {', '.join(map(str, channels))} channels",
+            expected="a common divisor of the numbers of channels",
+            remedy=f"pass groups={math.gcd(*channels) // 2 or 1}, or another common divisor",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -138,15 +138,16 @@ def cornet_s(
     classes: int = 1000,
     scale: int = 4,
 ) -> Network:
-    """Build CORnet-S. 53,416,616 parameters; convolutions N(0, 2 / (kernel area * output channels)).
+    """Build CORnet-S, which has 53,416,616 parameters.
 
-    channels  of the areas
-    times     repeats in V2, V4 and IT
-    scale     width of the middle of a repeat relative to its area
+    channels  number of channels in each area
+    times     number of repeats in V2, V4 and IT
+    scale     number of channels in the middle of a repeat, relative to those of the area
 
-    The repeats are steps of one clock: V1 in the first, then V2, V4, IT for as many as they repeat. In area n, in_n
-    is the 1x1 convolution of its input, first_n and wide_n the wide stage before and after the maps are halved, deep_n
-    the stage after it. Populations hold their values outside their windows.
+    V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have further
+    populations. In V2, for example, in_v2 is the 1x1 convolution of the input, first_v2 and wide_v2 are the expanded
+    stage in the first and in later repeats, and deep_v2 is the 3x3 convolution after that stage. Populations keep their
+    values when they are not active. Convolution weights start from N(0, 2 / (kernel area * output channels)).
     """
     v1 = channels[0]
     entry = [
@@ -188,7 +189,7 @@ def cornet_s(
 
 
 def _repeated(area: str, source: str, below: int, count: int, wide: int, begin: int, end: int) -> Wiring:
-    """Build one area of CORnet-S, active from step `begin` to `end`."""
+    """Build one area of CORnet-S, active from step `begin` until step `end`."""
     first, later, whole = (begin, begin + 1), (begin + 1, end), (begin, end)
     into, start, loop, deep = (f"{name}_{area}" for name in ("in", "first", "wide", "deep"))
     conv1, conv2, conv3 = conv(count, wide, 1), conv(wide, wide), conv(wide, count, 1)

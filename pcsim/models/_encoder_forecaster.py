@@ -2,11 +2,11 @@
 
     ConvLSTM (Shi et al. 2015)      i, f, o = s(.), z = tanh(.), c <- f c + i z, h = o tanh(c), with peepholes
     subLSTM (Costa et al. 2017)     i, o, z, f = s(.), c <- f c + z - i, h = s(c) - o
-    subConvLSTM                     its convolutional form
+    subConvLSTM                     the convolutional version of subLSTM
 
-The convolutional ones are encoder-forecasters. The encoder receives the input frames; the forecaster starts from the
-encoder's h and c, receives only its own output, and predicts the output frames through a 1x1 convolution of all layers.
-Frames are cut into patches that become channels, as published.
+The two convolutional models are encoder-forecasters. The encoder receives the input frames. The forecaster starts from
+the encoder's h and c, receives no other input, and predicts the output frames with a 1x1 convolution of all its layers.
+As published, frames are cut into patches whose pixels become channels.
 """
 
 from __future__ import annotations
@@ -41,14 +41,16 @@ def convlstm(
 ) -> Network:
     """Build a ConvLSTM encoder-forecaster.
 
-    The paper's equations have one peephole weight per channel and position ("full"), the published numbers of
-    parameters of all five networks in its table one per channel (the default here).
+    The paper's equations have one peephole weight per channel and position ("full"), but the parameter counts of all
+    five networks in its table imply one per channel, which is the default here.
 
-    channels     of the layers, from the frame up
-    kernel       of the state-to-state convolutions; `input_kernel` of the others, the same by default
-    input_frames, output_frames  numbers of input and output frames, the steps of encoder and forecaster
-    patch        side of the patches that become channels
-    Raises WiringError for sizes that do not fit.
+    channels      number of channels in each layer, lowest first
+    kernel        kernel size of the state-to-state convolutions
+    input_kernel  kernel size of the input-to-state convolutions; by default equal to `kernel`
+    input_frames, output_frames  numbers of input and output frames, each of which takes one step
+    patch         side length of the patches that become channels
+
+    Raises WiringError if there are no layers or no frames, or if `patch` does not divide the image size.
     """
     at = (image[1] // patch, image[2] // patch) if peephole == "full" else None
     rules = [lambda maps=maps: LSTM(maps, peephole, at, gate) for maps in channels]
@@ -57,7 +59,7 @@ def convlstm(
     )
 
 
-@register(paper="convolution of Costa et al. 2017")
+@register(paper="convolutional version of Costa et al. 2017")
 def subconvlstm(
     channels: Sequence[int] = (128, 64, 64),
     *,
@@ -69,9 +71,10 @@ def subconvlstm(
     image: tuple[int, int, int] = (1, 64, 64),
     patch: int = 4,
 ) -> Network:
-    """Build a subConvLSTM encoder-forecaster: `convlstm` with subtractive gates. It has no published numbers.
+    """Build a subConvLSTM encoder-forecaster, a `convlstm` with subtractive gates. No results are published for it.
 
-    fixed_forget  one learned forget factor per channel; other options as in `convlstm`.
+    With `fixed_forget`, one learned factor per channel replaces the forget gate. The other options are those of
+    `convlstm`.
     """
     rules = [lambda maps=maps: SubLSTM(maps, fixed_forget) for maps in channels]
     gates = 3 if fixed_forget else 4
@@ -91,16 +94,19 @@ def sublstm(
     steps: int = 784,
     classes: int = 10,
 ) -> Network:
-    """Build a subLSTM for sequences of vectors of `inputs` numbers, by default the pixels of an MNIST digit.
+    """Build a subLSTM for sequences of vectors with `inputs` elements, by default MNIST digits pixel by pixel.
 
-    fixed_forget  fix-subLSTM; forget: initial bias of the forget gate (+1 helps; published: 0)
-    Weights start uniform within 1/sqrt(units). Raises WiringError for fewer than one layer or unit.
+    fixed_forget  build a fix-subLSTM, whose forget factors are learned but constant in time
+    forget        initial bias of the forget gate; the published value is 0, but 1 helps
+
+    Weights are drawn uniformly between -1/sqrt(units) and 1/sqrt(units). Raises WiringError unless there is at least
+    one layer and one unit.
     """
     if layers < 1 or units < 1:
         raise WiringError(
             given=f"{layers} layers of {units} units",
-            expected="at least one of each",
-            remedy="write units=50, layers=1",
+            expected="at least one layer and one unit",
+            remedy="pass units=50, layers=1",
         )
     gates = (3 if fixed_forget else 4) * units
     names = ["input", *(f"h{layer}" for layer in range(1, layers + 1))]
@@ -138,8 +144,8 @@ def _forecaster(
         raise WiringError(
             given=f"{len(channels)} layers, input_frames={input_frames}, output_frames={output_frames}, image={image}, "
             f"patch={patch}",
-            expected="at least one layer and one step of each, and a height and width that the patch divides",
-            remedy="write channels=(128, 64, 64), input_frames=10, output_frames=10, and patch=4 for images of 64x64",
+            expected="at least one layer, input frame and output frame, and a height and width divisible by `patch`",
+            remedy="pass channels=(128, 64, 64), input_frames=10, output_frames=10, and patch=4 for 64x64 images",
         )
     maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
     populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]

@@ -4,9 +4,9 @@
     G(t) = s( BN(w_gf u) + BN_t(w_gr x(t-1)) )                                        w_gf, w_gr 1x1
     x(t) = ReLU( BN(w_f u) + BN_t( BN_t(w_r x(t-1)) o G(t) ) ),   t = 1..T             w_f, w_r 3x3
 
-The gate multiplies the recurrent term only, so that a unit controls the growth of its receptive field. Convolutions are
-shared over t, the three norms of recurrent terms are not; the terms of u are computed once. As in the RCNN, a layer
-iterates to its end before the next one begins.
+The gate multiplies only the recurrent term, so each unit controls the growth of its receptive field. The convolutions
+are shared over t, but the three norms of the recurrent terms are not. The terms in u are computed once. As in the RCNN,
+each layer completes its iterations before the next one starts.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ def grcnn(
     image_channels: int = 1,
     classes: int = 10,
 ) -> Network:
-    """Build a convolution, gated recurrent layers, each after a 2x2 max pool, a global mean and a linear layer.
+    """Build a GRCNN: a convolution, gated recurrent layers, a global mean and a linear layer.
 
-    The layers are those of the paper's network for reading text; its two LSTMs and the CTC loss, which read a line from
-    left to right, are replaced by the mean.
+    A 2x2 max pool precedes each recurrent layer. The layers are those of the paper's network for text recognition, in
+    which two LSTMs and a CTC loss process a line from left to right; here a global mean replaces them.
 
-    channels    of the recurrent layers
-    iterations  T after the feed-forward step; 0 gives the feed-forward network
-    stem        channels of the first convolution
+    channels    number of channels in each recurrent layer
+    iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network
+    stem        number of channels of the first convolution
 
-    Raises WiringError for sizes that do not fit.
+    Raises WiringError if there are no layers, `iterations` is negative, or 2^len(channels) does not divide `size`.
     """
     multiple = 2 ** len(channels)
     if not channels or iterations < 0 or size % multiple:
         raise WiringError(
             given=f"{len(channels)} layers, {iterations} iterations, images of {size}x{size}",
-            expected=f"at least one layer, iterations >= 0, and a size that {multiple} divides",
-            remedy=f"write iterations=3, size={max(-(-size // multiple), 1) * multiple}, with a number in channels",
+            expected=f"at least one layer, iterations >= 0, and a size divisible by {multiple}",
+            remedy=f"pass iterations=3, size={max(-(-size // multiple), 1) * multiple} and a non-empty `channels`",
         )
     steps = len(channels) * (iterations + 1)
     populations = [Population("features", Sum("relu", stem), active=(0, 1))]
@@ -78,7 +78,7 @@ def grcnn(
 def _layer(
     layer: int, source: str, below: int, count: int, begin: int, iterations: int
 ) -> tuple[list[Population], list[Projection]]:
-    """Build f = BN(w_f u) and x and, if the layer iterates, g = BN(w_gf u) and m, the gated recurrent term."""
+    """Build f = BN(w_f u) and x; if the layer iterates, also g = BN(w_gf u) and the gated recurrent term m."""
     f, g, m, x = (f"{name}{layer}" for name in "fgmx")
     first, end = (begin, begin + 1), begin + iterations + 1
     populations = [

@@ -4,10 +4,10 @@
     1984    tau du/dt = -u + W v + I,  v = tanh( g u )
     modern  xi <- X softmax( beta X^T xi )
 
-Weights store patterns; they are not learned by gradient. Each network starts from its "cue". Its energy is a
-population, so it can be recorded at every step: it never rises under asynchronous updates (1982), along the flow
-(1984), and from step to step (modern); under synchronous updates (1982) it may rise, and the network may end in a
-cycle of two states.
+The weights store patterns and are not learned by gradient descent. Each network starts from the input "cue". Its
+energy is a population and can be recorded at every step. The energy never rises under asynchronous updates (1982),
+along the flow (1984), or from step to step (modern). Under synchronous updates (1982) it may rise, and the network may
+end in a cycle of two states.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pcsim.rules.wires import Sum
 
 
 def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
-    """Return (count, units) values of -1 and 1, independent and equally likely."""
+    """Return `count` random patterns of -1 and 1, independent and equally likely: (count, units)."""
     generator = torch.Generator().manual_seed(seed)
     return (
         2.0 * torch.randint(0, 2, (count, units), generator=generator, device="cpu").to(torch.get_default_dtype()) - 1.0
@@ -38,7 +38,7 @@ def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
 def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
     """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
 
-    `centred` subtracts the overall mean from the patterns first, for images with unequal shares of black and white.
+    `centred` first subtracts the overall mean of the patterns, for images with unequal amounts of black and white.
     """
     stored = patterns - patterns.mean() if centred else patterns
     weights = stored.t() @ stored / patterns.shape[1]
@@ -57,15 +57,17 @@ def hopfield(
     threshold: float = 0.0,
     centred: bool = False,
 ) -> Network:
-    """Build the binary network. Inputs: "cue" (units,), and for asynchronous updates "turn": 1 where a unit is updated.
+    """Build the binary Hopfield network.
 
-    patterns   (count, units) of -1 and 1; by default `count` random ones of `units`
-    weights    (units, units) to use instead of the Hebbian ones
-    threshold  theta, in units of the field
+    Its inputs are "cue" (units,) and, for asynchronous updates, "turn" (units,), which is 1 for the unit to update.
+    `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state.
+
+    patterns   values of -1 and 1, (count, units); by default `count` random patterns of `units` units
+    weights    (units, units), used instead of the Hebbian weights
+    threshold  theta, to which the field is compared
     centred    see `hebbian`
 
-    `stimuli.turns` makes turns in random order. At a field of exactly theta a unit keeps its state.
-    Raises WiringError for patterns of other values, and for an unknown mode.
+    Raises WiringError for patterns with other values or an unknown mode.
 
         net = models.hopfield(patterns)
         run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), rounds=10)}, solver=Iterate())
@@ -73,7 +75,7 @@ def hopfield(
     stored = _patterns(patterns, count, units, seed)
     if mode not in ("asynchronous", "synchronous"):
         raise WiringError(
-            given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="write mode='asynchronous'"
+            given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="pass mode='asynchronous'"
         )
     matrix = _linear(hebbian(stored, centred) if weights is None else weights)
     size = matrix.in_features
@@ -112,9 +114,14 @@ def hopfield_continuous(
     gain: float = 4.0,
     drive: bool = False,
 ) -> Network:
-    """Build the graded network, a flow. Inputs: "cue" (units,), where u starts; with `drive` also "current", I.
+    """Build the graded Hopfield network, which is a flow.
 
-    tau   ms; gain: g, the slope of v = tanh(g u); other options as in `hopfield`
+    Its inputs are "cue" (units,), the initial value of u, and with `drive` also "current" (units,), which is I.
+
+    tau   time constant in ms
+    gain  g in v = tanh(g u)
+
+    The other options are those of `hopfield`.
     """
     stored = _patterns(patterns, count, units, seed)
     matrix = _linear(hebbian(stored) if weights is None else weights)
@@ -148,9 +155,12 @@ def hopfield_continuous(
 def hopfield_modern(
     patterns: Tensor | None = None, *, units: int = 100, count: int = 7, seed: int = 0, beta: float = 1.0
 ) -> Network:
-    """Build the modern network: dense associative memory, real-valued patterns, retrieval mostly in one step.
+    """Build the modern Hopfield network, a dense associative memory that usually retrieves a pattern in one step.
 
-    patterns  (count, units), any numbers; beta: inverse temperature. Input: "cue" (units,).
+    Its input is "cue" (units,).
+
+    patterns  real-valued, (count, units)
+    beta      inverse temperature
     """
     stored = random_patterns(count, units, seed) if patterns is None else patterns
     match = _linear(stored)
@@ -178,12 +188,12 @@ def hopfield_modern(
 
 
 def _from_cue(name: str, units: int) -> Network:
-    """Build the initialiser that starts `name` from the cue."""
+    """Build an initialiser that sets `name` to the cue."""
     return Network({"cue": (units,)}, [Population(name, Sum())], [Projection("cue", name)])
 
 
 def _linear(weights: Tensor) -> nn.Linear:
-    """Build a fixed linear map."""
+    """Build a linear layer with fixed weights."""
     linear = nn.Linear(weights.shape[1], weights.shape[0], bias=False)
     linear.weight = nn.Parameter(weights.to(linear.weight).contiguous(), requires_grad=False)
     return linear
@@ -195,7 +205,7 @@ def _patterns(patterns: Tensor | None, count: int, units: int, seed: int) -> Ten
     if patterns.dim() != 2 or not bool((patterns.abs() == 1).all()):
         raise WiringError(
             given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
-            expected="(count, units) of -1 and 1",
-            remedy="write 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
+            expected="shape (count, units) and values of -1 and 1",
+            remedy="pass 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
         )
     return patterns

@@ -1,12 +1,12 @@
 """Weight-shared residual networks and multi-state networks (Liao & Poggio 2016, arXiv 1604.03640).
 
-    h_i(t) = h_i(t-1) + sum_j K_ij( h_j(t-1) ),   h_1(0) = pre-net(image),   read-out = post-net(h_S(t))
+    h_i(t) = h_i(t-1) + sum_j K_ij( h_j(t-1) ),   h_1(0) = pre-net(image),   readout = post-net(h_S(t))
     K = conv( ReLU( BN_t( conv( ReLU( BN_t( . ) ) ) ) ) )
 
-With one state this is a residual network whose T - 1 blocks share their weights: a recurrent network. With several,
-states of decreasing resolution are connected by transitions of any adjacency. Batch norm has its own statistics, weight
-and bias in each step. A step updates all states together, so the image takes S - 1 transitions to reach the top; a
-transition begins when the image has reached its source.
+With one state, this recurrent network equals a residual network whose T - 1 blocks share their weights. With several,
+states of decreasing resolution are connected by transitions with any adjacency. Each step has a separate batch norm,
+with its own statistics, weights and biases. A step updates all states simultaneously, so in a chain of S states the
+image reaches the top after S - 1 transitions. A transition starts once the image has reached its source.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ADJACENCIES: dict[str, tuple[int, ...] | None] = {
     "feedback": (-1, 0, 1),
     "full": None,
 }
-"""offsets from source to target state of the transitions: 0 to the state itself, 1 to the next one; None for all"""
+"""offsets from the source to the target of a transition: 0 is the same state, 1 the next one; None allows all"""
 
 
 @register(paper="Liao & Poggio 2016")
@@ -50,36 +50,36 @@ def multi_state(
 ) -> Network:
     """Build a network of states of decreasing resolution with transitions between them.
 
-    channels   of the states, each half as large as the one before
-    adjacency  "feed-forward", "feedback" (neighbours), "full", or a matrix: row i, column j is 1 where state i reads
-               state j
-    shared     a transition has the same convolutions in every step; False gives an ordinary residual network
-    norm       "step": a batch norm for each step; "shared": one for all steps; "none"
-    given      "first": the image is the input of the first step only; "every": of every step
-    stride     of the pre-net, a 3x3 convolution
+    channels   number of channels in each state; each state has half the resolution of the previous one
+    adjacency  "feed-forward", "feedback" (neighbouring states), "full", or a matrix whose row i, column j is 1 where
+               state i receives state j
+    shared     use the same convolutions in every step; False gives an ordinary residual network
+    norm       "step": one batch norm per step; "shared": one for all steps; "none": no normalisation
+    given      "first": the image is the input in the first step only; "every": in every step
+    stride     stride of the pre-net, a 3x3 convolution
 
-    Raises WiringError for an adjacency that does not fit, or an image that cannot be halved so often.
+    Raises WiringError for an invalid option, too few steps, or an image that cannot be halved often enough.
     """
     reads = _matrix(adjacency, len(channels))
     needed = max(_reached(reads)) + 2
     if needed == math.inf:
         raise WiringError(
             given=f"adjacency {adjacency!r}",
-            expected="transitions that lead from the first state to every other",
-            remedy="write adjacency='feed-forward', or let each state read one that is reached before it",
+            expected="transitions by which the image can reach every state from the first one",
+            remedy="pass adjacency='feed-forward', or connect each unreached state to one that the image reaches",
         )
     if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
         raise WiringError(
             given=f"steps={steps}, norm={norm!r}, given={given!r}",
-            expected=f"at least {needed:g} steps (every state reached, and one more); norm 'step', 'shared' "
+            expected=f"at least {needed:g} steps (enough to reach every state, plus one); norm 'step', 'shared' "
             "or 'none'; given 'first' or 'every'",
-            remedy=f"write steps={max(steps, int(needed))}, norm='step', given='first'",
+            remedy=f"pass steps={max(steps, int(needed))}, norm='step', given='first'",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
         raise WiringError(
             given=f"an image of {image[1]}x{image[2]} for {len(channels)} states",
-            expected=f"a height and width that {multiple} divides",
+            expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or use fewer states",
         )
     height, width = image[1] // stride, image[2] // stride
@@ -118,7 +118,7 @@ def shared_resnet(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """Build a residual network of steps - 1 blocks with shared weights: one state. Options as in `multi_state`."""
+    """Build a one-state network, with steps - 1 weight-shared residual blocks. Options are those of `multi_state`."""
     return multi_state(
         (channels,),
         "full",
@@ -140,9 +140,9 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
     entries = {entry for row in adjacency for entry in row} if not isinstance(adjacency, str) else set()
     if states == 0 or [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
         raise WiringError(
-            given=f"adjacency {adjacency!r} of {states} states",
+            given=f"adjacency {adjacency!r} for {states} states",
             expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} zeros and ones",
-            remedy="write row i, column j as 1 where state i reads state j",
+            remedy="set row i, column j to 1 where state i receives state j",
         )
     return rows
 
@@ -155,7 +155,7 @@ def _transitions(
     shared: bool,
     norm: Norm,
 ) -> list[Projection]:
-    """Build K_ij for every state i that reads state j."""
+    """Build K_ij for each pair of states in which state i receives state j."""
     reached = _reached(reads)
     edges: list[Projection] = []
     for i, target in enumerate(names):
@@ -183,7 +183,7 @@ def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:
 
 
 def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Module]]:
-    """Return a function that builds the norm, if any, for a number of channels."""
+    """Return a function that builds the norm, if any, for a given number of channels."""
 
     def make(channels: int) -> list[nn.Module]:
         if norm == "none":
@@ -194,7 +194,7 @@ def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Modu
 
 
 def _transition(channels: int, out: int, upward: int, norms: Callable[[int], list[nn.Module]]) -> Chain | nn.Sequential:
-    """Build K: norm, ReLU, 3x3 convolution, twice; the first convolution halves or doubles the size `upward` times."""
+    """Build K: norm, ReLU and 3x3 convolution, twice. The first convolution divides the size by 2^upward."""
     first: nn.Module = conv(channels, out, 3, 2**upward) if upward >= 0 else up_conv(channels, out, 3, 2**-upward)
     parts = [*norms(channels), nn.ReLU(), first, *norms(out), nn.ReLU(), conv(out, out)]
     return Chain(*parts) if any(isinstance(part, StepNorm) for part in parts) else nn.Sequential(*parts)

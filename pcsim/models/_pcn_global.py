@@ -6,11 +6,11 @@
     bottom-up, l = 1..L:    e_{l-1} = r_{l-1} - p_{l-1}
                             r_l <- ReLU( r_l + b FF_l( e_{l-1} ) )
 
-The result of the top-down pass is a node of its own, `prior`, so that each node is computed once a cycle; the order of
-both passes then follows from the delays. FF is a 3x3 convolution, with a 2x2 max pool where the layer downsamples; FB
-is a transposed convolution, there after a bilinear upsampling; no biases. The rates a (initially 0.5) and b (1) are
-one rectified number per channel. The prediction error is not in the published loss; `Training(reconstruction=...)`
-adds it.
+The result of the top-down pass is a separate population, `prior`, so each population is computed once per cycle and the
+order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution, both without
+biases. In a layer that downsamples, a 2x2 max pool follows FF and a bilinear upsampling precedes FB. The rates a
+(initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not include the
+prediction error; `Training(reconstruction=...)` adds it.
 """
 
 from __future__ import annotations
@@ -44,19 +44,20 @@ def pcn_global(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """Build a PCN with global loops: every layer predicts the one below and is corrected by the prediction error.
+    """Build a PCN with global loops: each layer predicts the layer below and is corrected by the prediction error.
 
-    channels   feature maps of layers 1..L
-    pooled     layers (from 1) that halve the size
-    cycles     of the loop; 0 gives the plain feed-forward network
-    tied       FB uses the weights of FF, and both start from Xavier's normal distribution, as published
-    order      "sequential": a top-down, then a bottom-up pass, as published; "synchronous": every value reads those of
-               the previous cycle
-    norm       "group": GroupNorm with one group after every update, as in an early version of the code
-    rates      a and b before training
-    align_corners  of the bilinear upsampling: the published results were made with True, today's default is False
+    channels   number of feature maps in layers 1..L
+    pooled     numbers (from 1) of the layers that halve the map size
+    cycles     number of cycles of the loop; 0 gives the feed-forward network
+    tied       share weights between FF and FB, with Xavier normal initialisation, as published
+    order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
+               from the previous cycle
+    norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code
+    rates      initial values of a and b
+    align_corners  option of the bilinear upsampling: the published results used True, but PyTorch's default is now
+               False
 
-    Raises WiringError for pooled layers that do not exist, or an image that cannot be halved so often.
+    Raises WiringError for pooled layers that do not exist, or an image that cannot be halved often enough.
     """
     count = len(channels)
     _check(count, pooled, cycles, order, norm, image)
@@ -105,7 +106,7 @@ def pcn_global(
 def _loop(
     nodes: Sequence[str], ff: Sequence[nn.Module], fb: Sequence[nn.Module], synchronous: bool
 ) -> Iterator[Projection]:
-    """Yield the edges of one cycle, layer by layer."""
+    """Yield the projections of one cycle, layer by layer."""
     top = len(ff)
     for layer, (up, down) in enumerate(zip(ff, fb, strict=True), 1):
         this, below, prior = nodes[layer], nodes[layer - 1], f"prior{layer}"
@@ -126,7 +127,7 @@ def _loop(
 def _sweep_modules(
     channels: Sequence[int], pooled: Sequence[int], tied: bool, align_corners: bool, image_channels: int
 ) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Build FF and FB of every layer."""
+    """Build FF and FB for every layer."""
     ff: list[nn.Module] = []
     fb: list[nn.Module] = []
     for layer, (fewer, more) in enumerate(zip([image_channels, *channels], channels, strict=False), 1):
@@ -148,13 +149,13 @@ def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: st
     multiple = 2 ** len(pooled)
     if not set(pooled) <= set(range(1, layers + 1)) or image[1] % multiple or image[2] % multiple:
         raise WiringError(
-            given=f"pooling after layers {tuple(pooled)} of {layers}, image {image[1]}x{image[2]}",
-            expected=f"layers from 1 to {layers}, and a height and width that {multiple} divides",
-            remedy="write pooled=() for no pooling, or crop or pad the images",
+            given=f"pooled={tuple(pooled)} for {layers} layers, an image of {image[1]}x{image[2]}",
+            expected=f"layer numbers from 1 to {layers}, and a height and width divisible by {multiple}",
+            remedy="pass pooled=() for no pooling, or crop or pad the images",
         )
     if cycles < 0 or order not in ("sequential", "synchronous") or norm not in ("none", "group"):
         raise WiringError(
             given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
             expected="cycles >= 0; order 'sequential' or 'synchronous'; norm 'none' or 'group'",
-            remedy="write cycles=6, order='sequential', norm='none'",
+            remedy="pass cycles=6, order='sequential', norm='none'",
         )

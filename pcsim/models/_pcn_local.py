@@ -1,15 +1,15 @@
 """Predictive coding network with local recurrent processing (Han et al. 2018, NeurIPS, arXiv 1805.07526).
 
-Block by block, each one running its T cycles before the next begins:
+The blocks run one after another; each completes its T cycles before the next one starts:
 
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
     y(0) = FF( x )
-    p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), b0 = 0 at first
-    output = y + Bypass( x ), then 2x2 max pool where the architecture has one
+    p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), initially b0 = 0
+    output = y + Bypass( x ), then a 2x2 max pool where the architecture has one
 
-No nonlinearity on y, one on the error; one b0 per channel. FF and FB are 3x3, Bypass 1x1, without biases. A block is
-active in a window of T + 1 steps of one clock, the first for x and y(0), and holds its values outside it: every cycle
-can be recorded.
+The nonlinearity is applied to the error, not to y, and there is one b0 per channel. FF and FB are 3x3 convolutions and
+Bypass is a 1x1 convolution, all without biases. Each block is active for T + 1 steps, the first of which computes x and
+y(0), and keeps its values at all other times. Since a cycle takes one step, every cycle can be recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ Variant = Literal["published", "chainer"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Output channels of the blocks, which blocks (from 1) a pool follows, channels of the 7x7 stem of stride 2."""
+    """Sizes of a PCN with local loops.
+
+    `channels` are the output channels of each block, `pooled` are the blocks (from 1) followed by a pool, and `stem` is
+    the number of channels of an initial 7x7 convolution of stride 2, if there is one.
+    """
 
     channels: tuple[int, ...]
     pooled: tuple[int, ...]
@@ -44,7 +48,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""architectures of the paper: C and D for CIFAR, E for ImageNet (pools as in the code, one block after the paper's)"""
+"""C and D (CIFAR) and E (ImageNet) of the paper, with pools one block later than in the paper, as in its code"""
 
 
 @register(paper="Han et al. 2018")
@@ -56,15 +60,15 @@ def pcn_local(
     image: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
 ) -> Network:
-    """Build a PCN with local loops: every block predicts its own input and corrects itself by the prediction error.
+    """Build a PCN with local loops: each block predicts its own input and is corrected by the prediction error.
 
     architecture  "C", "D", "E" or an `Architecture`
-    cycles        T; 0 gives the plain network with the same FF and bypass
-    variant       "published", or "chainer" as in T. Yamamoto's Chainer code: the error is that of the input before
-                  batch norm, FF, FB and bypass have biases, the rate is |b|, one per block, no ReLU before the average
-                  pool, no bias in the last layer
+    cycles        T, the number of cycles; 0 gives the feed-forward network with the same FF and Bypass
+    variant       "published", or "chainer" as in T. Yamamoto's Chainer code, in which blocks predict their input before
+                  batch norm; FF, FB and Bypass have biases; the rate is |b|, with one b per block; there is no ReLU
+                  before the average pool and no bias in the last layer
 
-    Raises WiringError for an unknown architecture or variant, or an image that cannot be halved so often.
+    Raises WiringError for an unknown architecture or variant, or an image that cannot be halved often enough.
     """
     plan = _plan(architecture, cycles, variant, image)
     published = variant == "published"
@@ -96,7 +100,7 @@ def pcn_local(
 def _block(
     block: int, source: str, entry: Sequence[nn.Module], channels: int, out: int, cycles: int, published: bool
 ) -> tuple[list[Population], list[Projection]]:
-    """Build the populations and edges of one block, with their windows; `entry` is applied to its input."""
+    """Build the populations and projections of one block, with their windows; `entry` is applied to its input."""
     x, s, y, p, e, end = (f"{name}{block}" for name in ("x", "s", "y", "p", "e", "out"))
     first = (block - 1) * (cycles + 1)
     start, loop, finish = (first, first + 1), (first + 1, first + 1 + cycles), (first + cycles, first + cycles + 1)
@@ -141,20 +145,20 @@ def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tu
         raise WiringError(
             given=f"architecture {architecture!r}",
             expected=f"one of {', '.join(ARCHITECTURES)}, or an Architecture",
-            remedy="write 'D', or Architecture(channels, pooled): A and B of the paper are not in its code",
+            remedy="pass 'D' or an Architecture(channels, pooled); A and B are not in the published code",
         )
     plan = ARCHITECTURES[architecture] if isinstance(architecture, str) else architecture
     multiple = 2 ** (len(plan.pooled) + (plan.stem is not None))
     if image[1] % multiple or image[2] % multiple:
         raise WiringError(
             given=f"an image of {image[1]}x{image[2]}",
-            expected=f"a height and width that {multiple} divides",
+            expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or pool after fewer blocks",
         )
     if cycles < 0 or variant not in ("published", "chainer"):
         raise WiringError(
             given=f"cycles={cycles}, variant={variant!r}",
             expected="cycles >= 0; variant 'published' or 'chainer'",
-            remedy="write cycles=5, variant='published'",
+            remedy="pass cycles=5, variant='published'",
         )
     return plan

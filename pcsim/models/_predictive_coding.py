@@ -5,10 +5,11 @@
     tau dr_l/dt = f'(r_l) W_{l-1}^T e_{l-1} - e_l           = - dE/dr_l
     dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.training.local`)
 
-Layer 0 is the lowest; every layer predicts the one below it. Clamp layer 0 to an image and the layers above
-infer its causes; clamp the top and the network generates; clamp both ends and it learns with supervision. The transpose
-W^T shares the weights of W. Whittington & Bogacz 2017 eq. 2.15-2.19, with f inside the prediction. Rao & Ballard 1999
-have f outside, p_l = f( W_l r_{l+1} + b_l ); errors then go up as W_l^T d_l with d_l = f'( W_l r_{l+1} + b_l ) e_l.
+Layer 0 is the lowest, and every layer predicts the one below. If layer 0 is clamped to an image, the layers above infer
+its causes; if the top is clamped, the network generates an image; if both are clamped, it can learn with supervision.
+W^T shares the weights of W. The equations are those of Whittington & Bogacz 2017 (eq. 2.15-2.19), with f inside the
+prediction. Rao & Ballard 1999 have f outside, p_l = f( W_l r_{l+1} + b_l ); the error passed up is then W_l^T d_l, with
+d_l = f'( W_l r_{l+1} + b_l ) e_l.
 """
 
 from __future__ import annotations
@@ -42,20 +43,20 @@ def predictive_coding(
     kernel: int = 3,
     start: str = "zeros",
 ) -> Network:
-    """Build hierarchical predictive coding as a gradient flow, with the energy E as a population of its own.
+    """Build a hierarchical predictive coding network as a gradient flow, with the energy E as a population.
 
-    layers     shape of every layer from the predicted end up: vectors (n,) or maps (channel, height, width). Between
-               maps the weights are convolutions (of `kernel`, between equal sizes or a whole factor apart), elsewhere
-               dense
-    clamped    layers that are inputs; `net.clamped("r2")` clamps more
-    tau        ms, one for all layers or one for each
-    nonlinearity  where f is: p = W f(r) + b, or outside, p = f(W r + b)
-    precision  pi, one for all errors or one for each, e0 first
-    start      "zeros", or "predictions": each layer starts at its prediction, from a clamped top down
+    layers     shape of each layer, lowest first: vectors (n,) or maps (channel, height, width). Weights between maps
+               are convolutions of size `kernel`, and the map sizes must be equal or differ by an integer factor; all
+               other weights are dense
+    clamped    names of the layers that are inputs; `net.clamped("r2")` clamps further layers
+    tau        time constant in ms, one for all layers or one per layer
+    nonlinearity  position of f: "inside", p = W f(r) + b, or "outside", p = f(W r + b)
+    precision  pi, one for all errors or one per error, e0 first
+    start      "zeros", or "predictions": each layer starts at its prediction, which requires a clamped top layer
 
-    Raises WiringError for fewer than two layers, sizes that do not divide, or a start that the clamps do not allow.
+    Raises WiringError for fewer than two layers, map sizes that do not match, or a `start` that needs a clamped top.
 
-        net = pcsim.models.predictive_coding(((10,), (300,), (784,)), clamped=("r2",))  # W&B: image above, label below
+        net = pcsim.models.predictive_coding(((10,), (300,), (784,)), clamped=("r2",))  # image on top, label below
     """
     count = len(layers)
     taus = list(tau) if isinstance(tau, Sequence) else [tau] * count
@@ -66,7 +67,7 @@ def predictive_coding(
         raise WiringError(
             given=f"nonlinearity={nonlinearity!r}",
             expected="'inside', p = W f(r) + b, or 'outside', p = f(W r + b)",
-            remedy="write nonlinearity='inside'",
+            remedy="pass nonlinearity='inside'",
         )
     inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
     populations = [
@@ -107,14 +108,14 @@ def predictive_coding(
 
 
 def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
-    """Build the transform that carries an error from the layer below up, and its transpose for predictions."""
+    """Build the transform that passes errors up from `low` to `high`, and its transpose, which predicts `low`."""
     if len(low) == len(high) == 3:
         large, small = sorted((low, high), key=lambda shape: shape[1], reverse=True)
         stride = large[1] // small[1]
         if large[1:] != (stride * small[1], stride * small[2]):
             raise WiringError(
-                given=f"layers of {low} and, above it, {high}",
-                expected="maps of equal size, or one smaller by the same whole factor in height and width",
+                given=f"a layer of shape {low} below a layer of shape {high}",
+                expected="maps of equal size, or sizes that differ by the same integer factor in height and width",
                 remedy="halve height and width from layer to layer, or make the upper layer a vector (n,)",
             )
         convolution = conv(large[0], small[0], kernel, stride)
@@ -133,12 +134,12 @@ def _check(layers: Sequence[Shape], taus: int, precisions: Sequence[float], star
     if len(layers) < 2 or taus != len(layers) or len(precisions) != len(layers) - 1 or min(precisions) <= 0:
         raise WiringError(
             given=f"{len(layers)} layers, {taus} time constants, precisions {list(precisions)}",
-            expected="at least two layers, a tau for each, and a positive precision for each but the top",
-            remedy="write tau=10.0, precision=1.0 for all layers, or sequences of these lengths, lowest layer first",
+            expected="at least two layers, one tau per layer, and a positive precision for each layer but the top",
+            remedy="pass tau=10.0 and precision=1.0 for all layers, or sequences of these lengths, lowest layer first",
         )
     if start not in ("zeros", "predictions") or not can_start:
         raise WiringError(
-            given=f"start={start!r} and a top that is " + ("clamped" if can_start else "not clamped"),
-            expected="start 'zeros', or 'predictions' with the top layer clamped: predictions go down from there",
-            remedy=f"add 'r{len(layers) - 1}' to clamped, or write start='zeros'",
+            given=f"start={start!r} with a top layer that is " + ("clamped" if can_start else "not clamped"),
+            expected="start 'zeros', or 'predictions' with a clamped top layer, from which the predictions start",
+            remedy=f"add 'r{len(layers) - 1}' to clamped, or pass start='zeros'",
         )

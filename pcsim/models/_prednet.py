@@ -5,9 +5,10 @@
     E_l(t) = [ ReLU( P_l - A_l ), ReLU( A_l - P_l ) ]
     A_{l+1}(t) = maxpool2( ReLU( conv( E_l(t) ) ) ),   A_0 the frame
 
-R is computed before the frame is read, so P_0(t) predicts frame t from the frames before it; P_0(0) depends on no frame
-and is left out of losses and scores. A layer's gates are one convolution over the concatenation, which is the sum of
-one convolution per source. The order, R downwards and then P, E, A upwards, follows from the delays.
+R is computed before the frame is used, so P_0(t) predicts frame t from the preceding frames. P_0(0) depends on no frame
+and is left out of losses and scores. The gates of a layer are one convolution over the concatenation, computed as the
+sum of one convolution per source. The delays imply the order of evaluation: R from the top down, then P, E and A from
+the bottom up.
 """
 
 from __future__ import annotations
@@ -43,19 +44,20 @@ def prednet(
     kernel: int = 3,
     size: tuple[int, int] = (64, 64),
 ) -> Network:
-    """Build PredNet, by default in the size that the paper used for rotating faces.
+    """Build PredNet, by default in the size used in the paper for rotating faces.
 
-    channels         of A and P in layers 0, 1, ...; the first are those of the frames
-    representations  channels of R, by default the same. More of them in layer 0, and a bias of P_0 above zero, keep
-                     small networks on dark frames from predicting nothing at all
-    cell      "convlstm" (with `peephole` and `gate` as in `rules.LSTM`; the paper has none and, in its code, hard
-              sigmoids) or "subconvlstm"
-    feedback  the input instead of the frame once the loop is closed (`pcsim.predict(..., closed_loop_from=10)`): the
-              prediction of this frame ("current"; the error of layer 0 is then zero), or of the one before ("previous",
-              as the original code has it)
-    size      of the frames, (height, width); both must be divisible by 2^(layers - 1)
+    channels         channels of A and P in layers 0, 1, ...; the first number is that of the frames
+    representations  channels of R, by default equal to `channels`. Small networks may collapse to predicting black
+                     for dark frames; more channels in layer 0 and a positive initial bias of P_0 prevent this
+    cell      "convlstm" or "subconvlstm"
+    peephole, gate  options of the ConvLSTM, as in `rules.LSTM`; the defaults are those of the original code
+    feedback  input in the closed loop (`pcsim.predict(..., closed_loop_from=10)`): "current", the prediction of the
+              current frame, so that the error of layer 0 is zero; or "previous", the prediction of the previous frame,
+              as in the original code
+    size      size of the frames, (height, width); both must be divisible by 2^(layers - 1)
 
-    Weights start as in Keras: Glorot uniform, biases zero. Raises WiringError for sizes that do not fit.
+    Weights are initialised as in Keras: Glorot uniform, with zero biases. Raises WiringError for an unknown option or
+    a size that does not match.
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)
@@ -63,7 +65,7 @@ def prednet(
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
-        # Lesioned: the loop is open until pcsim.predict closes it.
+        # Lesioned, so the loop stays open until pcsim.predict closes it.
         Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), lesioned=(ALWAYS,)),
     ]
     for layer, (count, rep) in enumerate(zip(channels, maps, strict=True)):
@@ -105,12 +107,12 @@ def prednet(
 def prednet_kitti(
     channels: Sequence[int] = (3, 48, 96, 192), *, size: tuple[int, int] = (128, 160), **options: Any
 ) -> Network:
-    """Build PredNet in the size that the paper used for KITTI, 6,915,948 parameters; options as in `prednet`."""
+    """Build PredNet in the size used in the paper for KITTI (6,915,948 parameters). Options are those of `prednet`."""
     return prednet(channels, size=size, **options)
 
 
 def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
-    """Draw uniformly within sqrt(6 / (fan in + fan out)) of one convolution per gate over all sources; biases zero."""
+    """Draw Glorot-uniform weights as if each gate had one convolution over all sources, and set biases to zero."""
     area = math.prod(convolutions[0].kernel_size)
     bound = math.sqrt(6.0 / (area * (sum(c.in_channels for c in convolutions) + out)))
     for convolution in convolutions:
@@ -123,14 +125,14 @@ def _check(layers: int, representations: int, cell: str, feedback: str, size: tu
     multiple = 2 ** (layers - 1)
     if layers != representations or size[0] % multiple or size[1] % multiple:
         raise WiringError(
-            given=f"{layers} layers, {representations} representations, frames of {size[0]}x{size[1]}",
-            expected=f"as many representations as layers, and a height and width that {multiple} divides",
+            given=f"{layers} channels, {representations} representations, frames of {size[0]}x{size[1]}",
+            expected=f"as many representations as channels, and a height and width divisible by {multiple}",
             remedy="crop or pad the frames, or use fewer layers",
         )
     if cell not in ("convlstm", "subconvlstm") or feedback not in ("current", "previous"):
         raise WiringError(
             given=f"cell={cell!r}, feedback={feedback!r}",
             expected="cell 'convlstm' or 'subconvlstm', feedback 'current' or 'previous'",
-            remedy="write cell='convlstm', feedback='current'"
-            + ("" if cell in ("convlstm", "subconvlstm") else "; peephole='full' makes the peephole ConvLSTM"),
+            remedy="pass cell='convlstm', feedback='current'"
+            + ("" if cell in ("convlstm", "subconvlstm") else "; for a ConvLSTM with peepholes, pass peephole='full'"),
         )

@@ -1,12 +1,13 @@
-"""Recurrent convolutional networks (Liang & Hu 2015), as published and leaky.
+"""Recurrent convolutional networks (Liang & Hu 2015), in the published and in a leaky version.
 
     published   z(t) = W_f u + W_r x(t-1) + b,   x(t) = LRN( ReLU( z(t) ) ),   x(-1) = 0,   t = 0..T
     leaky       tau_a dr_a/dt = -r_a + f( BU_a(r_{a-1}) + LAT_a(r_a) + TD_a(r_{a+1}) + b_a )
 
-In the published network a layer iterates to its end, on the fixed output u of the layer below, before the next one
-begins: each is active in a window of T + 1 steps. In the leaky one every area reads the present activity of the areas
-around it, and Euler with dt = tau is the discrete network in which every edge takes one step; tau per area in ms.
-Liang & Hu 2015 eq. 1-3; LRN is x_k / (1 + alpha/N sum of x^2 over N maps)^beta, alpha 0.001, beta 0.75, N = K/8 + 1.
+In the published network, each layer iterates on the fixed output u of the layer below for T + 1 steps before the next
+layer starts. In the leaky network, every area receives the current activity of itself and its neighbours. Each area has
+its own tau in ms, and Euler with dt = tau equals the discrete network in which every projection takes one step. Source:
+Liang & Hu 2015 eq. 1-3. LRN is x_k / (1 + alpha/N sum of x^2 over N maps)^beta, with alpha 0.001, beta 0.75 and
+N = K/8 + 1.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum
 
 
-@register(paper="leaky form of Liang & Hu 2015")
+@register(paper="leaky version of Liang & Hu 2015")
 def leaky_rcnn(
     channels: Sequence[int] = (16, 32, 64),
     tau: Sequence[float | Tensor | TimeConstant] | float = (10.0, 20.0, 40.0),
@@ -38,10 +39,11 @@ def leaky_rcnn(
     image_channels: int = 1,
     classes: int = 10,
 ) -> Network:
-    """Build a leaky RCNN with one area for each number in `channels`, each half as large as the one below.
+    """Build a leaky RCNN with one area per entry of `channels`, each half the size of the one below.
 
-    tau: ms, one for all areas or one for each, which may be a `LearnableTau` or one per channel.
-    Raises WiringError unless there is one tau for each area, or the image cannot be halved often enough.
+    `tau` (ms) is one number for all areas, or a sequence with a number, a tensor of one value per channel, or a
+    `LearnableTau` for each area. Raises WiringError for a wrong number of time constants, or an image that cannot be
+    halved often enough.
 
         net = pcsim.models.leaky_rcnn(channels=(16, 32), tau=(10.0, 20.0))
     """
@@ -49,8 +51,8 @@ def leaky_rcnn(
     if len(taus) != len(channels):
         raise WiringError(
             given=f"{len(taus)} time constants for {len(channels)} areas",
-            expected="one for each area",
-            remedy=f"write tau=10.0, or a sequence of {len(channels)}",
+            expected="one time constant per area",
+            remedy=f"pass tau=10.0, or a sequence of {len(channels)} values",
         )
     rules = [leaky_rate(count, area_tau, activation) for count, area_tau in zip(channels, taus, strict=True)]
     image = (image_channels, size, size)
@@ -71,21 +73,21 @@ def rcnn(
     image_channels: int = 3,
     classes: int = 10,
 ) -> Network:
-    """Build RCNN-K: convolution, recurrent layers of K maps with a pool in the middle, global maximum, linear layer.
+    """Build RCNN-K: a convolution, recurrent layers of K maps with two max pools, a global maximum and a linear layer.
 
-    channels    K: 96, 128 and 160 are published (0.67, 1.19 and 1.86 M parameters)
-    iterations  T after the feed-forward step; 0 gives the feed-forward network
-    layers      number of recurrent layers, even
-    dropout     probability between them, in training
-    lrn         alpha and beta; alpha is divided by the window N (as torch does, TensorFlow does not)
+    channels    K; the published values are 96, 128 and 160 (0.67, 1.19 and 1.86 M parameters)
+    iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network
+    layers      number of recurrent layers, which must be even
+    dropout     dropout probability between layers in training
+    lrn         alpha and beta; alpha is divided by the window N, as in PyTorch but not in TensorFlow
 
-    Raises WiringError for sizes that do not fit.
+    Raises WiringError for an odd number of layers, negative `iterations`, or a `size` that is not divisible by 4.
     """
     if layers < 2 or layers % 2 or iterations < 0 or size % 4:
         raise WiringError(
             given=f"{layers} layers, {iterations} iterations, images of {size}x{size}",
-            expected="an even number of layers, iterations >= 0, and a size that 4 divides",
-            remedy=f"write layers=4, iterations=3, size={max(-(-size // 4), 1) * 4}",
+            expected="a positive even number of layers, iterations >= 0, and a size divisible by 4",
+            remedy=f"pass layers=4, iterations=3, size={max(-(-size // 4), 1) * 4}",
         )
     window = channels // 8 + 1
     steps = layers * (iterations + 1)

@@ -3,9 +3,10 @@
     z_n(t) = B_n pool( h_{n-1}(t) ) + L_n h_n(t-1),   h_n(t) = ReLU( BN_{n,t}( z_n(t) ) ),   n = 1..7
     readout(t) = softmax( W mean_{i,j} h_7(t) + b )
 
-Batch norm has its own statistics, weight and bias in each layer and step; the convolutions are shared over time and
-have no bias. Lateral input is absent in the first step. B is feed-forward; its size-matched controls for BL have
-larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in [0, 1] are shown as values in [-1, 1].
+Each layer has a separate batch norm for every step, with its own statistics, weights and biases. The convolutions are
+shared over time and have no bias. There is no lateral input in the first step. B is feed-forward. The size-matched
+controls for BL are versions of B with larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in
+[0, 1] are rescaled to [-1, 1].
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ WIDER = (11, 7, 5, 5, 5, 5, 3)
 
 OPTIONS = """
 
-    maps      feature maps of each layer of B
-    kernels   width of each layer's kernels, as many as `maps`; by default the published ones
-    steps     the number of steps of the network and its batch norms: 8 with lateral connections, else 1
-    size, channels  of the image: (channels, size, size), a size that 2^(layers - 1) divides
-    classes   of the read-out, which is computed at every step
+    maps      number of feature maps in each layer of B
+    kernels   kernel size of each layer, one for each entry of `maps`; by default the published sizes
+    steps     number of steps, each with its own batch norms; by default 8 with lateral connections, else 1
+    size, channels  size and channels of the image, (channels, size, size); 2^(len(maps) - 1) must divide `size`
+    classes   number of classes; the readout is computed at every step
 
-    See docs/models/rcnn_sat.md for equations and source. Raises WiringError for numbers that do not fit.
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels`, `size` or `steps` is invalid.
     """
 
 
@@ -52,9 +53,9 @@ def _rcnn_sat(
     multiple, (channels, size, _) = 2 ** (len(maps) - 1), image
     if len(maps) != len(kernels) or size % multiple or steps < 1:
         raise WiringError(
-            given=f"{len(maps)} numbers of maps, {len(kernels)} kernels, images of {size}x{size}, {steps} steps",
-            expected=f"one kernel for each number of maps, a size that {multiple} divides, at least 1 step",
-            remedy=f"write size={-(-size // multiple) * multiple}, steps={max(steps, 1)} and "
+            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}, {steps} steps",
+            expected=f"as many kernels as maps, a size divisible by {multiple}, and at least 1 step",
+            remedy=f"pass size={-(-size // multiple) * multiple}, steps={max(steps, 1)} and "
             f"kernels={(*kernels, *(3 for _ in maps))[: len(maps)]}",
         )
     populations: list[Population] = []
@@ -94,7 +95,7 @@ def _member(
     deepening: int = 1,
     published: Sequence[int] = KERNELS,
 ) -> Callable[..., Network]:
-    """Return the function that builds one member of the family from the options that all members share."""
+    """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
         maps: Sequence[int] = MAPS,
@@ -110,12 +111,14 @@ def _member(
         return _rcnn_sat(name, maps, kernels, steps, image, classes, lateral, widening, deepening)
 
     member.__name__ = member.__qualname__ = name
-    member.__doc__ = f"Build {what}, with 1,000 classes (Spoerer et al. 2020).{OPTIONS}"
+    member.__doc__ = f"Build {what} for 1,000 classes (Spoerer et al. 2020).{OPTIONS}"
     return register(paper="Spoerer et al. 2020")(member)
 
 
-rcnn_sat_b = _member("rcnn_sat_b", "B: feed-forward; 11,037,768 parameters")
-rcnn_sat_bk = _member("rcnn_sat_bk", "B-K: kernels 11, 7, 5, 5, 5, 5, 3; 39,796,040 parameters", published=WIDER)
-rcnn_sat_bf = _member("rcnn_sat_bf", "B-F: twice the feature maps; 40,006,824 parameters", widening=2)
-rcnn_sat_bd = _member("rcnn_sat_bd", "B-D: every layer twice; 28,819,848 parameters", deepening=2)
-rcnn_sat_bl = _member("rcnn_sat_bl", "BL: lateral convolutions, 8 steps; 28,870,920 parameters", lateral=True)
+rcnn_sat_b = _member("rcnn_sat_b", "the feed-forward network B, with 11,037,768 parameters")
+rcnn_sat_bk = _member(
+    "rcnn_sat_bk", "B-K, with kernel sizes 11, 7, 5, 5, 5, 5, 3 and 39,796,040 parameters", published=WIDER
+)
+rcnn_sat_bf = _member("rcnn_sat_bf", "B-F, with twice as many feature maps as B and 40,006,824 parameters", widening=2)
+rcnn_sat_bd = _member("rcnn_sat_bd", "B-D, with twice as many layers as B and 28,819,848 parameters", deepening=2)
+rcnn_sat_bl = _member("rcnn_sat_bl", "BL, with lateral convolutions, 8 steps and 28,870,920 parameters", lateral=True)

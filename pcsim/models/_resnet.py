@@ -1,6 +1,6 @@
-"""Residual networks (He, Zhang, Ren & Sun 2016), here as feed-forward controls.
+"""Residual networks (He, Zhang, Ren & Sun 2016), included as feed-forward controls.
 
-h_n = ReLU( BN(W ReLU(BN(W h_{n-1}))) + S h_{n-1} )          S the identity, or BN of a strided 1x1 convolution
+h_n = ReLU( BN(W ReLU(BN(W h_{n-1}))) + S h_{n-1} )          S is the identity, or BN of a strided 1x1 convolution
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ def _resnet(
 def resnet18(
     channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """Build ResNet-18: four stages of two blocks; 11,689,512 parameters. Images of any size from 32 up.
+    """Build ResNet-18: four stages of two blocks, 11,689,512 parameters.
 
-    channels of the stages; image (channel, height, width); classes.
+    channels  number of channels in each stage
+    image     (channel, height, width), with height and width of at least 32
+    classes   number of classes
     """
     return _resnet("resnet18", (2, 2, 2, 2), channels, image, classes)
 
@@ -67,5 +69,5 @@ def resnet18(
 def resnet34(
     channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
 ) -> Network:
-    """Build ResNet-34: stages of 3, 4, 6 and 3 blocks; 21,797,672 parameters. Options as in `resnet18`."""
+    """Build ResNet-34: stages of 3, 4, 6 and 3 blocks, 21,797,672 parameters. Options are those of `resnet18`."""
     return _resnet("resnet34", (3, 4, 6, 3), channels, image, classes)

@@ -4,8 +4,8 @@
     p_{n-1}(t) = P_n( r_n(t) ),   eps_{n-1}(t) = mean( ( p_{n-1}(t) - r_{n-1}(t) )^2 )         r_0 the image
     r_n(0) = F_n( r_{n-1}(0) )
 
-The stages F of a trained network become areas; predictors P, one per stage, are added. Where the reference averages the
-error over the batch, so that a sample's dynamics depend on the others, the error here is per sample.
+The stages F of a trained network become areas, and each stage gets a predictor P. The error is computed per sample. The
+reference implementation averages it over the batch, so that the dynamics of a sample depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ def retrofit(
     scale: Literal["mean", "receptive_field"] = "receptive_field",
     steps: int = 5,
 ) -> Network:
-    """Build areas r1, r2, ... that predict each other from the stages of a feed-forward network, modules shared.
+    """Turn the stages of a feed-forward network into areas r1, r2, ..., each of which predicts the area below.
 
-    stages      the modules from one area to the next: an nn.Sequential, or a list of parts, such as
-                [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
+    stages      modules that compute each area from the one below, shared rather than copied: an nn.Sequential, or a
+                list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
-    head        from the last area to the read-out; nothing by default
-    predictors  one per stage, from its area to the shape of the one below; affine. By default transposed
-                convolutions between maps, and dense ones elsewhere
-    feed_forward, feedback, correction  initial beta, lambda and alpha; learnable, for each area
-    scale       of the gradient: "mean" as in the equation, or "receptive_field", in which the mean over N values
-                becomes 1/sqrt(C), C the number of values of the prediction that one unit reaches (the reference's
-                PCoderN)
+    head        module from the last area to the readout; by default the identity
+    predictors  affine modules, one per stage, that map an area to the shape of the one below; by default transposed
+                convolutions between maps, and dense layers elsewhere
+    feed_forward, feedback, correction  initial values of beta, lambda and alpha, which are learnable for each area
+    scale       scaling of the gradient: "mean", as in the equation, or "receptive_field", as in the reference's
+                PCoderN, where 1/sqrt(C) replaces the 1/N of the mean and C is the number of predicted values that
+                depend on one unit
 
-    Put a trained network into eval() mode first: batch norm would otherwise mix the samples.
-    Raises WiringError for predictors that do not fit or are not affine, and shares that leave no memory.
+    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError for predictors
+    that have the wrong shape or are not affine, or if beta, lambda or 1 - beta - lambda is not positive.
     """
     if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
         raise WiringError(
-            given=f"one {type(stages).__name__} to retrofit",
-            expected="the stages that become areas, one after another",
-            remedy="pass an nn.Sequential of them, or a list: [nn.Sequential(net.conv1, net.relu), net.layer1]",
+            given=f"a single {type(stages).__name__}",
+            expected="a sequence of stages, one for each area",
+            remedy="pass an nn.Sequential, or a list such as [nn.Sequential(net.conv1, net.relu), net.layer1]",
         )
     shapes = [tuple(image)]
     for stage in stages:
@@ -69,8 +69,8 @@ def retrofit(
     if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
         raise WiringError(
             given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
-            expected="a predictor for every stage; scale 'mean' or 'receptive_field'",
-            remedy=f"write predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
+            expected="at least one stage, a predictor for every stage, and scale 'mean' or 'receptive_field'",
+            remedy=f"pass predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
         )
     populations: list[Population] = [Population("readout", Sum())]
     projections: list[Projection] = []
@@ -107,7 +107,7 @@ def retrofit(
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:
-    """Build the default predictor: a transposed convolution where the sizes divide, else a dense layer."""
+    """Build the default predictor: a transposed convolution if the map sizes allow it, else a dense layer."""
     if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
         stride = low[1] // high[1]
         return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)
@@ -115,12 +115,12 @@ def _predictor(high: Shape, low: Shape) -> nn.Module:
 
 
 def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
-    """Return the factor on P^T (r - p): 2 / N, or 2 / sqrt(C)."""
+    """Return the factor of P^T (r - p), which is 2 / N or 2 / sqrt(C)."""
     if transformed_shape(predictor, high) != low:
         raise WiringError(
-            given=f"a predictor that makes {transformed_shape(predictor, high)} of {high}",
-            expected=f"{low}, the shape of the area below",
-            remedy=f"end the predictor in shape {low}: change its stride or its output channels",
+            given=f"a predictor that maps shape {high} to {transformed_shape(predictor, high)}",
+            expected=f"output of shape {low}, the shape of the area below",
+            remedy=f"change the stride or output channels of the predictor so that it returns shape {low}",
         )
     if kind == "mean":
         return 2.0 / math.prod(low)

@@ -1,4 +1,4 @@
-"""The wiring that recurrent convolutional models share: a chain of areas, each with lateral and top-down input."""
+"""Wiring shared by recurrent convolutional models: a chain of areas with lateral and top-down projections."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def areas(
     delays: tuple[int | None, int | None] = (None, None),
     bottom_up: Callable[[], nn.Module] = nn.Identity,
 ) -> Wiring:
-    """Build areas l1, l2, ... of `maps` feature maps, each half as large as the one below, under an input "image".
+    """Build areas l1, l2, ... above the input "image", with `maps` feature maps, each half the size of the one below.
 
-    bottom-up: 2x2 max pool (from area 2 on), convolution; lateral: convolution; top-down: transposed
-    convolution of stride 2. No edge has a bias: it belongs to the rule. `delays` are those of the bottom-up
-    edges between areas, and of the lateral and top-down ones. `bottom_up` makes the module that an area's
-    activity passes first on its way up.
+    Bottom-up projections are a 2x2 max pool (from area 2 on) and a convolution, lateral projections are convolutions,
+    and top-down projections are transposed convolutions of stride 2. Biases belong to the rules.
+    `delays` is a pair: the delay of bottom-up projections between areas, and that of lateral and top-down projections.
+    `bottom_up` builds the module that precedes the pool in bottom-up projections between areas.
     Raises WiringError unless the image can be halved once for every area but the first.
     """
     channels, height, width = image
@@ -39,7 +39,7 @@ def areas(
     if height % multiple or width % multiple or not maps:
         raise WiringError(
             given=f"an image of {height}x{width} for {len(maps)} areas",
-            expected=f"at least one area, and a height and width that {multiple} divides",
+            expected=f"at least one area, and a height and width divisible by {multiple}",
             remedy="crop or pad the images, or use fewer areas",
         )
     up, back = delays
@@ -60,7 +60,7 @@ def areas(
 
 
 def add_readout(wiring: Wiring, maps: int, classes: int) -> Wiring:
-    """Add a read-out of the last area at every step: spatial maximum, then one linear layer with bias."""
+    """Add a readout of the last area at every step: a spatial maximum, then a linear layer with bias."""
     populations, projections = wiring
     top = populations[-1].name
     transform = nn.Sequential(GlobalMaxPool(), nn.Linear(maps, classes))

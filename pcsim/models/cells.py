@@ -1,6 +1,6 @@
-"""Recurrent cells for a layer of a ConvRNN: populations and edges around its feed-forward drive x (Nayebi et al. 2018).
+"""Recurrent cells for the layers of a ConvRNN, each driven by the layer's feed-forward input x (Nayebi et al. 2018).
 
-Every cell of layer n makes a population h{n}, which other layers read, and the further memories that it needs.
+The cell of layer n has an output population h{n}, which projects to other layers, and any further memories it needs.
 
     reciprocal    h = f( [1 - s(W_ch c)] x + [1 - s(W_hh h)] h ),   c = f( [1 - s(W_hc h)] x + [1 - s(W_cc c)] c )
     time_decay    s = a s + x,  h = f(s)
@@ -38,54 +38,54 @@ Kernel = Annotated[int, Field(ge=1)]
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class ReciprocalCell:
-    """Settings of the reciprocal gated cell. The defaults are the cell as published (eq. 4-5).
+    """Settings of the reciprocal gated cell. The defaults give the published cell (eq. 4-5).
 
-    With x the drive of the layer, `res` the input that x is a convolution of, and fb the feedback from above:
+    Let x be the drive of the layer, `res` the input whose convolution is x, and fb the feedback from higher layers:
 
         c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(x) + conv(res)] )
         h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(x) + W c + res + f_fb(conv(fb))] )
 
-    Source: Nayebi et al. 2018 figure 3a and its reference code; `MEDIAN` is the cell that its search ended with.
+    Source: Nayebi et al. 2018 figure 3a and the reference code. `MEDIAN` is the median cell of the published search.
     """
 
     depth: Annotated[int | None, Field(ge=0)] = None
-    """number of channels of c; None for as many as the layer has, 0 for no c"""
+    """number of channels of c; None for that of the layer, 0 for no c"""
     tau: Gate = Gate()
-    """gate of retention: the fraction of its previous value that a unit retains"""
+    """retention gate: the fraction of its previous value that a unit keeps"""
     gate: Gate = Gate()
-    """gate of the drive: the fraction of its drive that a unit takes"""
+    """drive gate: the fraction of its drive that a unit receives"""
     tau_kernel: Kernel = 3
-    """kernel size of the convolutions that set tau"""
+    """kernel size of the convolutions that compute tau"""
     gate_kernel: Kernel = 3
-    """kernel size of the convolutions that set the gates"""
+    """kernel size of the convolutions that compute the gates"""
     input_to_cell: bool = True
     """x drives c"""
     cell_kernel: Kernel | None = None
-    """kernel size of the convolution from x to c; None for x itself, which then must have as many channels"""
+    """kernel size of the convolution from x to c; None for no convolution, which requires equal channels in x and c"""
     input_to_out_kernel: Kernel | None = None
-    """kernel size of the convolution from x to h; None for x itself"""
+    """kernel size of the convolution from x to h; None for no convolution"""
     input_to_tau: bool = False
-    """x also sets both tau"""
+    """x also drives the tau of c and of h"""
     input_to_gate: bool = False
-    """x also sets both gates"""
+    """x also drives the gates of c and of h"""
     cell_to_out: bool = False
-    """c drives h through a convolution, instead of gating its drive"""
+    """c drives h through a convolution instead of gating the drive of h"""
     cell_residual: bool = False
     """res drives c"""
     out_residual: bool = False
-    """res drives h, through a 1x1 convolution where the channels differ"""
+    """res drives h, through a 1x1 convolution if the numbers of channels differ"""
     residual_to_cell_tau: bool = False
-    """res sets the tau of c"""
+    """res drives the tau of c"""
     residual_to_cell_gate: bool = False
-    """res sets the gate of c"""
+    """res drives the gate of c"""
     residual_to_out_tau: bool = False
-    """res sets the tau of h"""
+    """res drives the tau of h"""
     residual_to_out_gate: bool = False
-    """res sets the gate of h"""
+    """res drives the gate of h"""
     separable: tuple[Literal["tau", "gate", "input", "feedback"], ...] = ()
-    """convolutions that are depthwise separable: tau, gate, input (to cell and out), feedback"""
+    """convolutions that are depthwise separable; "input" means those from x to c and h"""
     input_activation: str = "identity"
-    """nonlinearity after the convolutions of x"""
+    """nonlinearity after the convolutions from x to c and h"""
     cell_activation: str = "elu"
     """nonlinearity f_c of c"""
     out_activation: str = "elu"
@@ -93,11 +93,11 @@ class ReciprocalCell:
     feedback_activation: str = "identity"
     """nonlinearity f_fb of the feedback"""
     feedback_kernel: Kernel = 1
-    """kernel size of the convolution of the feedback"""
+    """kernel size of the feedback convolution"""
     feedback_entry: Literal["input", "cell", "out"] = "out"
     """target of the feedback: x, or the drive of c or h"""
     bias: bool = False
-    """one bias per channel in the gates, tau, and the convolutions of x and feedback"""
+    """include one bias per channel in the gates, in tau, and in the convolutions of x and of the feedback"""
 
 
 PUBLISHED = ReciprocalCell()
@@ -114,17 +114,17 @@ MEDIAN = ReciprocalCell(
     input_activation="elu",
     bias=True,
 )
-"""The median cell of the search, in the intermediate ConvRNN."""
+"""The median cell of the published search, used in the intermediate ConvRNN."""
 SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, bias=True)
-"""The cell of the shallow ConvRNN."""
+"""The cell used in the shallow ConvRNN."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """The place of a cell: layer n, its maps, and the source of `res`, of which its drive x{n} is a convolution.
+    """The layer n that a cell belongs to: its maps, and the source of `res`, whose convolution is the drive x{n}.
 
-    entry   makes the modules that `res` passes through on its way up from `source`, such as a pool
-    stride  of the convolution that makes x{n}
+    entry   function that builds the modules from `source` to `res`, such as a pool
+    stride  stride of the convolution from `res` to x{n}
     """
 
     layer: int
@@ -138,20 +138,20 @@ class Site:
 
     @property
     def x(self) -> str:
-        """The name of the drive."""
+        """The name of the drive population."""
         return f"x{self.layer}"
 
     @property
     def h(self) -> str:
-        """The name of the population that other layers read."""
+        """The name of the output population, which projects to other layers."""
         return f"h{self.layer}"
 
     def conv(self, channels: int, out: int, kernel: int, separable: bool = False, bias: bool = False) -> nn.Module:
-        """Build a convolution that preserves the size, its kernel no larger than the maps."""
+        """Build a convolution that preserves the size, with a kernel no larger than the maps."""
         return same_conv(channels, out, min(kernel, *self.size), 1, bias, separable)
 
     def residual(self, target: str, port: str, out: int, kernel: int | None, separable: bool = False) -> Projection:
-        """Build the edge res -> target; without a kernel unchanged, or a 1x1 convolution where the channels differ."""
+        """Build the projection res -> target. Without `kernel`, it is the identity, or 1x1 if the channels differ."""
         parts = [*self.entry(), *([nn.AvgPool2d(self.stride)] if self.stride > 1 else [])]
         if kernel is not None or out != self.source_channels:
             parts.append(self.conv(self.source_channels, out, kernel or 1, separable))
@@ -166,13 +166,13 @@ def edge(
     delay: int = 0,
     port: str = "",
 ) -> Projection:
-    """Build a projection whose name includes its port, since a cell has several from one source."""
+    """Build a projection whose name includes its port, because a cell has several projections from the same source."""
     name = f"{source}->{target}" + (f":{port}" if port not in ("", "drive") else "")
     return Projection(source, target, transform or nn.Identity(), kind, delay, port or None, name=name)
 
 
 def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
-    """Build the reciprocal gated cell: h{n} and c{n}, each gating the other."""
+    """Build the reciprocal gated cell: h{n} and c{n}, which gate each other."""
     maps, depth, c, h = site.channels, cell.depth, f"c{site.layer}", site.h
     depth = maps if depth is None else depth
     _check(cell, depth, maps)
@@ -219,31 +219,31 @@ def _check(cell: ReciprocalCell, depth: int, maps: int) -> None:
         raise WiringError(
             given="a cell state that nothing drives",
             expected="input_to_cell=True or cell_residual=True",
-            remedy="write input_to_cell=True, or depth=0 for no cell state",
+            remedy="pass input_to_cell=True, or depth=0 for no cell state",
         )
     if depth not in (0, maps) and cell.input_to_cell and cell.cell_kernel is None:
         raise WiringError(
-            given=f"{depth} channels of c driven by {maps} of x as they are",
-            expected="a convolution between them",
-            remedy="write cell_kernel=3, or depth=None",
+            given=f"{depth} channels of c, driven directly by {maps} channels of x",
+            expected="a convolution from x to c",
+            remedy="pass cell_kernel=3, or depth=None",
         )
     if cell.feedback_entry == "cell" and not depth:
         raise WiringError(
             given="feedback_entry='cell' without a cell state",
             expected="depth > 0",
-            remedy="write feedback_entry='out'",
+            remedy="pass feedback_entry='out'",
         )
 
 
 def time_decay(site: Site) -> Wiring:
-    """Build a memory s{n} that decays by a learnable factor (0 at first), and h{n} = ELU(s{n})."""
+    """Build a memory s{n} that decays by a learnable factor, initially 0, and h{n} = ELU(s{n})."""
     s = f"s{site.layer}"
     populations = [Population(s, Decay()), Population(site.h, Sum("elu"))]
     return populations, [edge(site.x, s), edge(s, site.h)]
 
 
 def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own: str = "") -> Wiring:
-    """Build h{n} (or `own`) of `rule`, whose `ports` each read x and the unit itself through convolutions."""
+    """Build h{n} (or `own`) with `rule`; each of the `ports` receives x and the unit itself through convolutions."""
     name = own or site.h
     maps = site.channels
     projections = []
@@ -254,7 +254,7 @@ def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own
 
 
 def simple_rnn(site: Site) -> Wiring:
-    """z{n} = W x + U h, h{n} = ELU(LN(z{n})), normalised over maps and positions with one weight and bias per map."""
+    """z{n} = W x + U h, h{n} = ELU(LN(z{n})). LN is over maps and positions, with one weight and bias per map."""
     z, maps = f"z{site.layer}", site.channels
     populations = [Population(z, Sum()), Population(site.h, Rate(maps, "elu", bias=False))]
     return populations, [
@@ -265,7 +265,7 @@ def simple_rnn(site: Site) -> Wiring:
 
 
 def gru(site: Site) -> Wiring:
-    """Build a gated recurrent unit; r{n} is h times the reset gate. Source: Cho et al. 2014."""
+    """Build a gated recurrent unit, where r{n} is h multiplied by the reset gate. Source: Cho et al. 2014."""
     r, maps = f"r{site.layer}", site.channels
     populations, projections = _recurrent(site, GatedUpdate(maps), ["update"])
     return [Population(r, Gated(maps)), *populations], [
@@ -279,12 +279,15 @@ def gru(site: Site) -> Wiring:
 
 
 def ugrnn(site: Site) -> Wiring:
-    """Build an update-gate RNN. Source: Collins et al. 2017; the bias of the gate starts at 1."""
+    """Build an update-gate RNN with an initial gate bias of 1. Source: Collins et al. 2017."""
     return _recurrent(site, GatedUpdate(site.channels, kept=1.0), ["candidate", "update"])
 
 
 def intersection(site: Site) -> Wiring:
-    """Build +RNN: a memory s{n}, and h{n} that can pass x on. Source: Collins et al. 2017; gate biases start at 1."""
+    """Build an intersection RNN (+RNN): a memory s{n} and an output h{n} that can pass x through.
+
+    Gate biases start at 1. Source: Collins et al. 2017.
+    """
     s, maps = f"s{site.layer}", site.channels
     populations, projections = _recurrent(site, GatedUpdate(maps, kept=1.0), ["candidate", "update"], own=s)
     ways: list[tuple[str, Kind, int]] = [(site.x, "bottom_up", 0), (s, "lateral", 1)]
@@ -297,7 +300,7 @@ def intersection(site: Site) -> Wiring:
 
 
 def lstm(site: Site) -> Wiring:
-    """Build a convolutional LSTM without peepholes, forget bias 1."""
+    """Build a convolutional LSTM without peepholes, with an initial forget bias of 1."""
     return _recurrent(site, LSTM(site.channels, forget=1.0), ["gates"], width=4)
 
 

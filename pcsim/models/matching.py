@@ -1,4 +1,4 @@
-"""Controls of matched size."""
+"""Control networks of matched size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pcsim.network import Network
 
 
 def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:
-    """Return build(width) at the width in 1..largest whose number of parameters is nearest to `parameters`.
+    """Return build(width) for the width in 1..largest whose parameter count is closest to `parameters`.
 
-    `build` must return a larger network for a larger width. Initial weights are those that build(width) would draw
-    now.
-    Raises WiringError where the number lies beyond the largest width.
+    The parameter count of `build` must increase with the width. The initial weights are the same as those of a direct
+    call of build(width). Raises WiringError if the network of the largest width has too few parameters.
 
         control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)
     """
@@ -29,9 +28,9 @@ def matched(build: Callable[[int], Network], parameters: int, largest: int = 409
         low, high = high, min(2 * high, largest)
     if count(high) < parameters:
         raise WiringError(
-            given=f"{parameters:,} parameters to match, and {count(high):,} at the largest width, {high}",
-            expected="a width that makes the network large enough",
-            remedy=f"write largest={2 * largest}, or match a smaller network",
+            given=f"{parameters:,} parameters to match, but only {count(high):,} at the largest width, {high}",
+            expected="a `largest` width with enough parameters",
+            remedy=f"pass largest={2 * largest}, or match a smaller network",
         )
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,11 +1,11 @@
-"""Weights published for other code, loaded into pcsim's networks.
+"""Functions that load weights published for other code into pcsim's networks.
 
     tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
     models.published.load(net, tensors, models.published.libilab_pcn)
 
-A mapping takes a network and returns, for each of its tensors, the names of the other code's tensors and the function
-that converts them. Nothing is guessed: a tensor that is missing, left over or of another shape raises StorageError. No
-published weights ship with pcsim.
+A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
+code and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape raises
+StorageError. pcsim itself does not include any published weights.
 """
 
 from __future__ import annotations
@@ -21,37 +21,39 @@ from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 
 Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
-"""name of a tensor in pcsim -> (names in the other code, function that converts those tensors)"""
+"""name of a tensor in pcsim -> (names in the original code, function that converts those tensors)"""
 Naming = Callable[[Network], Sources]
 
 
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
-    """Load published `tensors` into a network of the same sizes.
+    """Load published `tensors` into a network with the same layer sizes.
 
-    naming  `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`, `cornet` for the CORnets
-    Raises StorageError naming what is missing, left over, or of another shape.
+    naming  mapping: `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`, or `cornet` for the CORnets
+
+    Raises StorageError that names any tensors that are missing, left over or of the wrong shape.
     """
     sources = naming(network)
     wanted = {name for names, _ in sources.values() for name in names}
     plain = {name.removeprefix("module."): value for name, value in tensors.items()}
-    # A norm that is a row of a `StepNorm` keeps no count of its batches.
+    # A batch norm that is a row of a `StepNorm` does not count its batches.
     plain = {name: value for name, value in plain.items() if name in wanted or not name.endswith("batches_tracked")}
     if wanted != set(plain):
         raise StorageError(
             given=_differences(wanted, set(plain)),
-            expected=f"the {len(wanted)} tensors that {naming.__name__} names for {network.name!r}",
-            remedy="build the network with the options of the published one (layers, times, tied or not, classes); a "
-            'checkpoint may hold the tensors one level down, in tensors["state_dict"]',
+            expected=f"the {len(wanted)} tensors that {naming.__name__} maps to {network.name!r}",
+            remedy="build the network with the options of the published one (layers, times, tied, classes), or "
+            'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
         )
     ours = {name: function(*(plain[other] for other in names)) for name, (names, function) in sources.items()}
     load_tensors(network, ours, naming.__name__)
 
 
 def libilab_pcn(network: Network) -> Sources:
-    """Map libilab/PCN-with-Global-Recurrent-Processing, classes `PredNet` (untied) and `PredNetTied`.
+    """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
 
-    FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L, b0.L, linear.weight and
-    linear.bias; L counts from 0, and a0.0 belongs to layer 1. The rates are (1, channel, 1, 1) there, (channel,) here.
+    The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
+    b0.L, linear.weight and linear.bias, where L starts from 0 and a0.0 belongs to layer 1. The original rates have
+    shape (1, channel, 1, 1), and those of pcsim (channel,).
     """
     layers = len(network.predicted)
     name = _names(network)
@@ -75,10 +77,11 @@ def libilab_pcn(network: Network) -> Sources:
 
 
 def zcrwind_prednet(network: Network) -> Sources:
-    """Map zcrwind/PredNet_pytorch, a faithful port of the original, for nets whose R have as many channels as their A.
+    """Map zcrwind/PredNet_pytorch, a faithful port of the original, to a `prednet` whose R and A have equal channels.
 
-    i.L, f.L, c.L, o.L: one convolution per gate over the concatenation [R, E, up(R above)]; A.2L and Ahat.2L. Here the
-    gates of a source are one convolution, stacked i, f, o, c, and the concatenation is a sum.
+    The port has i.L, f.L, c.L and o.L, one convolution per gate over the concatenation [R, E, up(R above)], and A.2L
+    and Ahat.2L. In pcsim, each source has one convolution with the gates stacked in the order i, f, o, c, and the
+    results are summed.
     """
     layers = len(network.predicted)
     name = _names(network)
@@ -106,11 +109,11 @@ def zcrwind_prednet(network: Network) -> Sources:
 
 
 def cornet(network: Network) -> Sources:
-    """Map dicarlolab/CORnet: `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` for the networks of the same name.
+    """Map `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` of dicarlolab/CORnet to the networks of the same names.
 
-    Z: V1.conv and so on. R, RT: V1.conv_input, V1.norm_input, V1.conv1, V1.norm1. S: V1.conv1, V1.norm1, V1.conv2,
-    V1.norm2; V2.conv_input, V2.skip, V2.norm_skip, V2.conv1..3, V2.norm1_0, norm1_1, .. for each repeat, which here are
-    rows of one tensor. decoder.linear.
+    The original names are V1.conv and so on in Z; V1.conv_input, V1.norm_input, V1.conv1, V1.norm1 and so on in R and
+    RT; and V1.conv1, V1.norm1, V1.conv2, V1.norm2, V2.conv_input, V2.skip, V2.norm_skip, V2.conv1..3, V2.norm1_0,
+    V2.norm1_1 and so on in S. All have decoder.linear. The norms of successive repeats are rows of one tensor in pcsim.
     """
     naming = _OfModules(network)
     naming.add("it->readout", ["decoder.linear"])
@@ -141,7 +144,7 @@ def cornet(network: Network) -> Sources:
 
 
 class _OfModules:
-    """A collection of sources, made module by module from the parts of an edge that hold tensors, in order."""
+    """A collection of `Sources`, built from the modules with tensors in each projection, in order."""
 
     def __init__(self, network: Network) -> None:
         self.names = _names(network)
@@ -149,7 +152,7 @@ class _OfModules:
         self.sources: Sources = {}
 
     def add(self, edge: str, theirs: list[str]) -> None:
-        """Add the modules on `edge` under the names `theirs`; the rows of a `StepNorm` count on from its name."""
+        """Add the modules on `edge` under the names `theirs`; rows of a `StepNorm` have consecutive numbers."""
         holding = [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
         for module, prefix in zip(holding, theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
@@ -163,7 +166,7 @@ class _OfModules:
 
 
 def _names(network: Network) -> dict[int, str]:
-    """Return the name under which each tensor is stored, by its id."""
+    """Return the name of each stored tensor, by its id."""
     return {id(tensor): name for name, tensor in trained_tensors(network).items()}
 
 
@@ -172,7 +175,7 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def _stacked(first: int | None = None, last: int | None = None) -> Callable[..., Tensor]:
-    """Return a function that stacks the gates, each with the input channels first..last of the concatenation."""
+    """Return a function that stacks the gates, keeping only input channels first..last of the concatenation."""
     if first is None:
         return lambda *gates: torch.cat(gates)
     return lambda *gates: torch.cat([gate[:, first:last] for gate in gates])

@@ -1,4 +1,4 @@
-"""The registry of models by name."""
+"""Registry of models by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=Callable[..., Network])
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: the function that builds it, and its paper."""
+    """A registered model: the function that builds it, and the paper that describes it."""
 
     build: Callable[..., Network]
     paper: str
@@ -26,7 +26,7 @@ MODELS: dict[str, Entry] = {}
 
 
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Register a function that returns a `Network` under its name.
+    """Return a decorator that registers a function that builds a `Network`, under the name of the function.
 
     @register(paper="Lotter et al. 2017")
     """
@@ -44,7 +44,7 @@ def available() -> tuple[str, ...]:
 
 
 def paper(name: str) -> str:
-    """Return where a registered model was published. Raises WiringError for an unknown one."""
+    """Return the paper of a registered model. Raises WiringError for an unknown model."""
     if name not in MODELS:
         raise unknown("model", name, available())
     return MODELS[name].paper
@@ -59,12 +59,12 @@ def construct(name: str, **options: Any) -> Network:
     known = tuple(option for option, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD)
     for option in options:
         if option not in known and len(known) == len(parameters):
-            raise unknown(f"option of {name}", option, known)
+            raise unknown(f"{name} option", option, known)
     return model(**options)
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """Return the exception for a name that is not in `known`, with the nearest one."""
+    """Return an exception for a name that is not in `known`, which suggests the closest known name."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",

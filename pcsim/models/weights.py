@@ -1,4 +1,4 @@
-"""Trained weights that ship with pcsim: small safetensors files with their settings and scores."""
+"""Trained weights included in pcsim: small safetensors files that also store settings and scores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FOLDER = files("pcsim.models") / "trained"
 
 
 def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
-    """Build the registered model `name` with `options`; with `weights`, one of the trained sets that ship with pcsim.
+    """Build the registered model `name` with `options`, and load the trained `weights` included in pcsim, if given.
 
-    Raises WiringError for an unknown model or option, StorageError for unknown weights.
+    Raises WiringError for an unknown model or option, and StorageError for unknown weights.
 
         pcsim.models.build("blt", width=16)
         pcsim.models.build("blt", weights="debris-light")
@@ -27,7 +27,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
 
 
 def available() -> dict[str, tuple[str, ...]]:
-    """Return the names of the sets of weights, by model."""
+    """Return the names of the included weights for each model."""
     found: dict[str, list[str]] = {}
     for entry in sorted(item.name for item in FOLDER.iterdir() if item.name.endswith(".safetensors")):
         model, weights = entry.removesuffix(".safetensors").split(".")
@@ -36,23 +36,23 @@ def available() -> dict[str, tuple[str, ...]]:
 
 
 def pretrained(model: str, weights: str, **options: Any) -> Network:
-    """Build `model` with the trained `weights` and the options of their training, over which `options` take precedence.
+    """Build `model` with the trained `weights`; `options` override the options used in training.
 
-    Raises StorageError for weights that do not exist for this model, or do not fit other options.
+    Raises StorageError if the weights do not exist for this model or do not fit the `options`.
     """
     known = available().get(model, ())
     if weights not in known:
         raise StorageError(
             given=f"weights {weights!r} for {model!r}",
-            expected=f"one of {', '.join(known)}" if known else "another model: no weights ship for this one",
-            remedy="print models.weights.available(), or train others with python -m experiments.occlusion",
+            expected=f"one of {', '.join(known)}" if known else "a model for which pcsim includes weights",
+            remedy="choose from models.weights.available(), or train your own with python -m experiments.occlusion",
         )
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return load(path, **options)
 
 
 def load(path: str | Path, **options: Any) -> Network:
-    """Load a trained network from a file that `save` wrote."""
+    """Load a trained network from a file written by `save`."""
     tensors, facts = storage.read_tensors(path, "weights")
     with storage.content_of(path, "weights", "save them again with models.weights.save()"):
         network = construct(facts["model"], **{**facts["options"], **options})
@@ -61,13 +61,13 @@ def load(path: str | Path, **options: Any) -> Network:
 
 
 def about(model: str, weights: str) -> dict[str, Any]:
-    """Return the settings and scores stored with shipped weights."""
+    """Return the settings and scores stored with the included weights."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return storage.read_tensors(path, "weights")[1]
 
 
 def save(network: Network, path: str | Path, model: str, options: dict[str, Any], **facts: Any) -> None:
-    """Write the weights of a registered `model` built with `options`, and any facts (settings, scores)."""
+    """Save the weights of a registered `model` built with `options`, and any `facts` such as settings and scores."""
     storage.write_tensors(
         path, trained_tensors(network), {"kind": "weights", "model": model, "options": options, **facts}
     )

@@ -1,4 +1,4 @@
-"""Networks, populations joined by projections, and their variants."""
+"""Networks of populations joined by projections, and variants of these networks."""
 
 from pcsim.network.network import Network
 from pcsim.network.parts import ALWAYS, Population, Projection

@@ -1,4 +1,4 @@
-"""The wiring of a network as a table."""
+"""Formatting of the wiring of a network as a table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pcsim.network.parts import ALWAYS, Projection
 from pcsim.rules.base import Flow, Map, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant
 
-HEAD = ("order", "node", "kind", "shape", "reads (delay in steps)")
+HEAD = ("order", "node", "kind", "shape", "incoming edges (delay in steps)")
 
 
 def describe(network: Graph) -> str:
-    """Return a table of nodes, rules, shapes and incoming edges, in the order of evaluation."""
+    """Return a table of nodes, rules, shapes and incoming edges in evaluation order."""
     rows = [HEAD]
     populations, incoming = network.populations, network.incoming
     rows += [("", name, "input", _by(shape), "") for name, shape in network.inputs.items()]
@@ -56,7 +56,7 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
 
 
 def _window(active: tuple[float, float] | None) -> str:
-    """Return the window as text: the first step (or ms), and the end, which is not included."""
+    """Return the window as text: its start and, unless infinite, its end (exclusive), in steps or ms."""
     if active is None:
         return ""
     return f", from {active[0]:g}" + ("" if math.isinf(active[1]) else f", before {active[1]:g}")

@@ -1,4 +1,4 @@
-"""Populations joined by projections: the structure of a network, and its derived properties."""
+"""The structure of a network, populations joined by projections, and the properties derived from it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
 class Graph(nn.Module):
-    """Validated populations and projections, with shapes inferred and the order of evaluation derived.
+    """Validated populations and projections, with inferred shapes and evaluation order.
 
-    Modules are stored once, in `rules`, `transforms` and `delays`; `populations` and `projections` return the modules
-    that are there now.
+    Modules are stored only in `rules`, `transforms` and `delays`; `populations` and `projections` always refer to the
+    current ones.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"step_ms={step_ms!r}",
                 expected="a positive number of ms",
-                remedy="write step_ms=10.0, usual in vision",
+                remedy="pass step_ms=10.0, a common value for models of vision",
             )
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
@@ -70,14 +70,14 @@ class Graph(nn.Module):
         check_windows(populations, resolved, self.shapes.variables, self.is_flow)
 
     def _resolved(self, edge: Projection) -> Projection:
-        """Return the edge with its port and delay made explicit."""
+        """Return the edge with an explicit port and delay."""
         rule = self._populations[edge.target].rule
         port = edge.port or (edge.kind if edge.kind in rule.ports else rule.ports[0])
         if port not in rule.ports:
             raise WiringError(
                 given=f"edge {edge.name} to port {port!r}",
                 expected=f"one of the ports of {type(rule).__name__}: {', '.join(rule.ports)}",
-                remedy=f"write port={rule.ports[0]!r} in the projection",
+                remedy=f"pass port={rule.ports[0]!r} to the projection",
             )
         source = self._populations.get(edge.source)
         has_memory = source is not None and not isinstance(source.rule, Wire)
@@ -88,8 +88,8 @@ class Graph(nn.Module):
         if self.is_flow and (delay > 1 or (delay == 1 and not has_memory)):
             raise WiringError(
                 given=f"edge {edge.name} with delay={delay} in a flow",
-                expected="no delay in steps: a flow reads the present, or the past by a delay in ms",
-                remedy="leave delay out, or write delay_ms=10.0 for a conduction delay of 10 ms",
+                expected="no delay in steps, because delays in a flow are in ms",
+                remedy="omit delay, or pass delay_ms=10.0 for a conduction delay of 10 ms",
             )
         return replace(edge, delay=delay, port=port)
 
@@ -97,7 +97,7 @@ class Graph(nn.Module):
 
     @property
     def populations(self) -> dict[str, Population]:
-        """The populations by name, with the present rules of `rules`."""
+        """The populations by name, with their current rules from `rules`."""
         rules = self.rules._modules
         found = {}
         for name, population in self._populations.items():
@@ -107,7 +107,7 @@ class Graph(nn.Module):
 
     @property
     def projections(self) -> tuple[Projection, ...]:
-        """The edges, with the present modules of `transforms` and `delays`."""
+        """The edges, with their current modules from `transforms` and `delays`."""
         transforms, delays = self.transforms._modules, self.delays._modules
         found = []
         for key, edge in self._edges.items():
@@ -119,7 +119,7 @@ class Graph(nn.Module):
 
     @property
     def is_as_built(self) -> bool:
-        """True while all modules are those that were checked, none replaced since."""
+        """True if no module has been replaced since the network was checked."""
         rules = self.rules._modules
         same = all(population.rule is rules[name] for name, population in self._populations.items())
         return same and all(e is other for e, other in zip(self._edges.values(), self.projections, strict=True))
@@ -147,12 +147,12 @@ class Graph(nn.Module):
 
     @property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:
-        """The edges to each population, by its name."""
+        """The incoming edges of each population, by name."""
         return self.wiring().incoming
 
     @property
     def flows(self) -> dict[str, Flow]:
-        """The rules of the populations that are flows, by name."""
+        """The rules that are flows, by the name of their population."""
         return self.wiring().flows
 
     @property
@@ -162,48 +162,49 @@ class Graph(nn.Module):
 
     @property
     def predicted(self) -> dict[str, str]:
-        """The target (a population or an input) of each prediction error, by name."""
+        """The target (a population or an input) of each prediction error, by the name of the error."""
         return self.wiring().predicted
 
     @property
     def step_delays(self) -> dict[str, int]:
-        """The longest delay in steps with which edges of a discrete network read each source, where it is not 0."""
+        """The longest nonzero delay in steps on the edges from each source of a discrete network."""
         return self.wiring().step_delays
 
     @property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays in ms with which edges of a flow read each source."""
+        """The delays in ms on the edges from each source of a flow."""
         return self.wiring().conduction_delays
 
     @property
     def arrivals(self) -> Mapping[str, float]:
-        """The time at which an onset of the inputs first reaches each population: the shortest path of delays.
+        """The time at which an input onset first reaches each population, along the path with the shortest delay.
 
-        In steps for a discrete network (0: in the first step), in ms for a flow. Infinite where nothing arrives. Edges
-        with a permanent lesion do not count.
+        In steps for a discrete network (0 is the first step), in ms for a flow; infinite if the onset never arrives.
+        Edges with a permanent lesion are ignored.
         """
         return self.wiring().arrivals
 
     @property
     def parameter_count(self) -> int:
-        """The number of parameters, shared ones counted once."""
+        """The number of parameters, counting shared parameters once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def shape(self, name: str) -> Shape:
-        """Return (channel, height, width) of an input or population. Raises WiringError for an unknown name."""
+        """Return the shape (channel, height, width) of an input or population. Raises WiringError for unknown names."""
         if name not in self.shapes.nodes:
             raise WiringError(
                 given=f"the shape of {name!r}",
                 expected=f"an input or population of {self.name!r}: {', '.join(self.shapes.nodes)}",
-                remedy=f"write net.shape({next(iter(self.shapes.nodes), 'name')!r}); net.describe() lists the names",
+                remedy=f"call net.shape({next(iter(self.shapes.nodes), 'name')!r}); net.describe() lists all names",
             )
         return self.shapes.nodes[name]
 
     def time_of(self, name: str, step: int) -> float:
-        """Return the time in ms after the onset of the image that step 0, 1, ... of a population stands for.
+        """Return the time in ms after image onset that a step (0, 1, ...) of a population represents.
 
-        (step + 1) step_ms, the end of the step; or by `timing`, counted from the start of its window. For discrete
-        networks. Raises WiringError for a step outside that window.
+        By default this is the end of the step, (step + 1) step_ms. For populations in `timing`, the time follows from
+        that entry, with steps counted from the start of the population's window. Only for discrete networks. Raises
+        WiringError for a step outside that window.
         """
         if name not in self.timing:
             return (step + 1) * self.step_ms
@@ -211,7 +212,7 @@ class Graph(nn.Module):
         if not begin <= step < end:
             raise WiringError(
                 given=f"step {step} of {name!r}",
-                expected=f"a step in which it is active: from {begin:g} and before {end:g}",
-                remedy=f"pass step={begin:g}, for example: outside its window the population holds its value",
+                expected=f"a step in which it is active: {begin:g} <= step < {end:g}",
+                remedy=f"pass step={begin:g}, for example; outside its window the population holds its value",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

@@ -1,4 +1,4 @@
-"""The order of evaluation of populations, and the times at which an onset reaches them: pure functions of the edges."""
+"""Pure functions of the edges: the evaluation order of populations and the times at which an onset reaches them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Node = TypeVar("Node", bound=Hashable)
 
 
 def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
-    """Return every node after those `before` it, ties in the given order. Raises WiringError with the cycle, if any."""
+    """Return the nodes in order, each after all nodes listed for it in `before`. Raises WiringError for a cycle."""
     order: dict[Node, None] = {}
     for start in nodes:
         path: list[Node] = [start]
@@ -34,7 +34,7 @@ def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Nod
 
 
 def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple[str, ...]:
-    """Return the populations, each after the sources of these edges to it."""
+    """Return the populations, each after the sources of the given edges to it."""
     before: dict[str, list[str]] = {name: [] for name in names}
     for edge in edges:
         if edge.source in before:
@@ -45,8 +45,8 @@ def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple
 def _refuse_cycle(cycle: Sequence[object]) -> None:
     raise WiringError(
         given=f"a cycle of zero delay: {' -> '.join(map(str, cycle))}",
-        expected="at least one edge of every cycle to read an earlier step",
-        remedy="set delay=1 on the edge that should read the step before (usually the lateral or top-down one)",
+        expected="at least one edge with a delay in every cycle",
+        remedy="set delay=1 on the edge that should read the previous step (usually a lateral or top-down edge)",
     )
 
 
@@ -57,10 +57,10 @@ def arrivals(
     is_flow: bool,
     early: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Return when an onset of the inputs first reaches each population, by the shortest path of delays (Bellman-Ford).
+    """Return the time at which an input onset first reaches each population, by the shortest delay (Bellman-Ford).
 
-    In steps, or for a flow in ms; windows of edges and populations postpone it. It reaches the populations in `early`
-    before the first step.
+    Times are in steps, or in ms for a flow. Windows of edges and populations postpone the arrival. The onset reaches
+    the populations in `early` before the first step.
     """
     reached = dict.fromkeys(populations, math.inf) | dict.fromkeys(inputs, 0.0) | dict.fromkeys(early, -1.0 + is_flow)
     edges = [edge for edge in projections if ALWAYS not in edge.lesioned]
@@ -78,7 +78,7 @@ def arrivals(
 
 
 def _within(window: tuple[float, float] | None, at: float) -> float:
-    """Return the first time from `at` on that lies in the window; infinity if the window is over."""
+    """Return the first time at or after `at` that lies in the window, or infinity if the window has ended."""
     if window is None:
         return at
     return max(at, window[0]) if at < window[1] else math.inf

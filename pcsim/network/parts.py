@@ -21,11 +21,12 @@ ALWAYS: Window = (-math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Population:
-    """A named group of units with one rule.
+    """A named group of units that share one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  (a, b): responds from a on and before b only, and holds its value outside; in steps, in a flow in ms
-    starts_from  a population whose value (and extra variables) it takes over when its window opens
+    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside it the value is
+            constant
+    starts_from  a population from which the value and extra variables are copied when the window opens
     """
 
     name: str
@@ -37,21 +38,21 @@ class Population:
 
 @dataclass(frozen=True)
 class Projection:
-    """An edge: `transform` of the source's value, added to what arrives at a port of the target.
+    """An edge that adds `transform` of the source's value to the input at a port of the target.
 
-    delay   0 reads the source's value of this step, 1 that of the step before, n that of n steps before.
-            None (the default) means 0 in a discrete network; in a flow every edge reads the present.
-    port    the input of the target's rule; by default the one with the name of `kind`, else the rule's first.
-    before  the value that a delayed edge delivers before its source has one: nothing ("absent"), or the
-            transform of zeros ("zeros").
-    active  (a, b): delivers from a on and before b only, and nothing outside; in steps, in a flow in ms. A
-            transform that differs from step to step (`connections.Phased`) counts its steps from a.
-    delay_ms  in a flow, a conduction delay: reads the source's value that long ago, interpolated between steps.
-            A number, or a `LearnableTau(1, ...)` for a learnable delay.
-    lesioned  windows [from, to) during which the edge delivers nothing, in the same unit as `active`.
-    compute_dtype  the type in which convolutions and matrix products of the transform are computed, such as
-            torch.bfloat16; what it delivers has the type of the source's value. None: that type.
-    name    "source->target" unless two projections share both.
+    delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
+            None (the default) means 0 in a discrete network; in a flow every edge reads the current value.
+    port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
+    before  output of a delayed edge before its source has a value: nothing ("absent") or the transform of zeros
+            ("zeros").
+    active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
+            `connections.Phased` transform is counted from a.
+    delay_ms  conduction delay in a flow, for which the source's value is interpolated between steps. A number, or a
+            `LearnableTau(1, ...)` for a learnable delay.
+    lesioned  windows [from, to) in which the edge delivers nothing, in the same unit as `active`.
+    compute_dtype  dtype of the convolutions and matrix products in the transform, such as torch.bfloat16. The output
+            has the dtype of the source's value, which is also the default.
+    name    "source->target" by default; two projections between the same populations need different names.
     """
 
     source: str

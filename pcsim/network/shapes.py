@@ -1,4 +1,4 @@
-"""Inference of the shape of every node along the edges: pure functions."""
+"""Pure functions that infer the shape of every node by following the edges."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from pcsim.rules.base import Rule
 
 
 def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
-    """Return the shape of `transform` applied to an activity of `shape`, without computing it.
+    """Return the output shape of `transform` for an activity of `shape`, without computing the output.
 
-    From the layer's type where that is known, else on the meta device: 0.1 to 4 ms a layer, and 0.8 s for the first.
-    Raises the exception of the transform for a shape that it does not accept.
+    For common layer types the shape follows from a formula. Others run on the meta device, which takes 0.1 to 4 ms per
+    layer and 0.8 s for the first. If the transform does not accept the shape, its exception is raised.
     """
     return _by_type(transform, shape) or _on_meta(transform, shape)
 
@@ -44,7 +44,7 @@ _KEEPING = (nn.Identity, nn.ReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.D
 
 
 def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
-    """Return the output shape of a common layer; None for others, and for a shape that does not fit."""
+    """Return the output shape of a common layer, or None for other layers and unsuitable input shapes."""
     kind = type(layer)
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
         return None
@@ -88,9 +88,9 @@ def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
 
 
 def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None = None) -> Shape | None:
-    """Return the output shape of a convolution or a max pool; None where the input does not fit.
+    """Return the output shape of a convolution or max-pooling layer, or None for an unsuitable input shape.
 
-    other  settings that replace its own
+    other  settings that override those of the layer
     """
     channels, *size = shape
     settings = {**vars(layer), **(other or {})}
@@ -108,7 +108,7 @@ def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None =
         made = [(n - 1) * s - 2 * p + k + e for n, s, p, k, e in zip(size, stride, padding, spans, extra, strict=True)]
     elif settings.get("ceil_mode"):
         made = [-(-(n + 2 * p - k) // s) + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
-        # The last window begins inside the image or the padding before it.
+        # The last window must start inside the image or the padding before it.
         made = [m - ((m - 1) * s >= n + p) for m, n, s, p in zip(made, size, stride, padding, strict=True)]
     else:
         made = [(n + 2 * p - k) // s + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
@@ -118,8 +118,8 @@ def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None =
 def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
     named = chain(transform.named_parameters(), transform.named_buffers())
     tensors = {name: tensor.to("meta") for name, tensor in named}
-    # Two samples: batch norm in training mode does not accept a single value per channel.
-    # Laid out as activities are in a run: a transform that flattens by `.view` fails here, not during the run.
+    # Use two samples, because batch norm in training mode does not accept a single value per channel.
+    # Use the memory layout of a run, so that a transform that flattens with `.view` already fails here.
     given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in tensors.values()), None)))
     with torch.no_grad():
         return tuple(functional_call(transform, tensors, (given,)).shape[1:])
@@ -127,7 +127,7 @@ def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of all nodes, of all variables of each rule, and of all input ports."""
+    """The shapes of all nodes, rule variables and input ports."""
 
     nodes: dict[str, Shape]
     variables: dict[str, dict[str, Shape]]
@@ -140,9 +140,10 @@ def infer_shapes(
     declared: Mapping[str, Shape],
     projections: Sequence[Projection],
 ) -> Shapes:
-    """Follow the edges from the inputs and declared shapes until every node has one, then check every edge.
+    """Propagate the input and declared shapes along the edges to every node, and check every edge.
 
-    Raises WiringError naming the edge and both shapes where two disagree, or the populations that nothing reaches.
+    Raises WiringError that names the edge and both shapes if two shapes disagree, or the populations that cannot be
+    reached.
     """
     found = Shapes(dict(inputs) | dict(declared), {}, {name: {} for name in rules})
     arriving: dict[str, Shape] = {}
@@ -160,12 +161,12 @@ def infer_shapes(
                 continue
             found.nodes[name] = _respond(name, rule, found.ports[name])["value"]
             progress = True
-            break  # follow the edges from this population before others are inferred
+            break  # follow the edges from this population before inferring others
     if missing := [name for name in rules if name not in found.nodes]:
         raise WiringError(
             given=f"no shape for {', '.join(missing)}",
-            expected="every population to be reached from an input, or to declare its shape",
-            remedy=f"connect it, or write Population({missing[0]!r}, rule, shape=(channel, height, width))",
+            expected="every population to be reachable from an input or to declare its shape",
+            remedy=f"connect it, or pass its shape: Population({missing[0]!r}, rule, shape=(channel, height, width))",
         )
     for name, rule in rules.items():
         for port in rule.ports:
@@ -173,7 +174,7 @@ def infer_shapes(
         variables = _respond(name, rule, found.ports[name])
         if variables["value"] != found.nodes[name]:
             raise WiringError(
-                given=f"population {name!r} declared as {found.nodes[name]}, its inputs make {variables['value']}",
+                given=f"population {name!r} declared as {found.nodes[name]}, but its inputs yield {variables['value']}",
                 expected="the same shape",
                 remedy=f"declare shape={variables['value']}, or change the transforms of its incoming projections",
             )
@@ -186,8 +187,8 @@ def _arrival(edge: Projection, shape: Shape) -> Shape:
         return transformed_shape(edge.transform, shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as reason:
         raise WiringError(
-            given=f"edge {edge.name}: {edge.source!r} has shape {shape}, which the transform does not take ({reason})",
-            expected="a transform that takes the shape of its source",
+            given=f"edge {edge.name}: {edge.source!r} has shape {shape}, which the transform rejects ({reason})",
+            expected="a transform that accepts the shape of its source",
             remedy=f"change the transform of {edge.name} (input channels, kernel) or the shape of {edge.source!r}",
         ) from reason
 
@@ -198,7 +199,7 @@ def _agree(ports: dict[str, Shape], edge: Projection, shape: Shape) -> None:
         return
     raise WiringError(
         given=f"edge {edge.name} delivers shape {shape} to {edge.target!r}",
-        expected=f"shape {expected}, as the other projections to its port {edge.port!r} deliver",
+        expected=f"shape {expected}, like the other projections to port {edge.port!r}",
         remedy=_how_to_fit(shape, expected),
     )
 
@@ -206,15 +207,15 @@ def _agree(ports: dict[str, Shape], edge: Projection, shape: Shape) -> None:
 def _how_to_fit(shape: Shape, expected: Shape) -> str:
     advice = []
     if len(shape) != len(expected):
-        return f"end the transform in shape {expected}, for instance by nn.Flatten() or nn.Unflatten(1, shape)"
+        return f"make the transform return shape {expected}, for instance with nn.Flatten() or nn.Unflatten(1, shape)"
     if shape[0] != expected[0]:
         advice.append(f"give the transform {expected[0]} output channels")
     if shape[1:] != expected[1:] and len(shape) == 3:
         if expected[1] > shape[1]:
             factor = expected[1] / shape[1]
-            advice.append(f"enlarge it, for instance by connections.up_conv(..., stride={factor:g})")
+            advice.append(f"enlarge its output, for instance with connections.up_conv(..., stride={factor:g})")
         else:
-            advice.append(f"shrink it, for instance by connections.pool({shape[1] / expected[1]:g})")
+            advice.append(f"shrink its output, for instance with connections.pool({shape[1] / expected[1]:g})")
     return " and ".join(advice)
 
 

@@ -1,10 +1,10 @@
-"""Many settings of one network in one run: each sample of a large batch has its own time constants and gains.
+"""Several settings of a network in one run: each sample of a large batch has its own time constants and gains.
 
     many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
     many.split(run["r1"])                               (point, time, batch, ...)
 
-The results equal those of separate runs to rounding, as the samples of a batch are independent.
+The results equal those of separate runs up to rounding, because the samples of a batch are independent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Values = Mapping[str, Sequence[float] | Tensor]
 
 
 class PerSampleTau(TimeConstant):
-    """Time constants of each sample, (n,) or (n, channel), ms. Raises WiringError unless all are positive."""
+    """Time constants of each sample in ms, (n,) or (n, channel). Raises WiringError unless all are positive."""
 
     values: Tensor
 
@@ -37,11 +37,11 @@ class PerSampleTau(TimeConstant):
         self.register_buffer("values", values, persistent=False)
 
     def forward(self) -> Tensor:
-        """Return all values, (n,) or (n, channel), ms."""
+        """Return all values in ms, (n,) or (n, channel)."""
         return self.values
 
     def for_(self, like: Tensor) -> Tensor:
-        """Return the values, reshaped to divide an activity (n, channel, ...)."""
+        """Return the values, reshaped to broadcast over the activity `like`, (n, channel, ...)."""
         return _beside(self.values, like)
 
 
@@ -61,20 +61,20 @@ class PerSampleGain(nn.Module):
 
 @dataclass(frozen=True)
 class Batched:
-    """A network of `points` settings for `batch` samples each, which tiles its stimuli and splits its records."""
+    """A network that runs `points` settings on `batch` samples each, with methods to tile stimuli and split records."""
 
     network: Network
     points: int
     batch: int
 
     def tile(self, stimulus: Stimulus) -> Stimulus:
-        """Return a stimulus of `batch` samples, repeated for every point. Raises WiringError for other batches."""
+        """Repeat a stimulus of `batch` samples for every point. Raises WiringError for other batch sizes."""
         if isinstance(stimulus, Mapping):
             return {name: self._repeated(value) for name, value in stimulus.items()}
         return self._repeated(stimulus)
 
     def split(self, values: Tensor) -> Tensor:
-        """Return a record (time, points * batch, ...) as (point, time, batch, ...)."""
+        """Reshape a record (time, points * batch, ...) to (point, time, batch, ...)."""
         return rearrange(values, "time (point n) ... -> point time n ...", point=self.points)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
@@ -84,27 +84,28 @@ class Batched:
         if len(images) != self.batch:
             raise WiringError(
                 given=f"{len(images)} samples",
-                expected=f"{self.batch} samples, the batch of the network",
-                remedy=f"write batched(..., batch={len(images)})",
+                expected=f"{self.batch} samples, the batch size of the network",
+                remedy=f"build the network with batched(..., batch={len(images)})",
             )
         return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
 def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Batched:
-    """Combine many settings of one network in one network; point k has the k-th value of each tau and gain.
+    """Build one network that runs several settings of `network`; point k uses the k-th value of each tau and gain.
 
-    taus   population -> ms for each point, (points,) or (points, channel); they make a discrete network a flow,
-           in which every population with memory needs one
-    gains  edge -> a factor on its output at each point
-    Parameters are shared. Raises WiringError for unknown names, names in both, and unequal numbers of values.
+    taus   population -> time constants in ms, (points,) or (points, channel); they turn a discrete network into a flow,
+           in which every population with memory needs a time constant
+    gains  edge -> factors on its output, one per point
+
+    Parameters are shared. Raises WiringError for unknown names, names in both dicts, or unequal numbers of values.
     """
     given = {**(taus or {}), **(gains or {})}
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
         raise WiringError(
-            given=f"numbers of points {counts}",
-            expected="the same number for each, at least one",
-            remedy="give every tau and gain one value for each point; repeat those that do not change",
+            given=f"numbers of values {counts}",
+            expected="the same number of values for each tau and gain, and at least one tau or gain",
+            remedy="give every tau and gain one value per point, repeating values that do not change",
         )
     (points, *_) = counts.values()
 
@@ -115,9 +116,9 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
     if gains:
         if unknown := set(gains) - {edge.name for edge in other.projections}:
             raise WiringError(
-                given=f"gains of {', '.join(sorted(unknown))}",
+                given=f"gains for {', '.join(sorted(unknown))}",
                 expected=f"edges of {network.name!r}: {', '.join(edge.name for edge in other.projections)}",
-                remedy="write gains={name: [0.5, 1.0]} with the name of an edge; net.describe() shows the edges",
+                remedy="pass gains={name: [0.5, 1.0]} with the name of an edge; net.describe() lists the edges",
             )
         edges = [
             replace(edge, transform=_scaled(edge.transform, PerSampleGain(spread(gains[edge.name]))))

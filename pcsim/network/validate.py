@@ -1,4 +1,4 @@
-"""Checks of a network when it is built."""
+"""Checks that run when a network is built."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")
 
 
 def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> None:
-    """Raise WiringError for an invalid conduction delay; `has_memory` is None where the source is an input."""
+    """Raise WiringError for an invalid conduction delay; `has_memory` is None if the source is an input."""
     learned = isinstance(edge.delay_ms, nn.Module) and any(True for _ in edge.delay_ms.parameters())
     if not is_flow or edge.delay not in (None, 1):
         raise WiringError(
             given=f"edge {edge.name} with delay_ms={edge.delay_ms} and delay={edge.delay}",
-            expected="a delay in ms in a flow, or a delay in steps in a discrete network",
+            expected="a delay in ms for a flow, or a delay in steps for a discrete network",
             remedy=f"remove delay={edge.delay}"
             if is_flow
-            else "write delay=1, or make the network a flow: rules.Leaky(rule, tau)",
+            else "pass delay=1, or make the network a flow with rules.Leaky(rule, tau)",
         )
     if has_memory is False or (has_memory is None and learned):
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="read the population that it is computed from, or make it a memory: rules.Leaky(rule, tau)",
+            remedy="connect from the population that drives it, or give the source memory with rules.Leaky(rule, tau)",
         )
 
 
@@ -43,7 +43,7 @@ def check_windows(
     variables: Mapping[str, Mapping[str, Shape]],
     is_flow: bool,
 ) -> None:
-    """Raise WiringError for empty windows, windows that open too early or between steps, and invalid `starts_from`."""
+    """Raise WiringError for invalid `starts_from` and for windows that are empty, start too early or split a step."""
     known = {population.name: population for population in populations}
     for edge in projections:
         _check_window(f"edge {edge.name}", edge.active, is_flow)
@@ -54,17 +54,17 @@ def check_windows(
         _check_window(f"population {name!r}", active, is_flow)
         if active is not None and is_flow and isinstance(population.rule, Wire):
             raise WiringError(
-                given=f"population {name!r}, a wire of a flow, active in {active}",
-                expected="no window: a wire follows its input at all times",
-                remedy="put the window on the edges that read it, or make it a memory: rules.Leaky(rule, tau)",
+                given=f"population {name!r}, a wire in a flow, with the window {active}",
+                expected="no window, because a wire follows its input at all times",
+                remedy="set the window on its outgoing edges, or give it memory with rules.Leaky(rule, tau)",
             )
         if source is None:
             continue
         if source not in known or variables[source] != variables[name] or active is None or active[0] == 0:
             raise WiringError(
                 given=f"population {name!r} that starts from {source!r} and is active in {active}",
-                expected=f"a population with the variables {dict(variables[name])}, and a window that opens after 0",
-                remedy="give both populations rules with the same variables and shapes, and write active=(from, to)",
+                expected=f"a source with the variables {dict(variables[name])}, and a window that opens after 0",
+                remedy="give both populations rules with the same variables and shapes, and pass active=(from, to)",
             )
 
 
@@ -75,13 +75,13 @@ def _check_window(what: str, window: Window | None, is_flow: bool, begins: float
         raise WiringError(
             given=f"{what} active in {window}" if begins == 0 else f"{what} during {window}",
             expected="(from, to) with 0 <= from < to" if begins == 0 else "(from, to) with from < to",
-            remedy="write (5, 10), or (5, math.inf) for a window without an end",
+            remedy="pass a window such as (5, 10), or (5, math.inf) if it never ends",
         )
     if not is_flow and any(math.isfinite(end) and end != int(end) for end in window):
         raise WiringError(
             given=f"{what} with the window {window} in a discrete network",
             expected="whole numbers of steps",
-            remedy="write it in steps, such as (5, 10); in a flow, as net.as_ode(...) makes one, windows are in ms",
+            remedy="give the window in steps, such as (5, 10); windows in ms require a flow, such as net.as_ode(...)",
         )
 
 
@@ -96,8 +96,8 @@ def check_names(
     for name in names:
         if not name.isidentifier() or names.count(name) > 1:
             raise WiringError(
-                given=f"population {name!r}, {names.count(name)} times among {', '.join(names)}",
-                expected="names of letters, digits and underscores, each used once (inputs included)",
+                given=f"population {name!r}, which occurs {names.count(name)} times in {', '.join(names)}",
+                expected="unique names of letters, digits and underscores, for populations and inputs",
                 remedy="rename it, for instance to 'v1' or 'v1_b'",
             )
     known = set(names)
@@ -112,28 +112,28 @@ def check_names(
         if edge.kind not in KINDS or edge.before not in ("absent", "zeros"):
             raise WiringError(
                 given=f"edge {edge.name} with kind={edge.kind!r}, before={edge.before!r}",
-                expected=f"a kind among {', '.join(KINDS)}; before 'absent' or 'zeros'",
-                remedy=f"write Projection({edge.source!r}, {edge.target!r}, kind='bottom_up', before='absent')",
+                expected=f"kind as one of {', '.join(KINDS)}, and before='absent' or 'zeros'",
+                remedy=f"use Projection({edge.source!r}, {edge.target!r}, kind='bottom_up', before='absent')",
             )
         _check_phases(edge)
         if edge.delay is not None and (not isinstance(edge.delay, int) or edge.delay < 0):
             raise WiringError(
                 given=f"edge {edge.name} with delay={edge.delay!r}",
                 expected="a whole number of steps >= 0",
-                remedy="write delay=0 to read the value of this step, delay=1 for that of the step before",
+                remedy="pass delay=0 for the current step, or delay=1 for the previous step",
             )
     keys = [edge.key for edge in projections]
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="a different name for each projection, in letters, digits and underscores",
+            expected="names that also differ when written with letters, digits and underscores only",
             remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:
         raise WiringError(
             given=f"readout={readout!r}",
             expected=f"one of {', '.join(sorted(targets))}",
-            remedy="name one of these populations, or write readout=None for a network without a read-out",
+            remedy="pass one of these populations, or readout=None for a network without a readout",
         )
 
 
@@ -141,8 +141,8 @@ def _check_phases(edge: Projection) -> None:
     if not isinstance(edge.transform, Phased) and any(isinstance(part, Phased) for part in edge.transform.modules()):
         raise WiringError(
             given=f"edge {edge.name}: a {type(edge.transform).__name__} around a transform that differs between steps",
-            expected="a container that passes the step on to its parts",
-            remedy="write connections.Chain(...) instead of nn.Sequential(...)",
+            expected="a container that passes the step number on to its parts",
+            remedy="use connections.Chain(...) instead of nn.Sequential(...)",
         )
 
 
@@ -151,19 +151,19 @@ def _is_timed(rule: Flow) -> bool:
 
 
 def all_flows(populations: Sequence[Population]) -> bool:
-    """Return whether the memories are flows. Raises WiringError for both kinds, or flows without a time constant."""
+    """Return True if the memories are flows. Raises WiringError for flows mixed with maps or without a tau."""
     flows = [p.name for p in populations if isinstance(p.rule, Flow)]
     maps = [p.name for p in populations if isinstance(p.rule, Map)]
     if flows and maps:
         raise WiringError(
             given=f"flows ({', '.join(flows)}) and maps ({', '.join(maps)}) in one network",
-            expected="all memories of one kind",
+            expected="either flows or maps, but not both",
             remedy="wrap the maps in rules.Leaky(rule, tau)",
         )
     if untimed := [p.name for p in populations if isinstance(p.rule, Flow) and not _is_timed(p.rule)]:
         raise WiringError(
             given=f"flows without a time constant: {', '.join(untimed)}",
-            expected="rule.tau, a TimeConstant in ms",
-            remedy="write self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
+            expected="a TimeConstant in ms as rule.tau",
+            remedy="set self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
         )
     return bool(flows)

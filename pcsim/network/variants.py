@@ -1,4 +1,4 @@
-"""Variants of a network: in continuous time, clamped, lesioned, under autocast. Parameters are shared."""
+"""Variants of a network that share its parameters: in continuous time, clamped, lesioned or with autocast."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 Net = TypeVar("Net", bound=Graph)
 Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
-"""time constants in ms: one for all memories, one for each in their order, or a dict by name"""
+"""Time constants in ms: one for all memories, a sequence with one for each memory, or a dict by name."""
 
 
 def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
@@ -38,19 +38,19 @@ def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
         network,
         [_with_tau(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
-        steps=None,  # the duration of an ODE is given in ms, as until=...
+        steps=None,  # the duration of an ODE is given in ms with until=...
         step_ms=scale if isinstance(scale, int | float) else network.step_ms,
         name=f"{network.name} as an ODE",
     )
 
 
 def clamped(network: Net, names: Sequence[str]) -> Net:
-    """Return the network with populations as inputs; see `Network.clamped`."""
+    """Return the network with the named populations as inputs; see `Network.clamped`."""
     if unknown := [name for name in names if name not in network.populations]:
         raise WiringError(
-            given=f"a clamp of {', '.join(unknown)}",
+            given=f"clamped populations {', '.join(unknown)}",
             expected=f"populations of {network.name!r}: {', '.join(network.populations)}",
-            remedy=f"write net.clamped({next(iter(network.populations), 'r0')!r}); net.describe() lists the names",
+            remedy=f"call net.clamped({next(iter(network.populations), 'r0')!r}); net.describe() lists all names",
         )
     return rebuilt(
         network,
@@ -73,13 +73,13 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
         raise WiringError(
             given=f"a lesion during {window}",
             expected=f"(from, to) with from < to, in {unit}",
-            remedy="swap the ends, as in during=(50, 100)",
+            remedy="swap the two ends, as in during=(50, 100)",
         )
     if not network.is_flow and any(math.isfinite(end) and end != int(end) for end in window):
         raise WiringError(
             given=f"a lesion of {network.name!r} during {window}",
-            expected="whole numbers of steps, as it is a discrete network",
-            remedy="write during=(5, 10), in steps; in a flow, as net.as_ode(...) makes one, lesions are in ms",
+            expected="whole numbers of steps, because the network is discrete",
+            remedy="pass steps, such as during=(5, 10); lesions in ms require a flow, such as net.as_ode(...)",
         )
     wanted = {edge.replace(" ", "") for edge in edges}
     known = {edge.kind for edge in network.projections} | {edge.name for edge in network.projections}
@@ -87,7 +87,7 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
         raise WiringError(
             given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
-            remedy=f"write net.without({min(known, default='top_down')!r}); net.describe() lists kinds and edges",
+            remedy=f"call net.without({min(known, default='top_down')!r}); net.describe() lists all kinds and edges",
         )
     return with_edges(
         network,
@@ -101,13 +101,13 @@ def autocast(network: Net, dtype: torch.dtype) -> Net:
         raise WiringError(
             given=f"autocast({dtype})",
             expected="torch.bfloat16 or torch.float16",
-            remedy="write net.autocast(torch.bfloat16); for double precision write net.double()",
+            remedy="call net.autocast(torch.bfloat16), or net.double() for double precision",
         )
     return with_edges(network, [replace(edge, compute_dtype=dtype) for edge in network.projections])
 
 
 def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
-    """Return the network with other edges between the same populations, under the same names."""
+    """Return the network with `edges` instead of its own, under the same names and between the same populations."""
     other = copy(network)
     other._modules = dict(network._modules)
     other._edges = {edge.key: edge for edge in edges}
@@ -121,7 +121,7 @@ def rebuilt(
     projections: Sequence[Projection] | None = None,
     **changes: Any,
 ) -> Net:
-    """Return a network of these parts with the other arguments of `network`, except for `changes`."""
+    """Build a network from these parts; all other arguments are those of `network` unless given in `changes`."""
     same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
     options = {name: getattr(network, name) for name in same} | changes
     edges = network.projections if projections is None else projections
@@ -129,12 +129,12 @@ def rebuilt(
 
 
 def current(network: Net) -> Net:
-    """Return the network or, if modules were replaced since it was built, a checked network of the new ones."""
+    """Return the network itself or, if modules were replaced since it was built, a rebuilt and checked network."""
     return network if network.is_as_built else rebuilt(network, tuple(network.populations.values()))
 
 
 def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
-    """Return a memory with its time constant; a wire follows its input at all times and has no window."""
+    """Return a memory with its time constant, or a wire without a window, since wires always follow their input."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
@@ -143,7 +143,7 @@ def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], s
 
 
 def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor | TimeConstant]:
-    """Return one time constant for each of `names`, from a number, a sequence in their order, or a dict."""
+    """Return one time constant for each of `names`, from a number, a sequence in the same order, or a dict."""
     if isinstance(tau, Mapping):
         given, taus = set(tau), dict(tau)
     elif isinstance(tau, Sequence):
@@ -154,24 +154,24 @@ def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor
         raise WiringError(
             given=f"time constants {tau}",
             expected=f"one for each of {', '.join(names)}",
-            remedy="write tau=10.0 for all, a sequence in that order, or a dict by name",
+            remedy="pass tau=10.0 for all of them, a sequence in that order, or a dict by name",
         )
     return taus
 
 
 def _in_ms(name: str, window: Window, step_ms: object) -> Window:
-    """Return a window in steps as one in ms."""
+    """Convert a window from steps to ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants, and steps counted by {name!r}",
-            expected="the ms that a step of the discrete network stands for",
-            remedy="write as_ode(tau=..., step_ms=10.0)",
+            given=f"several time constants but no step_ms, which is needed for {name}",
+            expected="the time in ms that one step of the discrete network represents",
+            remedy="call as_ode(tau=..., step_ms=10.0)",
         )
     return window[0] * step_ms, window[1] * step_ms
 
 
 def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
-    """Return the edge of a flow: windows in ms, and the steps of its delay beyond the first as a conduction delay."""
+    """Convert an edge for a flow: its windows to ms, and delay steps beyond the first to a conduction delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
         edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))

@@ -1,4 +1,4 @@
-"""The tensors of a network under one name each, as in files of weights and checkpoints."""
+"""The tensors of a network, each under a single name, as stored in weight files and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcsim.network.network import Network
 
 
 def trained_tensors(network: Network) -> dict[str, Tensor]:
-    """Return every parameter and persistent buffer once, by its first name: the content of a file of weights."""
+    """Return every parameter and persistent buffer once, under its first name, as stored in weight files."""
     lasting = network.state_dict(keep_vars=True)
     unique: dict[int, str] = {}
     for name, tensor in lasting.items():
@@ -21,7 +21,7 @@ def trained_tensors(network: Network) -> dict[str, Tensor]:
 
 
 def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy the result of `trained_tensors` into a network. Raises StorageError unless names and shapes agree."""
+    """Copy the result of `trained_tensors` into a network. Raises StorageError unless names and shapes match."""
     wanted = trained_tensors(network)
     mismatched = [
         f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"
@@ -32,7 +32,7 @@ def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> N
         raise StorageError(
             given=f"{origin} with {', '.join(mismatched[:4])}{' ...' if len(mismatched) > 4 else ''}",
             expected=f"the {len(wanted)} tensors of {network.name!r}",
-            remedy="build the network with the options that the weights were trained with",
+            remedy="build the network with the options used when the weights were trained",
         )
     with torch.no_grad():
         for name, tensor in wanted.items():

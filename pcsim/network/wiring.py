@@ -1,7 +1,7 @@
-"""The wiring of a network as plain data: a snapshot of its modules, and its derived properties.
+"""A snapshot of the wiring of a network as plain data, with its derived properties.
 
-A network looks its modules up at every access, because they may be replaced at any time. A run reads the same
-properties many times: it takes a `Wiring` when it begins, which computes each of them once.
+A network looks up its modules on every access, because they may be replaced at any time. A run uses the same
+properties many times, so it creates a `Wiring` at the start, which computes each property once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """A snapshot of the network `module`. All names mean the same as in `Graph`."""
+    """A snapshot of the network `module`. Attributes have the same meaning as in `Graph`."""
 
     module: nn.Module
     name: str
@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """The dict that stores the first parameter, and its name there."""
+        """The dict that contains the first parameter, and its key in that dict."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -51,7 +51,7 @@ class Wiring:
 
     @property
     def parameter(self) -> nn.Parameter | None:
-        """The first parameter at present, whose type and device are those of the network."""
+        """The current first parameter, which has the dtype and device of the network."""
         return None if self._first is None else self._first[0].get(self._first[1])
 
     @property
@@ -61,14 +61,14 @@ class Wiring:
 
     @cached_property
     def memory_keys(self) -> list[tuple[int, str]]:
-        """The (index of the population, key in the state) of every variable of a memory."""
+        """The pair (population index, state key) of every variable of every memory."""
         numbers = {name: number for number, name in enumerate(self.shapes.variables)}
         variables = self.shapes.variables
         return [(numbers[name], variable_key(name, variable)) for name in self.memories for variable in variables[name]]
 
     @cached_property
     def incoming(self) -> dict[str, tuple[Projection, ...]]:
-        """The edges to each population, by its name."""
+        """The incoming edges of each population, by name."""
         found: dict[str, list[Projection]] = {name: [] for name in self.populations}
         for edge in self.projections:
             found[edge.target].append(edge)
@@ -76,7 +76,7 @@ class Wiring:
 
     @cached_property
     def flows(self) -> dict[str, Flow]:
-        """The rules of the populations that are flows, by name."""
+        """The rules that are flows, by the name of their population."""
         return {name: p.rule for name, p in self.populations.items() if isinstance(p.rule, Flow)}
 
     @cached_property
@@ -86,12 +86,12 @@ class Wiring:
 
     @cached_property
     def predicted(self) -> dict[str, str]:
-        """The target (a population or an input) of each prediction error, by name."""
+        """The target (a population or an input) of each prediction error, by the name of the error."""
         return {name: edge.source for name in self.errors for edge in self.incoming[name] if edge.port == "target"}
 
     @cached_property
     def step_delays(self) -> dict[str, int]:
-        """The longest delay in steps with which edges of a discrete network read each source, where it is not 0."""
+        """The longest nonzero delay in steps on the edges from each source of a discrete network."""
         longest: dict[str, int] = {}
         for edge in self.projections:
             if not self.is_flow and edge.delay:
@@ -100,7 +100,7 @@ class Wiring:
 
     @cached_property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays in ms with which edges of a flow read each source."""
+        """The delays in ms on the edges from each source of a flow."""
         found: dict[str, tuple[TimeConstant, ...]] = {}
         for edge in self.projections:
             if isinstance(edge.delay_ms, TimeConstant):
@@ -109,7 +109,7 @@ class Wiring:
 
     @cached_property
     def arrivals(self) -> Mapping[str, float]:
-        """The time at which an onset of the inputs first reaches each population; see `Graph.arrivals`."""
+        """The time at which an input onset first reaches each population; see `Graph.arrivals`."""
         early = tuple(self.initialiser.populations) if self.initialiser else ()
         return arrivals(tuple(self.inputs), self.populations, self.projections, self.is_flow, early)
 

@@ -1,6 +1,6 @@
-"""Pure functions from numbers (or a network) to an `Axes` or `Figure`. They do not compute, save or show anything.
+"""Pure functions that plot numbers or a network and return an `Axes` or `Figure`, without saving or displaying it.
 
-Figures of a single experiment are in `experiments/`, beside it.
+Figures specific to one experiment are in `experiments/`, next to its code.
 """
 
 from pcsim.plots.canvas import axes

@@ -1,4 +1,4 @@
-"""Axes to draw into."""
+"""Creation and formatting of axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def axes(width: float = 5.0, height: float = 3.5) -> Axes:
-    """Return new axes on a figure of their own, size in inches."""
+    """Return axes on a new figure, with the given size in inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 

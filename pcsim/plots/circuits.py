@@ -1,4 +1,4 @@
-"""The wiring of a network as a picture."""
+"""Wiring diagrams of networks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ START: dict[str, Any] = {"arrowstyle": "-|>", "color": "#666666", "linestyle": "
 
 
 def circuit(net: Network, ax: Axes | None = None) -> Axes:
-    """Draw the wiring: populations as boxes, edges by kind, lesioned ones in light grey, initial ones in dark grey.
+    """Draw a wiring diagram: populations are boxes, and edges are coloured by kind.
 
-    Names that end in a number (r1, p1, e1) are placed in the row of that number, in a column for their prefix.
-    The delay in steps is written beside an edge of a discrete network that reads an earlier step.
+    Lesioned edges are light grey, and edges used only for the initial state are dark grey. Populations whose names end
+    in a number (r1, p1, e1) share a row with the same number and a column with the same prefix. In a discrete network,
+    delayed edges are labelled with their delay in steps.
     """
     place = _places(net)
     across, height = max(x for x, _ in place.values()), max(y for _, y in place.values())
@@ -62,7 +63,7 @@ def circuit(net: Network, ax: Axes | None = None) -> Axes:
 
 
 def _places(net: Network) -> dict[str, tuple[float, float]]:
-    """(x, y) of every input and population, x centred, y counted from 0 at the bottom."""
+    """Return the position (x, y) of every input and population, with x centred and y counting rows from the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
     numbers = sorted({int(found[2]) for found in split.values() if found})
@@ -77,7 +78,7 @@ def _places(net: Network) -> dict[str, tuple[float, float]]:
     place = {name: (2.0 * (columns.index(prefix) - middle), float(n)) for name, (prefix, n) in numbered.items()}
     for name in names:
         if name not in place:
-            # Inputs and populations fed by inputs only are placed below, everything else above.
+            # Inputs, and populations fed only by inputs, are placed below the numbered rows; all others above.
             early = name in net.inputs or all(edge.source in net.inputs for edge in net.incoming[name])
             rows.setdefault(low - 1.0 if early else high + 1.0, []).append(name)
     for y, row in rows.items():
@@ -87,7 +88,7 @@ def _places(net: Network) -> dict[str, tuple[float, float]]:
 
 
 def _levels(net: Network) -> list[list[str]]:
-    """Return rows of names from the inputs up: each population above the first that feeds it."""
+    """Return rows of names from the inputs upwards, with each population one row above its lowest source."""
     rows, placed = [list(net.inputs)], set(net.inputs)
     roots = [n for n in net.populations if all(e.source in (*net.inputs, n) for e in net.incoming[n])]
     fresh = roots or list(net.memories)
@@ -126,7 +127,7 @@ def _draw_edge(ax: Axes, edge: Projection, start: tuple, end: tuple, is_flow: bo
         points = ((x0 + shift, y0 + lift), (x1 + shift, y1 - lift))
         curve = 0.0 if abs(y1 - y0) <= 1 else 0.25 * np.sign(y1 - y0)
     ax.add_patch(FancyArrowPatch(*points, connectionstyle=f"arc3,rad={curve}", **style))
-    # The middle of the arc, which lies half as far out as its control point.
+    # The midpoint of the arc is half as far from the straight line as its control point.
     (xa, ya), (xb, yb) = points
     middle = (xa + xb) / 2 + curve * (yb - ya) / 2, (ya + yb) / 2 - curve * (xb - xa) / 2
     paper = {"fc": "white", "ec": "none", "pad": 0.6}

@@ -1,4 +1,4 @@
-"""Curves of runs: errors, activity, accuracy and decoding over time."""
+"""Curves over time: errors, activity, accuracy and decoding."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pcsim.plots.canvas import axes
 from pcsim.simulation.run import Run
 
 Curve = tuple[ArrayLike, ArrayLike]
-"""a curve: times in ms, and values"""
+"""a curve: (times in ms, values)"""
 COLOURS = {"clean": "C0", "occluded": "C1"}
-"""colours of conditions that several figures show"""
+"""colours of conditions that appear in several figures"""
 
 
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
-    """Draw the mean squared prediction error over time, a line for each population: median and quartiles of samples."""
+    """Draw the mean squared prediction error of each population over time: median and quartiles over samples."""
     if not run.errors:
         raise StimulusError(
             given="a run without prediction errors",
-            expected="errors recorded from a network that has them",
+            expected="a run that recorded the errors of a predictive network",
             remedy="write simulate(..., record=Record(errors='all'))",
         )
     ax = ax or axes()
@@ -36,9 +36,9 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
 
 
 def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draw records over time, a line for each key: median over samples, band 25 to 75 %.
+    """Draw recorded values over time, one line per key: the median over samples, with a band from 25 to 75 %.
 
-    A population that was recorded whole is shown by the root mean square over its units.
+    A population recorded unit by unit is reduced to the root mean square over its units.
     """
     ax = ax or axes()
     for key in keys or run.keys():
@@ -55,7 +55,7 @@ def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None
 
 
 def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
-    """Draw the median over samples of values (time, batch), and the band between the quartiles."""
+    """Draw the median over samples of values (time, batch), with a band between the quartiles."""
     low, middle, high = np.quantile(np.asarray(values), [0.25, 0.5, 0.75], axis=1)
     (line,) = ax.plot(times, middle, label=label)
     ax.fill_between(times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
@@ -64,10 +64,10 @@ def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
 def accuracy_by_cycles(
     curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int], unit: str = "cycle"
 ) -> Figure:
-    """Draw the accuracy of networks trained with T cycles (left) and of each of them over its cycles (right).
+    """Draw the accuracy of networks after the T cycles they were trained with (left) and after every cycle (right).
 
-    curves[network] holds one (cycles,) for each repetition, from cycle 1 on (a network without cycles has one value);
-    cycles[network] is its T; `unit` names a cycle in the labels.
+    curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1; a network without cycles has
+    a single value. cycles[network] is T, and `unit` is the name of a cycle in the labels.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -83,16 +83,16 @@ def accuracy_by_cycles(
         right.plot(np.arange(1, len(mean) + 1), mean, "-", color=colour, label=name)
         right.plot(at + 1, mean[at], "o", ms=7, color=colour)
     left.set_xticks(range(len(curves)), list(curves), rotation=20, ha="right", rotation_mode="anchor")
-    left.set(ylabel="correct (%)", ylim=(0, 102), title=f"at the last {unit} trained for")
+    left.set(ylabel="correct (%)", ylim=(0, 102), title=f"at the last {unit} of training")
     right.set(xlabel=unit, title=f"read out at every {unit}")
     right.legend(frameon=False, fontsize=8)
     return figure
 
 
 def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mapping[str, float]) -> Figure:
-    """Draw decoding accuracy over time since image onset: a panel for each network or recording, a line a condition.
+    """Draw decoding accuracy against time since image onset, with one panel per network or recording.
 
-    curves[panel][condition] is (times, share correct); chance[panel] is the dashed line.
+    curves[panel][condition] is one line, (times, fraction correct); chance[panel] is drawn as a dashed line.
     """
     figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))

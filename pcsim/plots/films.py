@@ -1,4 +1,4 @@
-"""Films and their predictions: in rows, as animations, and as errors over frames."""
+"""Videos and their predictions: rows of frames, animations, and error curves."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def forecast(
     closed_loop_from: int | None = None,
     rate: float | None = None,
 ) -> Figure:
-    """Draw one clip: the frames (time, channel, height, width), and for each network its predictions and their errors.
+    """Draw one clip (time, channel, height, width), and for each network a row of predictions and a row of errors.
 
-    Errors are the mean over channels of prediction - frame, red where too bright, blue where too dark. From
-    `closed_loop_from` on, framed in red, the input of a network is its own prediction. Raises StimulusError for
-    predictions of another shape, and for a `closed_loop_from` outside of the clip.
+    Errors are prediction - frame, averaged over channels: red where the prediction is too bright, blue where it is too
+    dark. From `closed_loop_from` on, each network's input is its own prediction, which is outlined in red. With `rate`,
+    in frames per second, columns are labelled in ms. Raises StimulusError for predictions of another shape, and for
+    `closed_loop_from` outside the clip.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
@@ -70,8 +71,8 @@ def _one_clip(
     if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
             given=f"clips of shapes {', '.join(map(str, shapes))}, closed_loop_from={closed_loop_from}",
-            expected=f"frames and predictions of one shape, closed_loop_from between 1 and {len(true) - 1}",
-            remedy="pass the closed_loop_from and the frames that predict was called with",
+            expected=f"frames and predictions of the same shape, closed_loop_from between 1 and {len(true) - 1}",
+            remedy="pass the same frames and closed_loop_from as to predict",
         )
     return true, predicted
 
@@ -94,9 +95,9 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
 def errors_over_frames(
     errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the mean squared prediction error of each layer, (time,) or (time, n), over frames on a log scale.
+    """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
 
-    A line marks `closed_loop_from`. Frame 0 is left out: its prediction has no input.
+    A line marks `closed_loop_from`. Frame 0 is omitted, as it is predicted before there is any input.
     """
     ax = ax or axes(5.0, 3.4)
     for number, (name, values) in enumerate(errors.items()):
@@ -113,9 +114,10 @@ def errors_over_frames(
 
 
 def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
-    """Draw the errors around a surprise at frame `at`: errors[kind][layer] (time, n), a panel for each layer.
+    """Draw the prediction errors around a surprise at frame `at`, with one panel per layer.
 
-    The first kind is the standard, without surprise; bands are standard errors over clips. Frame 0 is left out.
+    errors[kind][layer] is (time, n). The first kind is the baseline without a surprise. Bands are standard errors over
+    clips. Frame 0 is omitted.
     """
     (first, *_) = errors.values()
     figure = Figure(figsize=(1.0 + 2.9 * len(first), 3.2), layout="constrained")
@@ -141,7 +143,7 @@ def _next_colour(ax: Axes) -> str:
 
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
-    """Draw the mean of (time,) or (time, n) and its standard error, from frame 1 on."""
+    """Draw values (time,) or (time, n) from frame 1 on: their mean over samples, with a band of one standard error."""
     over = values[1:].reshape(len(values) - 1, -1)
     frames, mean = np.arange(1, len(values)), over.mean(1)
     ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
@@ -159,14 +161,14 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
 def animation(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
 ) -> list[Image.Image]:
-    """Draw one page per frame, with each network's prediction beside the frame (time, channel, height, width).
+    """Draw one image per frame of a clip (time, channel, height, width), with each network's prediction beside it.
 
-    The number of the frame is printed below; a red border marks predictions in closed loop. To write a GIF:
+    The frame number is printed below. A red border marks predictions in closed loop. To write a GIF:
 
         first, *others = animation(frames, {"PredNet": predictions}, closed_loop_from=10)
         first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
 
-    Raises StimulusError as `forecast` does.
+    Raises StimulusError in the same cases as `forecast`.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     films = {"frame": true, **predicted}
@@ -193,7 +195,7 @@ def animation(
 
 
 def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
-    """Return an enlarged frame, (height, width, 3), with a border of 3 pixels."""
+    """Return an enlarged frame (height, width, 3) with a border of 3 pixels."""
     levels = np.rint(255 * np.nan_to_num(value, nan=0.9).clip(0, 1)).astype(np.uint8)
     coloured = np.broadcast_to(levels, (3, *levels.shape[1:]))
     image = repeat(coloured, "colour y x -> (y a) (x b) colour", a=scale, b=scale)

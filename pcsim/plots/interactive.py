@@ -1,4 +1,4 @@
-"""Figures to explore in a browser (plotly, extra `viz`)."""
+"""Interactive figures for the browser (plotly, extra `viz`)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from numpy.typing import ArrayLike
 from pcsim.core.exceptions import PcsimError, needs_extra
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
-"""panels: label -> (times, values)"""
+"""maps panel labels to curves (times in ms, values)"""
 
 
 def explore(
     curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
 ) -> Any:
-    """Build a plotly figure: a slider for the first parameter, colours for the second, both shown on hover.
+    """Build a plotly figure with a slider for the first parameter, colours for the second, and both shown on hover.
 
-    curves[first][second][label] is (times in ms, values), one panel for each label; `moved` and `coloured` are the
-    names of the parameters, with units. With `log`, times and the values of the first panel have log scales, if
-    positive; a panel keeps its scale as the slider moves. Raises PcsimError without plotly, or for curves (time, n).
+    curves[first][second][label] is (times in ms, values), with one panel per label. `moved` and `coloured` are the
+    names of the two parameters, with units. With `log`, the time axes and the y axis of the first panel are logarithmic
+    if all their values are positive. Axis ranges stay fixed as the slider moves. Raises PcsimError without plotly, or
+    for curves of shape (time, n).
     """
     with needs_extra("viz", PcsimError, "explore()"):
         from plotly.graph_objects import Figure, Scatter
@@ -34,7 +35,7 @@ def explore(
         raise PcsimError(
             given=f"curves of shapes {', '.join(map(str, sorted(set(shapes)))) or 'none'}",
             expected="one curve (time,) for each setting and panel",
-            remedy="average over samples first: write curve.mean(-1)",
+            remedy="average over samples first, with curve.mean(-1)",
         )
     firsts = list(curves)
     seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))
@@ -86,7 +87,7 @@ def _finite(values: ArrayLike) -> list[float]:
 
 
 def _scale(values: list[float], log: bool) -> dict[str, Any]:
-    """Return the range of an axis, and on a log scale ticks at 1, 2, 5 times powers of ten."""
+    """Return the range of an axis; on a log scale, also ticks at 1, 2 and 5 times powers of ten."""
     low, high = min(values), max(values)
     if not log or low <= 0:
         room = 0.05 * (high - low or 1.0)

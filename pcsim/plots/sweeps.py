@@ -17,10 +17,10 @@ from pcsim.plots.canvas import axes
 def tau_maps(
     maps: Mapping[str, Mapping[str, NDArray]], low: Sequence[float], high: Sequence[float], beyond: str = "none"
 ) -> Figure:
-    """Draw heat maps over the taus of a lower and an upper area: a row for each quantity, a column for each network.
+    """Draw heat maps over the time constants of a lower and an upper area, quantities in rows and networks in columns.
 
-    maps[quantity][network] is (low, high); quantities in ms have a log scale, the others (shares) a scale of
-    percent. A cell that is not finite is labelled `beyond`.
+    maps[quantity][network] is (low, high). Quantities whose name contains "(ms)" have a log colour scale; the others
+    are fractions, shown in percent. Cells that are not finite are labelled `beyond`.
     """
     networks = list(next(iter(maps.values())))
     figure = Figure(figsize=(1.0 + 2.9 * len(networks), 0.6 + 2.7 * len(maps)), layout="constrained")
@@ -69,12 +69,12 @@ def search_progress(
     scale: float = 1.0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw every score, the mean of the last `window` and the best so far, as in Nayebi et al. 2018 figure 3b.
+    """Draw all scores, the mean of the last `window` scores and the best so far, as in Nayebi et al. 2018, figure 3b.
 
-    scores    (trial,), for trials that were given up their last score, NaN without any
-    complete  (trial,), True for trials that ran to their end; others are hollow and count for the mean only
-    random    number of trials drawn at random, left of the dotted line
-    label, scale  label and factor of the scores: "correct (%)" and 100 for a share
+    scores    (trial,): the last score of each trial, even if it was pruned; NaN if it has none
+    complete  (trial,): True for trials that ran to completion; others are drawn hollow and only enter the mean
+    random    number of random trials, which are to the left of the dotted line
+    label, scale  axis label, and a factor that multiplies the scores: "correct (%)" and 100 for fractions
     """
     ax = ax or axes(6.5, 3.8)
     values, whole = scale * np.asarray(scores, float), np.asarray(complete, bool)
@@ -83,7 +83,7 @@ def search_progress(
     ax.plot(number[known & whole], values[known & whole], "o", ms=3.5, color="C0", alpha=0.8, label="trial")
     given_up = known & ~whole
     if given_up.any():
-        ax.plot(number[given_up], values[given_up], "o", ms=3.5, color="C0", mfc="none", alpha=0.8, label="given up")
+        ax.plot(number[given_up], values[given_up], "o", ms=3.5, color="C0", mfc="none", alpha=0.8, label="pruned")
     mean = [_mean(values[max(0, last + 1 - window) : last + 1]) for last in number]
     ax.plot(number, mean, color="C1", linewidth=2, label=f"mean of the last {window}")
     best = np.maximum.accumulate(np.where(known & whole, values, -np.inf))

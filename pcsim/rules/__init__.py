@@ -1,4 +1,4 @@
-"""Rules by which a population responds to its input: flows, maps and wires."""
+"""Rules that determine how a population responds to its input: flows, maps and wires."""
 
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire

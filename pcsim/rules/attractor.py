@@ -6,7 +6,7 @@
     p = softmax( beta drive )                                                   Ramsauer et al. 2020
     E = -1/beta log sum_mu exp(beta X_mu.xi) + 1/2 xi.xi + log(N)/beta + 1/2 M^2
 
-The energies are wires with one value per sample, recorded like any other population.
+Energies are wires with one value per sample and can be recorded like any other population.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pcsim.rules.base import Map, Wire
 
 
 class Threshold(Map):
-    """s_i <- sgn(drive_i - theta) where turn_i is 1; s_i is unchanged elsewhere, and where drive_i = theta.
+    """s_i <- sgn(drive_i - theta) where turn_i = 1; s_i is unchanged elsewhere and where drive_i = theta.
 
-    The port "turn" selects the units that a step updates: one, some or all; with `synchronous` every step updates
+    The port "turn" selects the units to update in each step: one, some or all. With `synchronous`, every step updates
     all units. Source: Hopfield 1982 eq. 1.
     """
 
@@ -35,14 +35,14 @@ class Threshold(Map):
         self.threshold, self.synchronous = threshold, synchronous
 
     def forward(self, own: Tensor, *, drive: Tensor, turn: Tensor) -> Tensor:
-        """s <- sgn(drive - theta) where turn is 1; unchanged elsewhere, and where drive = theta."""
+        """s <- sgn(drive - theta) where turn = 1; s is unchanged elsewhere and where drive = theta."""
         field = drive - self.threshold
         flips = field != 0 if self.synchronous else (field != 0) & (turn > 0)
         return torch.where(flips, torch.sign(field), own)
 
 
 class Energy(Wire):
-    """Base class of energies: one number per sample, (batch, 1)."""
+    """Base class of energies, which return one number per sample, (batch, 1)."""
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """Return (1,), the shape of one number per sample."""
@@ -77,7 +77,7 @@ class GradedEnergy(Energy):
 
     def forward(self, *, state: Tensor, field: Tensor, current: Tensor) -> Tensor:
         """E = -1/2 v.field - I.v + (1/g) sum_i integral_0^v_i artanh(x) dx, (batch, 1)."""
-        # Written with entropies, which stay finite when v reaches -1 or 1 in floating point.
+        # The entropy terms stay finite when v reaches -1 or 1 in floating point.
         high, low = 0.5 * (1.0 + state), 0.5 * (1.0 - state)
         integral = math.log(2.0) + torch.special.xlogy(high, high) + torch.special.xlogy(low, low)
         energy: Tensor = -0.5 * state * field - current * state + integral / self.gain
@@ -85,7 +85,7 @@ class GradedEnergy(Energy):
 
 
 class Softmax(Wire):
-    """p = softmax(beta drive) over channels: the weight of each stored pattern."""
+    """p = softmax(beta drive) over channels, the weight of each stored pattern."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Softmax(Wire):
 class RetrievalEnergy(Energy):
     """E = -1/beta log sum_mu exp(beta match_mu) + 1/2 xi.xi + log(N)/beta + 1/2 M^2, match = X^T xi.
 
-    M is the largest norm of the N patterns; then E >= 0. Source: Ramsauer et al. 2020 eq. 2.
+    M is the largest norm among the N patterns, which ensures that E >= 0. Source: Ramsauer et al. 2020 eq. 2.
     """
 
     ports = ("state", "match")

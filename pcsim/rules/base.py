@@ -1,11 +1,11 @@
-"""Rules by which one population responds to its input, of three kinds.
+"""The three kinds of rules that determine how a population responds to its input.
 
-    Flow   with memory, gives its rate of change     forward(own, **ports) -> tau d own / dt
-    Map    with memory, gives its next value         forward(own, **ports) -> next value
-    Wire   without memory, gives its present value   forward(**ports)      -> value
+    Flow   with memory, returns its rate of change     forward(own, **ports) -> tau d own / dt
+    Map    with memory, returns its next value         forward(own, **ports) -> next value
+    Wire   without memory, returns its current value   forward(**ports)      -> value
 
-A rule reads its own variables and the summed input at each of its named ports; it depends neither on other
-populations nor on the step number. The sum at a port without input is zero.
+A rule receives its own variables and the summed input at each of its named ports. It does not depend on other
+populations or on the step number. The input at an unconnected port is zero.
 """
 
 from __future__ import annotations
@@ -64,27 +64,27 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": _sigmoid_slope,
     "softplus": torch.sigmoid,
 }
-"""Derivatives of the activations that a gradient flow may use."""
+"""Derivatives of the activations that can be used in a gradient flow."""
 
 
 def activation_named(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the pointwise nonlinearity `name`. Raises WiringError for an unknown one."""
+    """Return the pointwise nonlinearity called `name`. Raises WiringError if the name is unknown."""
     if name not in ACTIVATIONS:
         raise WiringError(
             given=f"activation {name!r}",
             expected=f"one of {', '.join(ACTIVATIONS)}",
-            remedy="write activation='relu', or put a module of your own into the transform of an edge",
+            remedy="pass activation='relu', or apply your own module in the transform of an edge",
         )
     return ACTIVATIONS[name]
 
 
 def slope_named(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the derivative of the nonlinearity `name`. Raises WiringError for an unknown one."""
+    """Return the derivative of the nonlinearity called `name`. Raises WiringError if it is unknown."""
     if name not in SLOPES:
         raise WiringError(
             given=f"activation {name!r} in a gradient flow",
-            expected=f"one whose derivative is known: {', '.join(SLOPES)}",
-            remedy="write activation='tanh', or 'softplus' for a smooth rectifier",
+            expected=f"an activation with a known derivative: {', '.join(SLOPES)}",
+            remedy="pass activation='tanh', or activation='softplus' for a smooth rectifier",
         )
     return SLOPES[name]
 
@@ -92,10 +92,10 @@ def slope_named(name: str) -> Callable[[Tensor], Tensor]:
 class Rule(nn.Module):
     """Base class of flows, maps and wires.
 
-    `ports` names the inputs; projections arrive at the first one unless they name another.
-    `extra` names variables stored besides the value that other populations read; a rule with extra variables
-    takes and returns a dict with the keys "value" and those names, a rule without takes and returns a tensor.
-    `gates` names intermediate values that can be recorded, as "population.gate"; see `gate_values`.
+    `ports` lists the input ports; projections target the first one unless they name another.
+    `extra` lists variables stored in addition to the value that other populations read. A rule with extra variables
+    receives and returns a dict with the keys "value" and these names; other rules receive and return a tensor.
+    `gates` lists intermediate values that can be recorded as "population.gate"; see `gate_values`.
     """
 
     ports: tuple[str, ...] = ("drive",)
@@ -103,17 +103,17 @@ class Rule(nn.Module):
     gates: tuple[str, ...] = ()
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return the value of each of `gates` in the step from `own` (None for a wire) to its next value."""
+        """Return the values of all `gates` in the step that starts from `own` (None for a wire)."""
         raise NotImplementedError
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of "value" and each extra from those at the connected ports; all equal by default."""
+        """Return the shapes of "value" and the extra variables, given the port shapes. By default, all are equal."""
         given = set(ports.values())
         if len(given) != 1:
             raise WiringError(
                 given=", ".join(f"{port}: {shape}" for port, shape in ports.items()) or "no input",
-                expected=f"one shape at every port of {type(self).__name__}",
-                remedy="make the transforms of the incoming projections end in the same (channel, height, width)",
+                expected=f"the same shape at every port of {type(self).__name__}",
+                remedy="make all incoming projections deliver the same (channel, height, width)",
             )
         shape = given.pop()
         return dict.fromkeys(("value", *self.extra), shape)
@@ -123,41 +123,41 @@ class Rule(nn.Module):
         return type(self).__name__
 
     def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of a cell of `channels` maps whose one port receives `gates` times as many channels."""
+        """Return the shapes of a cell with `channels` channels whose single port receives `gates` times as many."""
         arriving = Rule.shapes(self, ports)["value"]
         if arriving[0] != gates * channels:
             raise WiringError(
                 given=f"{type(self).__name__}({channels}) that receives {arriving[0]} channels",
-                expected=f"{gates * channels} channels: {gates} for each of its own",
-                remedy=f"end the transforms of its incoming projections in {gates * channels} channels",
+                expected=f"{gates * channels} input channels, {gates} for each channel of the cell",
+                remedy=f"give the transforms of its incoming projections {gates * channels} output channels",
             )
         return dict.fromkeys(("value", *self.extra), (channels, *arriving[1:]))
 
     def _shapes_of_channels(self, channels: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the default shapes for a rule whose parameters fit only `channels` channels."""
+        """Return the default shapes for a rule whose parameters require exactly `channels` channels."""
         shapes = Rule.shapes(self, ports)
         if shapes["value"][0] != channels:
             raise WiringError(
                 given=f"{type(self).__name__}({channels}) that receives {shapes['value'][0]} channels",
                 expected=f"{channels} channels",
-                remedy=f"build the rule with channels={shapes['value'][0]}, or end the transforms of its incoming "
-                f"projections in {channels} channels",
+                remedy=f"build the rule with channels={shapes['value'][0]}, or give the transforms of its "
+                f"incoming projections {channels} output channels",
             )
         return shapes
 
 
 class Wire(Rule):
-    """value = f(ports), without memory. `forward(**ports)` returns the present value."""
+    """value = f(ports), without memory. `forward(**ports)` returns the current value."""
 
 
 class Map(Rule):
-    """own(t) = F(own(t-1), ports). `forward(own, **ports)` returns the next value (with `extra`, a dict of values)."""
+    """own(t) = F(own(t-1), ports). `forward(own, **ports)` returns the next value (a dict if `extra` is set)."""
 
 
 class Flow(Rule):
     """tau d own/dt = G(own, ports). `forward(own, **ports)` returns G, in the units of the activity.
 
-    `tau`, in ms, is the time constant that limits the step.
+    `tau` is the time constant in ms, which limits the step size of solvers.
     """
 
     tau: TimeConstant
@@ -166,7 +166,7 @@ class Flow(Rule):
 class Leaky(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 
-    Euler with dt = tau recovers own <- F(own, ports). `tau` is in ms: a number, one per channel, or a
+    An Euler step with dt = tau recovers own <- F(own, ports). `tau`, in ms, is one number, one number per channel, or a
     `LearnableTau`.
     """
 
@@ -193,7 +193,7 @@ class Leaky(Flow):
         return _combine(torch.sub, self.target(own, **ports), own)
 
     def describe(self) -> str:
-        """Return the description of F, with tau."""
+        """Return the description of F, followed by tau."""
         return f"{self.rule.describe()} with a leak, tau {self.tau.describe()} ms"
 
 
@@ -205,7 +205,10 @@ def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
 
 
 def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
-    """Return a map or wire as a flow with time constant `tau`, or a flow with another tau and the same parameters."""
+    """Return a map or wire as a leaky flow with time constant `tau`, or a copy of a flow with the new tau.
+
+    Parameters are shared.
+    """
     if isinstance(rule, Map | Wire):
         return Leaky(rule, tau)
     flow = cast(Flow, copy(rule))

@@ -1,7 +1,7 @@
-"""Gated cells: memories whose input is one stack of gates.
+"""Gated cells, which receive the inputs to all their gates stacked at one port.
 
-The projections to a cell deliver all its gates at once (one convolution per source); the bias belongs to the
-cell. Between image-shaped populations the cell is convolutional, between vectors it is dense.
+Each projection to a cell drives all gates with one transform, such as a convolution; the bias belongs to the cell.
+The cell is convolutional between image-shaped populations and dense between vectors.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Peephole = Literal["none", "channel", "full"]
 class LSTM(Map):
     """i, f, o = s(gates + b + peephole);  c(t) = f c(t-1) + i tanh(z);  h(t) = o tanh(c(t)).
 
-    The port "gates" receives i, f, o, z stacked, (batch, 4 * channels, ...); the peepholes of i and f read
-    c(t-1), that of o reads c(t).
+    The port "gates" receives i, f, o and z stacked, (batch, 4 * channels, ...). The peepholes of i and f use
+    c(t-1), and the peephole of o uses c(t).
 
-    peephole  "none"; "channel", one weight per gate and channel; "full", one per gate, channel and position, which
-              fixes the maps to `size` (height, width)
-    gate      s: "sigmoid", or "hard_sigmoid", clip(0.2 x + 0.5, 0, 1)
+    peephole  "none"; "channel", with one weight per gate and channel; or "full", with one weight per gate, channel and
+              position, which fixes the image size to `size` (height, width)
+    gate      the nonlinearity s: "sigmoid" or "hard_sigmoid", which is clip(0.2 x + 0.5, 0, 1)
     forget    initial bias of the forget gate
 
     Source: Shi et al. 2015 eq. 3 (convolutional, full peepholes); Hochreiter & Schmidhuber 1997, Gers et al. 2000.
-    Raises WiringError for an unknown peephole or gate, and for a missing size.
+    Raises WiringError for an unknown peephole or gate, or if the size is missing.
     """
 
     ports = ("gates",)
@@ -50,8 +50,8 @@ class LSTM(Map):
         if peephole not in ("none", "channel", "full") or (peephole == "full") != (size is not None):
             raise WiringError(
                 given=f"LSTM(peephole={peephole!r}, size={size})",
-                expected="peephole 'none' or 'channel', or 'full' with size=(height, width)",
-                remedy="write LSTM(channels, 'full', size=(height, width)), or leave size out",
+                expected="peephole='none' or 'channel' without size, or peephole='full' with size=(height, width)",
+                remedy="use LSTM(channels, 'full', size=(height, width)), or omit size",
             )
         self.channels, self.kind, self.size = channels, peephole, size
         self.gate = activation_named(gate)
@@ -63,13 +63,13 @@ class LSTM(Map):
         self.peephole = nn.Parameter(torch.zeros(weights)) if weights else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes: a quarter of the channels of the gates."""
+        """Return the shapes of h and c, which have a quarter of the incoming channels."""
         shapes = self._shapes_of_gates(self.channels, 4, ports)
         if self.size is not None and shapes["value"][1:] != self.size:
             raise WiringError(
-                given=f"maps of {shapes['value'][1:]} for full peepholes of {self.size}",
-                expected="the same height and width",
-                remedy="build the network for this image size, or write peephole='channel'",
+                given=f"feature maps of size {shapes['value'][1:]} for full peepholes of {self.size}",
+                expected="the same height and width for both",
+                remedy="build the network for this image size, or pass peephole='channel'",
             )
         return shapes
 
@@ -78,11 +78,11 @@ class LSTM(Map):
         return self._opened(own["c"], gates)[1]
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return i, f and o, between 0 and 1."""
+        """Return i, f and o, each between 0 and 1."""
         return self._opened(cast(State, own)["c"], ports["gates"])[0]
 
     def _opened(self, c: Tensor, gates: Tensor) -> tuple[State, State]:
-        """Return the gates, and the next h and c."""
+        """Return the gate values and the next h and c."""
         i, f, o, z = (gates + per_channel(self.bias, gates)).chunk(4, dim=1)
         i, f = self.gate(self._looking(i, 0, c)), self.gate(self._looking(f, 1, c))
         c = f * c + i * torch.tanh(z)
@@ -97,18 +97,18 @@ class LSTM(Map):
         return drive + (weight if self.kind == "full" else per_channel(weight, c)) * c
 
     def describe(self) -> str:
-        """Return the nonlinearity of the gates and the kind of peepholes."""
+        """Return the nonlinearity of the gates and the type of peepholes."""
         return f"LSTM, {self.gate_name}" + ("" if self.kind == "none" else f", {self.kind} peepholes")
 
 
 class SubLSTM(Map):
     """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
 
-    Inhibition is subtractive: the input and output gates are subtracted, not multiplied. All four are logistic; the
-    port "gates" receives i, o, z, f stacked, (batch, 4 * channels, ...), or with `fixed_forget` i, o, z only: f is
-    then one learned number in [0, 1] per channel, constant in time (fix-subLSTM).
+    Inhibition is subtractive: the input and output gates are subtracted instead of multiplied. All four gates are
+    logistic. The port "gates" receives i, o, z and f stacked, (batch, 4 * channels, ...). With `fixed_forget` it
+    receives only i, o and z, and f is one learned number in [0, 1] per channel, constant in time (fix-subLSTM).
 
-    Source: Costa et al. 2017 eq. 5-10; subConvLSTM replaces the matrices by convolutions.
+    Source: Costa et al. 2017 eq. 5-10; subConvLSTM replaces the matrices with convolutions.
     """
 
     ports = ("gates",)
@@ -125,7 +125,7 @@ class SubLSTM(Map):
                 self.bias[3 * channels :] = forget
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes: a quarter of the channels of the gates, a third with a fixed forget gate."""
+        """Return the shapes of h and c: a quarter of the incoming channels, or a third if the forget gate is fixed."""
         return self._shapes_of_gates(self.channels, len(self.gates), ports)
 
     def forward(self, own: State, *, gates: Tensor) -> State:
@@ -136,11 +136,11 @@ class SubLSTM(Map):
         return {"value": torch.sigmoid(c) - o, "c": c}
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return i, o, z and, unless it is fixed, f, between 0 and 1."""
+        """Return i, o, z and, unless it is fixed, f, each between 0 and 1."""
         gates = ports["gates"]
         values = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(len(self.gates), dim=1)
         return dict(zip(self.gates, values, strict=True))
 
     def describe(self) -> str:
-        """Return the name of the cell, with "fixed forget" for a fixed forget gate."""
+        """Return the name of the cell, followed by "fixed forget" if its forget gate is fixed."""
         return "subLSTM" + ("" if self.kept is None else ", fixed forget")

@@ -1,4 +1,4 @@
-"""Predictive coding.
+"""Rules for predictive coding.
 
     p = f(drive)                                     prediction
     e = f( pi * (target - prediction) )              prediction error, per sample
@@ -7,11 +7,11 @@
     r <- f( (1 - a) state + a prediction )           a representation blended with its prediction
     r <- f( prior + b drive )                        a representation corrected by an error
 
-`drive` is the error below, passed through the transpose of the prediction's transform, `error` the
-representation's own prediction error. With transposed weights the relaxation is the gradient flow on
-E = 1/2 sum pi (r - p)^2 over all layers: Rao & Ballard 1999 eq. 7-8, Whittington & Bogacz 2017 eq. 2.15. Blend and
-correction are the top-down and bottom-up passes of Wen et al. 2018; the correction alone, with the representation
-itself as its prior, is Han et al. 2018.
+In relaxation, `drive` is the prediction error of the level below, passed through the transpose of the prediction's
+transform, and `error` is the prediction error of the representation itself. With transposed weights, relaxation is the
+gradient flow of E = 1/2 sum pi (r - p)^2 over all layers: Rao & Ballard 1999 eq. 7-8, Whittington & Bogacz 2017
+eq. 2.15. `Blend` and `Correction` are the top-down and bottom-up passes of Wen et al. 2018. `Correction` alone, with
+the representation as its own prior, is the model of Han et al. 2018.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
 class Prediction(Wire):
-    """p = min(f(drive + b), ceiling), in the shape of its target.
+    """p = min(f(drive + b), ceiling), with the shape of its target.
 
-    `channels` adds one bias per channel; `ceiling` makes it saturate (the SatLU of Lotter et al. 2017).
+    `channels` adds one bias per channel; `ceiling` limits the prediction (the SatLU of Lotter et al. 2017).
     """
 
     def __init__(self, activation: str = "identity", channels: int | None = None, ceiling: float | None = None) -> None:
@@ -52,13 +52,13 @@ class Prediction(Wire):
 
 
 class ErrorUnit(Wire):
-    """Base class of prediction errors. Edges of kind `prediction` arrive at port "prediction", others at "target"."""
+    """Base class of prediction errors. Edges of kind `prediction` target the port "prediction", others "target"."""
 
     ports = ("target", "prediction")
 
 
 class PredictionError(ErrorUnit):
-    """e = f( pi * (target - prediction) ), pi the precision, f usually the identity. Never averaged over the batch."""
+    """e = f( pi * (target - prediction) ) for each sample, with precision pi and f usually the identity."""
 
     def __init__(self, precision: float = 1.0, activation: str = "identity") -> None:
         super().__init__()
@@ -72,9 +72,10 @@ class PredictionError(ErrorUnit):
 
 
 class SplitError(ErrorUnit):
-    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: non-negative rates.
+    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: errors as non-negative rates.
 
-    Twice the channels. Source: Lotter et al. 2017 eq. 3, with the channels in the order of its code.
+    The output has twice the channels of the target. Source: Lotter et al. 2017 eq. 3, with the channel order of the
+    authors' code.
     """
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -99,7 +100,8 @@ _THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class ErrorThrough(Wire):
     """d = f'(x) e for a prediction p = f(x): the prediction error passed back through f.
 
-    Ports "error", e, and "prediction", p, which gives f'. Raises WiringError for an f whose slope is unknown.
+    The ports receive e ("error") and p ("prediction"), from which f' is computed. Raises WiringError for an f whose
+    slope cannot be computed from p.
     """
 
     ports = ("error", "prediction")
@@ -108,9 +110,9 @@ class ErrorThrough(Wire):
         super().__init__()
         if activation not in _THROUGH:
             raise WiringError(
-                given=f"an error through {activation!r}",
-                expected=f"a nonlinearity whose slope follows from its value: {', '.join(_THROUGH)}",
-                remedy="write activation='tanh', or put f inside the prediction: nonlinearity='inside'",
+                given=f"an error passed back through {activation!r}",
+                expected=f"a nonlinearity whose slope can be computed from its value: {', '.join(_THROUGH)}",
+                remedy="pass activation='tanh', or apply f inside the prediction with nonlinearity='inside'",
             )
         self.activation = activation
 
@@ -119,15 +121,15 @@ class ErrorThrough(Wire):
         return _THROUGH[self.activation](error, prediction)
 
     def describe(self) -> str:
-        """Return the description with the name of f."""
+        """Return a description that names f."""
         return f"error through {self.activation}"
 
 
 class ErrorRelaxation(Flow):
-    """tau dr/dt = f'(r) drive - error: gradient descent on the squared prediction errors of this level and below.
+    """tau dr/dt = f'(r) drive - error: gradient descent on the squared errors of this level and the one below.
 
-    `drive`: the error below through the transpose of the prediction, which must be a function of f(r);
-    `error`: the prediction error of this level.
+    `drive` is the error of the level below, passed through the transpose of the prediction, which must be a function of
+    f(r); `error` is the prediction error of this level.
     """
 
     ports = ("drive", "error")
@@ -149,7 +151,7 @@ class ErrorRelaxation(Flow):
 
 
 class UpdateRate(nn.Module):
-    """g = ReLU(offset + w), one learnable w per channel ("absolute": |offset + w|); `start` is the initial g."""
+    """g = ReLU(offset + w), or |offset + w| if "absolute", with a learnable w per channel; `start` is the initial g."""
 
     def __init__(
         self, channels: int, start: float, offset: float = 0.0, form: Literal["rectified", "absolute"] = "rectified"
@@ -159,13 +161,13 @@ class UpdateRate(nn.Module):
         self.offset, self.form = offset, form
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return g, reshaped to broadcast over an activity such as `like`."""
+        """Return g, reshaped to broadcast over the activity `like`."""
         value = self.weight + self.offset
         return per_channel(value.abs() if self.form == "absolute" else functional.relu(value), like)
 
 
 class Blend(Wire):
-    """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction by the layer above.
+    """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction from the layer above.
 
     `rate` is a. Source: Wen et al. 2018 algorithm 1, the top-down pass.
     """
@@ -185,10 +187,10 @@ class Blend(Wire):
 
 
 class Correction(Map):
-    """r <- N( f( prior + b drive ) ): a representation corrected by the error below, which arrives as the drive.
+    """r <- N( f( prior + b drive ) ): a representation corrected by the error of the layer below, which is the drive.
 
-    `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018 algorithm 1, with the
-    representation itself as the prior and no f.
+    `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018 algorithm 1, where
+    the prior is the representation itself and there is no f.
     """
 
     ports = ("prior", "drive")
@@ -200,7 +202,7 @@ class Correction(Map):
         self.normalise = normalise
 
     def forward(self, own: Own, *, prior: Tensor, drive: Tensor) -> Tensor:
-        """r <- N(f(prior + b drive)); the previous value enters through the prior only."""
+        """r <- N(f(prior + b drive)); the previous value enters only through the prior."""
         value = self.function(torch.addcmul(prior, self.rate(prior), drive))
         return value if self.normalise is None else self.normalise(value)
 
@@ -208,11 +210,11 @@ class Correction(Map):
 class Mixture(Map):
     """h(t) = beta drive + lambda prediction + (1 - beta - lambda) h(t-1) + alpha error.
 
-    drive       the feed-forward input of this step
-    prediction  the prediction of this area by the one above
-    error       minus the gradient of the squared prediction error below with respect to h
-    beta, lambda and memory are the softmax of three learnable numbers, alpha is learnable; without feedback lambda
-    is 0. Source: Choksi et al. 2021 (Predify) eq. 1.
+    drive       the feed-forward input in the current step
+    prediction  the prediction of this area by the area above
+    error       the negative gradient, with respect to h, of the squared prediction error of the area below
+    beta, lambda and the memory share 1 - beta - lambda are the softmax of three learnable numbers, and alpha is
+    learnable. Without feedback, lambda is 0. Source: Choksi et al. 2021 (Predify) eq. 1.
     """
 
     ports = ("drive", "prediction", "error")
@@ -227,15 +229,15 @@ class Mixture(Map):
         if min(shares) <= 0.0:
             raise WiringError(
                 given=f"Mixture(feed_forward={feed_forward}, feedback={feedback})",
-                expected="positive shares whose sum is below 1: the rest is memory",
-                remedy="write feed_forward=0.33, feedback=0.33; to remove feedback, lesion it: net.without('top_down')",
+                expected="positive shares whose sum is below 1, which leaves a share for memory",
+                remedy="pass feed_forward=0.33, feedback=0.33; to remove feedback, call net.without('top_down')",
             )
         self.has_feedback = has_feedback
         self.logits = nn.Parameter(torch.tensor(shares).log())
         self.correction = nn.Parameter(torch.tensor(correction))
 
     def shares(self) -> Tensor:
-        """Return beta, lambda (if there is feedback) and memory, whose sum is 1."""
+        """Return beta, lambda (if there is feedback) and the memory share, which sum to 1."""
         return torch.softmax(self.logits, 0)
 
     def forward(self, own: Tensor, *, drive: Tensor, prediction: Tensor, error: Tensor) -> Tensor:

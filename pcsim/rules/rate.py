@@ -3,8 +3,8 @@
     h(t) = N( f( drive(t) + b ) )                    as a map (RCNN, BLT)
     tau dr/dt = -r + f( drive + b )                  as a flow (leaky RCNN)
 
-f is a pointwise nonlinearity, N an optional normalisation over channels, b one bias per channel shared
-by all inputs of the population.
+f is a pointwise nonlinearity, N an optional normalisation over channels, and b one bias per channel,
+shared by all inputs of the population.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 
 class Rate(Map):
-    """h(t) = N( f( drive(t) + b ) ), drive: (batch, channel, ...).
+    """h(t) = N( f( drive(t) + b ) ), with drive (batch, channel, ...).
 
     Source: Liang & Hu 2015 eq. 2-3 (RCNN), Spoerer et al. 2017 eq. 1-3 (BLT).
     """
@@ -36,7 +36,7 @@ class Rate(Map):
         self.normalise = normalise
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the drive, whose channels must be those of the rule."""
+        """Return the shape of the drive, which must have as many channels as the rule."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Own, *, drive: Tensor) -> Tensor:
@@ -52,5 +52,5 @@ class Rate(Map):
 
 
 def leaky_rate(channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True) -> Leaky:
-    """tau dr/dt = -r + f(drive + b), tau in ms: the map `Rate` as a flow."""
+    """tau dr/dt = -r + f(drive + b), with tau in ms: the map `Rate` as a flow."""
     return Leaky(Rate(channels, activation, bias), tau)

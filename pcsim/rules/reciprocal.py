@@ -1,13 +1,13 @@
-"""Units whose gates receive projections of their own.
+"""Units whose gates receive their own projections.
 
-    h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g and k are offset + factor s(.), 1 - s(.)
+    h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g, k = offset + factor s(.)
     h(t) = u h(t-1) + (1 - u) f(candidate)                  gated update, u = s(update)
     h(t) = a h(t-1) + drive                                 decay
     y = s(gate) drive                                       gated, without memory
     y = u drive + (1 - u) f(candidate)                      highway, without memory
 
-Every gate is a port: populations drive it through edges, whose transforms, lesions and delays are those of any edge. A
-port without input is zero, so that a gate of 1 - s(0) is one half.
+Every gate is a port that populations drive through ordinary edges, with transforms, lesions and delays. The input at
+an unconnected port is zero, so a gate 1 - s(0) is one half.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ class Gate:
 class ReciprocalGated(Map):
     """h(t) = f( g(gate + b_g) drive + k(retention + b_k) h(t-1) ).
 
-    A reciprocal gated cell is two of these, h and c: the gate of each is driven by the other, the retention by itself.
+    A reciprocal gated cell consists of two such units, h and c. Each unit drives the gate of the other and its own
+    retention.
+
     bias  adds one bias per channel to both gates
-    Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); its reference code for the other forms.
+
+    Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); other variants follow the paper's reference code.
     """
 
     ports = ("drive", "gate", "retention")
@@ -62,7 +65,7 @@ class ReciprocalGated(Map):
         self.bias = nn.Parameter(torch.zeros(2, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the drive, whose channels must be those of the unit."""
+        """Return the shape of the drive, which must have as many channels as the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, drive: Tensor, gate: Tensor, retention: Tensor) -> Tensor:
@@ -78,15 +81,16 @@ class ReciprocalGated(Map):
         return {"open": self.gate(gate), "kept": self.retention(retention)}
 
     def describe(self) -> str:
-        """Return the nonlinearities of the unit and of its gate."""
+        """Return the nonlinearities of the unit and its gate."""
         return f"reciprocal gated, {self.activation}, gates {self.gate.nonlinearity}"
 
 
 class GatedUpdate(Map):
     """h(t) = u h(t-1) + (1 - u) f(candidate + b),  u = s(update + b_u).
 
-    `kept` is the initial b_u; above 0 the unit initially retains its value. Source: the UGRNN of Collins et al. 2017
-    eq. 5-7; with a candidate that reads h through a `Gated` reset, the GRU of Cho et al. 2014.
+    `kept` is the initial b_u; if it is positive, the unit initially retains most of its value. Source: the UGRNN of
+    Collins et al. 2017 eq. 5-7. With a candidate that receives h through a `Gated` reset, the unit is the GRU of Cho
+    et al. 2014.
     """
 
     ports = ("candidate", "update")
@@ -99,7 +103,7 @@ class GatedUpdate(Map):
         self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the candidate, whose channels must be those of the unit."""
+        """Return the shape of the candidate, which must have as many channels as the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, candidate: Tensor, update: Tensor) -> Tensor:
@@ -117,7 +121,7 @@ class GatedUpdate(Map):
 
 
 class Decay(Map):
-    """h(t) = a h(t-1) + drive, one learnable a, which starts at 0. Source: "time decay" of Nayebi et al. 2018."""
+    """h(t) = a h(t-1) + drive, with one learnable a, initially 0. Source: the "time decay" of Nayebi et al. 2018."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +133,7 @@ class Decay(Map):
 
 
 class Gated(Wire):
-    """y = s(gate + b) drive: a gated drive. `bias` is the number of channels of b; None for no bias."""
+    """y = s(gate + b) drive, a gated drive. `bias` is the number of channels of b, or None for no bias."""
 
     ports = ("drive", "gate")
     gates = ("open",)
@@ -149,7 +153,7 @@ class Gated(Wire):
 
 
 class Highway(Wire):
-    """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that can pass its drive on unchanged.
+    """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that can pass on its drive unchanged.
 
     `kept` is the initial b_u. Source: Collins et al. 2017 eq. 8-13, the output of the intersection RNN (+RNN).
     """

@@ -1,6 +1,6 @@
-"""Time constants in ms: fixed numbers, one per channel, or learnable.
+"""Time constants in ms, either fixed (one number, or one per channel) or learnable.
 
-tau = tau_min + tau' sigmoid(xi)          one xi per channel, learnable
+tau = tau_min + tau' sigmoid(xi)          one learnable xi per channel
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pcsim.core.state import per_channel
 
 
 class TimeConstant(nn.Module, ABC):
-    """A time constant in ms; called without arguments it returns a number or a tensor (channel,)."""
+    """A time constant in ms. Calling it without arguments returns a number or a tensor (channel,)."""
 
     @abstractmethod
     def forward(self) -> float | Tensor:
-        """Return the present value in ms, a number or (channel,)."""
+        """Return the current value in ms, a number or a tensor (channel,)."""
 
     def for_(self, like: Tensor) -> float | Tensor:
-        """Return the present value, reshaped to divide an activity such as `like`."""
+        """Return the current value, reshaped to broadcast over the activity `like`."""
         value = self()
         return per_channel(value, like) if isinstance(value, Tensor) else value
 
@@ -34,7 +34,7 @@ class TimeConstant(nn.Module, ABC):
         return float(value.detach().min()) if isinstance(value, Tensor) else value
 
     def largest(self) -> float:
-        """Return the largest value over channels in ms; of a learnable one, the largest it can reach."""
+        """Return the largest value over channels in ms; for a learnable tau, its upper bound."""
         value = self()
         return float(value.detach().max()) if isinstance(value, Tensor) else value
 
@@ -47,7 +47,7 @@ class TimeConstant(nn.Module, ABC):
 
 
 class FixedTau(TimeConstant):
-    """A constant tau: one number, or one per channel. Raises WiringError unless all are positive and finite."""
+    """A constant tau, one number or one per channel. Raises WiringError unless all values are positive and finite."""
 
     per_channel: Tensor
 
@@ -57,7 +57,7 @@ class FixedTau(TimeConstant):
             raise WiringError(
                 given="a tensor with a gradient as a fixed time constant or delay",
                 expected="numbers, a tensor without a gradient, or a LearnableTau",
-                remedy="write LearnableTau(channels, minimum, span), which stays positive during training",
+                remedy="use LearnableTau(channels, minimum, span), which stays positive during training",
             )
         values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
         require_positive(values, "tau")
@@ -65,16 +65,16 @@ class FixedTau(TimeConstant):
         self.register_buffer("per_channel", values.reshape(-1), persistent=False)
 
     def forward(self) -> float | Tensor:
-        """Return the constant in ms, a number or (channel,)."""
+        """Return the constant in ms, a number or a tensor (channel,)."""
         return self.per_channel if self.value is None else self.value
 
 
 class LearnableTau(TimeConstant):
-    """tau = minimum + span sigmoid(xi), one xi per channel, so that tau stays in (minimum, minimum + span).
+    """tau = minimum + span sigmoid(xi), with one xi per channel, so that tau stays in (minimum, minimum + span).
 
-    `start` is the tau of every channel before training, by default the middle of the range. Choose
-    `minimum` no smaller than the dt of training. Raises WiringError unless minimum and span are positive and
-    start lies strictly between the ends.
+    `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` no smaller than
+    the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` lies strictly
+    inside the range.
     """
 
     def __init__(self, channels: int, minimum: float, span: float, start: float | None = None) -> None:
@@ -85,7 +85,7 @@ class LearnableTau(TimeConstant):
             raise WiringError(
                 given=f"a learnable tau that starts at {start:g} ms",
                 expected=f"a start strictly between {minimum:g} and {minimum + span:g} ms",
-                remedy=f"write start={minimum + span / 2:g}, inside the range, or widen the range with span",
+                remedy=f"pass start={minimum + span / 2:g}, which lies inside the range, or widen the range with span",
             )
         self.minimum, self.span = minimum, span
         self.xi = nn.Parameter(torch.full((channels,), math.log(share / (1.0 - share))))
@@ -100,7 +100,7 @@ class LearnableTau(TimeConstant):
 
 
 def time_constant(tau: float | Sequence[float] | Tensor | TimeConstant) -> TimeConstant:
-    """Return tau as a `TimeConstant`: numbers as a `FixedTau`, a `TimeConstant` unchanged."""
+    """Convert numbers to a `FixedTau`; return a `TimeConstant` unchanged."""
     return tau if isinstance(tau, TimeConstant) else FixedTau(tau)
 
 
@@ -110,5 +110,5 @@ def require_positive(values: Tensor, what: str) -> None:
         raise WiringError(
             given=f"{what} = {values.tolist()} ms",
             expected="positive, finite times in ms",
-            remedy="write tau > 0, never its inverse: a rate of 0.1 per ms is tau=10.0",
+            remedy="pass times with tau > 0, not rates: a rate of 0.1 per ms corresponds to tau=10.0",
         )

@@ -15,9 +15,9 @@ from pcsim.rules.base import Wire, activation_named
 
 
 class Sum(Wire):
-    """y = f(drive + b): a read-out, or any other function of the summed input.
+    """y = f(drive + b): a readout, or any other function of the summed input.
 
-    `channels` adds one bias per channel; None for no bias.
+    `channels` is the number of channels of b, or None for no bias.
     """
 
     def __init__(self, activation: str = "identity", channels: int | None = None) -> None:
@@ -37,15 +37,15 @@ class Sum(Wire):
 
 
 class Switch(Wire):
-    """y = own where share > 1/2, given elsewhere: the network's own prediction, or the stimulus.
+    """y = own where share > 1/2, given elsewhere: a switch between the network's own prediction and the stimulus.
 
-    `share` is (batch, 1, ...), one number per sample. Gradients reach the selected value only.
+    `share`, (batch, 1, ...), has one number per sample. Gradients flow only to the selected value.
     """
 
     ports = ("given", "own", "share")
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of `given`, which `own` must have too."""
+        """Return the common shape of `given` and `own`."""
         return super().shapes({port: shape for port, shape in ports.items() if port != "share"})
 
     def forward(self, *, given: Tensor, own: Tensor, share: Tensor) -> Tensor:

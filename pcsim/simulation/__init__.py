@@ -1,4 +1,4 @@
-"""Runs: a network is lowered to a plan, and one loop carries the state through the plan."""
+"""Simulations: a network is lowered to a plan, which advances its state step by step."""
 
 from pcsim.simulation.forecasting import Forecast, predict
 from pcsim.simulation.gradient import Full, Gradient

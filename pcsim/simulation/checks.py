@@ -1,4 +1,4 @@
-"""Checks of the arguments of a run, before it begins."""
+"""Validation of the arguments of a run."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ Records = Record | Sequence[Record] | None
 
 
 def require_beginning(start: object, initial: object) -> None:
-    """Raise StimulusError unless they are a Snapshot and a dict of memories, or None."""
+    """Raise StimulusError unless `start` is a Snapshot or None, and `initial` a mapping or None."""
     if not isinstance(start, Snapshot | None):
         raise StimulusError(
-            given=f"start={type(start).__name__}", expected="the `final` of a run", remedy="write start=run.final"
+            given=f"a `start` of type {type(start).__name__}",
+            expected="a Snapshot, such as the `final` of a run",
+            remedy="pass start=run.final",
         )
     if not isinstance(initial, Mapping | None):
         raise StimulusError(
-            given=f"initial={type(initial).__name__}",
-            expected="a dict {memory: (batch, ...)}",
-            remedy="write initial={'r1': values}; run.final.state is such a dict, start=run.final goes on from there",
+            given=f"an `initial` of type {type(initial).__name__}",
+            expected="a dict {memory: initial value (batch, ...)}",
+            remedy="pass initial={'r1': values} or initial=run.final.state; to continue a run, pass start=run.final",
         )
 
 
 def require_network(network: object) -> None:
-    """Raise WiringError for anything but a network."""
+    """Raise WiringError unless `network` is a Network."""
     if not isinstance(network, Network):
         raise WiringError(
-            given=f"a {type(network).__name__}",
+            given=f"a network of type {type(network).__name__}",
             expected="a pcsim.Network",
-            remedy="build one, or write pcsim.models.build('blt')",
+            remedy="build a network, for example with pcsim.models.build('blt')",
         )
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
-    """Return the records, by default one of the read-out, and what each keeps.
+    """Return the records (by default, a record of the readout) and the entries that each record keeps.
 
-    Raises WiringError for anything but records, RecordError for a record that keeps nothing or unknown names.
+    Raises WiringError if `record` is neither a Record nor a sequence of them, and RecordError for unknown names or for
+    a record that keeps nothing.
     """
     if record is None:
         record = Record(states=[network.readout] if network.readout else list(network.populations))
@@ -48,26 +51,26 @@ def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], li
     if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
         raise WiringError(
             given=f"record={record!r}",
-            expected="a Record, or a list of them",
-            remedy="write record=Record(states=[...], errors='all')",
+            expected="a Record or a list of records",
+            remedy="pass record=Record(states=[...], errors='all')",
         )
     kept = kept_by(records, network)
     for each, keys in zip(records, kept, strict=True):
         if not keys and each != Record():
             raise RecordError(
-                given=f"{each} of {network.name!r}, which keeps nothing",
-                expected="names in states=, errors= or reduce=",
-                remedy="write Record(states='all'), or leave the record out to keep the read-out",
+                given=f"{each} for {network.name!r}, which keeps nothing",
+                expected="at least one name in states=, errors= or reduce=",
+                remedy="pass Record(states='all'), or omit `record` to keep the readout",
             )
     return tuple(records), kept
 
 
 def checked_end(begin: int, end: int) -> int:
-    """Return the step that a run ends with. Raises SolverError if the run starts at or after its end."""
+    """Return `end`, the last step of a run. Raises SolverError if the run starts at or after its end."""
     if end <= begin:
         raise SolverError(
-            given=f"an end after {end} steps, and a start after {begin} steps",
-            expected="a later end",
-            remedy=f"pass steps={begin + 100}, or a later until: both count from the first start",
+            given=f"a run that starts at step {begin} and ends at step {end}",
+            expected="an end after the start",
+            remedy=f"pass steps={begin + 100} or a later `until`; both are counted from the beginning of the first run",
         )
     return end

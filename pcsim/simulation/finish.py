@@ -1,4 +1,4 @@
-"""The end of a run: samples that diverged are reported, and NaN from there on."""
+"""The end of a run: diverged samples are reported, and their later values set to NaN."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def finished(
     labels: Tensor | None,
     about: dict[str, Any],
 ) -> Run:
-    """Return the Run with all that was recorded."""
+    """Return the Run with all recorded values, and warn about samples that diverged or did not settle."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
     for key, value in values.items():
         monitor.look_at_rows(key, steps[key], value)
@@ -43,8 +43,8 @@ def finished(
         settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
             warnings.warn(
-                f"{unsettled} of {len(bad)} samples had not settled to {monitor.settled.tolerance:g} at "
-                f"{end:g} ms. Raise at_most, or the tolerance.",
+                f"{unsettled} of {len(bad)} samples had not settled to within {monitor.settled.tolerance:g} by "
+                f"{end:g} ms. Increase at_most or the tolerance.",
                 PcsimWarning,
                 stacklevel=4,
             )
@@ -62,7 +62,7 @@ def finished(
 
 
 def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
-    """Set samples to NaN from the first step after which they were not finite."""
+    """Set each diverged sample to NaN from the first step at which it was not finite."""
     for sample in np.flatnonzero(bad >= 0):
         for key, value in values.items():
             late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)
@@ -74,24 +74,24 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
-    """Warn of samples that are not finite: where and when the first diverged, and the remedy."""
+    """Warn about diverged samples: report where and when one of them diverged, and suggest a remedy."""
     bad = monitor.step
     if not monitor.has_diverged:
         return
     first = int(np.flatnonzero(bad >= 0)[0])
     spoiled = [name for name, value in network.module.named_parameters() if not bool(torch.isfinite(value).all())]
-    remedy = f"{spoiled[0]} is not finite: load or train it anew" if spoiled else "Take a smaller dt or weaker feedback"
+    remedy = f"{spoiled[0]} is not finite: reload or retrain it" if spoiled else "Use a smaller dt or weaker feedback"
     warnings.warn(
         f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
         f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. "
-        f"They are NaN from there on. {remedy}.",
+        f"Values after divergence are NaN. {remedy}.",
         PcsimWarning,
         stacklevel=stacklevel,
     )
 
 
 def _is_sample(value: Tensor, sample: int) -> Tensor:
-    """Return which entries of (time, batch, ...) belong to a sample, as (1, batch, 1, ...)."""
+    """Return a mask (1, batch, 1, ...) that selects one sample of `value` (time, batch, ...)."""
     own = torch.zeros(value.shape[1], dtype=torch.bool, device=value.device)
     own[sample] = True
     return own.reshape(1, -1, *(1,) * (value.dim() - 2))
@@ -99,12 +99,12 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Return the versions that a run may depend on."""
+    """Return the versions of pcsim, torch and Python."""
     return {"pcsim": metadata.version("pcsim"), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def provenance(network: Wiring, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:
-    """Return what a run may depend on besides its arguments."""
+    """Return the metadata of a run: network, solver, device, versions and other settings."""
     value = next(iter(schedule.first.values()))
     return {
         "network": network.name,

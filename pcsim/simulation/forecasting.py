@@ -1,10 +1,10 @@
-"""Frame prediction: row t is a network's prediction of frame t, made before frame t is an input.
+"""Frame prediction: row t is a network's prediction of frame t, computed before frame t is presented.
 
-    the input is  frame t               in open loop
-                  its own prediction    in closed loop
+    open loop      the input at step t is frame t
+    closed loop    the input at step t is the network's own prediction of frame t
 
-Which row predicts which frame follows from the wiring. A PredNet's prediction depends on a frame one step later, so its
-prediction in step t is about frame t; if it depends on the frame in the same step, it is about frame t + 1.
+The wiring determines which frame an output predicts. In a PredNet, a frame affects the output one step later, so the
+output at step t predicts frame t. If a frame affects the output in the same step, the output predicts frame t + 1.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
 
 SHARE = "closed_loop"
-"""the input that selects frames (0) or the network's own predictions (1)"""
+"""name of the input that selects frames (0) or the network's own predictions (1)"""
 
 
 @dataclass(frozen=True, repr=False)
 class Forecast:
-    """The predictions of a network.
+    """The frame predictions of a network.
 
-    predictions  (n, time, channel, height, width); row t was made before frame t was an input, and row 0 without any
-                 input: leave it out of every score. Rows without a prediction (before a forecaster begins) are NaN
-    closed_loop_from  the first frame that was not an input, or None
-    run          the simulation: `run.errors` by layer, (time, n), in closed loop those about its own frames
+    predictions  (n, time, channel, height, width). Row t was computed before frame t was presented. Row 0 was computed
+                 without any input and should be excluded from scores. Rows before a forecaster starts are NaN
+    closed_loop_from  the first frame that was not presented, or None
+    run          the simulation. `run.errors` contains (time, n) for each layer; in closed loop, the errors refer to the
+                 network's own predictions instead of frames
     """
 
     predictions: Tensor
@@ -51,7 +52,7 @@ class Forecast:
 
     def __repr__(self) -> str:
         count, length = self.predictions.shape[:2]
-        after = "" if self.closed_loop_from is None else f", its own from frame {self.closed_loop_from} on"
+        after = "" if self.closed_loop_from is None else f", closed loop from frame {self.closed_loop_from}"
         return f"Forecast({self.run.about['network']}: {count} clips of {length} frames{after})"
 
 
@@ -67,18 +68,18 @@ def predict(
     compile: bool = False,  # noqa: A002
     progress: bool = False,
 ) -> Forecast:
-    """Predict every frame of `frames` (n, time, channel, height, width), 8-bit or from 0 to 1.
+    """Predict every frame of `frames` (n, time, channel, height, width), with 8-bit values or values in [0, 1].
 
-    closed_loop_from  the first frame that is not shown: from there on the input is its own prediction
-    length   of the prediction in frames, by default that of `frames`; more needs closed_loop_from
+    closed_loop_from  the first frame that is not presented; from this frame on, the input is the network's prediction
+    length   number of frames to predict, by default that of `frames`; a larger number requires closed_loop_from
     solver   Iterate() by default
-    every    ms for which a frame is shown; by default one step of a discrete network
-    record   what else to keep; by default the prediction errors
+    every    duration of a frame in ms, by default one step of a discrete network; required for a flow
+    record   values to keep in addition to the predictions; by default the prediction errors
 
-    Raises StimulusError for a loop that closes outside of the clip, WiringError for a network that predicts no frames.
+    Raises StimulusError if closed_loop_from is outside the clip, and WiringError if the network predicts no frames.
 
         forecast = pcsim.predict(net, clips, closed_loop_from=10, length=15)
-        forecast.predictions[:, 12]  # of frame 12, which was no input
+        forecast.predictions[:, 12]  # the prediction of frame 12, which was not presented
     """
     task = _Task(network, frames, closed_loop_from, length, solver or Iterate(), every)
     wanted = record or Record(errors="all" if network.errors else ())
@@ -105,9 +106,9 @@ def stream(
     solver: Solver | None = None,
     every: float | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield (t, the prediction of frame t), one after the other, and keep nothing: for clips of any length.
+    """Yield (t, prediction of frame t) one at a time without storing them, for clips of any length.
 
-    Arguments as for `predict`; call network.eval() first, if it has norms that learn.
+    The arguments are those of `predict`. Call network.eval() first if normalisation layers track running statistics.
     """
     task = _Task(network, frames, closed_loop_from, length, solver or Iterate(), every)
     for clock, values in rollout(task.network, task.stimulus, task.solver, task.length * task.steps, [task.readout]):
@@ -118,7 +119,7 @@ def stream(
 
 
 class _Task:
-    """The arguments of `simulate` for a prediction: network, stimulus, solver, and which row predicts which frame."""
+    """The arguments of `simulate` for a prediction, and the frame that each output predicts."""
 
     def __init__(
         self,
@@ -136,24 +137,25 @@ class _Task:
         if not 1 <= open_until <= there or (closed_loop_from is not None and closed_loop_from >= self.length):
             raise StimulusError(
                 given=f"{self.length} predictions from {there} frames, closed_loop_from={closed_loop_from}",
-                expected=f"1 <= closed_loop_from <= {there}, closed_loop_from < length; without it length <= {there}",
-                remedy="write closed_loop_from=k to show frames 0 to k - 1, or omit closed_loop_from and length",
+                expected=f"1 <= closed_loop_from <= {there} and closed_loop_from < length; or length <= {there} "
+                "without closed_loop_from",
+                remedy="pass closed_loop_from=k to present frames 0 to k - 1, or omit closed_loop_from and length",
             )
         require_solver(solver)
         dt = solver.step_ms(network.wiring())
         if every is None and network.is_flow:
             raise StimulusError(
-                given=f"frames for {network.name!r}, a flow",
-                expected="for how many ms a frame is shown",
-                remedy="write every=100.0 for a film of 10 frames a second",
+                given=f"every=None for {network.name!r}, a flow",
+                expected="the duration of a frame in ms",
+                remedy="pass every=100.0 for a video at 10 frames per second",
             )
         every = dt if every is None else every
         steps = whole_steps(every, dt)
         if not steps:
             raise StimulusError(
                 given=f"every={every:g} ms and a solver with dt = {dt:g} ms",
-                expected="a whole number of steps for each frame",
-                remedy=f"write every={dt:g}, or a multiple of it",
+                expected="a whole number of steps per frame",
+                remedy=f"pass every={dt:g} or a multiple of it",
             )
         self.solver, self.steps, self.every = solver, steps, every
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
@@ -164,9 +166,9 @@ class _Task:
             if closed_loop_from not in (None, self.begins):
                 raise StimulusError(
                     given=f"closed_loop_from={closed_loop_from} for {network.name!r}, "
-                    f"which forecasts from {self.begins} on",
-                    expected=f"{self.begins}, or None",
-                    remedy="leave it out, or build the network with another number of input frames",
+                    f"which forecasts from frame {self.begins} on",
+                    expected=f"closed_loop_from={self.begins} or None",
+                    remedy="omit closed_loop_from, or build the network with a different number of input frames",
                 )
         elif closed_loop_from is not None:
             self.network = closed_loop(network)
@@ -174,31 +176,32 @@ class _Task:
             self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
 
     def rows(self, predicted: Tensor) -> Tensor:
-        """Return (time, n, ...) of the end of every frame as (n, time, ...), each row at the frame that it predicts."""
+        """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), with row t the prediction of frame t."""
         rows = predicted.new_full(predicted.shape, math.nan)
         rows[self.begins :] = predicted[self.begins - self.lead : len(predicted) - self.lead]
         return rows.transpose(0, 1)
 
 
 def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
-    """Return (lead, first): the output at the end of frame t predicts frame t + lead, from row `first` on.
+    """Return (lead, first): the output after frame t predicts frame t + lead, and `first` is the first predicted frame.
 
-    frame  for how many steps of a discrete network, or ms of a flow, a frame is shown
+    frame  duration of a frame, in steps of a discrete network or ms of a flow
     """
     readout = _predicting(network)
-    # A flow depends on a frame while it is shown, so its output at the end of it is about the next.
+    # A flow responds to a frame while it is presented, so its output after the frame predicts the next one.
     lead = int(network.is_flow or network.arrivals[readout] == 0)
     opens = max((population.active[0] for population in network.populations.values() if population.active), default=0)
     return lead, max(lead, round(opens / frame))
 
 
 def closed_loop(network: Network) -> Network:
-    """Return the network with one more input, "closed_loop": where it is 1, it reads its own prediction as the frame.
+    """Return the network with an additional input, "closed_loop", that replaces frames with the network's predictions.
 
-    The input is (batch, 1, 1, 1), so that each sample may close its loop at its own time, and open it again.
+    The input is (batch, 1, 1, 1): 0 selects the frame and 1 the prediction. Each sample can thus close and reopen its
+    loop at different times.
 
-    Parameters are shared. Raises WiringError for a network without an edge, lesioned or not, from its read-out to the
-    population that reads the frame.
+    Parameters are shared. Raises WiringError unless the network has an edge, lesioned or not, from the readout to the
+    population that receives the frame.
     """
     readout = _predicting(network)
     (frame,) = network.inputs
@@ -209,9 +212,9 @@ def closed_loop(network: Network) -> Network:
     ]
     if not loops or not isinstance(network.populations[loops[0].target].rule, Sum):
         raise WiringError(
-            given=f"{network.name!r}, without an edge from {readout!r} to a population that reads frames",
-            expected=f"populations that read {frame!r} and, lesioned until the loop is closed, {readout!r}",
-            remedy=f"add Population('a0', Sum()) that reads both, {readout!r} with delay=1",
+            given=f"{network.name!r}, which has no edge from {readout!r} to a population that receives frames",
+            expected=f"a Sum population with edges, lesioned or not, from {frame!r} and {readout!r}",
+            remedy=f"add Population('a0', Sum()) with an edge from {frame!r} and one from {readout!r} with delay=1",
         )
     (loop, *_) = loops
     ports = {frame: "given", readout: "own"}
@@ -230,12 +233,12 @@ def closed_loop(network: Network) -> Network:
 
 
 def _predicting(network: Network) -> str:
-    """Return the population that predicts frames: the read-out, in the shape of the only input."""
+    """Return the population that predicts frames: the readout, which must have the shape of the only input."""
     inputs = list(network.inputs)
     if network.readout is None or len(inputs) != 1 or network.shape(network.readout) != network.shape(inputs[0]):
         raise WiringError(
-            given=f"{network.name!r} with inputs {', '.join(inputs)} and read-out {network.readout!r}",
-            expected="one input, the frame, and a read-out of its shape, the prediction",
-            remedy="write for instance models.prednet() or models.convlstm()",
+            given=f"{network.name!r} with inputs {', '.join(inputs)} and readout {network.readout!r}",
+            expected="a single input (the frame) and a readout of the same shape (the prediction)",
+            remedy="use a network such as models.prednet() or models.convlstm()",
         )
     return network.readout

@@ -13,25 +13,25 @@ from pcsim.simulation.purity import HOOKS
 
 
 def frozen(network: Network) -> Network:
-    """Return a copy that shares its parameters and buffers with the original.
+    """Return a copy of the network that shares its parameters and buffers.
 
     Raises SolverError if a module cannot be copied.
     """
     memo: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     for module in network.modules():
         for kind in HOOKS:
-            # A hook that is a method keeps its owner: otherwise a copy of the owner would receive the calls.
+            # Hooks that are bound methods must not be copied: otherwise a copy of their owner would receive the calls.
             memo |= {id(hook): hook for hook in getattr(module, kind, {}).values()}
-        # Tensors computed from a parameter (by prune, weight_norm): torch copies no tensor with a history.
+        # Tensors computed from parameters (by prune, weight_norm): torch cannot copy tensors with a gradient history.
         computed = [value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
         memo |= {id(value): value.detach().clone() for value in computed}
     try:
         made = copy.deepcopy(network, memo)
     except Exception as reason:
         raise SolverError(
-            given=f"{network.name!r}, of which a module cannot be copied ({type(reason).__name__}: {reason})",
-            expected="modules that copy.deepcopy takes: a Simulator keeps their settings as they are now",
-            remedy="give that module a __deepcopy__, or use pcsim.simulate, which copies nothing",
+            given=f"{network.name!r}, in which a module cannot be copied ({type(reason).__name__}: {reason})",
+            expected="modules that copy.deepcopy supports, because a Simulator uses a copy of the network",
+            remedy="define __deepcopy__ in that module, or use pcsim.simulate, which makes no copy",
         ) from reason
     for theirs, ours in zip(network.modules(), made.modules(), strict=True):
         vars(ours).update(_parameters=theirs._parameters, _buffers=theirs._buffers)
@@ -39,7 +39,7 @@ def frozen(network: Network) -> Network:
 
 
 def without_compilers(network: Network) -> None:
-    """Replace each module that torch.compile wraps by the module itself, which is compiled with the rest."""
+    """Replace modules wrapped by torch.compile with the original modules, to be compiled with the rest."""
     for module in network.modules():
         for name, child in module._modules.items():
             if (original := getattr(child, "_orig_mod", None)) is not None:
@@ -47,7 +47,7 @@ def without_compilers(network: Network) -> None:
 
 
 class Places:
-    """Places of the tensors of a network, found once: `now()` reads them without a walk over its modules."""
+    """The locations of a network's parameters and buffers, so that `now()` need not traverse the modules."""
 
     def __init__(self, network: nn.Module) -> None:
         self._places = [
@@ -58,13 +58,13 @@ class Places:
         ]
 
     def now(self) -> dict[str, Tensor]:
-        """Return every parameter and buffer by path and name. Raises SolverError for one that is gone."""
+        """Return all current parameters and buffers by path. Raises SolverError if one has been removed."""
         try:
             return {path: value for path, kept, name in self._places if (value := kept[name]) is not None}
         except KeyError:
             gone = next(path for path, kept, name in self._places if name not in kept)
             raise SolverError(
-                given=f"a Simulator of a network whose {gone!r} has been taken away",
-                expected="the parameters and buffers that it had when the Simulator was made, with any values",
-                remedy="make a new Simulator after weight_norm, prune, parametrize and the like",
+                given=f"a Simulator of a network whose {gone!r} has been removed",
+                expected="the parameters and buffers from when the Simulator was created; only their values may change",
+                remedy="create a new Simulator after weight_norm, prune, parametrize or a similar change",
             ) from None

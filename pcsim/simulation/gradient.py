@@ -1,4 +1,4 @@
-"""Gradients through time: the interface, and plain backpropagation. Other methods are in `pcsim.training`."""
+"""Gradients through time: the base class and full backpropagation. Other methods are in `pcsim.training`."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pcsim.solvers.base import Solver
 
 @dataclass(frozen=True)
 class Gradient(ABC):
-    """A method for gradients through time."""
+    """Base class of methods that compute gradients through time."""
 
     kind: str = field(default="", init=False)
 
     def solver(self, solver: Solver) -> Solver:
-        """Return the solver to run with."""
+        """Return the solver to use with this method."""
         return solver
 
     def taps(self, schedule: Schedule) -> Taps:
-        """Return the steps after which a loss can use values: all of them."""
+        """Return the steps whose values a loss can use; by default, all steps."""
         return Always()
 
     @abstractmethod
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Yield the moments of a run in windows, each of which may be backpropagated through on its own."""
+        """Yield the moments of a run in windows that can be backpropagated through separately."""
 
 
 @dataclass(frozen=True)
 class Full(Gradient):
-    """Every step is kept: exact, memory grows with the number of steps."""
+    """Backpropagation through all steps: exact, but memory grows with the number of steps."""
 
     kind: str = field(default="full", init=False)
 
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Yield all time points in one window."""
+        """Yield all moments in a single window."""
         yield scan(schedule, carry, taps, monitor)

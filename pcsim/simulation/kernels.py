@@ -1,12 +1,13 @@
-"""Choice of the kernel of a convolution: a fixed rule of its shapes, for float32 on a CPU and without gradients.
+"""Kernel selection for convolutions: a fixed rule based on shapes, for float32 on a CPU without gradients.
 
-oneDNN takes about 27 us (transposed: 30) before it computes anything, and then less for each sample than torch's own
-kernels, which copy every window into a matrix (transposed: add every window into the image) and multiply. On small maps
-and small batches torch's own are faster. torch takes them by itself for plain convolutions of one sample on one thread.
+oneDNN has an overhead of about 27 us (30 us for transposed convolutions), but takes less time per sample than torch's
+native kernels, which copy every window into a matrix and multiply (transposed: multiply and add the windows). Native
+kernels are faster for small maps and batches. By default, torch uses them only for plain convolutions of one sample on
+one thread.
 
-    own kernel  if  batch * more(shapes) < START          more: us that torch's own takes more for each sample
+    native kernel  if  batch * extra(shapes) < START       extra: additional us per sample in a native kernel
 
-Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channels_last, oneDNN / own, us:
+Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channels_last, oneDNN / native, us:
 
     channels, kernel, stride, map    batch 1      2            4            16
     4 > 4     3x3  /1   8x8          28 / 5       29 / 8       32 / 13      43 / 50
@@ -20,8 +21,8 @@ Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channel
     64 > 32   4x4 up    7x7          55 / 29      78 / 57      124 / 110    392 / 497
     64 > 32   3x3 up    8x8          23 / 23      74 / 48      116 / 93     327 / 368
 
-The rule measures nothing, so every run gives the same bits; results differ from oneDNN's by rounding, about 2e-7.
-`python -m experiments.speed.kernels` measures this table, and shows the choices of the rule.
+The rule needs no measurement at run time, so results are bitwise reproducible. They differ from those of oneDNN by
+rounding errors of about 2e-7. `python -m experiments.speed.kernels` reproduces this table and shows the rule's choices.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ from torch.nn import functional
 
 START = 27.0
 START_UP = 20.0
-"""us, less than oneDNN takes: in a step of many operations the windows are not in the cache"""
+"""in us; below the overhead of oneDNN, because the windows are not in the cache in a step of many operations"""
 PER_COPY, PER_NUMBER, PER_PRODUCT = 2.5e-3, 1e-4, 4.5e-6
 PER_NUMBER_UP = 4e-4
 
-# Private functions of torch: if they are missing, torch chooses.
+# Private functions of torch. If they are missing, torch selects the kernel.
 _OWN = getattr(torch._C._nn, "thnn_conv2d", None)
 _OWN_UP = getattr(torch._C._nn, "slow_conv_transpose2d", None)
 
 Kernel = tuple[Callable[..., Tensor], tuple[Any, ...], tuple[Any, ...]]
-"""a function, and its arguments between weight and bias, and after the bias"""
+"""a function, its arguments between weight and bias, and its arguments after the bias"""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """The settings of a convolution of images, with zero padding; `up` is a transposed one."""
+    """The settings of a zero-padded 2-d convolution, which is transposed if `up` is True."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -59,7 +60,7 @@ class Convolution:
     groups: int = 1
     up: bool = False
     extra: tuple[int, int] = (0, 0)
-    """output_padding of a transposed one"""
+    """output_padding of a transposed convolution"""
 
     def chosen(self, image: tuple[int, ...], weight: tuple[int, ...]) -> Kernel:
         """Return the kernel for an image and a weight of these shapes."""
@@ -71,7 +72,7 @@ class Convolution:
 
     @property
     def by_torch(self) -> Kernel:
-        """The kernel that torch chooses."""
+        """The kernel that torch selects by default."""
         if self.up:
             return torch.conv_transpose2d, (), (self.stride, self.padding, self.extra, self.groups, self.dilation)
         return torch.conv2d, (), (self.stride, self.padding, self.dilation, self.groups)
@@ -82,7 +83,7 @@ class Convolution:
         batch, channels, height, width = image
         taps = weight[2] * weight[3]
         if self.up:
-            # At a larger stride windows overlap less, and less is added.
+            # With a larger stride, windows overlap less and fewer values are added.
             added = taps * weight[1] * height * width / max(self.stride)
             return batch * PER_NUMBER_UP * added < START_UP
         rows, columns = _size_after((height, width), weight[2:], self.stride, self.padding)
@@ -94,7 +95,7 @@ class Convolution:
 def _size_after(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[int, int]:
-    """Return height and width of the output of a convolution."""
+    """Return the height and width of the output of a convolution."""
     height, width = (
         (length + 2 * pad - span) // step + 1
         for length, pad, span, step in zip(size, padding, kernel, stride, strict=True)
@@ -102,11 +103,11 @@ def _size_after(
     return height, width
 
 
-# ---------------------------------------------------------------------- in compiled steps
+# ---------------------------------------------------------------------- convolutions in compiled steps
 
 
 MOST_COLUMNS, MOST_ADDED = 200_000, 1_000_000
-"""numbers that a convolution as a product may read, and a transposed one write; above that oneDNN is faster"""
+"""maximum number of values that a product reads (or writes, if transposed); above it, oneDNN is faster"""
 
 
 def as_product(
@@ -120,10 +121,11 @@ def as_product(
     extra: Sequence[int],
     groups: int,
 ) -> Any:
-    """Return a small convolution as a product of matrices; NotImplemented for others (the arguments are aten's).
+    """Compute a small convolution as a matrix product; return NotImplemented for others. The arguments are aten's.
 
-    A compiler fuses the copy of the windows and the sum over them with the operations around them, and a product
-    starts in 1 us. Compiled, the three areas of W4 take 305 us a step at batch 1 in this way, 412 by oneDNN.
+    A compiler fuses the copy and the sum of the windows with neighbouring operations, and a matrix product has an
+    overhead of only 1 us. With batch size 1, a compiled step of the three areas of W4 takes 305 us, against 412 us with
+    oneDNN.
     """
     if image.dim() != 4 or groups != 1 or tuple(dilation) != (1, 1) or image.device.type != "cpu":
         return NotImplemented
@@ -143,7 +145,7 @@ def _numbers(
     padding: Sequence[int],
     up: bool,
 ) -> int:
-    """Return how many numbers stand between an image and a small product of matrices."""
+    """Return the number of values in the windows of a convolution."""
     batch, channels, *size = image
     if up:
         return batch * weight[2] * weight[3] * weight[1] * math.prod(size)
@@ -154,7 +156,7 @@ def _numbers(
 def _gathered(
     image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """Return a convolution: the windows of the image times the weight."""
+    """Compute a convolution as the windows of the image times the weight."""
     out, channels, height, width = weight.shape
     edges = (0, 0, padding[1], padding[1], padding[0], padding[0])
     windows = functional.pad(image.permute(0, 2, 3, 1), edges).unfold(1, height, stride[0]).unfold(2, width, stride[1])
@@ -173,10 +175,10 @@ def _spread(
     padding: Sequence[int],
     extra: Sequence[int],
 ) -> Tensor:
-    """Return a transposed convolution: every pixel times the weight is a window, and windows overlap.
+    """Compute a transposed convolution: each pixel times the weight is a window, and overlapping windows are added.
 
-    With windows filled up to a multiple of the stride, row k = m stride + r of the one at i is row r of the block at
-    i + m: blocks are shifted and added, first those of rows, then those of columns.
+    Windows are padded to a multiple of the stride. Row k = m stride + r of the window at i is then row r of the block
+    at i + m, so blocks are shifted and added, first along rows and then along columns.
     """
     batch, channels, *size = image.shape
     out, spans = weight.shape[1], weight.shape[2:]
@@ -206,9 +208,9 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 
 
 def products() -> dict[Any, Callable[..., Tensor]]:
-    """Return operator -> its replacement in a trace for a compiler, as make_fx expects it."""
+    """Return the replacements of operators in traces for a compiler, as the dict that make_fx expects."""
     aten = torch.ops.aten
-    # Arguments that are the operators' defaults are left out where they are called.
+    # Calls omit arguments that have the default value of the operator.
     none, one = (0, 0), (1, 1)
 
     def own(image: Tensor, weight: Tensor, _: Any, bias: Any = None, stride: Any = one, padding: Any = none) -> Tensor:

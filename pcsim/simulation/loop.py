@@ -1,9 +1,9 @@
-"""Steps as one compiled function with its own loop over time, for any number of steps.
+"""A compiled function that runs any number of steps in its own loop over time.
 
-    (state, rows) = loop.run(given, state, gap)          `rows` times: `gap` unrecorded steps, then one recorded
+    (state, rows) = loop.run(given, state, gap)          `rows` times: `gap` unrecorded steps, then a recorded step
 
-Only one step is compiled, once, in seconds, however many are run; the loop over time is in C++ too. On a GPU steps are
-unrolled instead (`program.Program`), for a CUDA graph.
+A single step is compiled, once and within seconds, together with the C++ loop over time. On a GPU, steps are unrolled
+instead (`program.Program`) to form a CUDA graph.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ ATEN = torch.ops.aten
 
 
 class Loop:
-    """A loop that makes `rows` rows: unrecorded steps, as many as `run` is given, then one recorded step.
+    """A loop that records `rows` rows, each after the number of unrecorded steps that is passed to `run`.
 
-    With 0 rows it takes unrecorded steps alone.
+    With rows=0, it takes only unrecorded steps. If the steps cannot be compiled, the first run raises the compiler's
+    exception.
 
-
-    has_gap  whether there are unrecorded steps before a row
-    Raises an exception of the compiler, at the first run, for steps that it cannot compile.
+    has_gap  whether unrecorded steps precede each row
     """
 
     def __init__(self, unrecorded: Trace, recording: Trace, rows: int, has_gap: bool = True) -> None:
@@ -63,18 +62,18 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Return what the steps need of `fixed`, matrices in the layout that suits products."""
+        """Precompute the values that the steps need from `fixed`, with contiguous matrices for fast products."""
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))
             return tuple(value.contiguous() if value.dim() == 2 else value for value in made)
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors, gap: int) -> tuple[Tensors, list[Tensors]]:
-        """Return the moving values after the last step, and the rows."""
+        """Return the moving values after the last step, and the recorded rows."""
         state = [moving[name] for name in self.takes]
         if self._strides is None:
             self._strides = [_strides(value) for value in state]
-        # Once in its layout, a state stays so.
+        # The steps preserve this layout.
         pairs = zip(state, self._strides, strict=True)
         state = [v if v.stride() == wanted else v.clone(memory_format=_layout(v)) for v, wanted in pairs]
         arguments = [torch.tensor(gap), *given, *state]
@@ -88,7 +87,7 @@ class Loop:
         return dict(zip(self.takes, made, strict=False)), rows or [{} for _ in range(self.rows)]
 
     def _whole(self) -> fx.GraphModule:
-        """Return (gap, *precomputed, *state) -> (*state, *rows)."""
+        """Build the module (gap, *precomputed, *state) -> (*state, *rows)."""
         graph = fx.Graph()
         gap, precomputed, state = self._placeholders(graph)
         if not self.rows:
@@ -115,19 +114,19 @@ class Loop:
         return fx.GraphModule({"row": fx.GraphModule(self._modules(), inner)}, graph)
 
     def _row(self, graph: fx.Graph, gap: Node, precomputed: Sequence[Node], state: Sequence[Node]) -> list[Node]:
-        """Put what one row takes at the end of a graph; return the state after it, and what is recorded."""
+        """Append the steps of one row to a graph; return the state after them and the recorded values."""
         moved = self._loop(graph, gap, precomputed, state) if self.has_gap else state
         return _inlined(graph, self._last, [*precomputed, *moved])
 
     def _loop(self, graph: fx.Graph, gap: Node, precomputed: Sequence[Node], state: Sequence[Node]) -> list[Node]:
-        """Put `gap` unrecorded steps at the end of a graph; return the state after them."""
+        """Append a loop of `gap` unrecorded steps to a graph; return the state after them."""
         zero = graph.call_function(ATEN.zeros_like.default, (gap,))
         arguments = (graph.get_attr("goes_on"), graph.get_attr("step"), (zero, *state), (gap, *precomputed))
         made = graph.call_function(torch.ops.higher_order.while_loop, arguments)
         return [graph.call_function(operator.getitem, (made, n + 1)) for n in range(len(state))]
 
     def _modules(self) -> dict[str, fx.GraphModule]:
-        """Return the functions of the inner loop: whether it goes on, and one step."""
+        """Return the functions of the inner loop: its condition, and a single step."""
         test, step = fx.Graph(), fx.Graph()
         done = test.placeholder("done")
         gap, *_ = self._placeholders(test, state_first=True)
@@ -148,7 +147,7 @@ class Loop:
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
-    """Return a graph of all placeholders and some results: each a tensor of its own, states in the canonical layout."""
+    """Return a graph of all placeholders and some results, as separate tensors with states in the canonical layout."""
     part = fx.Graph()
     ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)
@@ -170,12 +169,12 @@ def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
         made.append(node)
     part.output(tuple(made))
     for node in part.nodes:
-        node.meta.clear()  # of the traces, each with fake tensors of its own kind
+        node.meta.clear()  # metadata of the traces, which belong to different fake-tensor modes
     return part
 
 
 def _inlined(graph: fx.Graph, part: fx.Graph, arguments: Sequence[Node]) -> list[Node]:
-    """Put a part at the end of a graph, its placeholders being the arguments; return its results."""
+    """Append a part to a graph, with `arguments` in place of its placeholders; return its results."""
     placeholders = [node for node in part.nodes if node.op == "placeholder"]
     return inlined(graph, part, dict(zip(placeholders, arguments, strict=True)))
 
@@ -185,22 +184,22 @@ def _layout(value: Tensor) -> torch.memory_format:
 
 
 def _strides(value: Tensor) -> tuple[int, ...]:
-    """Return the strides of a state in a loop, which keeps them even for axes of length 1."""
+    """Return the strides of a state in a loop, which preserves them even for axes of length 1."""
     return torch.empty(value.shape, device="meta").to(memory_format=_layout(value)).stride()
 
 
 def _compiled(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Return a graph as one C++ function."""
+    """Compile a graph to a single C++ function."""
     from torch import _inductor as inductor
     from torch._guards import TracingContext, tracing
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Loops ask the mode of the fake tensors for symbols of values that are known at run time only.
+    # Loops need a fake-tensor mode that provides symbols for values known only at run time.
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with mode:
-        # Each in a memory of its own: loops refuse what lies in another's, as a weight and its matrix do. That is
-        # harmless, as nothing is written on an argument.
+        # Fake arguments with separate memory: loops reject arguments that share memory, such as a weight and a view
+        # of it. Sharing is harmless here, as no argument is written to.
         fake: Any = [
             torch.empty_strided(given.shape, given.stride(), dtype=given.dtype, device=given.device)
             for given in arguments

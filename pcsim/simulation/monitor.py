@@ -1,4 +1,4 @@
-"""Detection of samples that are no longer finite, and of samples that have settled."""
+"""Detection of samples that have diverged or settled."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pcsim.core.state import State, finite
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
-"""most states and bytes that are checked together: more do not fit the cache of a CPU"""
+"""maximum number of states and bytes to check together; more would not fit in the cache of a CPU"""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Run until every sample has settled: `until=Settled(1e-4, at_most=2000.0)`.
+    """A stopping criterion: the run ends once every sample has settled, as in `until=Settled(1e-4, at_most=2000.0)`.
 
-    tolerance  a sample has settled when no memory moves by more than this share of its size, |x(t+1) - x(t)| / |x|: in
-               a step of a discrete network, per ms in a flow, whatever its dt
-    at_most    ms after which the run ends in any case; samples that have not settled are reported
-    every      steps between two checks; the run ends at the first check at which all have settled
+    tolerance  maximum relative change |x(t+1) - x(t)| / |x| of any variable of a settled sample, per step of a
+               discrete network or per ms of a flow (for any dt)
+    at_most    maximum duration of the run in ms; a warning reports samples that have not settled by then
+    every      steps between two checks; the run ends at the first check that finds all samples settled
 
-    Nothing counts as settled before the last change of stimulus, window, lesion or phase within
-    `at_most`, nor before an onset can have reached every area.
+    Samples are not considered settled before the last change of stimulus, window, lesion or phase within `at_most`, or
+    before the onset of a stimulus can have reached every area.
 
-    `run.settled_at` is the time at which each sample settled first, NaN if it did not.
+    `run.settled_at` is the time at which each sample first settled, or NaN.
     """
 
     tolerance: float
@@ -41,26 +41,26 @@ class Settled:
         if not (0 < self.tolerance < math.inf and 0 < self.at_most < math.inf) or self.every < 1:
             raise SolverError(
                 given=repr(self),
-                expected="a positive tolerance, a positive at_most in ms, every >= 1",
-                remedy="write Settled(1e-4, at_most=2000.0)",
+                expected="a positive tolerance, a positive at_most in ms and every >= 1",
+                remedy="pass, for example, Settled(1e-4, at_most=2000.0)",
             )
 
 
 @dataclass
 class Monitor:
-    """Checks the states of a run, many at a time, so that nothing is read back to the host in between.
+    """A monitor of the states of a run, which checks many of them at a time to avoid transfers to the host.
 
-    step, population  (batch,): the step after which a sample was not finite, and where; -1 where it is
-    settled_step      (batch,): the step after which it moved no more; -1
+    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if finite
+    settled_step      (batch,): the first step after which a sample had settled; -1 if it has not
     """
 
     network: Wiring
     batch: int
     settled: Settled | None = None
     span: float = 1.0
-    """unit of a step in the tolerance: 1 for a map, dt in ms for a flow"""
+    """duration of a step in the unit of the tolerance: 1 for a map, dt in ms for a flow"""
     last_change: float = 0
-    """the step up to which nothing counts as settled"""
+    """the last step at which no sample is considered settled"""
     step: np.ndarray = field(init=False)
     population: np.ndarray = field(init=False)
     settled_step: np.ndarray = field(init=False)
@@ -77,9 +77,9 @@ class Monitor:
         self._most = 0
 
     def update(self, step: int, before: State, after: State) -> bool:
-        """Note the state after a step; return whether the run is over.
+        """Store the state after a step for the next check; return whether the run is over.
 
-        It is over when no sample is finite or all have settled, found at the next check.
+        A run is over when a check finds that every sample has diverged or settled.
         """
         if not self._most:
             size = sum(after[key].numel() * after[key].element_size() for _, key in self._keys)
@@ -91,13 +91,13 @@ class Monitor:
         return len(self._waiting) >= self._most and self.look()
 
     def look(self) -> bool:
-        """Check all recorded states; return whether the run is over."""
+        """Check all stored states; return whether the run is over."""
         waiting, self._waiting = self._waiting, []
         if not waiting or not self._keys:
             return False
-        # A flow adds to its state, so a value that is not finite stays so: its last state is enough.
+        # A flow adds to its state, so non-finite values remain non-finite, and checking the last state is enough.
         latest = waiting[-1:] if self.network.is_flow else waiting
-        # The fastest check: a sum is not finite if a value is not. A sum may also overflow, so values decide.
+        # The sum is the fastest check: it is not finite if a value is not. It may also overflow, so check values then.
         sums = [state[key].sum() for _, state in latest for _, key in self._keys]
         if not math.isfinite((torch.stack(sums).sum() if len(sums) > 1 else sums[0]).item()):
             for step, state in waiting:
@@ -114,7 +114,7 @@ class Monitor:
         return bool(done.all())
 
     def note(self, step: int, fine: Tensor, populations: Sequence[int]) -> None:
-        """Note which variables were finite after a step, (variable, batch)."""
+        """Record divergence after a step, where `fine` (variable, batch) is True for finite variables."""
         bad = ~fine.cpu().numpy()
         new = bad.any(0) & (self.step < 0)
         self.step[new] = step
@@ -122,7 +122,7 @@ class Monitor:
         self.has_diverged |= bool(new.any())
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
-        """Check the records of a variable too: (time, batch, ...), after the steps `rows`."""
+        """Check recorded values (time, batch, ...) of a population as well; `rows` are their steps."""
         if not values.is_floating_point() or math.isfinite(values.detach().sum()):
             return
         fine = finite(values.detach(), 2)
@@ -136,11 +136,11 @@ class Monitor:
         self.has_diverged |= bool(earlier.any())
 
     def mark(self, fine: Tensor) -> None:
-        """Note samples, (batch,), that were not finite at some step: another run finds out where."""
+        """Mark samples as diverged where `fine` (batch,) is False; a second run determines the step."""
         self.step[~fine.cpu().numpy()], self.has_diverged = 0, True
 
     def _movement(self, before: State, after: State) -> Tensor:
-        """Return the largest share of its size by which a memory moved, (batch,)."""
+        """Return the largest relative change of any variable in a step, (batch,)."""
         shares = []
         for _, key in self._keys:
             axes = tuple(range(1, after[key].dim()))

@@ -1,4 +1,4 @@
-"""One population in the straight list of a plan."""
+"""The evaluation of one population within a plan."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pcsim.core.state import State
 
 Deliver = Callable[[Any], Tensor]
 Read = tuple[int, str | None, Deliver | None]
-"""(table, key, function of the value there); without a key, a function of the table"""
+"""(table, key, function of the value under that key); if the key is None, a function of the table"""
 
 
 @dataclass
 class Node:
-    """One population as a list evaluates it: the inputs of each port, and the functions of their sums."""
+    """A population in the list of a plan: the inputs of each port, and the function of their sums."""
 
     name: str
     ports: list[tuple[str, list[Read]]]
     respond: Callable[..., Any] | None
     variables: dict[str, str]
-    """variable -> key"""
+    """variable -> key in the state"""
     reads_own: bool
     update: Callable[[Tensor, Tensor, Any], Tensor] | None = None
     gates: Callable[..., State] | None = None
@@ -33,4 +33,4 @@ class Node:
     def __post_init__(self) -> None:
         alone = all(len(reads) == 1 for _, reads in self.ports)
         self.single = [(port, *reads[0]) for port, reads in self.ports] if alone else None
-        """(port, table, key, function) if no port has a sum, as in most nodes"""
+        """(port, table, key, function) of each port if no port has several inputs, as in most nodes; else None"""

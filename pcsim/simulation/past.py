@@ -1,8 +1,8 @@
-"""The past that delays read, as part of the state.
+"""The past values that delayed edges need, as part of the state.
 
-"v1@n" is the value of v1 n steps before the state, "image@n" what was shown n steps ago. Between steps the past of a
-flow is interpolated linearly: a conduction delay need not be a multiple of dt and has a gradient; a solver's order is
-then at most 2.
+"v1@n" is the value of v1 n steps before the current state, and "image@n" the image presented n steps ago. In a flow,
+past values are interpolated linearly between steps: a conduction delay need not be a multiple of dt and has a gradient,
+but limits the order of the solver to 2.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
 FRESH, PAST, PRECOMPUTED = 0, 1, 2
-"""the tables that a plan reads values from: those of this step, the state, the precomputed ones"""
+"""the tables that contain the values a plan uses: those of the current step, the state, and precomputed values"""
 
 
 def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
-    """Return how many past values of a source the state keeps."""
+    """Return the number of past values that the state stores for each source."""
     if network.is_flow:
         delays = network.conduction_delays.items()
         longest = {name: max(delay.largest() for delay in those) for name, those in delays}
         return {name: math.ceil(delay / step_ms - ROUNDING) + 1 for name, delay in longest.items()}
-    # The newest value of a population is in the state anyway.
+    # The state contains the latest value of a population anyway.
     lengths = {n: delay - (n not in network.inputs) for n, delay in network.step_delays.items()}
     return {name: length for name, length in lengths.items() if length}
 
@@ -39,9 +39,9 @@ def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
 def recall(
     network: Wiring, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
-    """Return how an edge with a conduction delay is read at a fraction of a step, None if it delivers nothing.
+    """Return how to evaluate an edge with a conduction delay at a fraction of a step; None if it delivers nothing.
 
-    left  steps until the delay has passed since the beginning of the run
+    left  remaining steps until the delay has elapsed since the start of the run
     """
     delay = edge.delay_ms() if isinstance(edge.delay_ms, TimeConstant) else 0.0
     ago = float(delay.detach()) if isinstance(delay, Tensor) else delay
@@ -50,12 +50,12 @@ def recall(
             return None
         return PAST, f"{edge.source}@1", partial(_of_nothing, deliver)
     if edge.source in network.inputs:
-        # Held over each step, so not interpolated; the end of a step still belongs to it.
+        # Inputs are constant over each step, including its end, so they are not interpolated.
         steps = math.ceil(ago / dt - min(fraction, 1.0 - 1e-6) - ROUNDING)
         return (PRECOMPUTED, edge.source, deliver) if steps == 0 else (PAST, f"{edge.source}@{steps}", deliver)
     back = ago / dt - fraction
     near = math.floor(back + ROUNDING)
-    # A stage inside of the step has a value of its own; the delay reads the one at the beginning.
+    # A stage inside a step has its own value; the delay refers to the value at the start of the step.
     newest = edge.source if near or not fraction else f"{edge.source}@0"
     key = f"{edge.source}@{near}" if near else newest
     if not isinstance(delay, Tensor) and back - near < ROUNDING:
@@ -65,7 +65,7 @@ def recall(
 
 
 def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
-    """Return how far between two steps the delay lies; evaluated at every step, as a learned delay has a gradient."""
+    """Return the interpolation weight of the delay; recomputed at every step, as a learned delay has a gradient."""
     return cast(Tensor, delay()) / dt - offset
 
 
@@ -80,9 +80,9 @@ def _of_nothing(deliver: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
 
 
 def remembered_wires(network: Wiring) -> tuple[str, ...]:
-    """Return the wires of a discrete network whose value lasts longer than a step.
+    """Return the wires of a discrete network whose values are needed beyond the current step.
 
-    Those that are read with a delay, hold their value outside of a window, or are what another starts from.
+    These are sources of delayed edges, have an activity window, or provide the initial value of another population.
     """
     started = {population.starts_from for population in network.populations.values()}
     delayed = network.step_delays
@@ -94,7 +94,7 @@ def remembered_wires(network: Wiring) -> tuple[str, ...]:
 
 
 def state_shapes(network: Wiring, step_ms: float) -> Mapping[str, Shape]:
-    """Return the shape, without the batch, of every tensor of the state."""
+    """Return the shape of every tensor in the state, without the batch dimension."""
     names = [*network.memories, *(() if network.is_flow else remembered_wires(network))]
     variables = network.shapes.variables
     shapes = {variable_key(name, v): shape for name in names for v, shape in variables[name].items()}

@@ -1,11 +1,11 @@
-"""A plan: what a network computes in one step of one regime, as a straight list.
+"""A plan: the computations of a network in one step of one regime, as a flat list of nodes.
 
-    plan  = Plan(network, regime, solver, wanted)       lowered once for each regime
-    precomputed  = plan.precompute(inputs)                     once for as long as the inputs stay the same
-    state = plan.step(precomputed, state)                      pure; the same keys, shapes and types go in and come out
+    plan = Plan(network, regime, solver, wanted)    lowered once for each regime
+    precomputed = plan.precompute(inputs)           once, for as long as the inputs stay the same
+    state = plan.step(precomputed, state)           a pure function that preserves keys, shapes and types
 
-Wires that nothing reads are left out. One loop evaluates a list (`evaluate`); where a value comes from is decided when
-the list is made.
+Unused wires are omitted. The source of every value is fixed when a list is built, and a single loop evaluates the list
+(`evaluate`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _NO_CHANGE = nullcontext()
 
 
 class Plan:
-    """The computation of `network` in a step of `regime` under `solver`.
+    """The computations of `network` in one step of `regime` under `solver`.
 
-    wanted  populations, "population.variable" and "population.gate" whose values `recorded` gives besides the state
-    amp     the type in which edges without a `compute_dtype` compute: that of an ambient torch.autocast
-    layers  its modules as functions, where several plans share them
+    wanted  populations, "population.variable" and "population.gate" to return from `step_and_observe` and `observe`
+    amp     compute type of edges without a `compute_dtype`, taken from an ambient torch.autocast
+    layers  cache of module functions, to share between plans
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Plan:
         if network.is_flow:
             self._opening = self._present([source for source in self._sources.values() if source in network.wires])
             self._observed = self._present(self.wanted)
-        # All lists are made before the first step, so that `precompute` knows all that they need.
+        # Build all lists before the first step, so that `precompute` knows everything they need.
         self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
         if solver.is_one_stage:
             self._unrecorded = self._step_nodes(())
@@ -77,15 +77,15 @@ class Plan:
     # ------------------------------------------------------------------ running
 
     def in_own_types(self) -> AbstractContextManager[object]:
-        """Return the context of a step: without an ambient torch.autocast, whose type the edges apply themselves."""
+        """Return a context that disables an ambient torch.autocast, because the edges apply its type themselves."""
         is_ambient = torch.is_autocast_enabled(self._device)
         return torch.autocast(self._device, enabled=False) if is_ambient else _NO_CHANGE
 
     def precompute(self, inputs: State, known: State | None = None) -> State:
-        """Return `inputs` and all that follows from them and from tensors of the network alone.
+        """Return `inputs` and all values that depend only on them and on the parameters and buffers of the network.
 
-        A held image is transformed once, not at every step; a time constant is evaluated once. `known` is what another
-        plan of this network precomputed from the same inputs.
+        A static image is thus transformed once instead of at every step, and time constants are evaluated once. `known`
+        contains the values that another plan of this network precomputed from the same inputs.
         """
         precomputed, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
@@ -99,12 +99,12 @@ class Plan:
         return precomputed
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
-        """Return a time constant in the form that the solver uses, for a value `like` this one."""
+        """Return the time constant for values `like` this one, or its ratio if the solver has one stage."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
     def evaluate(self, nodes: list[Node], precomputed: State, state: State, known: State | None = None) -> State:
-        """Return the values of a list, by key: the one loop over populations. `known` wires are given."""
+        """Evaluate a list of nodes and return the values by key. The values of `known` wires are not recomputed."""
         fresh: State = dict(known) if known else {}
         tables = (fresh, state, precomputed)
         for node in nodes:
@@ -152,7 +152,7 @@ class Plan:
         return self.stepper()(precomputed, state)
 
     def stepper(self) -> Callable[[State, State], State]:
-        """Return (precomputed, state) -> state, for many steps. The plan keeps no reference to it (no cycle)."""
+        """Return the function (precomputed, state) -> state. The plan keeps no reference to it, to avoid a cycle."""
         step = self._step_once if self.solver.is_one_stage else partial(self.solver.step, self)
         return partial(self._after_opening, step) if self._sources else step
 
@@ -168,12 +168,12 @@ class Plan:
         return after, self._chosen(fresh, after, precomputed)
 
     def observe(self, precomputed: State, state: State) -> State:
-        """Return the values of `wanted` that belong to the state of a flow."""
+        """Return the values of `wanted` for a state of a flow."""
         fresh = self.evaluate(self._observed, precomputed, state)
         return self._chosen(fresh, state, precomputed)
 
     def _chosen(self, *tables: State) -> State:
-        """Return the values of `wanted`, each from the first table that has it: computed, remembered, or shown."""
+        """Return the values of `wanted`, each from the first table that contains it."""
         found = {}
         for name in self.wanted:
             for table in tables:
@@ -182,18 +182,18 @@ class Plan:
                     break
             else:
                 raise RecordError(
-                    given=f"a record of {name!r} in a step outside of the window of {name.split('.')[0]!r}",
-                    expected="steps in which it is active: it has no gates in others",
-                    remedy="write Record(at=[...]) with times inside of its window",
+                    given=f"a record of {name!r} in a step outside the window of {name.split('.')[0]!r}",
+                    expected="steps in which the population is active, as it has no gates in other steps",
+                    remedy="pass Record(at=[...]) with times inside its window",
                 )
         return found
 
     def respond(self, wire: str, precomputed: State, values: State) -> Tensor:
-        """Return the value of one of the `wanted` wires of a flow, given the `values` of its inputs."""
+        """Return the value of a `wanted` wire of a flow, given the `values` of its inputs."""
         return self.evaluate([node for node in self._observed if node.name == wire], precomputed, values, values)[wire]
 
     def complete(self, precomputed: State, state: State, after: State) -> State:
-        """Return the state after a step, its past moved on, from the values `after` of what was computed."""
+        """Return the state after a step, with its past advanced, from the newly computed values `after`."""
         tables = (after, state, precomputed)
         return {key: tables[table][source] for key, table, source in self._carry}
 
@@ -201,7 +201,7 @@ class Plan:
         return step(precomputed, self._opened(precomputed, state))
 
     def _opened(self, precomputed: State, state: State) -> State:
-        """Return the state in which populations whose window opens start from another's values."""
+        """Return the state with the populations whose window opens set to their starting values."""
         wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():
@@ -211,11 +211,11 @@ class Plan:
         return opened
 
     def begin_step(self, state: State) -> State:
-        """Return a state that stages inside of the step can start from: with what delays read of its beginning."""
+        """Return a state from which stages inside the step can start, including the values that delayed edges need."""
         return state | {f"{name}@0": state[name] for name in self.network.conduction_delays if name in state}
 
     def rates(self, fraction: float = 0.0) -> list[Node]:
-        """Return the operations that compute d/dt of every variable of a flow, memories at the present time."""
+        """Return the nodes that compute d/dt of every variable of a flow at a fraction of the step."""
         return self._rates[fraction]
 
     # ------------------------------------------------------------------ lowering
@@ -224,7 +224,7 @@ class Plan:
         return {variable: variable_key(name, variable) for variable in self.network.shapes.variables[name]}
 
     def _carried_from(self) -> list[tuple[str, int, str]]:
-        """Return (key, table, key there) of every tensor of the state after a step."""
+        """Return (key, table, key in the table) for every tensor in the state after a step."""
         network = self.network
         moved = () if network.is_flow else remembered_wires(network)
         resting = self.regime.resting
@@ -245,7 +245,7 @@ class Plan:
         return nodes + [self._memory(name, fraction, _push, asks_target=False) for name in active]
 
     def _step_nodes(self, wanted: Sequence[str]) -> list[Node]:
-        """Return the populations of one step in the derived order: memories, and the wires that something reads."""
+        """Return the nodes of one step in the derived order: all memories, and the wires that are used."""
         network = self.network
         needed = self._upstream(
             [
@@ -270,7 +270,7 @@ class Plan:
         return nodes
 
     def _present(self, names: Sequence[str], fraction: float = 0.0) -> list[Node]:
-        """Return what the wires among `names` (and the gates) need at one instant of a flow, all memories given."""
+        """Return the nodes that compute the wires and gates in `names` at one instant of a flow, given its memories."""
         network = self.network
         own = [name for name in names if name in network.wires]
         gated = {name.split(".")[0] for name in names if name.split(".")[0] in network.populations and "." in name}
@@ -291,7 +291,7 @@ class Plan:
         return nodes
 
     def _upstream(self, names: Sequence[str], follows: Callable[[Projection], bool]) -> set[str]:
-        """Return `names` and all populations that they read in the same step."""
+        """Return `names` and all populations on which they depend in the same step."""
         found: set[str] = set()
         waiting = [name for name in names if name in self._populations]
         while waiting:
@@ -326,7 +326,7 @@ class Plan:
                 self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
         reads_own = True
         if asks_target and isinstance(rule, Leaky):
-            # The target that a leak approaches; a subclass defines its own.
+            # The target that the leaky rule approaches; a subclass may define its own.
             is_plain = type(rule) is Leaky
             respond = self._layers.function(rule.rule, f"the rule of {name!r}") if is_plain else rule.target
             reads_own = not is_plain or isinstance(rule.rule, Map)
@@ -335,7 +335,7 @@ class Plan:
         return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
 
     def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
-        """Return the terms of each port, zeros where nothing arrives; with `fraction` None in the derived order."""
+        """Return the inputs of each port, zeros if it has none; `fraction` is None for a step in derived order."""
         sums: dict[str, list[Read]] = {}
         for edge in self._incoming[name]:
             if self._is_open(edge) and (read := self._read(edge, fraction)) is not None:
@@ -367,7 +367,7 @@ class Plan:
         return PAST if is_past else FRESH, source, plain
 
     def _is_precomputed(self, edge: Projection) -> bool:
-        """Return whether an edge delivers the same at every step: an image without delay, through a pure transform."""
+        """Return whether an edge delivers the same value at every step: an undelayed input through a pure transform."""
         at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
         phased = edge.name in dict(self.regime.phases)
         return at_once and not phased and self._layers.nature(edge.transform).is_constant
@@ -378,5 +378,5 @@ class Plan:
 
 
 def _push(_own: Tensor, push: Tensor, tau: Any) -> Tensor:
-    """d own / dt, per ms."""
+    """Return d own / dt per ms."""
     return cast(Tensor, push / tau)

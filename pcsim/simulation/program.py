@@ -1,11 +1,11 @@
-"""Straight-line programs: the operations of a function of tensors, traced once and replayed without Python code.
+"""Straight-line programs: the tensor operations of a function, traced once and replayed without its Python code.
 
-    result = function(fixed, moving)                       dicts of tensors: fixed is constant, moving is carried on
+    result = function(fixed, moving)        dicts of tensors: `fixed` is constant, `moving` changes from step to step
 
-`Trace` records the tensor operations of one step, `Program` unrolls any number of steps. What depends on `fixed` alone
-(parameters, a held image, all that follows from them) is precomputed; equal operations are done once; unused ones are
-removed; an operation may write over an operand that is not read again. Operations and operands stay the same, and so
-does every bit of the result.
+`Trace` records the tensor operations of one step, and `Program` unrolls any number of steps. Values that depend on
+`fixed` alone (parameters, a static image and anything derived from them) are precomputed. Equal operations are computed
+once, unused operations are removed, and an operation may overwrite an operand that is not read again. The remaining
+operations and operands are unchanged, so results are bitwise identical.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from torch.fx.node import Node
 Tensors = dict[str, Tensor]
 Function = Callable[[Tensors, Tensors], Tensors]
 
-# Elementwise, and with an out= that may be an operand.
+# Elementwise operations whose out= argument may be an operand.
 INTO = frozenset({"add", "sub", "mul", "div", "neg", "abs", "exp", "sqrt", "rsqrt", "square", "tanh", "sigmoid"})
 INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
-# Same arguments and bits as the operator of that name, at half the cost of a call through torch.ops.
+# Functions of torch that are equivalent to the operators of that name, at half the cost of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# The same for the kernels of `kernels`, by what they are in a trace.
+# The same for the kernels of `kernels`, by the name of their operator in a trace.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
-"""steps from which on a program is run in inference mode"""
+"""minimum number of steps of a program that runs in inference mode"""
 
 
 class UntraceableError(Exception):
-    """A function that reads values or writes on its arguments: it can be run, but not replayed."""
+    """Error for a function that reads values or writes to its arguments, and so can be run but not replayed."""
 
 
 class Trace:
-    """The tensor operations of `function(fixed, moving)` on tensors like the given ones. Raises UntraceableError.
+    """A record of the tensor operations of `function(fixed, moving)` for the given tensors.
 
-    instead  operator -> a function of the same arguments, whose operations are recorded in its place
+    instead  operator -> a function of the same arguments whose operations are recorded in its place
+
+    Raises UntraceableError if the function cannot be traced.
     """
 
     def __init__(
@@ -64,28 +66,28 @@ class Trace:
             self.results = tuple(result)
             return tuple(result.values())
 
-        # A tensor object for each name: a state may contain the same tensor as the inputs.
+        # Use separate tensor objects: the state may contain the same tensor as the inputs.
         tensors = [tensor.detach() for tensor in (*fixed.values(), *moving.values())]
         module = _traced(flat, tensors, instead)
         if _has_writes(module.graph):
-            # On tensors of its own. An operation in place becomes one that is not, and its result takes their place.
+            # The function writes to tensors that it has created: replace in-place operations by out-of-place ones.
             module = _traced(torch.func.functionalize(module), tensors, None)
         if _has_writes(module.graph):
-            raise UntraceableError("it writes in place on its own tensors")
+            raise UntraceableError("it writes to its own tensors in place")
         self.graph = module.graph
         ends = results_of(self.graph)
         self.forms: Tensors = dict(zip(self.results, (end.meta["val"] for end in ends), strict=True))
-        """name -> a fake tensor of the shape, type and layout of that result"""
+        """name -> a fake tensor with the shape, type and layout of the result"""
         held = [cast(str, node.target) for node in self.graph.nodes if node.op == "get_attr"]
         self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
 
     def equals(self, other: Trace) -> bool:
-        """Return whether the operations are the same, with all constants in them."""
+        """Return whether the two traces have equal operations and constants."""
         mine, theirs = self.constants.values(), other.constants.values()
         return str(self.graph) == str(other.graph) and all(map(torch.equal, mine, theirs))
 
     def onto(self, graph: fx.Graph, given: dict[str, Node]) -> dict[str, Node]:
-        """Append the operations to `graph`, from the nodes `given` by name; return the nodes of the results."""
+        """Append the operations to `graph`, with the nodes `given` as inputs; return the result nodes by name."""
         names = iter((*self.fixed, *self.moving))
         known = {
             node: given[next(names) if node.op == "placeholder" else f"{node.target} of {id(self)}"]
@@ -95,7 +97,7 @@ class Trace:
         return dict(zip(self.results, inlined(graph, self.graph, known), strict=True))
 
     def placeholders(self, graph: fx.Graph, names: Sequence[str]) -> dict[str, Node]:
-        """Add placeholders to `graph` for some of fixed, moving and constants; return them by name."""
+        """Add placeholders to `graph` for fixed tensors, moving tensors or constants; return them by name."""
         shapes = dict(zip((*self.fixed, *self.moving), (n.meta["val"] for n in self.graph.nodes), strict=False))
         made: dict[str, Node] = {}
         for name in names:
@@ -107,15 +109,15 @@ class Trace:
 def _traced(
     function: Callable[..., Any], tensors: Sequence[Tensor], instead: Mapping[Any, Callable[..., Any]] | None
 ) -> fx.GraphModule:
-    """Return the operations of a function on these tensors. Raises UntraceableError."""
+    """Trace a function with these tensors. Raises UntraceableError."""
     try:
-        # A private part of torch: if it is missing, steps are run one by one.
+        # A private part of torch. If it is missing, steps are run one by one.
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        # Traced on real tensors: fake ones may have layouts that real ones never have, and some kernels depend on them.
+        # Trace real tensors: fake tensors may have layouts that real ones never have, and some kernels depend on them.
         with torch.no_grad(), torch.random.fork_rng():
             return make_fx(function, dict(instead or {}), "real")(*tensors)
-    except Exception as reason:  # running the function raises it again, in its place
+    except Exception as reason:  # running the function step by step raises it again
         raise UntraceableError("; ".join([str(reason), *getattr(reason, "__notes__", [])])) from reason
 
 
@@ -129,7 +131,7 @@ def results_of(graph: fx.Graph) -> tuple[Node, ...]:
 
 
 def inlined(graph: fx.Graph, part: fx.Graph, known: Mapping[Node, Node]) -> list[Node]:
-    """Append the operations of `part` to `graph`, where its inputs are `known`; return its results."""
+    """Append the operations of `part` to `graph`, with the nodes `known` as its inputs; return its results."""
     nodes = dict(known)
     for node in part.nodes:
         if node not in nodes and node.op != "output":
@@ -138,7 +140,7 @@ def inlined(graph: fx.Graph, part: fx.Graph, known: Mapping[Node, Node]) -> list
 
 
 def inputs_of(graph: fx.Graph, traces: Sequence[Trace]) -> dict[str, Node]:
-    """Return new placeholders in `graph` for the fixed tensors of all traces, and for their constants."""
+    """Add placeholders to `graph` for the fixed tensors and constants of all traces; return them by name."""
     fixed: dict[str, Node] = {}
     for trace in traces:
         fixed |= trace.placeholders(graph, [name for name in (*trace.fixed, *trace.constants) if name not in fixed])
@@ -146,17 +148,17 @@ def inputs_of(graph: fx.Graph, traces: Sequence[Trace]) -> dict[str, Node]:
 
 
 RECORDED = "recorded "
-"""prefix of results that are recorded, not carried on"""
+"""prefix of the names of results that are only recorded, not passed to the next step"""
 
 
 class Program:
-    """A program of as many steps as `due` is long, which notes values after those where it is True.
+    """A program of len(due) steps, which records values after each step for which `due` is True.
 
-    unrecorded, recording  one step without and with results "recorded ..."; the others name all of its `moving`
-    compiled  by torch.compile, at the first run: faster, and the same to rounding only
+    unrecorded, recording  traces of one step, without and with results "recorded ..."; the others match `moving`
+    compiled  whether to compile with torch.compile at the first run: faster, but equal only up to rounding
 
-    `given(fixed)` precomputes what depends on `fixed` alone; `run` takes this and the moving values, and returns the
-    moving values after the last step and the recorded rows.
+    `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes them and the moving values, and
+    returns the moving values after the last step and the recorded rows.
     """
 
     def __init__(self, unrecorded: Trace, recording: Trace, due: Sequence[bool], compiled: bool = False) -> None:
@@ -182,19 +184,19 @@ class Program:
         self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute what the steps need from `fixed`."""
+        """Precompute the values that the steps need from `fixed`."""
         known = fixed | self.constants
         with torch.no_grad():
             return self._before(*(known[name] for name in self.fixed))
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
         """Return the moving values after the last step, and the recorded rows."""
-        # Inference mode saves a tenth of a small operation; clones leave that mode, at little cost for a long program.
+        # Inference mode makes small operations a tenth faster. Clones are normal tensors again, at little cost.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():
             made = self._run(*given, *[moving[name] for name in self.takes])
         self.runs += 1
-        if inference or (self.is_compiled and made[0].is_cuda):  # a CUDA graph's next run writes over its results
+        if inference or (self.is_compiled and made[0].is_cuda):  # the next run of a CUDA graph overwrites its results
             made = (*(value.clone() for value in made[: len(self.gives)]), *made[len(self.gives) :])
         width, first = len(self._names), len(self.gives)
         rows = [dict(zip(self._names, made[first + row * width :], strict=False)) for row in range(self.rows)]
@@ -206,14 +208,14 @@ def _schema(node: Node) -> torch._C.FunctionSchema | None:
 
 
 def _is_pure(node: Node) -> bool:
-    """Return whether an operation may be done once instead of twice: not if it draws random numbers."""
+    """Return whether equal calls of an operation can be merged: not if it draws random numbers."""
     if isinstance(node.target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in node.target.tags
     return node.op == "call_function"
 
 
 def deduplicate(graph: fx.Graph) -> None:
-    """Keep only the first of operations that are equal, operands included, and remove unused ones."""
+    """Merge operations that are equal, including their operands, and remove unused ones."""
     first: dict[object, Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and _is_pure(node):
@@ -231,12 +233,12 @@ def _frozen(value: object) -> object:
         return tuple(_frozen(inner) for inner in value)
     if isinstance(value, dict):
         return tuple((key, _frozen(inner)) for key, inner in value.items())
-    # 0.0 and -0.0, 1 and 1.0 and True are equal in Python.
+    # Compare types and representations: in Python, 0.0 == -0.0 and 1 == 1.0 == True.
     return value if isinstance(value, Node) else (type(value), repr(value))
 
 
 def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
-    """Split `graph` into the part that depends on the `fixed` placeholders alone, and the rest, which reads it."""
+    """Split `graph` into the part that depends only on the `fixed` placeholders, and the rest, which uses it."""
     steady = set(fixed)
     for node in graph.nodes:
         if node.op == "call_function" and _is_pure(node) and all(source in steady for source in node.all_input_nodes):
@@ -259,7 +261,7 @@ def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
 
 
 def _owner(node: Node, owners: dict[Node, Node]) -> Node:
-    """Return the node that owns the memory of this one's value."""
+    """Return the node that owns the memory of the value of `node`."""
     schema = _schema(node)
     source = node.args[0] if node.args else None
     if not isinstance(source, Node):
@@ -273,7 +275,7 @@ def _owner(node: Node, owners: dict[Node, Node]) -> Node:
 
 
 def _reusing(graph: fx.Graph) -> fx.Graph:
-    """Return the graph with results written over unused memory of their form, preferably an operand's."""
+    """Return the graph with results written to free memory of the same layout, preferably that of an operand."""
     result = fx.Graph()
     nodes: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -289,7 +291,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
     spare: dict[object, list[Node]] = defaultdict(list)
 
     def ends_with(operand: Node, node: Node) -> bool:
-        """Return whether `operand` is all of a memory of this graph, and is read here for the last time."""
+        """Return whether `operand` fills a buffer of this graph that is read here for the last time."""
         own = owners[operand]
         return own.op != "placeholder" and last[own] == order[node] and _size(operand) == _size(own)
 
@@ -337,7 +339,7 @@ def _write_over(node: Node, operand: Node, name: str) -> None:
 
 
 def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the graph as a plain function."""
+    """Return the graph as a plain Python function."""
     for node in graph.nodes:
         if (name := _name(node)) in DIRECT:
             node.target = getattr(torch, name)
@@ -347,7 +349,7 @@ def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the graph as code compiled at the first call: a C++ function on a CPU, a CUDA graph on a GPU."""
+    """Return a function that is compiled at its first call: to C++ on a CPU, to a CUDA graph on a GPU."""
     from torch import _inductor as inductor
 
     ready: Callable[..., tuple[Tensor, ...]] | None = None
@@ -356,9 +358,9 @@ def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
         nonlocal ready
         if ready is None:
             options = {"triton.cudagraphs": True} if tensors[0].is_cuda else {"cpp_wrapper": True}
-            # torch.compile would trace the graph once more, and check its inputs at every call.
+            # torch.compile would trace the graph again and check its inputs at every call.
             for node in graph.nodes:
-                node.meta.clear()  # of the traces, each with fake tensors of its own kind
+                node.meta.clear()  # metadata of the traces, which belong to different fake-tensor modes
             ready = inductor.compile(fx.GraphModule({}, graph), list(tensors), options=options)
         return ready(*tensors)
 

@@ -1,7 +1,7 @@
-"""Properties of modules: whether they are pure, and whether they write on their arguments.
+"""Properties of modules: whether they are pure, and whether they write to their arguments.
 
-The layers of torch.nn and of pcsim are known by their types. Nothing is assumed of a user's own module: it is called in
-every step, and checked for writes.
+Layers of torch.nn and pcsim are recognised by their types. Nothing is assumed about user-defined modules: they are
+called at every step and checked for in-place writes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch.nn.modules import module as _torch_module
 
 from pcsim.core.exceptions import WiringError
 
-# Layers without memory, random numbers or effects, in any mode ...
+# Layers without memory, random numbers or side effects in any mode ...
 _PURE = {"activation", "container", "conv", "flatten", "linear", "padding", "pixelshuffle", "pooling", "upsampling"}
-# ... and those that draw or learn statistics in training mode only.
+# ... and layers that draw random numbers or update statistics in training mode only.
 _PURE_IN_EVALUATION = {"batchnorm", "dropout", "instancenorm", "normalization"}
 _RANDOM_IN_TRAINING = (nn.RReLU, nn.MultiheadAttention)
 _RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -32,32 +32,32 @@ _GLOBAL_HOOKS = (
 
 
 def has_global_hooks() -> bool:
-    """Return whether hooks for all modules are registered."""
+    """Return whether global module hooks are registered."""
     return any(getattr(_torch_module, hooks, None) for hooks in _GLOBAL_HOOKS)
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Return whether a module itself has hooks."""
+    """Return whether hooks are registered on the module itself."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def has_spectators(module: nn.Module) -> bool:
-    """Return whether a user's hook is registered; those of torch.nn.utils (weight_norm, prune) are part of a module."""
+    """Return whether a user's hook is registered; hooks of torch.nn.utils (weight_norm, prune) are ignored."""
     hooks = (hook for kind in HOOKS for hook in getattr(module, kind).values())
     return any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 @dataclass(frozen=True)
 class Nature:
-    """Properties of a module and of all modules inside it.
+    """Properties of a module and the modules inside it.
 
-    is_known     only layers of torch.nn and of pcsim, which compute as their types do
-    is_pure      they return the same for the same value at every step
-    is_watched   a hook is registered on one, or on all modules
-    is_compiled  one was compiled by `module.compile()`
-    writes       one is declared to work in place
+    is_known     all of them are layers of torch.nn or pcsim with the standard `forward` of their type
+    is_pure      all of them return the same result for the same value at every step
+    is_watched   a hook is registered on one of them, or globally
+    is_compiled  one of them was compiled by `module.compile()`
+    writes       one of them is declared to work in place
     """
 
     is_known: bool
@@ -68,17 +68,17 @@ class Nature:
 
     @property
     def is_constant(self) -> bool:
-        """True if it is pure and has no hooks."""
+        """True if the module is pure and has no hooks."""
         return self.is_pure and not self.is_watched
 
     @property
     def is_plain(self) -> bool:
-        """True if its function can be called instead of the module."""
+        """True if the layer's function can be called instead of the module."""
         return self.is_known and not (self.is_watched or self.is_compiled or self.writes)
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all that is inside of it: `modules()` without names and checks, as every run needs it."""
+    """Return a module and all modules inside it, in less time than `modules()`, because every run needs them."""
     known = {module}
     waiting = [module]
     for part in waiting:
@@ -90,7 +90,7 @@ def walked(module: nn.Module) -> list[nn.Module]:
 
 
 def nature(module: nn.Module, is_watched: bool = False) -> Nature:
-    """Return the properties of a module; `is_watched` is True if hooks for all modules are registered."""
+    """Return the properties of a module; `is_watched` is True if global hooks are registered."""
     is_known = is_pure = True
     is_compiled = writes = False
     for part in walked(module):
@@ -107,7 +107,7 @@ def nature(module: nn.Module, is_watched: bool = False) -> Nature:
 class _Kind:
     """Properties of a class of modules.
 
-    learns  whether it draws random numbers or updates running statistics, in training mode only
+    learns  whether it draws random numbers or updates running statistics in training mode only
     """
 
     is_known: bool
@@ -126,9 +126,9 @@ def _kind(layer: type[nn.Module]) -> _Kind:
 
 
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
-    """Return the module as a function that cannot write on values that others read.
+    """Return the module as a function that cannot change values that are used elsewhere.
 
-    A module with `inplace=True` gets a copy; a user's own module is refused if it writes.
+    A module with `inplace=True` receives copies. A user-defined module that writes to its arguments raises WiringError.
     """
     if known.writes:
         return partial(_on_copies, module)
@@ -157,8 +157,8 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
         raise
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
-            given=f"{what}, a {type(module).__name__} that writes in place on its arguments",
-            expected="a new tensor: others read the same value, and it is recorded",
-            remedy="write value.relu() for value.relu_(), value + x for value += x; or value.clone() first",
+            given=f"{what}, a {type(module).__name__} that writes in place to its arguments",
+            expected="a module that returns a new tensor, as its argument may be recorded or used elsewhere",
+            remedy="replace value.relu_() by value.relu() and value += x by value + x, or call value.clone() first",
         )
     return made

@@ -1,4 +1,4 @@
-"""Records of a simulation: a `Record` names what is kept, and when."""
+"""Records of a simulation: a `Record` specifies which values to keep, and when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pcsim.network.wiring import Wiring
 Names = Sequence[str] | str
 Function = Callable[[Tensor], Tensor]
 Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
-"""key, the populations it is computed from, and the function of their values"""
+"""key, the names of the values from which an entry is computed, and the function of these values"""
 
 
 def _norm(value: Tensor) -> Tensor:
@@ -47,28 +47,29 @@ REDUCTIONS: dict[str, Function] = {
 
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
-    """Return sum e^2 / sum r^2 for each sample, (batch,): a prediction error in units of the activity it is about."""
+    """Return sum e^2 / sum r^2 for each sample, (batch,): the prediction error relative to the predicted activity."""
     activity = _norm(predicted).square()
     return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record: what to keep, and when.
+    """The values to keep from a simulation, and the steps at which to keep them.
 
-    states   populations (or "all") kept whole: (time, batch, channel, height, width). Also further variables of a rule
-             ("r1.c") and gates ("r1.f"), the names in the rule's `extra` and `gates`
-    errors   prediction errors (or "all") kept as their mean square per sample: (time, batch)
-    relative  also keep them divided by the activity they are about, sum e^2 / sum r^2, under "error.relative"
-    reduce   {population: reduction or reductions} among mean_square, norm, mean (each (time, batch)),
-             max_space (time, batch, channel), and functions of your own from (batch, ...) to (batch, ...); kept under
-             "population.reduction", a function under its name
-    every    steps between two rows
-    at       times in ms of the rows, instead of `every`
-    initial  also a row of where the run starts, before its first step. A discrete network's wires have a value then
-             only if its initialiser gives them one
+    states   populations (or "all") to keep in full: (time, batch, channel, height, width). Other variables ("r1.c") and
+             gates ("r1.f") of a rule can also be named; see `extra` and `gates` of the rule
+    errors   prediction errors (or "all") to keep as their mean square per sample: (time, batch)
+    relative  if True, also keep these errors relative to the predicted activity, sum e^2 / sum r^2, under
+             "error.relative"
+    reduce   {population: one or more reductions}, each "mean_square", "norm" or "mean" (all (time, batch)), "max_space"
+             (time, batch, channel), or a function from (batch, ...) to (batch, ...). The keys are
+             "population.reduction"; for a function, "population.name_of_the_function"
+    every    number of steps between two rows
+    at       times of the rows in ms, instead of `every`
+    initial  if True, also keep a row before the first step. In a discrete network, wires have a value at that time only
+             if the initialiser provides one
 
-    Several records, each with its own rows, are a list: simulate(..., record=[Record(...), Record(...)]).
+    For records with different rows, pass a list: simulate(..., record=[Record(...), Record(...)]).
     """
 
     states: Names = ()
@@ -80,14 +81,14 @@ class Record:
     initial: bool = False
 
     def kept(self, network: Wiring) -> list[Kept]:
-        """Return everything that is kept. Raises RecordError for unknown names."""
+        """Return the entries to keep. Raises RecordError for unknown names."""
         states = names_of(self.states, tuple(network.populations))
         errors = names_of(self.errors, network.errors)
         if wrong := [name for name in errors if name not in network.errors]:
             raise RecordError(
                 given=f"a record of the errors {', '.join(wrong)}",
-                expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'it has none'}",
-                remedy=f"write states=[{wrong[0]!r}], or reduce={{{wrong[0]!r}: 'mean_square'}}",
+                expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'none'}",
+                remedy=f"pass states=[{wrong[0]!r}] or reduce={{{wrong[0]!r}: 'mean_square'}}",
             )
         known = _values_of(network)
         kept: list[Kept] = [(name, (name,), _whole) for name in states]
@@ -102,13 +103,13 @@ class Record:
                 raise RecordError(
                     given=f"a record of {wrong[0]!r}",
                     expected=f"one of {', '.join(known)}",
-                    remedy=f"write {next(iter(known))!r}, or another of these names",
+                    remedy=f"use {next(iter(known))!r} or another of these names",
                 )
             if (key in known) != (function is _whole):
                 raise RecordError(
-                    given=f"a reduction kept under {key!r}, which is also a variable of the network",
-                    expected="a key that is not a variable",
-                    remedy="rename the function",
+                    given=f"a reduction with the key {key!r}, which is also a variable of the network",
+                    expected="a reduction whose key is not a variable",
+                    remedy="rename the reduction function",
                 )
         return list({key: (key, names, function) for key, names, function in kept}.values())
 
@@ -116,15 +117,15 @@ class Record:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise RecordError(
-                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="write every=1"
+                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="pass every=1"
             )
         if self.at is None:
             rows = tuple(range(begin + self.every, end + 1, self.every))
             if not rows:
                 raise RecordError(
                     given=f"Record(every={self.every}) in a run of {end - begin} steps",
-                    expected="at least one row",
-                    remedy=f"write every={end - begin} or less, or run longer",
+                    expected="a record with at least one row",
+                    remedy=f"pass every={end - begin} or less, or run more steps",
                 )
             return rows
         found = [whole_steps(float(time), dt) for time in self.at]
@@ -132,8 +133,8 @@ class Record:
         if wrong or self.every != 1:
             raise RecordError(
                 given=f"Record(every={self.every}, at={list(self.at)}) in a run of {begin * dt:g} to {end * dt:g} ms",
-                expected=f"times after the start and up to the end, multiples of dt = {dt:g} ms, and no `every`",
-                remedy="round them to multiples of dt; initial=True gives the row before the first step",
+                expected=f"multiples of dt = {dt:g} ms after the start and up to the end of the run, and no `every`",
+                remedy="round the times to multiples of dt; for a row before the first step, pass initial=True",
             )
         return tuple(sorted(cast(set[int], set(found))))
 
@@ -146,9 +147,9 @@ def _name_of(kind: object) -> str:
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
     if not str(name).isidentifier():
         raise RecordError(
-            given=f"a reduction called {name!r}",
-            expected="a function with a name, under which its values are kept",
-            remedy="write it with def instead of lambda",
+            given=f"a reduction named {name!r}",
+            expected="a function with a name, which becomes part of the key",
+            remedy="define it with def instead of lambda",
         )
     return str(name)
 
@@ -158,20 +159,20 @@ def _function(name: str, kind: object) -> Function:
         raise RecordError(
             given=f"a record of {name!r} reduced by {kind!r}",
             expected=f"one of {', '.join(REDUCTIONS)}, or a function of a tensor (batch, ...)",
-            remedy=f"write reduce={{{name!r}: 'mean_square'}}",
+            remedy=f"pass reduce={{{name!r}: 'mean_square'}}",
         )
     return REDUCTIONS[kind] if isinstance(kind, str) else cast(Function, kind)
 
 
 def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names as a tuple, from one name, several, or "all" that are known."""
+    """Return a tuple of names, given one name, several names, or "all" for all known names."""
     if isinstance(given, str):
         return known if given == "all" else (given,)
     return tuple(given)
 
 
 def _values_of(network: Wiring) -> dict[str, None]:
-    """Return all that can be recorded: populations, their further variables, and gates."""
+    """Return the names of all values that can be recorded: populations, their other variables, and gates."""
     found: dict[str, None] = dict.fromkeys(network.populations)
     for name, population in network.populations.items():
         found |= dict.fromkeys(variable_key(name, variable) for variable in network.shapes.variables[name])
@@ -180,22 +181,22 @@ def _values_of(network: Wiring) -> dict[str, None]:
 
 
 def kept_by(records: Sequence[Record], network: Wiring) -> list[list[Kept]]:
-    """Return what each record keeps. Raises RecordError for unknown names, or a key in several records."""
+    """Return the entries of each record. Raises RecordError for unknown names and for keys in several records."""
     all_kept = [record.kept(network) for record in records]
     keys = [key for kept in all_kept for key, _, _ in kept]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise RecordError(
             given=f"{', '.join(twice)} in several records",
-            expected="each key in one record",
-            remedy=f"keep {twice[0]!r} only in the record with the rows that you need",
+            expected="each key in a single record",
+            remedy=f"keep {twice[0]!r} only in the record whose rows you need",
         )
     return all_kept
 
 
 class Recorder:
-    """Buffers of what records keep, each made at its first row.
+    """Buffers for recorded values, allocated when the first row is stored.
 
-    kept  what each record keeps, from `kept_by`
+    kept  the entries of each record, from `kept_by`
     """
 
     def __init__(self, records: Sequence[Record], kept: Sequence[list[Kept]], begin: int, end: int, dt: float) -> None:
@@ -210,11 +211,11 @@ class Recorder:
         self._listed: dict[str, list[Tensor]] = {}
 
     def due(self, step: int) -> bool:
-        """Return whether a row is kept after a step."""
+        """Return whether any record keeps a row after a step."""
         return step in self._all
 
     def keep(self, step: int, values: State) -> None:
-        """Keep the rows of a step, computed from the values of `names`."""
+        """Store the rows of a step, computed from `values` of the names in `self.names`."""
         for number, kept in enumerate(self.kept):
             if step not in self._sets[number]:
                 continue
@@ -224,7 +225,7 @@ class Recorder:
             self._written[number] += 1
 
     def _write(self, key: str, number: int, value: Tensor) -> None:
-        if value.requires_grad:  # the backward pass would copy a buffer written in place for every row
+        if value.requires_grad:  # the backward pass would copy a buffer that is written in place, once for every row
             self._listed.setdefault(key, []).append(value)
             return
         if key not in self.buffers:
@@ -232,7 +233,7 @@ class Recorder:
         self.buffers[key][self._written[number]] = value
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return key -> (time, batch, ...), the rows that were written."""
+        """Return the stored rows by key, each (time, batch, ...)."""
         found = {}
         for number, kept in enumerate(self.kept):
             count = self._written[number]
@@ -245,7 +246,7 @@ class Recorder:
         return found
 
     def steps(self) -> dict[str, np.ndarray]:
-        """Return key -> the steps of its rows."""
+        """Return the steps of the stored rows by key."""
         found: dict[str, np.ndarray] = {}
         for number, kept in enumerate(self.kept):
             rows = np.asarray(self.rows[number][: self._written[number]], dtype=np.int64)
@@ -254,7 +255,7 @@ class Recorder:
 
 
 def _rows_like(value: Tensor, rows: int) -> Tensor:
-    """Return an empty (rows, *value.shape) in the memory layout of `value`: copying a row keeps its order."""
+    """Return an empty tensor (rows, *value.shape) whose rows have the memory layout of `value`, for fast copies."""
     if torch.empty_like(value).stride() != value.stride():
         return value.new_empty((rows, *value.shape))
     return torch.empty_strided(

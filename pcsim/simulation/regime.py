@@ -1,6 +1,6 @@
-"""Regimes: all that a step depends on besides tensors, as a function of the step number alone.
+"""Regimes: everything except tensors that a step depends on, as a function of the step number alone.
 
-The regimes of a run are known before it starts, so no step has to check whether an edge is open.
+The regimes of a run are known before it starts, so no step has to check whether an edge is active.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pcsim.simulation.past import ROUNDING
 
 MOST_KEPT = 10_000
 LATE = 10**6
-"""a step at which all sources have a value"""
+"""a step so late that all sources have a value"""
 
 
 @dataclass(frozen=True)
 class Regime:
-    """The open populations and edges of a step.
+    """The activity of populations and edges in a step.
 
-    resting  populations outside of their window: they hold their value
-    opening  populations whose window opens with this step, and which start from another's value
-    shut     edges that deliver nothing: outside of their window, lesioned, or without a value of their source yet
-    phases   (edge, which step of it) for transforms that differ from step to step
-    waiting  (edge, steps until its conduction delay has passed): at most 1, or infinite; others have passed
-    ages     (edge, its present conduction delay in ms) where that is learned
+    resting  populations outside their window, whose value stays constant
+    opening  populations whose window opens at this step and that start from the value of another population
+    shut     edges that deliver nothing: outside their window, lesioned, or with a source that has no value yet
+    phases   (edge, index of its step) for transforms that differ from step to step
+    waiting  (edge, steps until its conduction delay has elapsed), for positive numbers of steps; infinite above 1
+    ages     (edge, current conduction delay in ms) for learned delays
     """
 
     resting: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ class Regime:
 
 
 class Regimes:
-    """The regimes of a network by step, each found once: for runs of a network whose settings stay as they are."""
+    """A cache of the regimes of a network by step, valid as long as the network's settings do not change."""
 
     def __init__(self, network: Wiring, dt: float) -> None:
         self.network, self.dt = network, dt
@@ -56,7 +56,7 @@ class Regimes:
 
     @property
     def is_steady(self) -> bool:
-        """True if all steps have the same regime, whichever populations have a value at the start."""
+        """True if all steps have the same regime, regardless of which populations have a value at the start."""
         return self._steady is not None
 
     def at(self, step: int, spoken: frozenset[str]) -> Regime:
@@ -81,7 +81,7 @@ class Regimes:
 
 
 def _may_change(network: Wiring) -> bool:
-    """Return whether anything of a network may change from step to step."""
+    """Return whether the regime of a network may change from step to step."""
     return any(population.active for population in network.populations.values()) or any(
         edge.active
         or edge.lesioned
@@ -93,7 +93,7 @@ def _may_change(network: Wiring) -> bool:
 
 
 def regime_of(network: Wiring, step: int, dt: float, spoken: frozenset[str] = frozenset()) -> Regime:
-    """Return the regime of a step of `dt` ms; `spoken` are populations that had a value before the first step."""
+    """Return the regime of a step of `dt` ms; `spoken` are the populations with a value before the first step."""
     unit = dt if network.is_flow else 1.0
     populations = network.populations.values()
     resting = {p.name for p in populations if p.active and not is_within(p.active, step, unit)}
@@ -126,7 +126,7 @@ def _is_absent(network: Wiring, edge: Projection, step: int, spoken: frozenset[s
 
 
 def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
-    """Return how many of its steps the edge's window has been open; beyond the last phase of a transform, the last."""
+    """Return the number of the edge's steps since its window opened, up to the last phase of its transform."""
     span = network.step_ms if network.is_flow else 1.0
     count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
     known = cast(Phased, edge.transform).phases
@@ -173,9 +173,9 @@ def window_ends(network: Wiring) -> tuple[float, ...]:
 
 
 def steady_regime(network: Wiring) -> Regime:
-    """Return the only regime of a network that is the same at every step, when all sources have a value.
+    """Return the regime of a network that is the same at every step, once all sources have a value.
 
-    Raises SolverError for networks that change with time, and for conduction delays.
+    Raises SolverError for networks that change with time or have conduction delays.
     """
     changing = [f"population {p.name!r}" for p in network.populations.values() if p.active]
     for edge in network.projections:
@@ -185,8 +185,8 @@ def steady_regime(network: Wiring) -> Regime:
             changing.append(f"edge {edge.name}")
     if changing:
         raise SolverError(
-            given=f"{network.name!r}, with conduction delays, windows or phases: {', '.join(changing[:4])}",
-            expected="a network whose next state depends on its present one only",
-            remedy="analyse a network without them: write net.without(...)",
+            given=f"{network.name!r}, which has conduction delays, windows or phases: {', '.join(changing[:4])}",
+            expected="a network whose next state depends only on its current state",
+            remedy="analyse a network without them, as returned by net.without(...)",
         )
     return regime_of(network, LATE, network.step_ms)

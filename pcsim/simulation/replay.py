@@ -1,7 +1,8 @@
-"""Many steps at once, for a Simulator: traced as a program, with the same bits, or compiled.
+"""Execution of several steps per call, for a Simulator: traced as a program (bitwise identical) or compiled.
 
-A step is traced twice, at its first run on inputs of a form: if the two traces differ, something in it changes from
-call to call, and the run is step by step instead. `how` reports this.
+A step is traced at its first run with inputs of a given shape and type. Steps with user-defined modules are traced
+twice: if the traces differ, the step changes from call to call, and the network runs step by step instead. `how`
+reports this.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ from pcsim.solvers.base import Solver
 BLOCK = 32
 """steps in a long program"""
 IN_A_ROW = {True: 5, False: 20}
-"""steps in a compiled program for a GPU, with convolutions and without: more take longer to compile and gain little"""
+"""steps in a compiled program for a GPU, with and without convolutions; more take longer to compile for little gain"""
 KEPT = 16
-"""most programs of one trace; beyond, other numbers of steps are done one by one"""
+"""maximum number of programs per trace; beyond it, other numbers of steps are run one by one"""
 MOST_COMPILED = 4
-"""most compiled programs, or loops, of one trace"""
+"""maximum number of compiled programs or loops per trace"""
 ROWS_BYTES = 2**23
-"""most bytes of rows in a call: more allocate memory every time; fewer share less between steps"""
+"""maximum bytes of rows per call; a larger number allocates memory at every call, a smaller one shares less work"""
 ROWS, GAP, CHUNK = 32, 8, 100
-"""limits of compiled loops: most rows in a call, if at most GAP steps apart; most steps in a call"""
+"""limits of compiled loops: rows per call (several only if at most GAP steps apart), and steps before the first row"""
 SHOWN = "shown "
-"""prefix of the inputs among the fixed tensors"""
+"""prefix of the names of inputs among the fixed tensors"""
 FINITE = "finite?"
-"""in the state of a map, (batch,): whether all memories have been finite in every step"""
+"""key in the state of a map, (batch,): whether all memories have been finite at every step"""
 
 Due = tuple[bool, ...]
 Made = tuple[State, list[State]]
@@ -58,7 +59,7 @@ Instead = Mapping[Any, Callable[..., Tensor]] | None
 
 
 class _Unit(nn.Module):
-    """The network as the one argument of a function, so that its tensors can be arguments too."""
+    """A wrapper that calls a function, so that functional_call can replace the tensors of the network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -69,9 +70,9 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The steps of one plan on tensors of one form: unrecorded, and with recorded values.
+    """The traces of a plan's step for tensors of given shapes and types, without and with recorded values.
 
-    for_loops  the same two for a compiler, where there is one
+    for_loops  the same two traces for compiled loops, or None
     """
 
     def __init__(self, unrecorded: Trace, recording: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
@@ -82,18 +83,18 @@ class _Traced:
         self.loops: dict[tuple[int, bool], Loop] = {}
 
     def program(self, due: Due, compiled: bool) -> Program:
-        """Return the program of as many steps as `due` is long, which notes values where it is True."""
+        """Return the program of len(due) steps that records values where `due` is True."""
         if (due, compiled) not in self.programs:
             self.programs[due, compiled] = Program(self.unrecorded, self.recording, due, compiled)
         return self.programs[due, compiled]
 
     def has_room(self, due: Due, compiled: bool) -> bool:
-        """Return whether there is such a program, or room for one more."""
+        """Return whether this program exists or may still be added."""
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop of so many rows, or of the most below that; None without any."""
+        """Return the compiled loop of `rows` rows, or the one with the most rows below that; None if there is none."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -102,20 +103,20 @@ class _Traced:
 
 
 class Replay:
-    """The traces and programs of one Simulator; they live and die with it."""
+    """The traces and programs of one Simulator."""
 
     def __init__(self, network: Wiring, solver: Solver, places: Places, compile: bool) -> None:  # noqa: A002
         self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
         self._unit, self._watched = _Unit(network.module), _watched(network)
-        # Modules known by their types do not change from call to call: one trace is enough. Of others two must agree.
+        # Modules of known types do not change from call to call, so one trace is enough. For others, two must agree.
         unknown = [part for part in parts_of(network).values() if not nature(part).is_known]
         self._strangers = [module for part in unknown for module in part.modules()]
         self._traced: dict[tuple[object, ...], _Traced | None] = {}
         self._inputs: State = {}
         self._tensors: State = {}
         self._given: dict[Program | Loop, tuple[Tensor, ...]] = {}
-        self._cannot = "" if solver.is_traceable else f"{type(solver).__name__} looks at its numbers"
+        self._cannot = "" if solver.is_traceable else f"the steps of {type(solver).__name__} depend on computed values"
         self._has_images = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in network.module.modules())
         self._warned, self._no_loops = False, ""
         self.steps: dict[str, int] = {}
@@ -124,11 +125,11 @@ class Replay:
         """Prepare for a run."""
         self.steps, self._monitor = {"compiled": 0, "traced": 0}, monitor
         self._inputs, self._given, self._tensors = {}, {}, self._places.now()
-        # A weight of another shape, type or layout needs another trace: compiled code assumes its layout.
+        # A weight with another shape, type or layout needs another trace, as compiled code assumes its layout.
         self._tensor_forms = _forms(self._tensors)
         watched = "all modules" if has_global_hooks() else self._watched
-        self._why = self._cannot or (f"a hook wants to see every call of {watched}" if watched else "")
-        # On a CPU compiled steps have a loop of their own; elsewhere they are unrolled.
+        self._why = self._cannot or (f"a hook must receive every call of {watched}" if watched else "")
+        # On a CPU, compiled steps run in a compiled loop; on other devices they are unrolled.
         self._loops = self.compile and self.network.device == "cpu"
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
@@ -147,17 +148,17 @@ class Replay:
 
     @property
     def was_used(self) -> bool:
-        """True if steps of the last run were traced or compiled."""
+        """True if the last run used traced or compiled steps."""
         return any(self.steps.values())
 
     def how(self) -> str:
-        """Return how the steps of the last run were done."""
+        """Return how the steps of the last run were executed."""
         if self.was_used:
             return "compiled" if self.steps["compiled"] else "traced"
         return f"step by step: {self._why}" if self._why else "step by step"
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Advance by several steps at once and return the values wanted in them; None if steps have to be run."""
+        """Advance by several steps and return the requested values; None if steps must be run one by one."""
         if self._why or plan.regime.opening:
             return None
         traced = self._trace_of(plan, inputs, carry.state)
@@ -188,10 +189,10 @@ class Replay:
     def _loop(
         self, traced: _Traced, inputs: State, carry: Carry, end: int, taps: Taps
     ) -> tuple[list[tuple[int, State]] | None, int]:
-        """Advance by a compiled loop: return the rows and the number of steps. No rows if no loop fits these steps."""
+        """Advance with a compiled loop; return the rows, or None if no loop fits, and the number of steps."""
         rows, gap = _cadence(carry.step, end, taps, min(ROWS, traced.most_rows))
         count = rows * (gap + 1) if rows else gap
-        # A single remaining step is not worth a loop of its own; frames of one step each are.
+        # A single remaining step does not justify a separate loop, but frames of one step each do.
         is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
         if is_left_over or (loop := traced.loop(rows, gap > 0)) is None:
             return None, count
@@ -202,8 +203,8 @@ class Replay:
         except Exception as reason:
             if loop.runs:
                 raise
-            # An error of the compiler: the steps themselves were traced, and run.
-            self._no_loops = f"the compiler cannot take its steps ({type(reason).__name__}: {str(reason)[:200]})"
+            # The error comes from the compiler: the steps themselves have been traced successfully.
+            self._no_loops = f"the compiler fails on its steps ({type(reason).__name__}: {str(reason)[:200]})"
             self._warn(f"{self.network.name!r} is not compiled but traced: {self._no_loops}.")
             return None, count
         steps = range(carry.step + gap + 1, carry.step + count + 1, gap + 1) if rows else ()
@@ -212,16 +213,16 @@ class Replay:
     def _moved(
         self, carry: Carry, state: State, count: int, rows: list[tuple[int, State]], kind: str
     ) -> list[tuple[int, State]]:
-        """Note the state after steps that were done at once; return their rows."""
+        """Update `carry` after several steps; return their rows."""
         fine = state.pop(FINITE, None)
         if fine is not None and not bool(fine.all()):
-            self._monitor.mark(fine)  # the run is done again step by step
+            self._monitor.mark(fine)  # the run will be repeated step by step
         carry.state, carry.step = state, carry.step + count
         self.steps[kind] += count
         return rows
 
     def _given_to(self, program: Program | Loop, inputs: State) -> tuple[Tensor, ...]:
-        """Return what a program needs of the fixed tensors, precomputed once while they stay the same."""
+        """Return the values that a program needs from the fixed tensors, precomputed once for the same inputs."""
         if self._inputs is not inputs:
             self._inputs, self._given = inputs, {}
         if program not in self._given:
@@ -229,9 +230,9 @@ class Replay:
         return self._given[program]
 
     def _compiling(self, run: Callable[[], Made]) -> Made:
-        """Run something for the first time, which compiles it, and log this."""
+        """Call `run` for the first time, which compiles it, and log the time."""
         begun = time.perf_counter()
-        logger.info("compiling steps of %r, once ...", self.network.name)
+        logger.info("compiling the steps of %r (once) ...", self.network.name)
         made = run()
         seconds = time.perf_counter() - begun
         self.compile_seconds += seconds
@@ -266,7 +267,7 @@ class Replay:
                 if any(not _is_alike(carried[name], unrecorded.forms[name]) for name in carried):
                     raise UntraceableError(
                         "a state changes its shape or type"
-                    )  # for which a single step has a better message
+                    )  # a single step reports this with a better message
                 self._traced[key] = _Traced(unrecorded, recording, for_loops)
             except UntraceableError as reason:
                 self._traced[key], self._cannot = None, str(reason) + _suspects(self.network)
@@ -290,7 +291,7 @@ class Replay:
                         after = plan.step(precomputed, before)
                         values = plan.observe(precomputed, after) if recorded else {}
                 if FINITE in moving:
-                    # Sums cost least: if one overflows, the run is done again, and values decide.
+                    # Sums are the fastest check. If one overflows, the run is repeated and the values are checked.
                     sums = torch.stack([value.sum(units(value)) for key, value in after.items() if "@" not in key])
                     after = after | {FINITE: moving[FINITE] & torch.isfinite(sums).all(0)}
                 return after | {RECORDED + name: value for name, value in values.items()}
@@ -301,28 +302,28 @@ class Replay:
         if not self._strangers:
             return Trace(step, fixed, state, instead)
         with _as_before(self._strangers):
-            # A module that writes in place writes on copies.
+            # Modules that write in place write to copies.
             first, second = (
                 Trace(step, {name: value.clone() for name, value in fixed.items()}, state, instead) for _ in range(2)
             )
         if not first.equals(second):
-            raise UntraceableError("a module gives another result at every call")
+            raise UntraceableError("a module returns a different result at every call")
         return first
 
     def _carried(self, state: State, inputs: State) -> State:
-        """Return the state of programs: of a map, which may forget, with whether it has been finite in every step."""
+        """Return the state for programs, extended by FINITE for a map, in which non-finite values may disappear."""
         if self.network.is_flow or not self.network.memories or FINITE in state:
             return state
         like = next(iter(inputs.values()))
         return state | {FINITE: like.new_ones(len(like), dtype=torch.bool)}
 
     def _fixed(self, inputs: State) -> State:
-        """Return the fixed tensors: parameters and buffers by module, and the inputs."""
+        """Return the fixed tensors: the parameters and buffers by path, and the inputs."""
         return {**{f"{SHOWN}{name}": value for name, value in inputs.items()}, **self._tensors}
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return how many rows come next, at most `most`, and the unrecorded steps before each; or 0 and the steps."""
+    """Return how many rows follow (at most `most`) and the steps before each; if none follows, 0 and the steps."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
@@ -337,34 +338,34 @@ def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
 
 
 def _fitting(every: int, most: int) -> int:
-    """Return a number of steps up to `most`: a multiple of `every`, or a whole part of it, rounded up."""
+    """Return a number of steps up to `most`: a multiple of `every`, or a whole fraction of it, rounded up."""
     parts = -(-every // most)
     return -(-every // parts) if parts > 1 else most // every * every
 
 
 def parts_of(network: Wiring) -> dict[str, nn.Module]:
-    """Return the modules of a network by their names in messages."""
+    """Return the modules of a network by the names used for them in messages."""
     parts: dict[str, nn.Module] = {f"edge {edge.name}": edge.transform for edge in network.projections}
     return parts | {f"the rule of {name!r}": population.rule for name, population in network.populations.items()}
 
 
 def _watched(network: Wiring) -> str:
-    """Return the first part of a network with a user's hook, or an empty string."""
+    """Return the name of the first part of a network with a user's hook, or an empty string."""
     parts = parts_of(network)
     watched = (what for what, part in parts.items() if any(has_spectators(module) for module in part.modules()))
     return next(watched, "the network" if has_spectators(network.module) else "")
 
 
 def _suspects(network: Wiring) -> str:
-    """Return which modules of a network are a user's own, as one of them prevents tracing."""
+    """Return a note that lists modules of unknown type, one of which prevents tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
-    return f" [of your own: {', '.join(own)}]" if own else ""
+    return f" [modules of unknown type: {', '.join(own)}]" if own else ""
 
 
 @contextmanager
 def _as_before(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Restore what modules keep besides tensors, and the states of random number generators."""
+    """Restore on exit the attributes of modules (except tensors) and the states of random number generators."""
     drawn = random.getstate(), np.random.get_state()
     shared = ("_parameters", "_buffers", "_modules", *HOOKS)
     memo = {id(thing): thing for module in modules for thing in (module, *module.parameters(), *module.buffers())}

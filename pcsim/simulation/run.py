@@ -1,4 +1,4 @@
-"""Results of a simulation, as an object and as a file."""
+"""The results of a simulation, in memory and in a file."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Status(Enum):
     """The state of a sample at the end of a run."""
 
     COMPLETED = "ran to the end with finite values"
-    DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Take a smaller dt, or weaker feedback"
+    DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Use a smaller dt or weaker feedback"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state from which a run can go on: pass it as `simulate(..., start=run.final)`.
+    """A state from which a run can be continued with `simulate(..., start=run.final)`.
 
-    spoken  populations that had a value before the first step, so that delayed edges read them from there on
+    spoken  populations that had a value before the first step; delayed edges from them deliver one step earlier
     """
 
     clock: Clock
@@ -49,15 +49,15 @@ class Snapshot:
 class Run:
     """The results of a simulation.
 
-    values       key -> (time, batch, ...): "v1" whole, "v1.norm" reduced, "v1.c" a further variable
-    times_of     key -> (time,) ms; `times` where all are the same
-    status       (batch,), each a `Status`
-    valid_until  (batch,) ms, the last time at which a sample was finite
-    diverged_in  (batch,), the population that diverged first, or ""
-    settled_at   (batch,) ms, when a run until=Settled(...) found a sample settled, NaN if it did not; else None
-    labels       labels of the stimulus, if any
-    about        network, solver, steps, how they were run, versions, device, wall time
-    final        the Snapshot from which the run can go on
+    values       key -> (time, batch, ...): "v1" is a full population, "v1.norm" a reduction, "v1.c" another variable
+    times_of     key -> times of the rows in ms, (time,); see also `times`
+    status       the `Status` of each sample, (batch,)
+    valid_until  the last time in ms at which each sample was finite, (batch,)
+    diverged_in  the population in which each sample first diverged, or "", (batch,)
+    settled_at   the time in ms at which each sample settled, or NaN, (batch,); None without until=Settled(...)
+    labels       the labels of the stimulus, if any
+    about        metadata: network, solver, steps and how they were run, versions, device, wall time
+    final        the Snapshot from which the run can be continued
     """
 
     values: dict[str, Tensor]
@@ -77,12 +77,12 @@ class Run:
         return f"Run({self.about['network']}: {end}; {kept})"
 
     def __getitem__(self, key: str) -> Tensor:
-        """Return (time, batch, ...) of "population" or "population.reduction". Raises RecordError for other keys."""
+        """Return the values (time, batch, ...) for a key such as "v1.norm". Raises RecordError for unknown keys."""
         if key not in self.values:
             raise RecordError(
                 given=f"run[{key!r}]",
-                expected=f"one of {', '.join(self.values) or 'nothing: the run recorded nothing'}",
-                remedy=f"write simulate(..., record=Record(states=[{key.split('.')[0]!r}]))",
+                expected=f"a recorded key: {', '.join(self.values) or 'none, as nothing was recorded'}",
+                remedy=f"run simulate(..., record=Record(states=[{key.split('.')[0]!r}]))",
             )
         return self.values[key]
 
@@ -90,38 +90,38 @@ class Run:
         return key in self.values
 
     def keys(self) -> tuple[str, ...]:
-        """Return the keys of what was recorded."""
+        """Return the keys of all recorded values."""
         return tuple(self.values)
 
     @property
     def times(self) -> Times:
-        """(time,) ms of the rows. Raises RecordError where records have rows at different times."""
+        """Times of the rows in ms, (time,). Raises RecordError if records have rows at different times."""
         different = {times.tobytes() for times in self.times_of.values()}
         if len(different) > 1:
             raise RecordError(
-                given="the times of a run whose records have rows at different times",
-                expected="those of one key",
-                remedy=f"write run.times_of[key], key one of {', '.join(self.times_of)}",
+                given="run.times of a run whose records have rows at different times",
+                expected="the times of a single key",
+                remedy=f"use run.times_of[key], where key is one of {', '.join(self.times_of)}",
             )
         return next(iter(self.times_of.values()), np.zeros(0))
 
     @property
     def errors(self) -> dict[str, Tensor]:
-        """Population -> mean squared prediction error per sample, (time, batch)."""
+        """Mean squared prediction error of each sample, (time, batch), by population."""
         return self._of_errors("mean_square")
 
     @property
     def relative_errors(self) -> dict[str, Tensor]:
-        """Population -> squared prediction error over the squared activity it is about, per sample, (time, batch).
+        """Squared prediction error over squared predicted activity of each sample, (time, batch), by population.
 
         Raises RecordError if the run did not record these errors.
         """
         relative = self._of_errors("relative")
         if self.about["errors"] and not relative:
             raise RecordError(
-                given=f"the relative errors of a run that kept {', '.join(self.values) or 'nothing'}",
+                given=f"run.relative_errors of a run that recorded {', '.join(self.values) or 'nothing'}",
                 expected="errors recorded with relative=True",
-                remedy="write simulate(..., record=Record(errors='all', relative=True))",
+                remedy="run simulate(..., record=Record(errors='all', relative=True))",
             )
         return relative
 
@@ -130,9 +130,9 @@ class Run:
         return {name: self.values[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in self.values}
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return a labelled data set: time in ms, sample, channel, height, width. Needs the extra `analysis`.
+        """Return a labelled dataset: time in ms, sample, channel, height, width. Requires the extra `analysis`.
 
-        Where records have rows at different times, each key has a time axis of its own, "time_key".
+        If records have rows at different times, each key has its own time axis, "time_key".
         """
         with needs_extra("analysis", RecordError, "to_xarray()"):
             import xarray
@@ -151,7 +151,7 @@ class Run:
         return data
 
     def save(self, path: str | Path) -> None:
-        """Write everything into one file that holds only numbers and text, checked on reading."""
+        """Write the run to a single file of numbers and text, which is verified when loaded."""
         facts = {
             "status": [status.name for status in self.status],
             "diverged_in": list(self.diverged_in),
@@ -172,11 +172,11 @@ class Run:
 
     @staticmethod
     def load(path: str | Path) -> Run:
-        """Read what `save` wrote. Raises StorageError for a missing, damaged or foreign file."""
+        """Load a run written by `save`. Raises StorageError if the file is missing, damaged or not a run."""
         tensors, facts = storage.read_tensors(path, "run")
         state = storage.under("state/", tensors)
         times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
-        with storage.content_of(path, "a run", "run simulate again, and write run.save(path)"):
+        with storage.content_of(path, "a run", "run the simulation again and call run.save(path)"):
             layout: Mapping[str, Sequence[int]] = facts["layout"]
             return Run(
                 values=storage.under("values/", tensors),
@@ -196,12 +196,12 @@ class Run:
 
 
 def _order(value: Tensor) -> list[int]:
-    """Return the axes from the one with the longest strides to the shortest: how a tensor lies in memory."""
+    """Return the axes of a tensor in memory order, from the largest stride to the smallest."""
     strides = value.stride()
     return sorted(range(value.dim()), key=lambda axis: (-strides[axis], axis))
 
 
 def _laid_out_as(value: Tensor, order: Sequence[int]) -> Tensor:
-    """Return the value in the memory layout of that order: files hold plain layouts, and layout is part of the bits."""
+    """Restore the memory order of the axes: files contain contiguous tensors, and rounding depends on the layout."""
     moved = value.permute(*order).contiguous()
     return moved.permute(*(order.index(axis) for axis in range(value.dim())))

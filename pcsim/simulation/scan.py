@@ -1,4 +1,4 @@
-"""The only loop over time."""
+"""The loop over time."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from pcsim.simulation.plan import Plan
 from pcsim.simulation.schedule import Schedule
 
 Moment = tuple[Clock, State]
-"""the time reached, and the values wanted then"""
+"""the time reached, and the requested values at that time"""
 
 
 @dataclass
 class Carry:
-    """The step that a run has reached, and the state there. `scan` advances both in place."""
+    """The step that a run has reached, and its state at that step. `scan` updates both in place."""
 
     step: int
     state: State
 
 
 class Taps(Protocol):
-    """The steps after which values are wanted."""
+    """The steps after which values are requested."""
 
     def due(self, step: int) -> bool:
-        """Return whether values are wanted after a step (the first is step 1)."""
+        """Return whether values are requested after a step; the first step is 1."""
 
 
 class Programs(Protocol):
-    """Steps that were traced or compiled (`pcsim.simulation.replay`)."""
+    """An executor of traced or compiled steps (`pcsim.simulation.replay`)."""
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Advance by several steps at once, and return the values wanted in them; None if that is impossible."""
+        """Advance by several steps and return the requested values; None if that is impossible."""
 
 
 def scan(
     schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None, programs: Programs | None = None
 ) -> Iterator[Moment]:
-    """Advance the state through the schedule, and yield the values wanted after each step in `taps`.
+    """Advance the state through the schedule, and yield the requested values after each step in `taps`.
 
-    Differentiable if gradients are enabled. It ends early if the monitor finds that the run is over.
+    The loop is differentiable if gradients are enabled, and ends early if the monitor reports that the run is over.
     """
     dt, inputs = schedule.dt, State()
     precomputed: State | None = None
     for segment in schedule.segments():
         plan, step = segment.plan, segment.plan.stepper()
-        # A change of regime keeps what was precomputed from an image that stays the same.
+        # If only the regime changes, values precomputed from the inputs are reused.
         known, precomputed, inputs = precomputed if segment.inputs is inputs else None, None, segment.inputs
         while carry.step < segment.end:
             before = carry.state
@@ -78,16 +78,16 @@ def scan(
 
 
 def _require_same(plan: Plan, before: State, after: State) -> None:
-    """Raise WiringError unless the state has kept its keys, shapes and types over the first step of a plan."""
+    """Raise WiringError if the first step of a plan has changed the shape or type of a tensor in the state."""
     plan.is_tried = True
     for key, value in before.items():
         if value.shape != after[key].shape or value.dtype != after[key].dtype:
             raise WiringError(
-                given=f"{key!r} of {plan.network.name!r}, {tuple(value.shape)} of {value.dtype} before a step and "
-                f"{tuple(after[key].shape)} of {after[key].dtype} after it",
-                expected="a state that keeps its shapes and types, the batch included",
-                remedy="let the rule return the shape and type of its arguments; settings of each sample (batched) "
-                "need as many samples as settings",
+                given=f"{key!r} of {plan.network.name!r}, with shape {tuple(value.shape)} and type {value.dtype} "
+                f"before a step, but {tuple(after[key].shape)} and {after[key].dtype} after it",
+                expected="a state that keeps its shape, including the batch size, and its type",
+                remedy="let the rule return a tensor with the shape and type of its arguments; batched settings "
+                "require as many samples as settings",
             )
 
 
@@ -100,11 +100,11 @@ class Always:
 
 
 class AtEnd:
-    """Taps after one step: the last."""
+    """Taps after the last step only."""
 
     def __init__(self, end: int) -> None:
         self.end = end
 
     def due(self, step: int) -> bool:
-        """Return whether it is the last step."""
+        """Return whether `step` is the last step."""
         return step == self.end

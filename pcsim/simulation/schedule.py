@@ -1,4 +1,4 @@
-"""Schedules of runs: steps, their regimes and what is shown, all known before the first step."""
+"""Schedules of runs: the steps, their regimes and their inputs, all known before the first step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PlanOf = Callable[[Regime], Plan]
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps begin, ..., end - 1: one plan, one image."""
+    """The steps begin, ..., end - 1, which share one plan and one image."""
 
     begin: int
     end: int
@@ -34,9 +34,9 @@ class Segment:
 
 
 class Schedule:
-    """The steps [begin, end) of a run, in segments of one regime and one image.
+    """The steps [begin, end) of a run, divided into segments with a constant regime and image.
 
-    Checks the stimulus against the inputs, and that every change lands on a step.
+    Raises StimulusError if the stimulus does not fit the inputs, and SolverError if a change falls between two steps.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Schedule:
 
     @property
     def last_change(self) -> float:
-        """The step after which nothing changes: the last change of image or regime, plus the time signals travel."""
+        """The step after which nothing changes: the last change of image or regime, plus the travel time of signals."""
         unit = self.dt if self.network.is_flow else 1.0
         travel = max((at for at in self.network.arrivals.values() if math.isfinite(at)), default=0.0)
         return max([self.begin, *self._shows, *self._regimes]) + math.ceil(travel / unit)
 
     def between(self, begin: int, end: int) -> Schedule:
-        """Return the part of the schedule from one step to another."""
+        """Return the part of the schedule that covers the steps [begin, end)."""
         part = copy(self)
         part.begin, part.end = begin, end
         return part
@@ -88,7 +88,7 @@ class Schedule:
             yield self.between(begin, min(begin + length, self.end))
 
     def segments(self) -> Iterator[Segment]:
-        """Yield the segments one after another; images are fetched when they are needed."""
+        """Yield the segments in order; each image is fetched when it is needed."""
         inside = {step for step in (*self._shows, *self._regimes) if self.begin < step < self.end}
         regime = self._at.at(self.begin, self._spoken)
         pieces = [(self.begin, regime)]
@@ -104,7 +104,7 @@ class Schedule:
             yield Segment(begin, end, self._plan_of(now), inputs)
 
     def shown(self, step: int) -> State:
-        """Return the inputs of a step, checked, in the type and on the device of the network."""
+        """Return the validated inputs of a step, with the type and device of the network."""
         parameter = self.network.parameter
         found: State = {}
         for name, line in self.timelines.items():
@@ -118,25 +118,25 @@ class Schedule:
         if set(sizes.values()) != {wanted}:
             raise StimulusError(
                 given=", ".join(f"{count} samples for input {name!r}" for name, count in sizes.items())
-                + ("" if self._known is None else f" at {step * self.dt:g} ms, after {wanted} before"),
-                expected="as many for each input and at all times",
-                remedy="repeat the shorter one: write images.expand(count, -1, -1, -1)",
+                + ("" if self._known is None else f" at {step * self.dt:g} ms, but {wanted} earlier"),
+                expected="the same number of samples for every input and at all times",
+                remedy="repeat the smaller input with images.expand(count, -1, -1, -1)",
             )
         self._known = wanted
         return found
 
 
 def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
-    """Return the number of steps that `until` ms or `steps` mean; without either, those of the stimulus or the paper.
+    """Return the number of steps given by `until` (ms) or `steps`, or by default by the stimulus or the network.
 
-    Raises SolverError for both, for neither if there is no other end, and for a time that is not a number of steps.
+    Raises SolverError if both are given, if the run has no end, or if `until` is not a whole number of steps.
     """
     if steps is not None:
         if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise SolverError(
                 given=f"steps={steps!r} and until={until!r}",
-                expected="one of the two: a positive whole number of steps, or a time in ms",
-                remedy="write steps=8, or until=80.0",
+                expected="either a positive whole number of steps or a time in ms",
+                remedy="pass steps=8 or until=80.0",
             )
         return steps
     dt = solver.step_ms(network)
@@ -145,14 +145,14 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
         if not math.isfinite(until):
             if network.is_flow or network.steps is None:
                 raise SolverError(
-                    given="no end: until and steps are None and the stimulus is held for ever",
-                    expected="a time in ms at which to stop",
-                    remedy="write until=100.0 (ms) or steps=10, or give the stimulus a duration",
+                    given="no end: until and steps are None, and the stimulus has infinite duration",
+                    expected="a time in ms or a number of steps",
+                    remedy="pass until=100.0 (ms) or steps=10, or a stimulus with a finite duration",
                 )
             return network.steps
     if isinstance(until, bool) or not isinstance(until, int | float):
         raise SolverError(
-            given=f"until={until!r}", expected="a time in ms, or pcsim.Settled(...)", remedy="write until=100.0"
+            given=f"until={until!r}", expected="a time in ms or pcsim.Settled(...)", remedy="pass until=100.0"
         )
     count = whole_steps(until, dt) if math.isfinite(until) and until > 0 else None
     if not count:
@@ -160,9 +160,9 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
         raise SolverError(
             given=f"until = {until:g} ms with dt = {dt:g} ms",
             expected="a positive whole number of steps",
-            remedy=f"dt = {near:.12g} ms would divide it; or change until"
+            remedy=f"use dt = {near:.12g} ms, which divides it, or change until"
             if network.is_flow
-            else f"a discrete network's step lasts net.step_ms, {dt:g} ms: write until in multiples of it or steps=...",
+            else f"pass steps=..., or until as a multiple of net.step_ms = {dt:g} ms, the duration of a discrete step",
         )
     return count
 
@@ -170,13 +170,13 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:
     for change in changes:
         if whole_steps(change, dt) is None:
-            near = f"dt = {dividing_step(dt, [*changes, until]):.12g} ms would; or move the change"
+            near = f"use dt = {dividing_step(dt, [*changes, until]):.12g} ms, or move the change"
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
-                expected="steps that land on every change",
+                expected="changes that coincide with steps",
                 remedy=near
                 if is_flow
-                else f"a step of a discrete network lasts net.step_ms: show for multiples of {dt:g} ms",
+                else f"change the stimulus at multiples of net.step_ms = {dt:g} ms, the duration of a discrete step",
             )
 
 
@@ -184,21 +184,21 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
     if tuple(image.shape[1:]) != shape:
         raise StimulusError(
             given=f"input {name!r} of shape {tuple(image.shape)}",
-            expected=f"(batch, {', '.join(map(str, shape))}): (batch, channel, height, width)",
-            remedy="resize or pad the images, add the missing axis (a film: stimuli.sequence), or build the "
-            "network for this size",
+            expected=f"shape (batch, {', '.join(map(str, shape))}), in the order (batch, channel, height, width)",
+            remedy="resize or pad the images, add the missing axis (stimuli.sequence for a clip), or build "
+            "the network for this size",
         )
     if not image.is_floating_point():
         raise StimulusError(
             given=f"input {name!r} of type {image.dtype}",
             expected="floating-point values, images usually in [0, 1]",
-            remedy="write images.float() / 255 for 8-bit images",
+            remedy="pass images.float() / 255 for 8-bit images",
         )
     if not _is_finite(image):
         raise StimulusError(
             given=f"input {name!r} with NaN or infinite values at {at:g} ms",
             expected="finite values",
-            remedy="write torch.nan_to_num(images), or leave the bad images out",
+            remedy="pass torch.nan_to_num(images), or omit the invalid images",
         )
 
 
@@ -206,7 +206,7 @@ def _is_finite(value: Tensor) -> bool:
     """Return whether all values are finite; True under torch.func.vmap, where values cannot be read."""
     value = value.detach()
     try:
-        # The sum takes one pass; it may overflow, but is never finite if a value is not.
+        # The sum takes a single pass. It may overflow, but is never finite if a value is not.
         return math.isfinite(value.sum()) or bool(torch.isfinite(value).all())
     except RuntimeError:
         return True

@@ -1,4 +1,4 @@
-"""Simulations: `simulate` for one run, a `Simulator` for many."""
+"""Simulations: `simulate` for a single run, `Simulator` for repeated runs."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from pcsim.solvers.base import Solver, require_solver
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
 TRACED_FROM = 5_000
-"""steps from which on tracing them pays within one run: it takes 0.1 to 0.5 s, and saves 10 to 400 us a step"""
+"""number of steps from which tracing pays off in a single run: it takes 0.1 to 0.5 s and saves 10 to 400 us per step"""
 PLANS = 1_000
-"""most plans of a Simulator: a network has a few, but one more for each value of a learned conduction delay"""
+"""maximum number of plans to keep: networks have few, but each new value of a learned conduction delay adds one"""
 
 
 class Simulator:
-    """A prepared run, for a network that is run many times: its steps are traced once, or compiled.
+    """A prepared simulation of a network that is run repeatedly: its steps are traced once, or compiled.
 
-    Parameters and buffers are live; everything else about the network is read when the Simulator is made: lists,
-    dicts, attributes, hooks, lesions, replaced modules, and tensors that are neither. What its modules read from
-    outside (globals, closures, class attributes) is read at the first run with inputs of a shape; make a new
-    Simulator when that changes.
+    Runs use the current values of parameters and buffers. Everything else about the network is fixed when the Simulator
+    is created: attributes, including lists, dicts and other tensors, as well as hooks, lesions and modules. Globals,
+    closures and class attributes that modules use are read at the first run with inputs of a given shape; create a new
+    Simulator when they change.
 
-    record    what each run keeps; by default the read-out at every step
-    gradient  `Full()`, or another gradient through time of `pcsim.training`; None keeps no gradients
-    compile   a step, and the loop over time with it, by torch's compiler: 3 to 20 s at the first run, then up to three
-              times as fast; the same to rounding
+    record    the values that each run keeps; by default the readout at every step
+    gradient  `Full()` or another gradient through time from `pcsim.training`; None computes no gradients
+    compile   whether to compile a step and the loop over time with torch's compiler; takes 3 to 20 s at the first run,
+              then runs are up to three times as fast, with results that are equal up to rounding
 
-    Without a gradient the network runs in evaluation mode, with one in its present mode. `run.about["how"]` is how the
-    steps were run. Raises SolverError for a solver that cannot advance the network, and for modules that cannot be
+    Without a gradient, the network runs in evaluation mode, otherwise in its current mode. `run.about["how"]` reports
+    how the steps were run. Raises SolverError if the solver cannot advance the network, or if a module cannot be
     copied.
 
         sim = pcsim.Simulator(net, solver=pcsim.RK4(dt=1.0), record=Record(states=["v2"]))
@@ -82,8 +82,8 @@ class Simulator:
         if compile and gradient is not None:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
-                expected="compiled steps, which keep no gradients",
-                remedy="leave out compile=True, or gradient=...",
+                expected="only one of the two, as compiled steps compute no gradients",
+                remedy="omit compile=True or gradient=...",
             )
         if gradient is None:
             own.eval()
@@ -94,7 +94,7 @@ class Simulator:
             raise SolverError(
                 given=f"gradient={gradient!r}",
                 expected="a gradient through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
-                remedy="leave it out for a run without gradients",
+                remedy="omit `gradient` for a run without gradients",
             )
         self.network = current(network)
         self.wiring = self.network.wiring()
@@ -111,7 +111,7 @@ class Simulator:
         self._amp = torch.get_autocast_dtype(self._device) if is_ambient else None
 
     def _lower_anew(self) -> None:
-        """Forget how the network was lowered."""
+        """Discard the cached functions and plans of the network."""
         self._is_watched = has_global_hooks()
         self._layers = Layers(self._chooses)
         self._beginning = Beginning(self.wiring, self.solver.step_ms(self.wiring), self._layers)
@@ -126,9 +126,9 @@ class Simulator:
         gradient: Gradient | None = None,
         chooses: bool | None = None,
     ) -> Simulator:
-        """Return a Simulator for a single run of the network itself, without a copy.
+        """Return a Simulator for a single run, which uses the network itself instead of a copy.
 
-        chooses  whether convolutions take the kernel for their size; by default if there is no gradient
+        chooses  whether convolutions use the kernel for their size; by default only without a gradient
         """
         require_network(network)
         made = cls.__new__(cls)
@@ -157,13 +157,13 @@ class Simulator:
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
         begun, random = time.perf_counter(), _random_state()
-        # A frozen copy always is in evaluation mode.
+        # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
-            # Replayed steps return their end only: if a sample diverged, they are done again one by one.
+            # Replayed steps return only their final state. If a sample diverged, they are repeated one by one.
             quick = None if settled else self._replay or self._worth_tracing(end - first)
             if self._places is not None and quick is None:
-                self._places.now()  # raises if one is gone; traced steps check this themselves
+                self._places.now()  # raises if a tensor has been removed; traced steps check this themselves
             for replay in (quick, None) if quick is not None else (None,):
                 recorder = Recorder(self.records, self._kept, first, checked_end(first, end), dt)
                 schedule, carry = self.begin(stimulus, end, recorder.names, initial, start)
@@ -224,19 +224,19 @@ class Simulator:
             return schedule, Carry(0, self._beginning.state(schedule.first, initial))
         if initial or start.clock.dt != dt:
             raise SolverError(
-                given=f"a start made with dt = {start.clock.dt:g} ms, a step of {dt:g} ms, "
-                f"initial={list(initial or ())}",
+                given=f"a start from a run with dt = {start.clock.dt:g} ms, a solver with dt = {dt:g} ms, "
+                f"and initial={list(initial or ())}",
                 expected="the same dt, and no other initial values",
-                remedy="go on with the solver of that run, or pass initial={...} without start",
+                remedy="continue with the solver of that run, or pass initial={...} without start",
             )
         like = next(iter(schedule.first.values()))
         require_state(network, start.state, dt, len(like))
         return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
 
     def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str]) -> Iterator[Iterable[Moment]]:
-        """Yield (clock, values of `names`) after every step, with gradients, window by window.
+        """Yield windows of (clock, values of `names`) after every step, with gradients.
 
-        A loss may be backpropagated through each window on its own: all steps, or a span of `Truncated`.
+        A loss can be backpropagated through each window separately: all steps, or one span of `Truncated`.
         """
         gradient = self.gradient or Full()
         if self._places is not None:
@@ -247,14 +247,14 @@ class Simulator:
     def _moments(
         self, schedule: Schedule, carry: Carry, recorder: Recorder, monitor: Monitor, replay: Replay | None
     ) -> Iterable[Moment]:
-        """Return the moments of a run at which something is recorded."""
+        """Return the moments of a run at which values are recorded."""
         if self.gradient is None:
             return scan(schedule, carry, recorder, monitor, replay)
         return (m for window in self.gradient.windows(schedule, carry, recorder, monitor) for m in window)
 
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
-        """Run outside of inference mode and of an ambient autocast, without gradients unless there is a `Gradient`."""
+        """Disable inference mode and ambient autocast, and also gradients unless there is a `Gradient`."""
         with ExitStack() as settings:
             if torch.is_inference_mode_enabled():
                 settings.enter_context(torch.inference_mode(False))
@@ -265,9 +265,9 @@ class Simulator:
             yield
 
     def _worth_tracing(self, steps: int) -> Replay | None:
-        """Return a Replay for a single run that is long enough for tracing to pay; else None.
+        """Return a Replay if a single run is long enough for tracing to pay off, else None.
 
-        Only if all modules are known by their types: a user's own modules are called in every step.
+        All modules must be of known types, because user-defined modules are called at every step.
         """
         if steps < TRACED_FROM or self.gradient is not None:
             return None
@@ -276,10 +276,10 @@ class Simulator:
         return Replay(self.wiring, self.solver, Places(self.network), compile=False)
 
     def _how(self, settled: Settled | None, quick: Replay | None) -> str:
-        """Return why a run was done step by step."""
+        """Return a description of a step-by-step run, with the reason if it could have been faster."""
         if self._replay is None and quick is None:
             return "step by step"
-        reason = "Settled looks at every step" if settled else "a sample diverged"
+        reason = "Settled checks every step" if settled else "a sample diverged"
         if settled and self._replay is not None and self._replay.compile:
             warnings.warn(f"{self.wiring.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
         return f"step by step: {reason}"
@@ -293,8 +293,8 @@ class Simulator:
         if missing := [name for name in names if name not in known]:
             raise RecordError(
                 given=f"initial=True and a record of {', '.join(missing)}",
-                expected=f"what has a value before the first step of a discrete network: {', '.join(known)}",
-                remedy="record these in a Record of their own, without initial=True",
+                expected=f"a name that has a value before the first step of a discrete network: {', '.join(known)}",
+                remedy="record these values in a separate Record without initial=True",
             )
         return {name: known[name] for name in names}
 
@@ -313,19 +313,21 @@ def simulate(
     compile: bool = False,  # noqa: A002
     progress: bool = False,
 ) -> Run:
-    """Run `network` on `stimulus` and keep what `record` names (by default the read-out at every step).
+    """Run `network` on `stimulus` and return the values that `record` names (by default the readout at every step).
 
-    until    ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or `Settled(...)`; by default
-             the end of the stimulus, or for a discrete model on a held image the number of steps of its paper
-    steps    instead of `until`, how many steps
-    initial  memory -> (batch, ...), its initial value instead of zeros (or that of the initialiser): "r1", "r0.c".
-             Delayed edges read such a memory from the first step on
-    start    the `final` of an earlier run, to go on from there (the clock goes on too)
-    gradient  `Full()` or another gradient through time of `pcsim.training`; None (the default) keeps no gradients
-    compile  the steps by torch's compiler: 3 to 20 s, for a very long run; a `Simulator` keeps what was compiled
+    until    end of the run in ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or
+             `Settled(...)`; by default the end of the stimulus, or for a discrete model on a static image, the number
+             of steps in its paper
+    steps    number of steps, instead of `until`
+    initial  key -> (batch, ...), initial values of memories such as "r1" or "r0.c", instead of zeros or the values of
+             the initialiser. Delayed edges deliver these values from the first step on
+    start    the `final` of an earlier run, from which the state and the clock are continued
+    gradient  `Full()` or another gradient through time from `pcsim.training`; None (the default) computes no gradients
+    compile  whether to compile the steps with torch's compiler, which takes 3 to 20 s and is useful only for a very
+             long run; a `Simulator` reuses the compiled code
 
-    The network runs in evaluation mode, or with a gradient in its present mode. A sample that becomes NaN or infinite
-    is reported in the run's status and is NaN from there on; it does not touch the others. `run.times` are ms.
+    The network runs in evaluation mode, or in its current mode if there is a gradient. If a sample becomes NaN or
+    infinite, `run.status` reports it and its later values are NaN; other samples are unaffected. `run.times` are in ms.
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
     """
@@ -341,7 +343,7 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
     """Run in evaluation mode if there is no gradient, and restore the mode afterwards."""
     training = [] if gradient is not None else [module for module in walked(network) if module.training]
     for module in training:
-        vars(module)["training"] = False  # what setting the attribute does, at a tenth of the cost
+        vars(module)["training"] = False  # equivalent to setting the attribute, at a tenth of the cost
     try:
         yield
     finally:
@@ -350,5 +352,5 @@ def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
 
 
 def _random_state() -> tuple[Tensor, list[Tensor]]:
-    """Return torch's RNG state of the CPU and of every GPU in use."""
+    """Return the states of torch's random number generators on the CPU and all GPUs."""
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]

@@ -19,18 +19,18 @@ from pcsim.solvers.iterate import Iterate
 
 
 class Beginning:
-    """The initial state of runs of a network: zeros, or its initialiser after one step on the first input."""
+    """The initial state of runs: zeros, or the values of the initialiser after one step on the first input."""
 
     def __init__(self, network: Wiring, step_ms: float, layers: Layers | None = None) -> None:
         self.network, self.shapes, self._layers = network, state_shapes(network, step_ms), layers
         self._first: tuple[Plan, Beginning] | None = None
 
     def first_values(self, inputs: State) -> State:
-        """Return the value of every population of the initialiser; nothing without one."""
+        """Return the values of all populations of the initialiser, or {} without one."""
         first = self.network.initialiser
         if first is None:
             return {}
-        if self._first is None:  # when it is needed: only then the network is in the mode that it runs in
+        if self._first is None:  # built on first use, when the network is in the mode in which it runs
             regime = regime_of(first, 0, first.step_ms)
             plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
             self._first = plan, Beginning(first, first.step_ms, self._layers)
@@ -38,22 +38,22 @@ class Beginning:
         return plan.step_and_observe(plan.precompute(inputs), inner.state(inputs))[1]
 
     def state(self, inputs: State, initial: Mapping[str, Tensor] | None = None) -> State:
-        """Return the state before the first step, with the `initial` values in it."""
+        """Return the state before the first step, including the `initial` values."""
         like, known = next(iter(inputs.values())), self.first_values(inputs)
         state = {key: known[key] if key in known else zeros(shape, like) for key, shape in self.shapes.items()}
         return state | _given(self.network, state, initial, like) if initial else state
 
 
 def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
-    """Return the populations that have a value before the first step: the initialiser's, and those that are given."""
+    """Return the populations with a value before the first step: those of the initialiser and of `initial`."""
     early = network.initialiser.populations if network.initialiser is not None else ()
     return frozenset([*early, *(key.split(".")[0] for key in initial or ())])
 
 
 def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> State:
-    """Return the initial memories of a run on `inputs`, (batch, ...): zeros, or the values of the initialiser.
+    """Return the initial state of a run on `inputs` (batch, ...): zeros, or the values of the initialiser.
 
-    `pcsim.simulate(..., initial={...})` starts from others.
+    To start from other values, pass them to `pcsim.simulate(..., initial={...})`.
     """
     named = {next(iter(network.inputs)): inputs} if isinstance(inputs, Tensor) else dict(inputs)
     state = Beginning(network.wiring(), network.step_ms).state({name: laid_out(value) for name, value in named.items()})
@@ -68,28 +68,28 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
             raise StimulusError(
                 given=f"an initial value of {key!r}",
                 expected=f"one of the memories of {network.name!r}: {', '.join(known)}",
-                remedy="leave it out: anything else is computed in the first step; a past that delays read, name@n, "
-                "comes with start=run.final",
+                remedy="omit it, as all other values are computed in the first step; to restore past values (name@n), "
+                "pass start=run.final",
             )
         if not isinstance(value, Tensor) or value.shape != state[key].shape or not value.is_floating_point():
             what = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             raise StimulusError(
-                given=f"an initial value of {key!r}, {what}",
+                given=f"an initial value of {key!r}: {what}",
                 expected=f"a floating-point tensor {tuple(state[key].shape)}: (batch, channel, height, width)",
-                remedy="write value.expand(batch, ...) to repeat one value for all samples",
+                remedy="pass value.expand(batch, ...) to repeat one value for all samples",
             )
         if not bool(torch.isfinite(value).all()):
             raise StimulusError(
                 given=f"an initial value of {key!r} with NaN or infinite values",
                 expected="finite values",
-                remedy="write torch.nan_to_num(value), or leave the bad samples out",
+                remedy="pass torch.nan_to_num(value), or omit the invalid samples",
             )
         found[key] = laid_out(value.to(device=like.device, dtype=like.dtype))
     return found
 
 
 def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> None:
-    """Raise StimulusError unless a state belongs to this network and has this batch size."""
+    """Raise StimulusError unless a state fits this network and batch size."""
     wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     if wanted != given:
@@ -97,5 +97,5 @@ def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> 
         raise StimulusError(
             given="a start with " + ", ".join(f"{key}: {given.get(key, 'missing')}" for key in different),
             expected=f"the state of {network.name!r}: " + ", ".join(f"{k}: {wanted.get(k, 'none')}" for k in different),
-            remedy="go on with the network, the dt and as many samples as in the run that made it",
+            remedy="continue with the same network, dt and number of samples as in the earlier run",
         )

@@ -1,4 +1,4 @@
-"""Runs that yield every step: `rollout`, and a network called as a module."""
+"""Step-by-step runs: `rollout`, and networks called as modules."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def rollout(
     initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
 ) -> Iterator[Moment]:
-    """Yield (clock, values) after each of `steps` steps: the time reached, the values of `names` there. Differentiable.
+    """Yield (clock, values) after each of `steps` steps: the time reached and the values of `names`. Differentiable.
 
-    names  populations, further variables and gates, as in a `Record`; by default all populations
+    names  populations, other variables and gates, as in a `Record`; by default all populations
 
-    The network stays in its mode. Everything is checked before the first step. Works under torch.func's vmap, jacfwd,
-    jacrev and functional_call. A warning at the end reports samples that diverged.
+    The network stays in its current mode. All arguments are checked before the first step. Compatible with vmap,
+    jacfwd, jacrev and functional_call of torch.func. A warning at the end reports samples that diverged.
     """
     require_network(network)
     chooses = not torch.is_grad_enabled() and not _is_transformed(network, stimulus)
@@ -72,7 +72,7 @@ def _monitor(network: Wiring, schedule: Schedule) -> Monitor | None:
 
 
 def _read_out(network: Network, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Return the read-out of a discrete network after its own number of steps (`Network.forward`)."""
+    """Return the readout of a discrete network after its default number of steps (`Network.forward`)."""
     stimulus: Any = dict(inputs) if isinstance(inputs, Mapping) else inputs
     readout = network.readout or ""
     *_, (_, values) = rollout(network, stimulus, Iterate(), network.steps or 1, [readout])

@@ -1,9 +1,9 @@
-"""The interface of solvers, which take a plan and a state to the state one step later.
+"""The interface of solvers, which compute the state one step later from a plan and a state.
 
     state <- step(plan, precomputed, state)
 
-A plan (`pcsim.simulation.plan`) lists the computations of a step; `precomputed` are the values that stay the same from
-step to step. The inputs are constant over a step, [time, time + dt): a stimulus changes only between steps.
+A plan (`pcsim.simulation.plan`) lists the computations of a step; `precomputed` contains the values that do not change
+between steps. The inputs are constant during a step, [time, time + dt); stimuli change only between steps.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from pcsim.rules.base import Rule
 
 
 class Plan(Protocol):
-    """The part of a plan that a solver uses: the rates of change, and the completion of a state."""
+    """The part of a plan that a solver uses: the rates of change and the completion of a step."""
 
     network: Wiring
     flow_keys: tuple[str, ...]
-    """the keys in the state of the variables that change"""
+    """The state keys of the variables that the solver integrates."""
 
     def rates(self, fraction: float = 0.0) -> Any:
-        """Return the list of nodes to evaluate for the rates at a fraction of the step."""
+        """Return the nodes to evaluate for the rates at a fraction of the step."""
 
     def begin_step(self, state: State) -> State:
-        """Return a state from which stages inside the step can start."""
+        """Return the state from which the stages of a step start."""
 
     def evaluate(self, nodes: Any, precomputed: State, state: State) -> State:
-        """Return the values of the nodes of a list, by key."""
+        """Evaluate `nodes` and return their values by key."""
 
     def precompute(self, inputs: State) -> State:
-        """Return the values that depend on the inputs and parameters alone."""
+        """Return the values that depend only on the inputs and parameters."""
 
     def complete(self, precomputed: State, state: State, after: State) -> State:
-        """Return the state after a step, with its past advanced, from the new values `after` of `flow_keys`."""
+        """Build the state after a step, with the stored past advanced, from the new values `after` of `flow_keys`."""
 
 
 class Solver(ABC):
     """Base class of solvers, which advance a network by one step.
 
-    is_one_stage  advances population after population in the derived order, each by `update` of its rule's response
-    is_traceable  a step consists of the same tensor operations, whatever the values
+    is_one_stage  True if the solver advances one population after another in evaluation order, using `update`
+    is_traceable  True if every step consists of the same tensor operations, independent of the values
     """
 
     is_one_stage: ClassVar[bool] = False
@@ -62,31 +62,31 @@ class Solver(ABC):
 
     @abstractmethod
     def check(self, network: Wiring) -> None:
-        """Raise SolverError if this solver cannot advance `network`, and warn if its step is too long for accuracy."""
+        """Raise SolverError if this solver cannot advance `network`; warn if its step is too long to be accurate."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
-        """The fractions of a step at which a solver of several stages evaluates rates."""
+        """The fractions of a step at which a multi-stage solver evaluates rates."""
         return () if self.is_one_stage else (0.0,)
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor] | None:
-        """Return (own, response, ratio) -> next value of a one-stage solver; None takes the response itself."""
+        """Return a function (own, response, ratio) -> next value, or None if the response is the next value."""
         return None
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
-        """Return the ratio that `update` needs for a time constant."""
+        """Return the `ratio` argument of `update` for a time constant."""
         raise NotImplementedError
 
     def step(self, plan: Plan, precomputed: State, state: State) -> State:
-        """Return the state one step later, for a solver with several stages."""
+        """Return the state one step later (multi-stage solvers only)."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class FlowSolver(Solver):
-    """A numerical method for flows, in steps of `dt` ms.
+    """A numerical method for flows, with steps of `dt` ms.
 
-    `stability_limit` is the largest stable dt / tau on a leak, dr/dt = -r / tau.
+    `stability_limit` is the largest stable dt / tau for a leak, dr/dt = -r / tau.
     """
 
     dt: float
@@ -98,12 +98,12 @@ class FlowSolver(Solver):
             raise SolverError(
                 given=f"{type(self).__name__}(dt={self.dt!r})",
                 expected="a positive, finite step in ms",
-                remedy="write dt=1.0 for tau=10.0: a tenth of the smallest tau is a good start",
+                remedy="pass dt=1.0 for tau=10.0; a tenth of the smallest tau is a good start",
             )
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau on a pure leak."""
+        """The largest stable dt / tau for a pure leak."""
         return math.inf
 
     def step_ms(self, network: Wiring) -> float:
@@ -111,12 +111,12 @@ class FlowSolver(Solver):
         return self.dt
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError for a discrete network and for a dt at or above the stability limit; warn above tau."""
+        """Raise SolverError for a discrete network or a dt at or above the stability limit; warn if dt exceeds tau."""
         if not network.is_flow:
             raise SolverError(
-                given=f"{type(self).__name__} for {network.name!r}, whose populations give their next value (maps)",
-                expected="a flow, whose populations give their rate of change",
-                remedy="write solver=pcsim.Iterate(), or make the network a flow with net.as_ode(tau=...)",
+                given=f"{type(self).__name__} for {network.name!r}, whose populations return their next value (maps)",
+                expected="a flow, whose populations return their rate of change",
+                remedy="pass solver=pcsim.Iterate(), or turn the network into a flow with net.as_ode(tau=...)",
             )
         taus = {name: rule.tau.smallest() for name, rule in network.flows.items()}
         name = min(taus, key=taus.__getitem__)
@@ -125,13 +125,13 @@ class FlowSolver(Solver):
             raise SolverError(
                 given=f"dt = {self.dt:g} ms, {ratio:.4g} times the tau of {name!r} ({taus[name]:g} ms)",
                 expected=f"less than {self.stability_limit:g} tau, the stability limit of {type(self).__name__}",
-                remedy=f"write dt={taus[name] / 10:g}, well below {self.stability_limit * taus[name]:g} ms, or use "
+                remedy=f"pass dt={taus[name] / 10:g}, well below {self.stability_limit * taus[name]:g} ms, or use "
                 "ExponentialEuler",
             )
         if ratio > 1.0 and math.isfinite(self.stability_limit):
             warnings.warn(
-                f"dt = {self.dt:g} ms is above the tau of {name!r} ({taus[name]:g} ms): the leak overshoots. "
-                f"Write dt={taus[name]:g} or less, or use ExponentialEuler.",
+                f"dt = {self.dt:g} ms is larger than the tau of {name!r} ({taus[name]:g} ms), so the leak overshoots. "
+                f"Use dt={taus[name]:g} or less, or use ExponentialEuler.",
                 PcsimWarning,
                 stacklevel=5,
             )
@@ -142,27 +142,27 @@ def require_solver(solver: object) -> Solver:
     if not isinstance(solver, Solver):
         raise SolverError(
             given=f"solver={solver!r}",
-            expected="a solver object with its step, such as pcsim.RK4(dt=1.0)",
-            remedy="write solver=pcsim.Iterate() for a discrete network, solver=pcsim.RK4(dt=1.0) for a flow, or use "
+            expected="a solver object, such as pcsim.RK4(dt=1.0)",
+            remedy="pass solver=pcsim.Iterate() for a discrete network, solver=pcsim.RK4(dt=1.0) for a flow, or use "
             "Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
         )
     return solver
 
 
 def refuse_delays(solver: Solver, network: Wiring) -> None:
-    """Raise SolverError for conduction delays under an adaptive solver."""
+    """Raise SolverError if the network has conduction delays, which this solver does not support."""
     if network.conduction_delays:
         raise SolverError(
             given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
-            expected="a solver with a fixed step: adaptive ones do not solve delay equations",
-            remedy="write solver=pcsim.RK4(dt=1.0), or use Heun, Euler or ExponentialEuler",
+            expected="a fixed-step solver, since adaptive solvers do not support delays",
+            remedy="pass solver=pcsim.RK4(dt=1.0), or use Heun, Euler or ExponentialEuler",
         )
 
 
 def integration_failed(method: str, network: Wiring, reason: str) -> SolverError:
-    """Return the exception of an adaptive solver that does not reach the end of a step."""
+    """Return the exception for an adaptive solver that does not reach the end of a step."""
     return SolverError(
         given=f"{method} on {network.name!r}: {reason}",
         expected="a solution that stays finite and is not too stiff for the tolerances",
-        remedy="loosen rtol and atol, look for runaway feedback with a fixed step, or raise max_evaluations",
+        remedy="loosen rtol and atol, raise max_evaluations, or look for runaway feedback with a fixed step",
     )

@@ -32,14 +32,14 @@ SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 
 @dataclass(frozen=True)
 class Dopri5(FlowSolver):
-    """The Dormand-Prince pair of order 5 and 4, with adaptive steps inside every `dt` ms.
+    """The Dormand-Prince pair of orders 5 and 4, with adaptive steps inside each interval of `dt` ms.
 
-    rtol, atol  tolerances that every sample meets with its own steps, so that its values do not depend on the others
-    max_evaluations  limit of evaluations of the right-hand side in one dt; more raise SolverError
+    rtol, atol  tolerances that each sample meets with its own step sizes, so that samples do not affect each other
+    max_evaluations  maximum number of rate evaluations in one dt; exceeding it raises SolverError
 
-    `dt` is the interval after which the state can be recorded and the stimulus can change. The last step lands on its
-    end. Differentiable; step sizes are constants to the gradient.
-    Source: Dormand & Prince 1980; step control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
+    `dt` is the interval at which the state can be recorded and the stimulus can change; the last adaptive step ends
+    exactly there. The solver is differentiable; gradients treat step sizes as constants.
+    Source: Dormand & Prince 1980; step-size control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
     """
 
     is_traceable: ClassVar[bool] = False
@@ -53,17 +53,17 @@ class Dopri5(FlowSolver):
         if not (self.rtol > 0 and self.atol > 0):
             raise SolverError(
                 given=f"Dopri5(rtol={self.rtol}, atol={self.atol})",
-                expected="both tolerances, positive",
-                remedy=f"write Dopri5(dt={self.dt:g}, rtol=1e-5, atol=1e-7)",
+                expected="both tolerances, as positive numbers",
+                remedy=f"use Dopri5(dt={self.dt:g}, rtol=1e-5, atol=1e-7)",
             )
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError for conduction delays: no history is stored between steps."""
+        """Also raise SolverError for conduction delays, because no history is stored between steps."""
         super().check(network)
         refuse_delays(self, network)
 
     def step(self, plan: Plan, precomputed: State, state: State) -> State:
-        """Integrate over dt."""
+        """Integrate over one interval `dt`."""
         now = {name: state[name] for name in plan.flow_keys}
 
         def rates(values: State) -> State:
@@ -83,7 +83,7 @@ class Dopri5(FlowSolver):
             if is_stuck or evaluations > self.max_evaluations:
                 sample = int((stuck if is_stuck else moving).int().argmax())
                 reason = (
-                    f"{evaluations} evaluations were not enough for sample {sample}, at a step of {size[sample]:g} ms"
+                    f"{evaluations} evaluations were not enough for sample {sample}, with a step of {size[sample]:g} ms"
                 )
                 raise integration_failed("Dopri5", plan.network, reason)
             size = torch.minimum(size, left).clamp_min(0.0)
@@ -113,7 +113,7 @@ class Dopri5(FlowSolver):
 
     @torch.no_grad()
     def _first(self, rates: object, state: State, rate: State) -> Tensor:
-        """Return a first step that an estimate of the second derivative allows, (batch,); takes one evaluation."""
+        """Return the first step size, (batch,), from an estimate of the second derivative, with one rate evaluation."""
         size, speed = self._largest(state, state), self._largest(state, rate)
         guess = torch.where(torch.minimum(size, speed) < 1e-5, 1e-6, 0.01 * size / speed)
         after = rates({n: torch.addcmul(state[n], _beside(guess, state[n]), rate[n]) for n in state})  # type: ignore[operator]
@@ -133,13 +133,13 @@ class Dopri5(FlowSolver):
 
 
 def _beside(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape (batch,) so that it broadcasts over an activity such as `like`; booleans stay booleans."""
+    """Reshape `values`, (batch,), to broadcast over the activity `like`; booleans stay booleans."""
     other = values if values.dtype == torch.bool else values.to(like.dtype)
     return other.reshape(-1, *(1,) * (like.dim() - 1))
 
 
 def _weighted(weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
-    """sum_i w_i x_i, in one tensor."""
+    """sum_i w_i x_i, accumulated in one tensor."""
     terms = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight]
     result = terms[0][0] * terms[0][1]
     for weight, value in terms[1:]:

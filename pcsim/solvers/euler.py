@@ -1,7 +1,7 @@
-"""One-stage solvers: one evaluation of the rate, population after population in the network's derived order.
+"""One-stage solvers, which evaluate rates once per step, one population after another in evaluation order.
 
-An edge of delay 0 between two memories reads the value just advanced (the semi-implicit form), one of delay 1 the
-previous value. In a network built of flows every edge between memories is of the second kind.
+An edge with delay 0 between two memories reads the value just updated (a semi-implicit step), and an edge with delay 1
+the previous value. In a network built from flows, every edge between memories has delay 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pcsim.solvers.base import FlowSolver
 
 @dataclass(frozen=True)
 class Euler(FlowSolver):
-    """r(t + dt) = r + dt G(r, u); for a leak r + dt/tau (F - r), which is F exactly at dt = tau. Order 1."""
+    """r(t + dt) = r + dt G(r, u); for a leak, r + dt/tau (F - r), which equals F exactly if dt = tau. Order 1."""
 
     is_one_stage: ClassVar[bool] = True
 
@@ -32,7 +32,7 @@ class Euler(FlowSolver):
         return 2.0
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
-        """Return r + dt/tau (F - r) for a `Leaky` rule of F, r + dt/tau G for other flows."""
+        """Return the update r + dt/tau (F - r) for a `Leaky` rule, or r + dt/tau G for other flows."""
         return torch.lerp if isinstance(rule, Leaky) else _add
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
@@ -42,7 +42,7 @@ class Euler(FlowSolver):
 
 @dataclass(frozen=True)
 class ExponentialEuler(FlowSolver):
-    """r(t + dt) = F + (r - F) exp(-dt / tau): exact where F is constant over the step, stable at any dt. Order 1."""
+    """r(t + dt) = F + (r - F) exp(-dt / tau): exact if F is constant during the step, stable for any dt. Order 1."""
 
     is_one_stage: ClassVar[bool] = True
 
@@ -53,11 +53,11 @@ class ExponentialEuler(FlowSolver):
             raise SolverError(
                 given=f"ExponentialEuler for {', '.join(others)} of {network.name!r}",
                 expected="populations that leak toward a target, tau dr/dt = F - r",
-                remedy=f"write solver=pcsim.RK4(dt={self.dt:g}), or use Euler, Heun or TorchDiffEq",
+                remedy=f"pass solver=pcsim.RK4(dt={self.dt:g}), or use Euler, Heun or TorchDiffEq",
             )
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
-        """Return r + (1 - exp(-dt / tau)) (F - r)."""
+        """Return the update r + (1 - exp(-dt / tau)) (F - r)."""
         return torch.lerp
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""The step of a discrete network."""
+"""The solver for discrete networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcsim.solvers.base import Solver
 
 @dataclass(frozen=True)
 class Iterate(Solver):
-    """h(t + 1) = F(h(t), u(t)): a discrete network, run as published. A step stands for `network.step_ms` ms."""
+    """h(t + 1) = F(h(t), u(t)): a discrete network, run as published. One step represents `network.step_ms` ms."""
 
     is_one_stage: ClassVar[bool] = True
 
@@ -24,7 +24,7 @@ class Iterate(Solver):
         """Raise SolverError for a flow."""
         if network.is_flow:
             raise SolverError(
-                given=f"Iterate for {network.name!r}, whose populations give their rate of change (flows)",
-                expected="a discrete network, whose populations give their next value",
-                remedy="write solver=pcsim.RK4(dt=1.0), or use Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
+                given=f"Iterate for {network.name!r}, whose populations return their rate of change (flows)",
+                expected="a discrete network, whose populations return their next value",
+                remedy="pass solver=pcsim.RK4(dt=1.0), or use Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
             )

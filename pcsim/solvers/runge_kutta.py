@@ -18,23 +18,23 @@ Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class RungeKutta(FlowSolver):
-    """Base class of explicit methods with a fixed step, which advance all populations together."""
+    """Base class of explicit methods with a fixed step, which advance all populations simultaneously."""
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError too if a conduction delay is shorter than a step."""
+        """Also raise SolverError if a conduction delay is shorter than a step."""
         super().check(network)
         delays = [delay.smallest() for those in network.conduction_delays.values() for delay in those]
         if delays and min(delays) < self.dt * (1.0 - 1e-9):
             raise SolverError(
                 given=f"dt = {self.dt:g} ms and a conduction delay of {min(delays):g} ms in {network.name!r}",
                 expected="a step no longer than the shortest delay",
-                remedy=f"write dt={min(delays):g} or less, or use Euler",
+                remedy=f"pass dt={min(delays):g} or less, or use Euler",
             )
 
     @property
     @abstractmethod
     def tableau(self) -> Tableau:
-        """The Butcher tableau (a, b): the rows of the stages after the first, and the weights."""
+        """The Butcher tableau (a, b): the rows for all stages after the first, and the weights."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -55,7 +55,7 @@ class RungeKutta(FlowSolver):
 
 @dataclass(frozen=True)
 class Heun(RungeKutta):
-    """Trapezoidal predictor-corrector (Heun 1900). Order 2."""
+    """The trapezoidal predictor-corrector method (Heun 1900). Order 2."""
 
     @property
     def stability_limit(self) -> float:
@@ -64,7 +64,7 @@ class Heun(RungeKutta):
 
     @property
     def tableau(self) -> Tableau:
-        """The Butcher tableau of two stages."""
+        """The Butcher tableau of Heun's method."""
         return ((1.0,),), (0.5, 0.5)
 
 
@@ -79,5 +79,5 @@ class RK4(RungeKutta):
 
     @property
     def tableau(self) -> Tableau:
-        """The Butcher tableau of a method with four stages."""
+        """The Butcher tableau of the classical method."""
         return ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)

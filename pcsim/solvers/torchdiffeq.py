@@ -1,4 +1,4 @@
-"""The solvers of torchdiffeq."""
+"""Solvers from the torchdiffeq package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan, integration_failed, refuse_delays
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
-# Largest stable dt / tau on a leak; None where the method is implicit or its limit is not a fixed number.
+# Largest stable dt / tau for a leak; None if the method is implicit or its limit is not a fixed number.
 FIXED = {
     "euler": 2.0,
     "midpoint": 2.0,
@@ -28,17 +28,17 @@ FIXED = {
     "implicit_adams": None,
     "fixed_adams": None,
 }
-"""torchdiffeq's names of fixed-step methods; `scipy_solver` (with options={"solver": ...}) is adaptive."""
+"""Fixed-step methods by their torchdiffeq names; `scipy_solver` (with options={"solver": ...}) is adaptive."""
 
 
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
     """Any method of torchdiffeq, called once for every `dt` ms.
 
-    For a fixed-step method `dt` is the step. For an adaptive one it is the interval after which the state can be
-    recorded and the stimulus can change, so that no step ever straddles a change; `rtol` and `atol` are then
-    required, and all samples of a batch share one step size. `training.Adjoint()` takes gradients by its
-    adjoint.
+    For a fixed-step method, `dt` is the step. For an adaptive method, it is the interval at which the state can be
+    recorded and the stimulus can change, so that no step straddles a change. Adaptive methods require `rtol` and
+    `atol`, and all samples of a batch share one step size. `training.Adjoint()` computes gradients with the adjoint
+    method of torchdiffeq.
     """
 
     is_traceable: ClassVar[bool] = False
@@ -57,38 +57,38 @@ class TorchDiffEq(FlowSolver):
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r})",
                 expected=f"one of {', '.join(known)}",
-                remedy="write method='dopri5' for an adaptive step, method='rk4' for a fixed one",
+                remedy="pass method='dopri5' for adaptive steps, or method='rk4' for fixed steps",
             )
         if self.method not in FIXED and (self.rtol is None or self.atol is None):
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r}, rtol={self.rtol}, atol={self.atol})",
                 expected="both tolerances for an adaptive method",
-                remedy="write rtol=1e-5, atol=1e-7",
+                remedy="pass rtol=1e-5, atol=1e-7",
             )
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau of the fixed-step method; infinity where there is none."""
+        """The largest stable dt / tau of the fixed-step method; infinity if no limit is defined."""
         return FIXED.get(self.method) or math.inf
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError for conduction delays too."""
+        """Also raise SolverError for conduction delays."""
         super().check(network)
         refuse_delays(self, network)
 
     def with_adjoint(self) -> TorchDiffEq:
-        """Return the same method with gradients by the adjoint equation, integrated backwards."""
+        """Return the same method with gradients from the adjoint equation, integrated backwards."""
         return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     def step(self, plan: Plan, precomputed: State, state: State) -> State:
-        """Integrate over dt."""
+        """Integrate over one interval `dt`."""
         from torchdiffeq import odeint, odeint_adjoint
 
         right_hand_side = _RightHandSide(self, plan, precomputed, state)
         start = tuple(state[name] for name in plan.flow_keys)
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
-        # An adaptive method must land on the end: by default it steps beyond and interpolates back.
+        # Make adaptive methods stop exactly at the end; by default they step past it and interpolate back.
         step = (
             {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         )
@@ -104,8 +104,8 @@ class TorchDiffEq(FlowSolver):
             except UserWarning as reason:
                 raise SolverError(
                     given=f"options {dict(self.options)} for {self.method}",
-                    expected="options of this method of torchdiffeq",
-                    remedy=f"remove the others: {reason}",
+                    expected="options that this torchdiffeq method accepts",
+                    remedy=f"remove the unsupported options: {reason}",
                 ) from reason
             except AssertionError as reason:
                 raise integration_failed(self.method, plan.network, str(reason)) from reason
@@ -115,24 +115,24 @@ class TorchDiffEq(FlowSolver):
 
 
 class _WithAdjoint(TorchDiffEq):
-    """Gradients by the adjoint equation. It restarts every dt, because a leak diverges when integrated backwards."""
+    """Gradients from the adjoint equation, restarted every dt because a leak diverges when integrated backwards."""
 
     adjoint: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Raise SolverError for an adjoint over more than one tau too."""
+        """Also raise SolverError if dt is longer than the smallest tau."""
         super().check(network)
         smallest = min(rule.tau.smallest() for rule in network.flows.values())
         if self.dt > smallest:
             raise SolverError(
                 given=f"the adjoint with dt = {self.dt:g} ms and a smallest tau of {smallest:g} ms",
-                expected="dt <= tau: the adjoint restarts every dt, and over several tau its gradient is wrong",
-                remedy=f"write dt={smallest:g} or less, or gradient=Checkpointed()",
+                expected="dt <= tau, because the adjoint restarts every dt and its gradient is wrong over several tau",
+                remedy=f"pass dt={smallest:g} or less, or gradient=Checkpointed()",
             )
 
 
 class _RightHandSide(torch.nn.Module):
-    """The rates in the form that torchdiffeq calls, with a count of the evaluations."""
+    """The right-hand side that torchdiffeq calls, which counts its evaluations."""
 
     def __init__(self, solver: TorchDiffEq, plan: Plan, precomputed: State, state: State) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _RightHandSide(torch.nn.Module):
             raise integration_failed(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
         precomputed = self.precomputed
         if solver.adjoint:
-            # The adjoint reaches only parameters that the right-hand side uses itself.
+            # The adjoint only reaches parameters that are used inside the right-hand side.
             precomputed = plan.precompute({name: precomputed[name] for name in plan.network.inputs})
         rates = plan.evaluate(plan.rates(), precomputed, self.state | dict(zip(plan.flow_keys, values, strict=True)))
         return tuple(rates[name] for name in plan.flow_keys)

@@ -1,4 +1,4 @@
-"""Stimuli: images of digits, films, and timelines of what is shown."""
+"""Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
 from pcsim.stimuli.digits import (
     CONDITIONS,

@@ -1,10 +1,10 @@
-"""Digit debris and digit clutter (Spoerer, McClure & Kriegeskorte 2017), 32x32, grey.
+"""Digit debris and digit clutter (Spoerer, McClure & Kriegeskorte 2017): grey-scale images of 32x32 pixels.
 
-Debris   one digit, then n fragments (crops of 6 to 9 pixels of other digits) pasted over it one after another.
-Clutter  k different digits drawn over each other, the last on top; all k are targets.
+Debris   one digit, covered by n fragments (6- to 9-pixel-wide crops of other digits) pasted one after another
+Clutter  k different digits drawn on top of one another; all k are targets
 
-Every image is a function of (seed, index). Rules and constants are those of the authors' generator. Our images match
-theirs in statistics (mean, sd, occluded share), not pixel by pixel, because the font differs.
+Every image is a function of (seed, index). The rules and constants are those of the authors' generator. The images
+match the authors' in their statistics (mean, sd, occluded fraction) but not pixel by pixel, because the font differs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_aver
 from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
-# Offsets of a digit's centre, as shares of the image: x in +-SPREAD_X, y in +-SPREAD_Y. The reference
-# adds 0.076 to y because its glyph box is not centred; ours is.
+# Largest offsets of a digit from the image centre, as fractions of the image size. The reference adds 0.076 to y
+# because its glyph box is not centred; the glyphs here are centred.
 SPREAD_X, SPREAD_Y = 0.29, 0.19
 FRAGMENT_SIDES = (6, 9)
 CHUNK = 500
@@ -32,9 +32,9 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Condition:
-    """A stimulus condition: `digits` digits under `fragments` fragments, with Gaussian pixel noise of sd `noise`.
+    """A stimulus condition: the number of digits, the number of fragments, and the sd of the Gaussian pixel noise.
 
-    `spread` scales the published range of offsets from the centre: with 0 every digit is fixated.
+    `spread` scales the published range of offsets from the centre; with spread=0 every digit is centred.
     """
 
     digits: int = 1
@@ -57,12 +57,12 @@ CONDITIONS: dict[str, Condition] = {
 
 @dataclass(frozen=True, repr=False)
 class Scenes:
-    """n images and their contents.
+    """A batch of n images and their contents.
 
-    images      (n, 1, 32, 32) uint8, or float32 in units of full scale where noise was added
-    identities  (n, digits), in drawing order, the last on top
-    visible     (n, digits), the uncovered share of each digit's silhouette
-    covered     (n,), the share of the image that fragments cover
+    images      (n, 1, 32, 32), uint8, or float32 with white as 1 if noise was added
+    identities  (n, digits), the digits in drawing order, with the topmost digit last
+    visible     (n, digits), visible fraction of each digit's silhouette
+    covered     (n,), fraction of the image covered by fragments
     """
 
     images: NDArray[np.uint8] | NDArray[np.float32]
@@ -74,30 +74,30 @@ class Scenes:
         return f"Scenes({len(self.images)} images of {self.identities.shape[1]} digit(s))"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32, black 0 and white 1, (n, 1, 32, 32)."""
+        """Return the images as float32 (n, 1, 32, 32), with black as 0 and white as 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:
-        """Return (n, 10) float32, 1 at every digit that is shown."""
+        """Return float32 targets (n, 10): 1 for each digit in the image, 0 for the others."""
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """Return 8-bit images as float32 in [0, 1], others unchanged."""
+    """Return 8-bit images as float32 in [0, 1], and all other images unchanged."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs: Glyphs | None = None) -> Scenes:
-    """Draw the scenes first, first + 1, ... of a condition; `glyphs` are the rendered digits unless given.
+    """Draw `count` scenes of a condition, starting at index `first`; `glyphs` defaults to rendered digits.
 
-    Raises StimulusError for an unknown condition, or one that cannot be drawn.
+    Raises StimulusError for a condition that is unknown or cannot be drawn.
     """
     condition = _named_condition(condition)
     if first < 0 or count < 1:
         raise StimulusError(
-            given=f"{count} images from index {first}",
-            expected="at least one image, from index 0 on",
-            remedy="pass count=64 (batch=64 of a stimulus) and first=0",
+            given=f"{count} images starting at index {first}",
+            expected="count >= 1 and first >= 0",
+            remedy="pass count=64 (batch=64 in the stimulus functions) and first=0",
         )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
@@ -105,13 +105,13 @@ def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs
 
 
 def _named_condition(condition: Condition | str) -> Condition:
-    """Return a checked `Condition`, found by name if need be."""
+    """Return the condition, looked up by name if necessary, after checking its values."""
     if isinstance(condition, str):
         if condition not in CONDITIONS:
             raise StimulusError(
                 given=f"condition {condition!r}",
                 expected=f"one of {', '.join(CONDITIONS)}",
-                remedy="write condition='debris-light', or pass stimuli.Condition(fragments=10)",
+                remedy="pass condition='debris-light' or stimuli.Condition(fragments=10)",
             )
         condition = CONDITIONS[condition]
     if (
@@ -121,20 +121,20 @@ def _named_condition(condition: Condition | str) -> Condition:
     ):
         raise StimulusError(
             given=f"{condition}",
-            expected="1 to 10 digits (all different), fragments >= 0, noise >= 0, spread from 0 to 1",
-            remedy="write for instance stimuli.Condition(digits=3, fragments=10, noise=0.1, spread=1.0)",
+            expected="1 to 10 digits (all different), fragments >= 0, noise >= 0 and 0 <= spread <= 1",
+            remedy="pass, for example, stimuli.Condition(digits=3, fragments=10, noise=0.1, spread=1.0)",
         )
     return condition
 
 
 def digit_debris(fragments: int = 10, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
-    """Build a held stimulus: `batch` images of one digit under `fragments` fragments, with `labels` (batch,)."""
+    """Build a static stimulus of `batch` digits, each occluded by `fragments` fragments, with `labels` (batch,)."""
     shown = scenes(Condition(fragments=fragments), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(torch.from_numpy(shown.identities[:, 0]))
 
 
 def digit_clutter(digits: int = 3, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
-    """Build a held stimulus: `batch` images of `digits` overlapping digits, with `labels` (batch, 10), 1 if shown."""
+    """Build a static stimulus of `batch` images of `digits` overlapping digits, with multi-hot `labels` (batch, 10)."""
     shown = scenes(Condition(digits=digits), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(shown.targets())
 
@@ -161,7 +161,7 @@ def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyp
 
 
 def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
-    """Return canvases with `digits` digits each, their identities, visible shares, and the silhouette of the last."""
+    """Return canvases of `digits` digits each, the digits' identities and visible fractions, and the top silhouette."""
     digits, spread = condition.digits, condition.spread
     drawn = uniform(seed, "digits", first, count, 10 + 3 * digits)
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
@@ -192,10 +192,10 @@ def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Gly
 
 
 def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: Templates) -> tuple[NDArray, NDArray]:
-    """Return the images occluded by `fragments` fragments, and the mask of the fragments.
+    """Return the images with `fragments` fragments pasted over them, and the mask of the fragments.
 
-    As in the reference, a fragment replaces its whole square: it erases earlier fragments also where its crop shows
-    background. The covered share therefore saturates near the share of a crop that is digit.
+    As in the reference, a fragment replaces its entire square, so it erases earlier fragments even where its own crop
+    is background. The covered fraction therefore saturates near the average fraction of a crop that is digit.
     """
     count = len(images)
     low, high = FRAGMENT_SIDES

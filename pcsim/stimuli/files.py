@@ -1,4 +1,4 @@
-"""Files of public data sets: from a local folder first, else downloaded once, and checked either way."""
+"""Files of public data sets, read from a local folder or downloaded once, and verified in both cases."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from pcsim.core.exceptions import StorageError, needs_extra
 
 
 def folder_of(given: Path | None, variable: str) -> Path | None:
-    """Return `given`, or the folder in an environment variable, or None."""
+    """Return `given` if set, else the folder in the environment variable, else None."""
     return given or (Path(os.environ[variable]) if variable in os.environ else None)
 
 
 def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
-    """Return the first of `names` that is in `folder`. Raises StorageError if none is."""
+    """Return the path of the first of `names` that exists in `folder`. Raises StorageError if none does."""
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise StorageError(
         given=f"folder {folder}",
-        expected=f"{' or '.join(names)} in it",
-        remedy=f"set {variable} or pass folder=... to the folder with {what}; leave both out to download it",
+        expected=f"a folder that contains {' or '.join(names)}",
+        remedy=f"set {variable} or folder=... to the folder with {what}, or leave both unset to download the data",
     )
 
 
 def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what: str) -> Path:
-    """Return the file in the user's cache, downloaded by pooch from the first mirror that answers.
+    """Return the path of a file in the user's cache, downloading it with pooch from the first mirror that answers.
 
-    Raises StorageError if none does, or pooch is missing (extra `data`).
+    Raises StorageError if no mirror answers or if pooch (extra `data`) is not installed.
     """
-    with needs_extra("data", StorageError, f"no local {data_set}", f"set {variable} to a folder with {what}"):
+    with needs_extra("data", StorageError, f"no local copy of {data_set}", f"set {variable} to a folder with {what}"):
         import pooch
     cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:
-            # `checked` compares the hash of the content: local files may be packed differently.
+            # No hash here: `checked` verifies the decompressed content, as files may be compressed differently.
             return Path(pooch.retrieve(f"{mirror}{name}", known_hash=None, fname=name, path=cache))
-        except (OSError, ValueError) as reason:  # also those of requests: no answer, or an HTTP error
+        except (OSError, ValueError) as reason:  # includes network and HTTP errors from requests
             failures.append(f"{mirror}: {reason}")
     raise StorageError(
-        given=f"no local {data_set}, and no mirror answered ({'; '.join(failures)})",
-        expected=name,
+        given=f"no local copy of {data_set}, and no mirror answered ({'; '.join(failures)})",
+        expected=f"the file {name}",
         remedy=f"put {what} into a folder and set {variable} to it",
     )
 
 
 def unpacked(path: Path) -> bytes:
-    """Return the content of a file, decompressed if it is a .gz. Raises StorageError if it cannot be read."""
+    """Return the content of a file, decompressing .gz files. Raises StorageError if the file cannot be read."""
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as reason:
@@ -63,12 +63,12 @@ def unpacked(path: Path) -> bytes:
 
 
 def checked(path: Path, content: bytes, name: str, digest: str) -> bytes:
-    """Return `content` if it has that SHA-256. Raises StorageError otherwise."""
+    """Return `content` if its SHA-256 is `digest`. Raises StorageError otherwise."""
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
         raise StorageError(
-            given=f"{path} with SHA-256 {found[:12]}... when unpacked",
-            expected=f"{name} with {digest[:12]}...",
-            remedy=f"delete {path} and download it again: it is damaged, or another file",
+            given=f"{path}, whose content has the SHA-256 {found[:12]}...",
+            expected=f"{name} with the SHA-256 {digest[:12]}...",
+            remedy=f"delete {path} and download it again: the file is damaged or has the wrong content",
         )
     return content

@@ -1,4 +1,4 @@
-"""Films: clips of frames and their rate. Read them, fit them to a network, split them, and draw by (seed, index).
+"""Video clips with a frame rate: load them, fit them to a network, split them, and draw sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -26,21 +26,21 @@ from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 
 Frames = NDArray[Any]
-"""frames: uint8, or float32 from 0 to 1"""
+"""an array of frames, uint8 or float32 in [0, 1]"""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """luminance weights of red, green and blue, ITU-R BT.601"""
 TOO_BRIGHT = 10.0
-"""a value that frames from 0 to 1 never exceed, even with noise, and frames from 0 to 255 do"""
+"""a value that frames in [0, 1] never exceed, even with noise, but frames in [0, 255] do"""
 
 
 @dataclass(frozen=True, repr=False)
 class Film:
-    """Clips of frames of one size.
+    """A set of video clips whose frames all have the same size.
 
-    clips  each (time, channel, height, width), uint8, or float32 with black 0 and white 1
-    rate   frames a second: part of the data, as a prediction one frame ahead is one 1 / rate seconds ahead
+    clips  arrays (time, channel, height, width), uint8, or float32 with black as 0 and white as 1
+    rate   frames per second; a prediction one frame ahead is 1 / rate seconds ahead
     """
 
     clips: tuple[Frames, ...]
@@ -52,14 +52,14 @@ class Film:
         if len(sizes) != 1 or any(clip.ndim != 4 or not len(clip) for clip in self.clips):
             raise StimulusError(
                 given=f"clips of shapes {', '.join(str(clip.shape) for clip in self.clips) or 'none'}",
-                expected="at least one, each (time, channel, height, width), with frames of one size",
-                remedy="make one Film for each size, and bring them to one with film.fitted(size=(64, 64))",
+                expected="at least one clip (time, channel, height, width), all with frames of the same size",
+                remedy="create one Film for each size, then fit them to a common size with film.fitted(size=(64, 64))",
             )
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise StimulusError(
                 given=f"a rate of {self.rate}",
-                expected="frames per second, above 0",
-                remedy="write read_film(path, rate=10.0)",
+                expected="a number of frames per second above 0",
+                remedy="pass rate=10.0",
             )
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Film:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channel, height, width) of a frame."""
+        """Shape of a frame: (channel, height, width)."""
         _, channels, height, width = self.clips[0].shape
         return channels, height, width
 
@@ -83,11 +83,12 @@ class Film:
         multiple: int = 1,
         how: Literal["crop", "pad", "resize"] = "crop",
     ) -> Film:
-        """Return the film at another size: (height, width), or the nearest whose sides `multiple` divides.
+        """Return the film with frames of `size` (height, width), or of the nearest size divisible by `multiple`.
 
-        how  "crop" keeps the middle, "pad" repeats the border, "resize" scales (bilinear, antialiased).
-        A PredNet of n layers needs multiple=2 ** (n - 1). Raises StimulusError for a crop to a larger size, a pad to a
-        smaller one, or an unknown `how`.
+        how  "crop" keeps the centre, "pad" repeats the border pixels, "resize" rescales (bilinear, antialiased)
+
+        A PredNet with n layers needs multiple=2 ** (n - 1). Raises StimulusError for cropping to a larger size, padding
+        to a smaller size, or an unknown `how`.
         """
         given = self.shape[1:]
         up = how == "pad"
@@ -95,15 +96,15 @@ class Film:
         wrong = {"crop": (height > given[0] or width > given[1]), "pad": (height < given[0] or width < given[1])}
         if how not in ("crop", "pad", "resize") or wrong.get(how) or height < 1 or width < 1:
             raise StimulusError(
-                given=f"fitted({height}x{width}, how={how!r}) of frames of {given[0]}x{given[1]}",
-                expected="crop to a smaller size, pad to a larger one, or resize",
-                remedy="write fitted(multiple=8) for the nearest size that 8 divides, or how='resize' for any size",
+                given=f"size {height}x{width} with how={how!r} for frames of {given[0]}x{given[1]}",
+                expected="cropping to a smaller size, padding to a larger size, or how='resize'",
+                remedy="call fitted(multiple=8) for the nearest size divisible by 8, or pass how='resize' for any size",
             )
         change = {"crop": _cropped, "pad": _padded, "resize": _resized}[how]
         return replace(self, clips=tuple(change(clip, height, width) for clip in self.clips))
 
     def grey(self) -> Film:
-        """Return the luminance of a colour film; a grey film is returned as it is."""
+        """Return the luminance of a colour film, or a grey film unchanged."""
         if self.shape[0] != 3:
             return self
         mixed = [np.einsum("tchw,c->thw", clip.astype(np.float32), LUMA)[:, None] for clip in self.clips]
@@ -111,17 +112,17 @@ class Film:
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
     def every(self, frames: int) -> Film:
-        """Keep every `frames`-th frame, and divide the rate by `frames`."""
+        """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Return (train, test) without a common frame: test is the last `share` of every clip, or of the clips."""
+        """Split into (train, test) without common frames; test is the last `share` of each clip or of the clip list."""
         if by not in ("time", "clip") or not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share}, by={by!r})",
-                expected="a share between 0 and 1, by 'time' or 'clip'",
-                remedy="write film.split(0.2)",
+                expected="a share between 0 and 1, and by='time' or 'clip'",
+                remedy="call film.split(0.2)",
             )
         if by == "clip":
             first = len(self.clips) - max(1, round(share * len(self.clips)))
@@ -135,16 +136,16 @@ class Film:
         if not parts[0]:
             raise StimulusError(
                 given=f"split by {by} of {self!r}",
-                expected="something left to train on",
-                remedy="write film.split(0.2, by='time'), or read more clips",
+                expected="at least one frame or clip left to train on",
+                remedy="call film.split(0.2, by='time'), or load more clips",
             )
         train, test = (replace(self, clips=part) for part in parts)
         return train, test
 
     def draw(self, seed: int, first: int, count: int, length: int) -> Frames:
-        """Draw the sequences first, first + 1, ...: (count, length, channel, height, width).
+        """Draw `count` sequences, starting at index `first`: (count, length, channel, height, width).
 
-        The frame at which each begins is a function of (seed, index); all are equally likely.
+        The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
         """
         starts = np.array([max(0, len(clip) - length + 1) for clip in self.clips])
         self._require_length(length, starts)
@@ -155,7 +156,7 @@ class Film:
         return np.stack([self.clips[w][b : b + length] for w, b in zip(which, begin, strict=True)])
 
     def sequences(self, length: int) -> Frames:
-        """Return all sequences that lie end to end, (n, length, channel, height, width): they do not overlap."""
+        """Cut the clips into consecutive sequences that do not overlap: (n, length, channel, height, width)."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])
@@ -166,105 +167,105 @@ class Film:
             longest = max(len(clip) for clip in self.clips)
             raise StimulusError(
                 given=f"sequences of {length} frames from {self!r}",
-                expected=f"at most {longest} frames, the longest clip",
+                expected=f"at most {longest} frames, the length of the longest clip",
                 remedy=f"pass length={longest} or less",
             )
 
 
 def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
-    """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus: each for `every` ms.
+    """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
 
-    The default is one step of a discrete network (`net.step_ms`).
-
-    A frame becomes floating point only when it is shown, so a long 8-bit clip takes no more memory.
+    The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
+    is presented, so a long 8-bit clip takes no extra memory.
     """
     return sequence(rearrange(as_frames(frames), "n time ... -> time n ..."), every).mapped(as_pixels)
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
-    """Return `frames` (n, time, channel, height, width), 8-bit or from 0 to 1. Raises StimulusError for others."""
+    """Return `frames` (n, time, channel, height, width) as a tensor. Raises StimulusError for invalid frames."""
     if isinstance(frames, Film):
         raise StimulusError(
             given=repr(frames),
-            expected="sequences of its frames, (n, time, channel, height, width)",
-            remedy="write film.sequences(length=20), or film.draw(seed=0, first=0, count=16, length=20)",
+            expected="sequences of frames from the film, (n, time, channel, height, width)",
+            remedy="call film.sequences(length=20) or film.draw(seed=0, first=0, count=16, length=20)",
         )
     shown = torch.as_tensor(frames)
     if shown.dim() != 5:
         raise StimulusError(
             given=f"frames of shape {tuple(shown.shape)}",
             expected="(n, time, channel, height, width)",
-            remedy="write clip[None] for a single clip; stimuli.read_film reads other layouts",
+            remedy="pass clip[None] for a single clip, or load other layouts with stimuli.read_film",
         )
     if shown.dtype != torch.uint8 and (not shown.is_floating_point() or bool((shown.detach() > TOO_BRIGHT).any())):
         raise StimulusError(
-            given=f"frames of type {shown.dtype} up to {shown.max():g}",
-            expected="8-bit values, or floating point from 0 (black) to 1 (white)",
-            remedy="write frames / 255, or frames.to(torch.uint8) if they are 8-bit values",
+            given=f"frames of type {shown.dtype} with values up to {shown.max():g}",
+            expected="8-bit values, or floating-point values from 0 (black) to 1 (white)",
+            remedy="pass frames / 255, or frames.to(torch.uint8) if the values are 8-bit",
         )
     return shown
 
 
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
-    """Return `frames` (n, time, ...) with a surprise: from frame `at` on they do not continue as before.
+    """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
-    how  "reverse": they run backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many pixels as before
-         "cut": they continue with the frames of the next clip
-    The unchanged frames are the standard to compare with. Raises StimulusError if the past is too short to be played
-    backwards, or there is no other clip.
+    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so steps change as many pixels as before
+         "cut": the clip continues with the frames of the next clip
+
+    Use the unchanged frames as the standard for comparison. Raises StimulusError if too few frames precede `at` to be
+    played backwards, or if there is no second clip to cut to.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]
     if how not in ("reverse", "cut") or not 0 < at < length or (how == "reverse" and length > 2 * at - 1):
         raise StimulusError(
-            given=f"oddball(at={at}, how={how!r}) of {length} frames",
-            expected="how 'reverse' or 'cut', a frame after the first, and for 'reverse' at most 2 at - 1 frames",
-            remedy=f"write at={length // 2 + 1}, how='reverse'",
+            given=f"at={at} and how={how!r} for clips of {length} frames",
+            expected="how='reverse' or 'cut', at from 1 to the last frame, and at most 2 * at - 1 frames for 'reverse'",
+            remedy=f"pass at={length // 2 + 1}, how='reverse'",
         )
     if how == "cut" and count < 2:
-        raise StimulusError(given="a cut in one clip", expected="two clips or more", remedy="write how='reverse'")
+        raise StimulusError(given="how='cut' with one clip", expected="at least two clips", remedy="pass how='reverse'")
     odd = shown[:, 2 * at - 1 - length : at - 1].flip(1) if how == "reverse" else shown.roll(-1, 0)[:, at:]
     return torch.cat([shown[:, :at], odd], 1)
 
 
 def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, name: str | None = None) -> Film:
-    """Read a film from an array or a file.
+    """Load a film from an array, a file or a folder of images.
 
-    source  (n, time, channel, height, width), (time, height, width) or (time, height, width, 3) as an array, .npy, or
-            .npz (under "frames", its rate under "fps"); a folder of images, taken in the order of their names; a GIF;
-            or a video file, for which the extra `video` is needed
-    rate    frames a second; needed if the source has none, and used instead of its own
+    source  an array, .npy file or .npz file (frames under "frames", rate under "fps") of shape (time, height, width),
+            (time, height, width, 3) or (n, time, channel, height, width); a folder of images, loaded in the order of
+            their names; a GIF; or a video file, which needs the extra `video`
+    rate    frames per second; required if the source has no rate; overrides the rate of the source otherwise
 
-    Raises StimulusError for a source that cannot be read or has other axes.
+    Raises StimulusError for a source that cannot be read or has different axes.
     """
     if not isinstance(source, Path | str):
         array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
         return _film(_axes(array), rate, name or "array")
     path = Path(source)
     if not path.exists():
-        raise StimulusError(given=str(path), expected="a file or a folder", remedy="check the path")
+        raise StimulusError(given=str(path), expected="the path of a file or a folder", remedy="check the path")
     suffix = "/" if path.is_dir() else path.suffix.lower()
     if suffix not in READERS:
         raise StimulusError(
             given=str(path),
-            expected=f"a folder of images, or a file in one of {', '.join(s for s in READERS if s != '/')}",
-            remedy="convert it: ffmpeg -i INPUT film.mp4, or np.save('film.npy', frames)",
+            expected=f"a folder of images, or a file of type {', '.join(s for s in READERS if s != '/')}",
+            remedy="convert it with ffmpeg -i INPUT film.mp4 or np.save('film.npy', frames)",
         )
     clips, found = READERS[suffix](path)
     return _film(clips, rate or found, name or path.stem)
 
 
 def read_moving_mnist(path: Path | str) -> Film:
-    """Read the published test sequences of Srivastava et al. 2015: `mnist_test_seq.npy`, (20, 10000, 64, 64), 8 bits.
+    """Load the published test sequences of Srivastava et al. 2015, `mnist_test_seq.npy`: (20, 10000, 64, 64), 8-bit.
 
-    Their time has no unit; the rate is set to 10 Hz.
+    The data do not specify a frame rate, so it is set to 10 Hz.
     """
     array = np.load(Path(path), mmap_mode="r")
     if array.ndim != 4 or array.shape[0] != 20 or array.shape[2:] != (64, 64):
         raise StimulusError(
             given=f"{path} of shape {array.shape}",
             expected="(20, n, 64, 64)",
-            remedy="pass the path of mnist_test_seq.npy; stimuli.read_film reads other files",
+            remedy="pass the path of mnist_test_seq.npy, or load other files with stimuli.read_film",
         )
     return Film(tuple(rearrange(array, "time n height width -> n time 1 height width")), 10.0, "moving MNIST")
 
@@ -273,8 +274,8 @@ def _film(clips: Iterable[NDArray], rate: float | None, name: str) -> Film:
     if rate is None:
         raise StimulusError(
             given=f"{name}, which has no rate",
-            expected="frames a second",
-            remedy="write read_film(..., rate=10.0)",
+            expected="a number of frames per second",
+            remedy="pass rate=10.0 to read_film",
         )
     return Film(tuple(_checked(clip) for clip in clips), float(rate), name)
 
@@ -284,9 +285,9 @@ def _checked(clip: NDArray) -> Frames:
         return clip
     if not np.issubdtype(clip.dtype, np.floating) or not (clip.min() >= 0 and clip.max() <= 1):
         raise StimulusError(
-            given=f"frames of type {clip.dtype} from {clip.min()} to {clip.max()}",
-            expected="8-bit values, or floating point from 0 (black) to 1 (white)",
-            remedy="divide by the full scale, such as frames / 4095.0 for a camera of 12 bits",
+            given=f"frames of type {clip.dtype} with values from {clip.min()} to {clip.max()}",
+            expected="8-bit values, or floating-point values from 0 (black) to 1 (white)",
+            remedy="divide by the full scale, such as frames / 4095.0 for a 12-bit camera",
         )
     return clip.astype(np.float32)
 
@@ -301,7 +302,7 @@ def _axes(array: NDArray) -> tuple[NDArray, ...]:
     raise StimulusError(
         given=f"an array of shape {array.shape}",
         expected="(n, time, channel, height, width), (time, height, width) or (time, height, width, 1 or 3)",
-        remedy="write array[None] for (time, channel, height, width); np.moveaxis moves other axes",
+        remedy="pass array[None] if the axes are (time, channel, height, width), or reorder them with np.moveaxis",
     )
 
 
@@ -314,9 +315,9 @@ def _read_npz(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
         key = "frames" if "frames" in content else content.files[0] if len(content.files) == 1 else None
         if key is None:
             raise StimulusError(
-                given=f"{path} with {', '.join(content.files)}",
-                expected="an array 'frames'",
-                remedy="write np.savez(path, frames=frames, fps=10.0)",
+                given=f"{path}, which contains {', '.join(content.files)}",
+                expected="an array named 'frames'",
+                remedy="save the file with np.savez(path, frames=frames, fps=10.0)",
             )
         return _axes(content[key]), float(content["fps"]) if "fps" in content else None
 
@@ -344,9 +345,9 @@ def _read_folder(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
             frames.append(np.asarray(picture.convert("L" if is_grey else "RGB")))
     if not frames or len({frame.shape for frame in frames}) > 1:
         raise StimulusError(
-            given=f"{path} with {len(frames)} images" + (" of several sizes" if frames else ""),
-            expected=f"frames of one size, {', '.join(IMAGES)}",
-            remedy="put the images of each clip, all of one size, into a folder of their own",
+            given=f"{path} with {len(frames)} images" + (" of different sizes" if frames else ""),
+            expected=f"images of the same size, of type {', '.join(IMAGES)}",
+            remedy="put the images of each clip, all of the same size, into a folder of their own",
         )
     return _axes(np.stack(frames)), None
 

@@ -1,7 +1,7 @@
-"""Digits as glyphs: rendered from a font that Matplotlib ships, or handwritten.
+"""Digit glyphs, rendered from a font that ships with Matplotlib or taken from MNIST.
 
-A glyph is a black face on a white outline, drawn on a canvas of SUPER x SUPER samples for every pixel of the
-32x32 image. It is kept as two layers, one that multiplies the canvas and one that is added:
+A glyph is a black face with a white outline, drawn on a canvas with SUPER x SUPER samples per pixel of the 32x32
+image. It is stored as two layers, one that multiplies the canvas and one that is added to it:
 
     painted = through * canvas + added,    through = (1 - outline)(1 - face),  added = WHITE outline (1 - face)
 """
@@ -23,10 +23,10 @@ from pcsim.stimuli.mnist import load_mnist
 SIZE, SUPER = 32, 4
 CANVAS = SIZE * SUPER
 GREY, WHITE = 119.0, 255.0
-# How far the white outline shows outside the face, in canvas samples.
+# Width of the white outline around the face, in canvas samples.
 OUTLINE = 3.0
-# DejaVu Sans Bold, brought to the height, width and weight of the reference's Helvetica Bold (20 x 14 pixels with
-# its outline): font size on the 512-pixel page, horizontal stretch, and canvas samples taken off every edge.
+# Settings that match DejaVu Sans Bold to the height, width and weight of the reference's Helvetica Bold (20 x 14
+# pixels with its outline): font size on a 512-pixel page, horizontal stretch, canvas samples eroded from every edge.
 FONT_PIXELS, STRETCH, THINNING = 408, 0.88, 1.4
 
 Array = NDArray[np.float32]
@@ -34,7 +34,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Glyph:
-    """Layers of one digit on a patch of canvas, (height, width): transmitted share, added value, silhouette."""
+    """Layers of a digit on a patch of the canvas (height, width): transmitted fraction, added value, silhouette."""
 
     through: Array
     added: Array
@@ -43,7 +43,7 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Templates:
-    """Digits at image resolution, trimmed: grey (n, side, side), mask (n, side, side), height and width (n,)."""
+    """Digits at image resolution, cropped: `grey` and `mask` are (n, side, side), `height` and `width` (n,)."""
 
     grey: Array
     mask: NDArray[np.bool_]
@@ -52,21 +52,21 @@ class Templates:
 
 
 class Glyphs(ABC):
-    """A set of digits. `faces` is (n, height, width) in [0, 1] at canvas resolution, `labels` (n,) their identities."""
+    """A set of n digit glyphs; `labels` (n,) contains the digit of each glyph."""
 
     labels: NDArray[np.int64]
     pool = 2_000
 
     @abstractmethod
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """Return the coverage of the black face, (len(ids), height, width), centred."""
+        """Return the centred black faces as the fraction of each canvas sample covered: (len(ids), height, width)."""
 
     @abstractmethod
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the digits white on black, as in MNIST, (len(ids), 28, 28)."""
+        """Return the digits as white on black, as in MNIST: (len(ids), 28, 28)."""
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """Return the layers of the digits `ids`, faces with their outlines."""
+        """Return the layers of each glyph in `ids`, with faces and outlines."""
         faces = self.faces(ids)
         reach = int(np.ceil(OUTLINE))
         faces = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
@@ -75,12 +75,12 @@ class Glyphs(ABC):
         return [Glyph(t, a, o >= 0.5) for t, a, o in zip(through, added, outlines, strict=True)]
 
     def of_class(self, digit: int) -> NDArray[np.int64]:
-        """Return the ids of one digit."""
+        """Return the ids of all glyphs of one digit."""
         return np.flatnonzero(self.labels == digit)
 
     @cached_property
     def templates(self) -> Templates:
-        """The digits that fragments are cut from: the first `pool`, at image resolution."""
+        """The first `pool` glyphs at image resolution, from which fragments are cut."""
         ids = np.arange(min(len(self.labels), self.pool))
         side = 40
         grey = np.zeros((len(ids), side, side), np.float32)
@@ -101,18 +101,18 @@ class Glyphs(ABC):
 
 
 class RenderedGlyphs(Glyphs):
-    """The ten digits of DejaVu Sans Bold."""
+    """The ten digits rendered in DejaVu Sans Bold."""
 
     def __init__(self) -> None:
         self.labels = np.arange(10)
         self._faces = _render()
 
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """Return the rendered faces, (len(ids), height, width)."""
+        """Return the rendered faces: (len(ids), height, width)."""
         return self._faces[ids]
 
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the rendered digits white on black, (len(ids), 28, 28)."""
+        """Return the rendered digits as white on black: (len(ids), 28, 28)."""
         return self._patches[ids]
 
     @cached_property
@@ -127,23 +127,23 @@ class RenderedGlyphs(Glyphs):
         return super().glyphs(self.labels)
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """Return the layers of the digits `ids`, made once for each of the ten."""
+        """Return the layers of each glyph in `ids`, which are computed once and cached."""
         return [self._glyphs[i] for i in ids]
 
 
 class HandwrittenGlyphs(Glyphs):
-    """MNIST digits, as tall as the rendered ones. `split` is "train" or "test"; `folder` holds the idx files."""
+    """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
 
     def __init__(self, split: str, folder: Path | None = None) -> None:
         images, labels = load_mnist(split, folder)
         self.images, self.labels = images, labels.astype(np.int64)
 
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the digits unchanged, (len(ids), 28, 28)."""
+        """Return the original MNIST images: (len(ids), 28, 28)."""
         return self.images[ids]
 
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """Return the digits with MNIST's 20-pixel box scaled to 18.75 image pixels, and sharpened edges."""
+        """Return the digits with sharpened edges, scaled from MNIST's 20-pixel box to 18.75 image pixels."""
         small = torch.from_numpy(self.images[ids, None].astype(np.float32) / 255)
         side = round(28 * 3.75)
         large = functional.interpolate(small, (side, side), mode="bilinear", align_corners=False)
@@ -152,7 +152,7 @@ class HandwrittenGlyphs(Glyphs):
 
 @lru_cache(maxsize=4)
 def rendered() -> RenderedGlyphs:
-    """Return the rendered digits; they are rendered on first use and cached."""
+    """Return the rendered digits, which are created on first use and cached."""
     return RenderedGlyphs()
 
 
@@ -172,7 +172,7 @@ def _render() -> Array:
 
 
 def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
-    """Return the maximum over a disk, soft by one sample at its rim."""
+    """Return the maximum over a disk whose edge is softened over one sample."""
     reach = int(np.ceil(radius))
     padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
     height, width = faces.shape[1:]
@@ -187,7 +187,7 @@ def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
 
 
 def place(glyph: Glyph, y: int, x: int, canvas: Array, *covers: Array) -> None:
-    """Paint `glyph` centred at canvas sample (y, x); write 1 into `covers` under its silhouette."""
+    """Paint `glyph` centred at canvas sample (y, x), and set each of `covers` to 1 within its silhouette."""
     height, width = glyph.through.shape
     top, left = y - height // 2, x - width // 2
     rows = slice(max(top, 0), min(top + height, CANVAS))
@@ -201,5 +201,5 @@ def place(glyph: Glyph, y: int, x: int, canvas: Array, *covers: Array) -> None:
 
 
 def box_average(canvas: Array) -> Array:
-    """Average (n, CANVAS, CANVAS) to (n, SIZE, SIZE): exact means over SUPER x SUPER samples."""
+    """Downsample (n, CANVAS, CANVAS) to (n, SIZE, SIZE) by averaging blocks of SUPER x SUPER samples."""
     return functional.avg_pool2d(torch.from_numpy(canvas)[:, None], SUPER)[:, 0].numpy()

@@ -1,6 +1,6 @@
-"""MNIST from idx files: a local folder first, else a download whose content is checked.
+"""MNIST from idx files in a local folder or from a verified download.
 
-LeCun, Cortes & Burges; the digits are under CC BY-SA 3.0 and are not shipped with pcsim.
+MNIST (LeCun, Cortes & Burges) is licensed under CC BY-SA 3.0 and is not shipped with pcsim.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-# SHA-256 of the decompressed files: a .gz may be packed in more than one way.
+# SHA-256 of the decompressed files, because the same file can be compressed in different ways.
 FILES = {
     "train": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -32,13 +32,13 @@ FILES = {
 
 
 def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Load images (n, 28, 28) and labels (n,) of "train" or "test".
+    """Load the images (n, 28, 28) and labels (n,) of a `split`, "train" or "test".
 
-    `folder` (or the environment variable PCSIM_MNIST) holds the idx files, raw or .gz; without it they are
-    downloaded once into the user's cache. Raises StorageError for a missing or altered file.
+    The idx files, raw or .gz, are loaded from `folder` or from the folder in the environment variable PCSIM_MNIST. If
+    neither is set, they are downloaded once to the user's cache. Raises StorageError for a missing or altered file.
     """
     if split not in FILES:
-        raise StorageError(given=f"split {split!r}", expected="train or test", remedy="write split='train'")
+        raise StorageError(given=f"split {split!r}", expected="train or test", remedy="pass split='train'")
     where, found = files.folder_of(folder, VARIABLE), []
     for name, digest in FILES[split].items():
         if where:
@@ -51,7 +51,7 @@ def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8
 
 
 def _read_idx(content: bytes) -> NDArray[np.uint8]:
-    """Return an array from the bytes of an idx file of unsigned bytes: magic 0 0 8 rank, big-endian sizes, data."""
+    """Parse an idx file of unsigned bytes: magic number (0, 0, 8, rank), big-endian sizes, then the data."""
     rank = content[3]
     shape = np.frombuffer(content, ">u4", rank, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

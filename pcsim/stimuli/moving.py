@@ -1,6 +1,6 @@
-"""Moving digits (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681): they move straight and bounce off walls.
+"""Moving digits that bounce off the image borders (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681).
 
-    x(t+1) = x(t) + v,   at a wall x is clipped and v reverses its sign;   digits overlap by their maximum
+    x(t+1) = x(t) + v,   at a border x is clipped and v changes sign;   overlapping digits are merged by the maximum
 
 Every clip is a function of (seed, index).
 """
@@ -25,12 +25,12 @@ INK = 128
 
 @dataclass(frozen=True, repr=False)
 class Moving:
-    """Clips and their contents.
+    """A batch of n clips and their contents.
 
-    frames      (n, time, 1, size, size) uint8, white on black
-    identities  (n, digits)
-    corners     (n, time, digits, 2), row and column of the upper left of each digit's square, in pixels
-    visible     (n, time, digits), the share of each digit's ink that no bar covers
+    frames      (n, time, 1, size, size), uint8, white on black
+    identities  (n, digits), the digits in each clip
+    corners     (n, time, digits, 2), row and column of the upper-left corner of each digit's square, in pixels
+    visible     (n, time, digits), fraction of each digit's ink that is not covered by a bar
     """
 
     frames: NDArray[np.uint8]
@@ -45,13 +45,13 @@ class Moving:
 
 @dataclass(frozen=True)
 class MovingDigits:
-    """Digits that move, and how they move.
+    """A generator of clips of moving digits.
 
-    digits  number of digits, usually 1 to 3, on frames of size x size pixels
-    side    side of the square around a digit: 28 as in MNIST, or 14 or 7, shrunk
-    speed   range in pixels a frame, drawn uniformly; the direction is uniform
-    bars    number of vertical grey bars that occlude the digits, `width` pixels wide, `size / bars` apart
-    rate    frames a second, which is not published
+    digits  number of digits, usually 1 to 3, in frames of size x size pixels
+    side    side length of the square around a digit: 28 as in MNIST, or 14 or 7 for smaller digits
+    speed   range of speeds in pixels per frame; speed and direction are drawn uniformly
+    bars    number of vertical grey bars that occlude the digits, each `width` pixels wide, spaced `size / bars` apart
+    rate    frames per second (not specified in the publication)
     """
 
     digits: int = 2
@@ -69,12 +69,12 @@ class MovingDigits:
         if self.digits < 1 or self.side not in SIDES or room < 1 or not 0 <= slow <= fast <= room or not bars_fit:
             raise StimulusError(
                 given=f"{self}",
-                expected=f"digits >= 1, side in {SIDES}, 0 <= slow <= fast <= size - side, 0 <= bars * width < size",
-                remedy="write MovingDigits(), the published set, or for instance MovingDigits(side=14, bars=2)",
+                expected=f"digits >= 1, side in {SIDES}, 0 <= slow <= fast <= size - side and 0 <= bars * width < size",
+                remedy="use the published settings, MovingDigits(), or for example MovingDigits(side=14, bars=2)",
             )
 
     def draw(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
-        """Draw the clips first, first + 1, ..., of `length` frames; `glyphs` are the rendered digits unless given."""
+        """Draw `count` clips of `length` frames starting at index `first`; `glyphs` defaults to rendered digits."""
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
         chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)
@@ -97,11 +97,11 @@ class MovingDigits:
         return Moving(frames, identities, corners, visible)
 
     def film(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
-        """Draw a film of `count` clips, as `draw` does."""
+        """Draw clips as `draw` does, and return them as a `Film`."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 
     def _shrunk(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return means over squares of pixels."""
+        """Downsample the patches to `side` x `side` by averaging blocks of pixels."""
         fold = patches.shape[-1] // self.side
         means = reduce(patches.astype(float), "n (y a) (x b) -> n y x", "mean", a=fold, b=fold)
         return np.rint(means).astype(np.uint8)
@@ -119,7 +119,7 @@ class MovingDigits:
         return np.stack(places, 1)
 
     def _covered(self, phase: NDArray) -> NDArray[np.bool_]:
-        """Return which columns a bar covers, (n, size)."""
+        """Return the mask of the columns that are covered by bars: (n, size)."""
         covered = np.zeros((len(phase), self.size), np.bool_)
         for row, shift in zip(covered, phase, strict=True):
             for bar in range(self.bars):

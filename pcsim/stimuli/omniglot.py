@@ -1,6 +1,7 @@
-"""Omniglot's small background sets: characters of five alphabets each, drawn by 20 people (Lake et al. 2015).
+"""Omniglot's two small background sets, each with five alphabets drawn by 20 people (Lake et al. 2015).
 
-Brenden Lake; MIT licence. Not shipped with pcsim: a local folder first, else a download whose content is checked.
+Omniglot (Brenden Lake) is under the MIT licence and is not shipped with pcsim. It is loaded from a local folder or from
+a verified download.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ FILES = {
 
 @dataclass(frozen=True, repr=False)
 class Characters:
-    """n drawings of characters.
+    """A set of n drawings of characters.
 
-    images      (n, 105, 105) uint8, ink 255
-    alphabets   (n,), the number of the alphabet in `names`
-    characters  (n,), the number of the character in its alphabet, from 0
+    images      (n, 105, 105), uint8, with ink as 255
+    alphabets   (n,), index of each drawing's alphabet in `names`
+    characters  (n,), index of each character in its alphabet, from 0
     """
 
     images: NDArray[np.uint8]
@@ -49,27 +50,27 @@ class Characters:
         if alphabet not in self.names:
             raise StorageError(
                 given=f"alphabet {alphabet!r}",
-                expected=", ".join(self.names),
-                remedy=f"write characters.of({self.names[0]!r})",
+                expected=f"one of {', '.join(self.names)}",
+                remedy=f"call characters.of({self.names[0]!r})",
             )
         chosen = self.alphabets == self.names.index(alphabet)
         return Characters(self.images[chosen], np.zeros(chosen.sum(), np.int64), self.characters[chosen], (alphabet,))
 
     def pixels(self, side: int = 32) -> Tensor:
-        """Return the images at another size, means over the area of a pixel, ink 1: (n, 1, side, side) float32."""
+        """Return the images resized by area averaging, with ink as 1: float32 (n, 1, side, side)."""
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 
 def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | None = None) -> Characters:
-    """Load one of the two small sets, of five alphabets each.
+    """Load one of the two small sets, each with five alphabets.
 
-    `folder` (or the environment variable PCSIM_OMNIGLOT) holds the zip files; without it they are downloaded once into
-    the user's cache. Raises StorageError for a missing or altered file.
+    The zip files are loaded from `folder` or from the folder in the environment variable PCSIM_OMNIGLOT. If neither is
+    set, they are downloaded once to the user's cache. Raises StorageError for a missing or altered file.
     """
     from PIL import Image
 
     if part not in FILES:
-        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="write part='small1'")
+        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="pass part='small1'")
     (name, digest), where = FILES[part], files.folder_of(folder, VARIABLE)
     if where:
         path = files.local(where, (name,), VARIABLE, WHAT)

@@ -1,4 +1,4 @@
-"""Stimuli in time: a timeline of epochs in ms, constant between its change times."""
+"""Stimuli over time: a timeline is a series of epochs in ms, constant between its change times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Frame = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch that shows `frame(k)`, (batch, channel, height, width), from k * every to (k + 1) * every ms."""
+    """An epoch that presents `frame(k)` (batch, channel, height, width) from k * every to (k + 1) * every ms."""
 
     duration: float
     every: float
@@ -28,9 +28,9 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Epochs one after another. The first frame also holds before the first epoch, the last one after the last.
+    """A series of epochs. The first frame also applies before the first epoch, and the last frame after the last epoch.
 
-    Make one with `held`, `sequence`, `blank` or `noise`, join them with `then`:
+    Create timelines with `held`, `sequence`, `blank` or `noise`, and join them with `then`:
 
         held(images, 100.0).then(blank(50.0, like=images)).then(held(others))
     """
@@ -40,21 +40,21 @@ class Timeline:
 
     @property
     def duration(self) -> float:
-        """Total length in ms; infinite if the last image is held for ever."""
+        """Total duration in ms; infinite if the last image is presented indefinitely."""
         return math.fsum(epoch.duration for epoch in self.epochs)
 
     @cached_property
     def _is_still(self) -> bool:
-        """True if a single image is shown for ever."""
+        """True if a single image is presented throughout."""
         return len(self.epochs) == 1 and math.isinf(self.epochs[0].every)
 
     @cached_property
     def starts(self) -> list[float]:
-        """Onset of every epoch, ms."""
+        """Onset of each epoch in ms."""
         return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
 
     def change_times(self, until: float) -> list[float]:
-        """Return the times in ms in (0, until) at which the stimulus may change."""
+        """Return the times between 0 and `until` ms at which the stimulus may change."""
         if self._is_still:
             return []
         changes: set[float] = set(self.starts)
@@ -65,10 +65,10 @@ class Timeline:
         return sorted(time for time in changes if 0.0 < time < until)
 
     def at(self, time: float) -> Tensor:
-        """Return the image at `time` ms (at a change: the new one), (batch, channel, height, width)."""
+        """Return the image (batch, channel, height, width) at `time` ms; at a change time, return the new image."""
         if self._is_still:
             return self.epochs[0].frame(0)
-        # A time that is a step count times dt may fall one rounding short of the change it lands on.
+        # Rounding may put a time computed as step * dt just before a change that it should coincide with.
         time = max(time, 0.0) * (1.0 + 1e-12) + 1e-12
         starts = self.starts
         position = bisect_right(starts, time) - 1
@@ -79,27 +79,27 @@ class Timeline:
         return epoch.frame(frame if last is None else max(0, min(frame, last)))
 
     def then(self, other: Timeline) -> Timeline:
-        """Return this timeline followed by `other`. Raises StimulusError if this one never ends."""
+        """Return this timeline followed by `other`. Raises StimulusError if this timeline never ends."""
         if not math.isfinite(self.duration):
             raise StimulusError(
                 given="then() after an epoch that never ends",
-                expected="a duration in ms",
-                remedy="write held(images, duration=100.0)",
+                expected="a finite duration in ms",
+                remedy="pass a duration, such as held(images, duration=100.0)",
             )
         return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Timeline:
-        """Return this timeline with `function` applied to each image when it is shown."""
+        """Return this timeline with `function` applied to each image when it is presented."""
         epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
         return replace(self, epochs=tuple(epochs))
 
     def with_labels(self, labels: Tensor) -> Timeline:
-        """Return this timeline with labels, (batch,) or (batch, classes), for scoring its runs."""
+        """Return this timeline with `labels` (batch,) or (batch, classes), which are used to score runs."""
         return replace(self, labels=labels)
 
 
 Stimulus = Timeline | Tensor | Mapping[str, Timeline | Tensor]
-"""a stimulus: images held for ever or a timeline, by input name if there are several inputs"""
+"""static images or a timeline, or a mapping of input names to these for a network with several inputs"""
 
 
 def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Tensor:
@@ -107,13 +107,13 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
 
 
 def held(images: Tensor, duration: float = math.inf) -> Timeline:
-    """Show `images` (batch, channel, height, width) unchanged for `duration` ms (for ever by default)."""
+    """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely)."""
     _check_duration(duration)
     return Timeline((Epoch(duration, math.inf, lambda _: images),))
 
 
 def sequence(frames: Tensor, every: float) -> Timeline:
-    """Show `frames` (time, batch, channel, height, width) one after another, each for `every` ms."""
+    """Present `frames` (time, batch, channel, height, width) one after another, each for `every` ms."""
     _check_duration(every)
     if frames.dim() != 5:
         raise StimulusError(
@@ -125,14 +125,14 @@ def sequence(frames: Tensor, every: float) -> Timeline:
 
 
 def blank(duration: float, like: Tensor, level: float = 0.0) -> Timeline:
-    """Show a uniform field of `level` for `duration` ms, in the shape of the images `like`."""
+    """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`."""
     return held(torch.full_like(like, level), duration)
 
 
 def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, first: int = 0) -> Timeline:
-    """Show `images` plus Gaussian pixel noise of `sd`, drawn anew every `every` ms.
+    """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
-    The noise of sample i in frame k is a function of (seed, first + i, k), whatever the batch.
+    The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size.
     """
     _check_duration(every)
 
@@ -144,10 +144,11 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
 
 
 def turns(units: int, batch: int, rounds: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
-    """Select one unit of each sample for `every` ms, one-hot (batch, units): all in random order, `rounds` times.
+    """Select one unit per sample at a time, each for `every` ms, as one-hot frames (batch, units).
 
-    For networks whose units are updated asynchronously; the default `every` is one step of a discrete network. The
-    order of sample i in round n is a function of (seed, first + i, n).
+    Each round selects all units once in random order. This is meant for networks whose units are updated
+    asynchronously; the default `every` is one step of a discrete network. The order for sample i in round n is a
+    function of (seed, first + i, n).
     """
     _check_duration(every)
 
@@ -166,29 +167,29 @@ def _check_duration(duration: float) -> None:
     if not duration > 0:
         raise StimulusError(
             given=f"a duration of {duration} ms",
-            expected="a positive time",
-            remedy="pass 100.0, or leave the epoch out",
+            expected="a positive duration",
+            remedy="pass a positive number such as 100.0, or omit the epoch",
         )
 
 
 def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
-    """Return one timeline for each input of a network; a tensor is a static image shown for the whole run.
+    """Return a timeline for each input of a network; a tensor becomes a static image for the entire run.
 
-    Raises StimulusError unless the names are those of the inputs.
+    Raises StimulusError unless the names match those of the inputs.
     """
     named = stimulus if isinstance(stimulus, Mapping) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
     if set(named) != set(inputs):
         example = ", ".join(f"{name!r}: images" for name in inputs)
         raise StimulusError(
             given=f"stimuli for {', '.join(named) or 'one unnamed input'}",
-            expected=f"one for each input: {', '.join(inputs)}",
-            remedy=f"write {{{example}}}",
+            expected=f"one stimulus for each input: {', '.join(inputs)}",
+            remedy=f"pass {{{example}}}",
         )
     for name, shown in named.items():
         if not isinstance(shown, Tensor | Timeline):
             raise StimulusError(
                 given=f"a {type(shown).__name__} for input {name!r}",
                 expected="a torch tensor (batch, channel, height, width) or a stimuli.Timeline",
-                remedy="write torch.from_numpy(images) for a NumPy array",
+                remedy="convert a NumPy array with torch.from_numpy(images)",
             )
     return {name: held(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}

@@ -1,4 +1,4 @@
-"""One function over many configurations: sweeps, searches, and where their calls run."""
+"""Sweeps and searches: one function evaluated at many configurations, locally or on a cluster."""
 
 from pcsim.sweeps import executors
 from pcsim.sweeps.search import Search, Trial

@@ -1,12 +1,12 @@
-"""Executors of calls, by name:
+"""Executors, which run calls locally or on a cluster, by name:
 
-    here                               in this process, one after another, on one thread
-    processes:4                        in 4 processes of this machine, of one thread each
-    dask, dask:4, dask:tcp://host:8786   on a Dask cluster: of this machine, or at an address
-    slurm:partition=cpu,timeout_min=60   as a SLURM job array, through submitit; options are submitit's
+    here                               in this process, one call after another, on one thread
+    processes:4                        in 4 single-threaded processes on this machine
+    dask, dask:4, dask:tcp://host:8786   on a Dask cluster, either local or at the given address
+    slurm:partition=cpu,timeout_min=60   as a SLURM job array, submitted through submitit with its options
 
-Each is an executor in the sense of `concurrent.futures`: submit(function, *arguments) gives a future with done() and
-result(). Any other executor of this kind can be passed instead of a name.
+All follow the interface of `concurrent.futures`: submit(function, *arguments) returns a future with done() and
+result(). Any other executor with this interface can be passed instead of a name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from pcsim.core.exceptions import SweepError, needs_extra
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
+"""exceptions that Dask and submitit raise for a lost worker, as strings so that neither package has to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
@@ -43,7 +43,7 @@ class SupportsSubmit(Protocol):
 
 
 class Outcome(NamedTuple):
-    """Outcome of a call: its arguments, and its result or the exception that it raised."""
+    """The outcome of a call: its arguments, and either its result or the exception it raised."""
 
     arguments: tuple
     result: Any
@@ -53,9 +53,10 @@ class Outcome(NamedTuple):
 def completed(
     executor: SupportsSubmit, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
 ) -> Iterator[Outcome]:
-    """Yield the outcome of function(*arguments) for each of `calls`, as they end; a list may grow meanwhile.
+    """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
-    A call whose worker is lost is repeated, up to `tries` times in all. An exception of the function is an outcome.
+    Calls may be appended during the iteration. A call whose worker is lost is retried, up to `tries` attempts in total.
+    An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -80,13 +81,13 @@ def completed(
 
 
 def _worker_died(reason: BaseException) -> bool:
-    """Return whether a call failed because its worker is lost, not by its own exception."""
+    """Return whether a call failed because its worker was lost, rather than by raising an exception itself."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread, as worker processes do: results must not depend on where they were computed."""
+    """Run torch on one thread, as worker processes do, so that results do not depend on where they are computed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -111,14 +112,15 @@ class _Later(NamedTuple):
 
 
 class Processes(Executor):
-    """An executor of processes of one thread each. A process that dies loses only its current call, and is replaced.
+    """An executor with single-threaded processes. A process that dies loses only its current call and is replaced.
 
-    prepare  is called with `with_` in every new process; functions and arguments must be importable there
+    prepare  called with the arguments `with_` in every new process
+    Functions and arguments must be importable in the processes.
     """
 
     def __init__(self, workers: int, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
         if workers < 1:
-            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="write where='processes:2'")
+            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="pass where='processes:2'")
         self._context = multiprocessing.get_context("spawn")
         self._threads = ThreadPoolExecutor(workers)
         self._own = threading.local()
@@ -127,11 +129,11 @@ class Processes(Executor):
         self._is_open, self._failed_starts = True, 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
-        """Return a future; its exception is BrokenExecutor if the process died."""
+        """Return a future, which raises BrokenExecutor if its process died."""
         return self._threads.submit(self._in_child, function, arguments, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stop the processes: after their calls, or without `wait` at once."""
+        """Stop the processes: when their calls are finished, or immediately if `wait` is False."""
         self._is_open = wait
         if not wait:
             for child in list(self._children):
@@ -145,7 +147,7 @@ class Processes(Executor):
         self.shutdown(wait=kind is None)
 
     def _in_child(self, function: Callable[..., Any], arguments: tuple, options: dict) -> Any:
-        # A pool of one process for each thread: a pool of many breaks as a whole when one of them dies.
+        # Each thread has its own pool of one process: a larger pool breaks completely when one of its processes dies.
         if not self._is_open:
             raise CancelledError
         try:
@@ -165,9 +167,9 @@ class Processes(Executor):
             if self._failed_starts < START_TRIES:
                 raise
             raise SweepError(
-                given=f"processes that end while they start, {self._failed_starts} in a row",
-                expected="a program that other processes can import without running it",
-                remedy="write `if __name__ == '__main__':` above what a script does, and functions in a module",
+                given=f"{self._failed_starts} processes in a row that died during start-up",
+                expected="a script that worker processes can import without running it",
+                remedy="guard the script with `if __name__ == '__main__':` and define its functions in a module",
             ) from reason
         self._failed_starts = 0
         self._children[child] = pool
@@ -181,7 +183,7 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
     def leave_with_parent() -> None:
         if parent is not None:
             parent.join()
-        os._exit(1)  # a worker must not go on writing into a folder that another run may take over
+        os._exit(1)  # an orphaned worker must not keep writing to a folder that another run may take over
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
     if prepare is not None:
@@ -190,9 +192,9 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
 
 @contextmanager
 def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
-    """Open the executor of that name; SLURM jobs write their output into `folder`.
+    """Open the executor with the given name; SLURM jobs write their output to `folder`.
 
-    Raises SweepError for an unknown name, or a missing package.
+    Raises SweepError for an unknown name or a missing package.
     """
     kind, _, detail = name.partition(":")
     match kind:
@@ -210,8 +212,8 @@ def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
         case _:
             raise SweepError(
                 given=f"where={name!r}",
-                expected="here, processes, dask or slurm, with details after a colon",
-                remedy="write where='processes:2', or pass an executor of your own",
+                expected="here, processes, dask or slurm, with optional details after a colon",
+                remedy="pass where='processes:2', or your own executor",
             )
 
 
@@ -242,9 +244,9 @@ def _slurm(detail: str, folder: Path) -> SupportsSubmit:
 
 
 class _Slurm:
-    """submitit's executor, with jobs that detect when they are lost.
+    """submitit's executor, extended to detect lost jobs.
 
-    submitit itself queries `sacct` every ten minutes, and waits for ever if SLURM has no accounting.
+    submitit itself queries `sacct` only every ten minutes, and waits indefinitely if SLURM has no accounting.
     """
 
     def __init__(self, executor: Any) -> None:
@@ -256,26 +258,26 @@ class _Slurm:
 
 
 class _Queue:
-    """The jobs of this user in SLURM, waiting or running; queried at most every `QUEUE_S` seconds."""
+    """The current user's pending and running SLURM jobs, queried at most every `QUEUE_S` seconds."""
 
     def __init__(self) -> None:
         self._asked, self._jobs = -math.inf, frozenset[str]()
 
     def has(self, job: str, since: float) -> bool:
-        """Return whether a job is in the queue; a query made before `since`, its submission, does not count."""
+        """Return whether a job is in the queue, by a query made after `since`, the time of its submission."""
         if time.monotonic() - self._asked > QUEUE_S or self._asked < since:
             asked = time.monotonic()
             answer = subprocess.run(
                 ["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=False
             )
             if answer.returncode:
-                return True  # the controller does not answer: no job is known to be lost
+                return True  # if the controller does not answer, assume that no job is lost
             self._asked, self._jobs = asked, frozenset(answer.stdout.split())
         return job in self._jobs
 
 
 class _SlurmCall:
-    """A job that is done when its result exists, or when it has left the queue without one."""
+    """A submitted call, which is done when its result exists or its job has left the queue without one."""
 
     def __init__(self, job: Any, queue: _Queue) -> None:
         self._job, self._queue, self._since = job, queue, time.monotonic()
@@ -286,7 +288,7 @@ class _SlurmCall:
             return True
         if self._left is None and not self._queue.has(self._job.job_id, self._since):
             self._left = time.monotonic()
-        # A shared file system may show a result some seconds after its job has ended.
+        # On a shared file system, a result may appear some seconds after its job has ended.
         return self._left is not None and time.monotonic() - self._left > QUEUE_S
 
     def result(self) -> Any:
@@ -309,5 +311,5 @@ def _as_one_array(executor: Any) -> Any:
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="write where='processes:2'")
+        raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="pass where='processes:2'")
     return int(text)

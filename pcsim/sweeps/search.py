@@ -1,14 +1,14 @@
-"""Searches: configurations proposed by Optuna, tried in stages, poor ones pruned early (extra `sweep`).
+"""Searches over configurations proposed by Optuna, run in stages so that poor trials can be pruned (extra `sweep`).
 
     def propose(trial): return Cell(kernel=trial.suggest_int("kernel", 1, 5), gate=trial.suggest_float("gate", 0, 1))
-    def score(cell, number, stage): ...        continues trial `number` to the end of a stage; larger is better
+    def score(cell, number, stage): ...        runs trial `number` to the end of a stage; larger scores are better
 
     search = Search(score, propose, folder, count=120, stages=3)
     trials = search.run("processes:2", at_once=2)
 
-Sampling is that of Bergstra et al. 2011 (tree-structured Parzen estimators, every parameter on its own) after a random
-first third. Only this process writes results, into a journal that Optuna's own tools can read; so a search can be
-killed at any time, and resumes its unfinished trials.
+The first third of the trials is random; the others are sampled as in Bergstra et al. 2011 (tree-structured Parzen
+estimators, independent for every parameter). Only this process writes results, to a journal that Optuna's own tools
+can read. A search can therefore be killed at any time; the next run resumes its unfinished trials.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pcsim.sweeps.journal import Journal
 from pcsim.sweeps.lock import locked
 
 Propose = Callable[[Any], Any]
-"""optuna.Trial -> a configuration, by its suggest_int(), suggest_float() and suggest_categorical()"""
+"""a function of an optuna.Trial that builds a configuration with suggest_int(), suggest_float(), ..."""
 Score = Callable[[Any, int, int], float]
-"""(configuration, number of the trial, stage from 0) -> the score at the end of the stage, NaN if there is none"""
+"""a function (configuration, trial number, stage from 0) -> score at the end of the stage, NaN if there is none"""
 State = Literal["complete", "pruned", "failed", "running"]
 NAME = "search"
 
@@ -42,9 +42,9 @@ NAME = "search"
 class Trial:
     """A trial of a search.
 
-    parameters  the suggested values, by name
-    values      the score at the end of each stage that it reached
-    state       complete; pruned: stopped after one of its stages; failed: without a score; running, or interrupted
+    parameters  the suggested values by name
+    values      the scores at the end of each completed stage
+    state       complete; pruned (stopped after one of its stages); failed (no score); or running (possibly interrupted)
     """
 
     number: int
@@ -55,22 +55,22 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The last of its values, NaN without any; for a pruned trial that of its last stage."""
+        """The last value, or NaN if there is none. For a pruned trial it belongs to the last stage it completed."""
         return self.values[-1] if self.values else math.nan
 
 
 class Search:
-    """A search of `count` trials of configurations from `propose`, scored by `score`, kept in `folder`.
+    """A search with `count` trials, whose configurations come from `propose` and whose results are stored in `folder`.
 
-    score   a function at the top of a module (or a partial of one): other processes may run it. A trial that was
-            interrupted within a stage starts that stage again: keep a checkpoint under its number
-    stages  number of stages of a trial; between them a trial is pruned unless it is among the best share `keep` of the
+    score   a function at the top level of a module (or a partial of one), as other processes may run it. A trial that
+            is interrupted repeats its current stage, so save a checkpoint under the trial number
+    stages  number of stages per trial; between stages a trial is pruned unless it is among the best fraction `keep` of
             completed trials at that stage
-    random  number of first trials, drawn at random and never pruned; a third of `count` unless given
-    seed    seed of the sampler; a trial depends on it, and on the results known when it starts
+    random  number of initial trials, drawn at random and never pruned; by default a third of `count`
+    seed    seed of the sampler; a trial depends on the seed and on the results known when it starts
 
-    Raises SweepError if optuna is missing, or if the folder holds another search: other settings, or functions of other
-    names (their code is not compared: use another folder after a change of it).
+    Raises SweepError if Optuna is missing, or if the folder contains a search with other settings or function names.
+    Code is not compared: after changing a function, use another folder.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Search:
         if count < 1 or stages < 1 or not 0 < self.random <= count or not 0 < keep <= 1:
             raise SweepError(
                 given=f"{count} trials of {stages} stages, {self.random} of them random, keep={keep}",
-                expected="at least one trial, stage and random trial, no more random ones than trials, keep up to 1",
-                remedy="write for instance count=120, stages=3, random=40, keep=0.5",
+                expected="at least one trial, stage and random trial, random <= count, and 0 < keep <= 1",
+                remedy="pass, for example, count=120, stages=3, random=40, keep=0.5",
             )
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class Search:
 
     @property
     def journal(self) -> Path:
-        """File with all trials, which `optuna.storages.journal.JournalFileBackend` reads."""
+        """The file that stores all trials, readable by `optuna.storages.journal.JournalFileBackend`."""
         return self.folder / "journal.log"
 
     def run(
@@ -110,8 +110,8 @@ class Search:
 
         where  as for `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
 
-        Trials whose score raises do not stop the others. SweepError reports them at the end; the next run() repeats
-        them.
+        If `score` raises an exception, the other trials still run. A SweepError at the end reports the failed trials,
+        which the next run() retries.
         """
         with locked(self.folder / "search.lock") as is_ours:
             if not is_ours:
@@ -131,14 +131,14 @@ class Search:
         failures: list[tuple[int, Exception]] = []
 
         def go_on(trial: Any) -> bool:
-            """Add the next stage of a trial; False if it was the last, or the trial is pruned."""
+            """Schedule the next stage of a trial; return False if the trial is complete or pruned."""
             config, stage = self.propose(trial), self._judge(study, trial)
             if stage is not None:
                 calls.append((config, trial.number, stage))
             return stage is not None
 
         def begin() -> None:
-            """Resume an interrupted trial, or ask for a new one."""
+            """Resume an interrupted trial, or start a new one."""
             while begun:
                 if go_on(begun.pop(0)):
                     return
@@ -169,13 +169,13 @@ class Search:
             raise SweepError(
                 given=f"{len(failures)} of {self.count} trials without a score, first {first}: "
                 f"{type(reason).__name__}: {reason}",
-                expected="a score from each, NaN where there is none",
-                remedy="fix the cause and call run() again: it keeps what is done",
+                expected="a score from each trial, or NaN",
+                remedy="fix the cause and call run() again; finished trials are kept",
             ) from reason
         return self.trials()
 
     def trials(self) -> list[Trial]:
-        """Return all trials that were started, by number, also while another process runs the search."""
+        """Return all trials started so far, ordered by number, even while another process runs the search."""
         found = []
         for kept in self._study().trials:
             values = tuple(value for _, value in sorted(kept.intermediate_values.items()))
@@ -184,7 +184,7 @@ class Search:
                 state = (
                     "complete" if kept.state.name == "COMPLETE" else "failed" if math.isnan(values[-1]) else "pruned"
                 )
-            # A trial that was killed while it was proposed lacks parameters: they are drawn when it resumes.
+            # A trial that was killed while it was being proposed lacks parameters; they are drawn when it resumes.
             config = self.propose(kept) if state != "running" or values else None
             found.append(Trial(kept.number, config, dict(kept.params), values, state))
         return found
@@ -211,8 +211,8 @@ class Search:
             differing = [name for name in mine if theirs.get(name) != mine[name]]
             raise SweepError(
                 given=f"{self.folder}, a search with {_listed(theirs, differing)}{len(study.trials)} trials",
-                expected=f"one with {_listed(mine, differing)}up to {self.count} trials",
-                remedy="use another folder, or the settings it was begun with; to add trials, pass "
+                expected=f"a search with {_listed(mine, differing)}up to {self.count} trials",
+                remedy="use another folder, or the settings with which the search was started; to add trials, pass "
                 f"random={theirs.get('random')} with the larger count",
             )
         if not study.user_attrs:
@@ -226,7 +226,7 @@ class Search:
         return [Live(study, kept._trial_id) for kept in study.get_trials(False, (TrialState.RUNNING,))]
 
     def _judge(self, study: Any, trial: Any) -> int | None:
-        """Return the next stage of a trial; report a trial that has ended to the study, and return None."""
+        """Return the next stage of a trial; if the trial has ended, report it to the study and return None."""
         from optuna.trial import TrialState
 
         values = study.trials[trial.number].intermediate_values
@@ -234,7 +234,7 @@ class Search:
             return 0
         last = values[max(values)]
         if math.isnan(last) or (len(values) < self.stages and trial.number >= self.random and trial.should_prune()):
-            # Optuna's sampler ignores failed trials: as a pruned one, a trial without a score counts as poor.
+            # Optuna's sampler ignores failed trials. Reported as pruned, a trial without a score counts as poor.
             study.tell(trial.number, state=TrialState.PRUNED)
         elif len(values) == self.stages:
             study.tell(trial.number, last)
@@ -274,7 +274,7 @@ def _sampler(seed: int, random: int) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function (or a partial of one) without its module, which differs when run as a script."""
+    """Return the name of a function (or partial), without the module, whose name changes when run as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)

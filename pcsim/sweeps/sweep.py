@@ -1,13 +1,13 @@
-"""Sweeps: one function over many configurations, each point a file of its own.
+"""Sweeps: one function evaluated at many configurations, with one result file per point.
 
     points = grid({"tau": [5.0, 10.0, 20.0], "solver.dt": [0.5, 1.0], "seed": range(3)})
     sweep = Sweep(measure, Setting(), points, folder)          measure(Setting) -> {"settling": 31.0, "error": tensor}
     table = sweep.run("processes:4")
-    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): axes, then repeats
+    table.over("settling", "tau", "solver.dt")                 (3, 2, 3): the two axes, then the repeats
 
 A point is identified by its content: the function's name and the whole configuration, except dataclass fields with
-`field(compare=False)`, such as paths and devices. So a folder can be extended, resumed, read during a run, and merged
-with another; a result is written completely or not at all.
+`field(compare=False)`, such as paths and devices. A folder can therefore be extended, resumed, read during a run, and
+merged with another. Results are written atomically.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pcsim.sweeps.lock import locked
 
 Config = TypeVar("Config")
 Point = dict[str, Any]
-"""a point: dotted name -> value"""
+"""a point: the values to change, by dotted name"""
 Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
 WAIT_S = 0.5
@@ -47,7 +47,7 @@ WAIT_S = 0.5
 
 
 def grid(axes: Axes) -> list[Point]:
-    """Return all combinations, the last axis fastest. Names in a tuple are linked: their values come as tuples.
+    """Return all combinations; the last axis varies fastest. Names in a tuple change together, with tuples as values.
 
     grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
     """
@@ -60,9 +60,9 @@ def sample(
     seed: int = 0,
     how: Literal["random", "latin_hypercube"] = "latin_hypercube",
 ) -> list[Point]:
-    """Draw `count` points from ranges (low, high) or (low, high, "log"); names in a tuple get one value.
+    """Draw `count` points from ranges (low, high) or (low, high, "log"); names in a tuple share one value.
 
-    latin_hypercube  each range is cut into `count` parts (of equal ratio with "log"), each of which is sampled once
+    latin_hypercube  divides each range into `count` equal parts (in log space with "log") and samples each part once
     Raises SweepError for an invalid range.
     """
     from scipy.stats import qmc
@@ -71,7 +71,7 @@ def sample(
         if not low < high or scale not in ([], ["log"]) or (scale and low <= 0):
             raise SweepError(
                 given=f"{name}: {ranges[name]}",
-                expected='(low, high), or (low, high, "log") above 0',
+                expected='(low, high) with low < high, or (low, high, "log") with low > 0',
                 remedy=f"write {{{name!r}: (1.0, 100.0, 'log')}}",
             )
     if how == "latin_hypercube":
@@ -85,10 +85,10 @@ def sample(
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return a copy of `config` with the values at the given dotted names replaced: fields of dataclasses, keys of
-    dicts, indices of tuples.
+    """Return a copy of `config` with the values at the given dotted names replaced.
 
-    An int in place of a float becomes a float. Raises SweepError for an unknown name.
+    Each part of a name is a dataclass field, dict key or tuple index. An int that replaces a float is converted to
+    float. Raises SweepError for an unknown name.
 
         changed(Setting(), {"solver.dt": 0.5, "tau.0": 20})
     """
@@ -98,7 +98,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _known_by(config: Any) -> Any:
-    """Return what identifies a point: its configuration without dataclass fields that are not compared."""
+    """Return the part of a configuration that identifies a point: all but dataclass fields with compare=False."""
     if is_dataclass(config) and not isinstance(config, type):
         return {field.name: _known_by(getattr(config, field.name)) for field in fields(config) if field.compare}
     if isinstance(config, Mapping):
@@ -115,13 +115,13 @@ def names(config: object, prefix: str = "") -> list[str]:
 
 
 class Sweep:
-    """A sweep: `function` at each of `points`, with results in `folder`.
+    """A sweep, which evaluates `function` at each of `points` and stores the results in `folder`.
 
-    function  at the top of a module, takes a configuration and returns a dict of numbers, arrays, tensors and strings.
-              With `together` = n it takes a list of up to n configurations and returns as many dicts
-    base      the configuration (a dataclass, or a dict) that points change by dotted names
+    function  defined at the top level of a module; takes a configuration and returns a dict of numbers, arrays, tensors
+              and strings. With `together` = n it takes a list of up to n configurations and returns a dict for each
+    base      the configuration (a dataclass or dict) that the points modify; each point maps dotted names to values
 
-    Raises SweepError for names that are not in `base`, and for a point given twice.
+    Raises SweepError for names that are not in `base`, and for duplicate points.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class Sweep:
         plain_function = _without_arguments(function)
         if "<" in getattr(plain_function, "__qualname__", "<"):
             raise SweepError(
-                given=f"{getattr(plain_function, '__qualname__', repr(plain_function))} to sweep over",
+                given=f"the function {getattr(plain_function, '__qualname__', repr(plain_function))}",
                 expected="a function defined at the top level of a module, so that other processes can import it",
-                remedy="write it with def outside of functions, and pass what it depends on in the configuration",
+                remedy="define it with `def` outside any function, and pass its parameters in the configuration",
             )
         self.function, self.base, self.together = function, base, together
         self.folder = storage.full_path(folder)
@@ -149,8 +149,8 @@ class Sweep:
         if twice or not self.points:
             raise SweepError(
                 given=f"{len(self.points)} points" + (f", {twice[0]} twice" if twice else ""),
-                expected="points that differ, and at least one",
-                remedy='repeat points by an axis for it: "seed": range(3)',
+                expected="at least one point, and no duplicates",
+                remedy='to repeat points, add an axis such as "seed": range(3)',
             )
 
     def __repr__(self) -> str:
@@ -158,21 +158,22 @@ class Sweep:
         return f"Sweep({name}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
 
     def path(self, id_: str) -> Path:
-        """Return the file of the result of a point."""
+        """Return the file in which the result of a point is stored."""
         return self.folder / "points" / f"{id_}.safetensors"
 
     def missing(self) -> list[int]:
-        """Return the numbers of the points that have no result yet."""
+        """Return the indices of the points that have no result yet."""
         return [number for number, id_ in enumerate(self.ids) if not self.path(id_).exists()]
 
     def run(self, where: str | SupportsSubmit = "here", *, tries: int = 5, progress: bool = True) -> Table:
         """Run the missing points, and return the table of all points.
 
         where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
-               submit(); workers elsewhere must share `folder`
-        tries  how often a point whose worker is lost is started
+               submit(); workers on other machines must share `folder`
+        tries  maximum number of attempts at a point whose worker is lost
 
-        Points that raise do not stop the others. SweepError reports them at the end; the next run() repeats them.
+        If a point raises an exception, the others still run. A SweepError at the end reports the failed points, which
+        the next run() retries.
         """
         storage.make_folder(self.folder / "points")
         storage.remove_partials(self.folder)
@@ -188,22 +189,22 @@ class Sweep:
             raise SweepError(
                 given=f"{len(failures)} of {len(self.points)} points without a result, first {first}: "
                 f"{type(reason).__name__}: {reason}",
-                expected="a result from each",
-                remedy="fix the cause and call run() again: it keeps what is done",
+                expected="a result for every point",
+                remedy="fix the cause and call run() again; finished points are kept",
             ) from reason
         return self.table()
 
     def table(self) -> Table:
-        """Return the points that have a result, and these, also while another process runs the sweep.
+        """Return the finished points and their results, even while another process runs the sweep.
 
-        Raises StorageError for a damaged file.
+        Raises StorageError if a file is damaged.
         """
         done = [number for number, id_ in enumerate(self.ids) if self.path(id_).exists()]
         results = [self._read(self.ids[number]) for number in done]
         return Table([self.points[number] for number in done], results)
 
     def merge(self, folder: Path | str) -> int:
-        """Copy the results of this sweep's points from another folder; return how many were new."""
+        """Copy this sweep's missing results from another folder, and return how many were copied."""
         other = Sweep(self.function, self.base, self.points, folder)
         new = [id_ for id_ in self.ids if not self.path(id_).exists() and other.path(id_).exists()]
         for id_ in new:
@@ -226,7 +227,7 @@ class Sweep:
                     if lost and reason is None:
                         reason = SweepError(
                             given=f"a worker that does not share {self.folder.resolve()}",
-                            expected="a folder that all workers share",
+                            expected="a folder shared by all workers",
                             remedy="pass a folder on a shared file system",
                         )
                     failures += [(self.points[number], reason) for number in lost if reason is not None]
@@ -238,7 +239,7 @@ class Sweep:
         """Wait for points that another process works on, and return those that it did not finish."""
         left: list[int] = []
         while elsewhere and not left:
-            busy = []
+            busy: list[int] = []
             for number in elsewhere:
                 with locked(self._lock(number)) as is_free:
                     if self.path(self.ids[number]).exists():
@@ -275,8 +276,8 @@ class Sweep:
         if clash:
             raise SweepError(
                 given=f"a result named {clash[0]!r}",
-                expected="names other than those of the axes",
-                remedy=f"rename it, for instance to {f'{clash[0]}_result'!r}",
+                expected="a name that is not also an axis of the sweep",
+                remedy=f"rename it, for example to {f'{clash[0]}_result'!r}",
             )
         texts = {name: value for name, value in result.items() if isinstance(value, str)}
         tensors = {name: _as_tensor(name, value) for name, value in result.items() if name not in texts}
@@ -287,7 +288,8 @@ class Sweep:
 
 def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
     """Run, in the worker, the points of a lot that have no result; return those that another process works on."""
-    left, elsewhere = [], []
+    left: list[int] = []
+    elsewhere: list[int] = []
     with ExitStack() as stack:
         for number in lot:
             is_ours = stack.enter_context(locked(sweep._lock(number)))
@@ -338,10 +340,10 @@ def _text_of(code: CodeType) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """The results of a sweep: a point and a result in each row.
+    """The results of a sweep, with one row per point.
 
-    table["tau"] or table["settling"] is a column: an array with a row for each point, or a list where arrays differ
-    in shape. `where` selects rows, `over` arranges a column by axes, `to_xarray` labels everything.
+    table["tau"] or table["settling"] is a column: an array with one row per point, or a list if the values differ in
+    shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
     """
 
     points: Sequence[Point]
@@ -355,7 +357,7 @@ class Table:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the values that the points change."""
+        """Names of the parameters that the points set."""
         return tuple(dict.fromkeys(name for point in self.points for name in point))
 
     @property
@@ -368,29 +370,30 @@ class Table:
         if any(name not in row for row in rows) or not rows:
             raise SweepError(
                 given=f"table[{name!r}]",
-                expected=f"one of {', '.join((*self.axes, *self.columns))}, in every row",
-                remedy="write table['NAME'] with one of these; sweep.run() computes missing rows",
+                expected=f"one of {', '.join((*self.axes, *self.columns))}, present in every row",
+                remedy="write table['NAME'] with one of these names; sweep.run() computes missing rows",
             )
         values = [row[name] for row in rows]
         alike = len({np.shape(value) for value in values}) == 1
         return np.array(values) if alike else values
 
     def where(self, **values: Any) -> Table:
-        """Return the rows with these values; write dots as two underscores, `where(solver__dt=0.5)`."""
+        """Return the rows with the given values. Write dots as double underscores: `where(solver__dt=0.5)`."""
         wanted = {name.replace("__", "."): value for name, value in values.items()}
         if unknown := set(wanted) - set(self.axes):
             raise SweepError(
                 given=f"where({', '.join(sorted(unknown))})",
                 expected=", ".join(self.axes),
-                remedy="write dots as two underscores: table.where(solver__dt=0.5)",
+                remedy="write dots as double underscores: table.where(solver__dt=0.5)",
             )
         chosen = [at for at, point in enumerate(self.points) if all(point.get(n) == v for n, v in wanted.items())]
         return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
 
     def over(self, column: str, *axes: str) -> NDArray[Any]:
-        """Arrange a column by axes: (values of the first axis, ..., repeats, *shape of a row); axes as in `values`.
+        """Return a column arranged by axes, as an array (first axis, ..., repeats, *shape of a value).
 
-        Points that differ in other axes only are repeats. Cells without a point, or with fewer repeats, are NaN.
+        Axes are ordered as in `values`. Points that differ only in other axes are repeats. Missing points and repeats
+        are NaN.
         """
         cells: dict[tuple, list[NDArray[Any]]] = {}
         for point, value in zip(self.points, self[column], strict=True):
@@ -400,8 +403,8 @@ class Table:
         if others:
             raise SweepError(
                 given=f"{column!r} with arrays of shapes {shape}, {others[0]}",
-                expected="one shape at every point",
-                remedy=f"return arrays of one shape from every point, or use the list table[{column!r}]",
+                expected="one shape for all points",
+                remedy=f"return arrays of the same shape from every point, or use the list table[{column!r}]",
             )
         known = [list(self.values(axis)) for axis in axes]
         spread = np.full((*(len(values) for values in known), repeats, *shape), math.nan)
@@ -411,7 +414,7 @@ class Table:
         return spread
 
     def values(self, axis: str) -> list[Any]:
-        """Return the values of an axis, in increasing order if they can be sorted."""
+        """Return the distinct values of an axis, in increasing order if they can be sorted."""
         found = list(dict.fromkeys(point[axis] for point in self.points))
         try:
             return sorted(found)
@@ -419,7 +422,7 @@ class Table:
             return found
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with dimension `point`, its coordinates the axes (extra `analysis`)."""
+        """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates (extra `analysis`)."""
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
 
@@ -461,7 +464,7 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
     parts = _parts(config)
     if first not in parts:
         raise SweepError(
-            given=f"{name!r} to change",
+            given=f"the name {name!r}",
             expected=f"one of {', '.join(names(whole))}",
             remedy=f"write {names(whole)[0]!r}, or another of these names",
         )
@@ -474,7 +477,7 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
 
 
 def _like(old: object, new: Any, name: str) -> Any:
-    """Return `new` as the same kind of number as `old`: 5 and 5.0 must not be two points."""
+    """Return `new`, as a float if `old` is a float, so that 5 and 5.0 are not two different points."""
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         return float(new)
     if isinstance(old, str) != isinstance(new, str) and old is not None and new is not None:
@@ -493,5 +496,5 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         raise SweepError(
             given=f"a result {name!r} of type {type(value).__name__}",
             expected="a number, an array, a tensor or a string",
-            remedy=f"return np.array(...), or several results: {f'{name}_0'!r}, {f'{name}_1'!r}",
+            remedy=f"return np.array(...), or several results such as {f'{name}_0'!r} and {f'{name}_1'!r}",
         ) from reason

@@ -1,10 +1,10 @@
-"""Training in several processes: each takes its share of every batch, and the gradients are averaged.
+"""Training in several processes: each handles an equal shard of every batch, and the gradients are averaged.
 
-    torchrun --nproc-per-node 2 -m experiments.occlusion           the same script, on two GPUs or in two processes
+    torchrun --nproc-per-node 2 -m experiments.occlusion           runs a script on two GPUs or in two CPU processes
 
-The mean over shares of the mean over a share is the mean over the batch, so the updates are those of one process (to
-rounding). Normalisation layers use the statistics of their own shard of the batch; running statistics are averaged.
-The first process alone writes files.
+Because shards have equal size, the averaged gradient is that of the full batch, and training matches a single process
+to rounding. Normalisation layers use the statistics of their own shard; running statistics are averaged. Only the
+first process writes files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pcsim.core.exceptions import TrainingError
 
 
 def rank() -> int:
-    """Return the number of this process, from 0."""
+    """Return the rank of this process, counted from 0."""
     return dist.get_rank() if _is_joined() else 0
 
 
@@ -37,13 +37,13 @@ def _is_joined() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[int]:
-    """Join the processes that torchrun started, if any; yield the rank of this one."""
+    """Join the process group that torchrun started, if any, and yield the rank of this process."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
         yield rank()
         return
-    # The functions of this module keep the group of the time of import as a default argument, and the first step of an
-    # optimiser imports it. So it is imported before there is a group: a group that is kept holds gloo's threads until
-    # Python exits, and a thread that still frees a tensor then aborts the process.
+    # This module stores the current process group in default arguments when it is imported, which otherwise happens at
+    # the first optimiser step. Importing it before a group exists avoids that: a stored group keeps gloo's threads
+    # alive until Python exits, and a thread that is freeing a tensor at that point aborts the process.
     importlib.import_module("torch.distributed.nn.functional")
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -51,38 +51,38 @@ def process_group() -> Iterator[int]:
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield rank()
-        # No process leaves while another still communicates.
+        # No process may leave while another is still communicating.
         barrier()
     finally:
         dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait until all processes have arrived."""
+    """Wait until all processes have reached this point."""
     if size() > 1:
         dist.barrier()
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Give all processes the values of the first."""
+    """Copy the values of the first process to all others."""
     if size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.data, 0)
 
 
 def shard(chosen: Tensor) -> Tensor:
-    """Return this process's part of a batch. Raises TrainingError unless all parts have the same size."""
+    """Return this process's shard of a batch. Raises TrainingError if the batch does not divide evenly."""
     if len(chosen) % size():
         raise TrainingError(
             given=f"a batch of {len(chosen)} for {size()} processes",
-            expected="the same number of samples for each",
-            remedy=f"set Training(batch={max(1, len(chosen) // size()) * size()}), which {size()} divides",
+            expected="the same number of samples for each process",
+            remedy=f"set Training(batch={max(1, len(chosen) // size()) * size()}), a multiple of {size()}",
         )
     return chosen[rank() :: size()]
 
 
 def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its mean over processes, all in one message."""
+    """Replace each floating-point tensor by its mean over all processes, in a single message."""
     own = [tensor for tensor in tensors if tensor.is_floating_point()]
     if size() == 1 or not own:
         return

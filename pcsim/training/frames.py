@@ -1,10 +1,10 @@
-"""Training networks to predict frames.
+"""Training networks to predict frames, with one of two losses:
 
     errors   sum_l w_l / (T - 1) sum_{t >= 1} mean E_l(t),   w_0 = 1, w_l = `above`             Lotter et al. 2017
-    pixels   1 / (T - 1) sum_{t >= 1} mean |x_t - p_t| / 2  or  (x_t - p_t)^2,   x_t the true frame
+    pixels   1 / (T - 1) sum_{t >= 1} mean |x_t - p_t| / 2  or  (x_t - p_t)^2,   x_t the frame, p_t its prediction
 
-Frame 0 is in no loss: its prediction has no input. The errors of layers compare predictions with the input, so once the
-input is the network's own prediction, only a loss on pixels is informative.
+Losses exclude frame 0, which is predicted before there is any input. The layers' errors compare predictions with the
+input, so once the input is the network's own prediction, only a pixel loss is informative.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from pcsim.training.settings import Training
 from pcsim.training.updates import CHECK_EVERY, optimise
 
 Clip = Callable[[int], Frames]
-"""index -> (time, channel, height, width), 8-bit or from 0 to 1"""
+"""a function index -> clip (time, channel, height, width), 8-bit or with values in [0, 1]"""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Goal:
-    """The goal of training on clips: the loss, and which frames are shown."""
+    """The training objective for clips: the loss, and which frames the network receives as input."""
 
     loss: Literal["errors", "absolute", "squared"] = "errors"
-    """errors of the layers, as for PredNet, or absolute or squared errors of the pixels"""
+    """prediction errors of the layers, as in PredNet, or absolute or squared pixel errors"""
     above: Annotated[float, Field(ge=0)] = 0.0
-    """weight of the errors above layer 0: 0 is the paper's L_0, 0.1 its L_all"""
+    """weight of the errors above layer 0: 0 gives L_0 of Lotter et al. 2017, and 0.1 gives L_all"""
     closed_loop_from: Annotated[int | None, Field(gt=0)] = None
-    """the first frame that is not shown, for a loss on pixels: the paper's fine-tuning"""
+    """first frame replaced by the network's own prediction, as in the paper's fine-tuning; requires a pixel loss"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
-    """growth of the chance that the input is the network's own prediction instead of a frame, from 0 to 1 over the
-    updates, drawn for each clip and frame (Bengio et al. 2015); step: from 0 to 1 in the middle"""
+    """how the probability that the network's own prediction replaces a frame rises from 0 to 1 during training; each
+    frame of each clip is drawn separately (Bengio et al. 2015). step: jumps from 0 to 1 halfway"""
     steepness: Annotated[float, Field(gt=0)] = 20.0
-    """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - share of the updates done)))"""
+    """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - fraction of updates completed)))"""
 
     def chance(self, done: float) -> float:
-        """Return the chance that the input is its own prediction, when the share `done` of the updates is done."""
+        """Return the probability of using the network's own prediction after a fraction `done` of the updates."""
         if self.own == "linear":
             return done
         if self.own == "inverse_sigmoid":
@@ -67,7 +67,7 @@ class Goal:
 
     @property
     def is_closed(self) -> bool:
-        """True if the input ever is the network's own prediction."""
+        """True if the network's own prediction is ever used as input."""
         return self.closed_loop_from is not None or self.own != "never"
 
 
@@ -82,12 +82,12 @@ def train_to_predict(
     every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place to predict the frames of clips 0 to count - 1; returns the mean loss of every 20 updates.
+    """Train in place to predict the frames of clips 0 to count - 1; return the mean loss of every 20 updates.
 
-    clip      makes each clip when it is needed: `lambda i: film.draw(0, i, 1, length=10)[0]`
-    settings  as for `training.train`; of its gradients Full(), Checkpointed() and Truncated(span) (for long clips)
-    Raises TrainingError for a goal that does not fit the network; warns if its predictions become all zero, or the same
-    for every frame.
+    clip      generates each clip on demand: `lambda i: film.draw(0, i, 1, length=10)[0]`
+    settings  as for `training.train`, with gradient Full(), Checkpointed() or, for long clips, Truncated(span)
+    Raises TrainingError if the goal does not fit the network. Warns if all predictions become zero, or the same for
+    every frame.
 
         train_to_predict(net, lambda i: film.draw(0, i, 1, 10)[0], 1_000, Training(updates=500, batch=8))
     """
@@ -119,7 +119,7 @@ def train_to_predict(
 def _losses(
     sim: Simulator, network: Network, frames: Tensor, share: Tensor, goal: Goal
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """Yield the parts of the loss (one, or one for each truncated span), with the predictions that each scores."""
+    """Yield the loss (one term, or one per truncated span), each term with the predictions it is computed from."""
     lead, begins = rows_of(network)
     length = frames.shape[1]
     shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames, network.step_ms)}
@@ -146,7 +146,10 @@ def _losses(
 
 
 def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: int) -> Tensor:
-    """Return 1 where the input is the network's own prediction, (time, n, 1, 1, 1), by seed, update and index."""
+    """Return a mask (time, n, 1, 1, 1) that is 1 where the network's own prediction replaces the frame.
+
+    It is determined by the seed, the update and the clip indices.
+    """
     chance = goal.chance(update / settings.updates)
     drawn = np.concatenate([uniform(settings.seed, f"own {update}", int(i), 1, length) for i in chosen])
     share = torch.from_numpy((drawn < chance).astype(np.float32)).T.reshape(length, -1, 1, 1, 1)
@@ -160,12 +163,12 @@ def _check(network: Network, goal: Goal, settings: Training) -> None:
     if not isinstance(settings.gradient, Full | Checkpointed | Truncated) or network.is_flow:
         raise TrainingError(
             given=f"gradient={settings.gradient!r} for {network.name!r}",
-            expected="a discrete network, and gradient Full(), Checkpointed() or Truncated(span)",
-            remedy="write Training(gradient=Checkpointed()), which is exact and takes little memory",
+            expected="a discrete network, and Full(), Checkpointed() or Truncated(span) as the gradient",
+            remedy="write Training(gradient=Checkpointed()), which is exact and needs little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):
         raise TrainingError(
             given=f"{goal} for {network.name!r} with errors {', '.join(network.errors) or 'none'}",
-            expected="a network with prediction errors in open loop: its errors compare predictions with the input",
+            expected="a network with prediction errors, in open loop, as the errors compare predictions with the input",
             remedy="write Goal(loss='absolute', ...)",
         )

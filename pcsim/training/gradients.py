@@ -1,12 +1,12 @@
-"""Gradients through time: objects for `simulate(..., gradient=...)`, a `Simulator`, and `Training`.
+"""Gradients through time, to be passed to `simulate(..., gradient=...)`, `Simulator` or `Training`.
 
-    Full          every step is kept
-    Checkpointed  spans of steps are run again when their gradient is needed: exact, memory of the square root of steps
-    Truncated     the past is a constant at the beginning of every span: not exact
+    Full          stores every step
+    Checkpointed  recomputes spans of steps in the backward pass; exact, memory proportional to sqrt(number of steps)
+    Truncated     treats the state at the start of every span as a constant; not exact
     Implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
-    Adjoint       torchdiffeq integrates the gradient backwards: nothing is kept, not exact
+    Adjoint       integrates the gradient backwards with torchdiffeq; stores no steps, not exact
 
-Sources: Chen et al. 2016 (arXiv 1604.06174) for the square root; Bai, Kolter & Koltun 2019 for the fixed point; Chen et
+Sources: Chen et al. 2016 (arXiv 1604.06174) for checkpointing; Bai, Kolter & Koltun 2019 for the fixed point; Chen et
 al. 2018 for the adjoint.
 """
 
@@ -37,9 +37,9 @@ Windows = Iterator[Iterable[Moment]]
 
 @dataclass(frozen=True)
 class Checkpointed(Gradient):
-    """Only the beginnings of spans are kept, and their steps run again for the gradient: exact, and half as slow again.
+    """Exact gradient that stores one state per span and recomputes the steps; takes about 1.5 times as long as Full().
 
-    span  steps per span; by default the square root of their total number, which needs least memory
+    span  steps per span; by default the square root of the number of steps, which needs the least memory
     """
 
     span: int | None = None
@@ -63,7 +63,7 @@ class Checkpointed(Gradient):
 
 
 def _run_again(part: Schedule, carry: Carry, taps: Taps) -> list[Moment]:
-    """Run a span of which only the state at its beginning is kept; return its moments."""
+    """Run a span, storing only the state at its start, and return its moments."""
     names, kept = tuple(carry.state), list[tuple[Clock, tuple[str, ...]]]()
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -84,7 +84,7 @@ def _first_and_again(network: nn.Module) -> tuple[AbstractContextManager, Abstra
 
 @contextmanager
 def _statistics_held(network: nn.Module) -> Iterator[None]:
-    """Keep norms from learning in steps that are run a second time."""
+    """Prevent normalisation layers from updating their running statistics when steps are recomputed."""
     norms = [module for module in network.modules() if getattr(module, "running_mean", None) is not None]
     before = [(vars(norm)["momentum"], norm._buffers.get("num_batches_tracked")) for norm in norms]
     for norm in norms:
@@ -102,7 +102,7 @@ def _statistics_held(network: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Truncated(Gradient):
-    """The gradient forgets what was before the last `span` steps: not exact, memory of a span."""
+    """Truncated backpropagation in spans of `span` steps: not exact, but stores only a single span."""
 
     span: int
     kind: str = field(default="truncated", init=False)
@@ -111,7 +111,7 @@ class Truncated(Gradient):
         _require_span(self, self.span)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Yield the moments span by span: each has its own graph, so that a loss may be backpropagated by spans."""
+        """Yield the moments span by span. Each span has its own graph and can be backpropagated through separately."""
         for part in schedule.spans(self.span):
             yield list(scan(part, carry, taps, monitor))
             carry.state = {name: value.detach() for name, value in carry.state.items()}
@@ -119,12 +119,12 @@ class Truncated(Gradient):
 
 @dataclass(frozen=True)
 class Implicit(Gradient):
-    """The gradient of a fixed point: the network is run without keeping a step, and must have settled at the end.
+    """The gradient at a fixed point: the network runs without storing steps, and must have settled at the end.
 
-    tolerance   the share of its size by which one more step may still move the state
-    iterations  of u = dL/dz + u dF/dz, which converges where the dynamics do, and as fast
-    Values are wanted at the last step only. Raises TrainingError for a network that has not settled, and, in the
-    backward pass, for a fixed point that is hardly stable.
+    tolerance   maximum relative change of the state if one more step is run
+    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converge if the dynamics do, and as fast
+    Values are available at the last step only. Raises TrainingError if the network has not settled, and in the backward
+    pass if the fixed point is barely stable.
     """
 
     tolerance: float = 1e-4
@@ -139,9 +139,9 @@ class Implicit(Gradient):
         """Yield the last moment."""
         if any(taps.due(step) for step in range(schedule.begin + 1, schedule.end)) or not schedule.network.is_flow:
             raise TrainingError(
-                given=f"values of {schedule.network.name!r} before the last step, or a discrete network",
-                expected="the end of a flow: the implicit gradient is that of a fixed point",
-                remedy="write Record(at=[until]) or over_time='last', or gradient=Checkpointed()",
+                given=f"{schedule.network.name!r} with values recorded before the last step, or a discrete network",
+                expected="a flow, with values only at the last step, where it has reached a fixed point",
+                remedy="write Record(at=[until]) or over_time='last', or use gradient=Checkpointed()",
             )
         yield [self._moment(schedule, carry, monitor)]
 
@@ -157,10 +157,10 @@ class Implicit(Gradient):
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
             raise TrainingError(
-                given=f"a state of {schedule.network.name!r} that another step moves by {moved:.2g} of its size, "
-                f"at step {schedule.end}",
-                expected=f"a network that has settled, to {self.tolerance:g}",
-                remedy="run longer, scale the weights down, or write gradient=Checkpointed() (no fixed point)",
+                given=f"{schedule.network.name!r} at step {schedule.end}, where another step moves the state by "
+                f"{moved:.2g} of its norm",
+                expected=f"a network that has settled to within {self.tolerance:g}",
+                remedy="run longer, scale the weights down, or use gradient=Checkpointed(), which needs no fixed point",
             )
         pulled = partial(torch.autograd.grad, here, tuple(start.values()), retain_graph=True, allow_unused=True)
         result = _flat(plan.step(precomputed, {name: value.detach() for name, value in carry.state.items()}))
@@ -173,7 +173,7 @@ class Implicit(Gradient):
         return Clock(schedule.dt, carry.step), plan.observe(precomputed, values)
 
     def _solved(self, pulled: partial, start: State, gradient: Tensor) -> Tensor:
-        """Return u = gradient + u dF/dz, by iteration."""
+        """Solve u = gradient + u dF/dz by iteration."""
         u, enough = gradient, max(1e-3 * self.tolerance, 10.0 * torch.finfo(gradient.dtype).eps)
         for _ in range(self.iterations):
             parts = pulled(grad_outputs=u)
@@ -185,31 +185,31 @@ class Implicit(Gradient):
             if float((u - before).norm()) <= enough * float(u.norm()):
                 return u
         raise TrainingError(
-            given=f"a gradient at the fixed point that {self.iterations} iterations do not find",
+            given=f"a gradient at the fixed point that did not converge in {self.iterations} iterations",
             expected="a fixed point that is far from the stability limit",
-            remedy="scale the weights down, or write gradient=Checkpointed(), which needs no fixed point",
+            remedy="scale the weights down, or use gradient=Checkpointed(), which needs no fixed point",
         )
 
 
 @dataclass(frozen=True)
 class Adjoint(Gradient):
-    """The gradient is integrated backwards by torchdiffeq, anew for every dt, which must be at most the smallest tau.
+    """The gradient integrated backwards by torchdiffeq, restarted every dt, which must not exceed the smallest tau.
 
-    tolerance  `training.train` compares it with backpropagation on the first batch, and refuses it where it is
-               further off
-    For solver=TorchDiffEq(...) only.
+    tolerance  maximum relative deviation from backpropagation, which `training.train` checks on the first batch
+    Requires solver=TorchDiffEq(...).
     """
 
     tolerance: float = 0.01
     kind: str = field(default="adjoint", init=False)
 
     def solver(self, solver: Solver) -> Solver:
-        """Return the solver with its adjoint. Raises SolverError for others than torchdiffeq's."""
+        """Return the solver with its adjoint enabled. Raises SolverError unless it is a `TorchDiffEq`."""
         if not isinstance(solver, TorchDiffEq):
             raise SolverError(
                 given=f"gradient=Adjoint() with {solver}",
-                expected="solver=TorchDiffEq(...), whose library integrates it",
-                remedy="write solver=pcsim.TorchDiffEq(...), or gradient=Checkpointed(), exact for every network",
+                expected="solver=TorchDiffEq(...), which implements the adjoint",
+                remedy="write solver=pcsim.TorchDiffEq(...), or use gradient=Checkpointed(), which is exact for every "
+                "network",
             )
         return solver.with_adjoint()
 
@@ -219,7 +219,7 @@ class Adjoint(Gradient):
 
 
 def square_root(steps: int) -> int:
-    """Return the span that needs least memory: as many spans as steps in each."""
+    """Return the span that needs the least memory: the square root of the number of steps, rounded down."""
     return max(1, math.isqrt(steps))
 
 

@@ -1,9 +1,9 @@
-"""Learning by local rules: a synapse changes with its presynaptic activity and its postsynaptic error.
+"""Learning by local rules: a synapse changes according to its presynaptic activity and postsynaptic error.
 
     dW_l = e_l f( r_{l+1} )^T ,   db_l = e_l                            at the relaxed state
 
-This is minus the gradient of E = sum pi/2 |r - p|^2 with respect to the weights of the predictions, the activities
-held: Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
+This is the negative gradient of E = sum pi/2 |r - p|^2 with respect to the prediction weights, with activities fixed:
+Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pcsim.training.updates import optimise
 
 
 class Relaxation:
-    """Relaxation of a network for `until` ms under clamped inputs, batch after batch, without gradients.
+    """Reusable relaxation of a network for `until` ms under clamped inputs, without gradients.
 
-    Its weights are live, as those of a `Simulator`. `relaxation(shown)` gives the values at the end, (batch, ...): of
-    inputs, memories and prediction errors, and of what predictions are made from.
+    Each call uses the current weights, as with a `Simulator`. `relaxation(shown)` returns the final values (batch, ...)
+    of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
     """
 
     def __init__(self, network: Network, solver: Solver, until: float) -> None:
@@ -44,18 +44,18 @@ class Relaxation:
         return _values(self._sim(dict(shown), until=self._until), shown)
 
     def local_gradient(self, values: State) -> Tensor:
-        """Add dE/dW to `grad` of the weights that make predictions, as the function `local_gradient`."""
+        """Add dE/dW to the `grad` of the prediction weights; see the function `local_gradient`."""
         return _local_gradient(self._plan or _plan(self._network), values)
 
 
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> State:
-    """Return the values of a `Relaxation` for one batch: after `until` ms under what is shown."""
+    """Return the values of one batch after relaxing for `until` ms under the inputs `shown`; see `Relaxation`."""
     sim = Simulator.once(network, solver, _at_the_end(network, until))
     return _values(sim(dict(shown), until=until), shown)
 
 
 def _at_the_end(network: Network, until: float) -> Record:
-    """Return a record of what the local rule needs of the last step."""
+    """Return a `Record` of the values that the local rule needs, at the last step."""
     incoming = network.incoming
     makers = [edge.source for name in network.errors for edge in incoming[name] if edge.port == "prediction"]
     read = [edge.source for maker in makers if maker in incoming for edge in incoming[maker]]
@@ -68,11 +68,11 @@ def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
 
 
 def local_gradient(network: Network, values: State) -> Tensor:
-    """Add dE/dW to `grad` of the weights that make predictions; returns E, (batch,), with the errors in `values`.
+    """Add dE/dW to the `grad` of the prediction weights; return the energy E of each sample, (batch,).
 
-    E is the mean over the batch of what each sample contributes. Only the activity that a prediction is made from
-    and its error enter: no error passes through another population. Raises WiringError if the network has no
-    prediction errors.
+    The gradient is averaged over the batch. It depends only on each prediction's error and on the activity from which
+    the prediction is computed; no error is propagated through other populations. Raises WiringError if the network has
+    no prediction errors.
     """
     return _local_gradient(_plan(network), values)
 
@@ -82,7 +82,7 @@ def _plan(network: Network) -> Plan:
         raise WiringError(
             given=f"{network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="train it through time: write pcsim.training.train(...)",
+            remedy="train it through time with pcsim.training.train(...)",
         )
     wiring = network.wiring()
     return Plan(wiring, regime_of(wiring, LATE, 1.0), Heun(1.0), network.wires)
@@ -118,22 +118,22 @@ def learn(
     every: int = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place by the local rule; returns the mean energy after relaxation of every 20 updates.
+    """Train in place by the local rule; return the mean energy after relaxation, averaged over every 20 updates.
 
-    shown   for each input of the network (its clamped layers), (n, ...): images for inference and generation,
-            images and one-hot targets for supervised learning
-    until   ms for which every batch is relaxed before its weights change
-    settings  batch, updates, optimiser, rates, clipping, seed; its loss and over_time are not used
-    checkpoint, every  as for `training.train`: a file from which training goes on
+    shown   data (n, ...) for each input of the network, that is, its clamped layers: images for inference and
+            generation, images and one-hot targets for supervised learning
+    until   duration in ms of the relaxation before each update
+    settings  batch, updates, optimiser, rates, clipping and seed; loss and over_time are ignored
+    checkpoint, every, bar  as for `training.train`
 
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
     sizes = {name: len(values) for name, values in shown.items()}
     if len(set(sizes.values())) != 1 or set(sizes) != set(network.inputs):
         raise TrainingError(
-            given=f"shown: {sizes}",
+            given=f"shown with numbers of samples {sizes}",
             expected=f"the same number of samples for each input: {', '.join(network.inputs)}",
-            remedy="clamp the layers that are shown, net.clamped('r0'), and pass as many samples for each",
+            remedy="clamp the layers that receive data, as in net.clamped('r0'), and pass the same number of samples",
         )
 
     relaxation = Relaxation(network, solver, until)

@@ -1,4 +1,4 @@
-"""Prediction of the memory that a computation takes, before it runs."""
+"""Prediction of how much memory a computation will need."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 FEW, MORE = 2, 4
-"""samples of the two runs from which the memory of all is extrapolated"""
+"""numbers of samples in the two trial runs from which memory is extrapolated"""
 
 
 class Live(TorchDispatchMode):
-    """Counts the bytes of the tensors made inside: `now`, and `most` at a time."""
+    """Tracks the memory of tensors created in its context, in bytes: `now` is the current total, `most` the peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Live(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and count what it made."""
+        """Run one operation and count the memory of its results."""
         result = function(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
@@ -45,11 +45,11 @@ class Live(TorchDispatchMode):
 
 
 def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
-    """Return the bytes by which a process grows in work(samples): a + b samples, from two runs with 2 and 4 of them.
+    """Predict by how many bytes a process grows during work(samples), extrapolating from runs with 2 and 4 samples.
 
-    b is the counted memory of tensors; a includes what libraries allocate when a process does such work for the first
-    time (convolutions: about 100 MB), by which this process grows in these runs. The state of the random number
-    generators is restored.
+    The prediction is a + b * samples. b is the memory of tensors; a includes what libraries allocate the first time a
+    process does such work (about 100 MB for convolutions), measured as the growth of this process during the two runs.
+    The state of the random number generators is restored.
     """
     taken: dict[int, int] = {}
     before = _held()
@@ -64,13 +64,13 @@ def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
 
 
 def _held() -> int:
-    """Return the bytes that this process holds; 0 if the system does not report them."""
+    """Return the resident memory of this process in bytes, or 0 if the system does not report it."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 def available(device: torch.device) -> float:
-    """Return the total memory of a device in bytes; infinite if it is unknown."""
+    """Return the total memory of a device in bytes, or infinity if it is unknown."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[1])
     names = getattr(os, "sysconf_names", {})

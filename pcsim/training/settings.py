@@ -1,4 +1,4 @@
-"""Settings of training."""
+"""Training settings."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from pcsim.training.gradients import Adjoint, Checkpointed, Full, Implicit, Trun
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Training:
-    """Settings of training. Defaults suit small networks on a CPU; `published_settings()` are Spoerer et al. 2017."""
+    """Training settings. The defaults suit small networks on a CPU; see also `published_settings()`."""
 
     updates: Annotated[int, Field(gt=0)] = 2_000
-    """optimiser steps"""
+    """number of optimiser steps"""
     batch: Annotated[int, Field(gt=0)] = 20
     """images per update"""
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    """cosine: to zero at the last update; exponential: a factor 0.1 every `decade` updates, smoothly"""
+    """cosine: falls to zero at the last update; exponential: falls smoothly by a factor of 10 every `decade` updates"""
     decade: Annotated[int, Field(gt=0)] = 40_000
-    """updates for a factor 0.1 (schedule exponential)"""
+    """number of updates in which the exponential schedule falls by a factor of 10"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """momentum of sgd"""
+    """momentum, for sgd only"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty on all parameters"""
     clip: Annotated[float | None, Field(gt=0)] = 10.0
-    """largest norm of the gradient; None for no clipping"""
+    """maximum norm of the gradient; None disables clipping"""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: one class is right; sigmoid: every class is present or not"""
+    """softmax for a single correct class; sigmoid if each class may be present or absent"""
     over_time: Literal["sum", "mean", "last"] = "sum"
-    """combination of the losses of the steps"""
+    """how the losses at the individual steps are combined"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.0
-    """weight of the relative prediction error, the mean over errors, samples and steps, added to the loss"""
+    """weight of an additional loss term: the relative prediction error, averaged over populations, samples and steps"""
     gradient: Full | Checkpointed | Truncated | Implicit | Adjoint = Full()
-    """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and takes less memory,
-    Truncated(span) ignores everything before the last `span` steps; Adjoint() (torchdiffeq's, for flows) and Implicit()
-    (at a fixed point, over_time="last") keep no steps"""
+    """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory than Full();
+    Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
+    (at a fixed point, with over_time="last") store no steps"""
     seed: int = 0
-    """seed of the order of the images (initial weights are the caller's)"""
+    """seed of the image order; it does not affect the initial weights"""
 
     def rate(self, update: int) -> float:
-        """Return the learning rate of update 0, 1, ..."""
+        """Return the learning rate at an update, counted from 0."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
         if self.schedule == "exponential":
@@ -56,7 +56,7 @@ class Training:
 def published_settings(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
     """Return the settings of Spoerer et al. 2017.
 
-    100 epochs of 100,000 images in batches of 100, SGD, rate 0.1 * 0.1^(epoch / 40), L2 5e-4.
+    100 epochs of 100,000 images in batches of 100; SGD with learning rate 0.1 * 0.1^(epoch / 40) and L2 penalty 5e-4.
     """
     return Training(
         updates=100_000,

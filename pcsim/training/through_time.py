@@ -1,4 +1,4 @@
-"""Training through time: a loss at every step, an optimiser, checkpoints that resume bit for bit."""
+"""Training through time: a loss at every step, and checkpoints from which training resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ STANDARDISED = 10_000
 def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor:
     """Return the cross-entropy of one step, averaged over the batch.
 
-    logits and targets (batch, classes), targets 1 at every class that is present. softmax: of the distribution
-    that the targets make when normalised; sigmoid: summed over classes.
+    logits and targets are (batch, classes); targets are 1 for every class present. softmax: the targets are normalised
+    to a distribution; sigmoid: the binary cross-entropy is summed over classes.
     """
     if kind == "softmax":
         return functional.cross_entropy(logits, targets / targets.sum(1, keepdim=True))
@@ -47,14 +47,14 @@ def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigm
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> Tensor:
-    """Return the losses of all steps as one, see `Training.over_time`; for its gradient, `Training.gradient`."""
+    """Return the losses of all steps, combined by `settings.over_time` and differentiable by `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
 def losses_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> Iterator[Tensor]:
-    """Yield the parts of the loss, each with a graph of its own: one, or one for each truncated span."""
+    """Yield the terms of the loss (a single one, or one per truncated span), each with its own autograd graph."""
     sim = Simulator.once(network, solver, Record(), settings.gradient)
     yield from _losses(sim, images, targets, settings, steps)
 
@@ -94,19 +94,20 @@ def train(
     until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place; returns the mean loss of every 20 updates.
+    """Train in place; return the mean loss of every 20 updates.
 
-    images   (n, channel, height, width) uint8, or floating point; uint8 is shown as values in [0, 1]
-    targets  (n, classes), 1 at every class present
-    solver   Iterate() by default; `steps` are the network's own by default
-    checkpoint  a file, written every `every` updates and at the end; if it is there, training goes on from it
-             and ends with the same bits as if it had never stopped
-    until    number of updates, a multiple of 20, after which to stop; with a checkpoint a later call goes on from there
-    bar      makes the progress bar
+    images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
+    targets  (n, classes), 1 for every class present
+    solver   Iterate() by default
+    steps    number of steps to train through; by default that of the network
+    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it, with
+             bit-identical results
+    until    number of updates, a multiple of 20, after which to stop; a later call with the same checkpoint continues
+    bar      constructor of the progress bar
 
-    The pixel mean and sd of the first 10,000 images are put into the network's `Standardise` transforms.
-    Raises TrainingError when the loss explodes or is no longer finite, StorageError if the checkpoint belongs to
-    other settings.
+    The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
+    Raises TrainingError if the loss explodes or is no longer finite, and StorageError if the checkpoint was written
+    with other settings.
     """
     solver = solver or Iterate()
     steps = steps or network.steps
@@ -114,19 +115,19 @@ def train(
     if targets.dim() != 2 or len(targets) != len(images) or not targets.is_floating_point():
         raise TrainingError(
             given=f"{len(images)} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
-            expected="floating-point targets (images, classes), 1 at every class that is shown",
-            remedy="write torch.nn.functional.one_hot(labels, classes).float() for labels",
+            expected="floating-point targets (images, classes), 1 for every class present",
+            remedy="convert labels with torch.nn.functional.one_hot(labels, classes).float()",
         )
     if steps is None:
         raise TrainingError(
-            given="no number of steps", expected="how many steps to train through", remedy="pass steps=10"
+            given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
         )
     arrival = network.arrivals[_readout(network)]
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose read-out first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as they are counted from 0",
-            remedy="pass more steps, or reconnect lesioned edges: the read-out does not depend on the image",
+            expected=f"at least {arrival + 1} steps, because the first is step 0",
+            remedy="pass more steps, or restore lesioned edges so that the image reaches the read-out",
         )
     is_new = checkpoint is None or not storage.full_path(checkpoint).exists()
     if is_new:
@@ -146,7 +147,7 @@ def train(
 def _way_back(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> GradientOf:
-    """Return the gradient of a loss on images, for `optimise`."""
+    """Return a function that computes the gradient of the loss on images, for `optimise`."""
     sim = Simulator(network, solver=solver, record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
 
@@ -164,11 +165,11 @@ def _way_back(
 def memory_of_update(
     network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: int
 ) -> float:
-    """Return the bytes by which training makes a process grow: activities that gradients need, these, the optimiser.
+    """Predict by how many bytes training makes a process grow: stored activities, gradients and optimiser state.
 
-    `train` calls it where this may approach the memory that there is, and warns if it exceeds it. It runs all steps
-    with two and with four images, on a copy of the network. On a CPU it includes what libraries allocate at the first
-    convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the prediction exceeds the memory of the device.
+    It runs all steps with two and with four images, on a copy of the network. On a CPU the prediction includes what
+    libraries allocate at the first convolution of a process.
     """
     _check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
@@ -185,9 +186,9 @@ def memory_of_update(
 
 
 def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Return whether the activities alone that gradients need take an eighth of the memory that there is.
+    """Return whether the stored activities alone would fill more than an eighth of the device's memory.
 
-    Only then is it worth running all steps twice to predict what a training will take.
+    Only then is it worth running all steps twice to predict the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
@@ -201,22 +202,22 @@ def _report_memory(
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
     there = available(next(network.parameters()).device)
     work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
-    logger.info("training %r will take about %.3g MB: %s", network.name, needed / 1e6, work)
+    logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warnings.warn(
-            f"training {network.name!r} will take about {needed / 1e9:.3g} GB ({work}), and there are "
-            f"{there / 1e9:.3g} GB. Write Training(gradient=Checkpointed()), or a smaller batch.",
+            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
+            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch.",
             PcsimWarning,
             stacklevel=3,
         )
 
 
 def _check_gradient(network: Network, settings: Training) -> None:
-    """Raise TrainingError where `settings.gradient` does not fit."""
+    """Raise TrainingError if `settings.gradient` cannot be used with this network and these settings."""
     if isinstance(settings.gradient, Implicit) and (settings.over_time != "last" or not network.is_flow):
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
-            expected="a flow and over_time='last': the implicit gradient is that of a fixed point",
+            expected="a flow and over_time='last', as the implicit gradient holds at a fixed point",
             remedy="write over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 
@@ -224,7 +225,7 @@ def _check_gradient(network: Network, settings: Training) -> None:
 def require_adjoint(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
-    """Raise TrainingError unless the adjoint's gradient on these images is backpropagation's, to its tolerance."""
+    """Raise TrainingError unless the adjoint gradient on these images matches backpropagation within its tolerance."""
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     tolerance = settings.gradient.tolerance if isinstance(settings.gradient, Adjoint) else 0.0
     found = []
@@ -235,9 +236,9 @@ def require_adjoint(
     off = float((found[0] - found[1]).norm() / found[1].norm())
     if not off <= tolerance:
         raise TrainingError(
-            given=f"an adjoint gradient that is {off:.1%} off that of backpropagation on the first batch",
-            expected=f"at most {tolerance:.0%}: it integrates backwards in time, where a leak grows",
-            remedy="take a smaller dt or tighter tolerances, or gradient=Checkpointed(), which is exact",
+            given=f"an adjoint gradient that differs by {off:.1%} from backpropagation on the first batch",
+            expected=f"a difference of at most {tolerance:.0%}; integrated backwards in time, a leak grows",
+            remedy="use a smaller dt, tighter tolerances, or gradient=Checkpointed(), which is exact",
         )
 
 
@@ -245,7 +246,7 @@ def _require_tensors(*arrays: object) -> None:
     for array in arrays:
         if not isinstance(array, Tensor):
             raise TrainingError(
-                given=f"a {type(array).__name__}", expected="tensors", remedy="write torch.from_numpy(array)"
+                given=f"a {type(array).__name__}", expected="a tensor", remedy="write torch.from_numpy(array)"
             )
 
 
@@ -258,22 +259,22 @@ def evaluate(
     batch: int = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the read-out at every step, (time, n, classes), on the CPU; images as for `train`.
+    """Return the read-out at every step, (time, n, classes), on the CPU; `images` as for `train`.
 
-    Runs in evaluation mode, and restores the mode of the network. A sample that diverges is NaN from there on, with a
-    warning.
+    The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
+    from that step on, with a warning.
     """
     _require_tensors(images)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise TrainingError(
-            given=f"batch={batch!r}", expected="a whole number of images >= 1", remedy="write batch=250"
+            given=f"batch={batch!r}", expected="a positive whole number of images", remedy="pass batch=250"
         )
     readout = _readout(network)
     steps = steps or network.steps
     if steps is None:
         raise TrainingError(
-            given=f"no number of steps, and {network.name!r} has none of its own",
-            expected="how many steps to run",
+            given=f"no number of steps, and {network.name!r} has no default",
+            expected="the number of steps to run",
             remedy="pass steps=10",
         )
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
@@ -295,8 +296,8 @@ def _fit_standardise(network: Network, images: Tensor) -> None:
 def _readout(network: Network) -> str:
     if network.readout is None:
         raise TrainingError(
-            given=f"{network.name!r}, which names no read-out",
-            expected="a population whose value is scored",
+            given=f"{network.name!r}, which has no read-out",
+            expected="a network with a read-out population",
             remedy="build it with Network(..., readout='name')",
         )
     return network.readout
@@ -307,5 +308,5 @@ def _require_errors(network: Network) -> None:
         raise TrainingError(
             given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="write Training(reconstruction=0.0), or train a predictive network",
+            remedy="write Training(reconstruction=0.0), or train a network with prediction errors",
         )

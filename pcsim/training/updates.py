@@ -1,4 +1,4 @@
-"""The loop over updates: an optimiser, checkpoints that resume bit for bit."""
+"""The training loop, with checkpoints from which it resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pcsim.training.settings import Training
 CHECK_EVERY = 20
 EXPLODED = 100
 GradientOf = Callable[[Tensor, int], Tensor]
-"""(indices of a batch, number of the update) -> its loss, after adding its gradient to every parameter's `grad`"""
+"""a function (batch indices, update number) -> loss, which adds the batch's gradient to every parameter's `grad`"""
 
 
 def optimise(
@@ -34,10 +34,12 @@ def optimise(
     until: int | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Run the loop over updates: `gradient` adds to every parameter's `grad` and returns a loss to report.
+    """Run the training loop; return the mean loss of every 20 updates.
 
-    count   number of samples that indices are drawn from; the rest as for `train`. Returns the mean of every 20 losses.
-    Under torchrun every process takes its share of each batch (`pcsim.training.distributed`).
+    count     number of samples, from which batch indices are drawn
+    gradient  adds to every parameter's `grad` and returns the loss to report
+    The other arguments are those of `train`. Under torchrun each process handles its own shard of every batch
+    (`pcsim.training.distributed`).
     """
     optimiser = _optimiser(network, settings)
     end = settings.updates if until is None else min(until, settings.updates)
@@ -45,7 +47,7 @@ def optimise(
         raise TrainingError(
             given=f"until={until}",
             expected=f"a multiple of {CHECK_EVERY}, or all updates",
-            remedy=f"write until={-(-end // CHECK_EVERY) * CHECK_EVERY}",
+            remedy=f"pass until={-(-end // CHECK_EVERY) * CHECK_EVERY}",
         )
     path = None if checkpoint is None else storage.full_path(checkpoint)
     done, history = _resume(path, network, optimiser, settings)
@@ -75,7 +77,7 @@ def optimise(
 
 
 def _shared_gradient(network: Network, gradient: GradientOf, chosen: Tensor, update: int) -> Tensor:
-    """Compute the gradient of a batch, by all processes together (or this one alone); return its loss."""
+    """Compute the gradient of a batch, averaged over all processes, and return the loss."""
     loss = gradient(distributed.shard(chosen), update).clone()
     if distributed.size() > 1:
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -97,7 +99,7 @@ def _optimiser(network: Network, settings: Training) -> torch.optim.Optimizer:
 
 
 def batch_of(count: int, settings: Training, update: int) -> Tensor:
-    """Return the indices of one update: a new order in every epoch, a function of (seed, update)."""
+    """Return the batch indices of an update. The order changes in every epoch and is determined by the seed."""
     per_epoch = max(1, count // settings.batch)
     epoch, position = divmod(update, per_epoch)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
@@ -109,9 +111,9 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
     beginning = history[0] if history else float(losses[0])
     if not mean <= EXPLODED * beginning:
         raise TrainingError(
-            given=f"a loss of {mean:.4g} in the updates up to {update + 1}, from {beginning:.4g} at first",
-            expected=f"a finite loss below {EXPLODED} times the first",
-            remedy=f"lower the learning rate to {settings.learning_rate / 10:g}, or set clip (now {settings.clip})",
+            given=f"a loss of {mean:.4g} up to update {update + 1}, after {beginning:.4g} at the start",
+            expected=f"a finite loss, at most {EXPLODED} times the initial loss",
+            remedy=f"lower the learning rate to {settings.learning_rate / 10:g}, or adjust clip (now {settings.clip})",
         )
     return mean
 
@@ -141,9 +143,9 @@ def _resume(
     theirs = facts.get("network"), facts.get("settings")
     if theirs != (network.name, asdict(settings)):
         raise StorageError(
-            given=f"{path}, a training of {theirs[0]!r} with {theirs[1]}",
-            expected=f"one of {network.name!r} with {asdict(settings)}",
-            remedy="use another folder, or the settings it was begun with",
+            given=f"{path}, a checkpoint of {theirs[0]!r} with {theirs[1]}",
+            expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
+            remedy="use another folder, or the settings with which training was started",
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
     with storage.content_of(path, "a checkpoint of a training", "delete it, and train again"):
@@ -151,6 +153,6 @@ def _resume(
         for parameter, kept in optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # Files hold plain layouts; the same bits after a resume need the layout of the parameters.
+                    # Files store contiguous tensors; a bit-identical resume needs the layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
         return int(facts["done"]), [float(loss) for loss in facts["history"]]

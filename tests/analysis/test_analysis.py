@@ -1,4 +1,4 @@
-"""Analysis against hand counts, closed forms and SciPy."""
+"""Statistics of answers against manual counts, closed forms and SciPy."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_state_change_is_relative_step() -> None:
 
 
 def test_answer_steps_follow_decoder_rule() -> None:
-    """Three steps, three samples: sure early then unsure; sure late; never sure."""
+    """Three samples over three steps: confident early and then unsure, confident late, never confident."""
     confidence = torch.tensor([[0.95, 0.4, 0.5], [0.97, 0.6, 0.6], [0.5, 0.92, 0.55]])
     logits = torch.stack([torch.log(confidence), torch.log1p(-confidence)], -1)
     assert analysis.answer_steps(logits).tolist() == [2, 2, 2]

@@ -30,10 +30,10 @@ def test_convergence_of_exponential_matches_closed_form() -> None:
 
 
 def test_overshoot_and_crossings_of_ringing_curve() -> None:
-    # Its largest excursion: where the derivative is 0, tan(t / 5) = -1 / 4.
+    # The largest excursion is where the derivative vanishes: tan(t / 5) = -1 / 4.
     peak = 5 * (math.pi - math.atan(0.25))
     assert c.overshoot(T, RING)[0] == pytest.approx(-math.exp(-peak / 20) * math.cos(peak / 5), rel=1e-3)
-    # Crossings at odd multiples of 5 pi / 2; after each the excursion must still be above 1 % of all movement.
+    # The curve crosses its end at odd multiples of 5 pi / 2. Crossings followed by an excursion above 1 % count.
     ringing = [5 * (math.pi - math.atan(0.25)) + 5 * math.pi * k for k in range(20)]
     large = sum(math.exp(-t / 20) * abs(math.cos(t / 5)) > 0.01 * np.ptp(RING) for t in ringing)
     assert c.crossings(T, RING)[0] == large
@@ -73,14 +73,14 @@ def test_rate_of_change_is_norm_over_all_states() -> None:
     found = c.rate_of_change(times, first, second)
     away = c.distance_from_end(first, second)
     assert np.allclose(away, [[math.sqrt(3 * 25 + 9)] * 2, [math.sqrt(3 * 16 + 4)] * 2, [0, 0]])
-    # Three units move by 1, 4 and one by 1, 2, over 1 and 2 ms.
+    # Three units change by 1, then by 4; one unit by 1, then by 2; the intervals are 1 and 2 ms.
     assert np.allclose(found, [[math.sqrt(3 + 1)] * 2, [math.sqrt(3 * 16 + 4) / 2] * 2])
 
 
 def test_decay_time_is_last_fall_below_share() -> None:
     assert c.decay_time(T, FALL)[0] == pytest.approx(20 * math.log(20), rel=1e-3)
     assert c.decay_time(T, -3 * FALL, 0.2)[0] == pytest.approx(20 * math.log(5), rel=1e-3)
-    # It comes back up: what counts is when it goes for good.
+    # The curve rises again, so only its final fall below the level counts.
     twice = np.where(T < 100, FALL, np.exp(-(T - 100) / 20))
     assert c.decay_time(T, twice)[0] == pytest.approx(100 + 20 * math.log(20), rel=1e-3)
     assert c.decay_time(T, 0 * T)[0] == 0.0
@@ -94,11 +94,11 @@ def test_fit_rate_interval_covers_true_rate() -> None:
         fit = c.fit_rate(T, 3 + 2 * FALL + 0.05 * generator.normal(size=len(T)))
         inside += fit.low <= 1 / 20 <= fit.high
     assert 88 <= inside <= 100
-    for tau in np.linspace(70, 200, 200):  # the end is 0 to rounding, and its slope still known
+    for tau in np.linspace(70, 200, 200):  # the curve ends at 0 up to rounding, but its slope is still known
         fit = c.fit_rate(T, np.exp(-T / tau) + 1e-12 * generator.normal(size=len(T)))
         assert fit.rate == pytest.approx(1 / tau) and 0 < fit.high - fit.low < 1e-10
     slow = c.fit_rate(T, np.exp(-T / 5) + 0.1 * np.exp(-T / 40), start=60.0)
-    assert slow.rate == pytest.approx(1 / 40, rel=0.01), "from 60 ms on only the slow mode is left"
+    assert slow.rate == pytest.approx(1 / 40, rel=0.01), "after 60 ms only the slow mode must remain"
 
 
 def test_summary_counts_endings_and_averages_settling() -> None:
@@ -118,7 +118,7 @@ def test_summary_counts_endings_and_averages_settling() -> None:
         (lambda: c.half_life(T[:5], FALL), "increasing times"),
         (lambda: c.half_life(T[::-1], FALL), "increasing times"),
         (lambda: c.half_life(T, CURVES["not a number"][0]), "finite curves"),
-        (lambda: c.fit_rate(T, FALL, start=399.0), "five times or more"),
+        (lambda: c.fit_rate(T, FALL, start=399.0), "at least five time points"),
         (lambda: c.fit_rate(T, np.stack([FALL, FALL], 1)), "one curve"),
     ],
 )

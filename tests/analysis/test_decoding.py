@@ -1,4 +1,4 @@
-"""Decoding over time against its equations, and solution times against known latencies in synthetic data."""
+"""Decoding over time against its equations, and solution times against the known latencies of synthetic data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra anal
 
 
 def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float = 0.7) -> tuple[np.ndarray, ...]:
-    """Features (time, image, unit) that show each image's class after its own latency; labels, times, latencies."""
+    """Return features (time, image, unit) that reveal an image's class after its latency, labels, times, latencies."""
     generator = np.random.default_rng(0)
     labels, times = np.arange(images) % classes, np.arange(0.0, 200.0, 10.0)
     latency = generator.uniform(40.0, 140.0, images)
@@ -28,7 +28,7 @@ def planted(images: int = 300, units: int = 40, classes: int = 6, noise: float =
 
 
 def fitted_by_torch(x: torch.Tensor, y: np.ndarray, decoder: str, penalty: float) -> torch.Tensor:
-    """Margins (n, class) on z-scored features, by minimising the documented objective with L-BFGS."""
+    """Return margins (n, class) on z-scored features, from minimising the documented objective with L-BFGS."""
     z = (x - x.mean(0)) / x.std(0, correction=0)
     weights = torch.zeros(x.shape[1], int(y.max()) + 1, dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(weights.shape[1], dtype=x.dtype, requires_grad=True)
@@ -78,7 +78,7 @@ def test_decode_over_time_accuracy_rises_with_signal(decoder: str) -> None:
 
 
 def test_decode_over_time_holds_out_samples_and_groups() -> None:
-    """Noise with more features than samples: a decoder knows the samples it was trained on and guesses on others."""
+    """On noise with more features than samples, a decoder memorises its training samples and guesses on all others."""
     generator = np.random.default_rng(0)
     features, labels = generator.normal(size=(1, 60, 100)), np.arange(60) % 3
     assert d.decode_over_time(features, labels, penalty=1e-3).accuracy[0] < 0.6
@@ -88,7 +88,7 @@ def test_decode_over_time_holds_out_samples_and_groups() -> None:
         d.decode_over_time(twins, labels[np.tile(np.arange(30), 2)], penalty=1e-3, groups=g).accuracy[0]
         for g in (None, groups)
     )
-    assert together < 0.6 < 0.8 < apart, "a copy in the training set gives the class away"
+    assert together < 0.6 < 0.8 < apart, "a copy in the training set must reveal the class"
     for training, test in d._splits(labels[groups], 5, 0, groups):
         assert not set(groups[training]) & set(groups[test]) and len(test) == 12
     tested = [test for _, test in d._splits(labels, 4, 0, None)]
@@ -132,7 +132,7 @@ def test_solution_times_match_hand_interpolation() -> None:
     rising, dipping = [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 0.5, 2.0]
     i1 = np.array([rising, dipping, [3.0] * 4, [0.0] * 4, [math.nan, math.nan, 1.0, 2.0]]).T
     record = object_solution.solution_times(times, i1, 1.5)
-    # From (80, 1) to (100, 2) of the record; from (90, 0.5) of the bin before.
+    # Interpolated from (80, 1) to (100, 2), and from (90, 0.5) in the preceding bin.
     assert record[:3].tolist() == [85.0, 90.0, 70.0] and np.isnan(record[3]) and record[4] == 95.0
     previous = object_solution.solution_times(times, i1, 1.5, "previous")
     assert previous[1] == pytest.approx(90 + 10 * 1.0 / 1.5) and previous[0] == 85.0
@@ -168,5 +168,5 @@ def test_decoding_rejects_invalid_arguments() -> None:
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):
         object_solution.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])
-    with pytest.raises(StimulusError, match="record or previous"):
+    with pytest.raises(StimulusError, match="'record' or 'previous'"):
         object_solution.solution_times([0.0, 1.0], np.zeros((3, 2)), 1.0)

@@ -1,4 +1,4 @@
-"""How curves end, by hand."""
+"""Endings, overshoot and rates of hand-made curves."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def ends(curve: np.ndarray) -> Ending:
     return found
 
 
-def test_overshoot_is_a_share_of_the_way() -> None:
+def test_overshoot_is_relative_to_total_change() -> None:
     curve = np.full(200, 2.0)
-    curve[0], curve[5] = 6.0, 1.0  # 4 down, and 1 beyond
+    curve[0], curve[5] = 6.0, 1.0  # falls by 4, and overshoots by 1
     assert convergence.overshoot(TIMES, curve)[0] == pytest.approx(0.25)
     rising = np.full(200, 3.0)
     rising[0], rising[5] = 1.0, 4.0
@@ -27,9 +27,9 @@ def test_overshoot_is_a_share_of_the_way() -> None:
     assert convergence.overshoot(TIMES, rising)[0] == 0.0
 
 
-def test_overshoot_is_undefined_without_an_end() -> None:
+def test_overshoot_is_nan_without_steady_end() -> None:
     assert np.isnan(convergence.overshoot(TIMES, np.sin(TIMES))[0])
-    assert np.isnan(convergence.overshoot(TIMES, np.ones(200))[0]), "nothing moves"
+    assert np.isnan(convergence.overshoot(TIMES, np.ones(200))[0]), "a constant curve has no overshoot"
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,17 @@ def test_overshoot_is_undefined_without_an_end() -> None:
     ],
     ids=["decay", "period of two", "sine", "explosion", "NaN", "drift", "noise"],
 )
-def test_ending(curve: np.ndarray, ending: Ending) -> None:
+def test_ending_of_simple_curves(curve: np.ndarray, ending: Ending) -> None:
     assert ends(curve) is ending
 
 
-def test_ending_looks_at_the_last_part_alone() -> None:
+def test_ending_depends_only_on_last_part() -> None:
     late = np.where(TIMES < 150.0, np.sin(TIMES), 0.3)
     assert ends(late) is Ending.STEADY
     assert ends(np.where(TIMES < 150.0, 0.3, np.sin(TIMES))) is not Ending.STEADY
 
 
 @pytest.mark.parametrize(("size", "tau", "end"), [(1e-9, 10.0, 2.0), (1e3, 40.0, -5.0), (-3.0, 25.0, 1.0)])
-def test_fit_rate_finds_the_exponential(size: float, tau: float, end: float) -> None:
+def test_fit_rate_recovers_exponential_rate(size: float, tau: float, end: float) -> None:
     found = convergence.fit_rate(TIMES, end + size * np.exp(-TIMES / tau))
     assert found.rate == pytest.approx(1.0 / tau, rel=0.01)

@@ -1,4 +1,4 @@
-"""Scores of frames against SciPy, scikit-image and closed forms; baselines by hand."""
+"""Frame scores against SciPy, scikit-image and closed forms; baselines against manual calculation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_ssim_matches_scikit_image() -> None:
 
 
 def ramp(length: int = 8) -> torch.Tensor:
-    """Pixels that grow by a tenth a frame."""
+    """Return frames whose pixels increase by 0.1 per frame."""
     return (0.1 * torch.arange(length, dtype=torch.float64)).reshape(1, -1, 1, 1, 1).expand(2, -1, 1, 8, 8)
 
 
@@ -69,11 +69,11 @@ def level(said: torch.Tensor) -> list[float]:
     return [round(value, 9) for value in said[0, :, 0, 0, 0].tolist()]
 
 
-def test_baselines_use_only_seen_frames() -> None:
+def test_baselines_use_only_past_frames() -> None:
     assert level(f.copy_last(ramp(), 5))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     assert level(f.copy_last(ramp()))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp must be continued"
-    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "extrapolation must stop at white"
+    assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp must continue linearly"
+    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "extrapolation must be clipped at white"
     assert math.isnan(level(f.copy_last(ramp()))[0]) and math.isnan(level(f.continue_linearly(ramp()))[1])
     changed = ramp().clone()
     changed[:, 5:] = 0.0
@@ -82,7 +82,7 @@ def test_baselines_use_only_seen_frames() -> None:
     assert f.training_mean(ramp(), ramp(4))[0, 7, 0, 0, 0].item() == pytest.approx(0.15)
 
 
-def test_score_by_horizon_beside_baselines() -> None:
+def test_score_by_horizon_includes_baselines() -> None:
     scored = f.score(ramp(), ramp(), closed_loop_from=5, training=ramp(4))
     assert scored.horizon.tolist() == [1, 1, 1, 1, 1, 1, 2, 3]
     assert set(scored.rows) == {"network", "copy last frame", "linear", "training mean"}
@@ -96,7 +96,7 @@ def test_score_by_horizon_beside_baselines() -> None:
         scored.at(4)
     with pytest.raises(StimulusError, match="training mean"):
         f.score(ramp(), ramp(), closed_loop_from=5).at(2, "training mean")
-    with pytest.raises(StimulusError, match="closed_loop_from=8 of 8 frames"):
+    with pytest.raises(StimulusError, match="closed_loop_from=8 for 8 frames"):
         f.score(ramp(), ramp(), closed_loop_from=8)
     with pytest.raises(StimulusError, match="as many frames"):
         f.score(ramp(7), ramp())
@@ -110,9 +110,9 @@ def test_is_dead_detects_zero_and_frozen_predictions() -> None:
     assert "all pixels are 0" in (f.is_dead(torch.zeros_like(alive)) or "")
     frozen = alive.clone()
     frozen[:, 5:] = frozen[:, 5:6]
-    assert "stands still" in (f.is_dead(frozen, 5) or "") and f.is_dead(frozen, 4) is None
+    assert "all frames are the same" in (f.is_dead(frozen, 5) or "") and f.is_dead(frozen, 4) is None
     frozen[:, 0] = torch.nan
-    assert "stands still" in (f.is_dead(frozen, 5) or "")
+    assert "all frames are the same" in (f.is_dead(frozen, 5) or "")
 
 
 def test_score_of_diverged_clip_is_nan_and_frames_are_shared() -> None:
@@ -125,7 +125,7 @@ def test_score_of_diverged_clip_is_nan_and_frames_are_shared() -> None:
     assert math.isnan(found.one_step()) and whole.one_step() == pytest.approx(0.25 / 4)
     assert found.one_step("linear") == whole.one_step("linear")
     late = said.clone()
-    late[:, :4] = math.nan  # a forecaster that begins with frame 4: every contender is scored from there on
+    late[:, :4] = math.nan  # The forecaster starts at frame 4, so all methods are scored from there.
     later = f.score(late, true, scores=("mse",))
     assert later.begins == 4 and later.one_step() == 0.0
     copied = ((true[:, 3:5] - true[:, 4:6]) ** 2).mean()

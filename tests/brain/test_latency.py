@@ -1,4 +1,4 @@
-"""The latency of every population is the shortest path of delays to it, in maps and in flows."""
+"""Latencies of populations equal the shortest paths of delays, in maps and in flows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONSET = 1.6
 
 @st.composite
 def delayed_graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
-    """Node count and edges (from, to, delay); node 0 is the input. Delays of 0 only upwards."""
+    """Draw a node count and edges (from, to, delay); node 0 is the input, and zero-delay edges only go upwards."""
     count = draw(st.integers(2, 5))
     pairs = [(a, b) for a in range(count) for b in range(1, count)]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, min_size=1, max_size=8))
@@ -31,7 +31,7 @@ def delayed_graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
 
 
 def shortest(count: int, edges: list[tuple[int, int, int]]) -> np.ndarray:
-    """From node 0, by SciPy (which takes a stored zero for no edge: lengths are shifted and put back)."""
+    """Return path lengths from node 0 by SciPy, shifted because SciPy treats a stored zero as a missing edge."""
     lengths = np.full((count, count), np.inf)
     for a, b, delay in edges:
         lengths[a, b] = min(lengths[a, b], delay + 1e-6)
@@ -47,7 +47,7 @@ def answers(net: Network, solver: object, until: float) -> tuple[Run, Run]:
 
 
 def linear() -> nn.Linear:
-    """With a bias, so that an edge that delivers too early changes its target."""
+    """Return a linear transform with a bias, so that an edge that delivers too early changes its target."""
     layer = nn.Linear(UNITS, UNITS)
     with torch.no_grad():
         layer.weight.uniform_(0.3, 0.6)
@@ -77,7 +77,7 @@ def test_latencies_in_maps_equal_shortest_path(graph: tuple) -> None:
 @settings(max_examples=200, deadline=None)
 @given(delayed_graphs(), st.sampled_from([(Heun, 1), (RK4, 0)]))
 def test_latencies_in_flows_equal_shortest_path_at_any_dt(graph: tuple, solver: tuple) -> None:
-    """In one RK4 step a change passes along as many undelayed edges as there can be in a row; Heun gets delays only."""
+    """Within one RK4 step a change can cross every chain of undelayed edges; Heun is given delayed edges only."""
     count, edges = graph
     kind, least = solver
     unit = 0.8  # ms
@@ -102,7 +102,7 @@ def test_latencies_in_flows_equal_shortest_path_at_any_dt(graph: tuple, solver: 
 
 
 def delayed_pair(delay: object, tau: float = 5.0) -> Network:
-    """Linear, u -> a -> b with a delay of `delay` ms from a to b."""
+    """Return the linear chain u -> a -> b with a conduction delay of `delay` ms from a to b."""
     return Network(
         {"u": (1,)},
         [Population(name, leaky_rate(1, tau, "identity", bias=False)) for name in "ab"],
@@ -112,7 +112,7 @@ def delayed_pair(delay: object, tau: float = 5.0) -> Network:
 
 @pytest.mark.parametrize("delay", [4.0, 3.3])
 def test_conduction_delay_matches_closed_form(delay: float) -> None:
-    """b(t) = 1 - (1 + s/tau) exp(-s/tau), s = t - delay: two leaks in a row, the second `delay` late."""
+    """b(t) = 1 - (1 + s/tau) exp(-s/tau), s = t - delay, for two leaky units in series."""
     net = delayed_pair(delay)
     errors = []
     for dt in (0.2, 0.1):

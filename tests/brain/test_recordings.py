@@ -1,4 +1,4 @@
-"""Recordings from files: labels are read, repetitions are ordered, other files are rejected."""
+"""Recordings from files: labels, order of repetitions, rejected files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_repetitions_fit_split_half_ceiling() -> None:
     assert np.allclose(each.mean(0), [shown[order == image].mean(0) for image in range(30)])
     assert np.median(regression.split_half_ceiling(each)) > 0.85
     rarely = each.copy()
-    rarely[2:, :5] = np.nan  # often both of two are in one half: such images are left out of it
+    rarely[2:, :5] = np.nan  # With two repetitions, both are often in the same half; such images are left out.
     fewer = regression.split_half_ceiling(rarely)
     assert np.isfinite(fewer).all() and np.median(fewer) > 0.8
 
@@ -65,7 +65,7 @@ def test_load_returns_recorded_values_and_labels(kind: str, tmp_path: Path) -> N
         np.savez(path, **made())
     else:
         pytest.importorskip("h5netcdf")
-        # Brain-Score writes neuroids first and leaves the variable without a name.
+        # Brain-Score stores neuroids first and does not name the variable.
         recorded.transpose("neuroid", "presentation", "time_bin").to_netcdf(path, engine="h5netcdf")
     found = load(path)
     assert found.dims == ("presentation", "neuroid", "time_bin") and np.array_equal(found.values, recorded.values)
@@ -84,9 +84,9 @@ def test_recordings_reject_invalid_files_and_labels(tmp_path: Path) -> None:
         load(tmp_path / "short.npz")
     with pytest.raises(StimulusError, match="presentation_stimulus_id"):
         labelled(np.zeros((3, 2)), presentation_name=["a", "b"])
-    with pytest.raises(StimulusError, match=r"labelled\(\) makes"):
+    with pytest.raises(StimulusError, match=r"with labelled\(\)"):
         repetitions(np.zeros((3, 2)))
-    with pytest.raises(StimulusError, match="write by="):
+    with pytest.raises(StimulusError, match="by='NAME'"):
         repetitions(labelled(np.zeros((3, 2)), neuroid_region=["V4", "IT"]))
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")

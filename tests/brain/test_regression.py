@@ -1,4 +1,4 @@
-"""Predictivity, ceilings and dissimilarity matrices against scikit-learn, rsatoolbox and known synthetic data."""
+"""Predictivity, ceilings and dissimilarity matrices against scikit-learn, rsatoolbox and synthetic data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pcsim.brain import similarity
 
 
 def planted(images: int = 200, features: int = 300, neuroids: int = 12, noise: float = 1.0, repetitions: int = 20):
-    """Features, signal and noisy responses (repetition, image, neuroid), both linear in ten latent variables."""
+    """Return features, signal, and noisy responses (repetition, image, neuroid), all linear in ten latent variables."""
     generator = np.random.default_rng(0)
     latent = generator.normal(size=(images, 10))
     x = latent @ generator.normal(size=(10, features)) + 0.3 * generator.normal(size=(images, features)) + 5.0
@@ -50,7 +50,7 @@ def test_ridge_matches_scikit_learn() -> None:
     told = n.ridge(k, across, torch.from_numpy(y[training] - mean), (0.1, 1.0, 10.0)).numpy() + mean
     unit = float(k.diagonal().mean())
     centred = x[training] - x[training].mean(0)
-    # With centred data and no intercept: what is left out is not centred again, here or there.
+    # Data are centred once and fitted without an intercept: neither side centres the held-out images again.
     model = linear.RidgeCV([p * unit for p in (0.1, 1.0, 10.0)], fit_intercept=False, alpha_per_target=True)
     model.fit(centred, y[training] - mean)
     assert np.abs(told - (model.predict(x[test] - x[training].mean(0)) + mean)).max() < 1e-8
@@ -77,7 +77,7 @@ def test_predictivity_and_splits_hold_out_images() -> None:
 
 
 def test_split_half_ceiling_matches_analytic_value() -> None:
-    """The reliability of a mean of R repetitions with noise variance s^2 and signal variance 1 is 1 / (1 + s^2 / R)."""
+    """A mean of R repetitions, with noise variance s^2 and signal variance 1, has the reliability 1 / (1 + s^2 / R)."""
     for noise in (0.5, 2.0):
         _, _, repetitions = planted(2_000, 20, 8, noise)
         ceiling = n.split_half_ceiling(repetitions)
@@ -110,11 +110,11 @@ def test_best_layer_scored_on_images_not_used_to_choose() -> None:
         assert lucky.chosen_by[lucky.name].score == max(row.score for row in lucky.chosen_by.values())
         draws.append((lucky.chosen_by[lucky.name].score, lucky.score.score))
     chosen, other = np.mean(draws, 0)
-    assert chosen > 0.2 and abs(other) < 0.1, "a layer chosen by chance must not score on other images"
+    assert chosen > 0.2 and abs(other) < 0.1, "a layer selected by chance must not score well on other images"
 
 
 def moving(neuroids: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (bin, image, feature); responses (image, neuroid, bin) with the same or other weights in each bin."""
+    """Return features (bin, image, feature) and responses (image, neuroid, bin), with shared or separate weights."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(3, 120, 8))
     weights = generator.normal(size=(3, 8, neuroids))
@@ -185,7 +185,7 @@ def test_steps_of_assigns_steps_to_bin_they_end_in() -> None:
     rows = n.steps_of([10.0, 20.0, 30.000000000000004], bins, latency=70.0)
     assert [row.tolist() for row in rows] == [[0], [1, 2], [2], [0]]
     coarse = n.steps_of([140.0, 190.0, 240.0], [(90.0, 100.0), (130.0, 145.0), (190.0, 200.0)])
-    assert [row.tolist() for row in coarse] == [[0], [0], [2]], "the step that contains the bin, or ends in it"
+    assert [row.tolist() for row in coarse] == [[0], [0], [2]], "a bin must get the step that spans it or ends in it"
     assert n.steps_of([50.0], [(0.0, 10.0)])[0].tolist() == [0]
     for beyond in ((50.0, 70.0), (100.0, 110.0)):
         with pytest.raises(StimulusError, match="bins after 70 and up to 100 ms"):
@@ -195,7 +195,7 @@ def test_steps_of_assigns_steps_to_bin_they_end_in() -> None:
 
 
 def test_predictivity_of_constant_features_is_nan() -> None:
-    """Before an image can arrive, activations are constant, exactly or up to rounding."""
+    """Before an image arrives, activations are constant, exactly or up to rounding."""
     _, _, repetitions = planted(60, 4)
     for features in (np.zeros((60, 3)), np.full((60, 3), 0.1)):
         score = n.predictivity(features, repetitions.mean(0))

@@ -1,4 +1,4 @@
-"""A network in Brain-Score's form: the right activations, of the right population, in the right bins."""
+"""Networks as Brain-Score subjects: correct activations of the correct population in the correct bins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def subject(**options: object) -> Subject:
 
 
 class StimulusSet(dict):
-    """What a benchmark hands over: a table with `stimulus_id`, and files by id."""
+    """A benchmark's stimulus set: a table with `stimulus_id`, and files by id."""
 
     def get_stimulus(self, name: str) -> str:
         return f"{name}.png"
@@ -34,7 +34,7 @@ def test_subject_activations_are_bin_means() -> None:
     run = simulate(
         looking.network, torch.stack(list(IMAGES.values())), solver=RK4(5.0), until=60.0, record=Record(states=["l2"])
     )
-    rows = run["l2"].flatten(2).numpy()  # at 5, 10, ... 60 ms: 55, 60, ... 110 with the latency
+    rows = run["l2"].flatten(2).numpy()  # at 5, 10, ... 60 ms, which the latency shifts to 55, 60, ... 110
     assert found.dims == ("presentation", "neuroid", "time_bin") and found.shape == (5, rows.shape[2], 3)
     for place, expected in enumerate((rows[2:4].mean(0), rows[4:6].mean(0), rows[-1])):
         assert np.allclose(found[:, :, place], expected, atol=1e-6)
@@ -60,7 +60,7 @@ def test_subject_bins_discrete_steps_by_step_ms() -> None:
 
 
 def test_subject_uses_published_timing_of_area() -> None:
-    """Brain-Score's mapping of CORnet-S: repeat n of V4 stands for 90 + 50 n ms and the 50 ms after it."""
+    """In Brain-Score's mapping of CORnet-S, repeat n of V4 covers the 50 ms from 90 + 50 n ms on."""
     pytest.importorskip("xarray")
     net = models.cornet_s((2, 2, 2, 2), image=(1, 32, 32))
     image = torch.rand(1, 32, 32)
@@ -106,7 +106,7 @@ def test_subject_rejects_invalid_arguments() -> None:
     with pytest.raises(StimulusError, match="bins"):
         looking.start_recording("V1", [(10, 10)])
     for bins in ((70, 80), [(70, 80, 90)], [(80, 70)], []):
-        with pytest.raises(StimulusError, match=r"write time_bins=\[\(70, 80\), \(80, 90\)\]"):
+        with pytest.raises(StimulusError, match=r"pass time_bins=\[\(70, 80\), \(80, 90\)\]"):
             looking.start_recording("V1", bins)
     looking.start_recording("V1", [(0, 10)])
     with pytest.raises(StimulusError, match="mapping of ids"):

@@ -1,10 +1,10 @@
-"""A sweep on a real SLURM: sets up a cluster of one node, runs 60 points as a job array, kills two of its tasks.
+"""A sweep on a real SLURM cluster of one node: runs 60 points as a job array and kills two tasks.
 
-    python tests/cluster/real_slurm.py            as root, on a Debian machine that may be changed; needs pcsim[cluster]
+    python tests/cluster/real_slurm.py            as root, on a disposable Debian machine; needs pcsim[cluster]
 
-Installs slurm-wlm and munge, writes /etc/slurm/slurm.conf, and starts munged, slurmctld and slurmd. Then the sweep of
-`tests/support/swept.py` runs as a job array; two tasks are killed by SIGKILL while they run. The table must be that of
-the same sweep in this process, bit for bit. It is not collected by pytest: it changes the machine.
+Installs slurm-wlm and munge, writes /etc/slurm/slurm.conf, and starts munged, slurmctld and slurmd. Then runs the sweep
+in `tests/support/swept.py` as a job array, and kills two running tasks with SIGKILL. The table must be bitwise equal to
+that of the same sweep run in this process. pytest does not collect this script, because it changes the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def do(*command: str, check: bool = True) -> str:
 
 
 def set_up() -> None:
-    """A cluster of this machine, if there is none yet."""
+    """Start a one-node cluster on this machine, unless one is running."""
     if shutil.which("slurmctld") is None or shutil.which("munged") is None:
         do("apt-get", "install", "-y", "--no-install-recommends", "slurm-wlm", "munge")
     if subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0:
@@ -65,19 +65,19 @@ def set_up() -> None:
         if "idle" in do("sinfo", "-h", "-o", "%T", check=False):
             return
         time.sleep(1.0)
-    raise SystemExit("the node does not become idle: see slurmctld -D -vvv and slurmd -D -vvv")
+    raise SystemExit("the node has not become idle within 60 s: check slurmctld -D -vvv and slurmd -D -vvv")
 
 
 def running() -> list[int]:
-    """The processes of tasks: submitit's, one for each."""
+    """Return the ids of submitit's task processes."""
     return [int(pid) for pid in do("pgrep", "-f", "submitit.core._submit", check=False).split()]
 
 
 def kill_some(killed: list[int], stop: threading.Event) -> None:
-    """SIGKILL to the first task, and to another one ten seconds later."""
+    """Send SIGKILL to the first task, and to another task ten seconds later."""
     while len(killed) < KILLS and not stop.wait(0.2):
         found = [pid for pid in running() if pid not in killed and Path(f"/proc/{pid}/stat").exists()]
-        # submitit's process begins with a shell and srun; the one that computes is the last.
+        # A task consists of a shell, srun and the computing process, in this order.
         if found:
             time.sleep(0.5)
             try:
@@ -99,9 +99,7 @@ def main() -> None:
 
     begun = time.perf_counter()
     set_up()
-    print(
-        f"cluster up after {time.perf_counter() - begun:.0f} s: srun says {do('srun', 'hostname').strip()}", flush=True
-    )
+    print(f"cluster up after {time.perf_counter() - begun:.0f} s, node {do('srun', 'hostname').strip()}", flush=True)
     os.environ["PCSIM_SLOWLY"] = "0.3"
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     points = grid({"tau.0": [5.0, 10.0, 20.0, 40.0], "seed": range(POINTS // 4)})
@@ -120,7 +118,7 @@ def main() -> None:
         tasks = len(list((Path(folder) / "slurm" / "slurm").glob("*_submitted.pkl")))
         seconds = time.perf_counter() - begun
         print(f"{len(table)} points in {seconds:.0f} s, {tasks} tasks submitted, {len(killed)} killed")
-        print(f"table equal bit for bit: {same(table, calm)}")
+        print(f"table bitwise equal: {same(table, calm)}")
         if not same(table, calm) or len(table) != POINTS or len(killed) != KILLS:
             raise SystemExit(1)
 

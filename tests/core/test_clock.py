@@ -1,4 +1,4 @@
-"""Time is counted in whole steps."""
+"""Clock times, and conversion of durations to whole steps."""
 
 import pytest
 
@@ -11,10 +11,10 @@ def test_clock_time_is_step_times_dt() -> None:
 
 
 @pytest.mark.parametrize(("span", "dt", "steps"), [(7.5, 2.5, 3), (0.3, 0.1, 3), (0.0, 0.1, 0), (1e6, 0.1, 10_000_000)])
-def test_whole_steps_allow_for_rounding(span: float, dt: float, steps: int) -> None:
+def test_whole_steps_tolerate_rounding(span: float, dt: float, steps: int) -> None:
     assert whole_steps(span, dt) == steps
 
 
 @pytest.mark.parametrize(("span", "dt"), [(7.4, 2.5), (0.05, 0.1), (1.000001, 0.1)])
-def test_whole_steps_refuse_parts_of_a_step(span: float, dt: float) -> None:
+def test_whole_steps_is_none_for_fractional_steps(span: float, dt: float) -> None:
     assert whole_steps(span, dt) is None

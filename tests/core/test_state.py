@@ -1,11 +1,11 @@
-"""Layout and shape of activities."""
+"""Memory layout and shape of activities."""
 
 import torch
 
 from pcsim.core.state import laid_out, per_channel
 
 
-def test_images_are_laid_out_channels_last() -> None:
+def test_images_use_channels_last_layout() -> None:
     image = torch.randn(2, 3, 4, 5)
     made = laid_out(image)
     assert torch.equal(made, image) and made.is_contiguous(memory_format=torch.channels_last)
@@ -13,7 +13,7 @@ def test_images_are_laid_out_channels_last() -> None:
         assert laid_out(other) is other
 
 
-def test_layout_under_vmap_is_left_alone() -> None:
+def test_layout_is_unchanged_under_vmap() -> None:
     images = torch.randn(6, 2, 3, 4, 5)
     assert torch.equal(torch.func.vmap(laid_out)(images), images)
 

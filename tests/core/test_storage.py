@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, checked when read, and never executed."""
+"""Files are written atomically, verified when read, and never executed."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_read_tensors_refuses_damaged_missing_and_foreign_files(tmp_path: Path) 
     with pytest.raises(StorageError, match="does not exist"):
         storage.read_tensors(tmp_path / "nothing", "run")
     path.write_bytes(content)
-    with pytest.raises(StorageError, match="a 'run' of format 1"):
+    with pytest.raises(StorageError, match="kind 'run' and format version 1"):
         storage.read_tensors(path, "weights")
     storage.write_tensors(path, {"a": torch.ones(1)}, {"kind": "run", "format": 99})
-    with pytest.raises(StorageError, match="the version of pcsim that wrote it"):
+    with pytest.raises(StorageError, match="the pcsim version that wrote it"):
         storage.read_tensors(path, "run")
 
 
@@ -97,7 +97,7 @@ def test_write_tensors_survives_sigkill(tmp_path: Path) -> None:
         os.close(begun)
         tensors, facts = storage.read_tensors(path, "run")
         assert (tensors["a"] == facts["n"]).all()
-    storage.sweep_partials(tmp_path)
+    storage.remove_partials(tmp_path)
     assert os.listdir(tmp_path) == ["f"]
 
 
@@ -126,9 +126,9 @@ def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
     weights.save(net, tmp_path / "w", "blt", {"width": 3}, scores={"error": 0.5})
     back = weights.load(tmp_path / "w")
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), back.parameters(), strict=True))
-    with pytest.raises(StorageError, match="options that the weights were trained with"):
+    with pytest.raises(StorageError, match="options used when the weights were trained"):
         weights.load(tmp_path / "w", width=4)
-    with pytest.raises(StorageError, match="no weights ship"):
+    with pytest.raises(StorageError, match="for which pcsim includes weights"):
         models.build("leaky_rcnn", weights="debris-light")
 
 

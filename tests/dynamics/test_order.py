@@ -1,4 +1,4 @@
-"""`check_order` finds the order of each solver, and none for an exact solver."""
+"""`check_order` returns the order of each solver, and NaN for an exact solver."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_check_order_finds_nominal_solver_orders() -> None:
         assert found.orders[name] == pytest.approx(order, abs=near)
         errors, halving = found.errors[name], found.halving[name]
         assert all(later < earlier for earlier, later in pairwise(errors))
-        # Halving dt changes the response by the difference of two errors.
+        # The two runs differ by the difference of their errors.
         assert np.allclose(halving[0], errors[0] - errors[1], rtol=0.2)
     assert "Euler" in str(found) and "order" in str(found).splitlines()[0]
 
 
 def test_check_order_is_nan_for_exact_solver() -> None:
-    """ExponentialEuler is exact for a leak with a held drive."""
+    """ExponentialEuler is exact for a leak with a constant drive."""
     net = Network({"input": (2,)}, [Population("r", leaky_rate(2, 10.0, "identity"))], [Projection("input", "r")])
     found = check_order(net, torch.rand(1, 2), until=40.0, solvers=(ExponentialEuler, Euler))
     assert max(found.errors["ExponentialEuler"]) < 1e-11 and math.isnan(found.orders["ExponentialEuler"])

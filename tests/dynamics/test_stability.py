@@ -35,7 +35,7 @@ def recurrent(weights: np.ndarray, tau: np.ndarray, activation: str = "identity"
 
 
 def random_net(seed: int, size: int = 6, gain: float = 0.9) -> tuple[Network, np.ndarray]:
-    """A stable linear net and its Jacobian."""
+    """Return a stable linear network and its Jacobian."""
     generator = np.random.default_rng(seed)
     while True:
         weights, tau = gain * generator.normal(size=(size, size)) / math.sqrt(size), generator.uniform(5, 50, size)
@@ -70,11 +70,11 @@ def test_largest_stable_dt_from_few_eigenvalues_equals_all(solver: type[Euler]) 
     bound = s.largest_stable_dt(few, solver)
     assert bound == pytest.approx(s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start), solver), rel=1e-9)
     leading = s.largest_stable_dt(s.eigenvalues(dynamics, dynamics.start, 4), solver)
-    assert leading > 2 * bound, "the rightmost eigenvalues are slow and do not bound dt"
+    assert leading > 2 * bound, "the rightmost eigenvalues are slow and must not limit dt"
 
 
 def conditioned(net: Network) -> Network:
-    """In double precision, with orthogonal matrices: nearly singular directions would take too long to settle."""
+    """Set double-precision orthogonal weights; nearly singular directions would settle too slowly."""
     for weights in net.parameters():
         if weights.dim() == 2:
             nn.init.orthogonal_(weights, 1.2)
@@ -100,12 +100,12 @@ def test_fixed_point_matches_settled_simulation(name: str) -> None:
         assert torch.allclose(point.state, dynamics.flat(settled), atol=1e-7)
     assert s.is_stable(dynamics, point.state)
     few, every = s.eigenvalues(dynamics, point.state, 3), s.eigenvalues(dynamics, point.state)
-    assert np.allclose(few[:3].real, every[:3].real, rtol=1e-6), "Arnoldi and LAPACK agree on the leading ones"
+    assert np.allclose(few[:3].real, every[:3].real, rtol=1e-6), "Arnoldi and LAPACK must agree on leading eigenvalues"
 
 
 @pytest.mark.parametrize("solver", [Euler, RK4])
 def test_largest_stable_dt_within_one_percent_in_200_nets(solver: type[Euler]) -> None:
-    """2^17 steps just below and just above the limit: the matrix of one step of the solver, squared 17 times."""
+    """Take 2^17 steps just below and just above the limit, by squaring the solver's one-step matrix 17 times."""
     for seed in range(200):
         net, jacobian = random_net(seed)
         border = s.largest_stable_dt(np.linalg.eigvals(jacobian), solver)
@@ -127,13 +127,13 @@ def test_simulation_grows_only_above_largest_stable_dt(solver: type[Euler]) -> N
         net, jacobian = random_net(seed, gain=-0.9)
         border = s.largest_stable_dt(np.linalg.eigvals(jacobian), solver)
         if 1.03 * border >= solver(1.0).stability_limit * net.flows["r"].tau.smallest():
-            continue  # simulate refuses that step for the leak alone
+            continue  # simulate refuses this step because of the leak alone
         for share, grows in ((0.97, False), (1.03, True)):
             begin = Snapshot(Clock(share * border), {"r": torch.ones(1, 6, dtype=torch.float64)})
             run = pcsim.simulate(net, NOTHING, solver=solver(share * border), until=600 * share * border, start=begin)
             assert (float(run["r"][-1].norm()) > float(run["r"][299].norm())) == grows
         checked += 1
-    assert checked >= 2, "networks whose limit lies below the one of the leak"
+    assert checked >= 2, "the limit of some networks must lie below that of the leak"
 
 
 def test_largest_stable_dt_on_axes_matches_known_limits() -> None:
@@ -142,13 +142,13 @@ def test_largest_stable_dt_on_axes_matches_known_limits() -> None:
     assert s.largest_stable_dt(leak, RK4) == pytest.approx(27.8529, abs=1e-3)
     assert s.largest_stable_dt(ring, RK4) == pytest.approx(10 * 2 * math.sqrt(2), rel=1e-5)
     assert s.largest_stable_dt(ring, Euler) == pytest.approx(0.0, abs=0.06)
-    assert s.largest_stable_dt(np.array([0.01 + 1j]), RK4) == 0.0, "the fixed point itself is unstable"
+    assert s.largest_stable_dt(np.array([0.01 + 1j]), RK4) == 0.0, "an unstable fixed point has no stable dt"
     with pytest.raises(SolverError, match="Euler, Heun or RK4"):
         s.largest_stable_dt(leak, pcsim.ExponentialEuler)
 
 
 def test_fit_rate_of_predictive_coding_matches_eigenvalues() -> None:
-    """Two linear layers: along an eigenvector the distance decays at its rate, elsewhere finally at the slowest."""
+    """In two linear layers, distance decays at an eigenvector's own rate along it, elsewhere finally at the slowest."""
     torch.manual_seed(0)
     net = conditioned(pcsim.models.predictive_coding(((1, 2, 2), (4,), (3,)), tau=(10.0, 20.0, 30.0)))
     image = torch.rand(1, 1, 2, 2).double()
@@ -173,14 +173,14 @@ def test_fit_rate_of_predictive_coding_matches_eigenvalues() -> None:
 
 
 class Logistic(Map):
-    """x <- 4 x (1 - x): its exponent is ln 2 (Ulam & von Neumann 1947)."""
+    """x <- 4 x (1 - x), with the Lyapunov exponent ln 2 (Ulam & von Neumann 1947)."""
 
     def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
         return 4.0 * own * (1.0 - own)
 
 
 class Lorenz(Flow):
-    """Lorenz 1963 at sigma = 10, rho = 28, beta = 8/3: its largest exponent is 0.9056 (Sprott 2003)."""
+    """Lorenz 1963 at sigma = 10, rho = 28, beta = 8/3, with the largest exponent 0.9056 (Sprott 2003)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,13 +217,13 @@ def test_lyapunov_exponent_of_lorenz_system() -> None:
 
 def test_stability_rejects_invalid_arguments() -> None:
     net, _ = random_net(0)
-    with pytest.raises(SolverError, match="one: each has its own"):
+    with pytest.raises(SolverError, match="a single sample, as each has its own"):
         s.Dynamics(net, torch.zeros(2, 1, dtype=torch.float64))
-    with pytest.raises(SolverError, match="its present one only"):
+    with pytest.raises(SolverError, match="only on its current state"):
         s.Dynamics(net.without("lateral", during=(0.0, 5.0)), NOTHING)
     growing = s.Dynamics(recurrent(np.array([[0.0, 2.0], [-2.0, 0.0]]), np.full(2, 10.0), "tanh"), NOTHING)
     assert not s.is_stable(s.Dynamics(recurrent(2 * np.eye(2), np.full(2, 10.0)), NOTHING), torch.zeros(1, 2).double())
-    with pytest.raises(SolverError, match="anderson or newton_krylov"):
+    with pytest.raises(SolverError, match="'anderson' or 'newton_krylov'"):
         s.fixed_point(growing, method="newton")
     never = alone(Logistic(), 1)
     with pytest.raises(SolverError, match="residual"):
@@ -234,7 +234,7 @@ def test_stability_rejects_invalid_arguments() -> None:
 
 
 class Rising(Map):
-    """x <- x + 1: no fixed point."""
+    """x <- x + 1, which has no fixed point."""
 
     def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
         return own + 1.0

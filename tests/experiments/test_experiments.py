@@ -1,4 +1,4 @@
-"""The smaller experiments at their smoke preset: reports and results, and a second run that changes nothing."""
+"""The smaller experiments with the smoke preset: reports, results, and a second run that changes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def numbers(out: Path) -> dict:
     return found
 
 
-# The default run has eight minutes for everything; these would take three of it.
+# The default test run must fit in eight minutes, of which these would take three.
 LONG = (
     *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
     *("recurrent_cells", "speed", "time_constants"),
@@ -67,7 +67,7 @@ def test_experiment_writes_report_and_resumes_unchanged(
     CHECKS[name](found)
     (out / "results.json").unlink()
     module = importlib.import_module(f"experiments.{name}")
-    module.run(replace(module.PRESETS["smoke"], out=out))  # resumes: nothing is left to do but the analysis
+    module.run(replace(module.PRESETS["smoke"], out=out))  # resumes, with only the analysis left to do
     assert numbers(out) == found
 
 
@@ -87,7 +87,7 @@ def scores_stand_beside_the_baselines(found: dict) -> None:
             assert len(scores["ahead"]["mse"]) == 2 and 0 < scores["next_frame"]["mse"] < 0.2
         assert row["copy last frame"]["ahead"]["mse"][0] < row["copy last frame"]["ahead"]["mse"][1]
         if name in prednets:
-            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "in a closed loop the prediction is the frame"
+            assert row["network"]["errors"]["e0"][4:] == [0.0, 0.0], "in a closed loop predictions must serve as frames"
             responses = [layers["e0"] for layers in row["network"]["evoked"].values()]
             assert len(responses) == 2 and all(r["low"] <= r["mean"] <= r["high"] for r in responses)
         else:
@@ -115,7 +115,7 @@ def sizes_match(found: dict) -> None:
         (curve,) = row["accuracy_over_time"]
         assert len(curve) == row["steps"] and row["error"] == [pytest.approx(1 - curve[-1])]
     (first, *_) = networks["reciprocal"]["accuracy_over_time"]
-    assert len(set(first[:3])) == 1, "the image cannot have reached the read-out yet"
+    assert len(set(first[:3])) == 1, "the image must not have reached the read-out yet"
     assert len(found["mcnemar"]["ConvRNN"]) == 10 and len(found["mcnemar"]["residual"]) == 1
 
 
@@ -134,7 +134,7 @@ def errors_of_every_area_are_followed(found: dict) -> None:
         assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(energy["median"])), (
             "the energy must not rise"
         )
-        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "times count from the onset of the stimulus"
+        assert len(energy["times"]) == 120 and energy["times"][-1] == 60.0, "times must be relative to stimulus onset"
         assert sum(energy["endings"].values()) == 8
 
 
@@ -152,13 +152,13 @@ def every_network_is_swept(found: dict) -> None:
         assert len(curves) == len(curves[0]) == 2 and len(curves[0][0]) == len(row["times"])
         slow, fast = curves[1][1][1], curves[0][0][1]
         assert slow > fast if name == "predictive_coding" else slow < fast, "early on, the larger tau must lag behind"
-        # At 2.4 tau Euler is refused; RK4 is not until 2.785 tau.
+        # Euler is refused at 2.4 tau, RK4 only from 2.785 tau on.
         assert [share is None for share in row["by_dt"]["Euler"]] == [False, False, True]
         assert row["ends"]["Euler"][-1].startswith("refused") and not any("refused" in e for e in row["ends"]["RK4"])
         assert 0 < row["borders"]["Euler"] < row["borders"]["RK4"] < 40
         for solver, order in (("Euler", 1), ("RK4", 2)):
             first, second = row["precision"][solver]["error"]
-            assert first / second > 1.5**order, "half the dt must give less error"
+            assert first / second > 1.5**order, "halving dt must reduce the error"
         assert row["precision"]["RK4"]["evaluations"] == [32, 64]
         assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
 
@@ -178,18 +178,18 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
     for row in networks.values():
         (curve,) = row["accuracy_over_time"]
         assert row["error"] == [pytest.approx(1 - curve[-1])]
-        # Biases and gates let answers change before the image comes, but all images get the same one.
-        assert max(curve[:4]) < 0.25, "before the image, at most the share of one digit"
+        # Before the image arrives, biases and gates may change the answer, but it is the same for all images.
+        assert max(curve[:4]) < 0.25, "before the image arrives, accuracy is at most the share of one digit"
     from experiments.cell_search import candidates
 
     arrives = candidates.Candidate(candidates.ReciprocalCell()).network(2).arrivals["readout"]
-    assert candidates.MINIMAL == arrives + 2, "one step more than the image needs, counted from 0"
+    assert candidates.MINIMAL == arrives + 2, "one step more than the image needs, counting from 0"
 
 
 def nothing_is_solved_in_time_without_time(found: dict) -> None:
     control = found["networks"]["feed_forward"]["whole"]
     assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, (
-        "only noise changes a feed-forward control over time"
+        "only noise may change a feed-forward control over time"
     )
     lesions = found["networks"]["blt"]
     assert set(lesions) == {"whole", "without top-down", "without recurrence"} and found["macaque"] is None
@@ -228,7 +228,7 @@ def test_transfer_writes_report_and_decodes_above_chance(tmp_path: Path, mnist: 
                 means = area[state]["mean"]
                 assert np.allclose(means, np.mean(area[state]["alphabets"], 0)) and min(means) > 1.5 * found["chance"]
     first, *others = found["networks"]["blt_b"]["l2"]["trained"]["mean"]
-    assert not others and first < 1.0, "B must have one step"
+    assert not others and first < 1.0, "B must have a single step"
 
 
 @pytest.mark.data
@@ -238,4 +238,4 @@ def test_object_solution_time_compares_with_recordings(tmp_path: Path, recording
     found = numbers(out)
     assert (out / "similarity.png").exists() and found["similarity"]["monkey_human"] == pytest.approx(0.44, abs=0.005)
     assert len(found["macaque"]["solution"]) == 21
-    assert "no models of IT" in (out / "report.html").read_text()
+    assert "not models of IT" in (out / "report.html").read_text()

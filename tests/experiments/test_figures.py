@@ -1,4 +1,4 @@
-"""Figures of experiments show the numbers they were given."""
+"""Figures of experiments show the values that they receive."""
 
 from __future__ import annotations
 

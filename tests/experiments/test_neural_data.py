@@ -1,4 +1,4 @@
-"""Public recordings of inferior temporal cortex: decoding and dissimilarities match the figures published with them."""
+"""Public recordings of inferior temporal cortex: decoding and dissimilarities match the published values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_macaque_it_decoding_accuracy_matches_readme(recordings: Path) -> None:
 
 @pytest.mark.data
 def test_spike_counts_match_events(recordings: Path) -> None:
-    """Counted independently from the file of events."""
+    """Count spikes independently, from the event file."""
     spikes = neural_data.spikes(recordings)
     with np.load(recordings / "neural_it_zhang_desimone" / "it_spikes_events.npz") as file:
         events = {name: file[name] for name in file.files}

@@ -1,4 +1,4 @@
-"""The occlusion experiment from the command line: same numbers after a kill, and no other run's folder is touched."""
+"""The occlusion experiment on the command line: identical results after a kill, and protected folders."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_occlusion_killed_and_resumed_gives_same_numbers(undisturbed: Path, tmp_
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert first.exists() and not (out / "results.json").exists()
-    run(out, "--workers", "2")  # that must not matter either
+    run(out, "--workers", "2")  # a second kill must not matter either
     assert numbers(out) == numbers(undisturbed)
 
 

@@ -18,7 +18,7 @@ def test_report_slider_changes_curves(tmp_path: Path) -> None:
     webdriver = pytest.importorskip("selenium.webdriver")
     pytest.importorskip("plotly")
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        pytest.skip("no chromium with its driver")
+        pytest.skip("chromium or chromedriver is not installed")
     time_constants.run(dataclasses.replace(PRESETS["smoke"], out=tmp_path / "sweep"))
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
@@ -32,7 +32,7 @@ def test_report_slider_changes_curves(tmp_path: Path) -> None:
             return [line.get_attribute("d") for line in found]
 
         before = curves()
-        assert len(before) == 4, "one curve for each of two time constants in two panels"
+        assert len(before) == 4, "two panels must show a curve for each of two time constants"
         rail = browser.find_element("css selector", "#explore-0 .slider-rail-touch-rect")
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", rail)
         right = int(rail.size["width"] / 2) - 2

@@ -1,4 +1,4 @@
-"""`experiments.speed`: what CI can check without the packages that it is compared with."""
+"""Checks of `experiments.speed` that need none of the compared packages."""
 
 import sys
 

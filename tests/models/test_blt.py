@@ -1,4 +1,4 @@
-"""The BLT family against the paper's numbers and a NumPy version written from its equations."""
+"""The BLT family against published values and a NumPy implementation of the paper's equations."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_blt_family_parameter_counts_match_paper(name: str, count: int) -> None:
 
 
 def correlate(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """'Same' convolution of (n, c, h, w) with weights (out, c, k, k)."""
+    """Return the 'same' convolution of (n, c, h, w) with weights (out, c, k, k)."""
     r = w.shape[-1] // 2
     windows = sliding_window_view(np.pad(x, ((0, 0), (0, 0), (r, r), (r, r))), w.shape[-2:], (2, 3))
     return np.einsum("nchwij,ocij->nohw", windows, w)
 
 
 def transposed(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Stride-2 transposed 3x3 convolution to twice the size: every input adds its scaled kernel."""
+    """Return the stride-2 transposed 3x3 convolution at twice the size, to which every input adds its scaled kernel."""
     n, _, height, width = x.shape
     canvas = np.zeros((n, w.shape[1], 2 * height + 2, 2 * width + 2))
     for i in range(height):
@@ -55,7 +55,7 @@ def test_blt_matches_numpy(unroll: str, lrn: str) -> None:
         torch.nn.init.normal_(parameter, 0.0, 0.3)
     for module in net.modules():
         if isinstance(module, LocalResponseNorm):
-            module.band.mul_(1e3)  # alpha 0.1: at 1e-4 a wrong norm would hide in the rounding
+            module.band.mul_(1e3)  # alpha = 0.1, because at 1e-4 rounding would hide errors in the norm
         if isinstance(module, pcsim.connections.Standardise):
             module.mean.fill_(0.4)
             module.sd.fill_(0.2)
@@ -98,7 +98,7 @@ def test_blt_biological_readout_depends_on_image_from_step_2() -> None:
             retain_graph=True,
             materialize_grads=True,
         )
-        arrived = clock.step >= 2  # two layers: the second hears of the image one step after the first
+        arrived = clock.step >= 2  # the image reaches the second layer one step after the first
         assert bool((gradient != 0).any()) is arrived
 
 
@@ -112,7 +112,7 @@ def test_blt_family_receptive_fields_match_paper(name: str, expected: list[int])
     for module in net.modules():
         if isinstance(module, torch.nn.Sequential):
             for position, part in enumerate(module):
-                if isinstance(part, torch.nn.MaxPool2d):  # passes the winner only; the mean has the same field
+                if isinstance(part, torch.nn.MaxPool2d):  # a maximum has a gradient at one position only
                     module[position] = torch.nn.AvgPool2d(2)
     images = torch.rand(1, 1, 32, 32, requires_grad=True)
     sides = []
@@ -126,7 +126,7 @@ def test_blt_family_receptive_fields_match_paper(name: str, expected: list[int])
 def test_models_reject_unknown_names_and_indivisible_size() -> None:
     with pytest.raises(pcsim.WiringError, match="did you mean 'blt_bl'"):
         models.build("blt_bll")
-    with pytest.raises(pcsim.WiringError, match="option of blt 'widht'"):
+    with pytest.raises(pcsim.WiringError, match="blt option 'widht'"):
         models.build("blt", widht=3)
-    with pytest.raises(pcsim.WiringError, match="4 divides|that 4"):
+    with pytest.raises(pcsim.WiringError, match="divisible by 4"):
         models.leaky_rcnn(size=30)

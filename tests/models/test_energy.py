@@ -1,4 +1,4 @@
-"""Energies and errors of random instances decrease wherever theory says so, up to the stability limit."""
+"""Energies and errors of random instances decrease as theory predicts, up to the stability limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NETS, CUES = 100, 10  # a thousand instances
 
 
 def largest_rise(energy: torch.Tensor) -> float:
-    """Over time and samples, relative to the size of the energy."""
+    """Return the largest rise over time and samples, relative to the magnitude of the energy."""
     return float((energy.diff(dim=0) / energy.abs().amax()).max())
 
 
@@ -39,7 +39,7 @@ def test_hopfield_asynchronous_energy_falls_to_fixed_point() -> None:
         assert largest_rise(run["energy"]) <= RISE
         end = run["s"][-1]
         field = end @ weights - theta
-        assert (torch.where(field != 0, field.sign(), end) == end).all(), "in a fixed point no unit changes its sign"
+        assert (torch.where(field != 0, field.sign(), end) == end).all(), "no unit may change its sign at a fixed point"
 
 
 def test_hopfield_synchronous_can_cycle_with_period_two() -> None:
@@ -96,7 +96,7 @@ def random_coding(seed: int, activation: str) -> tuple[pcsim.Network, dict[str, 
 
 
 def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
-    """The largest eigenvalue of the Hessian of E with respect to the free layers, from the Jacobian of the flow."""
+    """Return the largest eigenvalue of the Hessian of E in the free layers, from the Jacobian of the flow."""
     names = net.memories
     sizes = [torch.Size(net.shape(name)).numel() for name in names]
     shown = {name: value[:1] for name, value in given.items()}
@@ -108,18 +108,18 @@ def curvature(net: pcsim.Network, given: dict[str, torch.Tensor]) -> float:
         return torch.cat([10.0 * derivative[name].flatten() for name in names])
 
     jacobian = torch.autograd.functional.jacobian(rates, torch.zeros(sum(sizes)))
-    assert torch.allclose(jacobian, jacobian.T, atol=1e-10), "a gradient flow has a symmetric Jacobian"
+    assert torch.allclose(jacobian, jacobian.T, atol=1e-10), "the Jacobian of a gradient flow must be symmetric"
     return float(torch.linalg.eigvalsh(-jacobian)[-1])
 
 
-@pytest.mark.filterwarnings("ignore:.*overshoots")  # the border is above tau in nets with weak weights
+@pytest.mark.filterwarnings("ignore:.*overshoots")  # in networks with weak weights the limit is above tau
 def test_predictive_coding_linear_energy_at_stability_limit() -> None:
     diverged = 0
     for seed in range(NETS):
         net, given = random_coding(seed, "identity")
         border = 2.0 / curvature(net, given)  # in units of tau
         for share in (0.98, 1.05):
-            if share * border >= 2.0:  # beyond dt = 2 tau Euler is refused anyway
+            if share * border >= 2.0:  # Euler refuses dt above 2 tau anyway
                 continue
             solver = Euler(dt=10.0 * share * border)
             run = simulate(net, given, solver=solver, until=150 * solver.dt, record=Record(states=["energy"]))
@@ -128,7 +128,7 @@ def test_predictive_coding_linear_energy_at_stability_limit() -> None:
             else:
                 assert run["energy"][-1].max() > run["energy"][75].max(), "the energy must grow"
                 diverged += 1
-    assert diverged > NETS / 2, "most nets must have their limit below 2 tau, which Euler refuses"
+    assert diverged > NETS / 2, "most networks must have a limit below 2 tau, where Euler refuses dt"
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])
@@ -140,7 +140,7 @@ def test_predictive_coding_nonlinear_energy_falls_at_small_dt(activation: str) -
 
 
 def test_predictive_coding_relu_energy_rises_shrink_with_dt() -> None:
-    """Where f' jumps, a unit can oscillate across zero: the energy then rises by an amount of the order of dt."""
+    """Where f' jumps, a unit can oscillate around zero, which raises the energy by an amount of the order of dt."""
     rises = []
     for dt in (0.8, 0.2, 0.05):
         worst = 0.0
@@ -153,7 +153,7 @@ def test_predictive_coding_relu_energy_rises_shrink_with_dt() -> None:
 
 
 def test_predictive_coding_linear_fixed_point_is_least_squares() -> None:
-    """E = sum pi/2 |r_l - W_l r_{l+1} - b_l|^2 is one least-squares problem in (r1, r2), solved by LAPACK."""
+    """E = sum pi/2 |r_l - W_l r_{l+1} - b_l|^2 is a least-squares problem in (r1, r2), solved by LAPACK."""
     net = models.predictive_coding(((12,), (5,), (3,)), tau=10.0, precision=(1.0, 2.0))
     for parameter in net.parameters():
         if parameter.dim() == 2:
@@ -188,7 +188,7 @@ def test_predictive_coding_clamped_top_settles_at_predictions() -> None:
 
 
 def operator_norm(weight: torch.Tensor, size: int) -> float:
-    """lambda_max(W W^T) of a convolution, from its dense matrix."""
+    """Return lambda_max(W W^T) of a convolution, from its dense matrix."""
     basis = torch.eye(weight.shape[1] * size * size).reshape(-1, weight.shape[1], size, size)
     columns = torch.nn.functional.conv2d(basis, weight, padding=1).flatten(1).T
     return float(torch.linalg.eigvalsh(columns.T @ columns)[-1])

@@ -1,7 +1,7 @@
-"""Each model against a second, independent evaluation: float64 NumPy, written from the paper's equations.
+"""Models against independent float64 NumPy implementations of the papers' equations.
 
-Every named population at every step. Weights are read out of the network by the name of the edge, so that a weight
-on the wrong edge shows too.
+Compares every named population at every step. Weights are looked up by edge name, so that weights on the wrong edge are
+detected too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_pcn_global_matches_numpy(tied: bool, order: str, norm: str) -> None:
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if "rate" in name or "normalise" in name:
-                parameter.add_(0.3 * torch.randn_like(parameter))  # also negative rates, which are rectified
+                parameter.add_(0.3 * torch.randn_like(parameter))  # negative rates too, which are rectified
     x = shown(net, 3)["image"]
     up_weight = [weights(net, f"e{layer}->r{layer + 1}")[0] for layer in range(3)]
     sources = ["prior1", "prior2", "r3"] if order == "sequential" else ["r1", "r2", "r3"]
@@ -94,7 +94,7 @@ def test_pcn_global_matches_numpy(tied: bool, order: str, norm: str) -> None:
 
 @pytest.mark.parametrize("alpha", [0.001, 0.1])
 def test_rcnn_matches_numpy(alpha: float) -> None:
-    """Each layer finishes its iterations before the next begins; alpha = 0.1 exposes a wrong convention of the norm."""
+    """Each layer completes its iterations before the next starts; alpha = 0.1 exposes a wrong norm convention."""
     net = models.rcnn(16, 2, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -220,7 +220,7 @@ def test_prednet_matches_numpy(cell: str, feedback: str, opens: int) -> None:
     given = {"frame": stimuli.sequence(frames, every=10.0), "closed_loop": stimuli.sequence(sees_itself, every=10.0)}
     agree(closed_loop(net), trace, given)
     if feedback == "current" and opens == 3:
-        assert all((value == 0).all() for value in trace["e0"][3:]), "in a closed loop the prediction is the frame"
+        assert all((value == 0).all() for value in trace["e0"][3:]), "in a closed loop predictions must serve as frames"
 
 
 @pytest.mark.parametrize("peephole", ["none", "channel", "full"])
@@ -274,7 +274,7 @@ def forecaster(net: Network, subtractive: bool) -> None:
 
 
 def cell_step(rule: torch.nn.Module, z: Array, c: Array, subtractive: bool) -> tuple[Array, Array]:
-    """The next h and c, from the stacked gates."""
+    """Return the next h and c, from the stacked gates."""
     if subtractive:
         i, o, z, *rest = (sigmoid(part) for part in np.split(z, 3 if rule.kept is not None else 4, 1))
         f = rest[0] if rest else per_channel(np.clip(array(rule.kept), 0.0, 1.0))
@@ -335,7 +335,7 @@ def test_hopfield_asynchronous_and_synchronous_match_numpy() -> None:
     agree(models.hopfield(patterns, threshold=0.1), trace, {"cue": cue, "turn": turn})
     for sweep in range(2):
         order = torch.stack([turn.at(10.0 * (20 * sweep + k)).argmax(1) for k in range(20)])
-        assert (order.sort(0).values == torch.arange(20)[:, None]).all(), "each unit must have one turn in each sweep"
+        assert (order.sort(0).values == torch.arange(20)[:, None]).all(), "each unit must be updated once per sweep"
     s, synchronous = array(cue), []
     for _ in range(4):
         s = np.where(s @ w > 0, 1.0, np.where(s @ w < 0, -1.0, s))
@@ -405,7 +405,7 @@ def test_retrofit_matches_numpy(scale: str) -> None:
         return full[:, :, 1:9, 1:9] + per_channel(back[1][1])
 
     def pull_back(k: int, error: Array) -> Array:
-        """2 P^T error, divided by N or by the root of the receptive field size: 9 and 16 positions of 2 and 3 maps."""
+        """2 P^T error, divided by N or by the square root of the receptive field size (9 * 2 and 16 * 3)."""
         if k == 1:
             return 2 * conv(error, back[0][0]) / (128 if scale == "mean" else np.sqrt(9 * 2))
         return 2 * conv(error, back[1][0], stride=2, padding=1) / (192 if scale == "mean" else np.sqrt(16 * 3))
@@ -488,8 +488,8 @@ def test_predictive_coding_matches_numpy(activation: str, nonlinearity: str) -> 
 
 
 def test_order_of_pcn_global_and_prednet_follows_delays(capsys: pytest.CaptureFixture[str]) -> None:
-    """The papers' algorithms: PCN blends from the top down, then corrects from the bottom up; PredNet settles R from
-    the top down, then predicts, compares and passes on from the bottom up."""
+    """The papers' algorithms: PCN blends from the top down, then corrects from the bottom up. PredNet updates R from
+    the top down, then computes predictions and errors from the bottom up."""
     pcn = models.pcn_global((4, 4, 4), (), image=(1, 4, 4))
     prednet = models.prednet((1, 2, 3), size=(8, 8))
     with capsys.disabled():
@@ -508,5 +508,5 @@ def test_order_of_pcn_global_and_prednet_follows_delays(capsys: pytest.CaptureFi
         prednet.projections[::-1],
     )
     assert before(shuffled, "r2", "r1", "r0", "p0", "e0", "a1", "e1", "a2", "e2"), (
-        "the order must not depend on the order of declaration"
+        "the order of declaration must not matter"
     )

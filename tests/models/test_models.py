@@ -1,4 +1,4 @@
-"""Properties of every registered model. A new model that has no small configuration in support/small.py fails here."""
+"""Properties of every registered model. A model without a small configuration in support/small.py fails here."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_lesion_changes_states_and_leaves_network_intact(name: str) -> None:
     for kind in {edge.kind for edge in net.projections if not edge.lesioned}:
         lesioned = values(net.without(kind))
         assert any(not torch.equal(lesioned[key], intact[key]) for key in intact), kind
-    assert all(torch.equal(value, intact[key]) for key, value in values(net).items()), "a lesion changed the network"
+    assert all(torch.equal(value, intact[key]) for key, value in values(net).items()), "the network must not change"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +124,7 @@ def test_model_weights_round_trip_bitwise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+@pytest.mark.filterwarnings("ignore")  # warnings from the compiler itself
 def test_model_step_compiles_to_one_graph(name: str) -> None:
     """fullgraph=True raises at a graph break. `aot_eager` traces forward without needing a C++ compiler."""
     net = small(name)
@@ -163,7 +163,7 @@ def test_active_window_in_flow_opens_at_step_time() -> None:
     held = opening.precompute(shown(net, 2))
     from_source = going_on.step(going_on.precompute(shown(net, 2)), state | {"y1": early["s1"][-1]})
     assert torch.equal(opening.step(held, state)["y1"], from_source["y1"]), (
-        "a population that opens starts from its source, whatever its own state was"
+        "a population must start from its source when it opens, whatever its own state was"
     )
 
 
@@ -184,7 +184,7 @@ def test_state_keeps_keys_shapes_and_dtypes(name: str, as_ode: bool) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_run_resumed_from_file_is_bitwise_equal(name: str, tmp_path: Path) -> None:
-    """Bitwise only if the file also keeps the memory layout of the state, on which rounding depends."""
+    """Results are bitwise equal only if the file preserves the state's memory layout, on which rounding depends."""
     net = small(name)
     solver, steps = stepping(net)
     steps = max(2, min(steps, 8))

@@ -1,4 +1,4 @@
-"""Predictive models: published sizes, weights of other code, closed loop, relative errors, retrofit, mistakes."""
+"""Predictive models: published sizes, foreign weights, closed loop, relative errors, retrofit, invalid input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count(net: Network) -> int:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [  # Shi et al. 2015 table 1: the numbers have one peephole weight a channel
+    [  # Shi et al. 2015, table 1, where each channel has one peephole weight
         ({"channels": (256,)}, 13_524_496),
         ({"channels": (128, 128)}, 10_042_896),
         ({"channels": (128, 64, 64)}, 7_585_296),
@@ -67,11 +67,11 @@ def test_pcn_global_without_cycles_equals_initial_state() -> None:
     assert torch.equal(run["r1"][0], start["r1"]) and torch.equal(run["r2"][0], start["r2"])
 
 
-# ---------------------------------------------------------------------- weights of other code
+# ---------------------------------------------------------------------- weights from other code
 
 
 def libilab_names(channels: tuple[int, ...], tied: bool) -> dict[str, torch.Tensor]:
-    """A state dict in the authors' naming, of random values."""
+    """Return a state dict of random values with the authors' names."""
     tensors, below = {}, (2, *channels)
     for k, (fewer, more) in enumerate(zip(below, channels, strict=False)):
         if tied:
@@ -102,7 +102,7 @@ def test_libilab_weights_load_into_matching_edges(tied: bool) -> None:
 
 
 def test_prednet_with_port_weights_gives_port_predictions() -> None:
-    """The port's step, written from its description: one convolution a gate over [R, E, up(R above)]."""
+    """The port computes each gate by a single convolution over [R, E, up(R above)]."""
     sizes = (2, 3, 4)
     theirs: dict[str, torch.Tensor] = {}
     for k, n in enumerate(sizes):
@@ -226,7 +226,7 @@ def test_retrofit_starts_as_original_and_leaves_it_unchanged() -> None:
     kept = models.retrofit(parts, (1, 8, 8), head=head, feed_forward=0.999, feedback=0.0005, correction=0.0)
     run = simulate(kept, image, solver=Iterate(), record=Record(states=["readout"], errors="all"))
     assert torch.allclose(run["readout"][-1], expected, atol=0.05), (
-        "at a feed-forward share of 0.999 the read-out stays near the original"
+        "at a feed-forward share of 0.999 the read-out must stay near the original"
     )
     assert set(run.errors) == {"e0", "e1", "e2"} and run.errors["e0"].shape == (5, 4)
     assert not any(module.training for part in parts for module in part.modules())
@@ -244,7 +244,7 @@ def test_retrofit_is_per_sample_and_all_parameters_learn() -> None:
 
 
 def test_retrofit_correction_lowers_error_of_area_below() -> None:
-    """With feed-forward and feedback nearly off, memory and correction reduce the prediction error of the image."""
+    """With feed-forward and feedback input nearly off, memory and correction reduce the image's prediction error."""
     torch.manual_seed(0)
     net = models.retrofit(
         [part.eval() for part in stages()[:1]], (1, 8, 8), feed_forward=1e-6, feedback=1e-6, correction=0.3, steps=30
@@ -262,7 +262,7 @@ def test_adjoint_is_transpose_of_convolution(kernel: int, float64: None) -> None
     assert torch.allclose(2.0 * (linear * y).sum(), (x * back(y)).sum())
 
 
-# ---------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------- invalid input
 
 MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "layers (3,) of 2", "pooled=()"),

@@ -1,4 +1,4 @@
-"""Models of object recognition against float64 NumPy written from their papers' equations; see test_equations.py."""
+"""Models of object recognition against float64 NumPy implementations of their papers; see test_equations.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def at(norm: tuple[Array, ...], step: int) -> list[Array]:
-    """The mean, variance, weight and bias of one step."""
+    """Return the mean, variance, weight and bias of one step."""
     return [values[step] for values in norm]
 
 
@@ -108,7 +108,7 @@ def biases(net: Network, population: str) -> list[Array]:
 
 
 def reciprocal(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
-    """Nayebi et al. 2018 eq. 4 and 5."""
+    """Apply Nayebi et al. 2018, eq. 4 and 5."""
     h, c = own[f"h{n}"], own[f"c{n}"]
     wch, whh = w(net, f"c{n}->h{n}:gate"), w(net, f"h{n}->h{n}:retention")
     whc, wcc = w(net, f"h{n}->c{n}:gate"), w(net, f"c{n}->c{n}:retention")
@@ -119,7 +119,7 @@ def reciprocal(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
 
 
 def every_edge(net: Network, n: int, x: Array, res: Array, own: Own) -> Own:
-    """The reference cell with each of its options on."""
+    """Return the reference cell with every option enabled."""
     h, c = own[f"h{n}"], own[f"c{n}"]
 
     def sent(edge: str, value: Array) -> Array:
@@ -275,7 +275,7 @@ def test_cornet_z_matches_numpy() -> None:
 
 @pytest.mark.parametrize("name", ["cornet_r", "cornet_rt"])
 def test_cornet_r_and_rt_match_numpy(name: str) -> None:
-    """As in the published code: areas read `outputs` of the previous step (RT) or of this step (R)."""
+    """As in the published code, areas receive `outputs` of the previous step (RT) or of the current step (R)."""
     net = scatter(models.build(name, **CORNET | {"groups": 2}))
     image = shown(net, 2)["image"]
     areas = ("v1", "v2", "v4", "it")

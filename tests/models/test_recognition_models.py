@@ -1,4 +1,4 @@
-"""Models of object recognition: properties beyond their equations, and weights published for other code."""
+"""Models of object recognition: properties beyond the equations, and published weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pcsim.rules import Leaky, Rate, Sum
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """Every tensor random, running variances positive; in evaluation mode."""
+    """Randomise every tensor, keeping running variances positive, and switch to evaluation mode."""
     with torch.no_grad():
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
@@ -114,7 +114,7 @@ def test_cornet_r_and_rt_differ_only_in_bottom_up_delays() -> None:
         ("multi_state/unshared", {"h1": 0, "h2": 1, "h3": 1}),
     ],
 )
-def test_latencies_match_arrivals(name: str, expected: dict[str, int]) -> None:
+def test_latencies_match_arrival_steps(name: str, expected: dict[str, int]) -> None:
     net = small(name)
     assert {area: net.arrivals[area] for area in expected} == expected
     steps = max(expected.values()) + 1
@@ -132,11 +132,11 @@ def test_time_of_maps_steps_to_ms() -> None:
     assert [small("convrnn").time_of("h2", step) for step in (0, 1)] == [10.0, 20.0]
 
 
-# ---------------------------------------------------------------------- one formalism
+# ---------------------------------------------------------------------- equivalent formulations
 
 
 def test_leaky_rcnn_equals_discrete_rcnn_as_ode() -> None:
-    """Rate units wired as `leaky_rcnn` with a delay of 1 on every edge, then `as_ode`: bitwise the same network."""
+    """Rate units connected like `leaky_rcnn`, with delays of 1, are bitwise the same network `as_ode`."""
     leaky = models.leaky_rcnn((3, 4), (10.0, 20.0), size=8)
     wiring = areas([Rate(3), Rate(4)], (3, 4), (1, 8, 8), delays=(1, 1))
     transforms = {edge.name: edge.transform for edge in leaky.projections}
@@ -152,7 +152,7 @@ def test_leaky_rcnn_equals_discrete_rcnn_as_ode() -> None:
 
 
 def test_rcnn_as_ode_layer_matches_leaky_layer_with_norm(float64: None) -> None:
-    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, wired by hand, against the published network `as_ode`."""
+    """tau dx/dt = LRN(ReLU(u + W x + b)) - x, built manually, against the published network `as_ode`."""
     net = models.rcnn(8, 3, layers=2, lrn=(0.1, 0.75), size=8, image_channels=1, classes=3).eval()
     flow = net.as_ode(tau=10.0)
     image = shown(net, 2)["image"]
@@ -177,7 +177,7 @@ def test_rcnn_as_ode_layer_matches_leaky_layer_with_norm(float64: None) -> None:
 def test_step_norm_equals_one_batch_norm_per_step() -> None:
     norm = StepNorm(3, 2)
     apart = [nn.BatchNorm2d(3) for _ in range(2)]
-    for step in (0, 1, 1, 2):  # the last one holds for later steps
+    for step in (0, 1, 1, 2):  # the last norm applies to all later steps
         value = torch.randn(4, 3, 5, 5) * (step + 1)
         assert torch.equal(norm(value, step), apart[min(step, 1)](value))
     for t, other in enumerate(apart):
@@ -203,10 +203,10 @@ def test_step_norm_counts_steps_from_edge_window() -> None:
     assert run["b"][:, 0, 0].tolist() == [0.0] * 4 + [1.0] * 2 + [2.0] * 2 + [3.0] * 4
 
 
-# ---------------------------------------------------------------------- controls, and full size
+# ---------------------------------------------------------------------- control networks and full-size models
 
 
-def test_matched_gives_nearest_parameter_count() -> None:
+def test_matched_returns_nearest_parameter_count() -> None:
     net = models.matched(lambda width: models.blt_b(width=width), 28_330)
     counts = [models.blt_b(width=width).parameter_count for width in range(1, 80)]
     assert abs(net.parameter_count - 28_330) == min(abs(count - 28_330) for count in counts)

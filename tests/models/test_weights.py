@@ -1,4 +1,4 @@
-"""Shipped weights: complete, small, and with the error that is stored beside them."""
+"""Shipped weights: complete, small, and consistent with the stored error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_weights_error_matches_stored_facts(model: str, name: str) -> None:
     assert len(path.read_bytes()) < 200_000
     facts = models.weights.about(model, name)
     net = models.build(model, weights=name)
-    shown = stimuli.scenes(name, seed=2_000_000, first=0, count=250)  # none of the images it was trained or tested on
+    shown = stimuli.scenes(name, seed=2_000_000, first=0, count=250)  # unlike any training or test image
     error = 1 - correct_choices(evaluate(net, shown.pixels()), shown.targets())[-1].double().mean().item()
     spread = (facts["error"][name] * (1 - facts["error"][name]) / 250) ** 0.5
     assert error == pytest.approx(facts["error"][name], abs=4 * spread + 0.01)

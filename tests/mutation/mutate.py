@@ -1,12 +1,12 @@
-"""Are there tests that would notice? Single changes of pcsim's code, drawn at random, and whether the tests fail.
+"""Mutation testing: apply random single changes to pcsim's code, and check whether a test fails.
 
-    python -m pytest --cov=pcsim --cov-context=test --cov-report=       which test runs which line: .coverage
-    python tests/mutation/mutate.py --count 200 --seed 0                mutants of seven rooms, in a copy of the project
+    python -m pytest --cov=pcsim --cov-context=test --cov-report=       record which test runs which line, in .coverage
+    python tests/mutation/mutate.py --count 200 --seed 0                test mutants of seven packages in a copy
 
-A mutant is one operator, comparison, constant, keyword argument, condition or returned value that is changed. It is run
-against the tests that reach its line (at most `--tests`, those of its own room first), stopped at the first failure;
-a mutant that takes far too long counts as killed. Results are appended to a file, so that it can be stopped.
-Needs pytest-cov. Equivalent mutants survive, and have to be judged by hand.
+A mutant has one changed operator, comparison, constant, keyword argument, condition or return value. The tests that
+reach its line run (at most `--tests`, those of the same package first) until the first failure; a mutant that exceeds
+the time limit is counted as killed. Results are appended to a file, so an interrupted run can continue.
+Needs pytest-cov. Equivalent mutants survive, and must be reviewed manually.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coverage import CoverageData
 ROOT = Path(__file__).parents[2]
 ROOMS = ("core", "rules", "network", "solvers", "simulation", "sweeps", "analysis")
 SLOWEST = 180.0
-"""seconds after which the tests of a mutant are ended"""
+"""seconds after which the tests of a mutant are stopped"""
 
 COMPARISONS = {
     ast.Lt: ast.LtE,
@@ -57,7 +57,7 @@ OPERATORS = {
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Every changed form of a node, with a word for it."""
+    """Yield every mutation of a node, with its kind."""
     new = copy.deepcopy(node)
     if isinstance(new, ast.Compare) and type(new.ops[0]) in COMPARISONS:
         new.ops[0] = COMPARISONS[type(new.ops[0])]()
@@ -87,7 +87,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def sites(path: Path) -> Iterator[tuple[int, str, int]]:
-    """(number of the node, kind of change, line) for every mutant of a file."""
+    """Yield (number of the node, kind of change, line) for every mutant of a file."""
     tree = ast.parse(path.read_text())
     skipped = {id(inner) for node in ast.walk(tree) for inner in _never_changed(node)}
     for number, node in enumerate(ast.walk(tree)):
@@ -97,7 +97,7 @@ def sites(path: Path) -> Iterator[tuple[int, str, int]]:
 
 
 def mutated(path: Path, number: int) -> str:
-    """The text of a file with one node changed."""
+    """Return the source of a file with one node changed."""
     tree = ast.parse(path.read_text())
     old = next(node for n, node in enumerate(ast.walk(tree)) if n == number)
     ((_, new),) = changes(old)
@@ -105,7 +105,7 @@ def mutated(path: Path, number: int) -> str:
 
 
 def _never_changed(node: ast.AST) -> Iterator[ast.AST]:
-    """Types, messages and docstrings, which no run reads; what is checked for types only."""
+    """Yield nodes without effect at run time: annotations, messages and code under TYPE_CHECKING."""
     if isinstance(node, ast.FunctionDef):
         for annotated in (node.returns, *(a.annotation for a in ast.walk(node.args) if isinstance(a, ast.arg))):
             yield from ast.walk(annotated) if annotated else ()
@@ -128,9 +128,9 @@ class _Swap(ast.NodeTransformer):
 
 
 def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
-    """The tests that run a line (of one that runs at import, those that run any of its file), at most so many.
+    """Return at most `most` tests that run a line or, if it runs at import, any line of its file.
 
-    Those of the file's own room come first; of the others one in so many, so that all kinds are there.
+    Tests of the same package come first; the others are sampled at regular intervals.
     """
     place = path.relative_to(ROOT).as_posix()
     (measured,) = (file for file in data.measured_files() if file.endswith(place))
@@ -148,7 +148,7 @@ def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
 
 
 def survives(copied: Path, tests: list[str]) -> bool:
-    """Whether all tests pass on a changed copy."""
+    """Return True if all tests pass on a changed copy."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
     with subprocess.Popen(
         command, cwd=copied, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -164,10 +164,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--tests", type=int, default=60, help="at most so many for each mutant")
-    options.add_argument("--coverage", default=".coverage", help="file of pytest --cov-context=test")
+    options.add_argument("--tests", type=int, default=60, help="maximum number of tests per mutant")
+    options.add_argument("--coverage", default=".coverage", help="coverage file from pytest --cov-context=test")
     options.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
-    options.add_argument("--part", default="0/1", help="k/n: every n-th mutant from k on, to share the work")
+    options.add_argument("--part", default="0/1", help="k/n: every n-th mutant from k on, to split the work")
     chosen = options.parse_args()
     data = CoverageData(chosen.coverage)
     data.read()

@@ -1,4 +1,4 @@
-"""Settings batched in one run give the same results as separate runs."""
+"""Settings batched in one run match separate runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 def taus_of(net: Network, taus: list[float]) -> dict[str, list[float]]:
-    """Time constants for every memory; those of the second in reverse order."""
+    """Return time constants for every population with memory, in reverse order for the second one."""
     names = [name for name in net.populations if name in net.memories]
     return {name: taus if number != 1 else taus[::-1] for number, name in enumerate(names)}
 

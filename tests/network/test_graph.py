@@ -1,4 +1,4 @@
-"""The network graph: order, delays, shapes, activity windows, lesions, describe()."""
+"""The network graph: order, delays, shapes, activity windows, lesions, `describe`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_shape_mismatch_names_edge_shapes_and_fix() -> None:
     assert "v2->v1" in text and "(4, 4, 4)" in text and "(4, 8, 8)" in text and "up_conv(..., stride=2)" in text
 
 
-def test_transform_refusing_its_source_is_named() -> None:
+def test_transform_with_wrong_input_shape_is_named() -> None:
     with pytest.raises(WiringError, match="image->v1.*(1, 8, 8)"):
         Network({"image": (1, 8, 8)}, [Population("v1", Rate(4))], [Projection("image", "v1", conv(3, 4))])
 
@@ -168,7 +168,7 @@ def test_as_ode_of_flow_changes_tau_and_shares_parameters() -> None:
         simulate(net, shown, solver=pcsim.Euler(dt=0.2 * tau), until=10 * tau, record=record)["r"]
         for net, tau in ((fast, 5.0), (slow, 20.0))
     ]
-    assert torch.allclose(*runs, atol=1e-6), "the runs differ only in the unit of time, tau"
+    assert torch.allclose(*runs, atol=1e-6), "the runs must differ only in the unit of time, tau"
     assert {id(p) for p in slow.parameters()} == {id(p) for p in fast.parameters()}
     assert "tau 5 ms" in fast.describe() and "tau 20 ms" in slow.describe()
     weights = dense(4, 2)
@@ -203,7 +203,7 @@ def test_autocast_network_accurate_to_bfloat16() -> None:
         simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.autocast())
     )
     off = float((rounded - full).norm() / full.norm())
-    assert rounded.dtype == torch.float32 and 1e-5 < off < 1e-2  # bfloat16 has 8 bits: 4e-3 a product
+    assert rounded.dtype == torch.float32 and 1e-5 < off < 1e-2  # bfloat16 has 8 bits of precision: 4e-3 per product
     assert "linear 8>10 in bfloat16" in net.autocast().describe() and "bfloat16" not in net.describe()
     double = net.double()
     exact, same = (
@@ -229,7 +229,7 @@ def test_autocast_network_shares_parameters_and_gradients() -> None:
 
 
 def sized(channels: int) -> list[nn.Module]:
-    """Layers whose shape is known by their type, with settings of all kinds."""
+    """Return layers of known types with all kinds of settings, whose output shape follows from them."""
     layers: list[nn.Module] = [nn.Identity(), nn.ReLU(), nn.Dropout(), nn.GroupNorm(1, channels), GlobalMeanPool()]
     layers += [nn.BatchNorm2d(channels), StepNorm(channels, 3), nn.ZeroPad2d((0, 1, 2, 3)), Resize((5, 4))]
     layers += [nn.Upsample(scale_factor=factor) for factor in (2, 1.5)]
@@ -243,7 +243,7 @@ def sized(channels: int) -> list[nn.Module]:
 
 @pytest.mark.parametrize("shape", [(2, 7, 9), (2, 4, 5), (2, 1, 1), (3, 7, 9), (2,)])
 def test_shapes_by_type_equal_layer_output(shape: tuple[int, ...]) -> None:
-    """Where nothing is known by type, the layer itself gives the shape, or says what does not fit."""
+    """Layers of unknown type are run on a meta tensor, which returns the shape or raises an error."""
     known = 0
     for layer in [*sized(2), nn.Linear(2, 3), nn.Linear(9, 3), nn.Sequential(nn.Flatten(), nn.Linear(126, 2))]:
         found = shapes._by_type(layer, shape)

@@ -1,4 +1,4 @@
-"""Random graphs: the derived order is valid and unique in its effect, cycles are always refused, shapes follow."""
+"""Random graphs: the derived order is valid, its effect is unique, cycles are refused, shapes are inferred."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNITS = 2
 
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]], list[bool]]:
-    """Node count, edges (from, to, delay) of which the zero-delay ones go upwards, and which nodes are wires."""
+    """Draw a node count, edges (from, to, delay) whose zero-delay edges go upwards, and which nodes are wires."""
     count = draw(st.integers(2, 6))
     pairs = [(a, b) for a in range(count) for b in range(count)]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, min_size=1, max_size=10))

@@ -1,4 +1,4 @@
-"""Plots show the numbers they were given."""
+"""Plots show the values that they receive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_circuit_distinguishes_edge_kinds_and_lesions() -> None:
     assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
 
 
-def test_circuit_draws_each_population_once_at_own_place() -> None:
+def test_circuit_draws_each_population_once_without_overlap() -> None:
     ax = plots.circuit(linear_pc(dense(6, 3)))
     places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
     assert len(places) == len(set(places)) == 4
@@ -50,14 +50,14 @@ def test_search_progress_draws_mean_and_best() -> None:
     complete = [True, False, True, True, False, True]
     ax = plots.search_progress(scores, complete, random=2, window=2, label="correct (%)", scale=100.0)
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "x must be the number of the trial"
-    assert lines["given up"].get_ydata().tolist() == [90.0]
+    assert lines["trial"].get_xdata().tolist() == [0, 2, 3, 5], "x must be the trial number"
+    assert lines["pruned"].get_ydata().tolist() == [90.0]
     assert np.allclose(lines["mean of the last 2"].get_ydata(), [20, 20, 50, 40, 60, 65])
-    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "a trial given up cannot be best"
+    assert np.allclose(lines["best so far"].get_ydata(), [20, 20, 50, 50, 50, 50]), "a pruned trial must not be best"
     assert ax.get_ylabel() == "correct (%)"
     ax = plots.search_progress([-3.0, -1.0], [True, True], random=1)
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert ax.get_ylabel() == "score" and "given up" not in lines
+    assert ax.get_ylabel() == "score" and "pruned" not in lines
     assert lines["mean of the last 2"].get_ydata().tolist() == [-3, -2]
 
 
@@ -65,7 +65,7 @@ def test_decoding_over_time_shows_values_and_one_legend() -> None:
     curves = {name: {"clean": ([0, 10], [0.1, 0.8]), "occluded": ([0, 10], [0.1, 0.5])} for name in ("A", "B")}
     figure = plots.decoding_over_time(curves, {"A": 0.1, "B": 0.1})
     assert np.allclose(figure.axes[1].get_lines()[1].get_ydata(), [10, 50])
-    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "one legend for panels with the same curves"
+    assert figure.axes[0].get_legend() and not figure.axes[1].get_legend(), "panels must share one legend"
 
 
 def test_explore_shows_curves_of_slider_value() -> None:
@@ -111,7 +111,7 @@ def test_forecast_draws_frames_and_marks_closed_loop() -> None:
     assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
 
 
-def test_circuit_places_populations_in_row_of_their_number() -> None:
+def test_circuit_places_populations_by_row_number() -> None:
     ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
     place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
     assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]

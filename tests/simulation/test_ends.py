@@ -1,4 +1,4 @@
-"""When a run ends: `until`, `steps`, the network's own number of steps, `Settled`."""
+"""Ends of runs: `until`, `steps`, the network's default number of steps, `Settled`."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ from pcsim.rules import Sum
         {"every": 0},
     ],
 )
-def test_settled_refuses_settings_that_mean_nothing(wrong: dict) -> None:
+def test_settled_refuses_invalid_settings(wrong: dict) -> None:
     with pytest.raises(SolverError, match="Settled"):
         Settled(**{"tolerance": 1e-3, "at_most": 100.0, "every": 1} | wrong)
 
 
-def test_settled_takes_short_and_long_times() -> None:
+def test_settled_accepts_short_and_long_limits() -> None:
     assert Settled(1e-9, at_most=0.5, every=1).at_most == 0.5 and Settled(0.9, at_most=1e9).every == 10
 
 
-def test_settled_looks_at_every_step_if_asked() -> None:
+def test_settled_can_check_every_step() -> None:
     run = simulate(leaky_net(3), torch.ones(2, 3), solver=Euler(1.0), until=Settled(0.5, at_most=50.0, every=1))
     assert (run.settled_at > 0).all() and run.times[-1] < 50.0
 
 
-def test_settled_waits_for_the_last_change_of_the_stimulus() -> None:
+def test_settled_waits_for_last_stimulus_change() -> None:
     net = leaky_net(3)
     zero, one = (torch.full((1, 3), value) for value in (0.0, 1.0))
     shown = stimuli.held(zero, 60.0).then(stimuli.held(one, 400.0))
     run = simulate(net, shown, solver=Euler(1.0), until=Settled(1e-3, at_most=400.0, every=1))
-    assert run.settled_at[0] > 60.0 and run["r"][-1].abs().max() > 0.1, "not at rest before anything came"
+    assert run.settled_at[0] > 60.0 and run["r"][-1].abs().max() > 0.1, "the run must not settle before the change"
 
 
-def test_flow_without_an_end_is_refused() -> None:
+def test_simulate_refuses_run_without_end() -> None:
     for net in (
         leaky_net(3),
         Network({"u": (3,)}, [Population("y", Sum())], [Projection("u", "y", torch.nn.Identity())]),
@@ -68,12 +68,12 @@ def test_flow_without_an_end_is_refused() -> None:
             simulate(net, torch.ones(1, 3), solver=solver)
 
 
-def test_discrete_model_runs_its_own_number_of_steps() -> None:
+def test_discrete_model_runs_default_number_of_steps() -> None:
     run = simulate(models.blt(width=2, size=8), torch.rand(1, 1, 8, 8), solver=Iterate())
     assert len(run.times) == 4
 
 
-def test_record_takes_either_at_or_every() -> None:
+def test_record_refuses_at_combined_with_every() -> None:
     with pytest.raises(RecordError, match="no `every`"):
         record = Record(states=["r"], at=[10.0], every=2)
         simulate(leaky_net(3), torch.ones(1, 3), solver=Euler(1.0), until=20.0, record=record)

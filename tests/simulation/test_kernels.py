@@ -1,4 +1,4 @@
-"""The choice of convolution kernel depends on shapes alone and leaves the numbers as they are."""
+"""The choice of convolution kernel depends only on shapes and does not change results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_layers_choose_only_float32_and_read_live_weights() -> None:
 
 
 class Own(nn.Conv2d):
-    """A user's own convolution, which doubles its output."""
+    """A user-defined convolution that doubles its output."""
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(value)
@@ -185,4 +185,4 @@ def test_autocast_network_rounds_to_bfloat16() -> None:
     plain = simulate(net, shown(net, 1), solver=Euler(dt=2.0), steps=10)
     run = simulate(net.autocast(), shown(net, 1), solver=Euler(dt=2.0), steps=10)
     apart = max(float((run[key] - plain[key]).abs().max() / plain[key].abs().max()) for key in plain.values)
-    assert 1e-5 < apart < 0.1, "rounded to bfloat16"
+    assert 1e-5 < apart < 0.1, "results must be rounded to bfloat16"

@@ -1,4 +1,4 @@
-"""Frame prediction: row t is made before frame t is shown; in closed loop the network sees its own predictions."""
+"""Frame prediction: row t is computed before frame t is input; in closed loop, predictions replace frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small(feedback: str = "current", cell: str = "convlstm") -> Network:
 
 
 def copier() -> Network:
-    """Predicts that the next frame is this one plus 0.1."""
+    """Return a network that predicts the current frame plus 0.1."""
     step = nn.Conv2d(1, 1, 1)
     with torch.no_grad():
         step.weight.fill_(1.0), step.bias.fill_(0.1)
@@ -47,7 +47,7 @@ def copier() -> Network:
 
 
 def lesioned(net: Network, opens: int) -> Network:
-    """Cut the edge from the frame from step `opens` on, and the edge from the prediction before that step."""
+    """Cut the edge from the frame from step `opens` on, and the edge from the prediction until then."""
     windows = {"frame->a0": (opens, math.inf), "p0->a0": (-math.inf, opens)}
     edges = [replace(e, lesioned=(windows[e.name],)) if e.name in windows else e for e in net.projections]
     return with_edges(net, edges)
@@ -56,7 +56,7 @@ def lesioned(net: Network, opens: int) -> Network:
 @pytest.mark.parametrize("feedback", ["current", "previous"])
 @pytest.mark.parametrize("cell", ["convlstm", "subconvlstm"])
 def test_predict_loops_equal_lesioned_edges(feedback: str, cell: str, float64: None) -> None:
-    """The "closed_loop" input is compared with NumPy in test_equations, and here with lesions of the two edges."""
+    """test_equations compares the "closed_loop" input with NumPy, this test with lesions of the two edges."""
     net, frames = small(feedback, cell), torch.rand(2, 6, 1, 8, 8)
     line = pcsim.stimuli.as_timeline(frames)
     for opens in (None, 3):
@@ -96,7 +96,7 @@ def test_predict_closed_loop_ignores_later_frames() -> None:
     frames[:, 4:] = 0.0
     assert torch.equal(predict(net, frames, closed_loop_from=4, length=8).predictions, short.predictions)
     assert short.predictions.shape == (2, 8, 1, 8, 8) and short.closed_loop_from == 4
-    assert repr(short) == "Forecast(prednet: 2 clips of 8 frames, its own from frame 4 on)"
+    assert repr(short) == "Forecast(prednet: 2 clips of 8 frames, closed loop from frame 4)"
 
 
 def test_predict_encoder_forecaster_closes_loop_by_itself() -> None:
@@ -109,11 +109,11 @@ def test_predict_encoder_forecaster_closes_loop_by_itself() -> None:
     assert torch.equal(
         predict(net, frames[:, :3], closed_loop_from=3, length=5).predictions[:, 3:], forecast.predictions[:, 3:]
     )
-    with pytest.raises(StimulusError, match="forecasts from 3 on"):
+    with pytest.raises(StimulusError, match="forecasts from frame 3 on"):
         predict(net, frames, closed_loop_from=2)
 
 
-def test_predict_flow_reads_prediction_at_end_of_frame() -> None:
+def test_predict_flow_takes_prediction_at_end_of_frame() -> None:
     frames = torch.rand(2, 4, 3, 1, 1)
     net = Network(
         {"frame": (3, 1, 1)},
@@ -176,13 +176,13 @@ WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
     "0 to 255": (lambda f: predict(small(), 255 * f), StimulusError, "frames / 255"),
     "whole numbers": (lambda f: predict(small(), (255 * f).long()), StimulusError, "torch.uint8"),
     "0 to 255 to score": (lambda f: score(f, 255 * f), StimulusError, "frames / 255"),
-    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "write closed_loop_from=k to show"),
+    "too long": (lambda f: predict(small(), f, length=9), StimulusError, "pass closed_loop_from=k to present"),
     "after the end": (lambda f: predict(small(), f, closed_loop_from=7, length=9), StimulusError, "_from <= 6"),
     "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "1 <= closed_loop_from"),
     "nothing to predict": (lambda f: predict(small(), f, closed_loop_from=6), StimulusError, "_from < length"),
-    "no predictions": (lambda f: predict(models.blt(), f), WiringError, r"write for instance models\.prednet\(\)"),
-    "no loop": (lambda f: predict(open_only(), f, closed_loop_from=2), WiringError, "reads both"),
-    "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "write every=10, or a multiple"),
+    "no predictions": (lambda f: predict(models.blt(), f), WiringError, r"such as models\.prednet\(\)"),
+    "no loop": (lambda f: predict(open_only(), f, closed_loop_from=2), WiringError, "add Population"),
+    "every": (lambda f: predict(small(), f, every=1.5), StimulusError, "pass every=10 or a multiple"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Runs: start, records, time, gradients and divergence; and that a user's modules and tensors stay unchanged."""
+"""Runs: start, records, time, gradients, divergence, and user modules and tensors, which must stay unchanged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from pcsim.connections import Strided, Tied
 from pcsim.rules import Rate, leaky_rate
 from pcsim.training import Adjoint, Checkpointed, Implicit, Training, Truncated, evaluate, train
 
-# ------------------------------------------------------------------ where a run starts
+# ------------------------------------------------------------------ start of a run
 
 
 def test_initial_state_of_flow_decays_as_closed_form(float64: None) -> None:
@@ -56,7 +56,7 @@ def test_initial_state_of_flow_decays_as_closed_form(float64: None) -> None:
 
 
 def test_initial_state_reaches_delayed_edge_at_first_step() -> None:
-    """A delayed edge whose source has an initial value delivers from the first step on; otherwise it is absent."""
+    """A delayed edge transmits from the first step on if its source has an initial value, and is absent otherwise."""
     biased = nn.Linear(1, 1)
     nn.init.ones_(biased.weight), nn.init.ones_(biased.bias)
     net = Network(
@@ -71,7 +71,7 @@ def test_initial_state_reaches_delayed_edge_at_first_step() -> None:
 
 
 def test_initial_state_in_delay_buffer_survives_restart() -> None:
-    """With a delay of 3, nothing arrives in the first two steps, whether the source has an initial value or not."""
+    """With a delay of 3, nothing arrives in the first two steps, even if the source has an initial value."""
     net, image = chain((0, 3)), torch.full((1, 1), 2.0)
     record, initial = Record(states=["a2"]), {"a1": torch.full((1, 1), 7.0)}
     plain = simulate(net, image, solver=Iterate(), steps=6, record=record)["a2"].flatten().tolist()
@@ -99,7 +99,7 @@ def test_initial_refuses_wrong_names_shapes_and_values(initial: dict, message: s
 
 def test_start_refuses_other_network_batch_and_initial() -> None:
     final = simulate(two_layers(), torch.zeros(2, 4), solver=Iterate(), steps=2).final
-    with pytest.raises(StimulusError, match="as many samples"):
+    with pytest.raises(StimulusError, match="number of samples as in the earlier run"):
         simulate(two_layers(), torch.zeros(1, 4), solver=Iterate(), steps=4, start=final)
     with pytest.raises(StimulusError, match="missing"):
         simulate(chain((0, 1)), torch.zeros(2, 1), solver=Iterate(), steps=4, start=final)
@@ -109,7 +109,7 @@ def test_start_refuses_other_network_batch_and_initial() -> None:
         )
 
 
-# ------------------------------------------------------------------ what is recorded
+# ------------------------------------------------------------------ records
 
 
 def mean_of_first(value: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def test_record_reduce_accepts_user_function() -> None:
     record = Record(states=["l1"], reduce={"l1": [mean_of_first, "norm"]})
     run = simulate(net, torch.rand(3, 1, 8, 8), solver=Iterate(), record=record)
     assert torch.equal(run["l1.mean_of_first"], run["l1"][:, :, 0].flatten(2).mean(2))
-    with pytest.raises(RecordError, match="write it with def"):
+    with pytest.raises(RecordError, match="define it with def"):
         simulate(net, torch.rand(3, 1, 8, 8), solver=Iterate(), record=Record(reduce={"l1": lambda value: value}))
 
 
@@ -193,7 +193,7 @@ def test_record_accepts_every_gate_inside_its_window() -> None:
             run = simulate(net, shown(net, 2), solver=solver, steps=4, record=Record(states=gates))
             assert all(torch.isfinite(run[gate]).all() for gate in gates)
     net = small("convlstm")
-    with pytest.raises(RecordError, match="outside of the window"):
+    with pytest.raises(RecordError, match="outside the window"):
         simulate(net, shown(net, 2), solver=Iterate(), steps=6, record=Record(states=["forecaster1.f"]))
     run = simulate(
         net, shown(net, 2), solver=Iterate(), steps=6, record=Record(states=["forecaster1.f"], at=[40.0, 60.0])
@@ -228,7 +228,7 @@ def test_settled_ends_flow_when_all_samples_settle() -> None:
     net = Network({"u": (1,)}, [Population("r", leaky_rate(1, 10.0, "identity", bias=False))], [Projection("u", "r")])
     until = Settled(1e-3, at_most=400.0, every=5)
     run = simulate(net, torch.tensor([[1.0], [0.0]]), solver=Euler(dt=1.0), until=until, record=Record(states=["r"]))
-    # |dr| / |r| per ms is (1/10) 0.9^(n-1) / (1 - 0.9^n) after step n: 1.09e-3 at 44, 0.98e-3 at 45. None moves at 0.
+    # |dr| / |r| per ms is (1/10) 0.9^(n-1) / (1 - 0.9^n) after step n: 1.09e-3 at 44, 0.98e-3 at 45. At 0 it is zero.
     assert run.settled_at.tolist() == [45.0, 1.0] and run.times[-1] == 45.0
     with pytest.warns(PcsimWarning, match="1 of 2 samples had not settled"):
         short = simulate(net, torch.tensor([[1.0], [0.0]]), solver=Euler(dt=1.0), until=Settled(1e-3, at_most=20.0))
@@ -248,7 +248,7 @@ def test_settled_ends_map_and_reports_time() -> None:
 
 
 def test_settled_waits_for_stimuli_delays_and_lesions() -> None:
-    """A network at rest can still be moved: by an image after a blank, a conduction delay, or a later lesion."""
+    """A network at rest can change again, because of an image after a blank, a conduction delay, or a later lesion."""
     net, image = models.leaky_rcnn((2, 3), tau=(5.0, 10.0), size=8), torch.rand(1, 1, 8, 8)
     until = Settled(1e-3, at_most=2_000.0)
     line = stimuli.blank(50.0, like=image).then(stimuli.held(image, 1_000.0))
@@ -310,7 +310,7 @@ def test_simulate_gradients_agree_with_full(way: pcsim.simulation.Gradient, floa
     assert torch.allclose(*found, rtol=1e-6, atol=1e-8), way
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of torch, about itself
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # warnings from torch itself
 def test_rollout_under_torch_func_transforms(float64: None) -> None:
     net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8).double().eval()
     images = torch.rand(3, 1, 8, 8)
@@ -349,7 +349,7 @@ def test_network_call_returns_last_readout() -> None:
         models.leaky_rcnn((2,), tau=(10.0,), size=8)(torch.rand(1, 1, 8, 8))
 
 
-# ------------------------------------------------------------------ modules and tensors of the user
+# ------------------------------------------------------------------ user modules and tensors
 
 
 def test_module_weights_and_modes_unchanged_by_run() -> None:
@@ -490,7 +490,7 @@ def test_strided_keeps_dilation_and_groups(float64: None) -> None:
 def test_simulate_refuses_changing_or_wrong_batch_size() -> None:
     two, one = torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8)
     line = stimuli.held(two, 20.0).then(stimuli.held(one, 20.0))
-    with pytest.raises(StimulusError, match="1 samples for input 'image' at 20 ms, after 2 before"):
+    with pytest.raises(StimulusError, match="1 samples for input 'image' at 20 ms, but 2 earlier"):
         simulate(models.blt(width=2, size=8), line, solver=Iterate())
     many = pcsim.batched(leaky_net(), taus={"r": [5.0, 10.0, 20.0]})
     with pytest.raises(WiringError, match="as many samples as settings"):
@@ -545,7 +545,7 @@ def test_network_survives_torch_save_and_pickle(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_float64_network_ignores_default_dtype(name: str) -> None:
-    """A float64 network gives the same bits whatever torch's default type is, and keeps float64."""
+    """A float64 network stays in float64, with bitwise the same results, whatever torch's default dtype."""
     net = small(name).double()
     solver, steps = stepping(net)
     image = {key: value.double() for key, value in shown(net, 2).items()}
@@ -669,7 +669,7 @@ def test_non_network_refused_by_every_entry_point() -> None:
 
 
 def test_patched_forward_is_called_each_step() -> None:
-    """A layer of a known type may hide a forward that draws random numbers."""
+    """A layer of known type may have a patched `forward` that draws random numbers."""
     edge = nn.Identity()
     edge.forward = lambda value: value + torch.randn_like(value)
     net = Network({"x": (50,)}, [Population("a", Rate(50, "identity"))], [Projection("x", "a", edge)])

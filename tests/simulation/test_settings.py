@@ -1,6 +1,6 @@
-"""A setting of any kind changes between two runs: which value does the second run use?
+"""Settings of every kind that change between two runs.
 
-`simulate` runs as a fresh network with the change does. A `Simulator` sees changed tensors and keeps the rest.
+`simulate` uses the changed setting, like a newly built network. A `Simulator` uses changed tensors but no other change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GLOBAL = {"gain": 0.1}
 
 
 class Everything(nn.Module):
-    """A transform whose output depends on a setting of every kind."""
+    """A transform whose output depends on every kind of setting."""
 
     of_class = 0.1
 
@@ -81,7 +81,7 @@ def unhooked(net: Network, gain: float) -> None:
 
 @dataclass
 class Change:
-    """How a setting changes, and whether it is a tensor."""
+    """A change of a setting, and whether the setting is a tensor."""
 
     do: Callable[[Network, float], object]
     is_tensor: bool = False
@@ -206,8 +206,8 @@ def test_simulator_reads_settings_once_and_tensors_live(
         change.undo()
 
 
-def test_changes_each_alter_the_run() -> None:
-    """Otherwise the properties above would also hold for changes that do nothing."""
+def test_every_change_alters_the_run() -> None:
+    """Without this, the properties above would also hold for changes without effect."""
     for name, change in CHANGES.items():
         net = network("flow")
         if name == "removed hook":
@@ -219,13 +219,13 @@ def test_changes_each_alter_the_run() -> None:
             after = state(simulate(net, shown(net), **arguments))
         finally:
             change.undo()
-        # Runs without gradients are in evaluation mode, and a gradient that nobody takes changes no number.
+        # Runs without gradients are in evaluation mode, and an unused gradient does not change results.
         assert torch.equal(before.double(), after.double()) == (name in ("mode", "requires_grad")), name
 
 
 @pytest.mark.parametrize("kind", ["flow", "map"])
 def test_simulate_bitwise_equal_in_fresh_process(kind: str) -> None:
-    """Compare a network changed here with one built and changed in a new process."""
+    """A network changed here equals one that is built and changed in a new process."""
     import subprocess
     import sys
     from pathlib import Path

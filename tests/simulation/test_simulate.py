@@ -1,4 +1,4 @@
-"""The simulation loop: what is recorded and when, and how failures are handled."""
+"""The simulation loop: recorded values and times, and failures."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_to_xarray_labels_axes_and_times() -> None:
 
 
 class Poison(nn.Module):
-    """Turns one sample into NaN at one step, then passes everything on."""
+    """Turn one sample into NaN at one step, and otherwise return the input."""
 
     def __init__(self, sample: int, step: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def test_diverged_sample_is_named_and_leaves_others_unchanged(sample: int, step:
     with pytest.warns(PcsimWarning, match=f"sample {sample} in '{area}'"):
         run = simulate(build(True), shown, solver=Iterate(), steps=45, record=record)
     others = [i for i in range(5) if i != sample]
-    at = step + 1  # a lateral edge is first read at step 1
+    at = step + 1  # a lateral edge first transmits at step 1
     assert run.status[sample] is Status.DIVERGED and all(run.status[i] is Status.COMPLETED for i in others)
     assert run.diverged_in[sample] == area and run.valid_until[sample] == 10.0 * at
     for name in "ab":

@@ -1,4 +1,4 @@
-"""A Simulator equals one-off runs bit for bit, traced or not; it sees changed tensors and reads settings once."""
+"""A Simulator bitwise equals one-off runs, traced or not; it uses current tensors and fixed settings."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_trace_bitwise_for_every_solver_and_record(solver: pcsim.solvers.FlowSol
 
 
 def test_trace_keeps_bounded_number_of_programs() -> None:
-    """For any numbers of steps: beyond the bound, steps are run one by one, recorded or not."""
+    """Beyond the bound, steps run one by one, recorded or not, for any number of steps."""
     net = small("leaky_rcnn")
     sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states=["readout"]))
     for steps in range(1, 70):
@@ -123,7 +123,7 @@ def test_trace_bitwise_with_lesion_and_stimulus_change() -> None:
 
 
 class Plus(nn.Module):
-    """A user's own transform."""
+    """A user-defined transform."""
 
     def __init__(self, what: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -145,13 +145,13 @@ def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
 @pytest.mark.parametrize(
     ("what", "how"),
     [
-        (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # looks at numbers
+        (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # depends on values
         (lambda v: v.clone().relu_(), "traced"),
         (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
-        (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # reads a view of what it multiplies
+        (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # uses a view of the tensor it multiplies
         (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
-        (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # makes its own tensor
-        (lambda v: random.random() * v, "step by step: a module gives another result"),
+        (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # creates a tensor
+        (lambda v: random.random() * v, "step by step: a module returns a different result"),
     ],
 )
 def test_trace_bitwise_for_user_transforms_and_reported(what: Callable, how: str) -> None:
@@ -168,7 +168,7 @@ def test_trace_bitwise_for_user_transforms_and_reported(what: Callable, how: str
 
 
 class Learning(nn.Module):
-    """Counts its calls in a buffer, in place."""
+    """A module that counts its calls in a buffer, in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,14 +186,14 @@ def convolution(**options: object) -> nn.Conv2d:
 @pytest.mark.parametrize(
     ("module", "how"),
     [
-        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4))), "traced"),  # as_strided_ inside
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample(size=(4, 4))), "traced"),  # uses as_strided_
         (lambda: nn.Sequential(convolution(), nn.ReLU(inplace=True)), "traced"),
-        (lambda: convolution(padding_mode="circular"), "traced"),  # copies into slices
-        (lambda: torch.nn.utils.spectral_norm(convolution()), "traced"),  # a hook that is part of what it computes
+        (lambda: convolution(padding_mode="circular"), "traced"),  # writes to slices
+        (lambda: torch.nn.utils.spectral_norm(convolution()), "traced"),  # has a hook that is part of its computation
         (lambda: torch.nn.utils.parametrizations.weight_norm(convolution()), "traced"),
         (lambda: prune.l1_unstructured(convolution(), "weight", 0.5), "traced"),
         (lambda: torch.compile(convolution(), backend="eager"), "step by step: .*edge area->area"),
-        (Learning, r"step by step: it writes in place on its own tensors \[of your own: edge area->area"),
+        (Learning, r"step by step: it writes to its own tensors in place \[modules of unknown type: edge area->area"),
     ],
 )
 @pytest.mark.filterwarnings(
@@ -220,13 +220,13 @@ def test_simulator_names_removed_parameter() -> None:
     for simulator in (sim, Simulator(one_area(convolution()), solver=Euler(dt=1.0), gradient=pcsim.Full())):
         if simulator is not sim:
             prune.l1_unstructured(simulator.network.transforms["area_to_area"].what, "weight", 0.5)
-        with pytest.raises(SolverError, match="'transforms.area_to_area.what.weight' has been taken away"):
+        with pytest.raises(SolverError, match="'transforms.area_to_area.what.weight' has been removed"):
             simulator(torch.rand(1, 2, 4, 4), until=10.0)
-        with pytest.raises(SolverError, match="has been taken away"):
+        with pytest.raises(SolverError, match="has been removed"):
             simulator(torch.rand(1, 2, 4, 4), until=Settled(1e-3, at_most=50.0))
 
 
-def test_simulator_sees_bias_added_later() -> None:
+def test_simulator_uses_bias_added_later() -> None:
     net, image = one_area(convolution(bias=False)), torch.rand(2, 2, 4, 4)
     sim = Simulator(net, solver=Euler(dt=1.0))
     sim(image, until=40.0), sim(image, until=40.0)
@@ -246,7 +246,7 @@ def test_trace_renewed_for_new_weight_layout() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # warnings from the compiler itself
 def test_compile_renewed_for_new_weight_layout() -> None:
     net, image = small("leaky_rcnn"), shown(small("leaky_rcnn"), 40)
     sim = Simulator(net, solver=Euler(dt=2.0), compile=True)
@@ -285,22 +285,22 @@ def test_compile_failure_falls_back_to_trace_with_warning(monkeypatch: pytest.Mo
         run = sim(shown(net, 2), steps=40)
     same(run, plain)
     assert run.about["how"] == "traced" and run.about["steps_by"] == {"traced": 40}
-    same(sim(shown(net, 2), steps=40), plain)  # the warning comes once
+    same(sim(shown(net, 2), steps=40), plain)  # the warning is given only once
 
 
 @pytest.mark.parametrize(
     ("due", "step", "expected"),
     [
-        ({5}, 0, (1, 4)),  # one row after four bare steps
-        (set(), 0, (0, 60)),  # none up to the end
+        ({5}, 0, (1, 4)),  # one row after four unrecorded steps
+        (set(), 0, (0, 60)),  # no rows until the end
         (set(range(1, 61)), 0, (replay.ROWS, 0)),
         (set(range(1, 61)), 50, (10, 0)),
         (set(range(3, 61, 3)), 0, (20, 2)),
-        ({2, 4, 7}, 0, (2, 1)),  # a cadence that breaks
-        ({10, 20}, 0, (1, 9)),  # too far apart for one call
+        ({2, 4, 7}, 0, (2, 1)),  # an irregular cadence
+        ({10, 20}, 0, (1, 9)),  # rows too far apart for one call
     ],
 )
-def test_cadence_of_due_rows(due: set[int], step: int, expected: tuple[int, int]) -> None:
+def test_cadence_counts_rows_and_steps_between(due: set[int], step: int, expected: tuple[int, int]) -> None:
     class Due:
         def due(self, number: int) -> bool:
             return number in due
@@ -313,11 +313,11 @@ def test_trace_declines_noise_from_numpy() -> None:
     noise = np.random.default_rng(0)
     net = one_area(lambda value: 0.1 * value + torch.from_numpy(noise.standard_normal(4)).to(value))
     run = Simulator(net, solver=Euler(dt=1.0))(torch.rand(3, 2, 4, 4), until=70.0)
-    assert "another result at every call" in run.about["how"]
+    assert "a different result at every call" in run.about["how"]
 
 
 class Counting(nn.Module):
-    """Scales its input by the number of calls, a state that is not a tensor."""
+    """A module that scales its input by the number of calls, which is not a tensor."""
 
     calls = 0
 
@@ -329,18 +329,18 @@ class Counting(nn.Module):
 def test_trace_declines_counting_module() -> None:
     net, image = one_area(Counting()), torch.rand(3, 2, 4, 4)
     run = Simulator(net, solver=Euler(dt=1.0))(image, until=70.0)
-    assert "another result at every call" in run.about["how"]
+    assert "a different result at every call" in run.about["how"]
     same(run, simulate(net, image, solver=Euler(dt=1.0), until=70.0))
 
 
 class Growing(Map):
-    """h(t) = 4 h(t-1) + drive, and 0 once it is infinite, so that no trace of the infinity is left."""
+    """h(t) = 4 h(t-1) + drive, reset to 0 once infinite, so that the infinity disappears."""
 
     def forward(self, own: torch.Tensor, *, drive: torch.Tensor) -> torch.Tensor:
         return torch.where(torch.isfinite(own), 4.0 * own + drive, 0.0)
 
 
-def test_divergence_of_map_found_in_step_of_brief_infinity() -> None:
+def test_divergence_of_map_found_at_step_of_transient_infinity() -> None:
     net = Network({"u": (1,)}, [Population("h", Growing())], [Projection("u", "h")])
     runs = []
     for run in (simulate, lambda net, shown, solver, steps: Simulator(net, solver=solver)(shown, steps=steps)):
@@ -350,7 +350,7 @@ def test_divergence_of_map_found_in_step_of_brief_infinity() -> None:
     assert runs[1].about["how"] == "step by step: a sample diverged"
 
 
-def test_divergence_in_traced_block_found_in_its_step() -> None:
+def test_divergence_in_traced_block_found_at_correct_step() -> None:
     net = one_area(lambda value: 60.0 * value)
     image = torch.rand(3, 2, 4, 4)
     image[1] = 0.0
@@ -371,13 +371,13 @@ def test_hooks_are_called_in_every_step() -> None:
     seen: list[int] = []
     net.transforms["l1_to_l2"].register_forward_hook(lambda *_: seen.append(1))
     run = Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
-    assert len(seen) == 40 and run.about["how"] == "step by step: a hook wants to see every call of edge l1->l2"
+    assert len(seen) == 40 and run.about["how"] == "step by step: a hook must receive every call of edge l1->l2"
     simulate(net, shown(net, 2), solver=Euler(dt=2.0), until=80.0)
     assert len(seen) == 80
 
 
 class Watcher:
-    """An object whose method is a hook: the calls must reach the object itself, not a copy of it."""
+    """An object with a method used as a hook; calls must reach the object itself, not a copy."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -393,7 +393,7 @@ def test_hooks_as_methods_or_global_see_every_step() -> None:
     net, watcher = small("leaky_rcnn"), Watcher()
     net.transforms["image_to_l1"].register_forward_hook(watcher.look)
     Simulator(net, solver=Euler(dt=2.0))(shown(net, 2), until=80.0)
-    assert watcher.calls == 40, "with a hook, an edge from a held image runs in every step too"
+    assert watcher.calls == 40, "with a hook, an edge from a constant image must also run in every step"
     sim, everywhere = Simulator(small("leaky_rcnn"), solver=Euler(dt=2.0)), []
     sim(shown(net, 2), until=80.0)
     hook = nn.modules.module.register_module_forward_hook(
@@ -407,7 +407,7 @@ def test_hooks_as_methods_or_global_see_every_step() -> None:
     assert len(everywhere) >= 40 * (convolutions - 1)
 
 
-def test_simulator_sees_changed_weights_and_dtype() -> None:
+def test_simulator_uses_changed_weights_and_dtype() -> None:
     net = small("predictive_coding")
     sim = Simulator(net, solver=Euler(dt=2.0), record=Record(states="all"))
 
@@ -441,7 +441,7 @@ def test_compile_obstacles_are_reported() -> None:
     with pytest.warns(PcsimWarning, match=r"not compiled but run step by step: .*edge area->area"):
         run = sim(torch.rand(1, 2, 4, 4), until=50.0)
     assert run.about["steps_by"] == {"step by step": 50}
-    with pytest.warns(PcsimWarning, match="Settled looks at every step"):
+    with pytest.warns(PcsimWarning, match="Settled checks every step"):
         Simulator(small("leaky_rcnn"), solver=Euler(dt=1.0), compile=True)(
             shown(small("leaky_rcnn"), 1), until=Settled(0.5, at_most=50.0)
         )
@@ -453,7 +453,7 @@ def test_trace_declines_adaptive_solver() -> None:
     run = Simulator(small("leaky_rcnn"), solver=Dopri5(dt=10.0, rtol=1e-4, atol=1e-4))(
         shown(small("leaky_rcnn"), 2), until=20.0
     )
-    assert run.about["how"] == "step by step: Dopri5 looks at its numbers"
+    assert run.about["how"] == "step by step: the steps of Dopri5 depend on computed values"
 
 
 def test_trace_falls_back_without_proxy_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,7 +467,7 @@ def test_trace_falls_back_without_proxy_tensor(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Operations(TorchDispatchMode):
-    """How often each operation was done."""
+    """Count the calls of each operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -484,7 +484,7 @@ class Operations(TorchDispatchMode):
 CONVOLUTIONS = ("convolution", "_slow_conv2d_forward", "slow_conv_transpose2d")
 
 
-def test_held_drive_precomputed_and_unread_readout_skipped() -> None:
+def test_constant_drive_precomputed_and_unrecorded_readout_skipped() -> None:
     net = models_with_errors()
     image = shown(net, 2)
     for record, convolutions in (
@@ -495,7 +495,7 @@ def test_held_drive_precomputed_and_unread_readout_skipped() -> None:
             simulate(net, image, solver=Euler(dt=2.0), steps=20, record=record)
         assert sum(done.counts.get(name, 0) for name in CONVOLUTIONS) == convolutions
         assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), (
-            "the readout is computed only where it is recorded"
+            "the read-out must be computed only where it is recorded"
         )
 
 
@@ -511,11 +511,11 @@ def models_with_errors() -> Network:
 def test_compiled_steps_agree_to_rounding(name: str) -> None:
     net = small(name)
     solver, _ = stepping(net)
-    steps = 45 if net.is_flow else 12  # untrained loops grow, and rounding with them
+    steps = 45 if net.is_flow else 12  # in untrained loops, activity and rounding errors grow
     plain = simulate(net, shown(net, 2), solver=solver, steps=steps, record=Record(states="all"))
     sim = Simulator(net, solver=solver, record=Record(states="all"), compile=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the compiler, about itself
+        warnings.simplefilter("ignore", DeprecationWarning)  # warnings from the compiler itself
         run = sim(shown(net, 2), steps=steps)
     assert run.about["how"] == "compiled" and run.about["compile_seconds"] > 0
     for key in plain.values:
@@ -524,10 +524,10 @@ def test_compiled_steps_agree_to_rounding(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # warnings from the compiler itself
 @pytest.mark.parametrize("every", [1, 100])
 def test_compiled_loop_draws_new_noise_each_step(every: int) -> None:
-    """a <- 0.9 a + 0.1 relu(noise): sd of relu(noise) is sqrt(1/2 - 1/(2 pi)), of a that times sqrt(0.1 / 1.9)."""
+    """a <- 0.9 a + 0.1 relu(noise): relu(noise) has the sd sqrt(1/2 - 1/(2 pi)), a has sqrt(0.1 / 1.9) of it."""
     net, image = one_area(lambda value: 0.0 * value + torch.randn_like(value)), torch.zeros(200, 2, 4, 4)
     sim = Simulator(net, solver=Euler(dt=1.0), record=Record(states=["area"], every=every), compile=True)
     runs = []
@@ -543,9 +543,9 @@ def test_compiled_loop_draws_new_noise_each_step(every: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # warnings from the compiler itself
 def test_compiled_loop_keeps_rows_of_every_record() -> None:
-    """Rows every 3 steps beside irregular ones, a change of image, a tail without rows, several numbers of steps."""
+    """Regular and irregular rows, a change of image, a tail without rows, several numbers of steps."""
     net = small("leaky_rcnn")
     image = shown(net, 2)["image"]
     film = pcsim.stimuli.held(image, 100.0).then(pcsim.stimuli.blank(200.0, like=image))

@@ -1,4 +1,4 @@
-"""Settings that every solver checks."""
+"""Validation of dt in solvers."""
 
 import math
 
@@ -9,10 +9,10 @@ from pcsim import RK4, Euler, SolverError
 
 @pytest.mark.parametrize("dt", [True, 0, 0.0, -1.0, math.inf, math.nan, "1", None])
 @pytest.mark.parametrize("solver", [Euler, RK4])
-def test_solver_refuses_dt_that_is_no_time(solver: type, dt: object) -> None:
+def test_solver_refuses_invalid_dt(solver: type, dt: object) -> None:
     with pytest.raises(SolverError, match="positive, finite"):
         solver(dt=dt)
 
 
-def test_solver_takes_whole_and_broken_dt() -> None:
+def test_solver_accepts_integer_and_fractional_dt() -> None:
     assert (Euler(dt=1).dt, Euler(dt=0.25).dt) == (1, 0.25)

@@ -1,4 +1,4 @@
-"""Solvers against closed forms, the matrix exponential, SciPy, and the maps they must reproduce."""
+"""Solvers against closed forms, the matrix exponential, SciPy and equivalent maps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def end_state(net: Network, shown: Tensor, solver: pcsim.solvers.Solver, until: 
 
 
 def scipy_end(net: Network, shown: Tensor, until: float) -> Tensor:
-    """SciPy's DOP853 at 1e-10 on the same equations, written out in NumPy."""
+    """Solve the same equations, written in NumPy, by SciPy's DOP853 at 1e-10."""
     weights = {edge.name: edge.transform.weight.detach().numpy() for edge in net.projections}
     drive = shown.numpy() @ weights["u->r"].T
 
@@ -92,7 +92,7 @@ def test_solver_order_against_matrix_exponential(name: str) -> None:
 
 
 @pytest.mark.parametrize("dt", [0.1, 1.0, 10.0, 100.0])
-def test_exponential_euler_exact_on_held_drive(dt: float) -> None:
+def test_exponential_euler_exact_for_constant_drive(dt: float) -> None:
     net = Network(
         {"u": (5,)},
         [Population("r", leaky_rate(5, torch.tensor([2.0, 5.0, 10.0, 20.0, 40.0]), "identity", bias=False))],
@@ -189,13 +189,13 @@ def test_dopri5_matches_scipy_coefficients_and_tolerance() -> None:
     net, shown = leaky_net(), torch.randn(3, 16)
     shown[0] *= 5.0
     for rtol in (1e-3, 1e-6, 1e-9):
-        for dt in (2.0, 20.0):  # many ends to land on, or one
+        for dt in (2.0, 20.0):  # ten step ends to hit, or one
             solver = Dopri5(dt=dt, rtol=rtol, atol=rtol)
             off = (end_state(net, shown, solver, 20.0) - scipy_end(net, shown, 20.0)).abs().amax(1)
-            assert float(off.max()) < 10 * rtol  # measured up to 0.5 rtol
+            assert float(off.max()) < 10 * rtol  # measured: up to 0.5 rtol
     alone = end_state(net, shown[1:2], Dopri5(dt=20.0, rtol=1e-6, atol=1e-6), 20.0)
     together = end_state(net, shown, Dopri5(dt=20.0, rtol=1e-6, atol=1e-6), 20.0)[1:2]
-    assert float((alone - together).abs().max()) < 1e-14, "every sample has steps of its own"
+    assert float((alone - together).abs().max()) < 1e-14, "each sample must have its own steps"
 
 
 def test_dopri5_evaluation_limit_and_gradients() -> None:
@@ -256,7 +256,7 @@ def test_learnable_tau_gets_gradient_and_stays_in_range() -> None:
     assert torch.allclose(tau(), torch.full((4,), 3.0))
     *_, (_, state) = pcsim.rollout(net, torch.ones(1, 4), Euler(dt=1.0), 5)
     state["r"].sum().backward()
-    assert (tau.xi.grad < 0).all(), "a slower unit has risen less"
+    assert (tau.xi.grad < 0).all(), "a slower unit must rise less"
     with torch.no_grad():
         tau.xi.fill_(50.0)
     assert float(tau().detach().max()) <= 10.0

@@ -1,4 +1,4 @@
-"""Files of data sets: downloaded once, from the first mirror that answers; unreadable files are reported."""
+"""Data set files: downloaded once, from the first mirror that responds; unreadable files are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pcsim.stimuli import files
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """The address of a folder with a file "known", served over HTTP."""
+    """Yield the address of a folder with a file "known", served over HTTP."""
     pytest.importorskip("pooch", reason="pooch is not installed (extra data)")
     folder = tmp_path / "served"
     folder.mkdir()
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_cached_downloads_once_from_mirror_that_answers(
+def test_cached_downloads_once_from_first_working_mirror(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -40,7 +40,7 @@ def test_cached_downloads_once_from_mirror_that_answers(
     assert path.read_bytes() == b"content" and path.parent == tmp_path / "cache" / "pcsim" / "set"
     path.write_bytes(b"kept")
     again = files.cached("set", "known", (f"{server}nowhere/",), "VARIABLE", "the files")
-    assert again.read_bytes() == b"kept", "a file that is there must not be downloaded again"
+    assert again.read_bytes() == b"kept", "an existing file must not be downloaded again"
 
 
 def test_cached_names_every_failed_mirror(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Films: files are read as they were written, sequences never overlap, digits move by their rules."""
+"""Video clips: file reading, disjoint sequences, and the motion of digits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIDEOS = Path(__file__).parents[3] / "shared" / "data"
 
 
 def numbered(*lengths: int, shape: tuple[int, int, int] = (1, 4, 6)) -> Film:
-    """Frames that are their own number, counted through all clips."""
+    """Return frames filled with their index across all clips."""
     ends = np.cumsum(lengths)
     clips = [np.arange(end - n, end, dtype=np.uint8) for n, end in zip(lengths, ends, strict=True)]
     return Film(tuple(np.broadcast_to(c[:, None, None, None], (len(c), *shape)) for c in clips), 10.0)
@@ -81,7 +81,7 @@ def test_read_film_reads_video_file(tmp_path: Path) -> None:
     [
         (GREY, None, "has no rate"),
         (GREY, -1.0, "above 0"),
-        (np.zeros((3, 2, 8, 8)), 1.0, "write array"),
+        (np.zeros((3, 2, 8, 8)), 1.0, "pass array"),
         (GREY.astype(np.int64), 1.0, "8-bit values"),
         (GREY.astype(np.float32), 1.0, "divide by the full scale"),
         (np.zeros((0, 3, 8, 8, 3)), 1.0, "at least one"),
@@ -100,7 +100,7 @@ def test_read_film_rejects_unreadable_files(tmp_path: Path) -> None:
         ("missing.npy", "a file or a folder"),
         ("notes.txt", "a folder of images, or a file"),
         ("empty", "a folder of their own"),
-        ("two.npz", r"write np\.savez"),
+        ("two.npz", r"with np\.savez"),
     ):
         with pytest.raises(StimulusError, match=message):
             read_film(tmp_path / name, rate=1)
@@ -137,7 +137,7 @@ def test_film_draw_depends_on_seed_and_index_within_clips() -> None:
     drawn = numbers(film.draw(0, 0, 400, 4))
     assert (np.diff(drawn, axis=1) == 1).all()
     begins, counts = np.unique(drawn[:, 0], return_counts=True)
-    assert set(begins) == {*range(6), *range(12, 23)}, "every start within a clip, and no other"
+    assert set(begins) == {*range(6), *range(12, 23)}, "every start within a clip must occur, and no other"
     assert counts.min() > 5
     assert np.array_equal(numbers(film.draw(0, 100, 7, 4)), drawn[100:107])
     assert not np.array_equal(numbers(film.draw(1, 0, 400, 4)), drawn)
@@ -155,7 +155,7 @@ def test_as_timeline_shows_film_frame_by_frame() -> None:
     assert torch.equal(line.at(20.0), torch.from_numpy(frames[:, 2] / np.float32(255)))
 
 
-def test_moving_digits_fly_straight_and_bounce() -> None:
+def test_moving_digits_move_straight_and_bounce() -> None:
     shown = MovingDigits(digits=2).draw(seed=3, first=0, count=20, length=60)
     assert shown.frames.shape == (20, 60, 1, 64, 64) and shown.frames.max() == 255
     assert shown.corners.min() == 0 and shown.corners.max() == 36
@@ -169,7 +169,7 @@ def test_moving_digits_fly_straight_and_bounce() -> None:
 
 
 def bounced(start: np.ndarray, path: np.ndarray, room: float) -> np.ndarray:
-    """The path by the rules, one coordinate at a time, at the speed of the steps without a bounce."""
+    """Recompute the path one coordinate at a time, at the speed measured in steps without a bounce."""
     made = []
     for axis in range(2):
         x = float(start[axis])
@@ -193,7 +193,7 @@ def test_moving_digits_clip_depends_on_seed_and_index() -> None:
     assert not np.array_equal(whole.frames[0], whole.frames[1])
     assert not np.array_equal(moving.draw(6, 0, 8, 6).frames, whole.frames)
     assert np.array_equal(moving.draw(5, 0, 8, 3).frames, whole.frames[:, :3]), (
-        "a longer clip begins like a shorter one"
+        "a longer clip must start like a shorter one"
     )
 
 
@@ -203,7 +203,7 @@ def test_moving_digits_are_hidden_by_bars() -> None:
     assert np.array_equal(shown.corners, bare.corners), "bars must not change the path of a digit"
     covered = shown.frames[:, :1] == 119
     columns = covered.all(3, keepdims=True)
-    assert (columns.sum(4) >= 18).all() and (columns.sum(4) <= 27).all(), "three bars, one perhaps cut by the border"
+    assert (columns.sum(4) >= 18).all() and (columns.sum(4) <= 27).all(), "three bars, of which the border may cut one"
     assert np.array_equal(np.where(columns, 119, bare.frames), shown.frames)
     ink = bare.frames >= 128
     expected = (ink & ~columns).sum((2, 3, 4)) / ink.sum((2, 3, 4))
@@ -217,10 +217,10 @@ def test_moving_digits_corners_locate_digit() -> None:
     for frame, (y, x), patch in zip(shown.frames[:, 1, 0], shown.corners[:, 1, 0].astype(int), patches, strict=True):
         assert np.array_equal(frame[y : y + 28, x : x + 28], patch) and frame.sum() == patch.sum()
     heights = [np.flatnonzero(patch.max(1) >= 128) for patch in stimuli.RenderedGlyphs().patches(np.arange(10))]
-    assert all(17 <= rows[-1] - rows[0] + 1 <= 21 for rows in heights), "as tall as MNIST's 20 pixels"
+    assert all(17 <= rows[-1] - rows[0] + 1 <= 21 for rows in heights), "digits must be 20 pixels tall, as in MNIST"
 
 
-def test_moving_digits_at_half_size_are_means() -> None:
+def test_moving_digits_at_half_size_average_pixels() -> None:
     large = MovingDigits(digits=1, speed=(2, 2)).draw(0, 0, 4, 1)
     small = MovingDigits(digits=1, size=32, side=14, speed=(1, 1)).draw(0, 0, 4, 6)
     assert small.frames.shape == (4, 6, 1, 32, 32) and np.array_equal(small.identities, large.identities)
@@ -304,7 +304,7 @@ def test_oddball_rejects_invalid_arguments(at: int, how: str, clips: int) -> Non
         oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)
 
 
-def test_as_timeline_does_not_expand_long_film_in_memory() -> None:
+def test_as_timeline_of_long_film_stays_compact_in_memory() -> None:
     frames = torch.zeros(1, 400, 1, 32, 32, dtype=torch.uint8)
     with Live() as live:
         shown = as_timeline(frames)

@@ -1,4 +1,4 @@
-"""Digit debris and clutter: statistics of the reference, seeds, geometry; MNIST files."""
+"""Digit debris and clutter: reference statistics, seeds, geometry; MNIST files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pcsim
 from pcsim import StimulusError, StorageError, stimuli
 from pcsim.stimuli import digits, glyphs, mnist
 
-# 200 images per condition of the authors' generator (docs/results/occlusion.md): mean grey, sd, visible share of
-# each digit in drawing order, share of the image that debris covers.
+# Statistics of 200 images per condition from the authors' generator (docs/checks.md): mean grey level, sd, visible
+# share of each digit in drawing order, share of the image covered by debris.
 REFERENCE = {
     "clean": (112.5, 37.1, [1.0], 0.0),
     "debris-light": (99.4, 55.0, [1 - 0.367], 0.274),
@@ -26,10 +26,10 @@ REFERENCE = {
     "clutter-moderate": (102.4, 56.6, [0.426, 0.513, 0.713, 1.0], 0.0),
     "clutter-heavy": (101.0, 59.0, [0.275, 0.405, 0.544, 0.700, 1.0], 0.0),
 }
-# The reference value has a standard error of 0.015 and lies off the curve through its own neighbours, the first of
-# three digits (0.527) and of five (0.275), which ours meet; see docs/checks.md.
+# The reference value has a standard error of 0.015 and deviates from the curve through its neighbours, the first of
+# three digits (0.527) and of five (0.275), which our values match; see docs/checks.md.
 MISSED = pytest.mark.xfail(
-    strict=True, reason="0.392 here, 0.426 in 200 images of the reference: 0.034 apart, not 0.03"
+    strict=True, reason="0.392 here, 0.426 in 200 reference images: the difference of 0.034 exceeds 0.03"
 )
 VISIBLE = [
     pytest.param(condition, order, marks=MISSED if (condition, order) == ("clutter-moderate", 0) else ())
@@ -93,7 +93,7 @@ def test_debris_never_covers_last_row_or_column() -> None:
 
 
 def test_glyph_painting_at_4x_matches_painting_at_16x() -> None:
-    """The 4x canvas against the same layers painted on a 512-pixel page in float64, pixel by pixel."""
+    """The 4x canvas matches, pixel by pixel, the same layers painted on a 512-pixel page in float64."""
     source = glyphs.rendered()
     canvas = np.full((glyphs.CANVAS, glyphs.CANVAS), glyphs.GREY, np.float32)
     page = np.full((1024, 1024), glyphs.GREY)
@@ -124,7 +124,7 @@ def test_digit_debris_and_clutter_carry_labels() -> None:
 def test_condition_without_spread_centres_digits() -> None:
     fixated = stimuli.scenes(stimuli.Condition(spread=0.0), 0, 0, 60)
     anywhere = stimuli.scenes("clean", 0, 0, 60)
-    assert (fixated.identities == anywhere.identities).all(), "spread must change places and not digits"
+    assert (fixated.identities == anywhere.identities).all(), "spread must change positions but not digits"
     for digit in range(10):
         alike = fixated.images[fixated.identities[:, 0] == digit]
         assert len(alike) > 1 and (alike == alike[0]).all()

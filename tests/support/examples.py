@@ -1,4 +1,4 @@
-"""Small networks that several tests use."""
+"""Small networks used by several tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pcsim.rules import ErrorRelaxation, Prediction, PredictionError, Rate, Sum,
 
 
 def dense(out: int, inside: int, scale: float = 1.0) -> nn.Linear:
-    """A linear map without bias, weights N(0, scale^2 / inside)."""
+    """Return a linear map without bias, with weights from N(0, scale^2 / inside)."""
     linear = nn.Linear(inside, out, bias=False)
     with torch.no_grad():
         linear.weight.normal_(0.0, scale / inside**0.5)
@@ -19,7 +19,7 @@ def dense(out: int, inside: int, scale: float = 1.0) -> nn.Linear:
 
 
 def leaky_net(units: int = 16, tau: float = 10.0, activation: str = "tanh", scale: float = 0.9) -> Network:
-    """tau dr/dt = -r + f(W r + V u), all dense."""
+    """tau dr/dt = -r + f(W r + V u) with dense weights."""
     return Network(
         {"u": (units,)},
         [Population("r", leaky_rate(units, tau, activation, bias=False))],
@@ -31,7 +31,7 @@ def leaky_net(units: int = 16, tau: float = 10.0, activation: str = "tanh", scal
 
 
 def chain(delays: tuple[int, ...], before: str = "absent", activation: str = "identity") -> Network:
-    """u -> a1 -> a2 -> ... of one unit each, every weight 1, the given delays."""
+    """Return the chain u -> a1 -> a2 -> ... of single units with weights of 1 and the given delays."""
     names = ["u", *(f"a{i + 1}" for i in range(len(delays)))]
     populations = [Population(name, Rate(1, activation, bias=False)) for name in names[1:]]
     edges = [
@@ -42,7 +42,7 @@ def chain(delays: tuple[int, ...], before: str = "absent", activation: str = "id
 
 
 def linear_pc(weights: nn.Linear, tau: float = 10.0) -> Network:
-    """Two-layer linear predictive coding: e = x - W r, tau dr/dt = W^T e."""
+    """e = x - W r, tau dr/dt = W^T e: linear predictive coding with two layers."""
     causes = weights.in_features
     return Network(
         {"x": (weights.out_features,)},
@@ -62,7 +62,7 @@ def linear_pc(weights: nn.Linear, tau: float = 10.0) -> Network:
 
 
 def two_layers(units: int = 4, **readout: object) -> Network:
-    """A discrete net with lateral and top-down edges and a read-out, dense."""
+    """Return a dense discrete network with lateral and top-down edges and a read-out."""
     return Network(
         {"u": (units,)},
         [Population("a", Rate(units, "tanh")), Population("b", Rate(units, "tanh")), Population("y", Sum())],

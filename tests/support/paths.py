@@ -1,4 +1,4 @@
-"""Where this project is, and what another Python needs to import its tests' helpers."""
+"""Project paths, and the environment in which subprocesses can import the test helpers."""
 
 import os
 from pathlib import Path

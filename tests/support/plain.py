@@ -1,5 +1,5 @@
-"""The operations of the published equations in float64 NumPy, written from their definitions: loops over kernel
-positions, nothing shared with torch. Arrays are (batch, channel, height, width)."""
+"""Operations of the published equations in float64 NumPy, written from their definitions as loops over kernel
+positions, independently of torch. Arrays are (batch, channel, height, width)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1, pa
 
 
 def conv_transpose(x: Array, weight: Array, stride: int = 1, bias: Array | None = None) -> Array:
-    """The transpose of `conv` with that weight and padding kernel // 2, onto a map `stride` times as large."""
+    """Apply the transpose of `conv` with this weight and padding kernel // 2, to a map `stride` times as large."""
     batch, _, rows, columns = x.shape
     _, out, height, width = weight.shape
     pad = height // 2
@@ -51,7 +51,7 @@ def nearest_up(x: Array) -> Array:
 
 
 def bilinear_up(x: Array) -> Array:
-    """Twice the size, sample positions (i + 1/2) / 2 - 1/2, clipped at the border."""
+    """Upsample to twice the size, with sample positions (i + 1/2) / 2 - 1/2, clipped at the border."""
     for axis in (2, 3):
         size = x.shape[axis]
         at = np.clip((np.arange(2 * size) + 0.5) / 2 - 0.5, 0, None)
@@ -83,7 +83,7 @@ def elu(x: Array) -> Array:
 
 
 def same_conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1) -> Array:
-    """TensorFlow's SAME: kernel - stride rows of padding in all, the odd one at the end."""
+    """Convolve with TensorFlow's SAME padding: kernel - stride rows in total, an odd row at the end."""
     extra = weight.shape[2] - stride
     before, after = extra // 2, extra - extra // 2
     x = np.pad(x, ((0, 0), (0, 0), (before, after), (before, after)))
@@ -91,19 +91,19 @@ def same_conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 
 
 
 def separable(x: Array, depthwise: Array, pointwise: Array) -> Array:
-    """Each channel with a kernel of its own, then mixed."""
+    """Convolve each channel with its own kernel, then mix channels."""
     each = [same_conv(x[:, c : c + 1], depthwise[c : c + 1]) for c in range(x.shape[1])]
     return conv(np.concatenate(each, 1), pointwise)
 
 
 def batch_norm(x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
-    """With running statistics."""
+    """Apply batch norm with running statistics."""
     scaled = (x - per_channel(mean)) / np.sqrt(per_channel(variance) + eps)
     return scaled * per_channel(weight) + per_channel(bias)
 
 
 def group_norm(x: Array, groups: int, weight: Array, bias: Array) -> Array:
-    """Mean 0 and variance 1 over the maps of each group and all places."""
+    """Normalise to mean 0 and variance 1 over the maps of each group and all positions."""
     parts = []
     for part in np.split(x, groups, axis=1):
         mean, variance = part.mean((1, 2, 3), keepdims=True), part.var((1, 2, 3), keepdims=True)
@@ -112,7 +112,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array) -> Array:
 
 
 def max_pool3(x: Array) -> Array:
-    """3x3 windows, stride 2, one row and column of padding."""
+    """Take the maximum of 3x3 windows, with stride 2 and padding 1."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     rows, columns = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
     seen = [padded[:, :, u : u + 2 * rows : 2, v : v + 2 * columns : 2] for u in range(3) for v in range(3)]
@@ -120,7 +120,7 @@ def max_pool3(x: Array) -> Array:
 
 
 def resize(x: Array, size: tuple[int, int]) -> Array:
-    """Bilinear, corners on corners."""
+    """Resize bilinearly with aligned corners."""
     for axis, wanted in ((2, size[0]), (3, size[1])):
         given = x.shape[axis]
         at = np.arange(wanted) * ((given - 1) / max(wanted - 1, 1))

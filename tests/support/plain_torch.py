@@ -1,7 +1,7 @@
 """The recognition models as ordinary PyTorch modules, written from the layer tables of their papers and code.
 
-Module names are the published ones, so that a state dict of one of these is a file in the published naming. They share
-nothing with pcsim: these are what its networks are compared with, in value, time and memory.
+Module names are those of the published code, so that state dicts use the published names. The modules share nothing
+with pcsim, whose networks are compared with them in values, time and memory.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class AreaRT(nn.Module):
 
 
 class CORnetRT(nn.Module):
-    """`within`: CORnet-R, whose areas read what has just been written."""
+    """CORnet-RT or, with `within`, CORnet-R, whose areas receive outputs of the current step."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class ResNet(nn.Module):
 
 
 class MedianLayer(nn.Module):
-    """A layer of the intermediate ConvRNN with its cell: depth 64, separable 7x7 gates."""
+    """A layer of the intermediate ConvRNN with its cell (depth 64, separable 7x7 gates)."""
 
     def __init__(self, below: int, maps: int, fed: int, depth: int = 64) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class MedianLayer(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The intermediate ConvRNN, every layer reading the one below of the step before."""
+    """The intermediate ConvRNN, in which every layer receives the previous step of the layer below."""
 
     maps = (64, 128, 128, 128, 128, 256, 256, 256, 512, 512)
     pooled = (1, 4, 6, 7, 10)
@@ -258,7 +258,7 @@ class Intermediate(nn.Module):
         return out
 
 
-# ---------------------------------------------------------------------- pcsim's networks with the same numbers
+# ---------------------------------------------------------------------- pcsim's networks with the same weights
 
 FULL_SIZE = {
     "cornet_z": CORnetZ,
@@ -271,7 +271,7 @@ FULL_SIZE = {
 
 
 def full_size(name: str) -> tuple[Network, nn.Module]:
-    """The network as published and its plain equivalent, with the same tensors."""
+    """Return the published network and its plain equivalent, with the same tensors."""
     net, plain = models.build(name).eval(), FULL_SIZE[name]().eval()
     if name.startswith("cornet"):
         published.load(net, plain.state_dict(), published.cornet)
@@ -286,7 +286,7 @@ def full_size(name: str) -> tuple[Network, nn.Module]:
 
 
 def fill(target: nn.Module, *sources: nn.Module) -> None:
-    """The tensors of `sources`, one after another, into those of `target`."""
+    """Copy the tensors of `sources`, in order, to those of `target`."""
     theirs = [tensor for source in sources for tensor in source.state_dict().values()]
     for ours, other in zip(target.state_dict().values(), theirs, strict=True):
         ours.copy_(other)

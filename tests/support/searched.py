@@ -1,4 +1,4 @@
-"""What the tests of searches search: in a module of its own, so that other processes can import it."""
+"""The score that tests of searches maximise, in a separate module that other processes can import."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def propose_round(trial: Any) -> Place:
 
 
 def score(place: Place, number: int, stage: int) -> float:
-    """Best at x = 0.3, and a little better where it is sharp; each stage adds a third."""
+    """Return a score with its maximum at x = 0.3, higher for the sharp kind; each stage adds a third."""
     with (place.folder / "calls").open("a") as calls:
         calls.write(f"{number} {stage}\n")
     time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))
@@ -38,7 +38,7 @@ def score(place: Place, number: int, stage: int) -> float:
 
 
 def fails_for_round_ones(place: Place, number: int, stage: int) -> float | str:
-    """Until it is mended."""
+    """Fail for round trials until a file `mended` exists."""
     if place.kind == "round" and not (place.folder / "mended").exists():
         if number % 2:
             return "round"
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     import sys
     from functools import partial
 
-    from support import searched  # by its name, as others import it: a function of __main__ is another function
+    from support import searched  # imported by name, because functions of __main__ are different objects
 
     from pcsim.sweeps.search import Search
 

@@ -1,4 +1,4 @@
-"""Every registered model at a size that tests can afford, and what each is shown."""
+"""Small configurations of every registered model, and inputs for them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EVERY_EDGE = ReciprocalCell(
     feedback_kernel=3,
     bias=True,
 )
-"""Every optional edge of the reciprocal cell at once, but cell_to_out, which replaces a gate."""
+"""All optional edges of the reciprocal cell except cell_to_out, which replaces a gate."""
 CORNET = {"channels": (4, 4, 8, 8), "image": (2, 32, 32), "classes": 3}
 
 # A key is a registered model, or "model/variant".
@@ -92,7 +92,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hopfield_modern": {"units": 20, "count": 3},
 }
 
-PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows from published code
+PUBLISHED_COUNTS = {  # for default settings, where the count is published or follows from published code
     "blt_b": 9_898,
     "blt_bk": 26_794,
     "blt_bf": 38_218,
@@ -120,7 +120,7 @@ PUBLISHED_COUNTS = {  # of the defaults, where a number is published or follows 
 
 
 def small(name: str) -> Network:
-    """A small network, its weights scattered so that nothing hides behind zeros."""
+    """Return a small network with randomly perturbed weights, so that zeros hide no errors."""
     net = models.build(name.split("/")[0], **SMALL[name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def small(name: str) -> Network:
 
 
 def shown(net: Network, batch: int, seed: int = 2) -> dict[str, Tensor]:
-    """Something for every input: U(0, 1), each sample its own."""
+    """Return different random samples from U(0, 1) for every input."""
     generator = torch.Generator().manual_seed(seed)
     like = torch.zeros(())
     return {
@@ -142,5 +142,5 @@ def shown(net: Network, batch: int, seed: int = 2) -> dict[str, Tensor]:
 
 
 def stepping(net: Network) -> tuple[Solver, int]:
-    """A solver that suits, and how many of its steps to take."""
+    """Return a suitable solver and a number of steps."""
     return (Euler(dt=2.0), 8) if net.is_flow else (Iterate(), min(net.steps or 8, 12))

@@ -1,4 +1,4 @@
-"""What the tests of sweeps sweep over: in a module of its own, so that other processes can import it."""
+"""Settings and functions for tests of sweeps, in a separate module that other processes can import."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def slowly(setting: Setting) -> dict[str, Any]:
-    time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))  # not in the configuration: it is no other point
+    time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))  # not part of the setting, so that the points stay the same
     return measure(setting)
 
 
@@ -49,7 +49,7 @@ def odd_ones_fail(setting: Setting) -> dict[str, Any]:
 
 
 def dies_at_first(marker: Path, value: int) -> int:
-    """Kills its own process the first time that it sees a value."""
+    """Kill the current process the first time a value occurs."""
     mark = marker / str(value)
     if not mark.exists():
         mark.touch()
@@ -69,7 +69,7 @@ def returns_a_list_of_lists(setting: Setting) -> dict[str, Any]:
 if __name__ == "__main__":
     import sys
 
-    from support import swept  # by its name, as others import it: a function of __main__ is another function
+    from support import swept  # imported by name, because functions of __main__ are different objects
 
     from pcsim.sweeps.sweep import Sweep, grid
 

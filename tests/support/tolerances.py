@@ -1,4 +1,4 @@
-"""Every tolerance that carries a promise, with the value measured when it was set."""
+"""Tolerances of documented guarantees, with the errors measured when they were set."""
 
 ORDERS = {  # observed order of accuracy: (nominal, allowed deviation)
     "Euler": (1.0, 0.05),  # measured 1.002 .. 1.029
@@ -12,9 +12,9 @@ SETTLED_PC = 1e-8  # measured 2e-16
 NUMPY_BLT = 1e-12  # measured 2e-15
 
 # Global error at rtol 1e-7 over two time constants; measured 2e-9 .. 4e-7, and 5.5e-6 for fehlberg2, whose order-1
-# error estimate lets the error add up.
+# error estimate allows errors to accumulate.
 ADAPTIVE = {"dopri8": 1e-6, "dopri5": 1e-6, "bosh3": 1e-6, "adaptive_heun": 1e-6, "fehlberg2": 1e-5}
 ALONE_OR_IN_A_BATCH = 1e-12  # measured 0 .. 4e-15, and up to 2e-14 for the energy of the modern Hopfield network
-EQUATIONS = 1e-10  # every model against a NumPy evaluation of its equations; measured 0 .. 1e-13
-RISE = 1e-12  # of an energy that must fall, relative to its size; measured up to 7e-16
+EQUATIONS = 1e-10  # models against NumPy evaluations of their equations; measured 0 .. 1e-13
+RISE = 1e-12  # rise of an energy that must fall, relative to its magnitude; measured up to 7e-16
 LEAST_SQUARES = 1e-8  # measured 1e-14

@@ -1,4 +1,4 @@
-"""Weights read out of a network by the name of the edge, and a run compared with a trace of every value."""
+"""Weights of a network by edge name, and comparison of a run with a trace of expected values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Trace = dict[str, list[Array]]
 
 
 def weights(net: Network, edge: str) -> list[Array]:
-    """The parameters of the transform of an edge."""
+    """Return the parameters of an edge's transform."""
     (found,) = [e.transform for e in net.projections if e.name == edge]
     return [array(parameter) for parameter in found.parameters()]
 
@@ -33,7 +33,7 @@ def agree(net: Network, expected: Trace, inputs: dict, names: list[str] | None =
 
 
 def norms(net: Network, edge: str) -> list[tuple[Array, Array, Array, Array]]:
-    """(mean, variance, weight, bias) of every batch norm on an edge, in order; per step where it is a `StepNorm`."""
+    """Return (mean, variance, weight, bias) of every batch norm on an edge, in order; per step for a `StepNorm`."""
     (found,) = [e.transform for e in net.projections if e.name == edge]
     return [
         tuple(array(tensor) for tensor in (module.running_mean, module.running_var, module.weight, module.bias))
@@ -43,7 +43,7 @@ def norms(net: Network, edge: str) -> list[tuple[Array, Array, Array, Array]]:
 
 
 def scatter(net: Network, size: float = 0.2) -> Network:
-    """Every parameter and running statistic moved by noise, so that nothing hides behind ones and zeros."""
+    """Perturb every parameter and running statistic, so that ones and zeros hide no errors."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(size * torch.randn_like(parameter))

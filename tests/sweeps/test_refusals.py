@@ -1,4 +1,4 @@
-"""What sweeps and searches refuse, and what they say of a worker that wrote elsewhere."""
+"""Settings that searches refuse, and sweeps whose workers write to another folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcsim.sweeps import Search, Sweep, grid
 
 
 class Elsewhere:
-    """An executor whose workers see another folder: its calls end well, and nothing is there."""
+    """An executor whose workers write to another folder: calls succeed, but no files appear."""
 
     def submit(self, _: Callable[..., Any], *__: Any) -> Future[None]:
         done: Future[None] = Future()
@@ -24,7 +24,7 @@ class Elsewhere:
         return done
 
 
-def test_sweep_names_a_worker_that_wrote_elsewhere(tmp_path: Path) -> None:
+def test_sweep_reports_worker_without_shared_files(tmp_path: Path) -> None:
     sweep = Sweep(swept.measure, swept.Setting(), grid({"seed": range(2)}), tmp_path)
     with pytest.raises(SweepError, match="shared file system"):
         sweep.run(Elsewhere(), progress=False)
@@ -42,14 +42,14 @@ def test_sweep_names_a_worker_that_wrote_elsewhere(tmp_path: Path) -> None:
         {"count": -3},
     ],
 )
-def test_search_refuses_numbers_that_mean_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:
+def test_search_refuses_invalid_numbers(wrong: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
     with pytest.raises(SweepError, match="trials of"):
         Search(searched.score, partial(searched.propose, tmp_path), tmp_path, **{"count": 6} | wrong)
 
 
-def test_search_takes_its_smallest_and_largest_settings(tmp_path: Path) -> None:
+def test_search_accepts_smallest_settings_and_default_random(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed (extra sweep)")
     propose = partial(searched.propose, tmp_path)
     assert Search(searched.score, propose, tmp_path, count=1, stages=1, random=1, keep=1.0).random == 1
-    assert Search(searched.score, propose, tmp_path, count=120).random == 40, "a third"
+    assert Search(searched.score, propose, tmp_path, count=120).random == 40, "the default must be a third"

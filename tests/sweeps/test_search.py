@@ -1,4 +1,4 @@
-"""Searches find the best parameters, lose and repeat no trial, and resume after a kill with the same trials."""
+"""Searches find the best parameters, lose or repeat no trial, and resume after a kill with the same trials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def command(folder: Path, where: str, count: int, at_once: int) -> list[str]:
 
 
 def killed_while_it_runs(folder: Path, where: str, count: int, at_once: int, after: int) -> None:
-    """Run, and kill without warning once `after` more stages have begun; if it ended before, that is an error."""
+    """Run a search and kill it after `after` more stages have started; fail if it ends before."""
     begun = lines(folder)
     running = subprocess.Popen(command(folder, where, count, at_once), env=ENVIRONMENT | {"PCSIM_SLOWLY": "0.05"})
     limit = time.monotonic() + 120
@@ -59,7 +59,7 @@ def test_search_finds_best_and_prunes_poor_trials(tmp_path: Path) -> None:
     states = Counter(trial.state for trial in trials)
     assert states["pruned"] > 5 and states["failed"] > 2 and not states["running"]
     assert sum(trial.state == "failed" for trial in trials[40:]) <= 2, (
-        "later trials must avoid parameters that give no score"
+        "later trials must avoid parameters without a score"
     )
     assert all(trial.state != "pruned" for trial in trials[:20]), "random trials must not be pruned"
     for trial in trials:
@@ -73,7 +73,7 @@ def test_search_finds_best_and_prunes_poor_trials(tmp_path: Path) -> None:
 
 
 def test_search_random_trials_match_optuna_sampler(tmp_path: Path) -> None:
-    """Random trials are those of Optuna's own sampler with the same seeds."""
+    """Random trials equal those of Optuna's sampler with the same seeds."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
@@ -96,7 +96,7 @@ def test_search_killed_twice_gives_same_trials(tmp_path: Path) -> None:
     assert known(search(killed, count=30).trials()) == known(search(whole, count=30).trials())
     assert set(lines(killed)) == set(lines(whole))
     doubled = [call for call, count in Counter(lines(killed)).items() if count > 1]
-    assert len(doubled) <= 2, "only the killed stage may run again, once for each kill"
+    assert len(doubled) <= 2, "only killed stages may be repeated, once per kill"
 
 
 @pytest.mark.slow
@@ -137,9 +137,9 @@ def test_search_reports_failures_and_retries_them(tmp_path: Path) -> None:
 
 def test_search_rejects_changed_settings(tmp_path: Path) -> None:
     search(tmp_path, count=3).run()
-    with pytest.raises(SweepError, match="the settings it was begun with"):
+    with pytest.raises(SweepError, match="the settings with which the search was started"):
         search(tmp_path, count=3, stages=2).trials()
-    with pytest.raises(SweepError, match=r"random=1, 3 trials\nexpected: one with random=2, up to 6"):
+    with pytest.raises(SweepError, match=r"random=1, 3 trials\nexpected: a search with random=2, up to 6"):
         search(tmp_path, count=6).run()
     assert len(search(tmp_path, count=6, random=1).run()) == 6
     for wrong in (

@@ -1,4 +1,4 @@
-"""Sweeps: every point runs once, is identified by its content, and survives the death of workers."""
+"""Sweeps: points run once, are identified by their content, and survive the death of workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small(folder: Path, **options: object) -> Sweep:
 
 
 def same(first: Table, second: Table) -> bool:
-    """Bit for bit."""
+    """Return True if two tables are bitwise equal."""
     return first.points == second.points and all(
         a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
         for a, b in zip(first.results, second.results, strict=True)
@@ -59,7 +59,7 @@ def test_sample_fills_ranges_evenly() -> None:
         )
     assert drawn == sample(ranges, 20, seed=3) and drawn != sample(ranges, 20, seed=4)
     freely = [point["tau"] for point in sample(ranges, 4_000, how="random")]
-    assert np.mean(np.array(freely) < 10.0) == pytest.approx(0.5, abs=0.03), "a log range must be even in the logarithm"
+    assert np.mean(np.array(freely) < 10.0) == pytest.approx(0.5, abs=0.03), "log ranges must be sampled evenly in log"
     for wrong in ((2.0, 1.0), (0.0, 1.0, "log"), (1.0, 2.0, "linear")):
         with pytest.raises(SweepError, match="low, high"):
             sample({"tau": wrong}, 3)
@@ -81,10 +81,10 @@ def test_sweep_ids_depend_on_content_only(tmp_path: Path) -> None:
     sweep = small(tmp_path)
     assert sweep.ids == small(tmp_path / "other").ids and len(set(sweep.ids)) == 6
     as_whole = Sweep(swept.measure, Setting(), [{"tau.0": 5, "seed": 0}], tmp_path)
-    assert as_whole.ids == sweep.ids[:1], "5 and 5.0 must be one point"
+    assert as_whole.ids == sweep.ids[:1], "5 and 5.0 must be the same point"
     elsewhere = Sweep(swept.measure, Setting(kept=tmp_path), POINTS, tmp_path)
-    assert elsewhere.ids == sweep.ids, "a folder must not be part of the id"
-    assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function must give another id"
+    assert elsewhere.ids == sweep.ids, "the folder must not affect the id"
+    assert Sweep(swept.slowly, Setting(), POINTS, tmp_path).ids != sweep.ids, "another function must change the id"
     assert Sweep(swept.measure, Setting(lesion="top_down"), POINTS, tmp_path).ids != sweep.ids
     with pytest.raises(SweepError, match="twice"):
         Sweep(swept.measure, Setting(), [*POINTS, {"tau.0": 10, "seed": 2}], tmp_path)
@@ -160,10 +160,10 @@ def test_processes_dead_worker_loses_only_its_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of other packages, which these tests do not hold
+@pytest.mark.filterwarnings("ignore")  # warnings of other packages
 @pytest.mark.parametrize("where", ["dask:2", "slurm:cluster=local,timeout_min=5"])
 def test_sweep_gives_same_bits_on_clusters(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SLURM itself is not at hand: submitit's local executor starts the same jobs as processes."""
+    """Instead of SLURM, submitit's local executor starts the jobs as processes."""
     pytest.importorskip("distributed" if where.startswith("dask") else "submitit", reason="extra cluster")
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     assert same(small(tmp_path / "there").run(where, progress=False), small(tmp_path / "here").run(progress=False))
@@ -172,7 +172,7 @@ def test_sweep_gives_same_bits_on_clusters(where: str, tmp_path: Path, monkeypat
 
 
 def test_slurm_call_lost_after_leaving_queue_without_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a fake squeue that prints a file; tests/cluster/real_slurm.py uses a real SLURM."""
+    """Use a fake squeue that prints a file; tests/cluster/real_slurm.py uses a real SLURM cluster."""
     queue = tmp_path / "queue"
     queue.write_text("7_0\n7_1\n")
     squeue = tmp_path / "squeue"
@@ -196,16 +196,16 @@ def test_slurm_call_lost_after_leaving_queue_without_result(tmp_path: Path, monk
     assert done.done() and done.result() == "result of 7_0" and not lost.done()
     queue.write_text("8\n")
     time.sleep(0.1)
-    assert not lost.done(), "its result may still be on its way through the file system"
+    assert not lost.done(), "the file system may still be writing its result"
     time.sleep(0.1)
     assert lost.done() and "--me" in (tmp_path / "asked").read_text()
     with pytest.raises(BrokenExecutor, match=r"7_1 has left the queue.*7\.err"):
         lost.result()
     late = executors._SlurmCall(Job("8"), watched)
-    assert not late.done(), "a queue listed before the submission must not count"
+    assert not late.done(), "a queue listed before submission must be ignored"
     queue.unlink()
     time.sleep(0.1)
-    assert not late.done(), "no job is lost while squeue fails"
+    assert not late.done(), "no job may be lost while squeue fails"
 
 
 @pytest.mark.parametrize("name", ["processes:0", "processes:many", "moon", "slurm"])
@@ -229,7 +229,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Processes that may be killed: those that run points, found by what they were started as."""
+    """Return the processes that run points, identified by their command lines."""
     found = []
     for child in children_of(parent):
         words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
@@ -260,7 +260,7 @@ def test_sweep_survives_killed_workers_and_parents(where: str, tmp_path: Path) -
         while left and parent.poll() is None:
             time.sleep(dice.uniform(0.2, 0.6))
             workers = workers_of(parent.pid)
-            # Only once points are coming in: a Dask cluster that is begun with a dead worker does not begin.
+            # Kill only after points have been completed: a Dask cluster does not start with a dead worker.
             if workers and count(wild) > done:
                 os.kill(dice.choice(workers), signal.SIGKILL)
                 left, kills = left - 1, kills + 1
@@ -271,7 +271,7 @@ def test_sweep_survives_killed_workers_and_parents(where: str, tmp_path: Path) -
         parent.wait(timeout=300)
     assert kills == 10 and parent.returncode == 0, told.read_text()
     assert len(undisturbed(wild)) == 60 and same(undisturbed(wild), undisturbed(calm))
-    assert len(list((wild / "points").iterdir())) == 60, "no point twice, no stray file"
+    assert len(list((wild / "points").iterdir())) == 60, "every point must have exactly one file"
 
 
 SCRIPT = """

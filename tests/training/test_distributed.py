@@ -1,4 +1,4 @@
-"""Two processes train to the same weights as one."""
+"""Training on two processes results in the same weights as on one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fit(checkpoint: Path | None, updates: int, batch: int = 8, model: str = "blt
 
 
 def main(folder: Path) -> None:
-    """What each process runs."""
+    """Run the training in each process."""
     torch.set_num_threads(1)
     with distributed.process_group() as rank:
         assert distributed.size() == 2
@@ -37,13 +37,13 @@ def main(folder: Path) -> None:
         original = storage.write_tensors
         storage.write_tensors = lambda *arguments: (writes.append(str(arguments[0])), original(*arguments))[1]
         fit(folder / "checkpoint", 20)
-        weights = fit(folder / "checkpoint", 20)  # it is done: read, not trained
+        weights = fit(folder / "checkpoint", 20)  # already finished: loaded, not trained again
         (folder / f"writes-{rank}").write_text(str(len(writes)))
         torch.save(weights, folder / f"weights-{rank}.pt")
-        with pytest.raises(TrainingError, match="2 divides"):
+        with pytest.raises(TrainingError, match="a multiple of 2"):
             fit(None, 1, batch=5)
-    # Ours is the last reference (and the argument of getrefcount): a group that is held elsewhere lives on until Python
-    # ends, and its threads abort the process then, on a loaded machine.
+    # The only references are ours and the argument of getrefcount. A group referenced elsewhere would live until Python
+    # exits, when its threads may abort the process on a busy machine.
     assert sys.getrefcount(gloo) == 2
 
 
@@ -57,7 +57,7 @@ def test_distributed_equals_single_process_and_writes_once(tmp_path: Path) -> No
     for rank in (0, 1):
         weights = torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True)
         assert all(torch.allclose(weights[name], value, rtol=0, atol=1e-10) for name, value in alone.items())
-    # At updates 20 alone: every=2, but only where a mean of 20 losses ends.
+    # Written only at update 20: despite every=2, checkpoints are written where a mean of 20 losses ends.
     assert [(tmp_path / f"writes-{rank}").read_text() for rank in (0, 1)] == ["1", "0"]
 
 

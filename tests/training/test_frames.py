@@ -1,4 +1,4 @@
-"""Training of frame prediction: losses against their formulas, schedules, resume, warnings."""
+"""Training of frame prediction: losses against formulas, schedules, resuming, warnings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def small(bias: float = 0.2) -> Network:
 
 
 def drifting(index: int) -> np.ndarray:
-    """A bright column that moves a pixel a frame."""
+    """Return clips of a bright column that moves by a pixel per frame."""
     frames = np.full((6, 1, 8, 8), 30, np.uint8)
     for step in range(6):
         frames[step, :, :, (index + step) % 8] = 220
@@ -117,7 +117,7 @@ def test_goal_step_schedule_closes_loop_in_second_half() -> None:
     assert told != other
     settings = Training(updates=2, batch=3, learning_rate=1e-9, clip=None)
     stepped = train_to_predict(small(), drifting, 3, settings, Goal(loss="absolute", own="step"))
-    assert stepped == [pytest.approx((told + other) / 2, rel=1e-5)], "the second of two updates is after the middle"
+    assert stepped == [pytest.approx((told + other) / 2, rel=1e-5)], "update 2 of 2 must be in the second half"
 
 
 def test_train_to_predict_resumes_bitwise(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_train_to_predict_warns_of_static_closed_loop() -> None:
             if "r0_to_p0" in name:
                 parameter.zero_()
     settings = Training(updates=20, batch=2, learning_rate=1e-9)
-    with pytest.warns(PcsimWarning, match="stands still"):
+    with pytest.warns(PcsimWarning, match="all frames are the same"):
         train_to_predict(net, drifting, 4, settings, Goal(loss="absolute", closed_loop_from=3))
 
 

@@ -1,4 +1,4 @@
-"""Every gradient method agrees with backpropagation, except for what it is documented to leave out."""
+"""Gradient methods agree with backpropagation, except for terms that they are documented to omit."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ END = pcsim.Record(states=["b"], every=3)
 def trajectory(
     net: Network, shown: Tensor, solver: Solver, steps: int, names: list[str], way: Gradient
 ) -> Iterator[Moment]:
-    """The values of `names` after every step, with gradients."""
+    """Return the values of `names` after every step, with gradients."""
     for window in pcsim.Simulator(net, solver=solver, record=pcsim.Record(), gradient=way).windows(shown, steps, names):
         yield from window
 
 
 def gradient(net: Network, settings: Training, solver: Solver, steps: int) -> Tensor:
-    """Gradient of the loss, all parameters in one vector."""
+    """Return the gradient of the loss in all parameters, as one vector."""
     torch.manual_seed(3)
     images = shown(net, 4)[next(iter(net.inputs))]
     targets = torch.eye(net.shape(net.readout or "")[0])[torch.arange(4) % net.shape(net.readout or "")[0]]
@@ -88,7 +88,7 @@ def test_truncated_exact_only_over_whole_run(float64: None) -> None:
 
 
 def test_truncated_equals_gradient_with_past_detached(float64: None) -> None:
-    """Two windows by hand: the second starts from a detached state."""
+    """Compute two windows manually; the second starts from a detached state."""
     net = small("leaky_rcnn").train()
     found = gradient(net, Training(gradient=Truncated(3), over_time="last"), Euler(dt=2.0), 6)
     images = shown(net, 4)["image"]
@@ -139,12 +139,12 @@ def test_adjoint_with_restarts_accurate_and_coarse_refused(float64: None) -> Non
     solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-8, atol=1e-8)
     full = gradient(net, Training(), solver, 10)
     found = gradient(net, Training(gradient=Adjoint()), solver, 10)
-    assert near(found, full) <= 1e-5  # ten of the smaller tau, restarted at each
+    assert near(found, full) <= 1e-5  # ten times the smaller tau, with a restart every tau
     images, targets = torch.randn(8, 5), torch.eye(4)[torch.arange(8) % 4]
     settings = Training(updates=2, batch=4, gradient=Adjoint())
     train(net, images, targets, settings, solver=solver, steps=4)
     coarse = TorchDiffEq(dt=10.0, method="euler")
-    with pytest.raises(TrainingError, match=r"% off that of backpropagation"):
+    with pytest.raises(TrainingError, match=r"differs by .*% from backpropagation"):
         train(net, images, targets, settings, solver=coarse, steps=4)
 
 
@@ -163,7 +163,7 @@ def test_train_refuses_adjoint_and_implicit_for_map(settings: Training, message:
 
 
 def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[int, Tensor]:
-    """Peak bytes of live tensors during backpropagation, and the gradient."""
+    """Return the peak bytes of live tensors during backpropagation, and the gradient."""
     with Live() as live:
         for _, values in trajectory(net, image, Euler(dt=1.0), steps, ["l3"], way):
             last = values["l3"]
@@ -186,7 +186,7 @@ def test_memory_of_update_matches_training(
 ) -> None:
     monkeypatch.setattr(
         "pcsim.training.memory._held", lambda: 0
-    )  # tensors alone: what libraries take depends on other tests
+    )  # tensors only: the memory of libraries depends on other tests
     net = models.leaky_rcnn((4, 8, 8), size=16)
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
     settings = Training(updates=2, batch=batch, gradient=mode)
@@ -195,8 +195,8 @@ def test_memory_of_update_matches_training(
     assert all(p.grad is None and torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
     with Live() as live:
         train(net, images, targets, settings, solver=solver, steps=30)
-    assert "will take about" not in capsys.readouterr().err, "far below the memory available: no estimate is made"
-    assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter at one image
+    assert "will need about" not in capsys.readouterr().err, "far below available memory, no estimate may be printed"
+    assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter for a batch of one image
     monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1.1 * told)
     train(net, images, targets, settings, solver=solver, steps=30)
     assert f"about {told / 1e6:.3g} MB" in capsys.readouterr().err
@@ -242,7 +242,7 @@ def test_train_warns_when_memory_is_too_small(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_loss_over_time_same_for_every_gradient_method() -> None:
-    """`loss_over_time` is the same number for every gradient method."""
+    """`loss_over_time` has the same value for every gradient method."""
     net = small("leaky_rcnn")
     image = shown(net, 3)["image"]
     targets = torch.eye(net.shape("readout")[0])[:3]

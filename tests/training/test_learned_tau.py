@@ -1,4 +1,4 @@
-"""Learned time constants recover those of the linear system that made the data."""
+"""Learned time constants recover those of the linear system that generated the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = 60
 
 
 def leaks(tau: torch.Tensor | TimeConstant) -> Network:
-    """tau dr/dt = -r + u, a leak for each channel."""
+    """tau dr/dt = -r + u, with one time constant per channel."""
     rule = leaky_rate(4, tau, "identity", bias=False)
     return Network({"input": (4, 1, 1)}, [Population("r", rule)], [Projection("input", "r")], readout="r")
 

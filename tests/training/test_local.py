@@ -1,4 +1,4 @@
-"""Learning by the local rule: it is the gradient of the energy, it is local, and it tends to backpropagation."""
+"""The local learning rule: it is the gradient of the energy, is local, and approaches backpropagation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_local_gradient_equals_energy_gradient(float64: None) -> None:
 
 
 def test_local_gradient_is_error_times_activity(float64: None) -> None:
-    """dW = e f(r)^T, written out in NumPy; the stored weight is that of the upward edge, the transpose of W."""
+    """dW = e f(r)^T in NumPy; the stored weight belongs to the upward edge and is the transpose of W."""
     net = models.predictive_coding(((7,), (5,), (3,)), clamped=("r0",), activation="tanh")
     shown = {"r0": torch.randn(6, 7)}
     values = local.relax(net, shown, Euler(dt=2.0), 100.0)
@@ -58,7 +58,7 @@ def test_local_gradient_is_error_times_activity(float64: None) -> None:
         assert np.abs(net.populations[f"p{k}"].rule.bias.grad.numpy() + e.mean(0)).max() <= EQUATIONS
 
 
-def test_local_gradient_tends_to_backpropagation(float64: None) -> None:
+def test_local_gradient_approaches_backpropagation(float64: None) -> None:
     """Whittington & Bogacz 2017: 1 - cosine falls with the square of the precision of the output."""
     cosines = []
     for precision in (1e-1, 1e-2, 1e-3):
@@ -83,8 +83,8 @@ def test_local_gradient_tends_to_backpropagation(float64: None) -> None:
     assert 30.0 < cosines[0] / cosines[1] < 300.0 and 30.0 < cosines[1] / cosines[2] < 300.0
 
 
-def test_local_gradient_reaches_weights_of_held_inputs() -> None:
-    """The solver computes once what a held input delivers; the weights behind it must still learn."""
+def test_local_gradient_reaches_weights_of_constant_inputs() -> None:
+    """The drive from a constant input is computed once, but its weights must still learn."""
     net = coding(clamped=("r3",), start="predictions").clamped("r0")
     shown = {"r0": torch.randn(5, *LAYERS[0]), "r3": torch.randn(5, *LAYERS[3])}
     local.local_gradient(net, local.relax(net, shown, Euler(dt=2.0), 10.0))
@@ -123,5 +123,5 @@ def test_local_learning_refuses_invalid_input() -> None:
     net = coding(clamped=("r0",))
     with pytest.raises(pcsim.TrainingError, match="same number of samples for each input: r0"):
         local.learn(net, {"r1": torch.zeros(3, 2)}, Training(), solver=Euler(dt=1.0), until=10.0)
-    with pytest.raises(pcsim.SolverError, match="would divide it"):
+    with pytest.raises(pcsim.SolverError, match="which divides it"):
         local.relax(net, {"r0": torch.zeros(3, *LAYERS[0])}, Euler(dt=3.0), 10.0)

@@ -1,4 +1,4 @@
-"""Training: losses against their formulas, bitwise resume, divergence."""
+"""Training: losses against formulas, bitwise resuming, divergence."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_train_resumes_bitwise(optimiser: str, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(stopped, images, targets, settings, checkpoint=tmp_path / "part", every=20, bar=counting_bar)
     resumed = fresh("blt")
-    torch.manual_seed(99)  # a resume must not depend on the state of the global generator
+    torch.manual_seed(99)  # resuming must not depend on the state of the global generator
     again = train(resumed, images, targets, settings, checkpoint=tmp_path / "part", every=20)
     assert bits(resumed) == bits(whole) and again == history
 
