@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "'a' with Rate(2) that receives 3 channels",
         "channels=3",
     ),
-    "channels of a read-out": (lambda: one(Sum(channels=7)), "Sum(7) that receives 2", "channels=2"),
+    "channels of a readout": (lambda: one(Sum(channels=7)), "Sum(7) that receives 2", "channels=2"),
     "NumPy images": (lambda: simulate(blt(), IMAGE.numpy(), solver=Iterate()), "a ndarray", "torch.from_numpy"),
     "solver by name": (lambda: simulate(flow(), torch.rand(1, 4), solver="rk4", until=4.0), "'rk4'", "Euler, Heun"),
     "solver class": (lambda: simulate(flow(), torch.rand(1, 4), solver=RK4, until=4.0), "RK4", "Euler, Heun"),
@@ -305,10 +305,10 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "record=['l1']",
         "Record(states",
     ),
-    "blind read-out": (
+    "blind readout": (
         lambda: train(models.convrnn(steps=3), IMAGE, torch.eye(10)[:2], Training(updates=1)),
-        "3 steps of 'convrnn', whose read-out first depends on the image in step 3",
-        "pass more steps, or restore lesioned edges",
+        "3 steps of 'convrnn', whose readout first depends on the image in step 3",
+        "pass steps=4 or more",
     ),
     "NumPy images to train": (
         lambda: train(blt(), IMAGE.numpy(), torch.eye(10)[:2], Training(updates=1)),
@@ -362,7 +362,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "active in (0, 3)",
         "active=(from, to)",
     ),
-    "unknown read-out": (
+    "unknown readout": (
         lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a")], readout="y"),
         "readout='y'",
         "readout=None",
@@ -424,7 +424,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "20 evaluations were not enough",
         "loosen rtol",
     ),
-    "damaged run": (lambda: pcsim.Run.load(Path(__file__)), "cannot be read", "create it again"),
+    "damaged run": (lambda: pcsim.Run.load(Path(__file__)), "not a file of pcsim", "pass another path"),
     "missing run": (lambda: pcsim.Run.load("nowhere.run"), "does not exist", "check the path"),
     "missing MNIST": (lambda: stimuli.load_mnist("train", Path("nowhere")), "nowhere", "four idx files"),
 }

@@ -150,12 +150,12 @@ def remove_partials(folder: Path) -> None:
     """Remove the partial files below `folder` whose processes, on this machine, were killed."""
     for partial in folder.rglob(".*.pcsim-part"):
         parts = _PARTIAL.fullmatch(partial.name)
-        if parts is not None and parts["host"] == _HOST and not is_alive(int(parts["pid"])):
+        if parts is not None and parts["host"] == _HOST and not _is_alive(int(parts["pid"])):
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
 
-def is_alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     """Return whether a process of this machine is running."""
     try:
         os.kill(process, 0)
@@ -243,7 +243,7 @@ def _digest_in(head: bytes) -> bytes:
 def _foreign(path: Path) -> StorageError:
     return StorageError(
         given=f"{path}, which is not a file of pcsim",
-        expected=f"a file that pcsim wrote (one of version {FORMAT} of its format)",
+        expected=f"a file written by pcsim, of format version {FORMAT}",
         remedy="pass another path; weights of other packages are read by pcsim.models.published",
     )
 
@@ -252,7 +252,7 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
     return StorageError(
         given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
         expected="a complete file written by pcsim",
-        remedy="restore it from a copy, or delete it and compute it again: damaged files are never used",
+        remedy="restore a copy of it, or delete it and create it again; damaged files are never used",
     )
 
 
@@ -260,8 +260,8 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able facts (which include a "kind") into one checked file."""
-    # Copies: safetensors does not accept tensors that share memory, as the past values of a delay may.
+    """Write tensors and JSON-serialisable `facts`, including a "kind", to one file with a checksum."""
+    # Copy, because safetensors rejects tensors that share memory, as the past values of a delay may.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     try:
         described = json.dumps({"sha256": NO_DIGEST.decode(), "format": FORMAT, **facts})
@@ -276,9 +276,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts of a file that `write_tensors` wrote with this kind.
+    """Return the tensors and facts of a file of the given kind that `write_tensors` wrote.
 
-    Raises StorageError for a file that is missing, truncated, altered in any byte, of another kind, or newer.
+    Raises StorageError if the file is missing, truncated or altered, or has another kind or format version.
     """
     path = require_file(path)
     try:
@@ -293,9 +293,9 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
         raise _damaged(path, reason) from reason
     if facts.get("format") != FORMAT or facts.get("kind") != kind:
         raise StorageError(
-            given=f"{path}: a {facts.get('kind')!r} of format {facts.get('format')}",
-            expected=f"a {kind!r} of format {FORMAT}",
-            remedy=f"pass a file of kind {kind!r}, or read this one with the version of pcsim that wrote it",
+            given=f"{path}, a file of kind {facts.get('kind')!r} and format version {facts.get('format')}",
+            expected=f"a file of kind {kind!r} and format version {FORMAT}",
+            remedy=f"pass a file of kind {kind!r}, or load this file with the pcsim version that wrote it",
         )
     del facts["sha256"]
     return tensors, facts
@@ -335,12 +335,12 @@ def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with `prefix`, with the prefix removed."""
+    """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Split nested dicts and lists into tensors by path, and the rest as JSON with paths in their place."""
+    """Split nested dicts and lists into tensors by path and a JSON skeleton that refers to these paths."""
     if isinstance(nested, Tensor):
         return {prefix: nested}, {"tensor": prefix}
     if isinstance(nested, dict):

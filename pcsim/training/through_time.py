@@ -110,7 +110,6 @@ def train(
     with other settings.
     """
     solver = solver or Iterate()
-    steps = steps or network.steps
     _require_tensors(images, targets)
     if targets.dim() != 2 or len(targets) != len(images) or not targets.is_floating_point():
         raise TrainingError(
@@ -118,17 +117,7 @@ def train(
             expected="floating-point targets (images, classes), 1 for every class present",
             remedy="convert labels with torch.nn.functional.one_hot(labels, classes).float()",
         )
-    if steps is None:
-        raise TrainingError(
-            given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
-        )
-    arrival = network.arrivals[_readout(network)]
-    if not network.is_flow and steps <= arrival:
-        raise TrainingError(
-            given=f"{steps} steps of {network.name!r}, whose read-out first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, because the first is step 0",
-            remedy="pass more steps, or restore lesioned edges so that the image reaches the read-out",
-        )
+    steps = _checked_steps(network, steps or network.steps)
     is_new = checkpoint is None or not storage.full_path(checkpoint).exists()
     if is_new:
         _fit_standardise(network, images)
@@ -183,6 +172,28 @@ def memory_of_update(
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
     share = -(-min(settings.batch, len(images)) // distributed.size())
     return predict_peak_memory(update, share) + kept * weights
+
+
+def _checked_steps(network: Network, steps: int | None) -> int:
+    """Return the number of steps. Raises TrainingError for none, and for fewer than the image needs to the readout."""
+    if steps is None:
+        raise TrainingError(
+            given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
+        )
+    arrival = network.arrivals[_readout(network)]
+    if math.isinf(arrival):
+        raise TrainingError(
+            given=f"{network.name!r}, whose readout does not depend on the image",
+            expected="a path of projections from the image to the readout",
+            remedy="train the network without the lesion, or add a Projection towards the readout",
+        )
+    if not network.is_flow and steps <= arrival:
+        raise TrainingError(
+            given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
+            expected=f"at least {arrival + 1} steps, because the first is step 0",
+            remedy=f"pass steps={arrival + 1} or more",
+        )
+    return steps
 
 
 def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
@@ -259,7 +270,7 @@ def evaluate(
     batch: int = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the read-out at every step, (time, n, classes), on the CPU; `images` as for `train`.
+    """Return the readout at every step, (time, n, classes), on the CPU; `images` as for `train`.
 
     The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
     from that step on, with a warning.
@@ -296,8 +307,8 @@ def _fit_standardise(network: Network, images: Tensor) -> None:
 def _readout(network: Network) -> str:
     if network.readout is None:
         raise TrainingError(
-            given=f"{network.name!r}, which has no read-out",
-            expected="a network with a read-out population",
+            given=f"{network.name!r}, which has no readout",
+            expected="a network with a readout population",
             remedy="build it with Network(..., readout='name')",
         )
     return network.readout

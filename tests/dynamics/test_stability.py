@@ -119,7 +119,7 @@ def test_largest_stable_dt_within_one_percent_in_200_nets(solver: type[Euler]) -
             assert (not np.abs(step).max() < 1.0) == grows, (seed, share, border)
 
 
-@pytest.mark.filterwarnings("ignore:dt = .* is above the tau")
+@pytest.mark.filterwarnings("ignore:dt = .* is larger than the tau")
 @pytest.mark.parametrize("solver", [Euler, RK4])
 def test_simulation_grows_only_above_largest_stable_dt(solver: type[Euler]) -> None:
     checked = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.paths import ROOT
+
+from pcsim.core import storage
 
 COUNTS = (24, 22, 24, 40, 26)
 """characters in each alphabet of Omniglot's first small set"""
@@ -40,7 +41,7 @@ def run(name: str, out: Path, *options: str) -> str:
 
 
 def numbers(out: Path) -> dict:
-    found = json.loads((out / "results.json").read_text())
+    found = storage.read_json(out / "results.json")
     assert found.pop("wall_time_s") >= 0
     return found
 
@@ -115,7 +116,7 @@ def sizes_match(found: dict) -> None:
         (curve,) = row["accuracy_over_time"]
         assert len(curve) == row["steps"] and row["error"] == [pytest.approx(1 - curve[-1])]
     (first, *_) = networks["reciprocal"]["accuracy_over_time"]
-    assert len(set(first[:3])) == 1, "the image must not have reached the read-out yet"
+    assert len(set(first[:3])) == 1, "the image must not have reached the readout yet"
     assert len(found["mcnemar"]["ConvRNN"]) == 10 and len(found["mcnemar"]["residual"]) == 1
 
 

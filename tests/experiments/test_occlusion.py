@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+
+from pcsim.core import storage
 
 of_one_run = pytest.mark.xdist_group("undisturbed")
 TINY = ["--preset", "smoke", "--images", "120", "--test-images", "30", "--training.updates", "60"]
@@ -28,7 +29,7 @@ def run(out: Path, *options: str, expect: int = 0) -> str:
 
 
 def numbers(out: Path) -> dict:
-    found = json.loads((out / "results.json").read_text())
+    found = storage.read_json(out / "results.json")
     assert found.pop("wall_time_s") > 0
     return found
 
@@ -108,7 +109,7 @@ def alive(group: int) -> bool:
 def test_occlusion_rejects_folder_of_other_configuration(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     printed = run(undisturbed, "--seed", "5", expect=2)
-    assert "seed=0 (now 5)" in printed and "choose another --out" in printed
+    assert "seed=0 (now 5)" in printed and "pass a different --out" in printed
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
 
 
@@ -139,5 +140,5 @@ def test_occlusion_names_damaged_checkpoint_and_keeps_it(undisturbed: Path, tmp_
     content[-100] ^= 1
     (out / "training" / "blt-0.safetensors").write_bytes(bytes(content))
     printed = run(out, "--workers", "1", expect=2)
-    assert "blt-0.safetensors" in printed and "does not match its SHA-256" in printed
+    assert "blt-0.safetensors" in printed and "do not match its SHA-256" in printed
     assert (out / "training" / "blt-0.safetensors").read_bytes() == bytes(content)

@@ -226,7 +226,7 @@ def test_retrofit_starts_as_original_and_leaves_it_unchanged() -> None:
     kept = models.retrofit(parts, (1, 8, 8), head=head, feed_forward=0.999, feedback=0.0005, correction=0.0)
     run = simulate(kept, image, solver=Iterate(), record=Record(states=["readout"], errors="all"))
     assert torch.allclose(run["readout"][-1], expected, atol=0.05), (
-        "at a feed-forward share of 0.999 the read-out must stay near the original"
+        "at a feed-forward share of 0.999 the readout must stay near the original"
     )
     assert set(run.errors) == {"e0", "e1", "e2"} and run.errors["e0"].shape == (5, 4)
     assert not any(module.training for part in parts for module in part.modules())
@@ -265,7 +265,7 @@ def test_adjoint_is_transpose_of_convolution(kernel: int, float64: None) -> None
 # ---------------------------------------------------------------------- invalid input
 
 MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
-    "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "layers (3,) of 2", "pooled=()"),
+    "pcn: pooled": (lambda: models.pcn_global((4, 4), (3,)), "pooled=(3,) for 2 layers", "pooled=()"),
     "pcn: order": (lambda: models.pcn_global((4,), (), order="jacobi"), "'jacobi'", "order='sequential'"),
     "pcn local: architecture": (lambda: models.pcn_local("A"), "'A'", "Architecture(channels, pooled)"),
     "pcn local: size": (lambda: models.pcn_local(image=(3, 30, 30)), "30x30", "crop or pad"),
@@ -286,10 +286,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "lstm: gates": (
         lambda: Network({"u": (7,)}, [pcsim.Population("h", pcsim.rules.SubLSTM(2))], [pcsim.Projection("u", "h")]),
         "receives 7 channels",
-        "in 8 channels",
+        "8 output channels",
     ),
     "sublstm: no units": (lambda: models.sublstm(0), "layers of 0 units", "units=50"),
-    "coding: one layer": (lambda: models.predictive_coding(((3,),)), "1 layers", "tau=10.0, precision=1.0"),
+    "coding: one layer": (lambda: models.predictive_coding(((3,),)), "1 layers", "tau=10.0 and precision=1.0"),
     "coding: precision": (
         lambda: models.predictive_coding(((3,), (2,)), precision=0.0),
         "precisions [0.0]",
@@ -316,15 +316,19 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "through 'elu'",
         "nonlinearity='inside'",
     ),
-    "clamp of nothing": (lambda: models.predictive_coding().clamped("r9"), "a clamp of r9", "net.describe()"),
-    "hopfield: patterns": (lambda: models.hopfield(torch.rand(3, 5)), "patterns of shape (3, 5)", "write 2.0 *"),
+    "clamp of nothing": (lambda: models.predictive_coding().clamped("r9"), "clamped populations r9", "net.describe()"),
+    "hopfield: patterns": (lambda: models.hopfield(torch.rand(3, 5)), "patterns of shape (3, 5)", "pass 2.0 *"),
     "hopfield: mode": (lambda: models.hopfield(mode="random"), "mode='random'", "mode='asynchronous'"),
     "retrofit: shares": (
         lambda: models.retrofit(stages(), (1, 8, 8), feed_forward=0.8, feedback=0.3),
         "feed_forward=0.8",
         "feed_forward=0.33",
     ),
-    "retrofit: one module": (lambda: models.retrofit(conv(1, 4), (1, 8, 8)), "one Conv2d", "pass an nn.Sequential"),
+    "retrofit: one module": (
+        lambda: models.retrofit(conv(1, 4), (1, 8, 8)),
+        "a single Conv2d",
+        "pass an nn.Sequential",
+    ),
     "retrofit: predictors": (
         lambda: models.retrofit(stages(), (1, 8, 8), predictors=[conv(4, 1)]),
         "3 stages, 1 predictors",

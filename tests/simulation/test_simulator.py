@@ -495,7 +495,7 @@ def test_constant_drive_precomputed_and_unrecorded_readout_skipped() -> None:
             simulate(net, image, solver=Euler(dt=2.0), steps=20, record=record)
         assert sum(done.counts.get(name, 0) for name in CONVOLUTIONS) == convolutions
         assert done.counts.get("addmm", 0) == (0 if "l1" in record.states else 1), (
-            "the read-out must be computed only where it is recorded"
+            "the readout must be computed only where it is recorded"
         )
 
 

@@ -174,7 +174,7 @@ def test_load_mnist_reads_raw_or_packed_and_checks_files(tmp_path: Path, monkeyp
         with pytest.raises(StorageError, match="damaged"):
             stimuli.load_mnist("test", tmp_path)
     (tmp_path / names[1]).unlink()
-    with pytest.raises(StorageError, match=r"expected: t10k-labels"):
+    with pytest.raises(StorageError, match=r"expected: a folder that contains t10k-labels"):
         stimuli.load_mnist("test", tmp_path)
     (tmp_path / f"{names[1]}.gz").write_bytes(gzip.compress(contents[names[1]])[:-9])
     with pytest.raises(StorageError, match="cannot be read"):

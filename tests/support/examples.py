@@ -62,7 +62,7 @@ def linear_pc(weights: nn.Linear, tau: float = 10.0) -> Network:
 
 
 def two_layers(units: int = 4, **readout: object) -> Network:
-    """Return a dense discrete network with lateral and top-down edges and a read-out."""
+    """Return a dense discrete network with lateral and top-down edges and a readout."""
     return Network(
         {"u": (units,)},
         [Population("a", Rate(units, "tanh")), Population("b", Rate(units, "tanh")), Population("y", Sum())],
