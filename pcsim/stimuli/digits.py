@@ -9,6 +9,7 @@ match the authors' in their statistics (mean, sd, occluded fraction) but not pix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_average, place, rendered
+from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
@@ -82,11 +84,6 @@ class Scenes:
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
-def as_pixels(images: Tensor) -> Tensor:
-    """Return 8-bit images as float32 in [0, 1], and all other images unchanged."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
 def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs: Glyphs | None = None) -> Scenes:
     """Draw `count` scenes of a condition, starting at index `first`; `glyphs` defaults to rendered digits.
 
@@ -116,7 +113,8 @@ def _named_condition(condition: Condition | str) -> Condition:
         condition = CONDITIONS[condition]
     if (
         not 1 <= condition.digits <= 10
-        or min(condition.fragments, condition.noise) < 0
+        or condition.fragments < 0
+        or not 0 <= condition.noise < math.inf
         or not 0 <= condition.spread <= 1
     ):
         raise StimulusError(

@@ -134,7 +134,7 @@ class RenderedGlyphs(Glyphs):
 class HandwrittenGlyphs(Glyphs):
     """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
 
-    def __init__(self, split: str, folder: Path | None = None) -> None:
+    def __init__(self, split: str, folder: Path | str | None = None) -> None:
         images, labels = load_mnist(split, folder)
         self.images, self.labels = images, labels.astype(np.int64)
 

@@ -75,6 +75,12 @@ class MovingDigits:
 
     def draw(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
         """Draw `count` clips of `length` frames starting at index `first`; `glyphs` defaults to rendered digits."""
+        if count < 1 or length < 1:
+            raise StimulusError(
+                given=f"{count} clips of {length} frames",
+                expected="at least one clip and one frame",
+                remedy="pass count=16 and length=20",
+            )
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
         chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)

@@ -61,7 +61,7 @@ class Characters:
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 
-def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | None = None) -> Characters:
+def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | str | None = None) -> Characters:
     """Load one of the two small sets, each with five alphabets.
 
     The zip files are loaded from `folder` or from the folder in the environment variable PCSIM_OMNIGLOT. If neither is

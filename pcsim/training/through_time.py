@@ -23,7 +23,7 @@ from pcsim.network import Network
 from pcsim.simulation.record import Record, relative_square
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate, Solver
-from pcsim.stimuli.digits import as_pixels
+from pcsim.stimuli.pixels import as_pixels
 from pcsim.training import distributed
 from pcsim.training.gradients import Adjoint, Full, Implicit
 from pcsim.training.memory import available, predict_peak_memory
