@@ -52,7 +52,7 @@ def load(path: str | Path) -> xarray.DataArray:
         import xarray
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path) as file:
+            with path.open("rb") as opened_file, np.load(opened_file) as file:
                 arrays = {name: file[name] for name in file.files}
         else:
             with xarray.open_dataset(path, engine="h5netcdf") as opened:
