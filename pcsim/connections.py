@@ -130,7 +130,7 @@ class ScaledLinear(nn.Module):
     def __init__(self, weight: Tensor, divisor: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.divisor = divisor
+        self.divisor, (self.out_features, self.in_features) = divisor, weight.shape
 
     def forward(self, value: Tensor) -> Tensor:
         """y = K x / n, (batch, in) -> (batch, out)."""
@@ -179,8 +179,7 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """y_k = x_k (c + alpha sum_k' x_k'^2)^-beta; (batch, channel, height, width) -> the same shape."""
-        offset = self.band.new_full((len(self.band),), self.c)
-        scale = functional.conv2d(value.square(), self.alpha * self.band, offset)
+        scale = functional.conv2d(value.square(), self.alpha * self.band, self.band.new_full((len(self.band),), self.c))
         # A general power would cost more than the convolution.
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
 
@@ -387,10 +386,8 @@ def summary(transform: nn.Module) -> str:
         kernel = "x".join(map(str, transform.kernel_size))
         stride = f" /{transform.stride[0]}" if transform.stride[0] > 1 else ""
         return f"{word} {kernel} {transform.in_channels}>{transform.out_channels}{stride}"
-    if isinstance(transform, nn.Linear):
+    if isinstance(transform, nn.Linear | ScaledLinear):
         return f"linear {transform.in_features}>{transform.out_features}"
-    if isinstance(transform, ScaledLinear):
-        return f"linear {transform.weight.shape[1]}>{transform.weight.shape[0]}"
     if isinstance(transform, nn.MaxPool2d):
         return f"max pool {transform.kernel_size}"
     if isinstance(transform, nn.Upsample):
