@@ -219,6 +219,22 @@ def _check_labels(labels: Tensor, count: int) -> None:
         )
 
 
+def labels_of(stimulus: Stimulus) -> Tensor | None:
+    """Return the labels of a stimulus, or of the one timeline in a mapping that has some.
+
+    Raises StimulusError if timelines for several inputs have different labels.
+    """
+    shown = stimulus.values() if isinstance(stimulus, Mapping) else (stimulus,)
+    found = [line.labels for line in shown if isinstance(line, Timeline) and line.labels is not None]
+    if any(not torch.equal(found[0], other) for other in found[1:]):
+        raise StimulusError(
+            given=f"{len(found)} timelines with different labels",
+            expected="one set of labels",
+            remedy="call with_labels() on one of the timelines only",
+        )
+    return found[0] if found else None
+
+
 def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
     """Return a timeline for each input of a network; a tensor becomes a static image for the entire run.
 
