@@ -39,11 +39,14 @@ from pcsim.network.weights import load_tensors
 from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
-OPTIONS = ConfigDict(extra="forbid")
-"""configuration of the option dataclasses: unknown options raise an error"""
+OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""configuration of the option dataclasses: unknown options and numbers that are not finite raise an error"""
 TEST_SEED = 1_000_000
 """seed of the test images; training never uses it"""
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Item = TypeVar("Item")
+Some = Annotated[tuple[Item, ...], Field(min_length=1)]
+"""one value or more"""
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -53,7 +56,7 @@ class Options:
 
     out: Path = Path("results")
     """output folder"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
 
     @field_validator("*")

@@ -6,6 +6,7 @@ python -m pcsim describe NAME [--draw FILE]         print the wiring in evaluati
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -58,10 +59,11 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
         )
     net = models.build(name)
     print(net.describe())
+    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
+    figure = cast(Figure, plots.circuit(net).figure)
+    figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
     with storage.replacing(path) as partial:
-        cast(Figure, plots.circuit(net).figure).savefig(
-            partial, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK}
-        )
+        partial.write_bytes(picture.getvalue())
     print(f"drawing saved to {path}")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,6 +31,8 @@ PROGRAMS = ("pcsim", "experiments")
 STOPPED = "stopped: run the same command again to resume"
 PATIENCE_S = 10.0
 """time that a stopped program has for cleaning up"""
+_NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
+"""how PyTorch says that it has too little memory, in a RuntimeError"""
 _received = 0
 """number of the signal that stopped the program"""
 
@@ -60,6 +63,9 @@ def program() -> Iterator[None]:
         elif isinstance(reason, PcsimError):
             status = 2
             _say(f"error: {reason}")
+        elif isinstance(reason, MemoryError) or _NO_MEMORY.search(str(reason)):
+            status = 2
+            _say(f"error: given: a run for which the memory is too small ({reason})\nremedy: choose smaller options")
         else:
             raise
         _release(reason)

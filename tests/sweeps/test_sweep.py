@@ -300,3 +300,22 @@ def test_completed_accepts_calls_added_while_running() -> None:
             if len(calls) < 6:
                 calls.append((len(calls) + 1,))
     assert sorted(found) == [(n, math.factorial(n)) for n in range(1, 7)]
+
+
+def test_processes_that_are_starting_end_with_a_failed_block(tmp_path: Path) -> None:
+    script = tmp_path / "starting.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from pcsim.sweeps.executors import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        with Processes(1) as executor:\n"
+        "            executor.submit(time.sleep, 300)\n"
+        "            time.sleep(0.2)\n"
+        "            raise KeyError\n"
+        "    except KeyError:\n"
+        "        while multiprocessing.active_children():\n"
+        "            time.sleep(0.05)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
