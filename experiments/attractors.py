@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import base
-from experiments.base import OPTIONS, Count, Repeated
+from experiments.base import OPTIONS, Count, Repeated, Some
 from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Iterate, Record, Simulator, models, stimuli
 from pcsim.plots import axes
@@ -47,9 +47,9 @@ class Attractors(Repeated):
     """number of units in each network"""
     patterns: Count = 7
     """number of stored patterns in the runs that vary the corruption"""
-    corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+    corruption: Some[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
     """fractions of the units that are flipped in the cues"""
-    loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
+    loads: Some[Annotated[float, Field(gt=0)]] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
     """loads of the binary network in patterns per unit; the cues in these runs are not corrupted"""
     cues: Count = 100
     """number of cues at each level of corruption; they cycle through the patterns"""

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -33,16 +33,20 @@ from tqdm.auto import tqdm
 from experiments.report import Report, publish
 from pcsim import Network
 from pcsim.core import storage
-from pcsim.core.exceptions import PcsimError, StorageError
+from pcsim.core.command_line import program
+from pcsim.core.exceptions import StorageError
 from pcsim.network.weights import load_tensors
 from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
-OPTIONS = ConfigDict(extra="forbid")
-"""configuration of the option dataclasses: unknown options raise an error"""
+OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""configuration of the option dataclasses: unknown options and numbers that are not finite raise an error"""
 TEST_SEED = 1_000_000
 """seed of the test images; training never uses it"""
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Item = TypeVar("Item")
+Some = Annotated[tuple[Item, ...], Field(min_length=1)]
+"""one value or more"""
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,8 +56,14 @@ class Options:
 
     out: Path = Path("results")
     """output folder"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
+
+    @field_validator("*")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        """Expand `~`, which the shell leaves alone in --out=~/results."""
+        return storage.full_path(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -86,22 +96,14 @@ Config = TypeVar("Config", bound=Options)
 def main(module: ModuleType | None = None) -> None:
     """Run an experiment as a command-line program.
 
-    If a PcsimError is raised, print its message and exit with status 2. Ctrl-C exits with status 130; running the same
-    command again resumes the experiment.
+    `pcsim.core.command_line` lists its exit statuses. If it is stopped, running the same command again resumes it.
 
     module  module of the experiment, by default `__main__`; its optional `FLAGS` map a flag to the preset it selects
     """
     experiment: Any = module or sys.modules["__main__"]
-    try:
-        with distributed.process_group():
-            config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
-            experiment.run(config)
-    except PcsimError as reason:
-        print(f"\n{reason}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
-        raise SystemExit(130) from None
+    with program(), distributed.process_group():
+        config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
+        experiment.run(config)
 
 
 def parse(
@@ -109,7 +111,7 @@ def parse(
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Exits with a message if a preset or option is unknown or a value is out of range.
+    Exits with a message and status 2 if a preset or option is unknown or a value is out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
@@ -155,9 +157,8 @@ def claim(folder: Path, config: object) -> None:
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
-        if path.exists():
-            storage.remove_partials(folder)
-        else:
+        storage.remove_partials(storage.make_folder(folder))
+        if not path.exists():
             storage.write_json(path, mine)
     distributed.barrier()
     theirs = storage.read_json(path)

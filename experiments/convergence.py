@@ -27,7 +27,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import base, flows
-from experiments.base import OPTIONS, TEST_SEED, Count, Options
+from experiments.base import OPTIONS, TEST_SEED, Count, Options, Some
 from experiments.report import Picture, Report, Table
 from pcsim import Euler, Network, Record, Run, Simulator, stimuli
 from pcsim.analysis import convergence, entropy
@@ -49,7 +49,7 @@ class Convergence(Options):
     """output folder"""
     network: flows.Name = "predictive_coding"
     """network to train and measure"""
-    stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
+    stimuli: Some[Condition] = ("clean", "occluded", "surprising")
     """kinds of stimuli to present"""
     fragments: Annotated[int, Field(ge=0)] = 15
     """number of debris fragments over each occluded digit"""

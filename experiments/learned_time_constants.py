@@ -50,8 +50,8 @@ class Learned(Repeated):
     """time constants of the running averages of the first and second stream, ms"""
     channels: Count = 24
     """number of leaky units"""
-    length: Annotated[float, Field(gt=0)] = 300.0
-    """duration of each stream, ms"""
+    length: Annotated[float, Field(gt=0, multiple_of=FRAME)] = 300.0
+    """duration of each stream, ms; a multiple of 2 ms"""
     dt: Annotated[float, Field(gt=0)] = 2.0
     """Euler step, ms"""
     repetitions: Count = 2

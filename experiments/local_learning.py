@@ -40,7 +40,7 @@ class LocalLearning(Repeated):
 
     out: Path = Path("results/local_learning")
     """output folder"""
-    hidden: tuple[int, ...] = (256,)
+    hidden: tuple[Count, ...] = (256,)
     """number of units in each layer between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
     """activation function f in the predictions W f(r)"""

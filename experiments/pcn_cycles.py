@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
+from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated, Some
 from experiments.report import Picture, Report, Table, counted
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
 from pcsim.dynamics import largest_eigenvalue
@@ -43,10 +43,10 @@ class Cycles(Repeated):
     """output folder"""
     device: Device = "auto"
     """device on which to train and run the networks"""
-    cycles: tuple[int, ...] = (0, 1, 3)
+    cycles: Some[Annotated[int, Field(ge=0)]] = (0, 1, 3)
     """cycle counts T of the networks to compare"""
-    channels: tuple[int, ...] = (16, 32, 32)
-    """number of feature maps in each layer; the first two layers halve the image size"""
+    channels: Some[Count] = (16, 32, 32)
+    """number of feature maps in each layer; each of the first two layers halves the height and width"""
     fragments: Annotated[int, Field(ge=0)] = 3
     """number of debris fragments over each digit"""
     images: Count = 1_000

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import flows
-from experiments.base import OPTIONS, Count, Parallel
+from experiments.base import OPTIONS, Count, Parallel, Some
 from pcsim.training import Training
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
@@ -22,7 +22,7 @@ class ObjectSolutionTime(Parallel):
 
     out: Path = Path("results/object_solution_time")
     """output folder"""
-    networks: tuple[Name, ...] = NAMES
+    networks: Some[Name] = NAMES
     """networks to compare"""
     fragments: Count = 10
     """number of debris fragments over each occluded digit; --recipe.fragments sets the number in training"""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Repeated
+from experiments.base import OPTIONS, Count, Device, Repeated, Some
 from pcsim.training import Training, published_settings
 
 
@@ -19,7 +19,7 @@ class Occlusion(Repeated):
     """output folder"""
     device: Device = "auto"
     """device on which to train and run the networks"""
-    models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
+    models: Some[str] = ("blt_b", "blt_bf", "blt_bl", "blt")
     """networks to compare"""
     task: Literal[
         "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"

@@ -63,16 +63,19 @@ def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tenso
 
 
 class Worker:
-    """A contender that runs `by_pcx.py` in another Python, on one thread if PyTorch currently uses one."""
+    """A contender that runs `by_pcx.py` in another Python, on as many threads as PyTorch currently uses."""
 
     def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
-        one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
-        self.process = subprocess.Popen(
-            [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **one},
-        )
+        threads = str(torch.get_num_threads())
+        try:
+            self.process = subprocess.Popen(
+                [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "JAX_PLATFORMS": "cpu", "NPROC": threads},  # the size of XLA's thread pools
+            )
+        except (OSError, ValueError) as reason:
+            raise _no_pcx(python, f"cannot be run ({reason})") from reason
         self.python = python
         self._send(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
 
@@ -101,8 +104,13 @@ class Worker:
             self._send(calls)
             return pickle.load(self.process.stdout)  # noqa: S301 - sent by our child process
         except (BrokenPipeError, EOFError):
-            raise PcsimError(
-                given=f"{self.python}, which exited with status {self.process.wait()}; its error message is above",
-                expected="the Python interpreter of an environment with pcx 0.6.3",
-                remedy="create one as in docs/results/speed.md, and pass its interpreter: --pcx-python PCX/bin/python",
-            ) from None
+            ended = f"exited with status {self.process.wait()}; its error message is above"
+            raise _no_pcx(self.python, ended) from None
+
+
+def _no_pcx(python: str, what: str) -> PcsimError:
+    return PcsimError(
+        given=f"--pcx-python {python}, which {what}",
+        expected="the Python interpreter of an environment with pcx 0.6.3",
+        remedy="create one as in docs/results/speed.md, and pass its interpreter: --pcx-python PCX/bin/python",
+    )

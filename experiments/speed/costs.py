@@ -122,10 +122,11 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
         return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
 
     return Work(
-        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one run",
+        f"{points} pairs of time constants of a two-area network, 16x16, batch {batch}, {steps} steps: {points} "
+        "runs (1), or one batched run",
         {
             "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
-            "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
+            "batched": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
         },
     )
 

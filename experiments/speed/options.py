@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Options
+from experiments.base import OPTIONS, Count, Device, Options, Some
 from experiments.speed.areas import adaptive, higher_order, leaky_blt, ode, three_areas, trained
 from experiments.speed.contenders import PACKAGES
 from experiments.speed.costs import batches, checkpointing, late, recording, rounding, time_constants
@@ -56,7 +56,7 @@ class Speed(Options):
 
     out: Path = Path("results/speed")
     """output folder"""
-    works: tuple[str, ...] = (
+    works: Some[str] = (
         "W1 large",
         "W1 small",
         "W2b batch 16",
@@ -67,7 +67,7 @@ class Speed(Options):
         "e",
     )
     """workloads to time; each is one row of the table"""
-    threads: tuple[Count, ...] = (1,)
+    threads: Some[Count] = (1,)
     """numbers of PyTorch threads to test; a single thread is pinned to one core"""
     rounds: Count = 5
     """number of rounds; each contender is timed once per round"""

@@ -24,10 +24,14 @@ FEWEST, LONGEST = 3, 60.0
 
 
 def check(config: Speed) -> None:
-    """Raise SystemExit for unknown names; print which packages are skipped."""
+    """Raise PcsimError for unknown names; print which packages are skipped."""
     for option, given, known in (("works", config.works, WORKS), ("against", config.against, PACKAGES)):
         if unknown := [name for name in given if name not in known]:
-            raise SystemExit(f"--{option} {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
+            raise PcsimError(
+                given=f"--{option} {' '.join(unknown)}",
+                expected=f"names out of {', '.join(known)}",
+                remedy=f"pass --{option} {next(iter(known))!r}, or leave the option out",
+            )
     for package in config.against:
         if package == "pcx" and not config.pcx_python:
             tqdm.write("skipping pcx: pass the Python of an environment that contains it, --pcx-python PCX/bin/python")

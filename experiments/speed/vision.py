@@ -88,7 +88,7 @@ def prednet(
     film = torch.rand(frames, batch, channels[0], *size)
     shown = stimuli.sequence(film, every=net.step_ms)
     return Work(
-        f"{'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
+        f"PredNet, {'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
         {
             "plain": lambda: plain(film),
             **simulated(net, shown, Iterate(), frames, ("p0",)),

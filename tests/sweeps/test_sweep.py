@@ -357,3 +357,22 @@ def test_sweep_takes_over_point_of_killed_process(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert len(sweep.run(progress=False)) == 6 and time.monotonic() - begun > 0.9
     os.waitpid(child, 0)
+
+
+def test_processes_that_are_starting_end_with_a_failed_block(tmp_path: Path) -> None:
+    script = tmp_path / "starting.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from pcsim.sweeps.executors import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        with Processes(1) as executor:\n"
+        "            executor.submit(time.sleep, 300)\n"
+        "            time.sleep(0.2)\n"
+        "            raise KeyError\n"
+        "    except KeyError:\n"
+        "        while multiprocessing.active_children():\n"
+        "            time.sleep(0.05)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
