@@ -192,7 +192,7 @@ def analyse(config: Occlusion) -> dict[str, Any]:
             1 - 1 / math.comb(10, stimuli.CONDITIONS[condition].digits),
             {model: vars(error_rate(value)) for model, value in final.items()},
             {model: (1 - value.mean(1)).tolist() for model, value in final.items()},
-            {model: value.double().mean().item() for model, value in hits.items()},
+            {model: base.finite_or_none(value.double().mean()) for model, value in hits.items()},
             [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(final)],
             {model: value.double().mean((0, 2)).tolist() for model, value in correct.items()},
         )
@@ -202,13 +202,14 @@ def analyse(config: Occlusion) -> dict[str, Any]:
     results["lesions_at_test"] = lesion_costs(config, scores)
     results["settling"] = {
         model: {
-            c: torch.stack([s[f"settling/{c}"] for s in rows]).mean(0).tolist() for c in settling_conditions(config)
+            c: base.finite_or_none(torch.stack([s[f"settling/{c}"] for s in rows]).mean(0))
+            for c in settling_conditions(config)
         }
         for model, rows in scores.items()
         if f"settling/{config.task}" in rows[0]
     }
     results["loss_per_step"] = {} if config.pretrained else loss_curves(config)
-    results["guesses"] = {model: rows[0]["guesses"].tolist() for model, rows in scores.items()}
+    results["guesses"] = {model: base.finite_or_none(rows[0]["guesses"]) for model, rows in scores.items()}
     return results
 
 
