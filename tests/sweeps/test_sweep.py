@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from support import swept
 from support.paths import ENVIRONMENT
+from support.processes import workers_of
 from support.swept import Setting
 
 from pcsim.core.exceptions import StorageError, SweepError
@@ -225,22 +226,6 @@ def undisturbed(folder: Path) -> Table:
 
 def count(folder: Path) -> int:
     return len(list(folder.glob("points/*.safetensors")))
-
-
-def children_of(parent: int) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-    return [int(word) for word in listed.split()]
-
-
-def workers_of(parent: int) -> list[int]:
-    """Return the processes that run points, identified by their command lines."""
-    found = []
-    for child in children_of(parent):
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
-        if "spawn_main" in words and "resource_tracker" not in words:
-            found.append(child)
-        found += workers_of(child)
-    return found
 
 
 @pytest.mark.slow
