@@ -123,7 +123,7 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
     """Run a network from the cues; return share completed, final overlap, median settling time, and energy over time.
 
     completed  share of cues for which every unit ends with the sign of the pattern
-    settled    median time after which the state stays within 1 % (in norm) of its final value, in sweeps, time
+    settled    median time after which the state stays within 1 % (in norm) of its final value, in rounds, time
                constants or steps
     """
     given, steps, unit = setting(kind, cues, seed)
@@ -164,8 +164,8 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
             "completion",
             completion(config.corruption, completed, settled),
             "Left: share of cues from which the network recovers every unit of the pattern. Right: median settling "
-            "time in sweeps (binary), time constants (graded) or steps (modern). Lines show means over repetitions; "
-            "dots show single repetitions.",
+            "time in rounds, in which each unit is updated once (binary), time constants (graded) or steps (modern). "
+            "Lines show means over repetitions; dots show single repetitions.",
             ("repetitions",),
         ),
         Picture(
@@ -191,7 +191,7 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         f"{config.units} units, {config.patterns} patterns, {config.cues} cues per corruption level, "
         f"{counted(config.repetitions, 'repetition')}. Hopfield 1982, 1984; Ramsauer et al. 2020.",
         pictures,
-        [Table("Completion and settling time (binary: sweeps; graded: time constants; modern: steps)", head, lines)],
+        [Table("Completion and settling time (binary: rounds; graded: time constants; modern: steps)", head, lines)],
     )
 
 
@@ -212,7 +212,7 @@ def completion(
             panel.plot(flipped, data.T, "o", ms=3.5, color=f"C{index}", alpha=0.6)
         panel.set(xlabel="units flipped (%)")
     panels[0].set(ylabel="completed (%)", ylim=(-3, 103))
-    panels[1].set(ylabel="settling time (sweeps, tau, steps)", ylim=(0, None))
+    panels[1].set(ylabel="settling time (rounds, tau, steps)", ylim=(0, None))
     panels[0].legend(frameon=False)
     return figure
 
