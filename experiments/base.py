@@ -1,10 +1,10 @@
-"""Code shared by all experiments: options, resumable output folders, parallel training and other jobs, results.
+"""Code shared by all experiments: options, resumable output folders, parallel jobs such as training, and results.
 
 An experiment is a module with a docstring, `PRESETS` (name -> options) and a function `run(config)` that calls
 
     conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
 
-The module therefore contains only options, computations and figures. `main()` runs it as a command-line program.
+The module contains only options, computations and figures. `main()` runs it as a command-line program.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
 OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""configuration of the option dataclasses: unknown options and numbers that are not finite raise an error"""
+"""pydantic configuration of the option dataclasses; unknown options and non-finite numbers raise an error"""
 TEST_SEED = 1_000_000
-"""seed of the test images; training never uses it"""
+"""seed of the test images, never used in training"""
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 Item = TypeVar("Item")
 Some = Annotated[tuple[Item, ...], Field(min_length=1)]
-"""one value or more"""
+"""one or more values"""
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -62,7 +62,7 @@ class Options:
     @field_validator("*")
     @classmethod
     def _expand(cls, value: Any) -> Any:
-        """Expand `~`, which the shell leaves alone in --out=~/results."""
+        """Expand `~`, which the shell does not expand in --out=~/results."""
         return storage.full_path(value) if isinstance(value, Path) else value
 
 
@@ -76,10 +76,10 @@ class Parallel(Options):
 
 @dataclass(frozen=True, config=OPTIONS)
 class Repeated(Parallel):
-    """Options of an experiment that can run several repetitions of each network."""
+    """Options of an experiment that can run several repetitions."""
 
     repetitions: Count = 1
-    """number of repetitions of each network, each with different weights and stimuli"""
+    """number of repetitions, each with different weights and stimuli"""
 
     @property
     def seeds(self) -> range:
@@ -90,15 +90,15 @@ class Repeated(Parallel):
 Config = TypeVar("Config", bound=Options)
 
 
-# ---------------------------------------------------------------------- the program
+# ---------------------------------------------------------------------- command-line program
 
 
 def main(module: ModuleType | None = None) -> None:
     """Run an experiment as a command-line program.
 
-    `pcsim.core.command_line` lists its exit statuses. If it is stopped, running the same command again resumes it.
+    The exit statuses are listed in `pcsim.core.command_line`. Run the same command again to resume a stopped program.
 
-    module  module of the experiment, by default `__main__`; its optional `FLAGS` map a flag to the preset it selects
+    module  experiment module, by default `__main__`; its optional `FLAGS` dict maps each flag to the preset it selects
     """
     experiment: Any = module or sys.modules["__main__"]
     with program(), distributed.process_group():
@@ -111,7 +111,7 @@ def parse(
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Exits with a message and status 2 if a preset or option is unknown or a value is out of range.
+    Prints a message and exits with status 2 if a preset or option is unknown or a value is out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
@@ -125,7 +125,7 @@ def parse(
         raise SystemExit(2)
     default = presets[chosen.preset]
     known = ", ".join(presets)
-    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of {chosen.preset}."
+    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of the {chosen.preset} preset."
     return tyro.cli(type(default), default=default, args=rest, description=usage)
 
 
@@ -137,7 +137,7 @@ def conduct(
 ) -> None:
     """Claim the output folder, compute the results, and write `results.json` and the report; resume if interrupted.
 
-    check  raises an error if the configuration would fail later; called before anything is written
+    check  function called before anything is written; raises an error if the configuration would fail later
     """
     begun = time.perf_counter()
     device = device_of(config)
@@ -149,11 +149,11 @@ def conduct(
     publish(config.out, report(config, results), results)
 
 
-# ---------------------------------------------------------------------- the folder
+# ---------------------------------------------------------------------- output folder
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it contains another one."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it belongs to another one."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
@@ -167,7 +167,7 @@ def claim(folder: Path, config: object) -> None:
         raise StorageError(
             given=f"{folder}, created with "
             + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
-            expected="the configuration stored in its config.json",
+            expected="the same configuration as in its config.json",
             remedy="pass a different --out, delete the folder, or pass the old values to resume",
         )
 
@@ -184,14 +184,14 @@ def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") 
 
 
 def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Load results from a JSON file; if it does not exist, compute and write them first."""
+    """Load results from a JSON file, or compute and write them first if the file does not exist."""
     if not path.exists():
         storage.write_json(path, find())
     return storage.read_json(path)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return the package versions, device and number of threads, which can also affect the numbers."""
+    """Return the package versions, device and number of threads, all of which can affect the results."""
     packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
     return {
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -214,9 +214,9 @@ def device_of(config: Options) -> torch.device:
 def fit(
     config: Options, network: Network, images: Tensor, targets: Tensor, settings: Training, *key: object, **options: Any
 ) -> list[float]:
-    """Train a network in place, or resume its training; return the loss curve. `key` identifies its checkpoint.
+    """Train a network in place, or resume its training; return the loss curve. `key` identifies the checkpoint.
 
-    options  passed to `pcsim.training.train`: steps, solver, until
+    options  keyword arguments of `pcsim.training.train`: steps, solver, until
     """
     every, bar = getattr(config, "checkpoint_every", 200), job_bar(" ".join(map(str, key)))
     path = kept(config, "training", *key)

@@ -55,7 +55,7 @@ class Dissimilarities:
 
 
 def folder(given: Path | None) -> Path | None:
-    """Return the folder of both data sets: `given`, else the environment variable PCSIM_NEURAL, else None.
+    """Return the folder of both data sets: `given`, or else the environment variable PCSIM_NEURAL, or None.
 
     Raises StorageError if either data set is missing from the folder.
     """
@@ -65,14 +65,14 @@ def folder(given: Path | None) -> Path | None:
         raise StorageError(
             given=f"folder {named}, which lacks {', '.join(map(str, missing))}",
             expected=f"a folder that contains {SPIKES} and {DISSIMILARITIES}",
-            remedy=f"download both as in docs/neural.md, or omit --neural and unset {VARIABLE} to run only the models",
+            remedy=f"download both (see docs/neural.md), or omit --neural and unset {VARIABLE} to run only the models",
         )
     return named
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, NDArray]]:
-    """Open a data set. Raises StorageError if the file, or what is read from it, is missing or damaged."""
+    """Open a data set. Raises StorageError if the file or an array read from it is missing or damaged."""
     try:
         with np.load(storage.require_file(path)) as file:
             yield file
@@ -81,8 +81,8 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray]]:
             raise
         raise StorageError(
             given=f"{path}, which cannot be read ({type(reason).__name__}: {reason})",
-            expected="the file as downloaded",
-            remedy="download it again as in docs/neural.md",
+            expected="the unmodified file as downloaded",
+            remedy="download it again as described in docs/neural.md",
         ) from reason
 
 

@@ -42,7 +42,7 @@ class Extrapolation(Repeated):
     crop: tuple[Count, Count] | None = None
     """(height, width) to which the video is cropped, at the centre in tests and at random positions in training"""
     size: tuple[Count, Count] | None = None
-    """(height, width) to which the video is resized before it is cropped to a size that the network accepts"""
+    """(height, width) to which the video is resized before being cropped to a size that the network accepts"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
     """moving digits to use if `data` is None"""
     input_frames: Annotated[int, Field(gt=2)] = 8

@@ -38,7 +38,7 @@ class Occlusion(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
     pretrained: bool = False
     """use the weights that ship with pcsim instead of training the networks"""
     checkpoint_every: Count = 100

@@ -70,11 +70,11 @@ class Speed(Options):
     threads: Some[Count] = (1,)
     """numbers of PyTorch threads to test; a single thread is pinned to one core"""
     rounds: Count = 5
-    """number of rounds; each contender is timed once per round"""
+    """number of rounds; each implementation is timed once per round"""
     seconds: Annotated[float, Field(gt=0)] = 0.2
-    """approximate time for which the plain loop runs in each round, s; at least one call"""
+    """approximate duration of the plain loop's calls in each round, s; at least one call is made"""
     compiled: bool = False
-    """also time compiled contenders; compilation takes 5 to 60 s each"""
+    """also time compiled implementations; each takes 5 to 60 s to compile"""
     against: tuple[str, ...] = ()
     """other packages to time if installed: fabricpc, ngclearn, pcx (W1, W2b), jax (hand-written; W1, W2b, W4)"""
     pcx_python: str = ""

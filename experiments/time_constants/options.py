@@ -40,7 +40,7 @@ class TimeConstants(Parallel):
     precise: Some[Annotated[float, Field(gt=0)]] = (5.0, 2.5, 1.25, 0.625, 0.3125)
     """values of dt at which the errors of fixed-step solvers are measured, ms; they must divide 40 ms"""
     fragments: Annotated[int, Field(ge=0)] = 10
-    """number of debris fragments over each test digit"""
+    """number of debris fragments covering each test digit"""
     recipe: flows.Recipe = flows.Recipe()
     """training settings of the networks"""
     where: str = "processes:2"

@@ -77,7 +77,7 @@ def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
         fixed, times = list(fixed_solvers(name)), settling.results[0]["times"]
         curve = "error" if "error" in settling.columns else "change"
         at = int(np.searchsorted(times, config.deadline + 1e-9)) - 1
-        # A sample that never settles or decides counts as later than all that do.
+        # Samples that never settle or decide are treated as later than all others.
         settled, decided = (
             np.nan_to_num(settling.over(column, "low", "high")[:, :, 0], nan=np.inf)
             for column in ("settled", "decided")
