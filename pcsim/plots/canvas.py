@@ -5,10 +5,20 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pcsim.core.checks import Positive, checked
+from pcsim.core.exceptions import StimulusError
 
-def axes(width: float = 5.0, height: float = 3.5) -> Axes:
+
+@checked(StimulusError)
+def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
     """Return axes on a new figure, with the given size in inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def require(is_valid: bool, given: str, expected: str, remedy: str) -> None:
+    """Raise StimulusError unless the data to draw are valid."""
+    if not is_valid:
+        raise StimulusError(given=given, expected=expected, remedy=remedy)
 
 
 def plain_logs(ax: Axes) -> None:

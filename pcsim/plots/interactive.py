@@ -11,12 +11,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import PcsimError, needs_extra
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """maps panel labels to curves (times in ms, values)"""
 
 
+@checked(PcsimError)
 def explore(
     curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
 ) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core import storage
+from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import RecordError, needs_extra
 from pcsim.core.state import State
@@ -76,6 +77,7 @@ class Run:
         end = f"{self.final.clock.time:g} ms, {len(self.status)} samples, {diverged} diverged"
         return f"Run({self.about['network']}: {end}; {kept})"
 
+    @checked(RecordError)
     def __getitem__(self, key: str) -> Tensor:
         """Return the values (time, batch, ...) for a key such as "v1.norm". Raises RecordError for unknown keys."""
         if key not in self.values:

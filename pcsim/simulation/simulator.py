@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError
+from pcsim.core.exceptions import RecordError, SolverError, warn
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
+from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning
 from pcsim.simulation.finish import finished, provenance
 from pcsim.simulation.frozen import Places, frozen, without_compilers
 from pcsim.simulation.gradient import Full, Gradient
@@ -31,7 +31,7 @@ from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of
 from pcsim.simulation.start import Beginning, require_state, spoken_before
-from pcsim.solvers.base import Solver, require_solver
+from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, Timeline
 
 TRACED_FROM = 5_000
@@ -40,6 +40,7 @@ PLANS = 1_000
 """maximum number of plans to keep: networks have few, but each new value of a learned conduction delay adds one"""
 
 
+@checked(SolverError)
 class Simulator:
     """A prepared simulation of a network that is run repeatedly: its steps are traced once, or compiled.
 
@@ -73,7 +74,6 @@ class Simulator:
         gradient: Gradient | None = None,
         compile: bool = False,  # noqa: A002
     ) -> None:
-        require_network(network)
         own, self._chooses = frozen(network), gradient is None
         if compile:
             without_compilers(own)
@@ -90,16 +90,10 @@ class Simulator:
             self._replay = Replay(self.wiring, self.solver, self._places, compile)
 
     def _prepare(self, network: Network, solver: Solver, record: Records, gradient: Gradient | None) -> None:
-        if gradient is not None and not isinstance(gradient, Gradient):
-            raise SolverError(
-                given=f"gradient={gradient!r}",
-                expected="a gradient through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
-                remedy="omit `gradient` for a run without gradients",
-            )
         self.network = current(network)
         self.wiring = self.network.wiring()
         self.gradient = gradient
-        self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
+        self.solver = solver if gradient is None else gradient.solver(solver)
         self.solver.check(self.wiring)
         self.records, self._kept = records_of(record, self.wiring)
         self._regimes = Regimes(self.wiring, self.solver.step_ms(self.wiring))
@@ -130,7 +124,6 @@ class Simulator:
 
         chooses  whether convolutions use the kernel for their size; by default only without a gradient
         """
-        require_network(network)
         made = cls.__new__(cls)
         made._chooses = gradient is None if chooses is None else chooses
         made._prepare(network, solver, record, gradient)
@@ -281,7 +274,7 @@ class Simulator:
             return "step by step"
         reason = "Settled checks every step" if settled else "a sample diverged"
         if settled and self._replay is not None and self._replay.compile:
-            warnings.warn(f"{self.wiring.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
+            warn(f"{self.wiring.name!r} is not compiled: {reason}.")
         return f"step by step: {reason}"
 
     def _initial_row(self, schedule: Schedule, carry: Carry, names: Sequence[str]) -> State:
@@ -299,6 +292,7 @@ class Simulator:
         return {name: known[name] for name in names}
 
 
+@checked(SolverError)
 def simulate(
     network: Network,
     stimulus: Stimulus,

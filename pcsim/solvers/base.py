@@ -9,7 +9,6 @@ between steps. The inputs are constant during a step, [time, time + dt); stimuli
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from pcsim.core.exceptions import PcsimWarning, SolverError
+from pcsim.core.exceptions import SolverError, warn
 from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Rule
@@ -129,24 +128,10 @@ class FlowSolver(Solver):
                 "ExponentialEuler",
             )
         if ratio > 1.0 and math.isfinite(self.stability_limit):
-            warnings.warn(
+            warn(
                 f"dt = {self.dt:g} ms is larger than the tau of {name!r} ({taus[name]:g} ms), so the leak overshoots. "
-                f"Use dt={taus[name]:g} or less, or use ExponentialEuler.",
-                PcsimWarning,
-                stacklevel=5,
+                f"Use dt={taus[name]:g} or less, or use ExponentialEuler."
             )
-
-
-def require_solver(solver: object) -> Solver:
-    """Return `solver`. Raises SolverError for an object that is not a solver."""
-    if not isinstance(solver, Solver):
-        raise SolverError(
-            given=f"solver={solver!r}",
-            expected="a solver object, such as pcsim.RK4(dt=1.0)",
-            remedy="pass solver=pcsim.Iterate() for a discrete network, solver=pcsim.RK4(dt=1.0) for a flow, or use "
-            "Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
-        )
-    return solver
 
 
 def refuse_delays(solver: Solver, network: Wiring) -> None:
