@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import StimulusError
 
+
+@checked(StimulusError)
 def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
@@ -13,11 +17,13 @@ def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
     return _chosen(logits, targets).eq(targets.bool()).all(-1)
 
 
+@checked(StimulusError)
 def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n)."""
     return (_chosen(logits, targets) & targets.bool()).sum(-1) / targets.sum(-1)
 
 
+@checked(StimulusError)
 def accuracy_over_time(correct: Tensor) -> Tensor:
     """Return the mean of `correct` (time, n) over samples: (time,)."""
     return correct.double().mean(-1)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.statistics import Estimate, estimate
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
@@ -46,6 +47,7 @@ class Fit:
     amplitude: float
 
 
+@checked(StimulusError)
 def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t) - x(T)| <= share |x(0) - x(T)|: (n,).
 
@@ -57,6 +59,7 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
     return _for_each(values, lambda x: _settling(at, x, share))
 
 
+@checked(StimulusError)
 def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
     """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
@@ -66,12 +69,14 @@ def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
     return np.sqrt(squares) / np.diff(np.asarray(times, float))[:, None]
 
 
+@checked(StimulusError)
 def distance_from_end(*states: Tensor) -> Samples:
     """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n)."""
     squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
     return np.sqrt(squares)
 
 
+@checked(StimulusError)
 def state_change(values: Tensor) -> Tensor:
     """Return |x(t) - x(t-1)| / |x(t)|, the relative change of each sample at each step: (time - 1, batch).
 
@@ -82,6 +87,7 @@ def state_change(values: Tensor) -> Tensor:
     return torch.where(size > 0, change / size.clamp_min(torch.finfo(size.dtype).tiny), torch.zeros_like(change))
 
 
+@checked(StimulusError)
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t)| stays below `share` of its maximum: (n,).
 
@@ -104,6 +110,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
     return _for_each(values, last)
 
 
+@checked(StimulusError)
 def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
     """Return the interpolated time in ms at which a curve is first halfway from its start to its end: (n,)."""
     at, values = _checked(times, curves)
@@ -116,6 +123,7 @@ def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
     return _for_each(values, first)
 
 
+@checked(StimulusError)
 def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
     """Return how far a curve overshoots its end, as a fraction of the distance from start to end, or 0: (n,)."""
     at, values = _checked(times, curves)
@@ -127,6 +135,7 @@ def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
     return _for_each(values, beyond)
 
 
+@checked(StimulusError)
 def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
     """Count how often a curve crosses its end value by more than `share` of its range: (n,), 0 without ringing."""
     at, values = _checked(times, curves)
@@ -141,6 +150,7 @@ def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Sampl
     return _for_each(values, count)
 
 
+@checked(StimulusError)
 def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     """Classify the end of each curve.
 
@@ -153,6 +163,7 @@ def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     return [_ending(at, x) for x in values.T]
 
 
+@checked(StimulusError)
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
 
@@ -211,6 +222,7 @@ class Convergence:
         )
 
 
+@checked(StimulusError)
 def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Convergence:
     """Summarise `settling_time`, `half_life`, `overshoot`, `crossings` and `ending` of curves (time, n)."""
     ends = ending(times, curves)

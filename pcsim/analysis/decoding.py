@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pcsim.core.checks import Count, Labels, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -38,15 +39,16 @@ class Decoded:
         return self.correct.mean(1)
 
 
+@checked(StimulusError)
 def decode_over_time(
     features: ArrayLike | Tensor,
-    labels: ArrayLike,
+    labels: Labels,
     *,
     decoder: Literal["logistic", "svm"] = "logistic",
-    penalty: float = 1.0,
-    folds: int = 5,
-    groups: ArrayLike | None = None,
-    seed: int = 0,
+    penalty: Positive = 1.0,
+    folds: Count = 5,
+    groups: Labels | None = None,
+    seed: Whole = 0,
 ) -> Decoded:
     """Decode integer `labels` (n,) from `features` (time, n, ...), with a separate decoder for each time and fold.
 
@@ -89,7 +91,7 @@ def decode_over_time(
     return Decoded(probabilities, probabilities.argmax(-1) == y)
 
 
-def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike | None) -> Any:
+def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: Labels | None) -> Any:
     """Return the (training, test) indices of stratified folds that keep groups together."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -128,7 +130,7 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
 
 
-def _whole_numbers(labels: ArrayLike) -> NDArray[np.int64]:
+def _whole_numbers(labels: Labels) -> NDArray[np.int64]:
     known = np.asarray(labels)
     if known.dtype.kind not in "iub" or known.ndim != 1:
         raise StimulusError(

@@ -18,6 +18,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 
+from pcsim.core.checks import Count, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_frames
@@ -25,21 +26,25 @@ from pcsim.stimuli.film import Frames, as_frames
 Window = Literal["uniform", "gaussian"]
 
 
+@checked(StimulusError)
 def mse(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean squared error of each frame: (...) for frames (..., channel, height, width)."""
     return (predicted - true).square().mean((-3, -2, -1))
 
 
+@checked(StimulusError)
 def mae(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean absolute error of each frame: (...) for frames (..., channel, height, width)."""
     return (predicted - true).abs().mean((-3, -2, -1))
 
 
+@checked(StimulusError)
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of each frame in dB, for pixels in [0, 1]; infinite for a perfect frame."""
     return -10.0 * mse(predicted, true).log10()
 
 
+@checked(StimulusError)
 def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
     """Return the structural similarity of each frame, averaged over channels and the windows inside the frame.
 
@@ -91,7 +96,8 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
+@checked(StimulusError)
+def copy_last(frames: Tensor, closed_loop_from: Count | None = None) -> Tensor:
     """Predict every frame as a copy of the last input frame; the result has the shape of `frames`, with row 0 NaN.
 
     From frame `closed_loop_from` on, the last input frame is frame closed_loop_from - 1.
@@ -100,7 +106,8 @@ def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, last[1:]]], 1)
 
 
-def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
+@checked(StimulusError)
+def continue_linearly(frames: Tensor, closed_loop_from: Count | None = None) -> Tensor:
     """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x; rows 0 and 1 are NaN."""
     last = _last_input(frames, closed_loop_from)[2:]
     ahead = (torch.arange(2, frames.shape[1]) - last).to(frames).reshape(-1, 1, 1, 1)
@@ -108,6 +115,7 @@ def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Te
     return torch.cat([torch.full_like(frames[:, :2], math.nan), line.clamp(0, 1)], 1)
 
 
+@checked(StimulusError)
 def training_mean(frames: Tensor, training: Tensor) -> Tensor:
     """Predict every frame as the mean of all frames of `training` (n, time, channel, height, width)."""
     return training.mean((0, 1)).expand_as(frames)
@@ -151,11 +159,12 @@ class Scored:
         return float(self.rows[name][score][where[-1]])
 
 
+@checked(StimulusError)
 def score(
     predictions: Tensor,
     frames: Tensor | Frames,
     *,
-    closed_loop_from: int | None = None,
+    closed_loop_from: Count | None = None,
     training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
@@ -192,7 +201,8 @@ def score(
     return Scored(rows, horizon, int(is_predicted.int().argmax()))
 
 
-def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:
+@checked(StimulusError)
+def is_dead(predictions: Tensor, closed_loop_from: Count | None = None, tolerance: NonNegative = 1e-4) -> str | None:
     """Return a message if predictions (n, time, ...) are all zero or constant from `closed_loop_from` on, else None.
 
     Such predictions score well on dark or static clips.

@@ -13,23 +13,27 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pcsim.core.checks import Whole, checked
 from pcsim.core.exceptions import StimulusError
 
 Decoder = Literal["last", "max_confidence", "threshold"]
 
 
+@checked(StimulusError)
 def cumulative(logits: Tensor) -> Tensor:
     """Return the cumulative sum of the logits over steps 0..t. Source: Spoerer et al. 2020 ("cumulative readout")."""
     return logits.cumsum(0)
 
 
+@checked(StimulusError)
 def entropy(logits: Tensor) -> Tensor:
     """H = -sum p log p, the entropy of the softmax in nats: (time, batch)."""
     log = torch.log_softmax(logits, -1)
     return -(log.exp() * log).sum(-1)
 
 
-def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the step whose logits determine the answer, for each sample: (batch,).
 
     last            the last step
@@ -55,12 +59,14 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
     return first + torch.where(reached.any(0), reached.int().argmax(0), surest)
 
 
-def decode(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def decode(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the logits of the step that `answer_steps` selects: (batch, class)."""
     return logits[answer_steps(logits, decoder, threshold, first), torch.arange(logits.shape[1], device=logits.device)]
 
 
-def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
     """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
 
     cumulated  use the cumulative readout from step `first` on
@@ -71,7 +77,8 @@ def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, fir
     return first + torch.where(below.any(0), below.int().argmax(0), len(below) - 1)
 
 
-def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, first: int = 0) -> float:
+@checked(StimulusError)
+def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, first: Whole = 0) -> float:
     """Return the threshold in nats at which the mean of `reaction_times` is closest to `mean_step`.
 
     Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
@@ -102,6 +109,7 @@ def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
     return entropy(cumulative(logits[first:]) if cumulated else logits[first:])
 
 
+@checked(StimulusError)
 def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pcsim.core.checks import Count, Whole, checked
+from pcsim.core.exceptions import StimulusError
+
 Correct = NDArray[np.bool_]
 
 
@@ -22,7 +25,8 @@ class Estimate:
     high: float
 
 
-def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
+@checked(StimulusError)
+def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs."""
     drawn = np.asarray(values, float)
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
@@ -35,7 +39,8 @@ def spearman_brown(r: Any) -> Any:
     return 2.0 * r / (1.0 + r)
 
 
-def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
+@checked(StimulusError)
+def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
@@ -53,6 +58,7 @@ def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
     return Estimate(float(wrong.mean()), float(low), float(high))
 
 
+@checked(StimulusError)
 def mcnemar(first: Correct, second: Correct) -> float:
     """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right."""
     from scipy.stats import binomtest
@@ -79,6 +85,7 @@ class Comparison:
         return self.q < 0.05
 
 
+@checked(StimulusError)
 def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
     """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
 

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsim.core.checks import Finite, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.simulation.run import Run
 
 
-def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:
+@checked(StimulusError)
+def first_difference(values: Tensor, baseline: Tensor, tolerance: NonNegative = 0.0) -> Tensor:
     """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
     `values` and `baseline` have shape (time, batch, ...).
@@ -19,7 +21,10 @@ def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -
     return (apart.int().argmax(0) + 1) * apart.any(0) - 1
 
 
-def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.0) -> dict[str, NDArray[np.float64]]:
+@checked(StimulusError)
+def latencies(
+    run: Run, baseline: Run, onset: Finite = 0.0, tolerance: NonNegative = 0.0
+) -> dict[str, NDArray[np.float64]]:
     """Return each population's response latency per sample, in ms after `onset` (NaN if it does not respond).
 
     `run` and `baseline` are runs of the same network with and without the stimulus onset, with every step recorded. The

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ IDS = ("stimulus_id", "image_id")
 """current and former names of the coordinate that identifies images in Brain-Score"""
 
 
+@checked(StimulusError)
 def load(path: str | Path) -> xarray.DataArray:
     """Load a recording (presentation, neuroid[, time_bin]) from a local file.
 
@@ -69,7 +71,8 @@ def load(path: str | Path) -> xarray.DataArray:
     return array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims))
 
 
-def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray:
+@checked(StimulusError)
+def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
     """Label `responses` (presentation, neuroid[, time_bin]) with coordinates whose names begin with an axis name.
 
         labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
@@ -95,6 +98,7 @@ def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray
     return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=named)
 
 
+@checked(StimulusError)
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
     """Return the unique ids of the presented images, sorted, in the order used by `repetitions`.
 
@@ -103,6 +107,7 @@ def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]
     return np.unique(_shown(recorded, by))
 
 
+@checked(StimulusError)
 def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None) -> NDArray[Any]:
     """Return a presentation coordinate, such as the class, for each image in the order used by `repetitions`.
 
@@ -126,6 +131,7 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
     return values[first]
 
 
+@checked(StimulusError)
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
     """Return responses (repetition, image, neuroid[, time_bin]), padded with NaN for images with fewer repetitions.
 

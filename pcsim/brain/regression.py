@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.statistics import spearman_brown
+from pcsim.core.checks import Count, Labels, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -35,6 +36,7 @@ FEWEST = 5
 """smallest number of held-out images in a split; a correlation over fewer images is meaningless"""
 
 
+@checked(StimulusError)
 @dataclass(frozen=True)
 class Kernel:
     """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
@@ -78,7 +80,8 @@ class Kernel:
         return k - mean - mean[:, None] + total, across - mean - across.mean(1, keepdim=True) + total
 
 
-def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
+@checked(StimulusError)
+def pls(k: Tensor, across: Tensor, y: Tensor, components: Count = 25) -> Tensor:
     """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred but not scaled).
 
     w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t     for each component
@@ -107,6 +110,7 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
     return across @ u @ torch.linalg.solve(t.T @ k @ u, t.T @ y)
 
 
+@checked(StimulusError)
 def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
     """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
 
@@ -129,6 +133,7 @@ def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RID
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Predictivity:
     """Pearson's r between predicted and measured responses to held-out images: `r` (split, neuroid).
@@ -153,14 +158,15 @@ class Predictivity:
         return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
+@checked(StimulusError)
 def predictivity(
     features: Kernel | ArrayLike | Tensor,
     responses: ArrayLike,
     *,
     regression: Literal["pls", "ridge"] = "pls",
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> Predictivity:
     """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
@@ -184,6 +190,7 @@ def predictivity(
     )
 
 
+@checked(StimulusError)
 def predictivity_over_time(
     features: Sequence[Kernel | ArrayLike | Tensor],
     responses: ArrayLike,
@@ -191,8 +198,8 @@ def predictivity_over_time(
     weights: Literal["each", "shared"] = "each",
     regression: Literal["pls", "ridge"] = "pls",
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> list[Predictivity]:
     """Return the predictivity in each bin of responses (image, neuroid, bin) from features (image, ...) of that bin.
 
@@ -233,8 +240,9 @@ def predictivity_over_time(
     return [Predictivity(np.stack(row)) for row in found]
 
 
+@checked(StimulusError)
 def shuffled_splits(
-    count: int, splits: int = 10, test: float = 0.1, labels: ArrayLike | None = None, seed: int = 1
+    count: Count, splits: Count = 10, test: float = 0.1, labels: Labels | None = None, seed: Whole = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
@@ -248,6 +256,7 @@ def shuffled_splits(
     return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
 
 
+@checked(StimulusError)
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
     """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,), NaN where a column is constant."""
     (a, a_size), (b, b_size) = _about_mean(first), _about_mean(second)
@@ -263,7 +272,8 @@ def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
     return away, np.where(size > 1e-12 * np.sqrt((x**2).sum(0)), size, np.nan)
 
 
-def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
+@checked(StimulusError)
+def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
     """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
     `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
@@ -303,6 +313,7 @@ class Normalised:
     neuroids: float
 
 
+@checked(StimulusError)
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
     """Divide `score` by a `split_half_ceiling` (split, neuroid). Raises StimulusError if the neuroids differ."""
     limit = np.asarray(ceiling, float)
@@ -326,14 +337,15 @@ class BestLayer:
     chosen_by: dict[str, Predictivity]
 
 
+@checked(StimulusError)
 def best_layer(
     layers: Mapping[str, Kernel | ArrayLike | Tensor],
     responses: ArrayLike,
     *,
     share: float = 0.5,
     regression: Literal["pls", "ridge"] = "pls",
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> BestLayer:
     """Choose the layer that predicts best on a `share` of the images, and score it on the remaining images.
 
@@ -361,6 +373,7 @@ def best_layer(
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
+@checked(StimulusError)
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
@@ -393,7 +406,7 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
 def _held_out(
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None,
     count: int,
-    labels: ArrayLike | None,
+    labels: Labels | None,
     seed: int,
 ) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     chosen = splits or shuffled_splits(count, labels=labels, seed=seed)

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 Metric = Literal["correlation", "euclidean"]
 
 
+@checked(StimulusError)
 def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
     """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
@@ -53,12 +55,14 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
     return matrix
 
 
+@checked(StimulusError)
 def upper(matrix: ArrayLike) -> Array:
     """Return the entries above the diagonal, row by row."""
     square = np.asarray(matrix, float)
     return square[np.triu_indices(len(square), 1)]
 
 
+@checked(StimulusError)
 def compare(
     first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
 ) -> float:
@@ -81,6 +85,7 @@ def compare(
     return float(correlate[method](upper(first), upper(second)).statistic)
 
 
+@checked(StimulusError)
 def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
     """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
 

@@ -10,13 +10,15 @@ Brain-Score itself is not imported: benchmarks call these methods by name. Requi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pcsim.brain.regression import steps_of
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError, WiringError, needs_extra
 from pcsim.network import Network
 from pcsim.simulation.record import Record
@@ -24,8 +26,10 @@ from pcsim.simulation.simulator import simulate
 from pcsim.solvers import Solver
 
 Bin = tuple[float, float]
+Bins = Annotated[Sequence[Bin], Field(examples=["[(70, 80), (80, 90)]"])]
 
 
+@checked(StimulusError)
 class Subject:
     """A Brain-Score subject that presents images to `network` and records from its populations.
 
@@ -70,7 +74,8 @@ class Subject:
         """Return the visual angle of an image in degrees."""
         return self._degrees
 
-    def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
+    @checked(StimulusError)
+    def start_recording(self, recording_target: str, time_bins: Bins, **_: object) -> None:
         """Select the region to record from and the time bins (from, to) in ms after image onset."""
         if recording_target not in self.regions:
             raise StimulusError(
@@ -87,6 +92,7 @@ class Subject:
             )
         self._recorded = (recording_target, tuple((float(low), float(high)) for low, high in bins))
 
+    @checked(StimulusError)
     def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
         """Return activations averaged over the steps in each bin: `xarray.DataArray` (presentation, neuroid, time_bin).
 

@@ -4,7 +4,8 @@
     def blt(width: Count = 32, *, unroll: Literal["engineering", "biological"] = "engineering") -> Network: ...
 
 An annotation is checked if it consists of numbers, words, tensors, arrays, classes, and their unions and containers.
-Bounds are those of pydantic's `Field`, and an example in it becomes the remedy. Neither a bool nor NaN is a number, and
+Bounds are those of pydantic's `Field`, and an example in it, or the EXAMPLE of a class, becomes
+the remedy. Neither a bool nor NaN is a number, and
 a word must be one of the choices.
 """
 
@@ -65,6 +66,12 @@ class Axes:
         return f"with the axes ({self.names})" + (" and floating-point numbers" if self.is_float else "")
 
 
+class _OfLabels:
+    """In `Annotated`, numbers or texts."""
+
+
+Labels = Annotated[ArrayLike, _OfLabels()]
+"""labels of samples: an array, a tensor or a list of numbers or texts"""
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -77,8 +84,10 @@ class _Kind:
     example: str = ""
 
 
-def checked(error: type[PcsimError]) -> Callable[[Target], Target]:
+def checked(error: type[PcsimError], **others: type[PcsimError]) -> Callable[[Target], Target]:
     """Return a decorator that raises `error` if an argument of a function or class does not fit its annotation.
+
+    others  exceptions for single arguments, by name
 
     Defaults are not checked. A NumPy scalar is passed on as a Python number. The annotations are read at the first
     call, when all names in them are defined.
@@ -109,7 +118,7 @@ def checked(error: type[PcsimError]) -> Callable[[Target], Target]:
                 if (kind := kinds().get(name)) is not None:
                     for each in _each(parameter, value):
                         if not kind.fits(each):
-                            raise _unfit(error, owner, parameter, kind, each)
+                            raise _unfit(others.get(name, error), owner, parameter, kind, each)
             try:
                 return function(*own, *bound.args, **bound.kwargs)
             except ValidationError as reason:  # of a class that pydantic checks as well
@@ -219,7 +228,7 @@ def _as_tensor(value: np.ndarray) -> object:
 
 def _nearest(value: object, options: Sequence[str]) -> str:
     known = {option.lower(): option for option in options}
-    near = difflib.get_close_matches(value.lower(), known, 1, 0.4) if isinstance(value, str) else []
+    near = difflib.get_close_matches(value.lower(), known, 1) if isinstance(value, str) else []
     return known[near[0]] if near else options[0]
 
 
@@ -235,10 +244,14 @@ def _kind_of(annotation: Any, names: Mapping[str, Any]) -> _Kind | None:
         except NameError:  # imported for type checking only
             return None
     if annotation == ArrayLike:
-        return _Kind("numbers: an array, a tensor or nested lists", _is_numeric)
+        return _Kind("numbers: an array, a tensor or nested lists", functools.partial(_is_array, "biuf"))
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = _kind_of(parts[0], names)
+        if any(isinstance(part, _OfLabels) for part in parts[1:]):
+            return _Kind(
+                "labels: an array, a tensor or a list of numbers or texts", functools.partial(_is_array, "biufU")
+            )
         examples = [example for part in parts[1:] for example in getattr(part, "examples", None) or ()]
         rules = [rule for part in parts[1:] for rule in getattr(part, "metadata", [part])]
         return inner and replace(_bounded(inner, rules), example=examples[0] if examples else inner.example)
@@ -251,7 +264,8 @@ def _kind_of(annotation: Any, names: Mapping[str, Any]) -> _Kind | None:
         if len(known) < len(kinds):
             return None
         words = " or ".join(dict.fromkeys(kind.words for kind in known))
-        return _Kind(words, lambda value: any(kind.fits(value) for kind in known))
+        example = next((kind.example for kind in known if kind.example), "")
+        return _Kind(words, lambda value: any(kind.fits(value) for kind in known), example)
     if origin is not None:
         return _container(origin, parts, names)
     return _plain(annotation)
@@ -280,7 +294,8 @@ def _plain(annotation: Any) -> _Kind | None:
         return None
     article = "an" if annotation.__name__[0] in "AEIOU" else "a"
     kinds = f" ({', '.join(_concrete(annotation))})" if inspect.isabstract(annotation) else ""
-    return _Kind(f"{article} {annotation.__name__}{kinds}", lambda value: isinstance(value, annotation))
+    words = f"{article} {annotation.__name__}{kinds}"
+    return _Kind(words, lambda value: isinstance(value, annotation), getattr(annotation, "EXAMPLE", ""))
 
 
 def _concrete(base: type) -> list[str]:
@@ -334,6 +349,7 @@ def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) ->
                 and not isinstance(value, str | bytes)
                 and (element is None or not isinstance(value, Collection) or all(map(element.fits, value)))
             ),
+            f"[{element.example}, ...]" if element and element.example else "",
         )
     return _Kind(f"a {origin.__name__}", lambda value: isinstance(value, origin))
 
@@ -381,8 +397,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _is_numeric(value: object) -> bool:
+def _is_array(kinds: str, value: object) -> bool:
     try:
-        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value).dtype.kind in "biuf"
+        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+        return array.dtype.kind in kinds and (array.ndim > 0 or array.dtype.kind != "U")
     except (ValueError, TypeError):
         return False

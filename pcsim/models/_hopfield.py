@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.connections import Activation
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -27,7 +28,8 @@ from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
 
-def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
+@checked(WiringError)
+def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
     """Return `count` random patterns of -1 and 1, independent and equally likely: (count, units)."""
     generator = torch.Generator().manual_seed(seed)
     return (
@@ -35,6 +37,7 @@ def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
     )
 
 
+@checked(WiringError)
 def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
     """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
 
@@ -49,9 +52,9 @@ def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
 def hopfield(
     patterns: Tensor | None = None,
     *,
-    units: int = 100,
-    count: int = 7,
-    seed: int = 0,
+    units: Count = 100,
+    count: Count = 7,
+    seed: Whole = 0,
     weights: Tensor | None = None,
     mode: Literal["asynchronous", "synchronous"] = "asynchronous",
     threshold: float = 0.0,
@@ -106,9 +109,9 @@ def hopfield(
 def hopfield_continuous(
     patterns: Tensor | None = None,
     *,
-    units: int = 100,
-    count: int = 7,
-    seed: int = 0,
+    units: Count = 100,
+    count: Count = 7,
+    seed: Whole = 0,
     weights: Tensor | None = None,
     tau: float = 10.0,
     gain: float = 4.0,
@@ -153,7 +156,7 @@ def hopfield_continuous(
 
 @register(paper="Ramsauer et al. 2020")
 def hopfield_modern(
-    patterns: Tensor | None = None, *, units: int = 100, count: int = 7, seed: int = 0, beta: float = 1.0
+    patterns: Tensor | None = None, *, units: Count = 100, count: Count = 7, seed: Whole = 0, beta: float = 1.0
 ) -> Network:
     """Build the modern Hopfield network, a dense associative memory that usually retrieves a pattern in one step.
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pcsim.connections import Adjoint, up_conv
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network import Network, Population, Projection
@@ -26,9 +28,12 @@ from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
 
+Stages = Annotated[Sequence[nn.Module] | nn.Sequential, Field(examples=["[first, second], or an nn.Sequential"])]
 
+
+@checked(WiringError)
 def retrofit(
-    stages: Sequence[nn.Module] | nn.Sequential,
+    stages: Stages,
     image: Shape,
     *,
     head: nn.Module | None = None,
@@ -37,7 +42,7 @@ def retrofit(
     feedback: float = 0.33,
     correction: float = 0.01,
     scale: Literal["mean", "receptive_field"] = "receptive_field",
-    steps: int = 5,
+    steps: Count = 5,
 ) -> Network:
     """Turn the stages of a feed-forward network into areas r1, r2, ..., each of which predicts the area below.
 

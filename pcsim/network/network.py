@@ -34,6 +34,7 @@ class Network(Graph):
     delays in steps in a flow, or delays in ms in a discrete network.
     """
 
+    EXAMPLE: ClassVar[str] = "a pcsim.Network, such as pcsim.models.build('blt')"
     # Set by pcsim.simulation, which imports this package; a network itself contains no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
-from pydantic import Field
-
-from pcsim.core.exceptions import RecordError, SolverError, StimulusError
+from pcsim.core.exceptions import PcsimError, RecordError, SolverError, StimulusError, WiringError
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.record import Kept, Record, kept_by
 from pcsim.simulation.run import Snapshot
 
-Records = Annotated[
-    Record | Sequence[Record] | None, Field(examples=["Record(states=[...], errors='all'), or a list of records"])
-]
+Records = Record | Sequence[Record] | None
+ERRORS: dict[str, type[PcsimError]] = {
+    "network": WiringError,
+    "stimulus": StimulusError,
+    "initial": StimulusError,
+    "start": StimulusError,
+    "record": RecordError,
+}
+"""exceptions for arguments of a run that are of another type than annotated"""
 
 
 def require_beginning(start: object, initial: object) -> None:

@@ -29,7 +29,7 @@ from pcsim.simulation.simulator import simulate
 from pcsim.simulation.stepwise import rollout
 from pcsim.solvers.base import Solver
 from pcsim.solvers.iterate import Iterate
-from pcsim.stimuli.film import Frames, as_frames, as_timeline
+from pcsim.stimuli.film import Clips, Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
 
 SHARE = "closed_loop"
@@ -60,7 +60,7 @@ class Forecast:
 @checked(StimulusError)
 def predict(
     network: Network,
-    frames: Tensor | Frames,
+    frames: Clips,
     *,
     closed_loop_from: Count | None = None,
     length: Count | None = None,
@@ -102,7 +102,7 @@ def predict(
 @torch.no_grad()
 def stream(
     network: Network,
-    frames: Tensor | Frames,
+    frames: Clips,
     *,
     closed_loop_from: Count | None = None,
     length: Count | None = None,

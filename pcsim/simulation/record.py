@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -73,6 +73,8 @@ class Record:
 
     For records with different rows, pass a list: simulate(..., record=[Record(...), Record(...)]).
     """
+
+    EXAMPLE: ClassVar[str] = "Record(states=[...], errors='all')"
 
     states: Names = ()
     errors: Names = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class Snapshot:
 
     spoken  populations that had a value before the first step; delayed edges from them deliver one step earlier
     """
+
+    EXAMPLE: ClassVar[str] = "run.final"
 
     clock: Clock
     state: State

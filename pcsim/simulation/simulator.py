@@ -12,11 +12,11 @@ from tqdm.auto import tqdm
 
 from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, SolverError, warn
+from pcsim.core.exceptions import RecordError, SolverError, WiringError, warn
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning
+from pcsim.simulation.checks import ERRORS, Records, checked_end, records_of, require_beginning
 from pcsim.simulation.finish import finished, provenance
 from pcsim.simulation.frozen import Places, frozen, without_compilers
 from pcsim.simulation.gradient import Full, Gradient
@@ -40,7 +40,7 @@ PLANS = 1_000
 """maximum number of plans to keep: networks have few, but each new value of a learned conduction delay adds one"""
 
 
-@checked(SolverError)
+@checked(SolverError, network=WiringError, record=RecordError)
 class Simulator:
     """A prepared simulation of a network that is run repeatedly: its steps are traced once, or compiled.
 
@@ -292,7 +292,7 @@ class Simulator:
         return {name: known[name] for name in names}
 
 
-@checked(SolverError)
+@checked(SolverError, **ERRORS)
 def simulate(
     network: Network,
     stimulus: Stimulus,

@@ -12,6 +12,7 @@ from pcsim.core.checks import checked
 from pcsim.core.exceptions import SolverError
 from pcsim.network.network import Network
 from pcsim.network.wiring import Wiring
+from pcsim.simulation.checks import ERRORS
 from pcsim.simulation.finish import warn_of_divergence
 from pcsim.simulation.gradient import Full
 from pcsim.simulation.monitor import Monitor
@@ -25,7 +26,7 @@ from pcsim.solvers.iterate import Iterate
 from pcsim.stimuli.timeline import Stimulus
 
 
-@checked(SolverError)
+@checked(SolverError, **ERRORS)
 def rollout(
     network: Network,
     stimulus: Stimulus,

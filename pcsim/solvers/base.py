@@ -52,6 +52,9 @@ class Solver(ABC):
     is_traceable  True if every step consists of the same tensor operations, independent of the values
     """
 
+    EXAMPLE: ClassVar[str] = (
+        "pcsim.Iterate() for a discrete network, or pcsim.RK4(dt=1.0), Euler, Heun, Dopri5, ... for a flow"
+    )
     is_one_stage: ClassVar[bool] = False
     is_traceable: ClassVar[bool] = True
 

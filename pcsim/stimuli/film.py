@@ -11,15 +11,17 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from pcsim.core.checks import Count, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.random import integers, uniform
@@ -27,6 +29,9 @@ from pcsim.stimuli.timeline import Timeline, sequence
 
 Frames = NDArray[Any]
 """an array of frames, uint8 or float32 in [0, 1]"""
+Clips = Annotated[
+    Frames | Tensor, Field(examples=["film.sequences(length=20), frames (n, time, channel, height, width)"])
+]
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -35,6 +40,7 @@ TOO_BRIGHT = 10.0
 """a value that frames in [0, 1] never exceed, even with noise, but frames in [0, 255] do"""
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Film:
     """A set of video clips whose frames all have the same size.
@@ -76,11 +82,12 @@ class Film:
         _, channels, height, width = self.clips[0].shape
         return channels, height, width
 
+    @checked(StimulusError)
     def fitted(
         self,
-        size: tuple[int, int] | None = None,
+        size: tuple[Count, Count] | None = None,
         *,
-        multiple: int = 1,
+        multiple: Count = 1,
         how: Literal["crop", "pad", "resize"] = "crop",
     ) -> Film:
         """Return the film with frames of `size` (height, width), or of the nearest size divisible by `multiple`.
@@ -111,11 +118,13 @@ class Film:
         like = zip(mixed, self.clips, strict=True)
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
-    def every(self, frames: int) -> Film:
+    @checked(StimulusError)
+    def every(self, frames: Count) -> Film:
         """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
+    @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
         """Split into (train, test) without common frames; test is the last `share` of each clip or of the clip list."""
         if by not in ("time", "clip") or not 0 < share < 1:
@@ -142,7 +151,8 @@ class Film:
         train, test = (replace(self, clips=part) for part in parts)
         return train, test
 
-    def draw(self, seed: int, first: int, count: int, length: int) -> Frames:
+    @checked(StimulusError)
+    def draw(self, seed: Whole, first: Whole, count: Count, length: Count) -> Frames:
         """Draw `count` sequences, starting at index `first`: (count, length, channel, height, width).
 
         The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
@@ -155,7 +165,8 @@ class Film:
         begin = chosen - (ends - starts)[which]
         return np.stack([self.clips[w][b : b + length] for w, b in zip(which, begin, strict=True)])
 
-    def sequences(self, length: int) -> Frames:
+    @checked(StimulusError)
+    def sequences(self, length: Count) -> Frames:
         """Cut the clips into consecutive sequences that do not overlap: (n, length, channel, height, width)."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
@@ -172,7 +183,8 @@ class Film:
             )
 
 
-def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
+@checked(StimulusError)
+def as_timeline(frames: Clips, every: Positive = 10.0) -> Timeline:
     """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
 
     The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
@@ -205,7 +217,8 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
     return shown
 
 
-def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
+@checked(StimulusError)
+def oddball(frames: Clips, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
     how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so steps change as many pixels as before
@@ -228,7 +241,8 @@ def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "
     return torch.cat([shown[:, :at], odd], 1)
 
 
-def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, name: str | None = None) -> Film:
+@checked(StimulusError)
+def read_film(source: Path | str | NDArray | Tensor, rate: Positive | None = None, name: str | None = None) -> Film:
     """Load a film from an array, a file or a folder of images.
 
     source  an array, .npy file or .npz file (frames under "frames", rate under "fps") of shape (time, height, width),
@@ -255,6 +269,7 @@ def read_film(source: Path | str | NDArray | Tensor, rate: float | None = None, 
     return _film(clips, rate or found, name or path.stem)
 
 
+@checked(StimulusError)
 def read_moving_mnist(path: Path | str) -> Film:
     """Load the published test sequences of Srivastava et al. 2015, `mnist_test_seq.npy`: (20, 10000, 64, 64), 8-bit.
 

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.mnist import load_mnist
 
 SIZE, SUPER = 32, 4
@@ -131,6 +133,7 @@ class RenderedGlyphs(Glyphs):
         return [self._glyphs[i] for i in ids]
 
 
+@checked(StimulusError)
 class HandwrittenGlyphs(Glyphs):
     """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
 

@@ -79,6 +79,7 @@ def local_gradient(network: Network, values: State) -> Tensor:
     the prediction is computed; no error is propagated through other populations. Raises WiringError if the network has
     no prediction errors.
     """
+    plan = _plan(network)
     shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
     counts = {len(value) if value.dim() else 0 for value in values.values()}
     wanted = {name: network.shape(name) for name in (*network.inputs, *network.memories, *network.errors)}
@@ -88,7 +89,7 @@ def local_gradient(network: Network, values: State) -> Tensor:
             expected=f"values (batch, ...) of {', '.join(f'{name} {shape}' for name, shape in wanted.items())}",
             remedy="pass training.local.relax(network, shown, solver, until)",
         )
-    return _local_gradient(_plan(network), values)
+    return _local_gradient(plan, values)
 
 
 def _plan(network: Network) -> Plan:
