@@ -33,7 +33,7 @@ def mutated(arguments: Mapping[str, Any], draw: random.Random) -> Mutation:
     """Change one of `arguments`, or a part of it, or its name."""
     given = dict(arguments)
     if not given:
-        return Mutation("extra", "an unknown name", {"extra": 1})
+        return Mutation("", "unchanged", {})
     name = draw.choice(list(given))
     kind = draw.random()
     if kind < 0.03 and name != "*":
