@@ -89,7 +89,6 @@ def pool(size: Count = 2) -> nn.MaxPool2d:
     return nn.MaxPool2d(size)
 
 
-@checked(WiringError)
 class GlobalMaxPool(nn.Module):
     """y[c] = max over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
 
@@ -98,7 +97,6 @@ class GlobalMaxPool(nn.Module):
         return value.amax((-2, -1))
 
 
-@checked(WiringError)
 class GlobalMeanPool(nn.Module):
     """y[c] = mean over height and width of x[c]; (batch, channel, height, width) -> (batch, channel)."""
 
@@ -131,6 +129,23 @@ class Activation(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """y = f(gain x)."""
         return self.function(value if self.gain == 1.0 else self.gain * value)
+
+
+class ScaledLinear(nn.Module):
+    """y = K x / n with fixed weights K, (out, in), for weights that are integers divided by n.
+
+    With integers K and x = -1 or 1, the sums are exact as long as they stay below 2^24 in float32 or 2^53 in float64,
+    so that a y of exactly m / n is the number nearest to m / n. The sums of rounded weights K / n are not.
+    """
+
+    def __init__(self, weight: Tensor, divisor: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.divisor, (self.out_features, self.in_features) = divisor, weight.shape
+
+    def forward(self, value: Tensor) -> Tensor:
+        """y = K x / n, (batch, in) -> (batch, out)."""
+        return functional.linear(value, self.weight) / self.divisor
 
 
 @checked(WiringError)
@@ -166,25 +181,22 @@ class LocalResponseNorm(nn.Module):
     """
 
     band: Tensor
-    offset: Tensor
 
     def __init__(self, channels: Count, n: Count = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
         super().__init__()
         index = torch.arange(channels, device="cpu")  # torch takes a second to set up arithmetic on the meta device
-        band = alpha * ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
-        # alpha and c are the weight and bias of that convolution.
+        band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
         self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
-        self.register_buffer("offset", torch.full((channels,), c), persistent=False)
-        self.beta = beta
+        # Numbers, not buffers: a network converted with `.double()` must not keep float32's rounding of them.
+        self.alpha, self.beta, self.c = alpha, beta, c
 
     def forward(self, value: Tensor) -> Tensor:
         """y_k = x_k (c + alpha sum_k' x_k'^2)^-beta; (batch, channel, height, width) -> the same shape."""
-        scale = functional.conv2d(value.square(), self.band, self.offset)
+        scale = functional.conv2d(value.square(), self.alpha * self.band, self.band.new_full((len(self.band),), self.c))
         # A general power would cost more than the convolution.
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
 
 
-@checked(WiringError)
 class Phased(nn.Module):
     """A transform that differs from step to step: `forward(value, phase)`.
 
@@ -397,7 +409,7 @@ def summary(transform: nn.Module) -> str:
         kernel = "x".join(map(str, transform.kernel_size))
         stride = f" /{transform.stride[0]}" if transform.stride[0] > 1 else ""
         return f"{word} {kernel} {transform.in_channels}>{transform.out_channels}{stride}"
-    if isinstance(transform, nn.Linear):
+    if isinstance(transform, nn.Linear | ScaledLinear):
         return f"linear {transform.in_features}>{transform.out_features}"
     if isinstance(transform, nn.MaxPool2d):
         return f"max pool {transform.kernel_size}"

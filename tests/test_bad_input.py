@@ -288,7 +288,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "0.5",
         "to 1 where",
     ),
-    "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "groups=32", "groups=2"),
+    "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "groups=32", "groups=4"),
     "layers as numbers": (lambda: models.convrnn([8, 8, 16]), "layers", "Layer(8, pooled=True)"),
     "tensor that learns as a delay": (
         lambda: one(leaky_rate(2, 1.0), delay_ms=nn.Parameter(torch.tensor(3.0))),

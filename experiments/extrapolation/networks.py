@@ -17,8 +17,8 @@ from experiments.extrapolation.options import Extrapolation, Name
 from pcsim import Network, StimulusError, models, stimuli
 from pcsim.rules import Prediction
 from pcsim.stimuli import Film
-from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames
+from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import uniform
 from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_mask
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 
@@ -12,23 +14,43 @@ from pcsim.core.exceptions import StimulusError
 def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
-    `logits` are (time, n, classes), and `targets` (n, classes) contain k ones. For k = 1, the mean is the accuracy.
+    `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
+    is the accuracy. Logits with NaN, as of a sample that diverged, are never correct. Raises StimulusError for targets
+    that do not fit.
     """
-    return _chosen(logits, targets).eq(targets.bool()).all(-1)
+    wanted = _wanted(logits, targets)
+    return (_chosen(logits, wanted) == wanted).all(-1) & ~logits.isnan().any(-1)
 
 
 @checked(StimulusError)
 def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the fraction of the k target classes that are among the k largest outputs: (time, n)."""
-    return (_chosen(logits, targets) & targets.bool()).sum(-1) / targets.sum(-1)
+    """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
+
+    The rate is NaN for logits with NaN. Arguments and errors as for `correct_choices`.
+    """
+    wanted = _wanted(logits, targets)
+    rate = (_chosen(logits, wanted) & wanted).sum(-1) / wanted.sum(-1)
+    return rate.masked_fill(logits.isnan().any(-1), torch.nan)
 
 
 @checked(StimulusError)
 def accuracy_over_time(correct: Tensor) -> Tensor:
-    """Return the mean of `correct` (time, n) over samples: (time,)."""
-    return correct.double().mean(-1)
+    """Return the mean of `correct` (time, n), True or False, over samples: (time,)."""
+    return torch.from_numpy(as_mask(correct, "correct")).double().mean(-1).to(correct.device)
 
 
-def _chosen(logits: Tensor, targets: Tensor) -> Tensor:
+def _chosen(logits: Tensor, wanted: Tensor) -> Tensor:
     rank = logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    return rank < targets.sum(-1, keepdim=True)
+    return rank < wanted.sum(-1, keepdim=True)
+
+
+def _wanted(logits: Tensor, targets: Tensor) -> Tensor:
+    wanted = targets == 1
+    if logits.shape[-2:] != targets.shape or not (wanted | (targets == 0)).all() or not wanted.any(-1).all():
+        raise StimulusError(
+            given=f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}",
+            expected="logits (time, n, classes) and targets (n, classes), with ones for the classes of each sample, "
+            "at least one, and otherwise zeros",
+            remedy="pass torch.nn.functional.one_hot(labels, classes)",
+        )
+    return wanted

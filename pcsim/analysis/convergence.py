@@ -1,7 +1,9 @@
 """Convergence of curves over time, such as prediction errors, energies, state changes or readout losses.
 
-Curves are (time,), or (time, n) for n samples, at `times` in ms. Functions return one value for each sample, and
-`summary` averages these values. Undefined values are NaN, such as the settling time of a curve that never settles.
+Curves are (time,), or (time, n) for n samples, at `times` in ms, which must increase. Functions return one value for
+each sample, and `summary` averages these values. Undefined values are NaN, such as the settling time of a curve that
+never settles. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged; rates,
+distances and changes of states with NaN are NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_array, as_times, is_after
 from pcsim.analysis.statistics import Estimate, estimate
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
@@ -64,15 +67,20 @@ def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
     """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
     The rate decreases as a network settles, with or without predictions. `states` are (time, n, ...) at `times` in ms.
+    Raises StimulusError for states that differ in time or samples, and for times that do not fit.
     """
-    squares = sum(state.double().flatten(2).diff(dim=0).square().sum(2).cpu().numpy() for state in states)
-    return np.sqrt(squares) / np.diff(np.asarray(times, float))[:, None]
+    parts = _states(states)
+    squares = sum(state.diff(dim=0).square().sum(2).cpu().numpy() for state in parts)
+    return np.sqrt(squares) / np.diff(as_times(times, len(parts[0])))[:, None]
 
 
 @checked(StimulusError)
 def distance_from_end(*states: Tensor) -> Samples:
-    """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n)."""
-    squares = sum((state - state[-1]).double().flatten(2).square().sum(2).cpu().numpy() for state in states)
+    """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n).
+
+    Raises StimulusError for states that differ in time or samples.
+    """
+    squares = sum((state - state[-1]).square().sum(2).cpu().numpy() for state in _states(states))
     return np.sqrt(squares)
 
 
@@ -82,9 +90,9 @@ def state_change(values: Tensor) -> Tensor:
 
     `values` are (time, batch, ...). The change is defined as 0 where x(t) is zero.
     """
-    flat = values.flatten(2)
+    flat = values.reshape(*values.shape[:2], -1)
     change, size = torch.linalg.vector_norm(flat.diff(dim=0), dim=2), torch.linalg.vector_norm(flat[1:], dim=2)
-    return torch.where(size > 0, change / size.clamp_min(torch.finfo(size.dtype).tiny), torch.zeros_like(change))
+    return torch.where(size == 0, torch.zeros_like(change), change / size.clamp_min(torch.finfo(size.dtype).tiny))
 
 
 @checked(StimulusError)
@@ -103,7 +111,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
         outside = np.flatnonzero(left > share)
         if not len(outside):
             return 0.0
-        if at[outside[-1]] > at[-1] - TAIL * (at[-1] - at[0]):
+        if is_after(at[outside[-1]], at[-1] - TAIL * (at[-1] - at[0])):
             return math.nan
         return _crossing(at, left, int(outside[-1]) + 1, share)
 
@@ -168,12 +176,13 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
 
     In a late window fast modes have decayed, so the rate is that of the slowest mode. SciPy fits by least squares, and
-    the interval follows from the covariance. Raises StimulusError for fewer than five time points in the window.
+    the interval follows from the covariance. Raises StimulusError for fewer than five time points in the window, and
+    if no exponential fits.
     """
     from scipy.optimize import curve_fit
 
     at, values = _checked(times, curve)
-    chosen = at >= start
+    chosen = ~is_after(start, at)
     if chosen.sum() < 5 or values.shape[1] != 1:
         raise StimulusError(
             given=f"{chosen.sum()} time points from {start:g} ms on, {values.shape[1]} curves",
@@ -198,7 +207,14 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
 
     # With finite differences, rounding would spoil the derivative with respect to an end near 0, and thus the interval.
     begin = (x[-1] / scale, way / scale, guess)
-    found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
+    try:
+        found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
+    except RuntimeError as reason:
+        raise StimulusError(
+            given=f"a curve for which the fit does not converge ({reason})",
+            expected="a curve that falls or rises exponentially to its end",
+            remedy="pass start=TIME, such as a third of the run, or check convergence.ending(times, curve)",
+        ) from reason
     end, amplitude, rate = (float(value) for value in found)
     half = 1.96 * math.sqrt(max(float(covariance[2, 2]), 0.0))
     return Fit(rate / unit, (rate - half) / unit, (rate + half) / unit, end * scale, amplitude * scale)
@@ -248,15 +264,17 @@ def _known(values: Samples) -> Estimate:
 
 
 def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[Samples, Samples]:
-    at, values = np.asarray(times, float), np.asarray(curves, float)
+    axes = ("time", "sample image presentation")[: np.ndim(curves)]
+    values = as_array(curves, *axes).astype(float)
     if values.ndim == 1:
         values = values[:, None]
-    if at.ndim != 1 or values.ndim != 2 or len(at) != len(values) or len(at) < 3 or (np.diff(at) <= 0).any():
+    if values.ndim != 2 or len(values) < 3:
         raise StimulusError(
-            given=f"times {at.shape} and curves {values.shape}",
-            expected="increasing times (time,) and curves (time,) or (time, n), with at least three time points",
+            given=f"curves {values.shape}",
+            expected="curves (time,) or (time, n), with at least three time points",
             remedy="pass run.times and a curve for each sample, such as run.errors['e1']",
         )
+    at = as_times(times, len(values))
     if finite and not np.isfinite(values).all():
         raise StimulusError(
             given="curves with NaN or infinite values",
@@ -264,6 +282,17 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
             remedy="pass only the finite curves, curves[:, np.isfinite(curves).all(0)]",
         )
     return at, values
+
+
+def _states(states: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return the states (time, n, unit) in double precision, after checking that their times and samples agree."""
+    if not states or len({tuple(state.shape[:2]) for state in states}) != 1 or states[0].dim() < 2:
+        raise StimulusError(
+            given=f"states {', '.join(str(tuple(state.shape)) for state in states)}",
+            expected="states (time, n, ...) with the same times and samples",
+            remedy="pass populations of the same run, such as run['l1'], run['l2']",
+        )
+    return [state.double().reshape(*state.shape[:2], -1) for state in states]
 
 
 def _for_each(values: Samples, measure: Callable[[Samples], float]) -> Samples:
@@ -294,7 +323,7 @@ def _crossing(at: Samples, left: Samples, after: int, level: float) -> float:
 
 
 def _tail(at: Samples, x: Samples, share: float = TAIL) -> Samples:
-    return x[at >= at[-1] - share * (at[-1] - at[0])]
+    return x[~is_after(at[-1] - share * (at[-1] - at[0]), at)]
 
 
 def _ends_steady(at: Samples, x: Samples) -> bool:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_array, as_ids, as_labels
 from pcsim.core.checks import Count, Labels, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
@@ -39,7 +40,7 @@ class Decoded:
         return self.correct.mean(1)
 
 
-@checked(StimulusError)
+@checked(StimulusError, groups=None)
 def decode_over_time(
     features: ArrayLike | Tensor,
     labels: Labels,
@@ -58,20 +59,23 @@ def decode_over_time(
     groups    (n,); samples of the same group, such as an image and its occluded version, stay in the same fold
     seed      seed for the stratified folds; every sample is tested once
 
-    Features are z-scored with the statistics of the training samples, in double precision. Raises StimulusError if
-    features are not finite, labels do not fit, a class has fewer samples than `folds`, or scikit-learn is missing.
+    Features are z-scored with the statistics of the training samples, in double precision; units that do not vary
+    have no effect. Raises StimulusError if features are not finite, labels or groups do not fit, a class has fewer
+    samples than `folds` or is missing from the training samples of a fold, or scikit-learn is missing.
     """
-    x = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features).detach().double()
-    values = (x.flatten(2) if x.dim() > 2 else x[..., None]).cpu().numpy()
-    y = _whole_numbers(labels)
+    x = as_array(features, "time time_bin", "sample presentation image", more=True).astype(float)
+    values = x.reshape(*x.shape[:2], -1)
+    y = as_labels(labels)
     if not np.isfinite(values).all():
+        spoiled = np.flatnonzero(~np.isfinite(values).all((0, 1))).tolist() if values.ndim == 3 else []
         raise StimulusError(
-            given=f"features {values.shape} with NaN or infinite values",
+            given=f"features {values.shape} with NaN or infinite values in {len(spoiled)} units {spoiled[:5]}",
             expected="finite features",
-            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0)",
+            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0), and leave out units without "
+            "data: features[..., np.isfinite(features).all((0, 1))]",
         )
     counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
-    if len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
+    if values.ndim != 3 or len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
         raise StimulusError(
             given=f"features {values.shape}, {len(y)} labels, class counts {counts.tolist()}, {folds} folds",
             expected="features (time, n, ...), n labels 0, 1, ..., and two or more classes of at least `folds` samples",
@@ -85,19 +89,36 @@ def decode_over_time(
     # Limited to torch's thread count, because parallel processes would otherwise compete for the cores.
     with threadpool_limits(torch.get_num_threads()):
         for training, test in _splits(y, folds, seed, groups):
+            _require_classes(y[training], len(counts), folds)
             for time, sheet in enumerate(values):
                 fitted.fit(sheet[training], y[training])
                 probabilities[time, test] = _probabilities(fitted, sheet[test])
     return Decoded(probabilities, probabilities.argmax(-1) == y)
 
 
-def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: Labels | None) -> Any:
+def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike | None) -> Any:
     """Return the (training, test) indices of stratified folds that keep groups together."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if groups is None:
         return StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
-    return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, np.asarray(groups))
+    together = as_ids(groups, "groups", len(labels))
+    if len(np.unique(together)) < folds:
+        raise StimulusError(
+            given=f"{len(np.unique(together))} groups for {folds} folds",
+            expected="at least as many groups as folds",
+            remedy="pass folds=2, or finer groups",
+        )
+    return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, together)
+
+
+def _require_classes(labels: NDArray[np.int64], classes: int, folds: int) -> None:
+    if len(np.unique(labels)) < classes:
+        raise StimulusError(
+            given=f"a fold whose training samples contain {len(np.unique(labels))} of {classes} classes",
+            expected="every class in the training samples of each fold",
+            remedy=f"use fewer than {folds} folds, or groups that do not contain a whole class",
+        )
 
 
 def _pipeline(decoder: str, penalty: float) -> Any:
@@ -128,14 +149,3 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     if margins.ndim == 1:  # with two classes, the margin of the second
         margins = np.stack([-margins, margins], -1)
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
-
-
-def _whole_numbers(labels: Labels) -> NDArray[np.int64]:
-    known = np.asarray(labels)
-    if known.dtype.kind not in "iub" or known.ndim != 1:
-        raise StimulusError(
-            given=f"labels {known.shape} of type {known.dtype}",
-            expected="integers (n,) from 0",
-            remedy="number them with names, labels = np.unique(labels, return_inverse=True)",
-        )
-    return known.astype(np.int64)

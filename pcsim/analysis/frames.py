@@ -11,30 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.core.checks import Count, NonNegative, checked
+from pcsim.core.checks import NonNegative, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_frames
+from pcsim.stimuli.pixels import as_pixels, require_floating, require_pixels
 
 Window = Literal["uniform", "gaussian"]
+FAR = 10.0
+"""a value that predictions of frames in [0, 1] do not reach, but those of frames in [0, 255] do"""
 
 
 @checked(StimulusError)
 def mse(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean squared error of each frame: (...) for frames (..., channel, height, width)."""
+    predicted, true = _pair(predicted, true)
     return (predicted - true).square().mean((-3, -2, -1))
 
 
 @checked(StimulusError)
 def mae(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean absolute error of each frame: (...) for frames (..., channel, height, width)."""
+    predicted, true = _pair(predicted, true)
     return (predicted - true).abs().mean((-3, -2, -1))
 
 
@@ -42,6 +46,36 @@ def mae(predicted: Tensor, true: Tensor) -> Tensor:
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of each frame in dB, for pixels in [0, 1]; infinite for a perfect frame."""
     return -10.0 * mse(predicted, true).log10()
+
+
+def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Return predictions and frames of equal shape as floating point, at least float32, with white as 1."""
+    if predicted.shape != true.shape:
+        raise StimulusError(
+            given=f"predictions {tuple(predicted.shape)} and frames {tuple(true.shape)}",
+            expected="equal shapes (n, time, channel, height, width)",
+            remedy="pass as many frames as predictions: frames[:, :predictions.shape[1]]",
+        )
+    require_pixels(true)
+    predicted = _scaled(predicted)
+    return predicted, as_pixels(true).to(predicted)
+
+
+def _scaled(predicted: Tensor) -> Tensor:
+    """Return predictions as floating point, at least float32, with NaN where they are not finite.
+
+    They may lie outside [0, 1], as a network's output does. Raises StimulusError if their scale is not that of pixels.
+    """
+    require_floating(shown := as_pixels(predicted))
+    known = shown.where(shown.isfinite(), math.nan)
+    most = float(known.detach().abs().nan_to_num(0.0).max()) if known.numel() else 0.0
+    if most > FAR:
+        raise StimulusError(
+            given=f"predictions with values up to {most:g}",
+            expected="the scale of pixels, with black as 0 and white as 1",
+            remedy="pass predictions / 255 if white is 255; a network whose output grows further has diverged",
+        )
+    return known.to(torch.promote_types(known.dtype, torch.float32))
 
 
 @checked(StimulusError)
@@ -52,8 +86,15 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
             "gaussian": 11x11 with sd 1.5 and population variances, as in Wang et al. 2004
 
     Pixels range from 0 to 1, and the constants are c1 = 0.01^2 and c2 = 0.03^2. Raises StimulusError for frames smaller
-    than the window.
+    than the window, or an unknown window.
     """
+    if window not in get_args(Window):
+        raise StimulusError(
+            given=f"window={window!r}",
+            expected=f"one of {', '.join(get_args(Window))}",
+            remedy="pass window='uniform'",
+        )
+    predicted, true = _pair(predicted, true)
     side = 7 if window == "uniform" else 11
     if min(true.shape[-2:]) < side:
         raise StimulusError(
@@ -97,32 +138,51 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @checked(StimulusError)
-def copy_last(frames: Tensor, closed_loop_from: Count | None = None) -> Tensor:
+def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """Predict every frame as a copy of the last input frame; the result has the shape of `frames`, with row 0 NaN.
 
     From frame `closed_loop_from` on, the last input frame is frame closed_loop_from - 1.
     """
+    frames = as_pixels(as_frames(frames))
     last = _last_input(frames, closed_loop_from)
     return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, last[1:]]], 1)
 
 
 @checked(StimulusError)
-def continue_linearly(frames: Tensor, closed_loop_from: Count | None = None) -> Tensor:
-    """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x; rows 0 and 1 are NaN."""
+def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
+    """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x.
+
+    Rows before which there are no two inputs are NaN.
+    """
+    frames = as_pixels(as_frames(frames))
     last = _last_input(frames, closed_loop_from)[2:]
     ahead = (torch.arange(2, frames.shape[1]) - last).to(frames).reshape(-1, 1, 1, 1)
-    line = frames[:, last] + ahead * (frames[:, last] - frames[:, last - 1])
-    return torch.cat([torch.full_like(frames[:, :2], math.nan), line.clamp(0, 1)], 1)
+    line = (frames[:, last] + ahead * (frames[:, last] - frames[:, last - 1])).clamp(0, 1)
+    line[:, last < 1] = math.nan
+    return torch.cat([torch.full_like(frames[:, :2], math.nan), line], 1)
 
 
 @checked(StimulusError)
 def training_mean(frames: Tensor, training: Tensor) -> Tensor:
     """Predict every frame as the mean of all frames of `training` (n, time, channel, height, width)."""
-    return training.mean((0, 1)).expand_as(frames)
+    frames, training = as_pixels(as_frames(frames)), as_pixels(as_frames(training))
+    if training.shape[2:] != frames.shape[2:]:
+        raise StimulusError(
+            given=f"training frames {tuple(training.shape)} for frames {tuple(frames.shape)}",
+            expected="frames of the same channels, height and width",
+            remedy="fit both alike, such as film.fitted(size=(64, 64))",
+        )
+    return training.to(frames).mean((0, 1)).expand_as(frames)
 
 
 def _last_input(frames: Tensor, closed_loop_from: int | None) -> Tensor:
     length = frames.shape[1]
+    if closed_loop_from is not None and not 0 < closed_loop_from < length:
+        raise StimulusError(
+            given=f"closed_loop_from={closed_loop_from} for {length} frames",
+            expected=f"the first frame that was not an input, from 1 to {length - 1}",
+            remedy="pass the same closed_loop_from as to predict()",
+        )
     return (torch.arange(length) - 1).clamp_max(length if closed_loop_from is None else closed_loop_from - 1)
 
 
@@ -144,19 +204,25 @@ class Scored:
         Predictions and baselines are scored on the same frames. The mean is NaN if any clip diverged.
         """
         first = max(2, self.begins)
-        return float(self.rows[name][score][first:][self.horizon[first:] == 1].mean())
+        is_scored = (self.horizon == 1) & (torch.arange(len(self.horizon)) >= first)
+        return float(self._of(name, score, 1, is_scored)[is_scored].mean())
 
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
         """Return the score `horizon` frames after the last input frame (`one_step` averages all rows of horizon 1)."""
-        where = torch.nonzero(self.horizon == horizon)
-        if not len(where) or score not in self.rows.get(name, {}):
+        is_scored = self.horizon == horizon
+        return float(self._of(name, score, horizon, is_scored)[is_scored][-1])
+
+    def _of(self, name: str, score: str, horizon: int, is_scored: Tensor) -> Tensor:
+        """Return a score over time. Raises StimulusError for unknown names, or if no row is of this horizon."""
+        if not is_scored.any() or score not in self.rows.get(name, {}):
             raise StimulusError(
-                given=f"at({horizon}, {name!r}, {score!r})",
+                given=f"{name!r}, {score!r}, {horizon} frame{'s' * (horizon != 1)} ahead",
                 expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, scored by "
-                + ", ".join(self.rows["network"]),
+                + ", ".join(self.rows["network"])
+                + "; one_step() needs a third frame that was an input or follows one",
                 remedy="pass closed_loop_from=k to score() for longer horizons, or training=frames for a training mean",
             )
-        return float(self.rows[name][score][where[-1]])
+        return self.rows[name][score]
 
 
 @checked(StimulusError)
@@ -164,37 +230,33 @@ def score(
     predictions: Tensor,
     frames: Tensor | Frames,
     *,
-    closed_loop_from: Count | None = None,
+    closed_loop_from: int | None = None,
     training: Tensor | Frames | None = None,
     scores: tuple[str, ...] = ("mse", "mae", "psnr", "ssim_uniform7"),
 ) -> Scored:
     """Score predictions (n, time, channel, height, width) and baselines against frames of the same shape.
 
-    frames    8-bit or in [0, 1]
-    training  frames whose mean serves as a third baseline, "training mean", besides "copy last frame" and "linear"
+    predictions  8-bit or in floating point, with white as 1; NaN where nothing was predicted or a clip diverged
+    frames       8-bit or in [0, 1]
+    training     frames whose mean serves as a third baseline, "training mean", besides "copy last frame" and "linear"
 
-    Raises StimulusError for invalid frames, different shapes or unknown scores.
+    Raises StimulusError for invalid frames, predictions of another scale, different shapes or unknown scores.
     """
-    frames = as_pixels(as_frames(frames)).to(predictions)
-    if predictions.shape != frames.shape or not set(scores) <= set(SCORES):
+    predictions, frames = _scaled(predictions), as_frames(frames)
+    if predictions.shape != frames.shape or not scores or not set(scores) <= set(SCORES):
         raise StimulusError(
             given=f"predictions {tuple(predictions.shape)}, frames {tuple(frames.shape)}, scores {', '.join(scores)}",
             expected=f"equal shapes (n, time, channel, height, width), and scores from {', '.join(SCORES)}",
             remedy="pass as many frames as predictions: frames[:, :predictions.shape[1]]",
         )
-    if closed_loop_from is not None and not 0 < closed_loop_from < frames.shape[1]:
-        raise StimulusError(
-            given=f"closed_loop_from={closed_loop_from} for {frames.shape[1]} frames",
-            expected=f"the first frame that was not an input, from 1 to {frames.shape[1] - 1}",
-            remedy="pass the same closed_loop_from as to predict()",
-        )
+    frames = as_pixels(frames).to(predictions)
     contenders = {
         "network": predictions,
         "copy last frame": copy_last(frames, closed_loop_from),
         "linear": continue_linearly(frames, closed_loop_from),
     }
     if training is not None:
-        contenders["training mean"] = training_mean(frames, as_pixels(as_frames(training)).to(frames))
+        contenders["training mean"] = training_mean(frames, as_frames(training))
     rows = {name: {kind: SCORES[kind](made, frames).mean(0) for kind in scores} for name, made in contenders.items()}
     horizon = torch.arange(frames.shape[1]) - _last_input(frames, closed_loop_from)
     is_predicted = (~predictions.isnan()).flatten(2).any(2).any(0)
@@ -202,15 +264,21 @@ def score(
 
 
 @checked(StimulusError)
-def is_dead(predictions: Tensor, closed_loop_from: Count | None = None, tolerance: NonNegative = 1e-4) -> str | None:
-    """Return a message if predictions (n, time, ...) are all zero or constant from `closed_loop_from` on, else None.
+def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
+    """Return a message if predictions (n, time, ...) are no answer, else None.
 
-    Such predictions score well on dark or static clips.
+    They are none if they are not finite in a frame that was predicted, all zero, or constant from `closed_loop_from`
+    on. Zero and constant predictions score well on dark or static clips.
     """
-    made = predictions[:, 1:]
-    if bool((made.nan_to_num().abs() <= tolerance).all()):
+    made = as_pixels(predictions)
+    first = closed_loop_from or 1
+    was_predicted = ~made.isnan().flatten(2).all(2).all(0)
+    was_predicted[0] = False
+    if not made[:, was_predicted].isfinite().all() or (made.shape[1] > 1 and not was_predicted.any()):
+        return "the prediction is not finite: the network has diverged. Lower the learning rate"
+    if bool((made[:, was_predicted].abs() <= tolerance).all()):
         return "the prediction is empty: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
-    later = predictions[:, closed_loop_from or 1 :]
+    later = made[:, first:][:, was_predicted[first:]]
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
         return "the prediction is static: all frames are the same"
     return None

@@ -1,18 +1,19 @@
 """Decisions from a readout over time: the step to decode, and the time of the decision.
 
 `logits` are (time, batch, class), as returned by `training.evaluate`. `first` is the first step to use. If the readout
-depends on the image only after some steps, pass `first=net.arrivals[net.readout]`.
+depends on the image only after some steps, pass `first=net.arrivals[net.readout]`. Functions that return steps raise
+StimulusError for logits with NaN, as of samples that diverged; `entropy` and `decision_times` return NaN for them.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_times
 from pcsim.core.checks import Whole, checked
 from pcsim.core.exceptions import StimulusError
 
@@ -40,9 +41,10 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
     max_confidence  the step with the highest probability of any class
     threshold       the first step in which a probability reaches `threshold`, otherwise the step of max_confidence
 
-    Source: reference code of Nayebi et al. 2022. Raises StimulusError for an unknown decoder or an invalid first step.
+    Source: reference code of Nayebi et al. 2022. Raises StimulusError for an unknown decoder, an invalid first
+    step, and NaN.
     """
-    _check_first(logits, first)
+    _require_known(logits, first, threshold)
     if decoder not in ("last", "max_confidence", "threshold"):
         raise StimulusError(
             given=f"decoder={decoder!r}",
@@ -71,8 +73,9 @@ def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, fir
 
     cumulated  use the cumulative readout from step `first` on
 
-    Source: Spoerer et al. 2020. Raises StimulusError for a first step outside the run.
+    Source: Spoerer et al. 2020. Raises StimulusError for a first step outside the run, and for NaN.
     """
+    _require_known(logits, first, threshold)
     below = _entropies(logits, cumulated, first) < threshold
     return first + torch.where(below.any(0), below.int().argmax(0), len(below) - 1)
 
@@ -83,8 +86,9 @@ def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, 
 
     Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
     range of thresholds fits equally well, the result lies within it. Raises StimulusError if `mean_step` is not in the
-    run.
+    run, and for NaN.
     """
+    _require_known(logits, first)
     values = _entropies(logits, cumulated, first).flatten().unique()
     if not first <= mean_step <= len(logits) - 1:
         raise StimulusError(
@@ -105,7 +109,6 @@ def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, 
 
 
 def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
-    _check_first(logits, first)
     return entropy(cumulative(logits[first:]) if cumulated else logits[first:])
 
 
@@ -113,19 +116,30 @@ def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
 def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
-    If the answer never changes, this is the first time. A time near the end means that the answer may not be final.
+    If the answer never changes, this is the first time. A time near the end means that the answer may not be final. The
+    time is NaN for samples with NaN. Raises StimulusError unless times increase, with one for each row of logits.
     """
+    at = torch.from_numpy(as_times(times, len(logits))).to(logits.device)
     answers = logits.argmax(-1)
     other = answers != answers[-1]
     # The row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
-    return torch.as_tensor(np.asarray(times), dtype=torch.float64, device=logits.device)[row]
+    return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
 
 
-def _check_first(logits: Tensor, first: int) -> None:
+def _require_known(logits: Tensor, first: int, threshold: float = 0.0) -> None:
+    """Raise StimulusError for a first step outside the run, a threshold of NaN, and samples with NaN."""
     if not 0 <= first < len(logits):
         raise StimulusError(
             given=f"first={first} for {len(logits)} steps",
             expected=f"a step of the run, from 0 to {len(logits) - 1}",
             remedy="pass first=0, or run for more than net.arrivals[net.readout] steps",
+        )
+    unknown = logits[first:].isnan().any(-1).any(0)
+    if unknown.any() or threshold != threshold:
+        which = unknown.nonzero().flatten().tolist()
+        raise StimulusError(
+            given=f"threshold={threshold}, and logits with NaN in {len(which)} of {len(unknown)} samples {which[:5]}",
+            expected="a number as the threshold, and logits of samples that did not diverge",
+            remedy="leave these samples out, logits[:, ~logits.isnan().any(-1).any(0)], and report how many",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pcsim.analysis.arguments import as_mask
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
@@ -27,26 +29,74 @@ class Estimate:
 
 @checked(StimulusError)
 def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
-    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs."""
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs.
+
+    Raises StimulusError if there are no values, or if they are not finite.
+    """
     drawn = np.asarray(values, float)
+    if drawn.ndim != 1 or not len(drawn) or not np.isfinite(drawn).all():
+        raise StimulusError(
+            given=f"values {drawn.shape}, {int((~np.isfinite(drawn)).sum())} of them NaN or infinite",
+            expected="finite values (n,), at least one",
+            remedy="leave out undefined values, values[np.isfinite(values)], and report how many",
+        )
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
     return Estimate(float(drawn.mean()), float(low), float(high))
 
 
 def spearman_brown(r: Any) -> Any:
-    """Return 2 r / (1 + r), the reliability of a measurement, from the correlation r between its halves."""
-    return 2.0 * r / (1.0 + r)
+    """Return 2 r / (1 + r), the reliability of a measurement, from the correlation r between its halves.
+
+    The reliability is NaN where r = -1.
+    """
+    r = np.asarray(r, float)
+    return 2.0 * r / np.where(r > -1.0, 1.0 + r, np.nan)
 
 
-@checked(StimulusError)
+def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -> float:
+    """Return the correlation of two arrays (n,): NaN if either has NaN or does not vary.
+
+    method  "spearman", "pearson" or "kendall" (tau-b). Raises StimulusError for others.
+    """
+    from scipy import stats
+
+    correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
+    if method not in correlate:
+        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="pass method='spearman'")
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if np.isnan([centred(one)[1], centred(other)[1]]).any():
+        return math.nan
+    return float(correlate[method](one, other).statistic)
+
+
+def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return values (n, ...) minus their means over the first axis, and the norms of the differences: (...).
+
+    A norm is NaN where the values vary by rounding only, or contain NaN or infinity.
+    """
+    x = np.asarray(values, float)
+    with np.errstate(invalid="ignore", over="ignore"):
+        away = x - x.mean(0)
+        size = np.sqrt((away**2).sum(0))
+        return away, np.where(size > 1e-12 * np.sqrt((x**2).sum(0)), size, np.nan)
+
+
+@checked(StimulusError, correct=None)
 def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
-    therefore covers variation over trainings and over images; with one repetition, over images only.
+    therefore covers variation over trainings and over images; with one repetition, over images only. Raises
+    StimulusError for other shapes, and for values other than True and False, or 1 and 0.
     """
-    wrong = ~correct
+    wrong = ~as_mask(correct, "correct")
+    if wrong.ndim != 2 or not wrong.size:
+        raise StimulusError(
+            given=f"correct {wrong.shape}",
+            expected="correct (repetitions, images)",
+            remedy="pass correct[None] if there is one repetition",
+        )
     repetitions, images = wrong.shape
     generator = np.random.default_rng(seed)
     means = np.empty(draws)
@@ -58,12 +108,22 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
     return Estimate(float(wrong.mean()), float(low), float(high))
 
 
-@checked(StimulusError)
+@checked(StimulusError, first=None, second=None)
 def mcnemar(first: Correct, second: Correct) -> float:
-    """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right."""
+    """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right.
+
+    `first` and `second` have the same shape. Raises StimulusError otherwise, and as `error_rate` does.
+    """
     from scipy.stats import binomtest
 
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    one, other = as_mask(first, "correct"), as_mask(second, "correct")
+    if one.shape != other.shape:
+        raise StimulusError(
+            given=f"answers of shapes {one.shape} and {other.shape}",
+            expected="answers of both models to the same images",
+            remedy="test both models on the same images, in the same order",
+        )
+    only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
@@ -85,21 +145,22 @@ class Comparison:
         return self.q < 0.05
 
 
-@checked(StimulusError)
+@checked(StimulusError, correct=None)
 def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
     """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
 
     `correct[model]` is (repetitions, images); repetition r of one model is paired with repetition r of the other.
-    `difference` is the error rate of `first` minus the error rate of `second`.
+    `difference` is the error rate of `first` minus the error rate of `second`. Raises StimulusError as `mcnemar` does.
     """
     from scipy.stats import false_discovery_control
 
-    pairs = list(combinations(correct, 2))
+    answers = {name: as_mask(values, name) for name, values in correct.items()}
+    pairs = list(combinations(answers, 2))
     if not pairs:
         return []
-    ps = [mcnemar(correct[a].ravel(), correct[b].ravel()) for a, b in pairs]
+    ps = [mcnemar(answers[a], answers[b]) for a, b in pairs]
     qs = false_discovery_control(ps)
     return [
-        Comparison(a, b, float(correct[b].mean() - correct[a].mean()), p, float(q))
+        Comparison(a, b, float(answers[b].mean() - answers[a].mean()), p, float(q))
         for (a, b), p, q in zip(pairs, ps, qs, strict=True)
     ]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsim.analysis.arguments import is_after
 from pcsim.core.checks import Finite, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.simulation.run import Run
@@ -15,9 +16,16 @@ from pcsim.simulation.run import Run
 def first_difference(values: Tensor, baseline: Tensor, tolerance: NonNegative = 0.0) -> Tensor:
     """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
-    `values` and `baseline` have shape (time, batch, ...).
+    `values` and `baseline` have the same shape (time, batch, ...). NaN, as of a sample that diverged, is no difference.
+    Raises StimulusError for other shapes, and for a tolerance that is negative or NaN.
     """
-    apart = ((values - baseline).abs().flatten(2) > tolerance).any(2)
+    if values.shape != baseline.shape or values.dim() < 2 or not tolerance >= 0.0:
+        raise StimulusError(
+            given=f"values {tuple(values.shape)}, baseline {tuple(baseline.shape)}, tolerance={tolerance}",
+            expected="two arrays of the same shape (time, batch, ...), and a tolerance of at least 0",
+            remedy="record the same times and samples in both runs",
+        )
+    apart = ((values - baseline).abs().reshape(*values.shape[:2], -1) > tolerance).any(2)
     return (apart.int().argmax(0) + 1) * apart.any(0) - 1
 
 
@@ -25,7 +33,9 @@ def first_difference(values: Tensor, baseline: Tensor, tolerance: NonNegative = 
 def latencies(
     run: Run, baseline: Run, onset: Finite = 0.0, tolerance: NonNegative = 0.0
 ) -> dict[str, NDArray[np.float64]]:
-    """Return each population's response latency per sample, in ms after `onset` (NaN if it does not respond).
+    """Return each population's response latency per sample, in ms after `onset`.
+
+    The latency is NaN for a sample that does not respond, or diverges before it responds.
 
     `run` and `baseline` are runs of the same network with and without the stimulus onset, with every step recorded. The
     response is the first difference between them, timed at the start of its step. In a discrete network, or in a flow
@@ -35,13 +45,17 @@ def latencies(
     """
     dt = run.final.clock.dt
     rows = np.diff(run.times, prepend=0.0)
-    if run.values.keys() != baseline.values.keys() or run.times.tolist() != baseline.times.tolist():
+    if (
+        run.values.keys() != baseline.values.keys()
+        or run.times.shape != baseline.times.shape
+        or _differ(run.times, baseline.times)
+    ):
         raise StimulusError(
             given=f"{run!r} and {baseline!r}",
             expected="two runs with the same network, record, solver and duration",
             remedy="call simulate twice with the same arguments except for the stimulus",
         )
-    if not np.allclose(rows, dt):
+    if _differ(rows, dt):
         raise StimulusError(
             given=f"rows every {rows.max():g} ms with steps of {dt:g} ms",
             expected="runs with every step recorded",
@@ -52,3 +66,7 @@ def latencies(
         row = first_difference(value, baseline[name], tolerance).cpu().numpy()
         found[name] = np.where(row < 0, np.nan, run.times[row] - dt - onset)
     return found
+
+
+def _differ(times: NDArray[np.float64], others: NDArray[np.float64] | float) -> bool:
+    return bool((is_after(times, others) | is_after(others, times)).any())

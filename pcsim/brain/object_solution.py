@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcsim.analysis.statistics import spearman_brown
+from pcsim.analysis.arguments import as_labels, as_times
+from pcsim.analysis.statistics import correlation, spearman_brown
 from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError
 
@@ -31,16 +32,18 @@ def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
     """Return I1, the d' of each image averaged over all other classes, (..., n), from `probabilities` (..., n, class).
 
     p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm
-    rate is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5, and undefined values are
-    excluded from the average. Source: Kar et al. 2019, as implemented in Brain-Score.
+    rate is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5. Classes without images, or
+    of which both probabilities are 0, are excluded from the average. Source: Kar et al. 2019, as implemented in
+    Brain-Score. Raises StimulusError for probabilities that are NaN or negative, and for labels that do not fit.
     """
     from scipy.special import ndtri
 
-    p, y = np.asarray(probabilities, float), np.asarray(labels).astype(int)
-    if p.ndim < 2 or y.shape != p.shape[-2:-1] or y.min() < 0 or y.max() >= p.shape[-1]:
+    p, y = np.asarray(probabilities, float), as_labels(labels)
+    fits = p.ndim >= 2 and y.shape == p.shape[-2:-1] and len(y) and y.min() >= 0 and y.max() < p.shape[-1]
+    if not fits or not (np.isfinite(p) & (p >= 0.0)).all():
         raise StimulusError(
-            given=f"probabilities {p.shape} and labels {y.shape}",
-            expected="probabilities (..., n, class) and labels (n,) from 0 to class - 1",
+            given=f"probabilities {p.shape}" + (" with negative values or NaN" if fits else "") + f", labels {y.shape}",
+            expected="probabilities (..., n, class) of at least 0, and labels (n,) from 0 to class - 1",
             remedy="pass Decoded.probabilities and the labels that were decoded",
         )
     truth = np.take_along_axis(p, np.broadcast_to(y[:, None], (*p.shape[:-1], 1)), -1)
@@ -67,13 +70,15 @@ def solution_times(
 ) -> Array:
     """Return the interpolated time at which I1 of each image reaches its threshold: (n,), NaN if it never does.
 
-    times       (time,), starts of the time bins; the solution times have the same unit
-    i1          (time, n), as returned by `image_d_prime`
-    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image
+    times       (time,), starts of the time bins, in any order; the solution times have the same unit
+    i1          (time, n), as returned by `image_d_prime`; bins with NaN are skipped
+    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image; NaN yields
+                NaN
     last        earlier value to interpolate from: "record", the highest so far (Brain-Score), or "previous", the value
                 in the preceding bin
 
-    If I1 reaches the threshold in the first bin, the solution time is the start of that bin.
+    If I1 reaches the threshold in the first bin, the solution time is the start of that bin. Raises StimulusError for
+    shapes that do not fit, and for times that are NaN or occur twice.
     """
     at, values = np.asarray(times, float), np.asarray(i1, float)
     wanted = np.asarray(thresholds, float)
@@ -84,7 +89,8 @@ def solution_times(
             expected="times (time,), i1 (time, n), thresholds (n,) or one number, and last='record' or 'previous'",
             remedy="call solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
         )
-    wanted = np.broadcast_to(wanted, values.shape[1:])
+    order = np.argsort(at)
+    at, values, wanted = as_times(at[order]), values[order], np.broadcast_to(wanted, values.shape[1:])
     return np.array([_solved(at, values[:, n], wanted[n], last) for n in range(values.shape[1])], np.float64)
 
 
@@ -101,17 +107,19 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
     return float(at[from_] + share * (at[hit] - at[from_]))
 
 
-@checked(StimulusError)
+@checked(StimulusError, ceiling=None)
 def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
     """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
-    The result is NaN if fewer than three images have both values.
+    Other images, such as those that are never solved, are left out. The result is NaN if fewer than three images are
+    left, or if either value is the same for all of them. Raises StimulusError for values of different images, and for a
+    ceiling that is not above 0.
     """
-    from scipy.stats import spearmanr
-
-    first, second = np.asarray(predicted, float), np.asarray(measured, float)
+    first, second = _paired(predicted, measured)
+    if not ceiling > 0.0:
+        raise StimulusError(given=f"ceiling={ceiling}", expected="a ceiling above 0", remedy="pass ceiling=0.79")
     both = np.isfinite(first) & np.isfinite(second)
-    return float(spearmanr(first[both], second[both]).statistic) / ceiling if both.sum() > 2 else math.nan
+    return correlation(first[both], second[both], "spearman") / ceiling if both.sum() > 2 else math.nan
 
 
 @checked(StimulusError)
@@ -121,10 +129,11 @@ def control_and_challenge(
     """Return masks of images on which a model matches the reference (control) or is far worse (challenge).
 
     `reference` and `model` (feed-forward) are the I1 of each image, (n,). Control images have |reference - model| <=
-    alike, and challenge images have reference - model >= behind. Source: Kar et al. 2019 (monkeys and humans versus
-    AlexNet).
+    alike, and challenge images have reference - model >= behind; images with NaN are neither. Source: Kar et al. 2019
+    (monkeys and humans versus AlexNet). Raises StimulusError for values of different images.
     """
-    difference = np.asarray(reference, float) - np.asarray(model, float)
+    first, second = _paired(reference, model)
+    difference = first - second
     return np.abs(difference) <= alike, difference >= behind
 
 
@@ -132,5 +141,19 @@ def control_and_challenge(
 def split_half_reliability(
     first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
 ) -> float:
-    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation between two halves."""
+    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation between two halves.
+
+    The reliability is NaN if the correlation is NaN or -1.
+    """
     return float(spearman_brown(correlate(first, second)))
+
+
+def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.ndim != 1 or one.shape != other.shape:
+        raise StimulusError(
+            given=f"values of shapes {one.shape} and {other.shape}",
+            expected="two arrays (n,) with one value for each image, NaN where it is undefined",
+            remedy="pass values of the same images in the same order",
+        )
+    return one, other

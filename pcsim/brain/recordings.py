@@ -4,19 +4,24 @@
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN if missing
     regression.predictivity(features, np.nanmean(each, 0)[..., 0])
 
-Requires the extra `analysis` (xarray, and h5netcdf for netCDF files).
+Axes are found by name, so a recording may have them in any order. Requires the extra `analysis` (xarray, and h5netcdf
+for netCDF files).
 """
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pcsim.analysis.arguments import as_ids, is_after
 from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
+from pcsim.core.storage import require_file
 
 if TYPE_CHECKING:
     import xarray
@@ -24,6 +29,12 @@ if TYPE_CHECKING:
 DIMENSIONS = ("presentation", "neuroid", "time_bin")
 IDS = ("stimulus_id", "image_id")
 """current and former names of the coordinate that identifies images in Brain-Score"""
+BIN_EDGES = ("time_bin_start", "time_bin_end")
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, ImportError, LookupError, AttributeError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""exceptions of NumPy and h5netcdf for files that are damaged"""
 
 
 @checked(StimulusError)
@@ -32,34 +43,36 @@ def load(path: str | Path) -> xarray.DataArray:
 
     .nc   netCDF with one variable that has these dimensions, in any order, and coordinates along them
     .npz  an array `responses` with these axes, and 1-D coordinates named presentation_*, neuroid_* or time_bin_*, such
-          as presentation_stimulus_id; the prefixes presentation_ and neuroid_ are removed from the names
+          as presentation_stimulus_id; the prefixes presentation_ and neuroid_ are removed from the names, and time_bin_
+          is kept, as in time_bin_start
 
-    Raises StorageError for a file that is missing or has different contents.
+    Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError for a file that is missing or has
+    different contents, and StimulusError for labels that do not fit.
     """
-    path = Path(path)
+    path = require_file(path)
     with needs_extra("analysis", StorageError, str(path)):
         import xarray
     try:
-        if path.suffix == ".npz":
-            with np.load(path) as file:
+        if path.suffix.lower() == ".npz":
+            with path.open("rb") as opened_file, np.load(opened_file) as file:
                 arrays = {name: file[name] for name in file.files}
         else:
             with xarray.open_dataset(path, engine="h5netcdf") as opened:
                 data_set = opened.load()
-    except (OSError, ValueError, TypeError, ImportError) as reason:
+    except UNREADABLE as reason:
         raise StorageError(
             given=f"{path} ({type(reason).__name__}: {reason})",
             expected="a netCDF file (which needs h5netcdf) or an .npz file whose arrays contain no objects",
             remedy='check the path, or install the extra with pip install "pcsim[analysis]"',
         ) from reason
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         if "responses" not in arrays:
             raise StorageError(
                 given=f"{path}, which contains {', '.join(arrays)}",
                 expected="an array named responses (presentation, neuroid[, time_bin])",
                 remedy="save the file with np.savez(path, responses=..., presentation_stimulus_id=...)",
             )
-        return labelled(**arrays)
+        return _in_order(labelled(**arrays))
     fitting = [name for name, array in data_set.data_vars.items() if set(DIMENSIONS[:2]) <= set(array.dims)]
     if len(fitting) != 1 or not set(data_set[fitting[0]].dims) <= set(DIMENSIONS):
         raise StorageError(
@@ -68,7 +81,7 @@ def load(path: str | Path) -> xarray.DataArray:
             remedy="rename its dimensions with array.rename(trial='presentation'), or call recordings.labelled(array)",
         )
     array = data_set[fitting[0]]
-    return array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims))
+    return _in_order(array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims)))
 
 
 @checked(StimulusError)
@@ -77,7 +90,8 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
 
         labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
 
-    Raises StimulusError for coordinates with an unsuitable name or shape.
+    The prefixes presentation_ and neuroid_ are removed from the names, and time_bin_ is kept. Raises StimulusError for
+    coordinates with an unsuitable name or shape, and for two of the same name.
     """
     with needs_extra("analysis", StimulusError, "labelled()"):
         import xarray
@@ -94,7 +108,14 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
                 expected="(presentation, neuroid[, time_bin]), and 1-D coordinates whose names begin with one of these",
                 remedy="call labelled(responses, presentation_stimulus_id=names, neuroid_region=regions)",
             )
-        named[name if axis == "time_bin" else name.removeprefix(f"{axis}_")] = (axis, array)
+        short = name if axis == "time_bin" else name.removeprefix(f"{axis}_")
+        if short in named:
+            raise StimulusError(
+                given=f"two coordinates that are both called {short!r} without the name of their axis",
+                expected="different names along presentation and neuroid",
+                remedy=f"rename one of them, as in neuroid_neuroid_{short}=values",
+            )
+        named[short] = (axis, array)
     return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=named)
 
 
@@ -102,7 +123,8 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
     """Return the unique ids of the presented images, sorted, in the order used by `repetitions`.
 
-    Arrange the features in this order. Strings sort alphabetically, so "image 10" comes before "image 2".
+    Arrange the features in this order. Strings sort alphabetically, so "image 10" comes before "image 2". Raises
+    StimulusError if an id is missing (NaN, None or blank).
     """
     return np.unique(_shown(recorded, by))
 
@@ -111,7 +133,7 @@ def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]
 def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None) -> NDArray[Any]:
     """Return a presentation coordinate, such as the class, for each image in the order used by `repetitions`.
 
-    Raises StimulusError if the coordinate differs between presentations of an image.
+    Raises StimulusError if the coordinate is missing (NaN, None or blank) or differs between presentations of an image.
     """
     if coordinate not in recorded.coords or recorded[coordinate].dims != ("presentation",):
         along = [str(name) for name, values in recorded.coords.items() if values.dims == ("presentation",)]
@@ -121,7 +143,7 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
             remedy=f"call labelled(..., presentation_{coordinate}=values)",
         )
     _, first, image = np.unique(_shown(recorded, by), return_index=True, return_inverse=True)
-    values = np.asarray(recorded[coordinate].values)
+    values = as_ids(recorded[coordinate].values, coordinate)
     if (values[first][image] != values).any():
         raise StimulusError(
             given=f"{coordinate}, which changes between presentations of an image",
@@ -137,10 +159,12 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
 
     by  the coordinate that identifies images; by default stimulus_id or image_id
 
-    `numpy.nanmean(..., 0)` averages over repetitions. `regression.split_half_ceiling` requires a single time bin.
+    Missing trials, and images that a session did not show, are NaN too. `numpy.nanmean(..., 0)` averages over
+    repetitions. `regression.split_half_ceiling` requires a single time bin. Time bins may overlap. Raises StimulusError
+    for other axes, for ids that are missing, for a neuroid_id that occurs twice, and for time bins out of order.
     """
     _, image = np.unique(_shown(recorded, by), return_inverse=True)
-    values = np.asarray(recorded.values, float)
+    values = np.asarray(_checked(recorded).values, float)
     counts = np.bincount(image)
     found = np.full((counts.max(), len(counts), *values.shape[1:]), np.nan)
     order = np.argsort(image, kind="stable")
@@ -158,4 +182,59 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
             expected=f"a coordinate along presentation that identifies the image, by default {' or '.join(IDS)}",
             remedy="pass its name as by='NAME', or convert an array with labelled() first",
         )
-    return np.asarray(recorded[name].values)
+    return as_ids(recorded[name].values, str(name))
+
+
+def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
+    """Return a recording as (presentation, neuroid[, time_bin]), with unique neuroids and time bins in order."""
+    dims = recorded.dims
+    if not set(DIMENSIONS[:2]) <= set(dims) or not set(dims) <= set(DIMENSIONS):
+        raise StimulusError(
+            given=f"a recording with the dimensions {', '.join(map(str, dims))}",
+            expected=f"the dimensions {', '.join(DIMENSIONS)} in any order (the last is optional)",
+            remedy="rename them with recorded.rename(OLD='NEW'); add one with recorded.expand_dims('neuroid')",
+        )
+    if "neuroid_id" in recorded.coords:
+        names, counts = np.unique(
+            as_ids(np.atleast_1d(recorded["neuroid_id"].values), "neuroid_id"), return_counts=True
+        )
+        if twice := names[counts > 1].tolist():
+            raise StimulusError(
+                given=f"neuroid_id {', '.join(map(str, twice[:5]))}, which occurs more than once",
+                expected="one entry along neuroid for each neuroid",
+                remedy="concatenate sessions along presentation: xarray.concat(sessions, 'presentation')",
+            )
+    _require_bins(recorded)
+    return recorded.transpose(*(dim for dim in DIMENSIONS if dim in dims))
+
+
+def _edges(recorded: xarray.DataArray) -> list[NDArray[np.float64]]:
+    """Return time_bin_start and time_bin_end (time_bin,), or those of them that the recording has."""
+    known = [recorded[name] for name in BIN_EDGES if name in recorded.coords]
+    return [np.asarray(edge.values, float) for edge in known if edge.dims == ("time_bin",)]
+
+
+def _in_order(recorded: xarray.DataArray) -> xarray.DataArray:
+    """Return a recording with its time bins sorted. Raises StimulusError for bins that are missing or occur twice."""
+    edges = _edges(recorded)
+    if edges:
+        recorded = recorded.isel(time_bin=np.lexsort(edges[::-1]))
+    _require_bins(recorded)
+    return recorded
+
+
+def _require_bins(recorded: xarray.DataArray) -> None:
+    """Raise StimulusError unless time bins have finite edges, start before they end, and follow each other."""
+    edges = _edges(recorded)
+    if not edges:
+        return
+    start, end = edges[0], edges[-1]
+    later = is_after(start[1:], start[:-1])
+    same = ~later & ~is_after(start[:-1], start[1:])
+    follow = later | (same & is_after(end[1:], end[:-1]))
+    if not np.isfinite(edges).all() or not follow.all() or (len(edges) == 2 and not is_after(end, start).all()):
+        raise StimulusError(
+            given="time bins " + ", ".join(f"{low:g}-{high:g}" for low, high in zip(start[:8], end[:8], strict=True)),
+            expected="bins from time_bin_start to time_bin_end in ms, in order and without duplicates",
+            remedy="sort them with recorded.sortby(['time_bin_start', 'time_bin_end']), and remove duplicates",
+        )

@@ -5,16 +5,18 @@
     ceiling = split_half_ceiling(repetitions)                (repetition, image, neuroid)
     normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and the median over neuroids
 
-Both regressions use only the kernel X X^T between images, so a layer with 50,000 features takes no more memory than one
-with 50, and features can be passed in parts.
+NaN in responses is a missing value. A neuroid without data for an image is compared over its other images, and neuroids
+with data for the same images (those of a session) are fitted together. A neuroid that has no data, does not vary, or
+was shown fewer than five images to compare is NaN, with a warning that names it; medians and means leave it out.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,112 +24,16 @@ from einops import rearrange
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.analysis.statistics import spearman_brown
-from pcsim.core.checks import Count, Labels, Whole, checked
-from pcsim.core.exceptions import StimulusError, needs_extra
+from pcsim.analysis.arguments import as_array, as_ids, as_times, is_after
+from pcsim.analysis.statistics import centred, spearman_brown
+from pcsim.brain.kernels import Kernel, pls, ridge
+from pcsim.core.checks import Count, Labels, Share, Whole, checked
+from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 
 Array = NDArray[np.float64]
-RIDGE = tuple(10.0**power for power in range(-3, 7))
-"""ridge penalties to try, relative to the mean of the kernel's diagonal"""
-CHUNK = 4_096
-ROUNDING = 1e-6
-"""rounding tolerance at the edges of bins, in ms"""
 FEWEST = 5
-"""smallest number of held-out images in a split; a correlation over fewer images is meaningless"""
-
-
-@checked(StimulusError)
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
-
-    products: Tensor
-
-    @classmethod
-    def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
-        """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block)."""
-        whole = isinstance(features, Tensor | np.ndarray)
-        parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
-        products: Tensor | None = None
-        for part in parts:
-            x = torch.as_tensor(np.asarray(part) if not isinstance(part, Tensor) else part).detach().flatten(1)
-            for columns in x.split(CHUNK, 1):
-                wide = columns.double()
-                # Features are centred, because products of numbers far from zero lose precision.
-                wide = wide - wide.mean(0)
-                products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
-        if products is None or not bool(torch.isfinite(products).all()):
-            raise StimulusError(
-                given="features that are missing, NaN or infinite",
-                expected="finite features (image, ...)",
-                remedy="pass np.nan_to_num(features), or leave out the affected images",
-            )
-        return cls(products)
-
-    def __len__(self) -> int:
-        return len(self.products)
-
-    def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
-        """Return the kernel of the images with the indices `chosen`."""
-        at = torch.from_numpy(chosen)
-        return Kernel(self.products[at][:, at])
-
-    def centred(self, training: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training kernel (n, n) and the other-by-training kernel (m, n), centred by the training mean."""
-        k = self.products[training][:, training]
-        across = self.products[others][:, training]
-        mean, total = k.mean(0), k.mean()
-        return k - mean - mean[:, None] + total, across - mean - across.mean(1, keepdim=True) + total
-
-
-@checked(StimulusError)
-def pls(k: Tensor, across: Tensor, y: Tensor, components: Count = 25) -> Tensor:
-    """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred but not scaled).
-
-    w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t     for each component
-    Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                   for the prediction
-
-    `k` (n, n) and `across` (m, n) come from `Kernel.centred`; `y` (n, neuroid) is centred. Source: Rosipal & Trejo
-    2001, with weights as in scikit-learn's PLSRegression(scale=False).
-    """
-    left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
-    scores, weights = [], []
-    for _ in range(min(components, len(k) - 1)):
-        u = rest @ torch.linalg.eigh(rest.T @ left @ rest)[1][:, -1] if y.shape[1] > 1 else rest[:, 0]
-        t = left @ u
-        size = t.norm()
-        if not size > 1e-10 * whole * u.norm():
-            break  # no variance is left, and further components would be rounding errors
-        t = t / size
-        scores.append(t)
-        weights.append(u)
-        left = left - torch.outer(t, t @ left)
-        left = left - torch.outer(left @ t, t)
-        rest = rest - torch.outer(t, t @ rest)
-    if not scores:
-        return torch.zeros(len(across), y.shape[1], dtype=y.dtype)
-    t, u = torch.stack(scores, 1), torch.stack(weights, 1)
-    return across @ u @ torch.linalg.solve(t.T @ k @ u, t.T @ y)
-
-
-@checked(StimulusError)
-def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
-    """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
-
-    Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
-    `penalties` are values of lambda relative to the mean of K's diagonal.
-    """
-    values, vectors = torch.linalg.eigh(k)
-    turned, unit = vectors.T @ y, k.diagonal().mean()
-    best = torch.full((y.shape[1],), math.inf, dtype=y.dtype)
-    dual = torch.zeros_like(y)
-    for penalty in penalties:
-        inverse = 1.0 / (values.clamp_min(0.0) + penalty * unit)
-        a = vectors @ (inverse[:, None] * turned)
-        loo = (a / (vectors.square() @ inverse)[:, None]).square().mean(0)
-        better = loo < best
-        best, dual = torch.where(better, loo, best), torch.where(better, a, dual)
-    return across @ dual
+"""smallest number of images in a correlation; over fewer images it is meaningless"""
+Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
@@ -138,7 +44,8 @@ REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls
 class Predictivity:
     """Pearson's r between predicted and measured responses to held-out images: `r` (split, neuroid).
 
-    r is NaN where the responses or the predictions do not vary.
+    r is NaN where the responses or the predictions do not vary, and where a neuroid has responses to fewer than five of
+    the held-out images.
     """
 
     r: Array
@@ -149,7 +56,7 @@ class Predictivity:
 
     @property
     def score(self) -> float:
-        """Median of r over neuroids, averaged over splits."""
+        """Median of r over neuroids where r is not NaN, averaged over splits."""
         return float(_medians(self.r).mean())
 
     @property
@@ -164,30 +71,27 @@ def predictivity(
     responses: ArrayLike,
     *,
     regression: Literal["pls", "ridge"] = "pls",
-    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
+    splits: Splits | None = None,
     labels: Labels | None = None,
     seed: Whole = 1,
 ) -> Predictivity:
     """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
     regression  "pls" with 25 components, or "ridge" with a leave-one-out penalty for each neuroid
-    splits      (training, test) indices; by default ten random splits into 90 and 10 %, stratified by `labels` if given
+    splits      (training, test) indices or masks; by default ten random splits into 90 and 10 %, stratified by `labels`
+                if given
 
-    Raises StimulusError if the images do not match or are too few, or if responses are not finite.
+    Responses that are NaN are missing; see the top of this module. Raises StimulusError if the images do not match or
+    are too few, if training and test images overlap, or if no neuroid has responses.
     """
-    kernel, y = _kernel(features), _responses(responses)
+    kernel, y = _kernel(features), _responses(as_array(responses, "image presentation", "neuroid"))
     if regression not in REGRESSIONS:
         raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="pass regression='pls'")
     if len(kernel) != len(y):
-        raise StimulusError(
-            given=f"features of {len(kernel)} images and responses to {len(y)}",
-            expected="the same images in the same order",
-            remedy="average responses over repetitions, and order the features as in recordings.images_of(recorded)",
-        )
+        raise _other_images([len(kernel)], len(y))
     chosen = _held_out(splits, len(y), labels, seed)
-    return Predictivity(
-        np.stack([pearson(_predicted(kernel, y, known, held, regression), y[held].numpy()) for known, held in chosen])
-    )
+    r = [_known_pearson(_predicted(kernel, y, known, held, regression), y[held]) for known, held in chosen]
+    return Predictivity(_named(np.stack(r), "r"))
 
 
 @checked(StimulusError)
@@ -197,7 +101,7 @@ def predictivity_over_time(
     *,
     weights: Literal["each", "shared"] = "each",
     regression: Literal["pls", "ridge"] = "pls",
-    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
+    splits: Splits | None = None,
     labels: Labels | None = None,
     seed: Whole = 1,
 ) -> list[Predictivity]:
@@ -207,9 +111,10 @@ def predictivity_over_time(
              images together, so predictions change over time only if the features do. It requires features instead of
              `Kernel`s, and memory for (images * bins)^2 values
 
-    `steps_of` assigns a model's steps to bins. Raises StimulusError if the numbers of bins differ.
+    `steps_of` assigns a model's steps to bins. Raises StimulusError as `predictivity` does, and
+    if the numbers of bins differ.
     """
-    y = np.asarray(responses, float)
+    y = as_array(responses, "image presentation", "neuroid", "time_bin bin").astype(float)
     if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
         raise StimulusError(
             given=f"{len(features)} bins of features, responses {y.shape}, weights={weights!r}, {regression=}",
@@ -227,7 +132,10 @@ def predictivity_over_time(
             expected="features for each bin",
             remedy="pass feature arrays (image, ...), or use weights='each'",
         )
-    kernel = Kernel.of(np.concatenate([np.asarray(x).reshape(len(y), -1) for x in features]))
+    blocks = [as_array(x, "image presentation sample", more=True) for x in features]
+    if any(len(block) != len(y) for block in blocks):
+        raise _other_images([len(block) for block in blocks], len(y))
+    kernel = Kernel.of(np.concatenate([block.reshape(len(y), -1) for block in blocks]))
     stacked = _responses(rearrange(y, "image neuroid bin -> (bin image) neuroid"))
     begins = len(y) * np.arange(y.shape[2])
     found: list[list[Array]] = [[] for _ in begins]
@@ -236,40 +144,78 @@ def predictivity_over_time(
             kernel, stacked, np.add.outer(begins, training).ravel(), np.add.outer(begins, test).ravel(), regression
         )
         for row, begin, part in zip(found, begins, np.split(predicted, len(begins)), strict=True):
-            row.append(pearson(part, stacked[test + begin].numpy()))
-    return [Predictivity(np.stack(row)) for row in found]
+            row.append(_known_pearson(part, stacked[test + begin]))
+    return [Predictivity(_named(np.stack(row), "r")) for row in found]
 
 
 @checked(StimulusError)
 def shuffled_splits(
-    count: Count, splits: Count = 10, test: float = 0.1, labels: Labels | None = None, seed: Whole = 1
+    count: Count, splits: Count = 10, test: Share = 0.1, labels: Labels | None = None, seed: Whole = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
-    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`).
+    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`). Raises StimulusError for labels that
+    are missing or of other images, and for what scikit-learn cannot split.
     """
     with needs_extra("analysis", StimulusError, "random splits of images"):
         from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
-    kind, classes = (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, np.asarray(labels))
-    drawn = kind(splits, test_size=test, random_state=seed).split(np.zeros(count), classes)
+    kind, classes = (
+        (ShuffleSplit, None) if labels is None else (StratifiedShuffleSplit, as_ids(labels, "labels", count))
+    )
+    try:
+        drawn = list(kind(splits, test_size=test, random_state=seed).split(np.zeros(count), classes))
+    except ValueError as reason:
+        raise StimulusError(
+            given=f"{count} images, splits={splits}, test={test}: {reason}",
+            expected="enough images, of each class if labels are given, for both parts of a split",
+            remedy="use more images, another test=0.3, or labels=None",
+        ) from reason
     return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
 
 
 @checked(StimulusError)
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,), NaN where a column is constant."""
-    (a, a_size), (b, b_size) = _about_mean(first), _about_mean(second)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,).
+
+    r is NaN where a column is constant or contains NaN; other columns are not affected. Raises StimulusError for arrays
+    of different shapes.
+    """
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.shape != other.shape or not one.ndim:
+        raise StimulusError(
+            given=f"arrays of shapes {one.shape} and {other.shape}",
+            expected="two arrays (n, neuroid) of the same shape",
+            remedy="pass responses of the same neuroids to the same images",
+        )
+    (a, a_size), (b, b_size) = centred(one), centred(other)
+    with np.errstate(invalid="ignore"):
         return (a * b).sum(0) / (a_size * b_size)
 
 
-def _about_mean(values: ArrayLike) -> tuple[Array, Array]:
-    """Return the centred columns and their norms, which are NaN for columns that vary only by rounding."""
-    x = np.asarray(values, float)
-    away = x - x.mean(0)
-    size = np.sqrt((away**2).sum(0))
-    return away, np.where(size > 1e-12 * np.sqrt((x**2).sum(0)), size, np.nan)
+def _known_pearson(first: Array, second: ArrayLike) -> Array:
+    """Return r between columns over the rows where neither is NaN, or NaN if there are fewer than `FEWEST` of these."""
+    pair = np.stack([first, np.asarray(second)])
+    both = ~np.isnan(pair).any(0)
+    # A value at the mean of the others leaves the mean and all sums as they are.
+    means = _mean_of_known(np.where(both, pair, np.nan).swapaxes(0, 1))
+    r = pearson(*np.where(both, pair, means[:, None]))
+    return np.where(both.sum(0) >= FEWEST, r, np.nan)
+
+
+def _named(values: Array, name: str) -> Array:
+    """Warn which columns of values (split, neuroid) have NaN, unless all have; return the values."""
+    undefined = np.flatnonzero(np.isnan(values).any(0))
+    if 0 < len(undefined) < values.shape[1]:
+        more = f" and {len(undefined) - 10} more" if len(undefined) > 10 else ""
+        warnings.warn(
+            f"{name} is NaN, at least in some splits, for {len(undefined)} of {values.shape[1]} neuroids: "
+            f"{', '.join(map(str, undefined[:10]))}{more}. They do not vary, or have responses to fewer than "
+            f"{FEWEST} of the images compared. Medians and means over neuroids leave them out.",
+            PcsimWarning,
+            stacklevel=3,
+        )
+    return values
 
 
 @checked(StimulusError)
@@ -277,23 +223,29 @@ def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole =
     """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
     `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
-    split, and images missing from either half are left out. The square root of the reliability is the expected r
-    between a perfect model and the mean response.
+    split. For each neuroid, both halves of an image contain the same number of its repetitions, and images with fewer
+    than two are left out; with fewer than five images left, and for a neuroid that does not vary, the reliability is
+    NaN. The square root of the reliability is the expected r between a perfect model and the mean response. Raises
+    StimulusError for infinite values, and if no neuroid has five images with two repetitions.
     """
-    x = np.asarray(repetitions, float)
-    if x.ndim != 3 or len(x) < 2:
+    x = as_array(repetitions, "repetition", "image presentation", "neuroid").astype(float)
+    known = ~np.isnan(x)
+    count = known.sum(0)
+    if x.ndim != 3 or len(x) < 2 or np.isinf(x).any() or not ((count >= 2).sum(0) >= FEWEST).any():
         raise StimulusError(
-            given=f"repetitions {x.shape}",
-            expected="(repetition, image, neuroid) with two or more repetitions",
-            remedy="pass a single time bin, repetitions[..., 0], with at least two repetitions",
+            given=f"repetitions {x.shape}"
+            + (", with infinite values" if np.isinf(x).any() else f", at most {count.max(initial=0)} for an image"),
+            expected=f"finite values or NaN (repetition, image, neuroid), two or more repetitions of {FEWEST} images",
+            remedy="pass a single time bin, repetitions[..., 0], and recordings in which images were repeated",
         )
-    generator, found = np.random.default_rng(seed), []
+    generator, found, half = np.random.default_rng(seed), [], count // 2
     for _ in range(splits):
-        order, half = generator.permutation(len(x)), len(x) // 2
-        first, second = (_mean_of_known(x[part]) for part in (order[:half], order[half : 2 * half]))
-        both = np.isfinite(first).all(1) & np.isfinite(second).all(1)
-        found.append(spearman_brown(pearson(first[both], second[both])))
-    return np.stack(found)
+        order = generator.permutation(len(x))
+        turn = np.where(known[order], known[order].cumsum(0), len(x) + 1)
+        parts = turn <= half, (half < turn) & (turn <= 2 * half)
+        first, second = (_mean_of_known(np.where(part, x[order], np.nan)) for part in parts)
+        found.append(spearman_brown(_known_pearson(first, second)))
+    return _named(np.stack(found), "the ceiling")
 
 
 @dataclass(frozen=True)
@@ -304,8 +256,11 @@ class Normalised:
     ratio is 1 / sqrt(ceiling), which is above 1. Dividing r by sqrt(ceiling) instead would give 1.
 
     ratio       median r / median ceiling (Brain-Score 1)
-    squared     square of the ratio, the fraction of explainable variance (current Brain-Score)
+    squared     square of the ratio (current Brain-Score), whose sign is lost
     neuroids    median over neuroids of each neuroid's r / ceiling
+
+    All three use only neuroids with both an r and a ceiling. A ratio to a ceiling that is not above 0 has no meaning:
+    it is NaN, and `neuroids` leaves it out.
     """
 
     ratio: float
@@ -323,9 +278,12 @@ def normalised(score: Predictivity, ceiling: Array) -> Normalised:
             expected="a single Predictivity and the ceiling (split, neuroid) of the same neuroids",
             remedy="normalise time bins one at a time, as in normalised(scores[0], ceilings[0])",
         )
-    ratio = score.score / float(_medians(limit).mean())
-    each = _mean_of_known(score.r) / _mean_of_known(limit)
-    return Normalised(ratio, ratio**2, float(_medians(each[None])[0]))
+    known = np.isfinite(score.r).any(0) & np.isfinite(limit).any(0)
+    r, limit = score.r[:, known], limit[:, known]
+    middle, each = _medians(limit).mean(), _mean_of_known(limit)
+    ratio = Predictivity(r).score / (float(middle) if middle > 0 else math.nan)
+    ratios = _mean_of_known(r) / np.where(each > 0, each, np.nan)
+    return Normalised(ratio, ratio**2, float(_medians(ratios[None])[0]))
 
 
 @dataclass(frozen=True)
@@ -342,7 +300,7 @@ def best_layer(
     layers: Mapping[str, Kernel | ArrayLike | Tensor],
     responses: ArrayLike,
     *,
-    share: float = 0.5,
+    share: Share = 0.5,
     regression: Literal["pls", "ridge"] = "pls",
     labels: Labels | None = None,
     seed: Whole = 1,
@@ -352,7 +310,7 @@ def best_layer(
     `layers` maps names to features (image, ...), and `responses` are (image, neuroid). Both parts are stratified by
     `labels` (image,). Raises StimulusError if the images do not match or are too few to be split twice.
     """
-    y = np.asarray(responses, float)
+    y = as_array(responses, "image presentation", "neuroid").astype(float)
     kernels = {name: _kernel(layer) for name, layer in layers.items()} if isinstance(layers, Mapping) else {}
     if not kernels or any(len(kernel) != len(y) for kernel in kernels.values()):
         raise StimulusError(
@@ -360,7 +318,7 @@ def best_layer(
             expected="a mapping of layer names to features of the same images, in the same order",
             remedy="order the images of each layer as in recordings.images_of(recorded)",
         )
-    of_class = np.zeros(len(y), int) if labels is None else np.asarray(labels)
+    of_class = np.zeros(len(y), int) if labels is None else as_ids(labels, "labels", len(y))
     ((other, choosing),) = shuffled_splits(len(y), 1, share, of_class, seed)
 
     def scored(kernel: Kernel, images: NDArray[np.int64]) -> Predictivity:
@@ -369,30 +327,42 @@ def best_layer(
 
     chosen_by = {name: scored(kernel, choosing) for name, kernel in kernels.items()}
     # A layer with the same prediction for all images has a score of NaN.
+    if all(math.isnan(row.score) for row in chosen_by.values()):
+        raise StimulusError(
+            given=f"layers {', '.join(chosen_by)}, whose scores are all NaN",
+            expected="a layer whose predictions vary between images",
+            remedy="pass features after the response has begun, and neuroids whose responses vary",
+        )
     name = max(chosen_by, key=lambda layer: np.nan_to_num(chosen_by[layer].score, nan=-1.0))
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
-@checked(StimulusError)
+@checked(StimulusError, bins=None, latency=None)
 def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
     times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the
            step that contains the middle of the bin
+    bins   in any order; they may overlap. Their ends may differ from the times by rounding (`arguments.ROUNDING`)
 
-    Raises StimulusError for a bin before the model's first step or after its last.
+    Raises StimulusError for times out of order, for a bin that is empty or reversed, and for one before the model's
+    first step or after its last.
     """
-    ends = np.asarray(times, float) + latency
-    if ends.ndim != 1 or not len(ends) or (np.diff(ends) <= 0).any():
-        raise StimulusError(given=f"times {ends}", expected="increasing times (time,)", remedy="pass run.times")
+    ends = as_times(np.asarray(times, float) + latency)
     begin = ends[0] - (ends[1] - ends[0] if len(ends) > 1 else ends[0] - latency)
+    edges = np.asarray(list(bins), float)
+    if edges.ndim != 2 or edges.shape[1] != 2 or not is_after(edges[:, 1], edges[:, 0]).all():
+        raise StimulusError(
+            given=f"bins {edges.tolist()}",
+            expected="bins (from, to) in ms with from < to",
+            remedy="pass [(70.0, 80.0), (80.0, 90.0)]",
+        )
     found = []
-    for low, high in bins:
-        # Times are sums of steps, so 30 ms may be stored as 30.000000000000004.
-        rows = np.flatnonzero((ends > low + ROUNDING) & (ends <= high + ROUNDING))
+    for low, high in edges:
+        rows = np.flatnonzero(is_after(ends, low) & ~is_after(ends, high))
         middle = 0.5 * (low + high)
-        if not len(rows) and begin < middle <= ends[-1]:
-            rows = np.array([int(np.searchsorted(ends, middle))])
+        if not len(rows) and is_after(middle, begin) and not is_after(middle, ends[-1]):
+            rows = np.flatnonzero(~is_after(middle, ends))[:1]
         if not len(rows):
             raise StimulusError(
                 given=f"the bin from {low:g} to {high:g} ms",
@@ -403,21 +373,40 @@ def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: flo
     return found
 
 
-def _held_out(
-    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] | None,
-    count: int,
-    labels: Labels | None,
-    seed: int,
-) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    chosen = splits or shuffled_splits(count, labels=labels, seed=seed)
-    fewest = min(len(held) for _, held in chosen)
+def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed: int) -> Splits:
+    """Return the splits as indices. Raises StimulusError for few images, and for images used twice in a split."""
+    chosen = shuffled_splits(count, labels=labels, seed=seed) if splits is None else list(splits)
+    every = np.arange(count)
+    try:
+        parts = [(every[np.asarray(training)], every[np.asarray(held)]) for training, held in chosen]
+    except (IndexError, TypeError, ValueError) as reason:
+        raise StimulusError(
+            given=f"splits that do not fit {count} images ({reason})",
+            expected="(training, test) indices or masks of the images for each split",
+            remedy="pass splits=regression.shuffled_splits(n)",
+        ) from reason
+    fewest = min((len(held) for _, held in parts), default=0)
     if fewest < FEWEST:
         raise StimulusError(
             given=f"a split that holds out {fewest} of {count} images",
             expected=f"at least {FEWEST} held-out images",
             remedy="use more images, or hold out more with splits=regression.shuffled_splits(n, test=0.3)",
         )
-    return chosen
+    if any(len(np.unique(np.concatenate(split))) < sum(map(len, split)) for split in parts):
+        raise StimulusError(
+            given="a split in which an image is held out and trained on, or is named twice",
+            expected="(training, test) indices, or masks of type bool, without an image in common",
+            remedy="pass splits=regression.shuffled_splits(n), or masks as mask.astype(bool)",
+        )
+    return parts
+
+
+def _other_images(features: Sequence[int], responses: int) -> StimulusError:
+    return StimulusError(
+        given=f"features of {', '.join(map(str, features))} images and responses to {responses}",
+        expected="the same images in the same order",
+        remedy="average responses over repetitions, and order the features as in recordings.images_of(recorded)",
+    )
 
 
 def _medians(x: Array) -> Array:
@@ -440,19 +429,31 @@ def _kernel(features: Kernel | ArrayLike | Tensor) -> Kernel:
 def _predicted(
     kernel: Kernel, y: Tensor, training: NDArray[np.int64], test: NDArray[np.int64], regression: str
 ) -> Array:
-    """Fit a regression to the training images and return its predictions for the test images: (test, neuroid)."""
-    known = torch.from_numpy(training)
-    k, across = kernel.centred(known, torch.from_numpy(test))
-    mean = y[known].mean(0)
-    return (REGRESSIONS[regression](k, across, y[known] - mean) + mean).numpy()
+    """Fit a regression to the training images and return its predictions for the test images: (test, neuroid).
+
+    Neuroids with responses to the same training images are fitted together; without any, predictions are NaN.
+    """
+    found = np.full((len(test), y.shape[1]), np.nan)
+    patterns, of_neuroid = np.unique(~y[training].isnan().numpy(), axis=1, return_inverse=True)
+    for number, has_response in enumerate(patterns.T):
+        if not has_response.any():
+            continue
+        together = np.flatnonzero(of_neuroid.ravel() == number)
+        shown = torch.from_numpy(training[has_response])
+        k, across = kernel.centred(shown, torch.from_numpy(test))
+        responses = y[shown][:, together]
+        mean = responses.mean(0)
+        found[:, together] = (REGRESSIONS[regression](k, across, responses - mean) + mean).numpy()
+    return found
 
 
 def _responses(responses: ArrayLike) -> Tensor:
     y = torch.from_numpy(np.asarray(responses, float))
-    if y.dim() != 2 or not bool(torch.isfinite(y).all()):
+    if y.dim() != 2 or bool(y.isinf().any()) or not y.numel() or bool(y.isnan().all()):
         raise StimulusError(
-            given=f"responses {tuple(y.shape)}" + ("" if bool(torch.isfinite(y).all()) else " with NaN"),
-            expected="finite responses (image, neuroid)",
+            given=f"responses {tuple(y.shape)}"
+            + ("" if bool(torch.isfinite(y).all()) else " with NaN or infinite values"),
+            expected="responses (image, neuroid), finite or NaN where they are missing",
             remedy="average with np.nanmean(repetitions, 0), and select the first time bin with responses[..., 0]",
         )
     return y

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_array
+from pcsim.analysis.statistics import centred, correlation
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 
@@ -27,22 +29,24 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
     correlation  1 - Pearson's r between the responses to two images
     euclidean    squared distance divided by the number of units
 
-    If all units respond equally to an image, its correlations are undefined and therefore NaN. Raises StimulusError for
+    If all units respond equally to an image, its correlations are undefined and therefore NaN. Units that respond
+    equally to all images count, because a pattern is compared with another one across units. Raises StimulusError for
     responses that are not finite.
     """
-    x = np.asarray(responses.detach().cpu() if isinstance(responses, Tensor) else responses, float)
+    x = as_array(responses, "image presentation sample", more=True).astype(float)
     x = x.reshape(len(x), -1)
-    if not np.isfinite(x).all():
+    spoiled = np.flatnonzero(~np.isfinite(x).all(0))
+    if len(spoiled):
         raise StimulusError(
-            given=f"responses {x.shape} with NaN or infinite values",
+            given=f"responses {x.shape} with NaN or infinite values in units {spoiled[:5].tolist()}"
+            + (f" and {len(spoiled) - 5} more" if len(spoiled) > 5 else ""),
             expected="finite responses (image, ...)",
-            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0)",
+            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0), and leave out units without "
+            "data: responses[:, np.isfinite(responses).all(0)]",
         )
     if metric == "correlation":
-        centred = x - x.mean(1, keepdims=True)
-        size = np.linalg.norm(centred, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            patterns = centred / size
+        away, size = centred(x.T)
+        patterns = (away / size).T
         matrix = 1.0 - patterns @ patterns.T
     elif metric == "euclidean":
         squares = (x**2).sum(1)
@@ -57,8 +61,20 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
 
 @checked(StimulusError)
 def upper(matrix: ArrayLike) -> Array:
-    """Return the entries above the diagonal, row by row."""
+    """Return the entries above the diagonal, row by row. Raises StimulusError for a matrix that is not symmetric."""
     square = np.asarray(matrix, float)
+    if square.ndim != 2 or square.shape[0] != square.shape[1]:
+        raise StimulusError(
+            given=f"a matrix of shape {square.shape}",
+            expected="a dissimilarity matrix (image, image)",
+            remedy="pass dissimilarity(responses)",
+        )
+    if not np.allclose(square, square.T, rtol=1e-5, atol=1e-8, equal_nan=True):
+        raise StimulusError(
+            given="a matrix that is not symmetric",
+            expected="one dissimilarity for each pair of images",
+            remedy="average both directions: (matrix + matrix.T) / 2",
+        )
     return square[np.triu_indices(len(square), 1)]
 
 
@@ -66,23 +82,18 @@ def upper(matrix: ArrayLike) -> Array:
 def compare(
     first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
 ) -> float:
-    """Return the correlation of the upper triangles of two dissimilarity matrices; NaN if either contains NaN.
+    """Return the correlation of the upper triangles of two dissimilarity matrices.
 
-    "kendall" is tau-b. Raises StimulusError for matrices that are not square or differ in size.
+    The result is NaN if either triangle contains NaN or does not vary. "kendall" is tau-b. Raises StimulusError for
+    matrices that are not symmetric, differ in size or have fewer than three images.
     """
-    from scipy import stats
-
-    shapes = np.shape(first), np.shape(second)
-    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or len(set(shapes[0])) != 1:
+    if np.shape(first) != np.shape(second) or len(np.shape(first)) != 2 or len(np.asarray(first)) < 3:
         raise StimulusError(
-            given=f"matrices of shapes {shapes[0]} and {shapes[1]}",
-            expected="two matrices (image, image) for the same images",
+            given=f"matrices of shapes {np.shape(first)} and {np.shape(second)}",
+            expected="two matrices (image, image) for the same images, three or more",
             remedy="call compare(dissimilarity(responses), dissimilarity(others)) with the same images",
         )
-    correlate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr, "kendall": stats.kendalltau}
-    if method not in correlate:
-        raise StimulusError(given=f"method={method!r}", expected=", ".join(correlate), remedy="pass method='spearman'")
-    return float(correlate[method](upper(first), upper(second)).statistic)
+    return correlation(upper(first), upper(second), method)
 
 
 @checked(StimulusError)
@@ -92,11 +103,21 @@ def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects
 
-    Source: Nili et al. 2014.
+    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, and names subjects whose matrix contains
+    NaN or does not vary.
     """
     from scipy.stats import rankdata
 
-    ranks = np.stack([rankdata(upper(matrix)) for matrix in np.asarray(matrices, float)])
+    triangles = [upper(matrix) for matrix in matrices]  # type: ignore[union-attr]
+    undefined = [number for number, triangle in enumerate(triangles) if np.isnan(centred(triangle)[1])]
+    if len(triangles) < 2 or undefined or len({len(triangle) for triangle in triangles}) != 1:
+        raise StimulusError(
+            given=f"{len(triangles)} matrices"
+            + (f", of which {undefined} have NaN or do not vary" if undefined else ""),
+            expected="finite matrices (subject, image, image) of two or more subjects for the same images",
+            remedy=f"leave these subjects out, as in np.delete(matrices, {undefined}, axis=0), or the images with NaN",
+        )
+    ranks = np.stack([rankdata(triangle) for triangle in triangles])
     high = np.mean([np.corrcoef(row, ranks.mean(0))[0, 1] for row in ranks])
     others = [np.delete(ranks, number, 0).mean(0) for number in range(len(ranks))]
     low = np.mean([np.corrcoef(row, rankdata(other))[0, 1] for row, other in zip(ranks, others, strict=True)])

@@ -9,7 +9,7 @@ Brain-Score itself is not imported: benchmarks call these methods by name. Requi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pcsim.analysis.arguments import as_ids
 from pcsim.brain.regression import steps_of
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError, WiringError, needs_extra
@@ -29,7 +30,7 @@ Bin = tuple[float, float]
 Bins = Annotated[Sequence[Bin], Field(examples=["[(70, 80), (80, 90)]"])]
 
 
-@checked(StimulusError)
+@checked(StimulusError, latency=None)
 class Subject:
     """A Brain-Score subject that presents images to `network` and records from its populations.
 
@@ -42,7 +43,8 @@ class Subject:
     degrees   visual angle of an image
 
     A flow's times are in ms. A discrete network's steps last net.step_ms or follow its published timing. CORnet-S's
-    published times are relative to image onset, so it needs no latency. Raises WiringError for unknown populations.
+    published times are relative to image onset, so it needs no latency. Raises WiringError for unknown populations, and
+    StimulusError for a latency that is missing or not finite.
     """
 
     def __init__(
@@ -65,9 +67,16 @@ class Subject:
                 f"not {', '.join(unknown)}",
                 remedy=f"pass regions={{{next(iter(regions))!r}: {next(iter(network.populations))!r}}}",
             )
+        latencies = latency if isinstance(latency, Mapping) else dict.fromkeys(regions, latency)
+        if not set(regions) <= set(latencies) or not np.isfinite(list(latencies.values())).all():
+            raise StimulusError(
+                given=f"latency={latency!r} for the regions {', '.join(regions)}",
+                expected="a finite latency in ms, or one for each region",
+                remedy=f"pass latency={dict.fromkeys(regions, 0.0)}",
+            )
         self.network, self.regions, self.solver, self.until = network, dict(regions), solver, until
         self.identifier = identifier or network.name
-        self._prepare, self._latency, self._degrees, self._batch = prepare, latency, degrees, batch
+        self._prepare, self._latency, self._degrees, self._batch = prepare, dict(latencies), degrees, batch
         self._recorded: tuple[str, tuple[Bin, ...]] | None = None
 
     def visual_degrees(self) -> int:
@@ -100,7 +109,9 @@ class Subject:
                           and `get_stimulus(id)`
         number_of_trials  has no effect on the activations, because all trials are identical
 
-        `regression.steps_of` assigns steps to bins. Raises StimulusError for bins outside the run.
+        `regression.steps_of` assigns steps to bins, which may overlap and be in any order. Activations of a sample that
+        diverges are NaN, with a warning. Raises StimulusError for bins outside the run, and for ids that are missing or
+        occur twice.
         """
         with needs_extra("analysis", StimulusError, "look_at()"):
             import xarray
@@ -139,10 +150,9 @@ class Subject:
         population = self.regions[region]
         record = Record(states=[population])
         run = simulate(self.network, torch.stack(list(images)), solver=self.solver, until=self.until, record=record)
-        latency = self._latency[region] if isinstance(self._latency, Mapping) else self._latency
         ends, rows = self._ends(population, run.times)
         flat = run[population].flatten(2)
-        chosen = [torch.from_numpy(rows[steps]) for steps in steps_of(ends, bins, latency)]
+        chosen = [torch.from_numpy(rows[steps]) for steps in steps_of(ends, bins, self._latency[region])]
         return torch.stack([flat[steps].mean(0) for steps in chosen], -1).cpu().numpy()
 
     def _ends(self, population: str, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,12 +170,28 @@ class Subject:
 
 def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tuple[list[str], list[Tensor]]:
     if hasattr(stimuli, "get_stimulus"):
-        names = [str(name) for name in stimuli["stimulus_id"]]
-        return names, [torch.as_tensor(prepare(stimuli.get_stimulus(name))) for name in names]
-    if not isinstance(stimuli, Mapping):
+        ids = list(stimuli["stimulus_id"])
+        shown: Iterable[Any] = (stimuli.get_stimulus(str(name)) for name in ids)
+    elif isinstance(stimuli, Mapping):
+        ids, shown = list(stimuli), stimuli.values()
+    else:
         raise StimulusError(
             given=f"stimuli of type {type(stimuli).__name__}",
             expected="a mapping of ids to images, or a stimulus set with stimulus_id and get_stimulus(id)",
             remedy="pass {'first': image, ...}",
         )
-    return [str(name) for name in stimuli], [torch.as_tensor(prepare(value)) for value in stimuli.values()]
+    names = [str(name) for name in as_ids(ids, "stimulus_id")]
+    if len(set(names)) < len(names) or not names:
+        raise StimulusError(
+            given=f"{len(names)} stimuli with {len(set(names))} different ids",
+            expected="at least one stimulus, and a different id for each",
+            remedy="show every stimulus once, because all trials are identical",
+        )
+    images = [torch.as_tensor(prepare(value)) for value in shown]
+    if len({image.shape for image in images}) > 1:
+        raise StimulusError(
+            given=f"images of shapes {', '.join(sorted({str(tuple(image.shape)) for image in images}))}",
+            expected="images of one shape (channel, height, width)",
+            remedy="resize them in prepare, the function given to Subject",
+        )
+    return names, images

@@ -84,10 +84,10 @@ class _Kind:
     example: str = ""
 
 
-def checked(error: type[PcsimError], **others: type[PcsimError]) -> Callable[[Target], Target]:
+def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Callable[[Target], Target]:
     """Return a decorator that raises `error` if an argument of a function or class does not fit its annotation.
 
-    others  exceptions for single arguments, by name
+    others  exceptions for single arguments, by name; None for an argument that the function itself checks
 
     Defaults are not checked. A NumPy scalar is passed on as a Python number. The annotations are read at the first
     call, when all names in them are defined.
@@ -100,7 +100,8 @@ def checked(error: type[PcsimError], **others: type[PcsimError]) -> Callable[[Ta
 
         @functools.cache
         def kinds() -> dict[str, _Kind]:
-            found = {name: _kind_of(each.annotation, spaces()) for name, each in signature.parameters.items()}
+            checks = {name: each for name, each in signature.parameters.items() if others.get(name, error) is not None}
+            found = {name: _kind_of(each.annotation, spaces()) for name, each in checks.items()}
             return {name: kind for name, kind in found.items() if kind is not None}
 
         @functools.wraps(function)
@@ -118,7 +119,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError]) -> Callable[[Ta
                 if (kind := kinds().get(name)) is not None:
                     for each in _each(parameter, value):
                         if not kind.fits(each):
-                            raise _unfit(others.get(name, error), owner, parameter, kind, each)
+                            raise _unfit(others.get(name) or error, owner, parameter, kind, each)
             try:
                 return function(*own, *bound.args, **bound.kwargs)
             except ValidationError as reason:  # of a class that pydantic checks as well
@@ -130,17 +131,6 @@ def checked(error: type[PcsimError], **others: type[PcsimError]) -> Callable[[Ta
         return typing.cast(Target, call)
 
     return decorate
-
-
-def choice(name: str, value: object, options: Sequence[str], error: type[PcsimError]) -> None:
-    """Raise `error` unless `value` is one of `options`."""
-    if not (isinstance(value, str) and value in options):
-        near = _nearest(value, options)
-        raise error(
-            given=f"{name}={shown(value)}",
-            expected=f"one of {', '.join(map(repr, options))}",
-            remedy=f"pass {name}={near!r}",
-        )
 
 
 def shown(value: object) -> str:

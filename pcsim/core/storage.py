@@ -306,8 +306,8 @@ def _check_tensors(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
         size = int.from_bytes(start, "little")
-        if len(start) == 8 and size > min(MOST_HEADER_BYTES, path.stat().st_size - 8):
-            raise _foreign(path) if MARK.encode() not in file.read(HEAD_BYTES) else ValueError("its header is damaged")
+        if len(start) < 8 or size > min(MOST_HEADER_BYTES, path.stat().st_size - 8):
+            raise ValueError("its header is damaged") if MARK.encode() in file.read(HEAD_BYTES) else _foreign(path)
         head = start + file.read(size)
         if MARK.encode() not in head[:HEAD_BYTES]:
             raise _foreign(path)

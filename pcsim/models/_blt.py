@@ -34,8 +34,9 @@ OPTIONS = """
     width     number of feature maps per layer; BF has twice as many
     unroll    "engineering": the image passes through all layers within a step; "biological": each projection takes
               one step
-    lrn       "state": recurrent projections use the activity after local response normalisation, as published;
-              "output": they use the activity before it
+    lrn       "state": lateral and top-down projections use the activity after local response normalisation, as
+              published; "output": they use the activity before it, which is then what l1 and l2 record. In both
+              cases, the next layer and the readout receive the activity after it.
     size, channels  size and channels of the image, (channels, size, size)
     classes   number of classes; the readout is computed at every step
 
@@ -76,7 +77,7 @@ def _blt(
         delays=DELAYS[unroll],
         bottom_up=nn.Identity if normalised else lambda: LocalResponseNorm(maps),
     )
-    populations, projections = add_readout(wiring, maps, classes)
+    populations, projections = add_readout(wiring, maps, classes, [] if normalised else [LocalResponseNorm(maps)])
     return Network(
         {"image": image},
         populations,

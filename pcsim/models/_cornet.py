@@ -103,7 +103,7 @@ def _cornet_recurrent(
         raise WiringError(
             given=f"groups={groups} for areas of {', '.join(map(str, channels))} channels",
             expected="a common divisor of the numbers of channels",
-            remedy=f"pass groups={math.gcd(*channels) // 2 or 1}, or another common divisor",
+            remedy=f"pass groups={math.gcd(*channels)}, or another common divisor",
         )
     populations: list[Population] = []
     projections: list[Projection] = []

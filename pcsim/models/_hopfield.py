@@ -12,12 +12,13 @@ end in a cycle of two states.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pcsim.connections import Activation
+from pcsim.connections import Activation, ScaledLinear
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
@@ -39,13 +40,12 @@ def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
 
 @checked(WiringError)
 def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
-    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
+    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), in the precision of the patterns.
 
     `centred` first subtracts the overall mean of the patterns, for images with unequal amounts of black and white.
     """
-    stored = patterns - patterns.mean() if centred else patterns
-    weights = stored.t() @ stored / patterns.shape[1]
-    return weights.fill_diagonal_(0.0)
+    sums, divisor = _hebbian_sums(patterns, centred)
+    return (sums / divisor).to(_precision(patterns))
 
 
 @register(paper="Hopfield 1982")
@@ -63,12 +63,16 @@ def hopfield(
     """Build the binary Hopfield network.
 
     Its inputs are "cue" (units,) and, for asynchronous updates, "turn" (units,), which is 1 for the unit to update.
-    `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state.
+    `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state. The fields
+    of stored patterns are exact, because the edges hold integers and divide their sum by an integer.
 
     patterns   values of -1 and 1, (count, units); by default `count` random patterns of `units` units
-    weights    (units, units), used instead of the Hebbian weights
+    weights    (units, units), used instead of the Hebbian weights. Their fields are exact if the weights are, to
+               rounding, integers divided by the number of units, such as those of `hebbian`; other fields are rounded
     threshold  theta, to which the field is compared
     centred    see `hebbian`
+
+    float64 patterns or weights give a float64 network.
 
     Raises WiringError for patterns with other values or an unknown mode.
 
@@ -80,8 +84,12 @@ def hopfield(
         raise WiringError(
             given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="pass mode='asynchronous'"
         )
-    matrix = _linear(hebbian(stored, centred) if weights is None else weights)
-    size = matrix.in_features
+    matrix = (
+        _field(*_hebbian_sums(stored, centred), _precision(stored))
+        if weights is None
+        else _field(*_as_fractions(weights), _precision(weights))
+    )
+    size = len(matrix.weight)
     inputs = {"cue": (size,)} | ({"turn": (size,)} if mode == "asynchronous" else {})
     turns = [Projection("turn", "s", port="turn")] if mode == "asynchronous" else []
     return Network(
@@ -174,7 +182,7 @@ def hopfield_modern(
             Population("attention", Softmax(beta)),
             Population("xi", Rate(size, "identity", bias=False), (size,)),
             Population("match", Sum()),
-            Population("energy", RetrievalEnergy(beta, float(stored.norm(dim=1).max()))),
+            Population("energy", RetrievalEnergy(beta, float(stored.double().norm(dim=1).max()))),
         ],
         [
             Projection("xi", "attention", match, "lateral", 1),
@@ -195,11 +203,48 @@ def _from_cue(name: str, units: int) -> Network:
     return Network({"cue": (units,)}, [Population(name, Sum())], [Projection("cue", name)])
 
 
+def _precision(given: Tensor) -> torch.dtype:
+    """Return the dtype of a network made from `given`: the default dtype, or float64 if `given` has it."""
+    return torch.promote_types(given.dtype, torch.get_default_dtype())
+
+
 def _linear(weights: Tensor) -> nn.Linear:
     """Build a linear layer with fixed weights."""
     linear = nn.Linear(weights.shape[1], weights.shape[0], bias=False)
-    linear.weight = nn.Parameter(weights.to(linear.weight).contiguous(), requires_grad=False)
+    linear.weight = nn.Parameter(
+        weights.to(linear.weight.device, _precision(weights)).contiguous(), requires_grad=False
+    )
     return linear
+
+
+def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
+    """Return K and n with W = K / n; K, in float64, holds integers if the patterns do.
+
+    With the overall mean m = M / (P N) of P patterns, sum_mu (xi_i - m)(xi_j - m) = G_ij - m (a_i + a_j) + P m^2, where
+    G_ij = sum_mu xi_i xi_j and a_i = sum_mu xi_i.
+    """
+    xi = patterns.double()
+    count, units = xi.shape
+    sums, divisor = xi.t() @ xi, units
+    if centred:
+        a, total = xi.sum(0), xi.sum()
+        sums = count * units**2 * sums - units * total * (a[:, None] + a) + total**2
+        divisor = count * units**3
+    return sums.fill_diagonal_(0.0), divisor
+
+
+def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
+    """Return K and n with W = K / n: integers and the number of units if these give W to rounding, else W and 1."""
+    units, given = len(weights), weights.double()
+    sums = (given * units).round()
+    rounding = 4.0 * torch.finfo(_precision(weights)).eps
+    return (sums, units) if torch.allclose(sums / units, given, rtol=rounding, atol=0.0) else (weights, 1)
+
+
+def _field(sums: Tensor, divisor: int, dtype: torch.dtype) -> ScaledLinear:
+    """Build the transform that delivers the field K s / n, with K and n in lowest terms."""
+    common = math.gcd(divisor, *map(int, sums.unique().tolist())) if divisor > 1 else 1
+    return ScaledLinear((sums / common).to(torch.get_default_device(), dtype), divisor // common)
 
 
 def _patterns(patterns: Tensor | None, count: int, units: int, seed: int) -> Tensor:

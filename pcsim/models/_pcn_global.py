@@ -53,7 +53,8 @@ def pcn_global(
     tied       share weights between FF and FB, with Xavier normal initialisation, as published
     order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
                from the previous cycle
-    norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code
+    norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
+               layer has one, shared by the plain pass, the top-down pass and the bottom-up pass
     rates      initial values of a and b
     align_corners  option of the bilinear upsampling: the published results used True, but PyTorch's default is now
                False
@@ -91,8 +92,7 @@ def pcn_global(
             Population(nodes[layer], Correction(UpdateRate(channel, rates[1]), activation, normalise)),
         ]
         if layer < count:
-            own_norm = nn.GroupNorm(1, channel) if norm == "group" else None
-            populations.append(Population(f"prior{layer}", Blend(UpdateRate(channel, rates[0]), activation, own_norm)))
+            populations.append(Population(f"prior{layer}", Blend(UpdateRate(channel, rates[0]), activation, normalise)))
     return Network(
         {"image": image},
         populations,

@@ -3,13 +3,15 @@
 The blocks run one after another; each completes its T cycles before the next one starts:
 
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
-    y(0) = FF( x )
+    y(0) = ReLU( FF( x ) )
     p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), initially b0 = 0
     output = y + Bypass( x ), then a 2x2 max pool where the architecture has one
 
-The nonlinearity is applied to the error, not to y, and there is one b0 per channel. FF and FB are 3x3 convolutions and
-Bypass is a 1x1 convolution, all without biases. Each block is active for T + 1 steps, the first of which computes x and
-y(0), and keeps its values at all other times. Since a cycle takes one step, every cycle can be recorded.
+In the cycles, the nonlinearity is applied to the error, not to y, and there is one b0 per channel. FF and FB are 3x3
+convolutions and Bypass is a 1x1 convolution, all without biases. Each block is active for T + 1 steps, the first of
+which computes x and y(0), and keeps its values at all other times. Since a cycle takes one step, every cycle can be
+recorded. In the first step of block n, y(0) is recorded as s{n}; y{n} is still 0 then, and holds y(t) in the t-th step
+after it.
 """
 
 from __future__ import annotations
@@ -66,9 +68,9 @@ def pcn_local(
 
     architecture  "C", "D", "E" or an `Architecture`
     cycles        T, the number of cycles; 0 gives the feed-forward network with the same FF and Bypass
-    variant       "published", or "chainer" as in T. Yamamoto's Chainer code, in which blocks predict their input before
-                  batch norm; FF, FB and Bypass have biases; the rate is |b|, with one b per block; there is no ReLU
-                  before the average pool and no bias in the last layer
+    variant       "published", or "chainer" as in T. Yamamoto's Chainer code (commit 4cf5a51), in which blocks predict
+                  their input before batch norm; FF, FB and Bypass have biases; the rate is |b|, with one b per block;
+                  the last batch norm follows the average pool, without a ReLU, and the last layer has no bias
 
     Raises WiringError for an unknown architecture or variant, or an image that cannot be halved often enough.
     """
@@ -92,7 +94,12 @@ def pcn_local(
         source, channels = f"out{block}", out
         entry = [pool()] if block in plan.pooled else []
     steps = len(plan.channels) * (cycles + 1)
-    head = [*entry, nn.BatchNorm2d(channels), *([nn.ReLU()] if published else []), GlobalMeanPool()]
+    # The Chainer code averages first, so that its last batch norm has the statistics of the averages.
+    head = (
+        [*entry, nn.BatchNorm2d(channels), nn.ReLU(), GlobalMeanPool()]
+        if published
+        else [*entry, GlobalMeanPool(), nn.BatchNorm1d(channels)]
+    )
     populations.append(Population("readout", Sum(), active=(steps - 1, steps)))
     linear = nn.Linear(channels, classes, bias=published)
     projections.append(Projection(source, "readout", nn.Sequential(*head, linear)))
@@ -110,7 +117,7 @@ def _block(
     forward = conv(channels, out, bias=bias)
     populations = [
         Population(x, Sum(), active=start),
-        Population(s, Sum(), active=start),
+        Population(s, Sum("relu"), active=start),
         Population(end, Sum(), active=finish),
     ]
     projections = [

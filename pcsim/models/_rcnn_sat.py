@@ -1,11 +1,11 @@
 """rcnn-sat: deep networks with lateral connections (Spoerer, Kietzmann, Mehrer, Charest & Kriegeskorte 2020).
 
     z_n(t) = B_n pool( h_{n-1}(t) ) + L_n h_n(t-1),   h_n(t) = ReLU( BN_{n,t}( z_n(t) ) ),   n = 1..7
-    readout(t) = softmax( W mean_{i,j} h_7(t) + b )
+    readout(t) = W mean_{i,j} h_7(t) + b                                                                (logits)
 
 Each layer has a separate batch norm for every step, with its own statistics, weights and biases. The convolutions are
 shared over time and have no bias. There is no lateral input in the first step. B is feed-forward. The size-matched
-controls for BL are versions of B with larger kernels (BK), more feature maps (BF) or twice the depth (BD). Images in
+controls for BL are versions of B with larger kernels (B-K), more feature maps (B-F) or twice the depth (B-D). Images in
 [0, 1] are rescaled to [-1, 1].
 """
 

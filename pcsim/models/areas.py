@@ -59,9 +59,9 @@ def areas(
     return populations, projections
 
 
-def add_readout(wiring: Wiring, maps: int, classes: int) -> Wiring:
-    """Add a readout of the last area at every step: a spatial maximum, then a linear layer with bias."""
+def add_readout(wiring: Wiring, maps: int, classes: int, entry: Sequence[nn.Module] = ()) -> Wiring:
+    """Add a readout of the last area at every step: `entry`, a spatial maximum, then a linear layer with bias."""
     populations, projections = wiring
     top = populations[-1].name
-    transform = nn.Sequential(GlobalMaxPool(), nn.Linear(maps, classes))
+    transform = nn.Sequential(*entry, GlobalMaxPool(), nn.Linear(maps, classes))
     return [*populations, Population("readout", Sum())], [*projections, Projection(top, "readout", transform)]

@@ -15,7 +15,7 @@ The cell of layer n has an output population h{n}, which projects to other layer
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -44,8 +44,8 @@ class ReciprocalCell:
 
     Let x be the drive of the layer, `res` the input whose convolution is x, and fb the feedback from higher layers:
 
-        c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(x) + conv(res)] )
-        h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(x) + W c + res + f_fb(conv(fb))] )
+        c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(f_x(x)) + conv(res)] )
+        h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(f_x(x)) + W c + res + f_fb(conv(fb))] )
 
     Source: Nayebi et al. 2018 figure 3a and the reference code. `MEDIAN` is the median cell of the published search.
     """
@@ -71,7 +71,7 @@ class ReciprocalCell:
     input_to_gate: bool = False
     """x also drives the gates of c and of h"""
     cell_to_out: bool = False
-    """c drives h through a convolution instead of gating the drive of h"""
+    """c drives h through a convolution, which takes the bias of the gate, instead of gating the drive of h"""
     cell_residual: bool = False
     """res drives c"""
     out_residual: bool = False
@@ -87,7 +87,7 @@ class ReciprocalCell:
     separable: tuple[Literal["tau", "gate", "input", "feedback"], ...] = ()
     """convolutions that are depthwise separable; "input" means those from x to c and h"""
     input_activation: str = "identity"
-    """nonlinearity after the convolutions from x to c and h"""
+    """nonlinearity f_x of x, before everything in the cell that reads x, and after feedback that enters x"""
     cell_activation: str = "elu"
     """nonlinearity f_c of c"""
     out_activation: str = "elu"
@@ -117,8 +117,8 @@ MEDIAN = ReciprocalCell(
     bias=True,
 )
 """The median cell of the published search, used in the intermediate ConvRNN."""
-SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, bias=True)
-"""The cell used in the shallow ConvRNN."""
+SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activation="elu", bias=True)
+"""The cell used in the shallow ConvRNN, with the ELU that follows the convolution of its layers."""
 
 
 @checked(WiringError)
@@ -185,21 +185,27 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     _check(cell, depth, maps)
     tau, gate = "tau" in cell.separable, "gate" in cell.separable
 
-    def driven(target: str, out: Count, kernel: Count | None) -> Projection:
-        parts = [] if kernel is None else [site.conv(maps, out, kernel, "input" in cell.separable, cell.bias)]
-        return edge(site.x, target, nn.Sequential(*parts, Activation(cell.input_activation)))
+    def driven(target: str, *convolution: nn.Module, port: str = "") -> Projection:
+        return edge(site.x, target, nn.Sequential(Activation(cell.input_activation), *convolution), port=port)
+
+    def drive(target: str, out: Count, kernel: Count | None) -> Projection:
+        inward = [] if kernel is None else [site.conv(maps, out, kernel, "input" in cell.separable, cell.bias)]
+        return driven(target, *inward)
 
     units = [(h, maps, cell.out_activation), *([(c, depth, cell.cell_activation)] if depth else [])]
     populations = []
-    projections = [driven(h, maps, cell.input_to_out_kernel)]
+    projections = [drive(h, maps, cell.input_to_out_kernel)]
+    # The bias of a gate belongs to the convolution from the other unit, without which the gate has none.
+    is_gated = {h: bool(depth) and not cell.cell_to_out, c: True}
     for name, out, activation in units:
-        populations.append(Population(name, ReciprocalGated(out, activation, cell.gate, cell.tau, cell.bias)))
+        rule = ReciprocalGated(out, activation, cell.gate, cell.tau, cell.bias, is_gated[name])
+        populations.append(Population(name, rule))
         kept = site.conv(out, out, cell.tau_kernel, tau)
         projections.append(edge(name, name, kept, "lateral", 1, "retention"))
         if cell.input_to_tau:
-            projections.append(edge(site.x, name, site.conv(maps, out, cell.tau_kernel, tau), port="retention"))
+            projections.append(driven(name, site.conv(maps, out, cell.tau_kernel, tau), port="retention"))
         if cell.input_to_gate:
-            projections.append(edge(site.x, name, site.conv(maps, out, cell.gate_kernel, gate), port="gate"))
+            projections.append(driven(name, site.conv(maps, out, cell.gate_kernel, gate), port="gate"))
     if cell.out_residual:
         projections.append(site.residual(h, "drive", maps, None))
     if cell.residual_to_out_tau:
@@ -207,11 +213,13 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     if cell.residual_to_out_gate:
         projections.append(site.residual(h, "gate", maps, cell.gate_kernel, gate))
     if depth:
-        through = site.conv(depth, maps, cell.gate_kernel, gate and not cell.cell_to_out)
-        projections.append(edge(c, h, through, "lateral", 1, "drive" if cell.cell_to_out else "gate"))
+        through = site.conv(depth, maps, cell.gate_kernel, gate, cell.bias and cell.cell_to_out)
+        outward = edge(c, h, through, "lateral", 1, "drive" if cell.cell_to_out else "gate")
+        # The bias of the convolution drives h from the first step, although c starts from 0.
+        projections.append(replace(outward, before="zeros") if cell.cell_to_out else outward)
         projections.append(edge(h, c, site.conv(maps, depth, cell.gate_kernel, gate), "lateral", 1, "gate"))
         if cell.input_to_cell:
-            projections.append(driven(c, depth, cell.cell_kernel))
+            projections.append(drive(c, depth, cell.cell_kernel))
         if cell.cell_residual:
             projections.append(site.residual(c, "drive", depth, cell.cell_kernel or 1))
         if cell.residual_to_cell_tau:

@@ -4,48 +4,103 @@
     models.published.load(net, tensors, models.published.libilab_pcn)
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
-code and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape raises
-StorageError. pcsim itself does not include any published weights.
+code, their shape, and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape
+raises StorageError, and so does a network that the mapping does not fit. pcsim itself does not include any published
+weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcsim.connections import StepNorm
 from pcsim.core.exceptions import StorageError
+from pcsim.core.state import Shape
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
+from pcsim.rules.gated import LSTM
 
-Sources = dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]]
-"""name of a tensor in pcsim -> (names in the original code, function that converts those tensors)"""
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class Source(NamedTuple):
+    """The origin of one tensor of a network: tensors of the original code, and the function that converts them."""
+
+    names: tuple[str, ...]
+    """names in the original code"""
+    convert: Callable[..., Tensor] = _same
+    """function of these tensors"""
+    shape: Shape | None = None
+    """shape of each of these tensors; None for that of the network's tensor"""
+
+
+Sources = dict[str, Source]
+"""name of a tensor of the network -> its origin"""
 Naming = Callable[[Network], Sources]
+COUNTER = "num_batches_tracked"
+"""tensor of batch norms that plays no part in their results, and that old state dicts lack"""
 
 
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 
-    naming  mapping: `libilab_pcn` for `pcn_global`, `zcrwind_prednet` for `prednet`, or `cornet` for the CORnets
+    naming  mapping: `libilab_pcn` for `pcn_global`, `libilab_local` for `pcn_local`, `zcrwind_prednet` for `prednet`,
+            or `cornet` for the CORnets
 
-    Raises StorageError that names any tensors that are missing, left over or of the wrong shape.
+    Batch norms keep their `num_batches_tracked`. Raises StorageError that names any tensors that are missing, left over
+    or of the wrong shape, or that the mapping does not provide for this network. The network is then unchanged.
     """
-    sources = naming(network)
-    wanted = {name for names, _ in sources.values() for name in names}
-    plain = {name.removeprefix("module."): value for name, value in tensors.items()}
-    # A batch norm that is a row of a `StepNorm` does not count its batches.
-    plain = {name: value for name, value in plain.items() if name in wanted or not name.endswith("batches_tracked")}
-    if wanted != set(plain):
+    own = trained_tensors(network)
+    counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
+    sources = _sources(network, naming, set(own) - set(counted))
+    expected = {
+        name: tuple(own[ours].shape) if source.shape is None else source.shape
+        for ours, source in sources.items()
+        for name in source.names
+    }
+    shared = "module." if all(name.startswith("module.") for name in tensors) else ""
+    counters = {shared + name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")}
+    plain = {name.removeprefix(shared): value for name, value in tensors.items() if name not in counters}
+    if expected.keys() != plain.keys():
         raise StorageError(
-            given=_differences(wanted, set(plain)),
-            expected=f"the {len(wanted)} tensors that {naming.__name__} maps to {network.name!r}",
+            given=_differences(set(expected), set(plain)),
+            expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}",
             remedy="build the network with the options of the published one (layers, times, tied, classes), or "
             'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
         )
-    ours = {name: function(*(plain[other] for other in names)) for name, (names, function) in sources.items()}
-    load_tensors(network, ours, naming.__name__)
+    if wrong := [name for name, shape in expected.items() if tuple(plain[name].shape) != shape]:
+        raise StorageError(
+            given="tensors " + ", ".join(f"{name} of shape {tuple(plain[name].shape)}" for name in wrong[:4]),
+            expected="shapes " + ", ".join(str(expected[name]) for name in wrong[:4]),
+            remedy="build the network with the sizes of the published one",
+        )
+    ours = {name: source.convert(*(plain[other] for other in source.names)) for name, source in sources.items()}
+    load_tensors(network, counted | ours, naming.__name__)
+
+
+def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
+    """Return the mapping of a network. Raises StorageError unless it covers exactly the tensors in `wanted`."""
+    try:
+        sources = naming(network)
+        differences = "" if set(sources) == wanted else _differences(set(sources), wanted)
+    except StorageError:
+        raise
+    except (LookupError, ValueError) as error:  # an edge or tensor that this kind of network does not have
+        sources, differences = {}, f"a wiring without {error}"
+    if differences:
+        raise StorageError(
+            given=f"the network {network.name!r}: {differences}",
+            expected=f"a network of the kind that {naming.__name__} maps",
+            remedy=f"build the network that help(models.published.{naming.__name__}) names, or pass the mapping for "
+            "this one",
+        )
+    return sources
 
 
 def libilab_pcn(network: Network) -> Sources:
@@ -63,27 +118,52 @@ def libilab_pcn(network: Network) -> Sources:
         (up,) = transforms[f"e{layer}->r{layer + 1}"].parameters()
         (down,) = network.incoming[f"p{layer}"][0].transform.parameters()
         if up is down:
-            sources[name[id(up)]] = ((f"conv.{layer}.weights",), _same)
+            sources[name[id(up)]] = Source((f"conv.{layer}.weights",))
         else:
-            sources[name[id(up)]] = ((f"FFconv.{layer}.conv2d.weight",), _same)
-            sources[name[id(down)]] = ((f"FBconv.{layer}.convtranspose2d.weight",), _same)
-        sources[f"rules.r{layer + 1}.rate.weight"] = ((f"b0.{layer}",), torch.flatten)
+            sources[name[id(up)]] = Source((f"FFconv.{layer}.conv2d.weight",))
+            sources[name[id(down)]] = Source((f"FBconv.{layer}.convtranspose2d.weight",))
+        sources[f"rules.r{layer + 1}.rate.weight"] = _rate(f"b0.{layer}", len(up))
         if layer + 1 < layers:
-            sources[f"rules.prior{layer + 1}.rate.weight"] = ((f"a0.{layer}",), torch.flatten)
+            sources[f"rules.prior{layer + 1}.rate.weight"] = _rate(f"a0.{layer}", len(up))
     weight, bias = transforms[f"r{layers}->readout"].parameters()
-    sources[name[id(weight)]] = (("linear.weight",), _same)
-    sources[name[id(bias)]] = (("linear.bias",), _same)
+    sources[name[id(weight)]] = Source(("linear.weight",))
+    sources[name[id(bias)]] = Source(("linear.bias",))
     return sources
+
+
+def libilab_local(network: Network) -> Sources:
+    """Map `PredNetBpD` and `PredNetBpE` of libilab/PCN-with-Local-Recurrent-Processing to the published `pcn_local`.
+
+    Its cycles must be at least 1. The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight,
+    PcConvs.L.b0.0, PcConvs.L.bypass.weight, the batch norms BNs.L and BNend, linear.weight and linear.bias, where L
+    starts from 0; with a stem, also baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have
+    shape (1, channel, 1, 1), and those of pcsim (channel,).
+    """
+    naming = _OfModules(network)
+    source = "image"
+    for layer, block in enumerate(range(1, len(network.predicted) + 1)):
+        x, end, theirs = f"x{block}", f"out{block}", f"PcConvs.{layer}"
+        is_stem = source == "image" and len(naming.holding("image->x1")) > 1
+        stem = ["baseconv.conv", "baseconv.featBN"] if is_stem else []
+        naming.add(f"{source}->{x}", [*stem, f"BNs.{layer}"])
+        naming.add(f"{x}->s{block}", [f"{theirs}.FFconv"])
+        naming.add(f"y{block}->p{block}", [f"{theirs}.FBconv"])
+        naming.add(f"{x}->{end}", [f"{theirs}.bypass"])
+        naming.sources[f"rules.y{block}.rate.weight"] = _rate(f"{theirs}.b0.0", network.shape(end)[0])
+        source = end
+    naming.add(f"{source}->readout", ["BNend", "linear"])
+    return naming.sources
 
 
 def zcrwind_prednet(network: Network) -> Sources:
     """Map zcrwind/PredNet_pytorch, a faithful port of the original, to a `prednet` whose R and A have equal channels.
 
-    The port has i.L, f.L, c.L and o.L, one convolution per gate over the concatenation [R, E, up(R above)], and A.2L
-    and Ahat.2L. In pcsim, each source has one convolution with the gates stacked in the order i, f, o, c, and the
-    results are summed.
+    The cells must be ConvLSTMs with hard sigmoid gates and without peepholes. The port has i.L, f.L, c.L and o.L, one
+    convolution per gate over the concatenation [R, E, up(R above)], and A.2L and Ahat.2L. In pcsim, each source has one
+    convolution with the gates stacked in the order i, f, o, c, and the results are summed.
     """
     layers = len(network.predicted)
+    _require_original_cells(network, layers)
     name = _names(network)
     transforms = {edge.name: edge.transform for edge in network.projections}
     sources: Sources = {}
@@ -96,16 +176,30 @@ def zcrwind_prednet(network: Network) -> Sources:
             ends.append(ends[-1] + network.shape(f"r{layer + 1}")[0])
             parts.append(f"r{layer + 1}->{r}")
             weight, bias = transforms[f"{e}->a{layer + 1}"].parameters()
-            sources[name[id(weight)]] = ((f"A.{2 * layer}.weight",), _same)
-            sources[name[id(bias)]] = ((f"A.{2 * layer}.bias",), _same)
+            sources[name[id(weight)]] = Source((f"A.{2 * layer}.weight",))
+            sources[name[id(bias)]] = Source((f"A.{2 * layer}.bias",))
         for part, first, last in zip(parts, ends, ends[1:], strict=False):
             (gates,) = transforms[part].parameters()
-            sources[name[id(gates)]] = (tuple(f"{gate}.{layer}.weight" for gate in "ifoc"), _stacked(first, last))
-        sources[f"rules.{r}.bias"] = (tuple(f"{gate}.{layer}.bias" for gate in "ifoc"), _stacked())
+            shape = (ends[1], ends[-1], *gates.shape[2:])
+            sources[name[id(gates)]] = Source(_gates("weight", layer), _stacked(first, last), shape)
+        sources[f"rules.{r}.bias"] = Source(_gates("bias", layer), _stacked(), (ends[1],))
         (weight,) = transforms[f"{r}->p{layer}"].parameters()
-        sources[name[id(weight)]] = ((f"Ahat.{2 * layer}.weight",), _same)
-        sources[f"rules.p{layer}.bias"] = ((f"Ahat.{2 * layer}.bias",), _same)
+        sources[name[id(weight)]] = Source((f"Ahat.{2 * layer}.weight",))
+        sources[f"rules.p{layer}.bias"] = Source((f"Ahat.{2 * layer}.bias",))
     return sources
+
+
+def _require_original_cells(network: Network, layers: int) -> None:
+    """Raise StorageError unless r0, r1, ... are the LSTMs of the original code, as other cells have the same shapes."""
+    for name in (f"r{layer}" for layer in range(layers)):
+        rule = network.populations[name].rule
+        if not isinstance(rule, LSTM) or (rule.gate_name, rule.kind) != ("hard_sigmoid", "none"):
+            raise StorageError(
+                given=f"the network {network.name!r} with the rule {rule.describe()!r} in {name}, for the tensors "
+                f"{', '.join(_gates('weight', int(name[1:])))}",
+                expected="LSTM cells with hard sigmoid gates and without peepholes, as in the original code",
+                remedy="build it with models.prednet(cell='convlstm', gate='hard_sigmoid', peephole='none')",
+            )
 
 
 def cornet(network: Network) -> Sources:
@@ -151,18 +245,21 @@ class _OfModules:
         self.transforms = {edge.name: edge.transform for edge in network.projections}
         self.sources: Sources = {}
 
+    def holding(self, edge: str) -> list[nn.Module]:
+        """Return the modules on `edge` that have tensors, in order."""
+        return [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
+
     def add(self, edge: str, theirs: list[str]) -> None:
         """Add the modules on `edge` under the names `theirs`; rows of a `StepNorm` have consecutive numbers."""
-        holding = [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
-        for module, prefix in zip(holding, theirs, strict=True):
+        for module, prefix in zip(self.holding(edge), theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
             for name, tensor in tensors.items():
                 if isinstance(module, StepNorm):
                     stem, first = prefix.rsplit("_", 1)
                     rows = tuple(f"{stem}_{int(first) + t}.{name}" for t in range(len(tensor)))
-                    self.sources[self.names[id(tensor)]] = (rows, lambda *values: torch.stack(values))
-                elif id(tensor) in self.names:
-                    self.sources[self.names[id(tensor)]] = ((f"{prefix}.{name}",), _same)
+                    self.sources[self.names[id(tensor)]] = Source(rows, _rows, tuple(tensor.shape[1:]))
+                elif id(tensor) in self.names and name != COUNTER:
+                    self.sources[self.names[id(tensor)]] = Source((f"{prefix}.{name}",))
 
 
 def _names(network: Network) -> dict[int, str]:
@@ -170,8 +267,17 @@ def _names(network: Network) -> dict[int, str]:
     return {id(tensor): name for name, tensor in trained_tensors(network).items()}
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+def _rate(name: str, channels: int) -> Source:
+    """Return the origin of an update rate, (channel,), which the original code stores as (1, channel, 1, 1)."""
+    return Source((name,), torch.flatten, (1, channels, 1, 1))
+
+
+def _gates(tensor: str, layer: int) -> tuple[str, ...]:
+    return tuple(f"{gate}.{layer}.{tensor}" for gate in "ifoc")
+
+
+def _rows(*values: Tensor) -> Tensor:
+    return torch.stack(values)
 
 
 def _stacked(first: int | None = None, last: int | None = None) -> Callable[..., Tensor]:

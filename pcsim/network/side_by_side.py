@@ -87,7 +87,10 @@ class Batched:
         return rearrange(values, "time (point n) ... -> point time n ...", point=self.points)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
-        return shown.mapped(self._tensor) if isinstance(shown, Timeline) else self._tensor(shown)
+        if not isinstance(shown, Timeline):
+            return self._tensor(shown)
+        line = replace(shown, labels=None).mapped(self._tensor)
+        return line if shown.labels is None else line.with_labels(self._tensor(shown.labels))
 
     def _tensor(self, images: Tensor) -> Tensor:
         count = len(images) if images.dim() else 0

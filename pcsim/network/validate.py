@@ -164,6 +164,7 @@ def all_flows(populations: Sequence[Population]) -> bool:
         raise WiringError(
             given=f"flows without a time constant: {', '.join(untimed)}",
             expected="a TimeConstant in ms as rule.tau",
-            remedy="set self.tau = time_constant(tau) in the rule's constructor, and divide by self.tau.for_(own)",
+            remedy="set self.tau = time_constant(tau) in the rule's constructor, and return tau d own/dt from forward; "
+            "the solver divides it by tau",
         )
     return bool(flows)

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.plots.canvas import axes, require
-from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import as_frames
+from pcsim.stimuli.pixels import as_pixels
 
 OWN = "#d62728"
 

@@ -93,7 +93,8 @@ def slope_named(name: str) -> Callable[[Tensor], Tensor]:
 class Rule(nn.Module):
     """Base class of flows, maps and wires.
 
-    `ports` lists the input ports; projections target the first one unless they name another.
+    `ports` lists the input ports. A projection that names none targets the port named after its `kind` ("prediction",
+    "error"), if there is one, else the first.
     `extra` lists variables stored in addition to the value that other populations read. A rule with extra variables
     receives and returns a dict with the keys "value" and these names; other rules receive and return a tensor.
     `gates` lists intermediate values that can be recorded as "population.gate"; see `gate_values`.

@@ -45,7 +45,8 @@ class ReciprocalGated(Map):
     A reciprocal gated cell consists of two such units, h and c. Each unit drives the gate of the other and its own
     retention.
 
-    bias  adds one bias per channel to both gates
+    bias       adds one bias per channel to both gates
+    gate_bias  whether that includes the gate of the drive; False for a gate without input
 
     Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); other variants follow the paper's reference code.
     """
@@ -60,13 +61,15 @@ class ReciprocalGated(Map):
         gate: Gate = Gate(),
         retention: Gate = Gate(),
         bias: bool = False,
+        gate_bias: bool = True,
     ) -> None:
         super().__init__()
         self.channels, self.activation = channels, activation
         self.function = activation_named(activation)
         self.gate, self.retention = gate, retention
         activation_named(gate.nonlinearity), activation_named(retention.nonlinearity)
-        self.bias = nn.Parameter(torch.zeros(2, channels)) if bias else None
+        # The bias of the gate, if it has one, precedes that of the retention.
+        self.bias = nn.Parameter(torch.zeros(1 + gate_bias, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """Return the shape of the drive, which must have as many channels as the unit."""
@@ -81,7 +84,8 @@ class ReciprocalGated(Map):
         """Return g ("open"), the factor on the drive, and k ("kept"), the factor on the previous value."""
         gate, retention = ports["gate"], ports["retention"]
         if self.bias is not None:
-            gate, retention = gate + per_channel(self.bias[0], gate), retention + per_channel(self.bias[1], retention)
+            retention = retention + per_channel(self.bias[-1], retention)
+            gate = gate + per_channel(self.bias[0], gate) if len(self.bias) == 2 else gate
         return {"open": self.gate(gate), "kept": self.retention(retention)}
 
     def describe(self) -> str:

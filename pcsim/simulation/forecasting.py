@@ -29,7 +29,7 @@ from pcsim.simulation.simulator import simulate
 from pcsim.simulation.stepwise import rollout
 from pcsim.solvers.base import Solver
 from pcsim.solvers.iterate import Iterate
-from pcsim.stimuli.film import Clips, Frames, as_frames, as_timeline
+from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
 
 SHARE = "closed_loop"
@@ -57,10 +57,10 @@ class Forecast:
         return f"Forecast({self.run.about['network']}: {count} clips of {length} frames{after})"
 
 
-@checked(StimulusError)
+@checked(StimulusError, frames=None)
 def predict(
     network: Network,
-    frames: Clips,
+    frames: Tensor | Frames,
     *,
     closed_loop_from: Count | None = None,
     length: Count | None = None,
@@ -98,11 +98,11 @@ def predict(
     return Forecast(task.rows(run[task.readout]), closed_loop_from, run)
 
 
-@checked(StimulusError)
+@checked(StimulusError, frames=None)
 @torch.no_grad()
 def stream(
     network: Network,
-    frames: Clips,
+    frames: Tensor | Frames,
     *,
     closed_loop_from: Count | None = None,
     length: Count | None = None,

@@ -32,7 +32,7 @@ from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of
 from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver
-from pcsim.stimuli.timeline import Stimulus, Timeline
+from pcsim.stimuli.timeline import Stimulus, labels_of
 
 TRACED_FROM = 5_000
 """number of steps from which tracing pays off in a single run: it takes 0.1 to 0.5 s and saves 10 to 400 us per step"""
@@ -143,6 +143,7 @@ class Simulator:
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
         require_beginning(start, initial)
+        labels = labels_of(stimulus)
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
         if settled is not None:
             most = max(1, int(settled.at_most / dt * (1 + 1e-12)))
@@ -185,7 +186,6 @@ class Simulator:
         about |= {"compile_seconds": round(replay.compile_seconds if replay else 0.0, 3)}
         spoken = tuple(sorted(spoken_before(network, initial) | set(start.spoken if start else ())))
         final = Snapshot(Clock(dt, carry.step), carry.state, spoken)
-        labels = stimulus.labels if isinstance(stimulus, Timeline) else None
         return finished(network, recorder, monitor, final, labels, about)
 
     def begin(

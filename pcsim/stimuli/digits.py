@@ -9,6 +9,7 @@ match the authors' in their statistics (mean, sd, occluded fraction) but not pix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_average, place, rendered
+from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
@@ -31,7 +33,6 @@ FRAGMENT_SIDES = (6, 9)
 CHUNK = 500
 
 
-@checked(StimulusError)
 @dataclass(frozen=True)
 class Condition:
     """A stimulus condition: the number of digits, the number of fragments, and the sd of the Gaussian pixel noise.
@@ -85,11 +86,6 @@ class Scenes:
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
-def as_pixels(images: Tensor) -> Tensor:
-    """Return 8-bit images as float32 in [0, 1], and all other images unchanged."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
 @checked(StimulusError)
 def scenes(condition: Condition | str, seed: Whole, first: Whole, count: Count, glyphs: Glyphs | None = None) -> Scenes:
     """Draw `count` scenes of a condition, starting at index `first`; `glyphs` defaults to rendered digits.
@@ -120,7 +116,8 @@ def _named_condition(condition: Condition | str) -> Condition:
         condition = CONDITIONS[condition]
     if (
         not 1 <= condition.digits <= 10
-        or min(condition.fragments, condition.noise) < 0
+        or condition.fragments < 0
+        or not 0 <= condition.noise < math.inf
         or not 0 <= condition.spread <= 1
     ):
         raise StimulusError(
@@ -132,14 +129,14 @@ def _named_condition(condition: Condition | str) -> Condition:
 
 
 @checked(StimulusError)
-def digit_debris(fragments: Whole = 10, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
+def digit_debris(fragments: int = 10, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` digits, each occluded by `fragments` fragments, with `labels` (batch,)."""
     shown = scenes(Condition(fragments=fragments), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(torch.from_numpy(shown.identities[:, 0]))
 
 
 @checked(StimulusError)
-def digit_clutter(digits: Whole = 3, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
+def digit_clutter(digits: int = 3, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` images of `digits` overlapping digits, with multi-hot `labels` (batch, 10)."""
     shown = scenes(Condition(digits=digits), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(shown.targets())

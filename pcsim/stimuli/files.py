@@ -9,12 +9,29 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcsim.core.exceptions import StorageError, needs_extra
+from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
+from pcsim.core.storage import full_path
+
+MOST_BYTES = 2**31
+"""memory that the content of one file of frames may take; raise it to read larger ones"""
+MOST_DATA_BYTES = 2**26
+"""size of the largest unpacked file of a public data set; the images of MNIST take 47 MB"""
 
 
-def folder_of(given: Path | None, variable: str) -> Path | None:
-    """Return `given` if set, else the folder in the environment variable, else None."""
-    return given or (Path(os.environ[variable]) if variable in os.environ else None)
+def require_affordable(size: int, path: Path) -> None:
+    """Raise StimulusError if the content of a file, which may be far larger than the file, takes over `MOST_BYTES`."""
+    if size > MOST_BYTES:
+        raise StimulusError(
+            given=f"{path}, whose content takes {size:,} bytes of memory",
+            expected=f"at most pcsim.stimuli.files.MOST_BYTES = {MOST_BYTES:,} bytes",
+            remedy=f"split the file, or set pcsim.stimuli.files.MOST_BYTES = {size} if you trust it",
+        )
+
+
+def folder_of(given: Path | str | None, variable: str) -> Path | None:
+    """Return the full path of `given` if set, else of the folder in the environment variable, else None."""
+    folder = given or os.environ.get(variable)
+    return full_path(folder) if folder else None
 
 
 def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
@@ -51,15 +68,22 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
 
 
 def unpacked(path: Path) -> bytes:
-    """Return the content of a file, decompressing .gz files. Raises StorageError if the file cannot be read."""
+    """Return the content of a file, decompressing .gz files.
+
+    Raises StorageError if the file cannot be read or contains more than `MOST_DATA_BYTES`.
+    """
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_DATA_BYTES + 1)
+        if len(content) > MOST_DATA_BYTES:
+            raise EOFError(f"it goes on after MOST_DATA_BYTES = {MOST_DATA_BYTES:,}")
     except (OSError, EOFError, zlib.error) as reason:
         raise StorageError(
             given=f"{path}, which cannot be read: {reason}",
             expected="a complete file",
             remedy=f"delete {path} and download it again",
         ) from reason
+    return content
 
 
 def checked(path: Path, content: bytes, name: str, digest: str) -> bytes:

@@ -8,39 +8,32 @@ frames = train.draw(seed=0, first=0, count=16, length=10)          (16, 10, chan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from pcsim.core.checks import Count, Positive, Whole, checked
-from pcsim.core.exceptions import StimulusError, needs_extra
-from pcsim.stimuli.digits import as_pixels
+from pcsim.core.exceptions import StimulusError
+from pcsim.stimuli.layout import clips_of
+from pcsim.stimuli.pixels import as_pixels, require_pixels
 from pcsim.stimuli.random import integers, uniform
-from pcsim.stimuli.timeline import Timeline, sequence
+from pcsim.stimuli.readers import mapped, read_clips
+from pcsim.stimuli.timeline import Epoch, Timeline, require_duration
 
 Frames = NDArray[Any]
 """an array of frames, uint8 or float32 in [0, 1]"""
-Clips = Annotated[
-    Frames | Tensor, Field(examples=["film.sequences(length=20), frames (n, time, channel, height, width)"])
-]
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """luminance weights of red, green and blue, ITU-R BT.601"""
-TOO_BRIGHT = 10.0
-"""a value that frames in [0, 1] never exceed, even with noise, but frames in [0, 255] do"""
 
 
-@checked(StimulusError)
+@checked(StimulusError, clips=None)
 @dataclass(frozen=True, repr=False)
 class Film:
     """A set of video clips whose frames all have the same size.
@@ -54,19 +47,22 @@ class Film:
     name: str = "film"
 
     def __post_init__(self) -> None:
-        sizes = {clip.shape[1:] for clip in self.clips}
-        if len(sizes) != 1 or any(clip.ndim != 4 or not len(clip) for clip in self.clips):
+        arrays = [clip for clip in self.clips if isinstance(clip, np.ndarray)]
+        sizes = {clip.shape[1:] for clip in arrays}
+        if len(arrays) < len(self.clips) or len(sizes) != 1 or any(clip.ndim != 4 or not clip.size for clip in arrays):
             raise StimulusError(
-                given=f"clips of shapes {', '.join(str(clip.shape) for clip in self.clips) or 'none'}",
-                expected="at least one clip (time, channel, height, width), all with frames of the same size",
+                given=f"{self.name}: clips of shapes {', '.join(str(clip.shape) for clip in arrays) or 'none'}",
+                expected="at least one NumPy array (time, channel, height, width), all with frames of the same size",
                 remedy="create one Film for each size, then fit them to a common size with film.fitted(size=(64, 64))",
             )
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise StimulusError(
-                given=f"a rate of {self.rate}",
+                given=f"{self.name}: a rate of {self.rate}",
                 expected="a number of frames per second above 0",
                 remedy="pass rate=10.0",
             )
+        for clip in arrays:
+            require_pixels(clip, f"{self.name}: frames")
 
     def __repr__(self) -> str:
         channels, height, width = self.shape
@@ -111,15 +107,21 @@ class Film:
         return replace(self, clips=tuple(change(clip, height, width) for clip in self.clips))
 
     def grey(self) -> Film:
-        """Return the luminance of a colour film, or a grey film unchanged."""
-        if self.shape[0] != 3:
+        """Return the luminance of a colour film, or a grey film unchanged. Raises StimulusError for other channels."""
+        if self.shape[0] == 1:
             return self
+        if self.shape[0] != 3:
+            raise StimulusError(
+                given=f"grey() of {self!r}",
+                expected="1 channel, or 3 channels: red, green and blue",
+                remedy="choose the channels first: Film(tuple(clip[:, :3] for clip in film.clips), film.rate)",
+            )
         mixed = [np.einsum("tchw,c->thw", clip.astype(np.float32), LUMA)[:, None] for clip in self.clips]
         like = zip(mixed, self.clips, strict=True)
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
     @checked(StimulusError)
-    def every(self, frames: Count) -> Film:
+    def every(self, frames: int) -> Film:
         """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
@@ -157,6 +159,7 @@ class Film:
 
         The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
         """
+        _require_positive(count=count)
         starts = np.array([max(0, len(clip) - length + 1) for clip in self.clips])
         self._require_length(length, starts)
         chosen = integers(uniform(seed, "sequences", first, count, 1)[:, 0], int(starts.sum()))
@@ -183,53 +186,68 @@ class Film:
             )
 
 
-@checked(StimulusError)
-def as_timeline(frames: Clips, every: Positive = 10.0) -> Timeline:
+@checked(StimulusError, frames=None)
+def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
     """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
 
     The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
     is presented, so a long 8-bit clip takes no extra memory.
     """
-    return sequence(rearrange(as_frames(frames), "n time ... -> time n ..."), every).mapped(as_pixels)
+    require_duration(every)
+    shown = rearrange(as_frames(frames), "n time ... -> time n ...")
+    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k])),))
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
-    """Return `frames` (n, time, channel, height, width) as a tensor. Raises StimulusError for invalid frames."""
+    """Return `frames` (n, time, channel, height, width) as a tensor.
+
+    Raises StimulusError unless they are 8-bit, or finite and from 0 to 1.
+    """
     if isinstance(frames, Film):
         raise StimulusError(
             given=repr(frames),
             expected="sequences of frames from the film, (n, time, channel, height, width)",
             remedy="call film.sequences(length=20) or film.draw(seed=0, first=0, count=16, length=20)",
         )
-    shown = torch.as_tensor(frames)
+    try:
+        # A copy where strides are negative, as after a flip: torch does not support them.
+        shown = frames if isinstance(frames, Tensor) else torch.as_tensor(np.ascontiguousarray(frames))
+    except (TypeError, ValueError, RuntimeError) as reason:
+        raise StimulusError(
+            given=f"frames that are no array of numbers ({reason})",
+            expected="a tensor or an array (n, time, channel, height, width)",
+            remedy="pass film.sequences(length=20), or load other formats with stimuli.read_film",
+        ) from reason
     if shown.dim() != 5:
         raise StimulusError(
             given=f"frames of shape {tuple(shown.shape)}",
             expected="(n, time, channel, height, width)",
             remedy="pass clip[None] for a single clip, or load other layouts with stimuli.read_film",
         )
-    if shown.dtype != torch.uint8 and (not shown.is_floating_point() or bool((shown.detach() > TOO_BRIGHT).any())):
-        raise StimulusError(
-            given=f"frames of type {shown.dtype} with values up to {shown.max():g}",
-            expected="8-bit values, or floating-point values from 0 (black) to 1 (white)",
-            remedy="pass frames / 255, or frames.to(torch.uint8) if the values are 8-bit",
-        )
+    require_pixels(shown)
     return shown
 
 
-@checked(StimulusError)
-def oddball(frames: Clips, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
+@checked(StimulusError, frames=None, how=None)
+def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
     how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so steps change as many pixels as before
          "cut": the clip continues with the frames of the next clip
 
-    Use the unchanged frames as the standard for comparison. Raises StimulusError if too few frames precede `at` to be
-    played backwards, or if there is no second clip to cut to.
+    Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
+    frames (2 for "cut"), if too few frames precede `at` to be played backwards, or if there is no second clip to cut
+    to.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]
-    if how not in ("reverse", "cut") or not 0 < at < length or (how == "reverse" and length > 2 * at - 1):
+    if how in ("reverse", "cut") and length < (least := 3 if how == "reverse" else 2):
+        raise StimulusError(
+            given=f"how={how!r} for clips of {length} frame{'s' * (length > 1)}",
+            expected=f"clips of at least {least} frames",
+            remedy="draw longer clips, such as film.draw(seed=0, first=0, count=16, length=10)",
+        )
+    if how not in ("reverse", "cut") or at not in range(1, length) or (how == "reverse" and length > 2 * at - 1):
         raise StimulusError(
             given=f"at={at} and how={how!r} for clips of {length} frames",
             expected="how='reverse' or 'cut', at from 1 to the last frame, and at most 2 * at - 1 frames for 'reverse'",
@@ -241,150 +259,77 @@ def oddball(frames: Clips, at: int, how: Literal["reverse", "cut"] = "reverse") 
     return torch.cat([shown[:, :at], odd], 1)
 
 
-@checked(StimulusError)
-def read_film(source: Path | str | NDArray | Tensor, rate: Positive | None = None, name: str | None = None) -> Film:
+@checked(StimulusError, source=None)
+def read_film(
+    source: Path | str | NDArray | Tensor,
+    rate: Positive | None = None,
+    name: str | None = None,
+    *,
+    axes: str | None = None,
+    background: float = 0.0,
+) -> Film:
     """Load a film from an array, a file or a folder of images.
 
-    source  an array, .npy file or .npz file (frames under "frames", rate under "fps") of shape (time, height, width),
-            (time, height, width, 3) or (n, time, channel, height, width); a folder of images, loaded in the order of
-            their names; a GIF; or a video file, which needs the extra `video`
+    source  an array, .npy file or .npz file (frames under "frames", rate under "fps"); a folder of 8-bit images, loaded
+            in the order of the numbers in their names, without hidden files; a GIF; a TIFF stack; or a video file,
+            which needs the extra `video`
     rate    frames per second; required if the source has no rate; overrides the rate of the source otherwise
+    axes    names of the axes of an array, such as "n time height width channel"; by default (time, height, width),
+            (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
+    background  level of the field behind transparent images, from 0 (black) to 1 (white)
 
-    Raises StimulusError for a source that cannot be read or has different axes.
+    Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), and for all that
+    can be read in two ways: axes or an order of files in doubt, images of more than 8 bits, several images in a file of
+    a folder, and frames at uneven times.
     """
-    if not isinstance(source, Path | str):
-        array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
-        return _film(_axes(array), rate, name or "array")
-    path = Path(source)
-    if not path.exists():
-        raise StimulusError(given=str(path), expected="the path of a file or a folder", remedy="check the path")
-    suffix = "/" if path.is_dir() else path.suffix.lower()
-    if suffix not in READERS:
-        raise StimulusError(
-            given=str(path),
-            expected=f"a folder of images, or a file of type {', '.join(s for s in READERS if s != '/')}",
-            remedy="convert it with ffmpeg -i INPUT film.mp4 or np.save('film.npy', frames)",
-        )
-    clips, found = READERS[suffix](path)
-    return _film(clips, rate or found, name or path.stem)
-
-
-@checked(StimulusError)
-def read_moving_mnist(path: Path | str) -> Film:
-    """Load the published test sequences of Srivastava et al. 2015, `mnist_test_seq.npy`: (20, 10000, 64, 64), 8-bit.
-
-    The data do not specify a frame rate, so it is set to 10 Hz.
-    """
-    array = np.load(Path(path), mmap_mode="r")
-    if array.ndim != 4 or array.shape[0] != 20 or array.shape[2:] != (64, 64):
-        raise StimulusError(
-            given=f"{path} of shape {array.shape}",
-            expected="(20, n, 64, 64)",
-            remedy="pass the path of mnist_test_seq.npy, or load other files with stimuli.read_film",
-        )
-    return Film(tuple(rearrange(array, "time n height width -> n time 1 height width")), 10.0, "moving MNIST")
-
-
-def _film(clips: Iterable[NDArray], rate: float | None, name: str) -> Film:
+    if isinstance(source, Path | str):
+        clips, found, path = read_clips(source, axes, background)
+        name = name or path.stem
+    else:
+        clips, found, name = clips_of(_array(source), axes, "an array"), None, name or "array"
+    rate = found if rate is None else rate
     if rate is None:
         raise StimulusError(
             given=f"{name}, which has no rate",
             expected="a number of frames per second",
             remedy="pass rate=10.0 to read_film",
         )
-    return Film(tuple(_checked(clip) for clip in clips), float(rate), name)
+    kept = (clip if clip.dtype == np.uint8 else clip.astype(np.float32) for clip in clips)
+    return Film(tuple(kept), float(rate), name)
 
 
-def _checked(clip: NDArray) -> Frames:
-    if clip.dtype == np.uint8:
-        return clip
-    if not np.issubdtype(clip.dtype, np.floating) or not (clip.min() >= 0 and clip.max() <= 1):
+def _array(source: NDArray | Tensor) -> NDArray:
+    try:
+        array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as reason:
         raise StimulusError(
-            given=f"frames of type {clip.dtype} with values from {clip.min()} to {clip.max()}",
-            expected="8-bit values, or floating-point values from 0 (black) to 1 (white)",
-            remedy="divide by the full scale, such as frames / 4095.0 for a 12-bit camera",
-        )
-    return clip.astype(np.float32)
-
-
-def _axes(array: NDArray) -> tuple[NDArray, ...]:
-    if array.ndim == 5:
-        return tuple(array)
-    if array.ndim == 3:
-        return (rearrange(array, "time height width -> time 1 height width"),)
-    if array.ndim == 4 and array.shape[-1] in (1, 3):
-        return (rearrange(array, "time height width channel -> time channel height width"),)
-    raise StimulusError(
-        given=f"an array of shape {array.shape}",
-        expected="(n, time, channel, height, width), (time, height, width) or (time, height, width, 1 or 3)",
-        remedy="pass array[None] if the axes are (time, channel, height, width), or reorder them with np.moveaxis",
-    )
-
-
-def _read_npy(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    return _axes(np.load(path)), None
-
-
-def _read_npz(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    with np.load(path) as content:
-        key = "frames" if "frames" in content else content.files[0] if len(content.files) == 1 else None
-        if key is None:
-            raise StimulusError(
-                given=f"{path}, which contains {', '.join(content.files)}",
-                expected="an array named 'frames'",
-                remedy="save the file with np.savez(path, frames=frames, fps=10.0)",
-            )
-        return _axes(content[key]), float(content["fps"]) if "fps" in content else None
-
-
-def _read_gif(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    from PIL import Image, ImageSequence
-
-    with Image.open(path) as picture:
-        frames, durations = [], []
-        for frame in ImageSequence.Iterator(picture):
-            frames.append(np.asarray(frame.convert("RGB")))
-            durations.append(float(frame.info.get("duration", 0)))
-    mean = float(np.mean(durations))
-    return _axes(np.stack(frames)), 1000.0 / mean if mean else None
-
-
-def _read_folder(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    from PIL import Image
-
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-    frames = []
-    for file in files:
-        with Image.open(file) as picture:
-            is_grey = picture.mode in ("1", "L", "I", "F")
-            frames.append(np.asarray(picture.convert("L" if is_grey else "RGB")))
-    if not frames or len({frame.shape for frame in frames}) > 1:
+            given=f"a {type(source).__name__} that is no array of numbers ({reason})",
+            expected="an array or tensor of frames, or a path",
+            remedy="pass np.stack(frames) for frames of the same size, and values.float() for a tensor in bfloat16",
+        ) from reason
+    if np.ma.is_masked(source):
         raise StimulusError(
-            given=f"{path} with {len(frames)} images" + (" of different sizes" if frames else ""),
-            expected=f"images of the same size, of type {', '.join(IMAGES)}",
-            remedy="put the images of each clip, all of the same size, into a folder of their own",
+            given="a masked array with masked values",
+            expected="frames without missing values",
+            remedy="fill them, for example with frames.filled(0)",
         )
-    return _axes(np.stack(frames)), None
+    return array
 
 
-def _read_video(path: Path) -> tuple[tuple[NDArray, ...], float | None]:
-    with needs_extra("video", StimulusError, str(path)):
-        import av
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        rate = stream.average_rate
-    return _axes(np.stack(frames)), float(rate) if rate else None
+@checked(StimulusError)
+def read_moving_mnist(path: Path | str) -> Film:
+    """Load the published test sequences of Srivastava et al. 2015, `mnist_test_seq.npy`: (20, 10000, 64, 64), 8-bit.
 
-
-Reader = Callable[[Path], tuple[tuple[NDArray, ...], float | None]]
-READERS: dict[str, Reader] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".gif": _read_gif,
-    "/": _read_folder,
-    **dict.fromkeys(VIDEOS, _read_video),
-}
+    The data do not specify a frame rate, so it is set to 10 Hz. Raises StimulusError for any other file.
+    """
+    array = mapped(path)
+    if array.ndim != 4 or array.shape[0] != 20 or array.shape[2:] != (64, 64) or array.dtype != np.uint8:
+        raise StimulusError(
+            given=f"{path} of shape {array.shape} and type {array.dtype}",
+            expected="(20, n, 64, 64), 8-bit",
+            remedy="pass the path of mnist_test_seq.npy, or load other files with stimuli.read_film",
+        )
+    return Film(tuple(rearrange(array, "time n height width -> n time 1 height width")), 10.0, "moving MNIST")
 
 
 def _cropped(clip: Frames, height: int, width: int) -> Frames:
@@ -404,7 +349,11 @@ def _resized(clip: Frames, height: int, width: int) -> Frames:
 
 
 def _as_type(values: NDArray, like: Frames) -> Frames:
-    return np.rint(values).clip(0, 255).astype(np.uint8) if like.dtype == np.uint8 else values.astype(np.float32)
+    return (
+        np.rint(values).clip(0, 255).astype(np.uint8)
+        if like.dtype == np.uint8
+        else values.clip(0, 1).astype(np.float32)
+    )
 
 
 def _require_positive(**values: int) -> None:

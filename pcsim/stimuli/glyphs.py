@@ -76,6 +76,7 @@ class Glyphs(ABC):
         through, added = (1 - outlines) * (1 - faces), WHITE * outlines * (1 - faces)
         return [Glyph(t, a, o >= 0.5) for t, a, o in zip(through, added, outlines, strict=True)]
 
+    @checked(StimulusError)
     def of_class(self, digit: int) -> NDArray[np.int64]:
         """Return the ids of all glyphs of one digit."""
         return np.flatnonzero(self.labels == digit)
@@ -137,7 +138,7 @@ class RenderedGlyphs(Glyphs):
 class HandwrittenGlyphs(Glyphs):
     """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
 
-    def __init__(self, split: str, folder: Path | None = None) -> None:
+    def __init__(self, split: str, folder: Path | str | None = None) -> None:
         images, labels = load_mnist(split, folder)
         self.images, self.labels = images, labels.astype(np.int64)
 

@@ -33,7 +33,7 @@ FILES = {
 
 
 @checked(StimulusError)
-def load_mnist(split: str, folder: Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def load_mnist(split: str, folder: Path | str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Load the images (n, 28, 28) and labels (n,) of a `split`, "train" or "test".
 
     The idx files, raw or .gz, are loaded from `folder` or from the folder in the environment variable PCSIM_MNIST. If

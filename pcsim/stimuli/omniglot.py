@@ -66,7 +66,7 @@ class Characters:
 
 
 @checked(StimulusError)
-def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | None = None) -> Characters:
+def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | str | None = None) -> Characters:
     """Load one of the two small sets, each with five alphabets.
 
     The zip files are loaded from `folder` or from the folder in the environment variable PCSIM_OMNIGLOT. If neither is

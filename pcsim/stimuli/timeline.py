@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pcsim.core.checks import Count, Finite, NonNegative, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
+from pcsim.stimuli.pixels import require_floating
 from pcsim.stimuli.random import normal, uniform
 
 Frame = Callable[[int], Tensor]
@@ -27,7 +28,7 @@ class Epoch:
     frame: Frame
 
 
-@checked(StimulusError)
+@checked(StimulusError, labels=None)
 @dataclass(frozen=True)
 class Timeline:
     """A series of epochs. The first frame also applies before the first epoch, and the last frame after the last epoch.
@@ -39,6 +40,10 @@ class Timeline:
 
     epochs: tuple[Epoch, ...]
     labels: Tensor | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            _check_labels(self.labels, len(self.at(0.0)))
 
     @property
     def duration(self) -> float:
@@ -99,9 +104,12 @@ class Timeline:
         epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
         return replace(self, epochs=tuple(epochs))
 
-    @checked(StimulusError)
+    @checked(StimulusError, labels=None)
     def with_labels(self, labels: Tensor) -> Timeline:
-        """Return this timeline with `labels` (batch,) or (batch, classes), which are used to score runs."""
+        """Return this timeline with `labels` (batch,) or (batch, classes), which are used to score runs.
+
+        Raises StimulusError unless they are a dense tensor of real numbers with a row for each image.
+        """
         return replace(self, labels=labels)
 
 
@@ -113,39 +121,58 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
     return function(frame(number))
 
 
-@checked(StimulusError)
+@checked(StimulusError, images=None, duration=None)
 def held(images: Tensor, duration: float = math.inf) -> Timeline:
-    """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely)."""
-    _check_duration(duration)
+    """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely).
+
+    Raises StimulusError unless they are floating-point values, here as in every other timeline.
+    """
+    require_duration(duration)
+    require_floating(images)
+    return _still(images, duration)
+
+
+def _still(images: Tensor, duration: float = math.inf) -> Timeline:
     return Timeline((Epoch(duration, math.inf, lambda _: images),))
 
 
-@checked(StimulusError)
+@checked(StimulusError, frames=None)
 def sequence(frames: Tensor, every: Positive) -> Timeline:
     """Present `frames` (time, batch, channel, height, width) one after another, each for `every` ms."""
-    _check_duration(every)
-    if frames.dim() != 5:
+    require_duration(every)
+    require_floating(frames)
+    if frames.dim() != 5 or not len(frames):
         raise StimulusError(
             given=f"frames of shape {tuple(frames.shape)}",
-            expected="(time, batch, channel, height, width)",
+            expected="(time, batch, channel, height, width) with at least one frame",
             remedy="add the missing axis with frames[:, None]",
         )
     return Timeline((Epoch(len(frames) * every, every, lambda k: frames[k]),))
 
 
-@checked(StimulusError)
+@checked(StimulusError, like=None, duration=None)
 def blank(duration: float, like: Tensor, level: Finite = 0.0) -> Timeline:
     """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`."""
+    require_floating(like)
     return held(torch.full_like(like, level), duration)
 
 
-@checked(StimulusError)
+@checked(StimulusError, images=None, duration=None)
 def noise(images: Tensor, sd: NonNegative, duration: float, every: Positive, seed: Whole, first: Whole = 0) -> Timeline:
     """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
-    The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size.
+    The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. Raises
+    StimulusError for images that are not in floating point, and for an invalid `sd` or duration.
     """
-    _check_duration(every)
+    require_duration(duration)
+    require_duration(every)
+    require_floating(images)
+    if not (len(images) and 0 <= sd < math.inf):
+        raise StimulusError(
+            given=f"noise of sd={sd} on {len(images)} images",
+            expected="at least one image, and a finite standard deviation of 0 or more",
+            remedy="pass sd=0.2, in units of the images",
+        )
 
     def frame(number: int) -> Tensor:
         drawn = normal(seed, f"noise frame {number}", first, len(images), images[0].numel())
@@ -162,9 +189,15 @@ def turns(
 
     Each round selects all units once in random order. This is meant for networks whose units are updated
     asynchronously; the default `every` is one step of a discrete network. The order for sample i in round n is a
-    function of (seed, first + i, n).
+    function of (seed, first + i, n). Raises StimulusError unless `units`, `batch` and `rounds` are at least 1.
     """
-    _check_duration(every)
+    require_duration(every)
+    if min(units, batch, rounds) < 1:
+        raise StimulusError(
+            given=f"units={units}, batch={batch} and rounds={rounds}",
+            expected="at least 1 of each",
+            remedy="pass stimuli.turns(units=100, batch=4, rounds=5)",
+        )
 
     @lru_cache(maxsize=1)
     def order(round_: int) -> Tensor:
@@ -177,13 +210,43 @@ def turns(
     return Timeline((Epoch(rounds * units * every, every, frame),))
 
 
-def _check_duration(duration: float) -> None:
+def require_duration(duration: float) -> None:
+    """Raise StimulusError unless `duration` (ms) is above 0."""
     if not duration > 0:
         raise StimulusError(
             given=f"a duration of {duration} ms",
             expected="a positive duration",
             remedy="pass a positive number such as 100.0, or omit the epoch",
         )
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    is_kept = isinstance(labels, Tensor) and labels.layout is torch.strided and not labels.is_complex()
+    if not is_kept or not labels.dim() or len(labels) != count:
+        shape = getattr(labels, "shape", None)
+        raise StimulusError(
+            given=f"labels of type {getattr(labels, 'dtype', type(labels).__name__)}"
+            + (f" and shape {tuple(shape)}" if shape is not None else "")
+            + f" for {count} images",
+            expected=f"a dense tensor of real numbers, ({count},) or ({count}, classes)",
+            remedy="convert a NumPy array or a list with torch.as_tensor(labels), and pass one label for each image",
+        )
+
+
+def labels_of(stimulus: Stimulus) -> Tensor | None:
+    """Return the labels of a stimulus, or of the one timeline in a mapping that has some.
+
+    Raises StimulusError if timelines for several inputs have different labels.
+    """
+    shown = stimulus.values() if isinstance(stimulus, Mapping) else (stimulus,)
+    found = [line.labels for line in shown if isinstance(line, Timeline) and line.labels is not None]
+    if any(not torch.equal(found[0], other) for other in found[1:]):
+        raise StimulusError(
+            given=f"{len(found)} timelines with different labels",
+            expected="one set of labels",
+            remedy="call with_labels() on one of the timelines only",
+        )
+    return found[0] if found else None
 
 
 def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
@@ -206,4 +269,4 @@ def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
                 expected="a torch tensor (batch, channel, height, width) or a stimuli.Timeline",
                 remedy="convert a NumPy array with torch.from_numpy(images)",
             )
-    return {name: held(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}
+    return {name: _still(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}

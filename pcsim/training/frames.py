@@ -29,8 +29,8 @@ from pcsim.simulation.forecasting import SHARE, closed_loop, rows_of
 from pcsim.simulation.record import Record
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import Iterate
-from pcsim.stimuli.digits import as_pixels
 from pcsim.stimuli.film import Frames, as_timeline
+from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 from pcsim.training.gradients import Checkpointed, Full, Truncated

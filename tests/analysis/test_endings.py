@@ -59,3 +59,31 @@ def test_ending_depends_only_on_last_part() -> None:
 def test_fit_rate_recovers_exponential_rate(size: float, tau: float, end: float) -> None:
     found = convergence.fit_rate(TIMES, end + size * np.exp(-TIMES / tau))
     assert found.rate == pytest.approx(1.0 / tau, rel=0.01)
+
+
+def test_tail_includes_its_first_time_point() -> None:
+    """The last quarter of 0 to 100 ms starts at 75 ms, at any offset and whatever rounding does to the times."""
+    for times in (np.arange(101.0), 1000.0 + np.arange(101.0), np.cumsum(np.full(101, 0.1)) * 10):
+        late, early = np.where(np.arange(101) > 75, 1.0, 0.0), np.where(np.arange(101) > 74, 1.0, 0.0)
+        assert convergence.ending(times, late) == [Ending.UNSETTLED]
+        assert convergence.ending(times, early) == [Ending.STEADY]
+
+
+def test_cycle_needs_exactly_two_periods_in_last_half() -> None:
+    assert ends(np.sin(2 * np.pi * TIMES / 50.0)) is Ending.CYCLE
+    assert ends(np.where(TIMES % 50 == 49, 1.0, 0.0)) is Ending.CYCLE, (
+        "the only excursion is in the last step of a period"
+    )
+    assert ends(np.sin(2 * np.pi * TIMES / 54.0)) is Ending.UNSETTLED
+
+
+def test_slow_drift_is_no_cycle() -> None:
+    times = np.arange(2000.0)
+    assert convergence.ending(times, -times) == [Ending.UNSETTLED]
+
+
+def test_fit_rate_of_constant_and_symmetric_curves() -> None:
+    found = convergence.fit_rate(TIMES, np.full(200, 3.0))
+    assert np.isnan([found.rate, found.low, found.high]).all() and (found.end, found.amplitude) == (3.0, 0.0)
+    symmetric = 1.0 - 2.0 * np.exp(-TIMES / 5.0)  # from -1 to 1
+    assert convergence.fit_rate(TIMES, symmetric).rate == pytest.approx(1.0 / 5.0, rel=1e-6)

@@ -73,7 +73,7 @@ def test_baselines_use_only_past_frames() -> None:
     assert level(f.copy_last(ramp(), 5))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     assert level(f.copy_last(ramp()))[1:] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert level(f.continue_linearly(ramp(), 5))[2:] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "a ramp must continue linearly"
-    assert level(f.continue_linearly(ramp(14), 11))[-1] == 1.0, "extrapolation must be clipped at white"
+    assert level(f.continue_linearly(ramp(14).clamp(max=1.0), 11))[-1] == 1.0, "extrapolation must be clipped at white"
     assert math.isnan(level(f.copy_last(ramp()))[0]) and math.isnan(level(f.continue_linearly(ramp()))[1])
     changed = ramp().clone()
     changed[:, 5:] = 0.0
@@ -130,3 +130,83 @@ def test_score_of_diverged_clip_is_nan_and_frames_are_shared() -> None:
     assert later.begins == 4 and later.one_step() == 0.0
     copied = ((true[:, 3:5] - true[:, 4:6]) ** 2).mean()
     assert later.one_step("copy last frame") == pytest.approx(float(copied), rel=1e-6)
+
+
+SCALES = {
+    "from -1 to 1": (lambda said, true: (said * 2 - 1, true * 2 - 1), "if black is -1"),
+    "frames from 0 to 255": (lambda said, true: (said, true * 255), "frames / 255"),
+    "predictions from 0 to 255": (lambda said, true: (said * 255, true), "predictions / 255"),
+    "predictions of -255": (lambda said, true: (said * -255, true), "predictions / 255"),
+    "both from 0 to 255": (lambda said, true: (said * 255, true * 255), "/ 255"),
+    "whole numbers": (lambda said, true: ((said * 255).int(), true), "torch.int32"),
+    "NaN in frames": (lambda said, true: (said, true.where(true > 0.01, math.nan)), "NaN"),
+}
+
+
+@pytest.mark.parametrize("case", SCALES)
+def test_scores_refuse_other_scales_of_pixels(case: str) -> None:
+    change, message = SCALES[case]
+    said, true = change(torch.rand(2, 6, 1, 12, 12), torch.rand(2, 6, 1, 12, 12))
+    for score in (f.score, *f.SCORES.values()):
+        with pytest.raises(StimulusError, match=message):
+            score(said, true)
+
+
+def test_scores_of_8_bit_frames_equal_those_of_floating_point() -> None:
+    said, true = torch.randint(0, 256, (2, 2, 6, 1, 12, 12), dtype=torch.uint8)
+    for kind, score in f.SCORES.items():
+        wanted = score(said / 255, true / 255)
+        assert torch.allclose(score(said, true), wanted)
+        rows = f.score(said, true, scores=(kind,), training=true).rows
+        assert torch.allclose(rows["network"][kind], wanted.mean(0))
+        plain = f.score(said / 255, true / 255, scores=(kind,), training=true / 255).rows
+        assert all(torch.allclose(rows[name][kind], plain[name][kind], equal_nan=True) for name in rows)
+    half = (said / 255).half()
+    assert f.mse(half, true).dtype == torch.float32
+    assert torch.allclose(f.mse(half, true), f.mse(said, true), atol=1e-4)
+
+
+def test_scores_refuse_other_shapes_and_windows() -> None:
+    said, true = torch.rand(2, 3, 1, 12, 12), torch.rand(1, 3, 1, 12, 12)
+    for score in f.SCORES.values():
+        with pytest.raises(StimulusError, match="equal shapes"):
+            score(said, true)
+    with pytest.raises(StimulusError, match="window='gauss'"):
+        f.ssim(said, said, "gauss")
+    with pytest.raises(StimulusError, match="the same channels, height and width"):
+        f.score(said, said, training=torch.rand(2, 3, 1, 12, 10))
+
+
+def test_score_of_infinite_prediction_is_nan() -> None:
+    true = torch.rand(2, 6, 1, 12, 12)
+    said = true.clone()
+    said[0, 3, 0, 0, 0] = math.inf
+    for kind, rows in f.score(said, true).rows["network"].items():
+        assert rows.isnan().tolist() == [step == 3 for step in range(6)], kind
+
+
+def test_continue_linearly_never_uses_later_frames() -> None:
+    true = torch.rand(1, 6, 1, 12, 12)
+    assert f.continue_linearly(true, 1).isnan().all(), "one frame has no direction"
+    scored = f.score(true, true, closed_loop_from=1)
+    assert scored.at(2) == 0.0 and math.isnan(scored.at(2, "linear"))
+    with pytest.raises(StimulusError, match="needs a third frame"):
+        scored.one_step()
+    for wrong in (0, -1, 6):
+        for baseline in (f.copy_last, f.continue_linearly):
+            with pytest.raises(StimulusError, match=f"closed_loop_from={wrong} for 6 frames"):
+                baseline(true, wrong)
+    with pytest.raises(StimulusError, match="'network', 'mae', 1 frame ahead"):
+        f.score(true, true, scores=("mse",)).one_step(score="mae")
+
+
+def test_is_dead_takes_nan_for_no_answer() -> None:
+    alive = torch.rand(2, 8, 1, 4, 4)
+    for wrong in (math.nan, math.inf):
+        lost = alive.clone()
+        lost[0, 5:] = wrong
+        assert "not finite" in (f.is_dead(lost) or "")
+        assert "not finite" in (f.is_dead(torch.full_like(alive, wrong)) or "")
+    late = alive.clone()
+    late[:, :4] = math.nan  # was not predicted
+    assert f.is_dead(late) is None

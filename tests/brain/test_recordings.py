@@ -73,6 +73,99 @@ def test_load_returns_recorded_values_and_labels(kind: str, tmp_path: Path) -> N
     assert np.array_equal(repetitions(found), repetitions(recorded), equal_nan=True)
 
 
+def test_repetitions_do_not_depend_on_order_of_axes() -> None:
+    recorded = labelled(**made())
+    for dims in (("neuroid", "presentation", "time_bin"), ("time_bin", "neuroid", "presentation")):
+        turned = recorded.transpose(*dims)
+        assert np.array_equal(repetitions(turned), repetitions(recorded), equal_nan=True)
+        assert images_of(turned).tolist() == ["a", "b", "c"]
+    one = recorded.isel(time_bin=0)
+    assert np.array_equal(repetitions(one.T), repetitions(recorded)[..., 0], equal_nan=True)
+    for wrong in (recorded.isel(neuroid=0), recorded.rename(neuroid="unit"), recorded.expand_dims("session")):
+        with pytest.raises(StimulusError, match="recorded.rename"):
+            repetitions(wrong)
+
+
+@pytest.mark.parametrize("kind", ["npz", "nc"])
+def test_load_sorts_time_bins_by_start(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded, mixed = labelled(**made()), [2, 0, 1]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    unsorted = recorded.isel(time_bin=mixed)
+    if kind == "npz":
+        arrays = made(time_bin_start=[90, 70, 80], time_bin_end=[100, 80, 90])
+        np.savez(tmp_path / "mixed.npz", **arrays | {"responses": arrays["responses"][..., mixed]})
+    else:
+        pytest.importorskip("h5netcdf")
+        unsorted.to_netcdf(tmp_path / "mixed.nc", engine="h5netcdf")
+    found = load(f"~/mixed.{kind}")
+    assert found["time_bin_start"].values.tolist() == [70, 80, 90]
+    assert np.array_equal(found.values, recorded.values)
+    with pytest.raises(StimulusError, match="recorded.sortby"):
+        repetitions(unsorted)
+
+
+def test_time_bins_may_overlap_but_not_recur() -> None:
+    wide = labelled(**made(time_bin_end=[120, 130, 140]))
+    assert np.array_equal(repetitions(wide), repetitions(labelled(**made())), equal_nan=True)
+    nested = labelled(**made(time_bin_start=[70, 70, 80], time_bin_end=[80, 170, 90]))
+    assert repetitions(nested).shape == (3, 3, 2, 3)
+    for start, end in (
+        ([70, 70, 80], [80, 80, 90]),
+        ([0.3, 0.1 + 0.2, 0.4], [0.4, 0.4, 0.5]),
+        ([70, 80, 90], [80, 80, 100]),
+        ([70, np.nan, 90], [80, 90, 100]),
+    ):
+        with pytest.raises(StimulusError, match="without duplicates"):
+            repetitions(labelled(**made(time_bin_start=start, time_bin_end=end)))
+
+
+@pytest.mark.parametrize("ids", [[1.0, np.nan, 1.0, 2.0, 2.0, 1.0], ["a", np.nan, "a", "b", "b", "a"], [*"ab ab", ""]])
+def test_missing_image_ids_are_rejected(ids: list) -> None:
+    recorded = labelled(**made(presentation_stimulus_id=ids))
+    for call in (images_of, repetitions, lambda r: of_images(r, "stimulus_id")):
+        with pytest.raises(StimulusError, match="stimulus_id with [12] of 6 missing"):
+            call(recorded)
+    kinds = labelled(**made(presentation_kind=["x", "y", "x", np.nan, "y", "x"]))
+    with pytest.raises(StimulusError, match="kind with 1 of 6 missing"):
+        of_images(kinds, "kind")
+
+
+def test_neuroids_that_occur_twice_are_rejected() -> None:
+    with pytest.raises(StimulusError, match="neuroid_id m1, which occurs more than once"):
+        repetitions(labelled(**made(neuroid_neuroid_id=["m1", "m1"])))
+    with pytest.raises(StimulusError, match="both called 'id'"):
+        labelled(**made(neuroid_id=["m1", "m2"], presentation_id=range(6)))
+
+
+def test_repetitions_of_missing_trials_and_sessions() -> None:
+    """Two sessions with other images, one neuroid each: NaN where a session did not show an image, or lost a trial."""
+    values = np.full((6, 2), np.nan)
+    values[:3, 0], values[3:, 1] = [1.0, 2.0, np.nan], [4.0, 5.0, 6.0]
+    each = repetitions(labelled(values, presentation_stimulus_id=["a", "b", "b", "b", "c", "b"]))
+    nan = np.nan
+    expected = [[[1, nan], [2, nan], [nan, 5]], [[nan] * 2] * 3, [[nan] * 2, [nan, 4], [nan] * 2]]
+    expected += [[[nan] * 2, [nan, 6], [nan] * 2]]
+    assert np.array_equal(each, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["npz", "nc"])
+def test_damaged_recordings_are_rejected_by_name(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    path = tmp_path / f"good.{kind}"
+    if kind == "npz":
+        np.savez_compressed(path, **made())
+    else:
+        labelled(**made()).to_netcdf(path, engine="h5netcdf")
+    content = path.read_bytes()
+    for number, size in enumerate((0, 10, len(content) // 2, len(content) - 30)):
+        damaged = tmp_path / f"damaged{number}.{kind}"
+        damaged.write_bytes(content[:size])
+        with pytest.raises(StorageError, match=f"damaged{number}"):
+            load(damaged)
+    with pytest.raises(StorageError, match="folder"):
+        load(tmp_path)
+
+
 def test_recordings_reject_invalid_files_and_labels(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="check the path"):
         load(tmp_path / "none.npz")

@@ -233,9 +233,9 @@ def test_regression_and_similarity_reject_invalid_arguments() -> None:
             similarity.compare(*matrices)
     with pytest.raises(StimulusError, match="nanmean"):
         similarity.dissimilarity(np.full((3, 4), np.nan))
-    with pytest.raises(StimulusError, match="correlation or euclidean"):
+    with pytest.raises(StimulusError, match="one of 'correlation', 'euclidean'"):
         similarity.dissimilarity(x, "cosine")
-    with pytest.raises(StimulusError, match="spearman, pearson, kendall"):
+    with pytest.raises(StimulusError, match="'spearman', 'pearson', 'kendall'"):
         similarity.compare(np.zeros((3, 3)), np.zeros((3, 3)), "cosine")
 
 

@@ -111,3 +111,34 @@ def test_subject_rejects_invalid_arguments() -> None:
     looking.start_recording("V1", [(0, 10)])
     with pytest.raises(StimulusError, match="mapping of ids"):
         looking.look_at([1, 2])
+
+
+def test_subject_shows_bins_in_any_order_and_with_overlap() -> None:
+    pytest.importorskip("xarray")
+    looking = subject()
+    looking.start_recording("IT", [(0, 20), (20, 40)])
+    expected = looking.look_at(IMAGES)
+    looking.start_recording("IT", [(20, 40), (0, 20), (0, 40)])
+    found = looking.look_at(IMAGES)
+    assert np.array_equal(found.values[..., 1], expected.values[..., 0])
+    assert np.array_equal(found.values[..., 0], expected.values[..., 1])
+    assert np.allclose(found.values[..., 2], expected.values.mean(-1), atol=1e-6)
+
+
+def test_subject_rejects_ids_that_are_missing_or_twice() -> None:
+    looking = subject()
+    looking.start_recording("V1", [(0, 10)])
+    image = torch.rand(1, 8, 8)
+    for stimuli, message in (
+        (StimulusSet(stimulus_id=["image-1", "image-1"]), "2 stimuli with 1 different ids"),
+        (StimulusSet(stimulus_id=["image-1", float("nan")]), "stimulus_id with 1 of 2 missing"),
+        ({1: image, "1": image}, "2 stimuli with 1 different ids"),
+        ({}, "0 stimuli"),
+        ({"a": image, "b": image[:, :4]}, "resize them in prepare"),
+    ):
+        looking._prepare = lambda shown: IMAGES.get(shown.removesuffix(".png")) if isinstance(shown, str) else shown
+        with pytest.raises(StimulusError, match=message):
+            looking.look_at(stimuli)
+    for latency in (float("nan"), {"V1": 40.0}):
+        with pytest.raises(StimulusError, match="one for each region"):
+            subject(latency=latency)

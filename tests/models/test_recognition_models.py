@@ -19,7 +19,7 @@ from pcsim import (
     Population,
     Projection,
     Record,
-    StorageError,
+    WiringError,
     models,
     rollout,
     simulate,
@@ -62,16 +62,6 @@ def test_published_cornet_state_dict_gives_same_readout(name: str, float64: None
     assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
-def test_published_load_rejects_mismatched_state_dict() -> None:
-    tensors = CORnetS((4, 4, 8, 8), (2, 4, 1), 2, 3).state_dict()
-    net = models.cornet_s(**CORNET | {"times": (2, 4, 2)})
-    with pytest.raises(StorageError, match=r"IT\.norm1_1"):
-        published.load(net, tensors, published.cornet)
-    tensors["V2.extra.weight"] = torch.zeros(1)
-    with pytest.raises(StorageError, match=r"V2\.extra"):
-        published.load(models.cornet_s(**CORNET | {"times": (2, 4, 1)}), tensors, published.cornet)
-
-
 def gradient_of_the_image(net: Network, steps: int) -> torch.Tensor:
     image = shown(net, 2)["image"].requires_grad_()
     *_, (_, state) = rollout(net, image, Iterate(), steps)
@@ -85,6 +75,14 @@ def test_cornet_readout_gradient_zero_before_image_arrives() -> None:
     assert net.arrivals["readout"] == 3
     engineering = small("cornet_r")
     assert (gradient_of_the_image(engineering, 1) == 0).all() and gradient_of_the_image(engineering, 2).abs().sum() > 0
+
+
+@pytest.mark.parametrize(("channels", "groups"), [((3, 9, 15, 21), 3), ((5, 10, 10, 5), 5), ((2, 3, 4, 5), 1)])
+def test_cornet_groups_remedy_divides_channels(channels: tuple[int, ...], groups: int) -> None:
+    options = {"image": (2, 32, 32), "classes": 3}
+    with pytest.raises(WiringError, match=f"pass groups={groups},"):
+        models.cornet_rt(channels, **options)
+    assert models.cornet_rt(channels, **options, groups=groups).name == "cornet_rt"
 
 
 def test_cornet_r_and_rt_differ_only_in_bottom_up_delays() -> None:

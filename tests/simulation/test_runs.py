@@ -675,3 +675,15 @@ def test_patched_forward_is_called_each_step() -> None:
     net = Network({"x": (50,)}, [Population("a", Rate(50, "identity"))], [Projection("x", "a", edge)])
     run = simulate(net, torch.zeros(1, 50), solver=Iterate(), steps=40, record=Record(states=["a"]))
     assert 0.8 < float(run["a"].std(0).mean()) < 1.2
+
+
+def test_labels_of_named_timelines_are_kept_and_must_agree() -> None:
+    net = Network(
+        {"u": (3,), "v": (3,)}, [Population("r", leaky_rate(3, 10.0))], [Projection("u", "r"), Projection("v", "r")]
+    )
+    labelled = stimuli.held(torch.rand(2, 3)).with_labels(torch.tensor([1, 2]))
+    run = simulate(net, {"u": labelled, "v": torch.rand(2, 3)}, solver=Euler(dt=1.0), until=3.0)
+    assert run.labels is not None and run.labels.tolist() == [1, 2]
+    other = stimuli.held(torch.rand(2, 3)).with_labels(torch.tensor([1, 3]))
+    with pytest.raises(StimulusError, match="different labels"):
+        simulate(net, {"u": labelled, "v": other}, solver=Euler(dt=1.0), until=3.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -81,7 +82,22 @@ def test_read_film_reads_video_file(tmp_path: Path) -> None:
     [
         (GREY, None, "has no rate"),
         (GREY, -1.0, "above 0"),
-        (np.zeros((3, 2, 8, 8)), 1.0, "pass array"),
+        (np.zeros((3, 2, 8, 8)), 1.0, "pass array, axes='time channel height width'"),
+        (np.zeros((64, 64, 3), np.uint8), 1.0, r"shape \(64, 64, 3\), whose axes are in doubt"),
+        (np.zeros((2, 5, 3, 16, 3), np.uint8), 1.0, "in doubt"),
+        (np.zeros((2, 3, 16, 64, 64), np.uint8), 1.0, "in doubt"),
+        (np.zeros((2, 5, 16, 16, 4), np.uint8), 1.0, "in doubt"),
+        (np.zeros((5, 3, 16, 3), np.uint8), 1.0, "in doubt"),
+        (GREY / 127.5 - 1, 1.0, r"pass \(frames \+ 1\) / 2 if black is -1"),
+        (np.full((3, 8, 8), np.nan), 1.0, "NaN or infinite"),
+        (np.full((3, 8, 8), np.inf, np.float32), 1.0, "NaN or infinite"),
+        (GREY > 3, 1.0, "type bool"),
+        (GREY.astype(str), 1.0, "8-bit values"),
+        (GREY.astype(complex), 1.0, "8-bit values"),
+        ([[1], [1, 2]], 1.0, r"pass np\.stack"),
+        (np.ma.masked_less(GREY, 9), 1.0, "missing values"),
+        (np.zeros((0, 8, 8)), 1.0, "at least one"),
+        (np.zeros((3, 0, 8)), 1.0, "at least one"),
         (GREY.astype(np.int64), 1.0, "8-bit values"),
         (GREY.astype(np.float32), 1.0, "divide by the full scale"),
         (np.zeros((0, 3, 8, 8, 3)), 1.0, "at least one"),
@@ -90,6 +106,58 @@ def test_read_film_reads_video_file(tmp_path: Path) -> None:
 def test_read_film_rejects_invalid_arrays(array: np.ndarray, rate: float | None, message: str) -> None:
     with pytest.raises(StimulusError, match=message):
         read_film(array, rate=rate)
+
+
+def test_read_film_takes_channels_last_and_named_axes() -> None:
+    clips = np.random.default_rng(4).integers(0, 256, (2, 5, 16, 12, 3), dtype=np.uint8)
+    wanted = clips.transpose(0, 1, 4, 2, 3)
+    for array, axes in (
+        (clips, None),
+        (wanted, None),
+        (clips.transpose(3, 1, 0, 4, 2), "width time n channel height"),
+        (wanted.transpose(1, 0, 2, 3, 4), "time n channel height width"),
+    ):
+        assert np.array_equal(np.stack(read_film(array, rate=1, axes=axes).clips), wanted)
+    assert read_film(np.zeros((4, 9, 8)), rate=1, axes="height width time").shape == (1, 4, 9)
+    for axes in ("time height width", "n time height height channel", "n time height width colour", "n n n n n"):
+        with pytest.raises(StimulusError, match="the name of each axis"):
+            read_film(clips, rate=1, axes=axes)
+
+
+def test_film_refuses_values_that_are_no_pixels() -> None:
+    with pytest.raises(StimulusError, match="divide by the full scale"):
+        Film((np.full((2, 1, 4, 4), 200.0),), 1.0)
+    with pytest.raises(StimulusError, match="at least one NumPy array"):
+        Film((torch.zeros(2, 1, 4, 4),), 1.0)  # type: ignore[arg-type]
+    with pytest.raises(StimulusError, match="red, green and blue"):
+        read_film(torch.rand(1, 2, 2, 8, 8), rate=1).grey()
+    white = read_film(np.ones((1, 2, 3, 8, 8)), rate=1)
+    for film in (white.grey(), white.fitted((5, 7), how="resize")):
+        assert np.allclose(film.clips[0], 1.0, atol=1e-6), "rounding must not make white brighter than white"
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (torch.rand(2, 3, 1, 8, 8) * 2 - 1, "if black is -1"),
+        (torch.rand(2, 3, 1, 8, 8) * 255, "frames / 255"),
+        (torch.rand(2, 3, 1, 8, 8) * 9, "frames / 255"),
+        (torch.full((1, 2, 1, 4, 4), math.nan), "NaN"),
+        (np.zeros((1, 2, 1, 4, 4), np.uint16), "frames / 4095"),
+        (torch.rand(0, 3, 1, 8, 8), "at least one frame"),
+        ("walk.gif", r"stimuli\.read_film"),
+        (torch.rand(3, 1, 8, 8), r"clip\[None\]"),
+    ],
+)
+def test_frames_are_checked_in_every_function(frames: object, message: str) -> None:
+    for call in (as_timeline, lambda f: oddball(f, 2)):
+        with pytest.raises(StimulusError, match=message):
+            call(frames)
+
+
+def test_as_timeline_accepts_flipped_arrays() -> None:
+    frames = numbered(6).draw(0, 0, 3, 4)
+    assert torch.equal(as_timeline(frames[:, ::-1]).at(0.0), as_timeline(frames).at(30.0))
 
 
 def test_read_film_rejects_unreadable_files(tmp_path: Path) -> None:
@@ -237,11 +305,29 @@ def test_moving_digits_at_half_size_average_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"digits": 0}, {"size": 28}, {"speed": (5.0, 3.0)}, {"bars": 8}, {"speed": (3, 40)}, {"side": 20}]
+    "wrong",
+    [
+        {"digits": 0},
+        {"size": 28},
+        {"speed": (5.0, 3.0)},
+        {"speed": (math.nan, 3.0)},
+        {"bars": 8},
+        {"speed": (3, 40)},
+        {"side": 20},
+    ],
 )
 def test_moving_digits_reject_invalid_settings(wrong: dict) -> None:
-    with pytest.raises(StimulusError, match="published set"):
+    (setting,) = (f"{name}={re.escape(repr(value))}" for name, value in wrong.items())
+    with pytest.raises(StimulusError, match=rf"given: .*\b{setting}[\s\S]*remedy: use the published settings"):
         MovingDigits(**wrong)
+
+
+def test_moving_digits_reject_empty_batches() -> None:
+    for count, length in ((0, 5), (5, 0)):
+        with pytest.raises(StimulusError, match=f"{count} clips of {length} frames"):
+            MovingDigits().draw(0, 0, count, length)
+    with pytest.raises(StimulusError, match="count"):
+        numbered(9).draw(0, 0, 0, 4)
 
 
 def test_read_moving_mnist_reads_published_layout(tmp_path: Path) -> None:
@@ -250,9 +336,10 @@ def test_read_moving_mnist_reads_published_layout(tmp_path: Path) -> None:
     film = read_moving_mnist(tmp_path / "mnist_test_seq.npy")
     assert len(film.clips) == 3 and film.shape == (1, 64, 64)
     assert np.array_equal(film.clips[1][7, 0], array[7, 1])
-    np.save(tmp_path / "other.npy", array[:10])
-    with pytest.raises(StimulusError, match="mnist_test_seq"):
-        read_moving_mnist(tmp_path / "other.npy")
+    for other in (array[:10], array.astype(np.float32)):
+        np.save(tmp_path / "other.npy", other)
+        with pytest.raises(StimulusError, match="mnist_test_seq"):
+            read_moving_mnist(tmp_path / "other.npy")
 
 
 @pytest.mark.data
@@ -300,8 +387,17 @@ def test_oddball_changes_film_only_after_surprise() -> None:
     ("at", "how", "clips"), [(6, "reverse", 2), (0, "cut", 2), (12, "cut", 2), (8, "turn", 2), (8, "cut", 1)]
 )
 def test_oddball_rejects_invalid_arguments(at: int, how: str, clips: int) -> None:
-    with pytest.raises(StimulusError, match="reverse"):
+    remedy = "pass how='reverse'" if clips == 1 else "remedy: pass at=7, how='reverse'"
+    with pytest.raises(StimulusError, match=remedy):
         oddball(np.zeros((clips, 12, 1, 1, 1), np.uint8), at, how)
+
+
+@pytest.mark.parametrize(("length", "how", "least"), [(1, "reverse", 3), (2, "reverse", 3), (1, "cut", 2)])
+def test_oddball_of_short_clips_asks_for_longer_ones(length: int, how: str, least: int) -> None:
+    with pytest.raises(StimulusError, match=rf"at least {least} frames\nremedy: draw longer clips"):
+        oddball(np.zeros((2, length, 1, 1, 1), np.uint8), 1, how)
+    shortest = np.arange(2 * least, dtype=np.uint8).reshape(2, least, 1, 1, 1)
+    assert oddball(shortest, least - 1, how).shape == shortest.shape
 
 
 def test_as_timeline_of_long_film_stays_compact_in_memory() -> None:

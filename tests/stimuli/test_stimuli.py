@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.examples import leaky_net
 
 import pcsim
 from pcsim import StimulusError, StorageError, stimuli
-from pcsim.stimuli import digits, glyphs, mnist
+from pcsim.stimuli import digits, files, glyphs, mnist
 
 # Statistics of 200 images per condition from the authors' generator (docs/checks.md): mean grey level, sd, visible
 # share of each digit in drawing order, share of the image covered by debris.
@@ -132,13 +135,79 @@ def test_condition_without_spread_centres_digits() -> None:
         assert np.abs((drawn.min(0) + drawn.max(0)) / 2 - 15.5).max() <= 1.0
 
 
-BAD = ("debris", *(stimuli.Condition(**wrong) for wrong in ({"digits": 11}, {"fragments": -1}, {"spread": 1.5})))
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_scenes_reject_invalid_condition(bad: str | stimuli.Condition) -> None:
-    with pytest.raises(StimulusError):
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("debris", "condition 'debris'\nexpected: one of clean, debris-light"),
+        (stimuli.Condition(digits=11), "digits=11,"),
+        (stimuli.Condition(digits=0), "digits=0,"),
+        (stimuli.Condition(fragments=-1), "fragments=-1,"),
+        (stimuli.Condition(noise=-0.1), "noise=-0.1,"),
+        (stimuli.Condition(noise=math.nan), "noise=nan,"),
+        (stimuli.Condition(spread=1.5), "spread=1.5"),
+    ],
+)
+def test_scenes_reject_invalid_condition(bad: str | stimuli.Condition, message: str) -> None:
+    with pytest.raises(StimulusError, match=message) as caught:
         stimuli.scenes(bad, 0, 0, 1)
+    assert "stimuli.Condition(" in caught.value.remedy
+
+
+EIGHT_BIT = torch.full((4, 1, 16, 16), 100, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("images", [EIGHT_BIT, EIGHT_BIT.int(), EIGHT_BIT > 0, EIGHT_BIT.float().numpy()])
+@pytest.mark.parametrize(
+    "show",
+    [
+        stimuli.held,
+        lambda images: stimuli.sequence(images[None], 5.0),
+        lambda images: stimuli.blank(5.0, like=images, level=0.5),
+        lambda images: stimuli.noise(images, sd=0.2, duration=10.0, every=5.0, seed=0),
+    ],
+    ids=["held", "sequence", "blank", "noise"],
+)
+def test_timelines_refuse_images_that_are_not_floating_point(
+    show: Callable[[torch.Tensor], stimuli.Timeline], images: torch.Tensor
+) -> None:
+    with pytest.raises(StimulusError, match=r"pass images\.float\(\) / 255"):
+        show(images)
+
+
+def test_noise_has_given_sd_on_scaled_images() -> None:
+    shown = stimuli.noise(EIGHT_BIT.float() / 255, sd=0.2, duration=10.0, every=5.0, seed=0).at(0.0)
+    assert shown.mean().item() == pytest.approx(100 / 255, abs=0.02)
+    assert shown.std().item() == pytest.approx(0.2, abs=0.02)
+    for sd in (-0.2, math.nan, math.inf):
+        with pytest.raises(StimulusError, match=f"sd={sd}"):
+            stimuli.noise(torch.zeros(1, 1, 2, 2), sd=sd, duration=1.0, every=1.0, seed=0)
+    with pytest.raises(StimulusError, match="duration of nan"):
+        stimuli.noise(torch.zeros(1, 1, 2, 2), sd=0.1, duration=math.nan, every=1.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([1, 2]), "labels of type int64 and shape"),
+        ([1, 2], "labels of type list"),
+        (torch.arange(5), r"shape \(5,\) for 2 images"),
+        (torch.tensor(1), r"shape \(\) for 2 images"),
+        (torch.eye(2).to_sparse(), "a dense tensor"),
+        (torch.ones(2, dtype=torch.complex64), "real numbers"),
+    ],
+)
+def test_timeline_refuses_labels_that_cannot_be_kept(labels: object, message: str) -> None:
+    line = stimuli.held(torch.rand(2, 1, 4, 4))
+    for attach in (line.with_labels, lambda labels: stimuli.Timeline(line.epochs, labels)):
+        with pytest.raises(StimulusError, match=message):
+            attach(labels)
+
+
+def test_batched_network_repeats_labels_with_images() -> None:
+    net = pcsim.batched(leaky_net(4), taus={"r": [5.0, 10.0, 20.0]}, batch=2)
+    line = stimuli.held(torch.rand(2, 4), 5.0).with_labels(torch.tensor([3, 7]))
+    run = pcsim.simulate(net.network, net.tile(line), solver=pcsim.Euler(dt=1.0))
+    assert run.labels is not None and run.labels.tolist() == [3, 7, 3, 7, 3, 7]
 
 
 def test_timeline_rejects_invalid_durations_and_shapes() -> None:
@@ -149,6 +218,11 @@ def test_timeline_rejects_invalid_durations_and_shapes() -> None:
         stimuli.held(images).then(stimuli.held(images))
     with pytest.raises(StimulusError, match="time, batch"):
         stimuli.sequence(images, 10.0)
+    with pytest.raises(StimulusError, match="at least one frame"):
+        stimuli.sequence(images[None, :0].transpose(0, 1), 10.0)
+    for wrong in ({"units": 0}, {"batch": 0}, {"rounds": 0}):
+        with pytest.raises(StimulusError, match=f"{next(iter(wrong))}=0"):
+            stimuli.turns(**({"units": 3, "batch": 2} | wrong))
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -166,6 +240,10 @@ def test_load_mnist_reads_raw_or_packed_and_checks_files(tmp_path: Path, monkeyp
     (tmp_path / names[1]).write_bytes(contents[names[1]])
     found = stimuli.load_mnist("test", tmp_path)
     assert np.array_equal(found[0], images) and np.array_equal(found[1], labels)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert np.array_equal(stimuli.load_mnist("test", f"~/{tmp_path.name}")[0], images)
+    monkeypatch.setenv("PCSIM_MNIST", f"~/{tmp_path.name}")
+    assert np.array_equal(stimuli.load_mnist("test")[0], images)
     source = stimuli.HandwrittenGlyphs("test", tmp_path)
     shown = source.faces(np.array([0, 1]))
     assert shown.shape == (2, 105, 105) and 0 <= shown.min() and shown.max() <= 1
@@ -175,6 +253,10 @@ def test_load_mnist_reads_raw_or_packed_and_checks_files(tmp_path: Path, monkeyp
             stimuli.load_mnist("test", tmp_path)
     (tmp_path / names[1]).unlink()
     with pytest.raises(StorageError, match=r"expected: a folder that contains t10k-labels"):
+        stimuli.load_mnist("test", tmp_path)
+    (tmp_path / f"{names[1]}.gz").write_bytes(gzip.compress(bytes(10**5)))
+    monkeypatch.setattr(files, "MOST_DATA_BYTES", 10**4)
+    with pytest.raises(StorageError, match="it goes on after MOST_DATA_BYTES"):
         stimuli.load_mnist("test", tmp_path)
     (tmp_path / f"{names[1]}.gz").write_bytes(gzip.compress(contents[names[1]])[:-9])
     with pytest.raises(StorageError, match="cannot be read"):

@@ -90,12 +90,6 @@ def same_conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 
     return conv(x, weight, bias, stride, padding=0)
 
 
-def separable(x: Array, depthwise: Array, pointwise: Array) -> Array:
-    """Convolve each channel with its own kernel, then mix channels."""
-    each = [same_conv(x[:, c : c + 1], depthwise[c : c + 1]) for c in range(x.shape[1])]
-    return conv(np.concatenate(each, 1), pointwise)
-
-
 def batch_norm(x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Array:
     """Apply batch norm with running statistics."""
     scaled = (x - per_channel(mean)) / np.sqrt(per_channel(variance) + eps)

@@ -147,6 +147,56 @@ class CORnetS(nn.Module):
         return self.decoder(self.IT(self.V4(self.V2(self.V1(x)))))
 
 
+class LocalBlock(nn.Module):
+    """A block of Han et al. 2018, with the names of the authors' code."""
+
+    def __init__(self, below: int, channels: int, cycles: int) -> None:
+        super().__init__()
+        self.FFconv = nn.Conv2d(below, channels, 3, padding=1, bias=False)
+        self.FBconv = nn.ConvTranspose2d(channels, below, 3, padding=1, bias=False)
+        self.b0 = nn.ParameterList([nn.Parameter(torch.zeros(1, channels, 1, 1))])
+        self.bypass = nn.Conv2d(below, channels, 1, bias=False)
+        self.cycles = cycles
+
+    def forward(self, x: Tensor) -> Tensor:
+        rate = functional.relu(1.0 + self.b0[0])
+        y = functional.relu(self.FFconv(x))
+        for _ in range(self.cycles):
+            y = y + rate * self.FFconv(functional.relu(x - self.FBconv(y)))
+        return y + self.bypass(x)
+
+
+class LocalPCN(nn.Module):
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        pooled: tuple[int, ...],
+        colours: int,
+        classes: int,
+        cycles: int = 3,
+        stem: int | None = None,
+    ) -> None:
+        super().__init__()
+        first = [colours if stem is None else stem, *channels]
+        if stem is not None:
+            self.baseconv = nn.Module()
+            self.baseconv.conv = nn.Conv2d(colours, stem, 7, 2, 3, bias=False)
+            self.baseconv.featBN = nn.BatchNorm2d(stem)
+        self.PcConvs = nn.ModuleList(LocalBlock(a, b, cycles) for a, b in pairwise(first))
+        self.BNs = nn.ModuleList(nn.BatchNorm2d(a) for a in first[:-1])
+        self.linear = nn.Linear(channels[-1], classes)
+        self.BNend = nn.BatchNorm2d(channels[-1])
+        self.pooled = pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        if hasattr(self, "baseconv"):
+            x = functional.relu(self.baseconv.featBN(self.baseconv.conv(x)))
+        for n, (norm, block) in enumerate(zip(self.BNs, self.PcConvs, strict=True), 1):
+            x = block(norm(x))
+            x = functional.max_pool2d(x, 2) if n in self.pooled else x
+        return self.linear(functional.relu(self.BNend(x)).mean((2, 3)))
+
+
 class Block(nn.Module):
     def __init__(self, below: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -203,9 +253,9 @@ class MedianLayer(nn.Module):
         )
 
     def forward(self, below: Tensor, c: Tensor, o: Tensor, fed: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = self.ff(below)
-        ci = functional.elu(self.to_cell(functional.pad(x, (0, 1, 0, 1))))
-        oi = functional.elu(self.to_out(x)) + self.res(below)
+        x = functional.elu(self.ff(below))  # the cell's input activation precedes its convolutions
+        ci = self.to_cell(functional.pad(x, (0, 1, 0, 1)))
+        oi = self.to_out(x) + self.res(below)
         if self.fb is not None and fed is not None:
             oi = oi + self.fb(fed)
         new_c = functional.elu(

@@ -32,7 +32,14 @@ def measure(setting: Setting) -> dict[str, Any]:
     return {"ratio": setting.solver.dt / setting.tau[0], "curve": drawn * setting.tau[1], "lesion": str(setting.lesion)}
 
 
+def scaled(by: float, setting: Setting) -> dict[str, Any]:
+    return {"ratio": by * setting.solver.dt / setting.tau[0]}
+
+
 def slowly(setting: Setting) -> dict[str, Any]:
+    if calls := os.environ.get("PCSIM_CALLS"):
+        with Path(calls).open("a") as file:
+            file.write(f"{os.getpid()}\n")
     time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))  # not part of the setting, so that the points stay the same
     return measure(setting)
 

@@ -8,10 +8,13 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from support.swept import Setting
 from pcsim.core.exceptions import StorageError, SweepError
 from pcsim.sweeps import executors
 from pcsim.sweeps.executors import Processes, completed, executor_named
+from pcsim.sweeps.lock import locked
 from pcsim.sweeps.points import grid, sample
 from pcsim.sweeps.sweep import Sweep, Table, changed, names
 
@@ -301,3 +305,56 @@ def test_completed_accepts_calls_added_while_running() -> None:
             if len(calls) < 6:
                 calls.append((len(calls) + 1,))
     assert sorted(found) == [(n, math.factorial(n)) for n in range(1, 7)]
+
+
+def test_sweep_identity_includes_code_of_function_and_arguments(tmp_path: Path) -> None:
+    """Two scripts may both define `measure`: their results must not be taken for each other's."""
+    ids = []
+    for body in ("return {'x': setting.seed}", "return {'x': setting.seed + 1}", "return {'x': abs(setting.seed)}"):
+        space: dict[str, Any] = {}
+        exec(f"def measure(setting):\n    {body}", space)
+        ids.append(Sweep(space["measure"], Setting(), POINTS, tmp_path).ids[0])
+    space = {}
+    exec("def measure(setting):\n    'A docstring.'\n\n    # and a comment\n    return {'x': setting.seed}", space)
+    assert len(set(ids)) == 3 and Sweep(space["measure"], Setting(), POINTS, tmp_path).ids[0] == ids[0]
+    partials = [Sweep(partial(swept.scaled, by), Setting(), POINTS, tmp_path).ids[0] for by in (1.0, 2.0)]
+    assert partials[0] != partials[1]
+
+
+def test_sweep_of_partial_runs(tmp_path: Path) -> None:
+    table = Sweep(partial(swept.scaled, 3.0), Setting(), POINTS, tmp_path).run(progress=False)
+    assert table["ratio"] == pytest.approx(3.0 * small(tmp_path).run(progress=False)["ratio"])
+
+
+def test_sweep_refuses_configuration_that_cannot_be_identified(tmp_path: Path) -> None:
+    for value in (math.nan, object()):
+        with pytest.raises(SweepError, match="cannot identify a point"):
+            Sweep(swept.measure, {"seed": 0, "gain": value}, [{"seed": 1}], tmp_path)
+
+
+def test_two_processes_share_one_sweep(tmp_path: Path) -> None:
+    """Each of 60 points is computed once, although two programs run the whole sweep at the same time."""
+    environment = ENVIRONMENT | {"PCSIM_SLOWLY": "0.02", "PCSIM_CALLS": str(tmp_path / "calls")}
+    command = [sys.executable, "-m", "support.swept", str(tmp_path), "here"]
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    calls = (tmp_path / "calls").read_text().split()
+    assert len(calls) == 60 and len(set(calls)) == 2, "both processes must take part, and no point be computed twice"
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_sweep_takes_over_point_of_killed_process(tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    sweep.path("x").parent.mkdir(parents=True)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(sweep._lock(0)):
+            os.write(write, b".")
+            time.sleep(60)
+    os.read(read, 1)
+    killer = threading.Timer(1.0, os.kill, (child, signal.SIGKILL))
+    killer.start()
+    begun = time.monotonic()
+    assert len(sweep.run(progress=False)) == 6 and time.monotonic() - begun > 0.9
+    os.waitpid(child, 0)

@@ -144,7 +144,7 @@ def test_adjoint_with_restarts_accurate_and_coarse_refused(float64: None) -> Non
     settings = Training(updates=2, batch=4, gradient=Adjoint())
     train(net, images, targets, settings, solver=solver, steps=4)
     coarse = TorchDiffEq(dt=10.0, method="euler")
-    with pytest.raises(TrainingError, match=r"differs by .*% from backpropagation"):
+    with pytest.raises(TrainingError, match=r"differs by .* from backpropagation[\s\S]*Adjoint\(tolerance="):
         train(net, images, targets, settings, solver=coarse, steps=4)
 
 
@@ -269,3 +269,14 @@ def test_checkpointed_replays_random_numbers(span: int, float64: None) -> None:
 
 
 assert set(CLASSIFIERS) <= set(SMALL)
+
+
+def test_adjoint_of_network_with_kinks_refused_unless_accepted(float64: None) -> None:
+    """Where ReLU and max pooling switch during a run, the adjoint is 1e-4 to 1e-2 off."""
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 10.0), size=8)
+    images, targets = torch.rand(4, 1, 8, 8), torch.eye(net.shape("readout")[0])[:4]
+    solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-6, atol=1e-6)
+    settings = Training(updates=1, batch=4, gradient=Adjoint())
+    with pytest.raises(TrainingError, match=r"differs by"):
+        train(net, images, targets, settings, solver=solver, steps=3)
+    train(net, images, targets, replace(settings, gradient=Adjoint(tolerance=0.1)), solver=solver, steps=3)

@@ -1,0 +1,126 @@
+"""Checks of arrays that several modules share: axes by name, masks, ids, labels, and times up to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pcsim.core.exceptions import StimulusError
+
+ROUNDING = 1e-6
+"""times that differ by at most this (in ms) are the same: 0.1 + 0.2 is 0.3"""
+MISSING = ("", "nan", "NaN", "None", "NaT", "<NA>")
+"""texts that NumPy, xarray and pandas write for a missing value"""
+
+
+def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
+    """Return True where `times` are later than `others` by more than rounding."""
+    return np.asarray(times, float) > np.asarray(others, float) + ROUNDING
+
+
+def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
+    """Return finite, increasing times (time,), one for each of `rows`. Raises StimulusError for others."""
+    at = np.asarray(times, float)
+    if (
+        at.ndim != 1
+        or not len(at)
+        or rows not in (None, len(at))
+        or not np.isfinite(at).all()
+        or not is_after(at[1:], at[:-1]).all()
+    ):
+        raise StimulusError(
+            given=f"times {at.shape}: {np.array2string(at, threshold=8)}"
+            + ("" if rows is None else f", for {rows} rows"),
+            expected="finite, increasing times (time,), one for each row",
+            remedy="pass run.times, or sort both: k = np.argsort(times); times, values = times[k], values[k]",
+        )
+    return at
+
+
+def as_array(values: Any, *axes: str, more: bool = False) -> NDArray[Any]:
+    """Return an array with the given axes. Labelled arrays (xarray) are transposed by name, others taken as they are.
+
+    axes  accepted names of each axis, such as "image presentation"
+    more  accept further axes after these
+
+    Raises StimulusError for a labelled array with other axes.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.double() if values.is_floating_point() else values).numpy()
+    dims = getattr(values, "dims", None)
+    if not isinstance(dims, tuple):
+        return np.asarray(values)
+    order = [next((dim for dim in dims if dim in names.split()), None) for names in axes]
+    others = [dim for dim in dims if dim not in order]
+    if None in order or (others and not more):
+        wanted = ", ".join(names.replace(" ", " or ") for names in axes) + (", ..." if more else "")
+        raise StimulusError(
+            given=f"an array with the axes ({', '.join(map(str, dims))})",
+            expected=f"the axes ({wanted}), in any order",
+            remedy="name its axes with array.rename(OLD='NEW'), or pass array.values in the expected order",
+        )
+    return np.asarray(values.transpose(*order, *others).values)
+
+
+def as_mask(values: Any, name: str) -> NDArray[np.bool_]:
+    """Return a Boolean array. Raises StimulusError for values other than True and False, or 1 and 0."""
+    mask = as_array(values) if isinstance(values, Tensor) else np.asarray(values)
+    if mask.dtype.kind not in "biuf" or not ((mask == 0) | (mask == 1)).all():
+        raise StimulusError(
+            given=f"{name} {mask.shape} of type {mask.dtype} with values other than 0 and 1",
+            expected="True or False, or 1 or 0, for each entry",
+            remedy=f"compare first, as in {name} = answers == labels",
+        )
+    return mask == 1
+
+
+def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
+    """Return integer labels (n,). Raises StimulusError for other types."""
+    known = np.asarray(labels)
+    if known.dtype.kind not in "iub" or known.ndim != 1:
+        raise StimulusError(
+            given=f"labels {known.shape} of type {known.dtype}",
+            expected="integers (n,) from 0",
+            remedy="number them with names, labels = np.unique(labels, return_inverse=True)",
+        )
+    return known.astype(np.int64)
+
+
+def as_ids(values: ArrayLike, name: str, count: int | None = None) -> NDArray[Any]:
+    """Return ids (n,) of one type. Raises StimulusError if any is missing (NaN, None or blank) or the number is wrong.
+
+    Floats that differ by rounding only are rejected too, because they would count as different ids.
+    """
+    ids = np.asarray(values)
+    if ids.ndim != 1 or count not in (None, len(ids)):
+        raise StimulusError(
+            given=f"{name} of shape {ids.shape}",
+            expected="one value for each " + ("entry" if count is None else f"of {count} entries"),
+            remedy=f"pass {name} as a 1-D array in the order of the data",
+        )
+    missing = np.flatnonzero([value is None or value != value or str(value).strip() in MISSING for value in ids])
+    if len(missing):
+        raise StimulusError(
+            given=f"{name} with {len(missing)} of {len(ids)} missing (NaN, None or blank), first at {missing[0]}",
+            expected="a value for each entry",
+            remedy=f"leave these entries out, as in np.delete(values, {missing[:5].tolist()}, axis=0), or name them",
+        )
+    try:
+        known = np.unique(ids)
+    except TypeError as reason:
+        raise StimulusError(
+            given=f"{name} of several types ({reason})",
+            expected="values of one type",
+            remedy=f"turn them into text, as in {name} = [str(value) for value in {name}]",
+        ) from reason
+    if ids.dtype.kind == "f" and np.isclose(known[1:], known[:-1], rtol=1e-9, atol=0.0).any():
+        raise StimulusError(
+            given=f"{name} with floats that differ by rounding only",
+            expected="the same value for the same thing",
+            remedy=f"round them, as in {name} = np.round({name}, 6)",
+        )
+    return ids

@@ -1,0 +1,141 @@
+"""Regression by kernels X X^T between images: partial least squares and ridge regression.
+
+A layer with 50,000 features takes no more memory than one with 50, and features can be passed in parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pcsim.analysis.arguments import as_array
+from pcsim.core.checks import Count, checked
+from pcsim.core.exceptions import StimulusError
+
+RIDGE = tuple(10.0**power for power in range(-3, 7))
+"""ridge penalties to try, relative to the mean of the kernel's diagonal"""
+CHUNK = 4_096
+
+
+@checked(StimulusError)
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
+
+    products: Tensor
+
+    @classmethod
+    def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
+        """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block).
+
+        Raises StimulusError for features that are not finite, and for blocks of different images.
+        """
+        whole = isinstance(features, Tensor | np.ndarray) or hasattr(features, "dims")
+        parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
+        products: Tensor | None = None
+        for part in parts:
+            given = part if isinstance(part, Tensor) else as_array(part, "image presentation sample", more=True)
+            x = torch.as_tensor(given).detach()
+            if x.dim() < 2 or (products is not None and len(products) != len(x)):
+                raise StimulusError(
+                    given=f"features {tuple(x.shape)}"
+                    + (f" after {len(products)} images" if products is not None else ""),
+                    expected="features (image, ...), and as many images in each block",
+                    remedy="pass an array (image, feature); features[:, None] if there is one feature",
+                )
+            x = x.flatten(1)
+            for columns in x.split(CHUNK, 1):
+                wide = columns.double()
+                # Features are centred, because products of numbers far from zero lose precision.
+                wide = wide - wide.mean(0)
+                products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
+        if products is None or not bool(torch.isfinite(products).all()):
+            raise StimulusError(
+                given="features that are missing, NaN or infinite",
+                expected="finite features (image, ...)",
+                remedy="pass np.nan_to_num(features), or leave out the affected images",
+            )
+        return cls(products)
+
+    def __len__(self) -> int:
+        return len(self.products)
+
+    def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
+        """Return the kernel of the images with the indices `chosen`."""
+        at = torch.from_numpy(chosen)
+        return Kernel(self.products[at][:, at])
+
+    def centred(self, training: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training kernel (n, n) and the other-by-training kernel (m, n), centred by the training mean."""
+        k = self.products[training][:, training]
+        across = self.products[others][:, training]
+        mean, total = k.mean(0), k.mean()
+        return k - mean - mean[:, None] + total, across - mean - across.mean(1, keepdim=True) + total
+
+
+@checked(StimulusError)
+def pls(k: Tensor, across: Tensor, y: Tensor, components: Count = 25) -> Tensor:
+    """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred but not scaled).
+
+    w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t     for each component
+    Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                   for the prediction
+
+    `k` (n, n) and `across` (m, n) come from `Kernel.centred`; `y` (n, neuroid) is centred. Source: Rosipal & Trejo
+    2001, with weights as in scikit-learn's PLSRegression(scale=False). Raises StimulusError for NaN.
+    """
+    _require_finite(y)
+    left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
+    scores, weights = [], []
+    for _ in range(min(components, len(k) - 1)):
+        u = rest @ torch.linalg.eigh(rest.T @ left @ rest)[1][:, -1] if y.shape[1] > 1 else rest[:, 0]
+        t = left @ u
+        size = t.norm()
+        if not size > 1e-10 * whole * u.norm():
+            break  # no variance is left, and further components would be rounding errors
+        t = t / size
+        scores.append(t)
+        weights.append(u)
+        left = left - torch.outer(t, t @ left)
+        left = left - torch.outer(left @ t, t)
+        rest = rest - torch.outer(t, t @ rest)
+    if not scores:
+        return torch.zeros(len(across), y.shape[1], dtype=y.dtype)
+    t, u = torch.stack(scores, 1), torch.stack(weights, 1)
+    return across @ u @ torch.linalg.solve(t.T @ k @ u, t.T @ y)
+
+
+@checked(StimulusError)
+def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
+    """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
+
+    Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
+    `penalties` are values of lambda relative to the mean of K's diagonal. Raises StimulusError for NaN.
+    """
+    _require_finite(y)
+    values, vectors = torch.linalg.eigh(k)
+    turned, unit = vectors.T @ y, k.diagonal().mean()
+    best = torch.full((y.shape[1],), math.inf, dtype=y.dtype)
+    dual = torch.zeros_like(y)
+    for penalty in penalties:
+        inverse = 1.0 / (values.clamp_min(0.0) + penalty * unit)
+        a = vectors @ (inverse[:, None] * turned)
+        loo = (a / (vectors.square() @ inverse)[:, None]).square().mean(0)
+        better = loo < best
+        best, dual = torch.where(better, loo, best), torch.where(better, a, dual)
+    return across @ dual
+
+
+def _require_finite(y: Tensor) -> None:
+    if not bool(torch.isfinite(y).all()):
+        raise StimulusError(
+            given=f"responses {tuple(y.shape)} with NaN or infinite values",
+            expected="finite responses (image, neuroid)",
+            remedy="call predictivity(features, responses), which leaves out missing responses",
+        )

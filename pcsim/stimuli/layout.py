@@ -1,0 +1,106 @@
+"""The axes of arrays of frames, the order of numbered files, and the rate of frames at given times.
+
+Each is derived where only one answer is possible, and asked for otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from einops import rearrange
+from numpy.typing import NDArray
+
+from pcsim.core.exceptions import StimulusError
+from pcsim.stimuli.pixels import require_pixels
+
+AXES = ("n", "time", "channel", "height", "width")
+COLOURS = (1, 3)
+MOST_CHANNELS = 4
+WHOLE = re.compile(r"([0-9]+)")
+DECIMAL = re.compile(r"((?:(?<![^\W_])-)?[0-9]+(?:\.[0-9]+)?)")
+
+
+def clips_of(array: NDArray[Any], axes: str | None, what: str) -> tuple[NDArray[Any], ...]:
+    """Split an array with the given `axes` into clips (time, channel, height, width).
+
+    axes  names in order, such as "time height width channel"; derived from the shape if None
+
+    Raises StimulusError if the axes are in doubt, or if the values are not pixels.
+    """
+    shape = array.shape
+    names = (axes or _axes_of(shape) or "").split()
+    if len(names) != len(shape) or len(set(names)) != len(names) or not {*AXES[1:2], *AXES[3:]} <= {*names} <= {*AXES}:
+        guess = "n time height width channel" if len(shape) == 5 else "time channel height width"
+        raise StimulusError(
+            given=f"{what} of shape {shape}" + (f" with axes={axes!r}" if axes else ", whose axes are in doubt"),
+            expected="(time, height, width), (time, height, width, 1 or 3) or (n, time, up to 4 channels, height, "
+            f"width), or the name of each axis, from {', '.join(AXES)}",
+            remedy=f"pass array, axes={guess!r} to stimuli.read_film, with the name of each axis in its order",
+        )
+    full = rearrange(array, f"{' '.join(names)} -> {' '.join(name if name in names else '1' for name in AXES)}")
+    if full.size:  # a Film says what is wrong with an empty array
+        require_pixels(full, f"{what}: frames")
+    return tuple(full)
+
+
+def _axes_of(shape: tuple[int, ...]) -> str | None:
+    """Return the axes of an array of frames if its shape leaves no doubt, else None."""
+    channels_last = bool(shape) and shape[-1] in COLOURS
+    if len(shape) == 3:
+        is_image = shape[2] <= MOST_CHANNELS < shape[1]
+        return None if is_image else "time height width"
+    if len(shape) == 4:
+        may_be_first = shape[1] in COLOURS and shape[2] not in COLOURS
+        return "time height width channel" if channels_last and not may_be_first else None
+    if len(shape) == 5 and channels_last != (shape[2] <= MOST_CHANNELS):
+        return "n time height width channel" if channels_last else " ".join(AXES)
+    return None
+
+
+def in_order(files: Sequence[Path]) -> list[Path]:
+    """Return files in the order of the numbers in their names, or of the names if they contain none.
+
+    Raises StimulusError for names whose order is in doubt: with decimals or signs that change the order, with several
+    patterns of text that sort differently as text, or with the same number twice.
+    """
+    found = sorted(files, key=lambda file: _key(file, WHOLE))
+    patterns = {_key(file, WHOLE)[::2] for file in files}
+    is_clear = len({_key(file, WHOLE) for file in files}) == len(files)
+    is_clear &= found == sorted(files, key=lambda file: _key(file, DECIMAL))
+    if not is_clear or (len(patterns) > 1 and found != sorted(files, key=lambda file: file.stem)):
+        shown = ", ".join(file.name for file in found[:4])
+        raise StimulusError(
+            given=f"{files[0].parent} with {shown} ..., whose order is in doubt",
+            expected="names that differ in whole numbers only, or that sort alike as text and by their numbers",
+            remedy="rename them to 000.png, 001.png, ..., and put each clip into a folder of its own",
+        )
+    return found
+
+
+def _key(file: Path, number: re.Pattern[str]) -> tuple[Any, ...]:
+    """Return the text and the numbers of a name by turns, beginning and ending with text."""
+    return tuple(Decimal(part) if place % 2 else part.casefold() for place, part in enumerate(number.split(file.stem)))
+
+
+def even_rate(durations: Sequence[int | float], tick: Fraction, path: Path) -> float | None:
+    """Return the rate in Hz of frames that last `durations`, counted in units of `tick` s; None for no durations.
+
+    Raises StimulusError if a duration differs from the median by more than a tenth and by more than one unit.
+    """
+    if not durations:
+        return None
+    usual = median(durations)
+    if not usual > 0 or any(abs(each - usual) > max(1, usual / 10) for each in durations):
+        least, most = (float(1000 * tick * Fraction(each)) for each in (min(durations), max(durations)))
+        raise StimulusError(
+            given=f"{path}, whose frames last from {least:g} to {most:g} ms",
+            expected="frames that all last equally long: uneven frames have no rate",
+            remedy=f"resample it with ffmpeg -i {path.name} -vf fps=25 even.mp4",
+        )
+    return float(len(durations) / (tick * sum(map(Fraction, durations))))

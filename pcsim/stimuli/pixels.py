@@ -1,0 +1,54 @@
+"""Pixels: 8-bit values, or floating-point values from 0 (black) to 1 (white)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsim.core.exceptions import StimulusError
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """Return 8-bit images as float32 in [0, 1], and all other images unchanged."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def require_pixels(values: Tensor | NDArray[Any], what: str = "frames") -> None:
+    """Raise StimulusError unless `values` are 8-bit, or finite floating-point values from 0 to 1."""
+    kind = getattr(values.dtype, "name", str(values.dtype)).removeprefix("torch.")
+    given, remedy = f"{what} of type {kind} and shape {tuple(values.shape)}", "pass at least one frame"
+    is_valid = 0 not in values.shape
+    if is_valid and kind.startswith(("float", "bfloat")):
+        plain = values.detach() if isinstance(values, Tensor) else values
+        low, high = float(plain.min()), float(plain.max())
+        is_valid = low >= 0 and high <= 1  # false for NaN
+        span = f"values from {low:g} to {high:g}" if math.isfinite(low + high) else "NaN or infinite values"
+        given, remedy = f"{what} of type {kind} with {span}", _remedy(low, high)
+    elif is_valid:
+        is_valid, remedy = kind == "uint8", f"{_remedy(0, 255)}, or pass frames.to(torch.uint8) if they are 8-bit"
+    if not is_valid:
+        expected = "pixels with 8-bit values, or with finite floating-point values from 0 (black) to 1 (white)"
+        raise StimulusError(given=given, expected=expected, remedy=remedy)
+
+
+def _remedy(low: float, high: float) -> str:
+    if not math.isfinite(low + high):
+        return "leave out the invalid frames, or fill them with torch.nan_to_num(frames)"
+    if low < 0 and high <= 1:
+        return "pass (frames + 1) / 2 if black is -1, or frames.clip(0, 1)"
+    return "divide by the full scale: frames / 255, or frames / 4095 for a 12-bit camera"
+
+
+def require_floating(images: Tensor) -> None:
+    """Raise StimulusError unless `images` is a floating-point tensor, as networks receive it."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise StimulusError(
+            given=f"images of type {kind}",
+            expected="a tensor of floating-point values, images usually in [0, 1]",
+            remedy="pass images.float() / 255 for 8-bit images, and torch.from_numpy(images) for a NumPy array",
+        )
