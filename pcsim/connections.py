@@ -6,13 +6,13 @@ Any `torch.nn.Module` can be a transform; this module contains those that severa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pcsim.core.checks import Count, checked
+from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, units
 from pcsim.rules.base import activation_named
@@ -33,7 +33,12 @@ def channels_last(module: Made) -> Made:
 
 
 @checked(WiringError)
-def draw(weight: Tensor, initialise: Callable[..., Tensor], *arguments: float, **options: str) -> None:
+def draw(
+    weight: Annotated[Tensor, Axes("out, in, ...")],
+    initialise: Callable[..., Tensor],
+    *arguments: float,
+    **options: str,
+) -> None:
     """Fill a weight with a `torch.nn.init` function, so that its values do not depend on its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
@@ -131,6 +136,7 @@ class Activation(nn.Module):
         return self.function(value if self.gain == 1.0 else self.gain * value)
 
 
+@checked(WiringError)
 class ScaledLinear(nn.Module):
     """y = K x / n with fixed weights K, (out, in), for weights that are integers divided by n.
 
@@ -138,7 +144,7 @@ class ScaledLinear(nn.Module):
     so that a y of exactly m / n is the number nearest to m / n. The sums of rounded weights K / n are not.
     """
 
-    def __init__(self, weight: Tensor, divisor: int) -> None:
+    def __init__(self, weight: Annotated[Tensor, Axes("out, in")], divisor: Count) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.divisor, (self.out_features, self.in_features) = divisor, weight.shape
@@ -370,8 +376,15 @@ class Adjoint(nn.Module):
         self.forward_map, self.shape, self.scale = forward_map, shape, scale
         like = next(forward_map.parameters(), torch.zeros(()))
         one, other = (torch.randn(1, *shape, dtype=like.dtype, device=like.device) for _ in range(2))
-        with torch.no_grad():
-            origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        try:
+            with torch.no_grad():
+                origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        except RuntimeError as reason:
+            raise WiringError(
+                given=f"{summary(forward_map)} of an input {shape}: {str(reason).splitlines()[0]}",
+                expected="the shape of its input, such as (channel, height, width)",
+                remedy="pass the shape of the activity that the module reads",
+            ) from reason
         if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(
                 given=f"{summary(forward_map)}, which is not affine",

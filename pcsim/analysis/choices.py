@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_mask
-from pcsim.core.checks import checked
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
+
+Logits = Annotated[Tensor, Axes("time, sample, class")]
 
 
 @checked(StimulusError)
-def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
+def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
     `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
@@ -23,7 +27,7 @@ def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @checked(StimulusError)
-def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
+def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
 
     The rate is NaN for logits with NaN. Arguments and errors as for `correct_choices`.
@@ -34,7 +38,7 @@ def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @checked(StimulusError)
-def accuracy_over_time(correct: Tensor) -> Tensor:
+def accuracy_over_time(correct: Annotated[Tensor, Axes("time, sample", is_float=False)]) -> Tensor:
     """Return the mean of `correct` (time, n), True or False, over samples: (time,)."""
     return torch.from_numpy(as_mask(correct, "correct")).double().mean(-1).to(correct.device)
 

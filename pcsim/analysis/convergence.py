@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_times, is_after
 from pcsim.analysis.statistics import Estimate, estimate
-from pcsim.core.checks import checked
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
@@ -50,6 +51,9 @@ class Fit:
     amplitude: float
 
 
+States = Annotated[Tensor, Axes("time, batch, ...")]
+
+
 @checked(StimulusError)
 def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t) - x(T)| <= share |x(0) - x(T)|: (n,).
@@ -63,7 +67,7 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 
 
 @checked(StimulusError)
-def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
+def rate_of_change(times: ArrayLike, *states: States) -> Samples:
     """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
     The rate decreases as a network settles, with or without predictions. `states` are (time, n, ...) at `times` in ms.
@@ -75,17 +79,17 @@ def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
 
 
 @checked(StimulusError)
-def distance_from_end(*states: Tensor) -> Samples:
+def distance_from_end(*states: States) -> Samples:
     """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n).
 
     Raises StimulusError for states that differ in time or samples.
     """
-    squares = sum((state - state[-1]).square().sum(2).cpu().numpy() for state in _states(states))
+    squares = sum((state - state[-1]).square().sum(2).detach().cpu().numpy() for state in _states(states))
     return np.sqrt(squares)
 
 
 @checked(StimulusError)
-def state_change(values: Tensor) -> Tensor:
+def state_change(values: States) -> Tensor:
     """Return |x(t) - x(t-1)| / |x(t)|, the relative change of each sample at each step: (time - 1, batch).
 
     `values` are (time, batch, ...). The change is defined as 0 where x(t) is zero.

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 
-from pcsim.core.checks import NonNegative, checked
+from pcsim.core.checks import Axes, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Frames, as_frames
 from pcsim.stimuli.pixels import as_pixels, require_floating, require_pixels
@@ -26,6 +26,8 @@ from pcsim.stimuli.pixels import as_pixels, require_floating, require_pixels
 Window = Literal["uniform", "gaussian"]
 FAR = 10.0
 """a value that predictions of frames in [0, 1] do not reach, but those of frames in [0, 255] do"""
+
+Predictions = Annotated[Tensor, Axes("sample, time, ...", is_float=False)]
 
 
 @checked(StimulusError)
@@ -264,7 +266,7 @@ def score(
 
 
 @checked(StimulusError)
-def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
+def is_dead(predictions: Predictions, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
     """Return a message if predictions (n, time, ...) are no answer, else None.
 
     They are none if they are not finite in a frame that was predicted, all zero, or constant from `closed_loop_from`

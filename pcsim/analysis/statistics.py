@@ -145,8 +145,8 @@ class Comparison:
         return self.q < 0.05
 
 
-@checked(StimulusError, correct=None)
-def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
+@checked(StimulusError)
+def compare_pairs(correct: Mapping[str, Any]) -> list[Comparison]:
     """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
 
     `correct[model]` is (repetitions, images); repetition r of one model is paired with repetition r of the other.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.analysis.arguments import is_after
-from pcsim.core.checks import Finite, NonNegative, checked
+from pcsim.core.checks import Axes, Finite, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.simulation.run import Run
 
+Values = Annotated[Tensor, Axes("time, batch, ...")]
+
 
 @checked(StimulusError)
-def first_difference(values: Tensor, baseline: Tensor, tolerance: NonNegative = 0.0) -> Tensor:
+def first_difference(values: Values, baseline: Values, tolerance: NonNegative = 0.0) -> Tensor:
     """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
     `values` and `baseline` have the same shape (time, batch, ...). NaN, as of a sample that diverged, is no difference.

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.arguments import as_labels, as_times
 from pcsim.analysis.statistics import correlation, spearman_brown
-from pcsim.core.checks import Labels, checked
+from pcsim.core.checks import Labels, Number, checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -107,8 +107,8 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
     return float(at[from_] + share * (at[hit] - at[from_]))
 
 
-@checked(StimulusError, ceiling=None)
-def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
+@checked(StimulusError)
+def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: Number = 1.0) -> float:
     """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
     Other images, such as those that are never solved, are left out. The result is NaN if fewer than three images are

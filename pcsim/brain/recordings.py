@@ -135,6 +135,7 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
 
     Raises StimulusError if the coordinate is missing (NaN, None or blank) or differs between presentations of an image.
     """
+    _require_recording(recorded)
     if coordinate not in recorded.coords or recorded[coordinate].dims != ("presentation",):
         along = [str(name) for name, values in recorded.coords.items() if values.dims == ("presentation",)]
         raise StimulusError(
@@ -173,8 +174,18 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
     return found
 
 
+def _require_recording(recorded: object) -> None:
+    if not isinstance(getattr(recorded, "dims", None), tuple) or not hasattr(recorded, "coords"):
+        raise StimulusError(
+            given=f"a {type(recorded).__name__}",
+            expected="a labelled array (presentation, neuroid[, time_bin])",
+            remedy="convert an array with labelled(responses, presentation_stimulus_id=names), or load a file",
+        )
+
+
 def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
-    coordinates = getattr(recorded, "coords", ())
+    _require_recording(recorded)
+    coordinates = recorded.coords
     name = by or next((known for known in IDS if known in coordinates), None)
     if name is None or name not in coordinates or recorded[name].dims != ("presentation",):
         raise StimulusError(
@@ -187,6 +198,7 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
 
 def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
     """Return a recording as (presentation, neuroid[, time_bin]), with unique neuroids and time bins in order."""
+    _require_recording(recorded)
     dims = recorded.dims
     if not set(DIMENSIONS[:2]) <= set(dims) or not set(dims) <= set(DIMENSIONS):
         raise StimulusError(

@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 from pcsim.analysis.arguments import as_array, as_ids, as_times, is_after
 from pcsim.analysis.statistics import centred, spearman_brown
 from pcsim.brain.kernels import Kernel, pls, ridge
-from pcsim.core.checks import Count, Labels, Share, Whole, checked
+from pcsim.core.checks import Axes, Count, Labels, Number, Share, Whole, checked
 from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -37,6 +37,8 @@ Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
+
+Responses = Annotated[ArrayLike, Axes("image, neuroid", is_float=False)]
 
 
 @checked(StimulusError)
@@ -298,7 +300,7 @@ class BestLayer:
 @checked(StimulusError)
 def best_layer(
     layers: Mapping[str, Kernel | ArrayLike | Tensor],
-    responses: ArrayLike,
+    responses: Responses,
     *,
     share: Share = 0.5,
     regression: Literal["pls", "ridge"] = "pls",
@@ -337,8 +339,8 @@ def best_layer(
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
-@checked(StimulusError, bins=None, latency=None)
-def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
+@checked(StimulusError)
+def steps_of(times: ArrayLike, bins: Iterable[tuple[Number, Number]], latency: Number = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
     times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the

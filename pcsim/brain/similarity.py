@@ -7,7 +7,7 @@ Source: Kriegeskorte et al. 2008.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_array
 from pcsim.analysis.statistics import centred, correlation
-from pcsim.core.checks import checked
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -23,7 +23,9 @@ Metric = Literal["correlation", "euclidean"]
 
 
 @checked(StimulusError)
-def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
+def dissimilarity(
+    responses: Annotated[ArrayLike | Tensor, Axes("image, ...", is_float=False)], metric: Metric = "correlation"
+) -> Array:
     """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
     correlation  1 - Pearson's r between the responses to two images
@@ -97,7 +99,9 @@ def compare(
 
 
 @checked(StimulusError)
-def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
+def ceiling_of_matrices(
+    matrices: Annotated[ArrayLike, Axes("subject, image, image", is_float=False)],
+) -> tuple[float, float]:
     """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
 
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_ids
 from pcsim.brain.regression import steps_of
-from pcsim.core.checks import checked
+from pcsim.core.checks import Number, checked
 from pcsim.core.exceptions import StimulusError, WiringError, needs_extra
 from pcsim.network import Network
 from pcsim.simulation.record import Record
@@ -30,7 +30,7 @@ Bin = tuple[float, float]
 Bins = Annotated[Sequence[Bin], Field(examples=["[(70, 80), (80, 90)]"])]
 
 
-@checked(StimulusError, latency=None)
+@checked(StimulusError)
 class Subject:
     """A Brain-Score subject that presents images to `network` and records from its populations.
 
@@ -55,7 +55,7 @@ class Subject:
         solver: Solver,
         until: float | None = None,
         prepare: Callable[[Any], Tensor | np.ndarray],
-        latency: float | Mapping[str, float] = 0.0,
+        latency: Number | Mapping[str, Number] = 0.0,
         degrees: int = 8,
         batch: int = 32,
         identifier: str | None = None,

@@ -15,14 +15,14 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsim.core.checks import Count, Positive, Whole, checked
+from pcsim.core.checks import Axes, Count, Positive, Whole, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import Shape, State
 from pcsim.network import Network
@@ -154,7 +154,9 @@ def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
 
 
 @checked(SolverError)
-def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
+def largest_stable_dt(
+    values: Annotated[NDArray[np.complex128], Axes("eigenvalue", is_float=False)], solver: type[Solver]
+) -> float:
     """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R: the solver's stability function).
 
     values  all eigenvalues, or the largest ones; the leading ones alone do not determine the limit

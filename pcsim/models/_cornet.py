@@ -38,7 +38,10 @@ def _decoder(channels: int, classes: int, active: tuple[float, float] | None = N
 
 @register(paper="Kubilius et al. 2018")
 def cornet_z(
-    channels: Sequence[Count] = CHANNELS, *, image: tuple[Count, Count, Count] = (3, 224, 224), classes: Count = 1000
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    *,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
 ) -> Network:
     """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and a 3x3 max pool of stride 2.
 
@@ -65,7 +68,7 @@ def cornet_z(
 
 @register(paper="Kubilius et al. 2018")
 def cornet_r(
-    channels: Sequence[Count] = CHANNELS,
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
     steps: Count = 5,
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
@@ -81,7 +84,7 @@ def cornet_r(
 
 @register(paper="Kubilius et al. 2018")
 def cornet_rt(
-    channels: Sequence[Count] = CHANNELS,
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
     steps: Count = 5,
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
@@ -132,8 +135,8 @@ def _cornet_recurrent(
 
 @register(paper="Kubilius et al. 2019")
 def cornet_s(
-    channels: Sequence[Count] = CHANNELS,
-    times: Sequence[Count] = (2, 4, 2),
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    times: tuple[Count, Count, Count] = (2, 4, 2),
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,

@@ -17,7 +17,7 @@ from itertools import pairwise
 from torch import nn
 
 from pcsim.connections import conv
-from pcsim.core.checks import Count
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -29,7 +29,7 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Shi et al. 2015")
 def convlstm(
-    channels: Sequence[Count] = (128, 64, 64),
+    channels: Counts = (128, 64, 64),
     *,
     peephole: Peephole = "channel",
     gate: str = "sigmoid",
@@ -62,7 +62,7 @@ def convlstm(
 
 @register(paper="convolutional version of Costa et al. 2017")
 def subconvlstm(
-    channels: Sequence[Count] = (128, 64, 64),
+    channels: Counts = (128, 64, 64),
     *,
     fixed_forget: bool = False,
     kernel: Count = 5,

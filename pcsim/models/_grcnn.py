@@ -12,12 +12,11 @@ each layer completes its iterations before the next one starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
-from pcsim.core.checks import Count
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -28,7 +27,7 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Wang & Hu 2017")
 def grcnn(
-    channels: Sequence[Count] = (64, 128, 256),
+    channels: Counts = (64, 128, 256),
     iterations: Count = 3,
     *,
     stem: Count = 64,

@@ -18,7 +18,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Standardise, StepNorm, conv, up_conv
-from pcsim.core.checks import Count
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -38,7 +38,7 @@ ADJACENCIES: dict[str, tuple[int, ...] | None] = {
 
 @register(paper="Liao & Poggio 2016")
 def multi_state(
-    channels: Sequence[Count] = (16, 32, 64),
+    channels: Counts = (16, 32, 64),
     adjacency: Adjacency = "feedback",
     *,
     steps: Count = 6,

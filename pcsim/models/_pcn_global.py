@@ -21,7 +21,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Tied, channels_last, conv, draw, pool
-from pcsim.core.checks import Count, Whole
+from pcsim.core.checks import Count, Counts, Whole
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -32,7 +32,7 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Wen et al. 2018")
 def pcn_global(
-    channels: Sequence[Count] = (64, 64, 128, 128, 256, 256, 256, 256),
+    channels: Counts = (64, 64, 128, 128, 256, 256, 256, 256),
     pooled: Sequence[Count] = (3, 5),
     cycles: Whole = 6,
     *,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
-from pcsim.core.checks import Count
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
@@ -29,7 +29,7 @@ from pcsim.rules.wires import Sum
 
 @register(paper="leaky version of Liang & Hu 2015")
 def leaky_rcnn(
-    channels: Sequence[Count] = (16, 32, 64),
+    channels: Counts = (16, 32, 64),
     tau: Sequence[float | Tensor | TimeConstant] | float = (10.0, 20.0, 40.0),
     *,
     kernel: Count = 3,

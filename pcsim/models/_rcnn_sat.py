@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
-from pcsim.core.checks import Count
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -99,7 +99,7 @@ def _member(
     """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
-        maps: Sequence[Count] = MAPS,
+        maps: Counts = MAPS,
         kernels: Sequence[Count] | None = None,
         *,
         steps: Count | None = None,

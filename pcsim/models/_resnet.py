@@ -55,7 +55,7 @@ def _resnet(
 
 @register(paper="He et al. 2016")
 def resnet18(
-    channels: Sequence[Count] = (64, 128, 256, 512),
+    channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
@@ -71,7 +71,7 @@ def resnet18(
 
 @register(paper="He et al. 2016")
 def resnet34(
-    channels: Sequence[Count] = (64, 128, 256, 512),
+    channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,

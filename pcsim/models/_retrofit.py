@@ -68,7 +68,14 @@ def retrofit(
         )
     shapes = [tuple(image)]
     for stage in stages:
-        shapes.append(transformed_shape(stage, shapes[-1]))
+        try:
+            shapes.append(transformed_shape(stage, shapes[-1]))
+        except (RuntimeError, ValueError, IndexError, TypeError) as reason:
+            raise WiringError(
+                given=f"stage {len(shapes)}, which rejects activity of shape {shapes[-1]} ({reason})",
+                expected="stages in their order, of which the first accepts `image`, (channel, height, width)",
+                remedy="pass the image shape for which the network was built, such as image=(3, 224, 224)",
+            ) from reason
     count = len(shapes) - 1
     chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
     if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:

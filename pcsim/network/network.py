@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcsim.core.checks import checked
 from pcsim.core.clock import Window
-from pcsim.core.exceptions import SolverError, WiringError
+from pcsim.core.exceptions import SolverError, StimulusError, WiringError
 from pcsim.network import variants
 from pcsim.network.describe import describe
 from pcsim.network.graph import Graph
@@ -38,6 +38,7 @@ class Network(Graph):
     # Set by pcsim.simulation, which imports this package; a network itself contains no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
+    @checked(StimulusError)
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the readout, (batch, ...), after `net.steps` steps on constant inputs.
 

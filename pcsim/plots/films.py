@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pcsim.core.checks import checked
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import axes, require
+from pcsim.plots.canvas import as_numbers, axes, require
 from pcsim.stimuli.film import as_frames
 from pcsim.stimuli.pixels import as_pixels
 
@@ -27,7 +27,7 @@ def forecast(
     frames: ArrayLike,
     predictions: Mapping[str, ArrayLike],
     closed_loop_from: int | None = None,
-    rate: float | None = None,
+    rate: Positive | None = None,
 ) -> Figure:
     """Draw one clip (time, channel, height, width), and for each network a row of predictions and a row of errors.
 
@@ -67,8 +67,8 @@ def forecast(
 def _one_clip(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    true = as_pixels(as_frames(np.asarray(frames)[None]))[0].double().numpy()
-    predicted = {name: np.asarray(clip, float) for name, clip in predictions.items()}
+    true = as_pixels(as_frames(as_numbers(frames)[None]))[0].double().numpy()
+    predicted = {name: as_numbers(clip).astype(float) for name, clip in predictions.items()}
     shapes = [true.shape, *(clip.shape for clip in predicted.values())]
     if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
@@ -176,7 +176,7 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
 
 @checked(StimulusError)
 def animation(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: Count = 3
 ) -> list[Image.Image]:
     """Draw one image per frame of a clip (time, channel, height, width), with each network's prediction beside it.
 

@@ -39,6 +39,13 @@ def explore(
             expected="one curve (time,) for each setting and panel",
             remedy="average over samples first, with curve.mean(-1)",
         )
+    layouts = {(tuple(found), *map(tuple, found.values())) for found in curves.values()}
+    if len(layouts) != 1 or len(set(next(iter(layouts))[1:])) != 1:
+        raise PcsimError(
+            given=f"{len(layouts)} sets of settings and panels",
+            expected="the same second settings and the same panels for every first setting",
+            remedy="fill missing curves with NaN",
+        )
     firsts = list(curves)
     seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))
     palette = colormaps["viridis"].resampled(max(2, len(seconds)))

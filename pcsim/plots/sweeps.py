@@ -18,7 +18,10 @@ from pcsim.plots.canvas import axes, require
 
 @checked(StimulusError)
 def tau_maps(
-    maps: Mapping[str, Mapping[str, NDArray]], low: Sequence[float], high: Sequence[float], beyond: str = "none"
+    maps: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    low: Sequence[float],
+    high: Sequence[float],
+    beyond: str = "none",
 ) -> Figure:
     """Draw heat maps over the time constants of a lower and an upper area, quantities in rows and networks in columns.
 

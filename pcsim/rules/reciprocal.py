@@ -148,7 +148,7 @@ class Gated(Wire):
     ports = ("drive", "gate")
     gates = ("open",)
 
-    def __init__(self, bias: int | None = None) -> None:
+    def __init__(self, bias: Count | None = None) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(bias)) if bias is not None else None
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pcsim.core.exceptions import PcsimError, RecordError, SolverError, StimulusError, WiringError
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.record import Kept, Record, kept_by
-from pcsim.simulation.run import Snapshot
 
 Records = Record | Sequence[Record] | None
 ERRORS: dict[str, type[PcsimError]] = {
@@ -18,22 +17,6 @@ ERRORS: dict[str, type[PcsimError]] = {
     "record": RecordError,
 }
 """exceptions for arguments of a run that are of another type than annotated"""
-
-
-def require_beginning(start: object, initial: object) -> None:
-    """Raise StimulusError unless `start` is a Snapshot or None, and `initial` a mapping or None."""
-    if not isinstance(start, Snapshot | None):
-        raise StimulusError(
-            given=f"a `start` of type {type(start).__name__}",
-            expected="a Snapshot, such as the `final` of a run",
-            remedy="pass start=run.final",
-        )
-    if not isinstance(initial, Mapping | None):
-        raise StimulusError(
-            given=f"an `initial` of type {type(initial).__name__}",
-            expected="a dict {memory: initial value (batch, ...)}",
-            remedy="pass initial={'r1': values} or initial=run.final.state; to continue a run, pass start=run.final",
-        )
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, needs_extra
+from pcsim.core.exceptions import RecordError, StorageError, needs_extra
 from pcsim.core.state import State
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ class Run:
         data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})
         return data
 
+    @checked(StorageError)
     def save(self, path: str | Path) -> None:
         """Write the run to a single file of numbers and text, which is verified when loaded."""
         facts = {
@@ -175,6 +176,7 @@ class Run:
         storage.write_tensors(path, tensors, {"kind": "run", **facts})
 
     @staticmethod
+    @checked(StorageError)
     def load(path: str | Path) -> Run:
         """Load a run written by `save`. Raises StorageError if the file is missing, damaged or not a run."""
         tensors, facts = storage.read_tensors(path, "run")

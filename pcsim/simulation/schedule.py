@@ -182,7 +182,7 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
 
 def check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
     """Raise StimulusError unless `image` (batch, *shape), shown at `at` ms, is finite and of floating point."""
-    if tuple(image.shape[1:]) != shape:
+    if tuple(image.shape[1:]) != shape or not len(image):
         raise StimulusError(
             given=f"input {name!r} of shape {tuple(image.shape)}",
             expected=f"shape (batch, {', '.join(map(str, shape))}), in the order (batch, channel, height, width)",

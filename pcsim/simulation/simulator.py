@@ -16,7 +16,7 @@ from pcsim.core.exceptions import RecordError, SolverError, WiringError, warn
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.simulation.checks import ERRORS, Records, checked_end, records_of, require_beginning
+from pcsim.simulation.checks import ERRORS, Records, checked_end, records_of
 from pcsim.simulation.finish import finished, provenance
 from pcsim.simulation.frozen import Places, frozen, without_compilers
 from pcsim.simulation.gradient import Full, Gradient
@@ -129,6 +129,7 @@ class Simulator:
         made._prepare(network, solver, record, gradient)
         return made
 
+    @checked(SolverError, **ERRORS)
     def __call__(
         self,
         stimulus: Stimulus,
@@ -142,7 +143,6 @@ class Simulator:
         """Run the network; the arguments are those of `simulate`."""
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
-        require_beginning(start, initial)
         labels = labels_of(stimulus)
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
         if settled is not None:

@@ -12,14 +12,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
+from pydantic import Field
 from torch import Tensor
 
+from pcsim.core.checks import Positive
 from pcsim.core.exceptions import SolverError, warn
 from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Rule
+
+Step = Annotated[Positive, Field(examples=["1.0 for tau=10.0; a tenth of the smallest tau is a good start"])]
 
 
 class Plan(Protocol):
@@ -91,7 +95,7 @@ class FlowSolver(Solver):
     `stability_limit` is the largest stable dt / tau for a leak, dr/dt = -r / tau.
     """
 
-    dt: float
+    dt: Step
 
     def __post_init__(self) -> None:
         if isinstance(self.dt, bool) or not (

@@ -47,9 +47,10 @@ class Film:
     name: str = "film"
 
     def __post_init__(self) -> None:
-        arrays = [clip for clip in self.clips if isinstance(clip, np.ndarray)]
+        clips = self.clips if isinstance(self.clips, tuple | list) else (None,)
+        arrays = [clip for clip in clips if isinstance(clip, np.ndarray)]
         sizes = {clip.shape[1:] for clip in arrays}
-        if len(arrays) < len(self.clips) or len(sizes) != 1 or any(clip.ndim != 4 or not clip.size for clip in arrays):
+        if len(arrays) < len(clips) or len(sizes) != 1 or any(clip.ndim != 4 or not clip.size for clip in arrays):
             raise StimulusError(
                 given=f"{self.name}: clips of shapes {', '.join(str(clip.shape) for clip in arrays) or 'none'}",
                 expected="at least one NumPy array (time, channel, height, width), all with frames of the same size",

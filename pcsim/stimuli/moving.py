@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 
-from pcsim.core.checks import Whole, checked
+from pcsim.core.checks import Number, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
@@ -45,7 +45,7 @@ class Moving:
         return f"Moving({count} clips of {length} frames, {self.identities.shape[1]} digit(s))"
 
 
-@checked(StimulusError, speed=None)
+@checked(StimulusError)
 @dataclass(frozen=True)
 class MovingDigits:
     """A generator of clips of moving digits.
@@ -60,7 +60,7 @@ class MovingDigits:
     digits: int = 2
     size: int = 64
     side: int = 28
-    speed: tuple[float, float] = (3.0, 5.0)
+    speed: tuple[Number, Number] = (3.0, 5.0)
     bars: int = 0
     width: int = 8
     rate: float = 10.0

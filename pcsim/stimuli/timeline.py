@@ -7,11 +7,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from pcsim.core.checks import Count, Finite, NonNegative, Positive, Whole, checked
+from pcsim.core.checks import Count, Finite, NonNegative, Number, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.pixels import require_floating
 from pcsim.stimuli.random import normal, uniform
@@ -38,7 +40,7 @@ class Timeline:
         held(images, 100.0).then(blank(50.0, like=images)).then(held(others))
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: Annotated[tuple[Epoch, ...], Field(min_length=1)]
     labels: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,8 +123,8 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
     return function(frame(number))
 
 
-@checked(StimulusError, images=None, duration=None)
-def held(images: Tensor, duration: float = math.inf) -> Timeline:
+@checked(StimulusError, images=None)
+def held(images: Tensor, duration: Number = math.inf) -> Timeline:
     """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely).
 
     Raises StimulusError unless they are floating-point values, here as in every other timeline.
@@ -150,15 +152,17 @@ def sequence(frames: Tensor, every: Positive) -> Timeline:
     return Timeline((Epoch(len(frames) * every, every, lambda k: frames[k]),))
 
 
-@checked(StimulusError, like=None, duration=None)
-def blank(duration: float, like: Tensor, level: Finite = 0.0) -> Timeline:
+@checked(StimulusError, like=None)
+def blank(duration: Number, like: Tensor, level: Finite = 0.0) -> Timeline:
     """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`."""
     require_floating(like)
     return held(torch.full_like(like, level), duration)
 
 
-@checked(StimulusError, images=None, duration=None)
-def noise(images: Tensor, sd: NonNegative, duration: float, every: Positive, seed: Whole, first: Whole = 0) -> Timeline:
+@checked(StimulusError, images=None)
+def noise(
+    images: Tensor, sd: NonNegative, duration: Number, every: Positive, seed: Whole, first: Whole = 0
+) -> Timeline:
     """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
     The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. Raises

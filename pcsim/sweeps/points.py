@@ -68,6 +68,12 @@ def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:
         if isinstance(names_, str):
             point[names_] = value
         else:
+            if isinstance(value, list | np.ndarray):
+                raise SweepError(
+                    given=f"{value!r} for {', '.join(names_)}",
+                    expected="a tuple with one value for each name, or a single value for all",
+                    remedy=f"write tuple({value!r})",
+                )
             values = value if isinstance(value, tuple) else (value,) * len(names_)
             if len(values) != len(names_):
                 raise SweepError(

@@ -353,7 +353,11 @@ class Table:
                 expected=", ".join(self.axes),
                 remedy="write dots as double underscores: table.where(solver__dt=0.5)",
             )
-        chosen = [at for at, point in enumerate(self.points) if all(point.get(n) == v for n, v in wanted.items())]
+        chosen = [
+            at
+            for at, point in enumerate(self.points)
+            if all(np.array_equal(np.asarray(point.get(n)), np.asarray(v)) for n, v in wanted.items())
+        ]
         return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
 
     @checked(SweepError)

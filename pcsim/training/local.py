@@ -83,9 +83,10 @@ def local_gradient(network: Network, values: State) -> Tensor:
     shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
     counts = {len(value) if value.dim() else 0 for value in values.values()}
     wanted = {name: network.shape(name) for name in (*network.inputs, *network.memories, *network.errors)}
-    if len(counts) != 1 or any(shapes.get(name) != shape for name, shape in wanted.items()):
+    types = {value.dtype for value in values.values()}
+    if len(counts) != 1 or len(types) != 1 or any(shapes.get(name) != shape for name, shape in wanted.items()):
         raise TrainingError(
-            given=f"values {', '.join(f'{name} {tuple(value.shape)}' for name, value in values.items())}",
+            given=f"values {', '.join(f'{name} {tuple(value.shape)} {value.dtype}' for name, value in values.items())}",
             expected=f"values (batch, ...) of {', '.join(f'{name} {shape}' for name, shape in wanted.items())}",
             remedy="pass training.local.relax(network, shown, solver, until)",
         )
@@ -144,7 +145,7 @@ def learn(
 
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
-    sizes = {name: len(values) for name, values in shown.items()}
+    sizes = {name: len(values) if values.dim() else 0 for name, values in shown.items()}
     if len(set(sizes.values())) != 1 or set(sizes) != set(network.inputs):
         raise TrainingError(
             given=f"shown with numbers of samples {sizes}",

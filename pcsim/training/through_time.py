@@ -300,6 +300,10 @@ def evaluate(
             expected="the number of steps to run",
             remedy="pass steps=10",
         )
+    if not images.dim() or not len(images):
+        raise TrainingError(
+            given=f"images of shape {tuple(images.shape)}", expected="at least one image", remedy="pass images[:1]"
+        )
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device
     starts = range(0, len(images), batch)

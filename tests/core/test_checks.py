@@ -127,6 +127,14 @@ def test_unfitting_argument_is_refused(arguments: dict[str, Any], expected: str,
     assert next(iter(arguments)) in caught.value.given
 
 
+def test_whole_number_is_passed_on_as_float_where_a_float_is_annotated() -> None:
+    @checked(WiringError)
+    def kept(share: Share = 0.5, count: int | float = 1, tau: Positive | None = None) -> tuple[object, ...]:
+        return share, count, tau
+
+    assert [type(value) for value in kept(1, 2, np.int64(3))] == [float, int, float]
+
+
 def test_positional_and_surplus_arguments_are_checked() -> None:
     assert take(2, "a", "b") == 2
     with pytest.raises(WiringError, match="rest=5"):
@@ -146,9 +154,9 @@ class Inherited(Setting):
 
 
 def test_class_is_checked_and_its_messages_name_it() -> None:
-    assert Setting(1.0, np.int64(2)) == Setting(1.0, 2)
+    assert Setting(1.0, np.int64(2)) == Setting(1, 2)
     assert type(Setting(1.0, np.int64(2)).start) is int  # NumPy scalars become Python numbers
-    with pytest.raises(SolverError, match="step=-1 for Setting"):
+    with pytest.raises(SolverError, match="step=-1.0 for Setting"):
         Setting(-1)
     with pytest.raises(SolverError, match="missing a required argument: 'step'"):
         Setting()  # type: ignore[call-arg]

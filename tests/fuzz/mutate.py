@@ -27,6 +27,8 @@ class Mutation:
     words: str
     arguments: dict[str, Any]
     twin: dict[str, Any] | None = None
+    is_called: bool = False
+    """the value is a function, which may fail with its own exception"""
 
 
 def mutated(arguments: Mapping[str, Any], draw: random.Random) -> Mutation:
@@ -43,9 +45,11 @@ def mutated(arguments: Mapping[str, Any], draw: random.Random) -> Mutation:
         given[name[:-1] + "_"] = given.pop(name)
         return Mutation(name, "misspelt", given)
     words, value, twin = _changed(given[name], draw)
+    is_called = callable(value) and not isinstance(value, nn.Module)
     if name == "*" and not isinstance(value, tuple):
         value = (value,)
-    return Mutation(name, words, {**given, name: value}, None if twin is NONE else {**given, name: twin})
+    same = None if twin is NONE else {**given, name: twin}
+    return Mutation(name, words, {**given, name: value}, same, is_called or isinstance(value, nn.ReLU))
 
 
 NONE = object()

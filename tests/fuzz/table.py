@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,33 @@ def times() -> np.ndarray:
 SOLVED = {"solver": Euler(1.0)}
 
 
+MADE_BY_PCSIM = {
+    *(f"{name}Error" for name in ("Pcsim", "Record", "Solver", "Stimulus", "Storage", "Sweep", "Training", "Wiring")),
+    *(
+        "solvers.FlowSolver",
+        "models.published.Source",
+        "PcsimWarning",
+        "Status",
+        "Clock",
+        "Snapshot",
+        "Run",
+        "Forecast",
+        "Batched",
+        "analysis.convergence.Ending",
+    ),
+    *("analysis.Comparison", "analysis.Estimate", "analysis.convergence.Fit", "analysis.convergence.Convergence"),
+    *(
+        "analysis.decoding.Decoded",
+        "analysis.frames.Scored",
+        "brain.regression.Normalised",
+        "brain.regression.BestLayer",
+    ),
+    *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
+    *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
+}
+"""results, exceptions and enumerations, which are not built by hand, and conditions, which are checked by `scenes`"""
+
+
 def entries() -> dict[str, Callable[[], Call]]:
     """Return the whole table, by dotted name below pcsim."""
     return {
@@ -291,7 +318,6 @@ def _core() -> Part:
             pcsim.TorchDiffEq,
             lambda: {"dt": 1.0, "method": "dopri5", "rtol": 1e-4, "atol": 1e-6, "options": {}, "max_evaluations": 1000},
         ),
-        "solvers.FlowSolver": (solvers.FlowSolver, lambda: {"dt": 1.0}),
         **{name: (getattr(connections, name.split(".")[1]), arguments) for name, arguments in _connections().items()},
     }
 
@@ -316,6 +342,7 @@ def _connections() -> dict[str, Callable[[], dict[str, Any]]]:
         "connections.HalfSquare": lambda: {"factor": 1.0},
         "connections.Activation": lambda: {"name": "relu", "gain": 1.0},
         "connections.Standardise": lambda: {"mean": 0.0, "sd": 1.0},
+        "connections.ScaledLinear": lambda: {"weight": tensor(3, 4), "divisor": 3},
         "connections.LocalResponseNorm": lambda: {"channels": 4, "n": 5, "alpha": 1e-4, "beta": 0.5, "c": 1.0},
         "connections.Phased": dict,
         "connections.Chain": lambda: {"*": (conv(), nn.ReLU())},
@@ -523,6 +550,19 @@ def _models() -> Part:
                 {"stages": stages(), "image": (1, 8, 8), "head": None, "predictors": None, "feed_forward": 0.33}
                 | {"feedback": 0.33, "correction": 0.01, "scale": "mean", "steps": 3}
             ),
+        ),
+        **{
+            f"models.published.{name}": (getattr(models.published, name), lambda build=build: {"network": build()})
+            for name, build in (
+                ("libilab_pcn", partial(models.pcn_global, (4, 5), (2,), 2, image=(2, 8, 8), classes=3)),
+                ("libilab_local", partial(models.pcn_local, models.Architecture((4, 5), (1,)), 2, image=(2, 8, 8))),
+                ("zcrwind_prednet", partial(models.prednet, (1, 2), size=(16, 16))),
+                ("cornet", partial(models.cornet_z, (4, 4, 8, 8), image=(2, 32, 32), classes=3)),
+            )
+        },
+        "models.published.load": (
+            models.published.load,
+            lambda: {"network": prednet(), "tensors": {"a": tensor(3)}, "naming": models.published.zcrwind_prednet},
         ),
         "models.weights.build": (weights.build, lambda: {"name": "blt", "width": 2, "size": 8}),
         "models.weights.available": (weights.available, dict),
