@@ -323,7 +323,7 @@ class Resize(nn.Module):
         return functional.interpolate(value, self.size, mode="bilinear", align_corners=self.corners)
 
 
-@checked(WiringError)
+@checked(WiringError, forward_map=None)
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 

@@ -179,7 +179,7 @@ def _require_recording(recorded: object) -> None:
         raise StimulusError(
             given=f"a {type(recorded).__name__}",
             expected="a labelled array (presentation, neuroid[, time_bin])",
-            remedy="convert an array with labelled(responses, presentation_stimulus_id=names), or load a file",
+            remedy="convert an array with labelled() first: labelled(responses, presentation_stimulus_id=names)",
         )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_ids, as_times, is_after
@@ -38,6 +39,7 @@ Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
 
+Bins = Annotated[Iterable[tuple[Number, Number]], Field(examples=["[(70.0, 80.0), (80.0, 90.0)]"])]
 Responses = Annotated[ArrayLike, Axes("image, neuroid", is_float=False)]
 
 
@@ -67,7 +69,7 @@ class Predictivity:
         return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
-@checked(StimulusError)
+@checked(StimulusError, splits=None)
 def predictivity(
     features: Kernel | ArrayLike | Tensor,
     responses: ArrayLike,
@@ -96,7 +98,7 @@ def predictivity(
     return Predictivity(_named(np.stack(r), "r"))
 
 
-@checked(StimulusError)
+@checked(StimulusError, splits=None)
 def predictivity_over_time(
     features: Sequence[Kernel | ArrayLike | Tensor],
     responses: ArrayLike,
@@ -340,7 +342,7 @@ def best_layer(
 
 
 @checked(StimulusError)
-def steps_of(times: ArrayLike, bins: Iterable[tuple[Number, Number]], latency: Number = 0.0) -> list[NDArray[np.int64]]:
+def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
     times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
-from pcsim.core.checks import Count, checked
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models import cells
 from pcsim.models._blt import DELAYS, Unroll
@@ -39,7 +39,7 @@ class Layer:
 
     EXAMPLE: ClassVar[str] = "Layer(8, pooled=True)"
 
-    channels: Count
+    channels: Whole
     pooled: bool = False
     kernel: Count = 3
     stride: Count = 1

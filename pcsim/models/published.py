@@ -48,7 +48,7 @@ COUNTER = "num_batches_tracked"
 """tensor of batch norms that plays no part in their results, and that old state dicts lack"""
 
 
-@checked(StorageError)
+@checked(StorageError, tensors=None)
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 

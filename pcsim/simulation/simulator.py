@@ -141,6 +141,17 @@ class Simulator:
         progress: bool = False,
     ) -> Run:
         """Run the network; the arguments are those of `simulate`."""
+        return self._run(stimulus, until, steps, initial, start, progress)
+
+    def _run(
+        self,
+        stimulus: Stimulus,
+        until: float | Settled | None,
+        steps: int | None,
+        initial: Mapping[str, Tensor] | None,
+        start: Snapshot | None,
+        progress: bool,
+    ) -> Run:
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
         labels = labels_of(stimulus)
@@ -329,7 +340,7 @@ def simulate(
         sim = Simulator(network, solver=solver, record=record, gradient=gradient, compile=True)
     else:
         sim = Simulator.once(network, solver, record, gradient)
-    return sim(stimulus, until=until, steps=steps, initial=initial, start=start, progress=progress)
+    return sim._run(stimulus, until, steps, initial, start, progress)
 
 
 @contextmanager
