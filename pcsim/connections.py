@@ -6,12 +6,13 @@ Any `torch.nn.Module` can be a transform; this module contains those that severa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, units
 from pcsim.rules.base import activation_named
@@ -19,6 +20,7 @@ from pcsim.rules.base import activation_named
 Made = TypeVar("Made", bound=nn.Module)
 
 
+@checked(WiringError)
 def channels_last(module: Made) -> Made:
     """Convert the convolution weights of a module in place to the faster channels_last format, and return the module.
 
@@ -30,20 +32,28 @@ def channels_last(module: Made) -> Made:
     return module
 
 
-def draw(weight: Tensor, initialise: Callable[..., Tensor], *arguments: float, **options: str) -> None:
+@checked(WiringError)
+def draw(
+    weight: Annotated[Tensor, Axes("out, in, ...")],
+    initialise: Callable[..., Tensor],
+    *arguments: float,
+    **options: str,
+) -> None:
     """Fill a weight with a `torch.nn.init` function, so that its values do not depend on its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
 
 
-def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+@checked(WiringError)
+def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False) -> nn.Conv2d:
     """Build a convolution that preserves the size (or divides it by `stride`), with zero padding kernel // 2."""
     return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
+@checked(WiringError)
 def same_conv(
-    channels: int, out: int, kernel: int = 3, stride: int = 1, bias: bool = False, separable: bool = False
+    channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
     """Build a convolution with TensorFlow's SAME padding: any odd pixel of padding goes to the right and bottom.
 
@@ -68,14 +78,18 @@ def same_conv(
     return channels_last(nn.Sequential(*parts) if len(parts) > 1 else spatial)
 
 
-def up_conv(channels: int, out: int, kernel: int = 3, stride: int = 2, bias: bool = False) -> nn.ConvTranspose2d:
+@checked(WiringError)
+def up_conv(
+    channels: Count, out: Count, kernel: Count = 3, stride: Count = 2, bias: bool = False
+) -> nn.ConvTranspose2d:
     """Build a transposed convolution that multiplies the size by exactly `stride`, for any kernel size."""
     padding = (kernel - stride + 1) // 2
     extra = stride - kernel + 2 * padding
     return channels_last(nn.ConvTranspose2d(channels, out, kernel, stride, padding, output_padding=extra, bias=bias))
 
 
-def pool(size: int = 2) -> nn.MaxPool2d:
+@checked(WiringError)
+def pool(size: Count = 2) -> nn.MaxPool2d:
     """Build a max-pooling layer with size x size windows and stride `size`."""
     return nn.MaxPool2d(size)
 
@@ -96,6 +110,7 @@ class GlobalMeanPool(nn.Module):
         return value.mean((-2, -1))
 
 
+@checked(WiringError)
 class HalfSquare(nn.Module):
     """y = 1/2 factor sum x^2 over all axes except the batch, a term of an energy; (batch, ...) -> (batch, 1)."""
 
@@ -108,6 +123,7 @@ class HalfSquare(nn.Module):
         return 0.5 * self.factor * value.square().sum(units(value))[:, None]
 
 
+@checked(WiringError)
 class Activation(nn.Module):
     """y = f(gain x), where f is the pointwise nonlinearity `name`; for edges that deliver f of a memory."""
 
@@ -120,6 +136,7 @@ class Activation(nn.Module):
         return self.function(value if self.gain == 1.0 else self.gain * value)
 
 
+@checked(WiringError)
 class ScaledLinear(nn.Module):
     """y = K x / n with fixed weights K, (out, in), for weights that are integers divided by n.
 
@@ -127,7 +144,7 @@ class ScaledLinear(nn.Module):
     so that a y of exactly m / n is the number nearest to m / n. The sums of rounded weights K / n are not.
     """
 
-    def __init__(self, weight: Tensor, divisor: int) -> None:
+    def __init__(self, weight: Annotated[Tensor, Axes("out, in")], divisor: Count) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.divisor, (self.out_features, self.in_features) = divisor, weight.shape
@@ -137,6 +154,7 @@ class ScaledLinear(nn.Module):
         return functional.linear(value, self.weight) / self.divisor
 
 
+@checked(WiringError)
 class Standardise(nn.Module):
     """y = (x - mean) / sd with the pixel mean and sd of a training set, stored as buffers. Defaults to the identity."""
 
@@ -158,6 +176,7 @@ class Standardise(nn.Module):
         return (value - self.mean) / self.sd
 
 
+@checked(WiringError)
 class LocalResponseNorm(nn.Module):
     """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
@@ -169,7 +188,7 @@ class LocalResponseNorm(nn.Module):
 
     band: Tensor
 
-    def __init__(self, channels: int, n: int = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
+    def __init__(self, channels: Count, n: Count = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
         super().__init__()
         index = torch.arange(channels, device="cpu")  # torch takes a second to set up arithmetic on the meta device
         band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
@@ -198,6 +217,7 @@ class Phased(nn.Module):
         raise NotImplementedError
 
 
+@checked(WiringError)
 class Chain(Phased):
     """A sequence of transforms, like `nn.Sequential`, some of which may be `Phased`."""
 
@@ -214,6 +234,7 @@ class Chain(Phased):
         return value
 
 
+@checked(WiringError)
 class PerStep(Phased):
     """A separate transform for every step, with no weights shared over time."""
 
@@ -227,6 +248,7 @@ class PerStep(Phased):
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
+@checked(WiringError)
 class StepNorm(Phased):
     """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with separate statistics, weight and bias
     for each of `steps` steps, stacked as (step, channel).
@@ -238,7 +260,9 @@ class StepNorm(Phased):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, steps: int, momentum: float = 0.1, eps: float = 1e-5, scale: float = 1.0) -> None:
+    def __init__(
+        self, channels: Count, steps: Count, momentum: float = 0.1, eps: float = 1e-5, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.momentum, self.eps, self.phases = momentum, eps, steps
         self.weight = nn.Parameter(torch.full((steps, channels), scale))
@@ -267,13 +291,14 @@ def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
     return cast(tuple[int, int], convolution.padding)
 
 
+@checked(WiringError)
 class Strided(nn.Module):
     """A convolution that shares its weights with `convolution` but has a different stride.
 
     Raises WiringError unless the convolution uses numeric zero padding.
     """
 
-    def __init__(self, convolution: nn.Conv2d, stride: int) -> None:
+    def __init__(self, convolution: nn.Conv2d, stride: Count) -> None:
         super().__init__()
         _numeric_padding(convolution, "to be given another stride")
         self.convolution, self.stride = convolution, stride
@@ -285,10 +310,11 @@ class Strided(nn.Module):
         return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding, owner.dilation, owner.groups)
 
 
+@checked(WiringError)
 class Resize(nn.Module):
     """Bilinear interpolation to `size` (height, width), with aligned corners unless `corners` is False."""
 
-    def __init__(self, size: tuple[int, int], corners: bool = True) -> None:
+    def __init__(self, size: tuple[Count, Count], corners: bool = True) -> None:
         super().__init__()
         self.size, self.corners = size, corners
 
@@ -297,6 +323,7 @@ class Resize(nn.Module):
         return functional.interpolate(value, self.size, mode="bilinear", align_corners=self.corners)
 
 
+@checked(WiringError, forward_map=None)
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
@@ -337,6 +364,7 @@ class Tied(nn.Module):
         )
 
 
+@checked(WiringError)
 class Adjoint(nn.Module):
     """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J and input activities of `shape`.
 
@@ -348,8 +376,15 @@ class Adjoint(nn.Module):
         self.forward_map, self.shape, self.scale = forward_map, shape, scale
         like = next(forward_map.parameters(), torch.zeros(()))
         one, other = (torch.randn(1, *shape, dtype=like.dtype, device=like.device) for _ in range(2))
-        with torch.no_grad():
-            origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        try:
+            with torch.no_grad():
+                origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
+        except RuntimeError as reason:
+            raise WiringError(
+                given=f"{summary(forward_map)} of an input {shape}: {str(reason).splitlines()[0]}",
+                expected="the shape of its input, such as (channel, height, width)",
+                remedy="pass the shape of the activity that the module reads",
+            ) from reason
         if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(
                 given=f"{summary(forward_map)}, which is not affine",
@@ -364,6 +399,7 @@ class Adjoint(nn.Module):
         return self.scale * pulled_back(value)[0]
 
 
+@checked(WiringError)
 def summary(transform: nn.Module) -> str:
     """Return a short description of a transform for the wiring table, such as "pool 2, conv 3x3 32>64"."""
     if isinstance(transform, nn.Sequential | Chain):

@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "one_hot",
     ),
     "too few targets": (lambda: train(blt(), IMAGE, torch.eye(10)[:1], Training(updates=1)), "2 images", "one_hot"),
-    "no images": (lambda: stimuli.digit_debris(batch=0), "0 images", "batch=64"),
+    "no images": (lambda: stimuli.digit_debris(batch=0), "batch=0", "batch=64"),
     "no errors to plot": (
         lambda: plots.error_convergence(simulate(blt(), IMAGE, solver=Iterate())),
         "without prediction errors",
@@ -272,7 +272,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "1,000,000,000 parameters",
         "largest",
     ),
-    "unknown decoder": (lambda: analysis.decode(torch.rand(2, 3, 4), "best"), "'best'", "decoder='max_confidence'"),
+    "unknown decoder": (lambda: analysis.decode(torch.rand(2, 3, 4), "best"), "'best'", "decoder='last'"),
     "latency of other rows": (
         lambda: pcsim.brain.latencies(*(run_every(2) for _ in range(2))),
         "rows every 20 ms",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_mask
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
 
+Logits = Annotated[Tensor, Axes("time, sample, class")]
 
-def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
+
+@checked(StimulusError)
+def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
     `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
@@ -20,7 +26,8 @@ def correct_choices(logits: Tensor, targets: Tensor) -> Tensor:
     return (_chosen(logits, wanted) == wanted).all(-1) & ~logits.isnan().any(-1)
 
 
-def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
+@checked(StimulusError)
+def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
 
     The rate is NaN for logits with NaN. Arguments and errors as for `correct_choices`.
@@ -30,7 +37,8 @@ def hit_rate(logits: Tensor, targets: Tensor) -> Tensor:
     return rate.masked_fill(logits.isnan().any(-1), torch.nan)
 
 
-def accuracy_over_time(correct: Tensor) -> Tensor:
+@checked(StimulusError)
+def accuracy_over_time(correct: Annotated[Tensor, Axes("time, sample", is_float=False)]) -> Tensor:
     """Return the mean of `correct` (time, n), True or False, over samples: (time,)."""
     return torch.from_numpy(as_mask(correct, "correct")).double().mean(-1).to(correct.device)
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_times, is_after
 from pcsim.analysis.statistics import Estimate, estimate
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
 
 Samples = NDArray[np.float64]
@@ -49,6 +51,10 @@ class Fit:
     amplitude: float
 
 
+States = Annotated[Tensor, Axes("time, batch, ...")]
+
+
+@checked(StimulusError)
 def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t) - x(T)| <= share |x(0) - x(T)|: (n,).
 
@@ -60,7 +66,8 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
     return _for_each(values, lambda x: _settling(at, x, share))
 
 
-def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
+@checked(StimulusError)
+def rate_of_change(times: ArrayLike, *states: States) -> Samples:
     """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
     The rate decreases as a network settles, with or without predictions. `states` are (time, n, ...) at `times` in ms.
@@ -71,16 +78,18 @@ def rate_of_change(times: ArrayLike, *states: Tensor) -> Samples:
     return np.sqrt(squares) / np.diff(as_times(times, len(parts[0])))[:, None]
 
 
-def distance_from_end(*states: Tensor) -> Samples:
+@checked(StimulusError)
+def distance_from_end(*states: States) -> Samples:
     """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n).
 
     Raises StimulusError for states that differ in time or samples.
     """
-    squares = sum((state - state[-1]).square().sum(2).cpu().numpy() for state in _states(states))
+    squares = sum((state - state[-1]).square().sum(2).detach().cpu().numpy() for state in _states(states))
     return np.sqrt(squares)
 
 
-def state_change(values: Tensor) -> Tensor:
+@checked(StimulusError)
+def state_change(values: States) -> Tensor:
     """Return |x(t) - x(t-1)| / |x(t)|, the relative change of each sample at each step: (time - 1, batch).
 
     `values` are (time, batch, ...). The change is defined as 0 where x(t) is zero.
@@ -90,6 +99,7 @@ def state_change(values: Tensor) -> Tensor:
     return torch.where(size == 0, torch.zeros_like(change), change / size.clamp_min(torch.finfo(size.dtype).tiny))
 
 
+@checked(StimulusError)
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t)| stays below `share` of its maximum: (n,).
 
@@ -112,6 +122,7 @@ def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samp
     return _for_each(values, last)
 
 
+@checked(StimulusError)
 def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
     """Return the interpolated time in ms at which a curve is first halfway from its start to its end: (n,)."""
     at, values = _checked(times, curves)
@@ -124,6 +135,7 @@ def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
     return _for_each(values, first)
 
 
+@checked(StimulusError)
 def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
     """Return how far a curve overshoots its end, as a fraction of the distance from start to end, or 0: (n,)."""
     at, values = _checked(times, curves)
@@ -135,6 +147,7 @@ def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
     return _for_each(values, beyond)
 
 
+@checked(StimulusError)
 def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
     """Count how often a curve crosses its end value by more than `share` of its range: (n,), 0 without ringing."""
     at, values = _checked(times, curves)
@@ -149,6 +162,7 @@ def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Sampl
     return _for_each(values, count)
 
 
+@checked(StimulusError)
 def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     """Classify the end of each curve.
 
@@ -161,6 +175,7 @@ def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     return [_ending(at, x) for x in values.T]
 
 
+@checked(StimulusError)
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
 
@@ -227,6 +242,7 @@ class Convergence:
         )
 
 
+@checked(StimulusError)
 def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Convergence:
     """Summarise `settling_time`, `half_life`, `overshoot`, `crossings` and `ending` of curves (time, n)."""
     ends = ending(times, curves)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_ids, as_labels
+from pcsim.core.checks import Count, Labels, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -39,15 +40,16 @@ class Decoded:
         return self.correct.mean(1)
 
 
+@checked(StimulusError, groups=None)
 def decode_over_time(
     features: ArrayLike | Tensor,
-    labels: ArrayLike,
+    labels: Labels,
     *,
     decoder: Literal["logistic", "svm"] = "logistic",
-    penalty: float = 1.0,
-    folds: int = 5,
-    groups: ArrayLike | None = None,
-    seed: int = 0,
+    penalty: Positive = 1.0,
+    folds: Count = 5,
+    groups: Labels | None = None,
+    seed: Whole = 0,
 ) -> Decoded:
     """Decode integer `labels` (n,) from `features` (time, n, ...), with a separate decoder for each time and fold.
 

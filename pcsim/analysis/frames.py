@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 
+from pcsim.core.checks import Axes, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Frames, as_frames
 from pcsim.stimuli.pixels import as_pixels, require_floating, require_pixels
@@ -26,19 +27,24 @@ Window = Literal["uniform", "gaussian"]
 FAR = 10.0
 """a value that predictions of frames in [0, 1] do not reach, but those of frames in [0, 255] do"""
 
+Predictions = Annotated[Tensor, Axes("sample, time, ...", is_float=False)]
 
+
+@checked(StimulusError)
 def mse(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean squared error of each frame: (...) for frames (..., channel, height, width)."""
     predicted, true = _pair(predicted, true)
     return (predicted - true).square().mean((-3, -2, -1))
 
 
+@checked(StimulusError)
 def mae(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean absolute error of each frame: (...) for frames (..., channel, height, width)."""
     predicted, true = _pair(predicted, true)
     return (predicted - true).abs().mean((-3, -2, -1))
 
 
+@checked(StimulusError)
 def psnr(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of each frame in dB, for pixels in [0, 1]; infinite for a perfect frame."""
     return -10.0 * mse(predicted, true).log10()
@@ -74,6 +80,7 @@ def _scaled(predicted: Tensor) -> Tensor:
     return known.to(torch.promote_types(known.dtype, torch.float32))
 
 
+@checked(StimulusError)
 def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
     """Return the structural similarity of each frame, averaged over channels and the windows inside the frame.
 
@@ -132,6 +139,7 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@checked(StimulusError)
 def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """Predict every frame as a copy of the last input frame; the result has the shape of `frames`, with row 0 NaN.
 
@@ -142,6 +150,7 @@ def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     return torch.cat([torch.full_like(frames[:, :1], math.nan), frames[:, last[1:]]], 1)
 
 
+@checked(StimulusError)
 def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x.
 
@@ -155,6 +164,7 @@ def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Te
     return torch.cat([torch.full_like(frames[:, :2], math.nan), line], 1)
 
 
+@checked(StimulusError)
 def training_mean(frames: Tensor, training: Tensor) -> Tensor:
     """Predict every frame as the mean of all frames of `training` (n, time, channel, height, width)."""
     frames, training = as_pixels(as_frames(frames)), as_pixels(as_frames(training))
@@ -217,6 +227,7 @@ class Scored:
         return self.rows[name][score]
 
 
+@checked(StimulusError)
 def score(
     predictions: Tensor,
     frames: Tensor | Frames,
@@ -254,7 +265,8 @@ def score(
     return Scored(rows, horizon, int(is_predicted.int().argmax()))
 
 
-def is_dead(predictions: Tensor, closed_loop_from: int | None = None, tolerance: float = 1e-4) -> str | None:
+@checked(StimulusError)
+def is_dead(predictions: Predictions, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
     """Return a message if predictions (n, time, ...) are no answer, else None.
 
     They are none if they are not finite in a frame that was predicted, all zero, or constant from `closed_loop_from`

@@ -7,30 +7,35 @@ StimulusError for logits with NaN, as of samples that diverged; `entropy` and `d
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_times
+from pcsim.core.checks import Axes, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
+Logits = Annotated[Tensor, Axes("time, ..., class")]
 Decoder = Literal["last", "max_confidence", "threshold"]
 
 
-def cumulative(logits: Tensor) -> Tensor:
+@checked(StimulusError)
+def cumulative(logits: Logits) -> Tensor:
     """Return the cumulative sum of the logits over steps 0..t. Source: Spoerer et al. 2020 ("cumulative readout")."""
     return logits.cumsum(0)
 
 
-def entropy(logits: Tensor) -> Tensor:
+@checked(StimulusError)
+def entropy(logits: Logits) -> Tensor:
     """H = -sum p log p, the entropy of the softmax in nats: (time, batch)."""
     log = torch.log_softmax(logits, -1)
     return -(log.exp() * log).sum(-1)
 
 
-def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def answer_steps(logits: Logits, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the step whose logits determine the answer, for each sample: (batch,).
 
     last            the last step
@@ -57,12 +62,14 @@ def answer_steps(logits: Tensor, decoder: Decoder = "last", threshold: float = 0
     return first + torch.where(reached.any(0), reached.int().argmax(0), surest)
 
 
-def decode(logits: Tensor, decoder: Decoder = "last", threshold: float = 0.9, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def decode(logits: Logits, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the logits of the step that `answer_steps` selects: (batch, class)."""
     return logits[answer_steps(logits, decoder, threshold, first), torch.arange(logits.shape[1], device=logits.device)]
 
 
-def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, first: int = 0) -> Tensor:
+@checked(StimulusError)
+def reaction_times(logits: Logits, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
     """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
 
     cumulated  use the cumulative readout from step `first` on
@@ -74,7 +81,8 @@ def reaction_times(logits: Tensor, threshold: float, cumulated: bool = True, fir
     return first + torch.where(below.any(0), below.int().argmax(0), len(below) - 1)
 
 
-def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, first: int = 0) -> float:
+@checked(StimulusError)
+def entropy_threshold(logits: Logits, mean_step: float, cumulated: bool = True, first: Whole = 0) -> float:
     """Return the threshold in nats at which the mean of `reaction_times` is closest to `mean_step`.
 
     Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
@@ -101,11 +109,12 @@ def entropy_threshold(logits: Tensor, mean_step: float, cumulated: bool = True, 
     return float(candidates[min((low, high), key=lambda index: abs(mean(index) - mean_step))])
 
 
-def _entropies(logits: Tensor, cumulated: bool, first: int) -> Tensor:
+def _entropies(logits: Logits, cumulated: bool, first: int) -> Tensor:
     return entropy(cumulative(logits[first:]) if cumulated else logits[first:])
 
 
-def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
+@checked(StimulusError)
+def decision_times(times: ArrayLike, logits: Logits) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
     If the answer never changes, this is the first time. A time near the end means that the answer may not be final. The
@@ -119,7 +128,7 @@ def decision_times(times: ArrayLike, logits: Tensor) -> Tensor:
     return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
 
 
-def _require_known(logits: Tensor, first: int, threshold: float = 0.0) -> None:
+def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
     """Raise StimulusError for a first step outside the run, a threshold of NaN, and samples with NaN."""
     if not 0 <= first < len(logits):
         raise StimulusError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.arguments import as_mask
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
 Correct = NDArray[np.bool_]
@@ -26,7 +27,8 @@ class Estimate:
     high: float
 
 
-def estimate(values: ArrayLike, draws: int = 2_000, seed: int = 0) -> Estimate:
+@checked(StimulusError)
+def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs.
 
     Raises StimulusError if there are no values, or if they are not finite.
@@ -80,7 +82,8 @@ def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]
         return away, np.where(size > 1e-12 * np.sqrt((x**2).sum(0)), size, np.nan)
 
 
-def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
+@checked(StimulusError, correct=None)
+def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
@@ -105,6 +108,7 @@ def error_rate(correct: Correct, draws: int = 2_000, seed: int = 0) -> Estimate:
     return Estimate(float(wrong.mean()), float(low), float(high))
 
 
+@checked(StimulusError, first=None, second=None)
 def mcnemar(first: Correct, second: Correct) -> float:
     """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right.
 
@@ -141,7 +145,8 @@ class Comparison:
         return self.q < 0.05
 
 
-def compare_pairs(correct: Mapping[str, Correct]) -> list[Comparison]:
+@checked(StimulusError)
+def compare_pairs(correct: Mapping[str, Any]) -> list[Comparison]:
     """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
 
     `correct[model]` is (repetitions, images); repetition r of one model is paired with repetition r of the other.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_array
+from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import StimulusError
 
 RIDGE = tuple(10.0**power for power in range(-3, 7))
 """ridge penalties to try, relative to the mean of the kernel's diagonal"""
 CHUNK = 4_096
 
+Matrix = Annotated[Tensor, Axes("row, column")]
 
+
+@checked(StimulusError)
 @dataclass(frozen=True)
 class Kernel:
     """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
@@ -30,12 +34,13 @@ class Kernel:
     products: Tensor
 
     @classmethod
+    @checked(StimulusError)
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
         """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block).
 
         Raises StimulusError for features that are not finite, and for blocks of different images.
         """
-        whole = isinstance(features, Tensor | np.ndarray) or hasattr(features, "dims")
+        whole = isinstance(features, Tensor | np.ndarray) or hasattr(features, "dims") or np.isscalar(features)
         parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
         products: Tensor | None = None
         for part in parts:
@@ -78,7 +83,8 @@ class Kernel:
         return k - mean - mean[:, None] + total, across - mean - across.mean(1, keepdim=True) + total
 
 
-def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
+@checked(StimulusError)
+def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
     """Predict responses (m, neuroid) to other images by partial least squares (PLS2, centred but not scaled).
 
     w = X^T Y q, q the leading eigenvector of Y^T X X^T Y;  t = X w;  X and Y are deflated by t     for each component
@@ -87,7 +93,7 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
     `k` (n, n) and `across` (m, n) come from `Kernel.centred`; `y` (n, neuroid) is centred. Source: Rosipal & Trejo
     2001, with weights as in scikit-learn's PLSRegression(scale=False). Raises StimulusError for NaN.
     """
-    _require_finite(y)
+    _require_fitting(k, across, y)
     left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
     scores, weights = [], []
     for _ in range(min(components, len(k) - 1)):
@@ -108,13 +114,14 @@ def pls(k: Tensor, across: Tensor, y: Tensor, components: int = 25) -> Tensor:
     return across @ u @ torch.linalg.solve(t.T @ k @ u, t.T @ y)
 
 
-def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RIDGE) -> Tensor:
+@checked(StimulusError)
+def ridge(k: Matrix, across: Matrix, y: Matrix, penalties: Sequence[float] = RIDGE) -> Tensor:
     """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
 
     Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
     `penalties` are values of lambda relative to the mean of K's diagonal. Raises StimulusError for NaN.
     """
-    _require_finite(y)
+    _require_fitting(k, across, y)
     values, vectors = torch.linalg.eigh(k)
     turned, unit = vectors.T @ y, k.diagonal().mean()
     best = torch.full((y.shape[1],), math.inf, dtype=y.dtype)
@@ -128,10 +135,17 @@ def ridge(k: Tensor, across: Tensor, y: Tensor, penalties: Sequence[float] = RID
     return across @ dual
 
 
-def _require_finite(y: Tensor) -> None:
-    if not bool(torch.isfinite(y).all()):
+def _require_fitting(k: Tensor, across: Tensor, y: Tensor) -> None:
+    if k.shape != (len(y), len(y)) or across.shape[1] != len(y) or not k.dtype == across.dtype == y.dtype:
         raise StimulusError(
-            given=f"responses {tuple(y.shape)} with NaN or infinite values",
+            given=f"k {tuple(k.shape)}, across {tuple(across.shape)} and y {tuple(y.shape)} of types "
+            f"{k.dtype}, {across.dtype} and {y.dtype}",
+            expected="k (n, n), across (m, n) and y (n, neuroid), of one type",
+            remedy="pass kernel.centred(training, others), and y.double()",
+        )
+    if not all(bool(torch.isfinite(values).all()) for values in (k, across, y)):
+        raise StimulusError(
+            given=f"kernels and responses {tuple(y.shape)} with NaN or infinite values",
             expected="finite responses (image, neuroid)",
             remedy="call predictivity(features, responses), which leaves out missing responses",
         )

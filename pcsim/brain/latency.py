@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.analysis.arguments import is_after
+from pcsim.core.checks import Axes, Finite, NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.simulation.run import Run
 
+Values = Annotated[Tensor, Axes("time, batch, ...")]
 
-def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -> Tensor:
+
+@checked(StimulusError)
+def first_difference(values: Values, baseline: Values, tolerance: NonNegative = 0.0) -> Tensor:
     """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
     `values` and `baseline` have the same shape (time, batch, ...). NaN, as of a sample that diverged, is no difference.
@@ -27,7 +33,10 @@ def first_difference(values: Tensor, baseline: Tensor, tolerance: float = 0.0) -
     return (apart.int().argmax(0) + 1) * apart.any(0) - 1
 
 
-def latencies(run: Run, baseline: Run, onset: float = 0.0, tolerance: float = 0.0) -> dict[str, NDArray[np.float64]]:
+@checked(StimulusError)
+def latencies(
+    run: Run, baseline: Run, onset: Finite = 0.0, tolerance: NonNegative = 0.0
+) -> dict[str, NDArray[np.float64]]:
     """Return each population's response latency per sample, in ms after `onset`.
 
     The latency is NaN for a sample that does not respond, or diverges before it responds.

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.arguments import as_labels, as_times
 from pcsim.analysis.statistics import correlation, spearman_brown
+from pcsim.core.checks import Labels, Number, checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
@@ -26,7 +27,8 @@ LARGEST = 5.0
 """largest d'; larger values are clipped, as in Brain-Score"""
 
 
-def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
+@checked(StimulusError)
+def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
     """Return I1, the d' of each image averaged over all other classes, (..., n), from `probabilities` (..., n, class).
 
     p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm
@@ -62,6 +64,7 @@ def image_d_prime(probabilities: ArrayLike, labels: ArrayLike) -> Array:
     return np.where(count > 0, np.where(known, d, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
+@checked(StimulusError)
 def solution_times(
     times: ArrayLike, i1: ArrayLike, thresholds: ArrayLike, last: Literal["record", "previous"] = "record"
 ) -> Array:
@@ -104,7 +107,8 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
     return float(at[from_] + share * (at[hit] - at[from_]))
 
 
-def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float = 1.0) -> float:
+@checked(StimulusError)
+def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: Number = 1.0) -> float:
     """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
     Other images, such as those that are never solved, are left out. The result is NaN if fewer than three images are
@@ -118,6 +122,7 @@ def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: float =
     return correlation(first[both], second[both], "spearman") / ceiling if both.sum() > 2 else math.nan
 
 
+@checked(StimulusError)
 def control_and_challenge(
     reference: ArrayLike, model: ArrayLike, alike: float = 0.4, behind: float = 1.5
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -132,6 +137,7 @@ def control_and_challenge(
     return np.abs(difference) <= alike, difference >= behind
 
 
+@checked(StimulusError)
 def split_half_reliability(
     first: ArrayLike, second: ArrayLike, correlate: Callable[..., float] = rank_correlation
 ) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsim.analysis.arguments import as_ids, is_after
+from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
 from pcsim.core.storage import require_file
 
@@ -36,6 +37,7 @@ UNREADABLE = (
 """exceptions of NumPy and h5netcdf for files that are damaged"""
 
 
+@checked(StimulusError)
 def load(path: str | Path) -> xarray.DataArray:
     """Load a recording (presentation, neuroid[, time_bin]) from a local file.
 
@@ -82,7 +84,8 @@ def load(path: str | Path) -> xarray.DataArray:
     return _in_order(array.transpose(*(dim for dim in DIMENSIONS if dim in array.dims)))
 
 
-def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray:
+@checked(StimulusError)
+def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
     """Label `responses` (presentation, neuroid[, time_bin]) with coordinates whose names begin with an axis name.
 
         labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
@@ -116,6 +119,7 @@ def labelled(responses: ArrayLike, **coordinates: ArrayLike) -> xarray.DataArray
     return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=named)
 
 
+@checked(StimulusError)
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
     """Return the unique ids of the presented images, sorted, in the order used by `repetitions`.
 
@@ -125,11 +129,13 @@ def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]
     return np.unique(_shown(recorded, by))
 
 
+@checked(StimulusError)
 def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None) -> NDArray[Any]:
     """Return a presentation coordinate, such as the class, for each image in the order used by `repetitions`.
 
     Raises StimulusError if the coordinate is missing (NaN, None or blank) or differs between presentations of an image.
     """
+    _require_recording(recorded)
     if coordinate not in recorded.coords or recorded[coordinate].dims != ("presentation",):
         along = [str(name) for name, values in recorded.coords.items() if values.dims == ("presentation",)]
         raise StimulusError(
@@ -148,6 +154,7 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
     return values[first]
 
 
+@checked(StimulusError)
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
     """Return responses (repetition, image, neuroid[, time_bin]), padded with NaN for images with fewer repetitions.
 
@@ -167,8 +174,18 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
     return found
 
 
+def _require_recording(recorded: object) -> None:
+    if not isinstance(getattr(recorded, "dims", None), tuple) or not hasattr(recorded, "coords"):
+        raise StimulusError(
+            given=f"a {type(recorded).__name__}",
+            expected="a labelled array (presentation, neuroid[, time_bin])",
+            remedy="convert an array with labelled() first: labelled(responses, presentation_stimulus_id=names)",
+        )
+
+
 def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
-    coordinates = getattr(recorded, "coords", ())
+    _require_recording(recorded)
+    coordinates = recorded.coords
     name = by or next((known for known in IDS if known in coordinates), None)
     if name is None or name not in coordinates or recorded[name].dims != ("presentation",):
         raise StimulusError(
@@ -181,6 +198,7 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
 
 def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
     """Return a recording as (presentation, neuroid[, time_bin]), with unique neuroids and time bins in order."""
+    _require_recording(recorded)
     dims = recorded.dims
     if not set(DIMENSIONS[:2]) <= set(dims) or not set(dims) <= set(DIMENSIONS):
         raise StimulusError(

@@ -16,17 +16,19 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_ids, as_times, is_after
 from pcsim.analysis.statistics import centred, spearman_brown
 from pcsim.brain.kernels import Kernel, pls, ridge
+from pcsim.core.checks import Axes, Count, Labels, Number, Share, Whole, checked
 from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -37,7 +39,11 @@ Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
 
+Bins = Annotated[Iterable[tuple[Number, Number]], Field(examples=["[(70.0, 80.0), (80.0, 90.0)]"])]
+Responses = Annotated[ArrayLike, Axes("image, neuroid", is_float=False)]
 
+
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Predictivity:
     """Pearson's r between predicted and measured responses to held-out images: `r` (split, neuroid).
@@ -63,14 +69,15 @@ class Predictivity:
         return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
+@checked(StimulusError, splits=None)
 def predictivity(
     features: Kernel | ArrayLike | Tensor,
     responses: ArrayLike,
     *,
     regression: Literal["pls", "ridge"] = "pls",
     splits: Splits | None = None,
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> Predictivity:
     """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
@@ -91,6 +98,7 @@ def predictivity(
     return Predictivity(_named(np.stack(r), "r"))
 
 
+@checked(StimulusError, splits=None)
 def predictivity_over_time(
     features: Sequence[Kernel | ArrayLike | Tensor],
     responses: ArrayLike,
@@ -98,8 +106,8 @@ def predictivity_over_time(
     weights: Literal["each", "shared"] = "each",
     regression: Literal["pls", "ridge"] = "pls",
     splits: Splits | None = None,
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> list[Predictivity]:
     """Return the predictivity in each bin of responses (image, neuroid, bin) from features (image, ...) of that bin.
 
@@ -144,8 +152,9 @@ def predictivity_over_time(
     return [Predictivity(_named(np.stack(row), "r")) for row in found]
 
 
+@checked(StimulusError)
 def shuffled_splits(
-    count: int, splits: int = 10, test: float = 0.1, labels: ArrayLike | None = None, seed: int = 1
+    count: Count, splits: Count = 10, test: Share = 0.1, labels: Labels | None = None, seed: Whole = 1
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
@@ -169,6 +178,7 @@ def shuffled_splits(
     return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
 
 
+@checked(StimulusError)
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
     """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,).
 
@@ -212,7 +222,8 @@ def _named(values: Array, name: str) -> Array:
     return values
 
 
-def split_half_ceiling(repetitions: ArrayLike, splits: int = 10, seed: int = 1) -> Array:
+@checked(StimulusError)
+def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
     """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
     `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
@@ -261,6 +272,7 @@ class Normalised:
     neuroids: float
 
 
+@checked(StimulusError)
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
     """Divide `score` by a `split_half_ceiling` (split, neuroid). Raises StimulusError if the neuroids differ."""
     limit = np.asarray(ceiling, float)
@@ -287,14 +299,15 @@ class BestLayer:
     chosen_by: dict[str, Predictivity]
 
 
+@checked(StimulusError)
 def best_layer(
     layers: Mapping[str, Kernel | ArrayLike | Tensor],
-    responses: ArrayLike,
+    responses: Responses,
     *,
-    share: float = 0.5,
+    share: Share = 0.5,
     regression: Literal["pls", "ridge"] = "pls",
-    labels: ArrayLike | None = None,
-    seed: int = 1,
+    labels: Labels | None = None,
+    seed: Whole = 1,
 ) -> BestLayer:
     """Choose the layer that predicts best on a `share` of the images, and score it on the remaining images.
 
@@ -328,7 +341,8 @@ def best_layer(
     return BestLayer(name, scored(kernels[name], other), chosen_by)
 
 
-def steps_of(times: ArrayLike, bins: Iterable[tuple[float, float]], latency: float = 0.0) -> list[NDArray[np.int64]]:
+@checked(StimulusError)
+def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArray[np.int64]]:
     """Return the rows of a model's record in each bin (from, to] in ms, after adding `latency` to the model's times.
 
     times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the

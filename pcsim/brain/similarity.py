@@ -7,7 +7,7 @@ Source: Kriegeskorte et al. 2008.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +15,17 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_array
 from pcsim.analysis.statistics import centred, correlation
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 Metric = Literal["correlation", "euclidean"]
 
 
-def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation") -> Array:
+@checked(StimulusError)
+def dissimilarity(
+    responses: Annotated[ArrayLike | Tensor, Axes("image, ...", is_float=False)], metric: Metric = "correlation"
+) -> Array:
     """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
     correlation  1 - Pearson's r between the responses to two images
@@ -57,6 +61,7 @@ def dissimilarity(responses: ArrayLike | Tensor, metric: Metric = "correlation")
     return matrix
 
 
+@checked(StimulusError)
 def upper(matrix: ArrayLike) -> Array:
     """Return the entries above the diagonal, row by row. Raises StimulusError for a matrix that is not symmetric."""
     square = np.asarray(matrix, float)
@@ -75,6 +80,7 @@ def upper(matrix: ArrayLike) -> Array:
     return square[np.triu_indices(len(square), 1)]
 
 
+@checked(StimulusError)
 def compare(
     first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
 ) -> float:
@@ -92,7 +98,10 @@ def compare(
     return correlation(upper(first), upper(second), method)
 
 
-def ceiling_of_matrices(matrices: ArrayLike) -> tuple[float, float]:
+@checked(StimulusError)
+def ceiling_of_matrices(
+    matrices: Annotated[ArrayLike, Axes("subject, image, image", is_float=False)],
+) -> tuple[float, float]:
     """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
 
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it

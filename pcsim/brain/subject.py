@@ -10,14 +10,16 @@ Brain-Score itself is not imported: benchmarks call these methods by name. Requi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_ids
 from pcsim.brain.regression import steps_of
+from pcsim.core.checks import Number, checked
 from pcsim.core.exceptions import StimulusError, WiringError, needs_extra
 from pcsim.network import Network
 from pcsim.simulation.record import Record
@@ -25,8 +27,10 @@ from pcsim.simulation.simulator import simulate
 from pcsim.solvers import Solver
 
 Bin = tuple[float, float]
+Bins = Annotated[Sequence[Bin], Field(examples=["[(70, 80), (80, 90)]"])]
 
 
+@checked(StimulusError)
 class Subject:
     """A Brain-Score subject that presents images to `network` and records from its populations.
 
@@ -51,7 +55,7 @@ class Subject:
         solver: Solver,
         until: float | None = None,
         prepare: Callable[[Any], Tensor | np.ndarray],
-        latency: float | Mapping[str, float] = 0.0,
+        latency: Number | Mapping[str, Number] = 0.0,
         degrees: int = 8,
         batch: int = 32,
         identifier: str | None = None,
@@ -79,7 +83,8 @@ class Subject:
         """Return the visual angle of an image in degrees."""
         return self._degrees
 
-    def start_recording(self, recording_target: str, time_bins: Sequence[Bin], **_: object) -> None:
+    @checked(StimulusError)
+    def start_recording(self, recording_target: str, time_bins: Bins, **_: object) -> None:
         """Select the region to record from and the time bins (from, to) in ms after image onset."""
         if recording_target not in self.regions:
             raise StimulusError(
@@ -96,6 +101,7 @@ class Subject:
             )
         self._recorded = (recording_target, tuple((float(low), float(high)) for low, high in bins))
 
+    @checked(StimulusError)
     def look_at(self, stimuli: Any, number_of_trials: int = 1) -> Any:
         """Return activations averaged over the steps in each bin: `xarray.DataArray` (presentation, neuroid, time_bin).
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import SolverError
+
 Window = tuple[float, float]
 """A time window [from, to), in ms for a flow and in steps for a discrete network."""
 
@@ -22,6 +25,7 @@ class Clock:
         """The current time in ms, without accumulated rounding errors."""
         return self.step * self.dt
 
+    @checked(SolverError)
     def tick(self, steps: int = 1) -> Clock:
         """Return the clock advanced by `steps`."""
         return Clock(self.dt, self.step + steps)

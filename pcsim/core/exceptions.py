@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -70,3 +72,11 @@ def needs_extra(extra: str, error: type[PcsimError], given: str, otherwise: str 
 
 class PcsimWarning(UserWarning):
     """A setting that works but is probably not intended."""
+
+
+def warn(message: str) -> None:
+    """Issue a PcsimWarning that points to the line of the user which called pcsim."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pcsim."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, PcsimWarning, stacklevel=level)

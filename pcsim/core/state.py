@@ -8,12 +8,16 @@ during a run.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from pcsim.core.checks import Count
+
 State = dict[str, Tensor]
-Shape = tuple[int, ...]
+Shape = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 def variable_key(name: str, variable: str) -> str:

@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.network import Network
 from pcsim.simulation import Record, Status, simulate
@@ -53,13 +56,14 @@ class Orders:
         return "\n".join(rows)
 
 
+@checked(SolverError)
 def check_order(
     network: Network,
     stimulus: Stimulus,
     *,
-    until: float,
-    dt: float | None = None,
-    halvings: int = 5,
+    until: Positive,
+    dt: Positive | None = None,
+    halvings: Annotated[int, Field(ge=1, le=12)] = 5,
     solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
     """Measure the errors of solvers after `until` ms at dt, dt/2, ..., relative to RK4 at an eighth of the last dt.

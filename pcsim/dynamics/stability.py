@@ -15,13 +15,14 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsim.core.checks import Axes, Count, Positive, Whole, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import Shape, State
 from pcsim.network import Network
@@ -37,6 +38,7 @@ DENSE = 1_024
 CHUNK = 256
 
 
+@checked(SolverError)
 class Dynamics:
     """The dynamics of a network on the constant stimulus at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
 
@@ -122,8 +124,9 @@ class Dynamics:
         return {name: value.expand(count, *value.shape[1:]) for name, value in self._shown.items()}
 
 
+@checked(SolverError)
 def eigenvalues(
-    dynamics: Dynamics, x: Tensor, count: int | None = None, which: Literal["leading", "largest"] = "leading"
+    dynamics: Dynamics, x: Tensor, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
     """Return the eigenvalues of J at x (1, size), in 1/ms for a flow.
 
@@ -133,6 +136,7 @@ def eigenvalues(
     Up to a size of 1,024, all eigenvalues are computed. For larger states, or if `count` is given, `count` eigenvalues
     (default 6) are computed by Arnoldi iteration (SciPy's ARPACK), which needs only Jacobian-vector products.
     """
+    x = _one_state(dynamics, x)
     by_real_part = dynamics.network.is_flow and which == "leading"
     if count is None and dynamics.size <= DENSE:
         values = np.linalg.eigvals(dynamics.jacobian(x).double().cpu().numpy())
@@ -142,13 +146,17 @@ def eigenvalues(
     return values[np.argsort(leading, kind="stable")].astype(np.complex128)
 
 
+@checked(SolverError)
 def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
     """Return whether a fixed point x (1, size) attracts nearby states."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 
 
-def largest_stable_dt(values: NDArray[np.complex128], solver: type[Solver]) -> float:
+@checked(SolverError)
+def largest_stable_dt(
+    values: Annotated[NDArray[np.complex128], Axes("eigenvalue", is_float=False)], solver: type[Solver]
+) -> float:
     """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R: the solver's stability function).
 
     values  all eigenvalues, or the largest ones; the leading ones alone do not determine the limit
@@ -172,13 +180,14 @@ class FixedPoint:
     evaluations: int
 
 
+@checked(SolverError)
 def fixed_point(
     dynamics: Dynamics,
     start: Tensor | None = None,
     *,
     method: Literal["anderson", "newton_krylov"] = "anderson",
-    tolerance: float = 1e-8,
-    iterations: int = 500,
+    tolerance: Positive = 1e-8,
+    iterations: Count = 500,
 ) -> FixedPoint:
     """Solve f(x) = 0, or F(x) = x, from `start` (1, size), by default the initial state of a simulation.
 
@@ -189,11 +198,7 @@ def fixed_point(
     """
     from scipy import optimize
 
-    if method not in ("anderson", "newton_krylov"):
-        raise SolverError(
-            given=f"method={method!r}", expected="'anderson' or 'newton_krylov'", remedy="pass method='anderson'"
-        )
-    like = dynamics.start if start is None else start
+    like = dynamics.start if start is None else _one_state(dynamics, start)
     count = 0
 
     def residual(x: NDArray) -> NDArray:
@@ -228,8 +233,9 @@ def fixed_point(
     return FixedPoint(torch.from_numpy(found).to(like)[None], left, count)
 
 
+@checked(SolverError)
 def lyapunov_exponent(
-    dynamics: Dynamics, solver: Solver, *, steps: int, settle: int = 0, start: Tensor | None = None, seed: int = 0
+    dynamics: Dynamics, solver: Solver, *, steps: Count, settle: Whole = 0, start: Tensor | None = None, seed: int = 0
 ) -> float:
     """Return the largest Lyapunov exponent, the rate at which nearby states separate, per ms (per step with Iterate()).
 
@@ -237,7 +243,7 @@ def lyapunov_exponent(
     (Benettin et al. 1980), over `steps` steps after the first `settle` steps. A negative exponent indicates a stable
     fixed point, zero a limit cycle, and a positive exponent chaos.
     """
-    x = dynamics.start if start is None else start
+    x = dynamics.start if start is None else _one_state(dynamics, start)
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)
     v, total = v / v.norm(), 0.0
     with torch.no_grad():
@@ -249,8 +255,9 @@ def lyapunov_exponent(
     return total / (steps * (solver.dt if isinstance(solver, FlowSolver) else 1.0))
 
 
+@checked(SolverError)
 def largest_eigenvalue(
-    operator: Callable[[Tensor], Tensor], shape: Shape, iterations: int = 500, seed: int = 0
+    operator: Callable[[Tensor], Tensor], shape: Shape, iterations: Count = 500, seed: int = 0
 ) -> float:
     """Return lambda_max of a symmetric, positive linear `operator` on activities (1, *shape), by power iteration.
 
@@ -261,6 +268,18 @@ def largest_eigenvalue(
         for _ in range(iterations):
             value = operator(value / value.norm())
     return float(value.norm())
+
+
+def _one_state(dynamics: Dynamics, x: Tensor) -> Tensor:
+    """Return x. Raises SolverError unless it is one state of the dynamics, (1, size), with finite values."""
+    wanted = dynamics.start
+    if x.shape != wanted.shape or x.dtype != wanted.dtype or not bool(torch.isfinite(x).all()):
+        raise SolverError(
+            given=f"a state of shape {tuple(x.shape)} and type {x.dtype}",
+            expected=f"one state (1, {dynamics.size}) of type {wanted.dtype}, with finite values",
+            remedy="pass dynamics.start, dynamics.flat(run.final.state) of a run of one sample",
+        )
+    return x
 
 
 def _arnoldi(dynamics: Dynamics, x: Tensor, count: int, which: str) -> NDArray:

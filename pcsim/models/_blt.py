@@ -18,6 +18,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import LocalResponseNorm
+from pcsim.core.checks import Count
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
@@ -46,14 +47,14 @@ OPTIONS = """
 
 def _blt(
     name: str,
-    width: int,
+    width: Count,
     unroll: Unroll,
     lrn: Literal["state", "output"],
-    image: tuple[int, int, int],
-    classes: int,
+    image: tuple[Count, Count, Count],
+    classes: Count,
     lateral: bool,
     top_down: bool,
-    kernel: int,
+    kernel: Count,
     widening: int,
 ) -> Network:
     if unroll not in DELAYS or lrn not in ("state", "output"):
@@ -88,18 +89,18 @@ def _blt(
 
 
 def _member(
-    name: str, what: str, *, lateral: bool = False, top_down: bool = False, kernel: int = 3, widening: int = 1
+    name: str, what: str, *, lateral: bool = False, top_down: bool = False, kernel: Count = 3, widening: int = 1
 ) -> Callable[..., Network]:
     """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
-        width: int = 32,
+        width: Count = 32,
         *,
         unroll: Unroll = "engineering",
         lrn: Literal["state", "output"] = "state",
-        size: int = 32,
-        channels: int = 1,
-        classes: int = 10,
+        size: Count = 32,
+        channels: Count = 1,
+        classes: Count = 10,
     ) -> Network:
         image = (channels, size, size)
         return _blt(name, width, unroll, lrn, image, classes, lateral, top_down, kernel, widening)

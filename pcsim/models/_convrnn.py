@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models import cells
 from pcsim.models._blt import DELAYS, Unroll
@@ -31,14 +32,17 @@ from pcsim.rules.wires import Sum
 Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Layer:
     """A convolution to `channels` maps and an ELU; if `pooled`, a 2x2 max pool precedes projections to other layers."""
 
-    channels: int
+    EXAMPLE: ClassVar[str] = "Layer(8, pooled=True)"
+
+    channels: Whole
     pooled: bool = False
-    kernel: int = 3
-    stride: int = 1
+    kernel: Count = 3
+    stride: Count = 1
 
 
 @register(paper="Nayebi et al. 2018")
@@ -46,13 +50,13 @@ def convrnn(
     layers: Sequence[Layer] = (Layer(16, True), Layer(16, True), Layer(16)),
     cell: Choice = "reciprocal",
     *,
-    recurrent: Sequence[int] = (2, 3),
-    feedback: Sequence[tuple[int, int]] = ((3, 2),),
+    recurrent: Sequence[Count] = (2, 3),
+    feedback: Sequence[tuple[Count, Count]] = ((3, 2),),
     unroll: Unroll = "biological",
     readout: Literal["mean", "conv"] = "mean",
-    steps: int | None = None,
-    image: tuple[int, int, int] = (1, 32, 32),
-    classes: int = 10,
+    steps: Count | None = None,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
+    classes: Count = 10,
 ) -> Network:
     """Build a ConvRNN: convolutional layers, some with recurrent cells, and feedback from higher to lower layers.
 
@@ -108,12 +112,12 @@ def convrnn(
 def convrnn_shallow(
     cell: Choice = SHALLOW,
     *,
-    feedback: Sequence[tuple[int, int]] = (),
+    feedback: Sequence[tuple[Count, Count]] = (),
     unroll: Unroll = "biological",
-    steps: int = 16,
-    image: tuple[int, int, int] = (3, 224, 224),
-    classes: int = 1000,
-    width: int = 64,
+    steps: Count = 16,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
+    width: Count = 64,
 ) -> Network:
     """Build the shallow ConvRNN: five layers with cells in the upper three.
 
@@ -140,12 +144,12 @@ def convrnn_shallow(
 def convrnn_intermediate(
     cell: Choice = MEDIAN,
     *,
-    feedback: Sequence[tuple[int, int]] = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9)),
+    feedback: Sequence[tuple[Count, Count]] = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9)),
     unroll: Unroll = "biological",
-    steps: int = 17,
-    image: tuple[int, int, int] = (3, 224, 224),
-    classes: int = 1000,
-    width: int = 64,
+    steps: Count = 17,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
+    width: Count = 64,
 ) -> Network:
     """Build the intermediate ConvRNN: ten layers, cells in layers 4 to 10, and five long-range feedback projections.
 

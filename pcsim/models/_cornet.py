@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, StepNorm, Strided, channels_last, conv
+from pcsim.core.checks import Count
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
@@ -37,7 +38,10 @@ def _decoder(channels: int, classes: int, active: tuple[float, float] | None = N
 
 @register(paper="Kubilius et al. 2018")
 def cornet_z(
-    channels: Sequence[int] = CHANNELS, *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    *,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
 ) -> Network:
     """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and a 3x3 max pool of stride 2.
 
@@ -64,12 +68,12 @@ def cornet_z(
 
 @register(paper="Kubilius et al. 2018")
 def cornet_r(
-    channels: Sequence[int] = CHANNELS,
-    steps: int = 5,
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    steps: Count = 5,
     *,
-    image: tuple[int, int, int] = (3, 224, 224),
-    classes: int = 1000,
-    groups: int = 32,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
+    groups: Count = 32,
 ) -> Network:
     """Build CORnet-R as in the published code: after the first step, each area receives the area below within the step.
 
@@ -80,12 +84,12 @@ def cornet_r(
 
 @register(paper="Kubilius et al. 2018")
 def cornet_rt(
-    channels: Sequence[int] = CHANNELS,
-    steps: int = 5,
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    steps: Count = 5,
     *,
-    image: tuple[int, int, int] = (3, 224, 224),
-    classes: int = 1000,
-    groups: int = 32,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
+    groups: Count = 32,
 ) -> Network:
     """Build CORnet-RT: each area receives the area below one step later, so the image reaches IT in the fourth step.
 
@@ -131,12 +135,12 @@ def _cornet_recurrent(
 
 @register(paper="Kubilius et al. 2019")
 def cornet_s(
-    channels: Sequence[int] = CHANNELS,
-    times: Sequence[int] = (2, 4, 2),
+    channels: tuple[Count, Count, Count, Count] = CHANNELS,
+    times: tuple[Count, Count, Count] = (2, 4, 2),
     *,
-    image: tuple[int, int, int] = (3, 224, 224),
-    classes: int = 1000,
-    scale: int = 4,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
+    scale: Count = 4,
 ) -> Network:
     """Build CORnet-S, which has 53,416,616 parameters.
 

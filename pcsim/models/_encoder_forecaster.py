@@ -17,6 +17,7 @@ from itertools import pairwise
 from torch import nn
 
 from pcsim.connections import conv
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -28,16 +29,16 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Shi et al. 2015")
 def convlstm(
-    channels: Sequence[int] = (128, 64, 64),
+    channels: Counts = (128, 64, 64),
     *,
     peephole: Peephole = "channel",
     gate: str = "sigmoid",
-    kernel: int = 5,
-    input_kernel: int | None = None,
-    input_frames: int = 10,
-    output_frames: int = 10,
-    image: tuple[int, int, int] = (1, 64, 64),
-    patch: int = 4,
+    kernel: Count = 5,
+    input_kernel: Count | None = None,
+    input_frames: Count = 10,
+    output_frames: Count = 10,
+    image: tuple[Count, Count, Count] = (1, 64, 64),
+    patch: Count = 4,
 ) -> Network:
     """Build a ConvLSTM encoder-forecaster.
 
@@ -61,15 +62,15 @@ def convlstm(
 
 @register(paper="convolutional version of Costa et al. 2017")
 def subconvlstm(
-    channels: Sequence[int] = (128, 64, 64),
+    channels: Counts = (128, 64, 64),
     *,
     fixed_forget: bool = False,
-    kernel: int = 5,
-    input_kernel: int | None = None,
-    input_frames: int = 10,
-    output_frames: int = 10,
-    image: tuple[int, int, int] = (1, 64, 64),
-    patch: int = 4,
+    kernel: Count = 5,
+    input_kernel: Count | None = None,
+    input_frames: Count = 10,
+    output_frames: Count = 10,
+    image: tuple[Count, Count, Count] = (1, 64, 64),
+    patch: Count = 4,
 ) -> Network:
     """Build a subConvLSTM encoder-forecaster, a `convlstm` with subtractive gates. No results are published for it.
 
@@ -85,14 +86,14 @@ def subconvlstm(
 
 @register(paper="Costa et al. 2017")
 def sublstm(
-    units: int = 50,
-    inputs: int = 1,
+    units: Count = 50,
+    inputs: Count = 1,
     *,
-    layers: int = 1,
+    layers: Count = 1,
     fixed_forget: bool = False,
     forget: float = 0.0,
-    steps: int = 784,
-    classes: int = 10,
+    steps: Count = 784,
+    classes: Count = 10,
 ) -> Network:
     """Build a subLSTM for sequences of vectors with `inputs` elements, by default MNIST digits pixel by pixel.
 

@@ -12,11 +12,11 @@ each layer completes its iterations before the next one starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -27,13 +27,13 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Wang & Hu 2017")
 def grcnn(
-    channels: Sequence[int] = (64, 128, 256),
-    iterations: int = 3,
+    channels: Counts = (64, 128, 256),
+    iterations: Count = 3,
     *,
-    stem: int = 64,
-    size: int = 32,
-    image_channels: int = 1,
-    classes: int = 10,
+    stem: Count = 64,
+    size: Count = 32,
+    image_channels: Count = 1,
+    classes: Count = 10,
 ) -> Network:
     """Build a GRCNN: a convolution, gated recurrent layers, a global mean and a linear layer.
 

@@ -13,12 +13,13 @@ end in a cycle of two states.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pcsim.connections import Activation, ScaledLinear
+from pcsim.core.checks import Axes, Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -27,8 +28,12 @@ from pcsim.rules.base import Leaky
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
+Patterns = Annotated[Tensor, Axes("pattern, unit", is_float=False)]
+Weights = Annotated[Tensor, Axes("unit, unit")]
 
-def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
+
+@checked(WiringError)
+def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
     """Return `count` random patterns of -1 and 1, independent and equally likely: (count, units)."""
     generator = torch.Generator().manual_seed(seed)
     return (
@@ -36,7 +41,8 @@ def random_patterns(count: int, units: int, seed: int = 0) -> Tensor:
     )
 
 
-def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
+@checked(WiringError)
+def hebbian(patterns: Patterns, centred: bool = False) -> Tensor:
     """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), in the precision of the patterns.
 
     `centred` first subtracts the overall mean of the patterns, for images with unequal amounts of black and white.
@@ -47,12 +53,12 @@ def hebbian(patterns: Tensor, centred: bool = False) -> Tensor:
 
 @register(paper="Hopfield 1982")
 def hopfield(
-    patterns: Tensor | None = None,
+    patterns: Patterns | None = None,
     *,
-    units: int = 100,
-    count: int = 7,
-    seed: int = 0,
-    weights: Tensor | None = None,
+    units: Count = 100,
+    count: Count = 7,
+    seed: Whole = 0,
+    weights: Weights | None = None,
     mode: Literal["asynchronous", "synchronous"] = "asynchronous",
     threshold: float = 0.0,
     centred: bool = False,
@@ -112,12 +118,12 @@ def hopfield(
 
 @register(paper="Hopfield 1984")
 def hopfield_continuous(
-    patterns: Tensor | None = None,
+    patterns: Patterns | None = None,
     *,
-    units: int = 100,
-    count: int = 7,
-    seed: int = 0,
-    weights: Tensor | None = None,
+    units: Count = 100,
+    count: Count = 7,
+    seed: Whole = 0,
+    weights: Weights | None = None,
     tau: float = 10.0,
     gain: float = 4.0,
     drive: bool = False,
@@ -161,7 +167,7 @@ def hopfield_continuous(
 
 @register(paper="Ramsauer et al. 2020")
 def hopfield_modern(
-    patterns: Tensor | None = None, *, units: int = 100, count: int = 7, seed: int = 0, beta: float = 1.0
+    patterns: Patterns | None = None, *, units: Count = 100, count: Count = 7, seed: Whole = 0, beta: float = 1.0
 ) -> Network:
     """Build the modern Hopfield network, a dense associative memory that usually retrieves a pattern in one step.
 
@@ -232,6 +238,10 @@ def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
 
 def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
     """Return K and n with W = K / n: integers and the number of units if these give W to rounding, else W and 1."""
+    if not bool(torch.isfinite(weights).all()):
+        raise WiringError(
+            given="weights with NaN or infinite values", expected="finite weights", remedy="pass hebbian(patterns)"
+        )
     units, given = len(weights), weights.double()
     sums = (given * units).round()
     rounding = 4.0 * torch.finfo(_precision(weights)).eps
@@ -244,10 +254,10 @@ def _field(sums: Tensor, divisor: int, dtype: torch.dtype) -> ScaledLinear:
     return ScaledLinear((sums / common).to(torch.get_default_device(), dtype), divisor // common)
 
 
-def _patterns(patterns: Tensor | None, count: int, units: int, seed: int) -> Tensor:
+def _patterns(patterns: Patterns | None, count: int, units: int, seed: int) -> Tensor:
     if patterns is None:
         return random_patterns(count, units, seed)
-    if patterns.dim() != 2 or not bool((patterns.abs() == 1).all()):
+    if patterns.dim() != 2 or not bool((patterns.double().abs() == 1).all()):
         raise WiringError(
             given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
             expected="shape (count, units) and values of -1 and 1",

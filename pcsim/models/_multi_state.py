@@ -18,6 +18,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Standardise, StepNorm, conv, up_conv
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -26,7 +27,7 @@ from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
 Norm = Literal["step", "shared", "none"]
-Adjacency = str | Sequence[Sequence[int]]
+Adjacency = str | Sequence[Sequence[float]]
 ADJACENCIES: dict[str, tuple[int, ...] | None] = {
     "feed-forward": (0, 1),
     "feedback": (-1, 0, 1),
@@ -37,16 +38,16 @@ ADJACENCIES: dict[str, tuple[int, ...] | None] = {
 
 @register(paper="Liao & Poggio 2016")
 def multi_state(
-    channels: Sequence[int] = (16, 32, 64),
+    channels: Counts = (16, 32, 64),
     adjacency: Adjacency = "feedback",
     *,
-    steps: int = 6,
+    steps: Count = 6,
     shared: bool = True,
     norm: Norm = "step",
     given: Literal["first", "every"] = "first",
-    stride: int = 1,
-    image: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    stride: Count = 1,
+    image: tuple[Count, Count, Count] = (3, 32, 32),
+    classes: Count = 10,
 ) -> Network:
     """Build a network of states of decreasing resolution with transitions between them.
 
@@ -108,15 +109,15 @@ def multi_state(
 
 @register(paper="Liao & Poggio 2016")
 def shared_resnet(
-    channels: int = 64,
-    steps: int = 10,
+    channels: Count = 64,
+    steps: Count = 10,
     *,
     shared: bool = True,
     norm: Norm = "step",
     given: Literal["first", "every"] = "first",
-    stride: int = 1,
-    image: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    stride: Count = 1,
+    image: tuple[Count, Count, Count] = (3, 32, 32),
+    classes: Count = 10,
 ) -> Network:
     """Build a one-state network, with steps - 1 weight-shared residual blocks. Options are those of `multi_state`."""
     return multi_state(
@@ -185,7 +186,7 @@ def _reached(reads: Sequence[Sequence[bool]]) -> list[float]:
 def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Module]]:
     """Return a function that builds the norm, if any, for a given number of channels."""
 
-    def make(channels: int) -> list[nn.Module]:
+    def make(channels: Count) -> list[nn.Module]:
         if norm == "none":
             return []
         return [StepNorm(channels, steps) if norm == "step" and shared else nn.BatchNorm2d(channels)]

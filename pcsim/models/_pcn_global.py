@@ -21,6 +21,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Tied, channels_last, conv, draw, pool
+from pcsim.core.checks import Count, Counts, Whole
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -31,9 +32,9 @@ from pcsim.rules.wires import Sum
 
 @register(paper="Wen et al. 2018")
 def pcn_global(
-    channels: Sequence[int] = (64, 64, 128, 128, 256, 256, 256, 256),
-    pooled: Sequence[int] = (3, 5),
-    cycles: int = 6,
+    channels: Counts = (64, 64, 128, 128, 256, 256, 256, 256),
+    pooled: Sequence[Count] = (3, 5),
+    cycles: Whole = 6,
     *,
     tied: bool = False,
     order: Literal["sequential", "synchronous"] = "sequential",
@@ -41,8 +42,8 @@ def pcn_global(
     activation: str = "relu",
     rates: tuple[float, float] = (0.5, 1.0),
     align_corners: bool = False,
-    image: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    image: tuple[Count, Count, Count] = (3, 32, 32),
+    classes: Count = 10,
 ) -> Network:
     """Build a PCN with global loops: each layer predicts the layer below and is corrected by the prediction error.
 

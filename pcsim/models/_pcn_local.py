@@ -23,6 +23,7 @@ from typing import Literal
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, channels_last, conv, pool
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -32,6 +33,7 @@ from pcsim.rules.wires import Sum
 Variant = Literal["published", "chainer"]
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Architecture:
     """Sizes of a PCN with local loops.
@@ -40,9 +42,9 @@ class Architecture:
     the number of channels of an initial 7x7 convolution of stride 2, if there is one.
     """
 
-    channels: tuple[int, ...]
-    pooled: tuple[int, ...]
-    stem: int | None = None
+    channels: tuple[Count, ...]
+    pooled: tuple[Count, ...]
+    stem: Count | None = None
 
 
 ARCHITECTURES = {
@@ -56,11 +58,11 @@ ARCHITECTURES = {
 @register(paper="Han et al. 2018")
 def pcn_local(
     architecture: str | Architecture = "D",
-    cycles: int = 5,
+    cycles: Whole = 5,
     *,
     variant: Variant = "published",
-    image: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    image: tuple[Count, Count, Count] = (3, 32, 32),
+    classes: Count = 10,
 ) -> Network:
     """Build a PCN with local loops: each block predicts its own input and is corrected by the prediction error.
 

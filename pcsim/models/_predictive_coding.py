@@ -21,6 +21,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pcsim.connections import Activation, HalfSquare, Tied, conv
+from pcsim.core.checks import Count
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.models.registry import register
@@ -40,7 +41,7 @@ def predictive_coding(
     nonlinearity: Literal["inside", "outside"] = "inside",
     precision: float | Sequence[float] = 1.0,
     bias: bool = True,
-    kernel: int = 3,
+    kernel: Count = 3,
     start: str = "zeros",
 ) -> Network:
     """Build a hierarchical predictive coding network as a gradient flow, with the energy E as a population.

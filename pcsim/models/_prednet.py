@@ -20,6 +20,7 @@ from typing import Any, Literal
 from torch import nn
 
 from pcsim.connections import conv, draw, pool
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import ALWAYS, Network, Population, Projection
@@ -34,15 +35,15 @@ Feedback = Literal["current", "previous"]
 
 @register(paper="Lotter et al. 2017")
 def prednet(
-    channels: Sequence[int] = (1, 32, 64, 128, 256),
-    representations: Sequence[int] | None = None,
+    channels: Counts = (1, 32, 64, 128, 256),
+    representations: Sequence[Count] | None = None,
     *,
     cell: Cell = "convlstm",
     peephole: Peephole = "none",
     gate: str = "hard_sigmoid",
     feedback: Feedback = "current",
-    kernel: int = 3,
-    size: tuple[int, int] = (64, 64),
+    kernel: Count = 3,
+    size: tuple[Count, Count] = (64, 64),
 ) -> Network:
     """Build PredNet, by default in the size used in the paper for rotating faces.
 
@@ -105,7 +106,7 @@ def prednet(
 
 @register(paper="Lotter et al. 2017")
 def prednet_kitti(
-    channels: Sequence[int] = (3, 48, 96, 192), *, size: tuple[int, int] = (128, 160), **options: Any
+    channels: Counts = (3, 48, 96, 192), *, size: tuple[Count, Count] = (128, 160), **options: Any
 ) -> Network:
     """Build PredNet in the size used in the paper for KITTI (6,915,948 parameters). Options are those of `prednet`."""
     return prednet(channels, size=size, **options)

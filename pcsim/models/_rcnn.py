@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
@@ -28,16 +29,16 @@ from pcsim.rules.wires import Sum
 
 @register(paper="leaky version of Liang & Hu 2015")
 def leaky_rcnn(
-    channels: Sequence[int] = (16, 32, 64),
+    channels: Counts = (16, 32, 64),
     tau: Sequence[float | Tensor | TimeConstant] | float = (10.0, 20.0, 40.0),
     *,
-    kernel: int = 3,
+    kernel: Count = 3,
     activation: str = "relu",
     lateral: bool = True,
     top_down: bool = True,
-    size: int = 32,
-    image_channels: int = 1,
-    classes: int = 10,
+    size: Count = 32,
+    image_channels: Count = 1,
+    classes: Count = 10,
 ) -> Network:
     """Build a leaky RCNN with one area per entry of `channels`, each half the size of the one below.
 
@@ -63,15 +64,15 @@ def leaky_rcnn(
 
 @register(paper="Liang & Hu 2015")
 def rcnn(
-    channels: int = 96,
-    iterations: int = 3,
+    channels: Count = 96,
+    iterations: Count = 3,
     *,
-    layers: int = 4,
+    layers: Count = 4,
     dropout: float = 0.5,
     lrn: tuple[float, float] = (0.001, 0.75),
-    size: int = 32,
-    image_channels: int = 3,
-    classes: int = 10,
+    size: Count = 32,
+    image_channels: Count = 3,
+    classes: Count = 10,
 ) -> Network:
     """Build RCNN-K: a convolution, recurrent layers of K maps with two max pools, a global maximum and a linear layer.
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
+from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -98,13 +99,13 @@ def _member(
     """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
-        maps: Sequence[int] = MAPS,
-        kernels: Sequence[int] | None = None,
+        maps: Counts = MAPS,
+        kernels: Sequence[Count] | None = None,
         *,
-        steps: int | None = None,
-        size: int = 128,
-        channels: int = 3,
-        classes: int = 1000,
+        steps: Count | None = None,
+        size: Count = 128,
+        channels: Count = 3,
+        classes: Count = 1000,
     ) -> Network:
         kernels, steps = published if kernels is None else kernels, (8 if lateral else 1) if steps is None else steps
         image = (channels, size, size)

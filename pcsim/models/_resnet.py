@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, channels_last, conv
+from pcsim.core.checks import Count
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
@@ -54,7 +55,10 @@ def _resnet(
 
 @register(paper="He et al. 2016")
 def resnet18(
-    channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+    channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
+    *,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
 ) -> Network:
     """Build ResNet-18: four stages of two blocks, 11,689,512 parameters.
 
@@ -67,7 +71,10 @@ def resnet18(
 
 @register(paper="He et al. 2016")
 def resnet34(
-    channels: Sequence[int] = (64, 128, 256, 512), *, image: tuple[int, int, int] = (3, 224, 224), classes: int = 1000
+    channels: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
+    *,
+    image: tuple[Count, Count, Count] = (3, 224, 224),
+    classes: Count = 1000,
 ) -> Network:
     """Build ResNet-34: stages of 3, 4, 6 and 3 blocks, 21,797,672 parameters. Options are those of `resnet18`."""
     return _resnet("resnet34", (3, 4, 6, 3), channels, image, classes)

@@ -11,14 +11,16 @@ reference implementation averages it over the batch, so that the dynamics of a s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pcsim.connections import Adjoint, up_conv
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network import Network, Population, Projection
@@ -26,9 +28,12 @@ from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
 
+Stages = Annotated[Sequence[nn.Module] | nn.Sequential, Field(examples=["[first, second], or an nn.Sequential"])]
 
+
+@checked(WiringError)
 def retrofit(
-    stages: Sequence[nn.Module] | nn.Sequential,
+    stages: Stages,
     image: Shape,
     *,
     head: nn.Module | None = None,
@@ -37,7 +42,7 @@ def retrofit(
     feedback: float = 0.33,
     correction: float = 0.01,
     scale: Literal["mean", "receptive_field"] = "receptive_field",
-    steps: int = 5,
+    steps: Count = 5,
 ) -> Network:
     """Turn the stages of a feed-forward network into areas r1, r2, ..., each of which predicts the area below.
 
@@ -61,9 +66,7 @@ def retrofit(
             expected="a sequence of stages, one for each area",
             remedy="pass an nn.Sequential, or a list such as [nn.Sequential(net.conv1, net.relu), net.layer1]",
         )
-    shapes = [tuple(image)]
-    for stage in stages:
-        shapes.append(transformed_shape(stage, shapes[-1]))
+    shapes = _shapes(stages, image)
     count = len(shapes) - 1
     chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
     if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
@@ -104,6 +107,21 @@ def retrofit(
         name="retrofit",
         initialiser=plain,
     ).train(any(module.training for stage in stages for module in stage.modules()))
+
+
+def _shapes(stages: Iterable[nn.Module], image: Shape) -> list[Shape]:
+    """Return the shapes of the image and of the output of each stage."""
+    shapes: list[Shape] = [tuple(image)]
+    for stage in stages:
+        try:
+            shapes.append(transformed_shape(stage, shapes[-1]))
+        except (RuntimeError, ValueError, IndexError, TypeError) as reason:
+            raise WiringError(
+                given=f"stage {len(shapes)}, which rejects activity of shape {shapes[-1]} ({reason})",
+                expected="stages in their order, of which the first accepts `image`, (channel, height, width)",
+                remedy="pass the image shape for which the network was built, such as image=(3, 224, 224)",
+            ) from reason
+    return shapes
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as checked
+from pydantic.dataclasses import dataclass as validated
 from torch import nn
 
 from pcsim.connections import Activation, same_conv
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import Wiring
 from pcsim.network import Population, Projection
@@ -36,7 +37,8 @@ from pcsim.rules.wires import Sum
 Kernel = Annotated[int, Field(ge=1)]
 
 
-@checked(frozen=True, config=ConfigDict(extra="forbid"))
+@checked(WiringError)
+@validated(frozen=True, config=ConfigDict(extra="forbid"))
 class ReciprocalCell:
     """Settings of the reciprocal gated cell. The defaults give the published cell (eq. 4-5).
 
@@ -119,6 +121,7 @@ SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activat
 """The cell used in the shallow ConvRNN, with the ELU that follows the convolution of its layers."""
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Site:
     """The layer n that a cell belongs to: its maps, and the source of `res`, whose convolution is the drive x{n}.
@@ -127,13 +130,13 @@ class Site:
     stride  stride of the convolution from `res` to x{n}
     """
 
-    layer: int
-    channels: int
-    size: tuple[int, int]
+    layer: Count
+    channels: Count
+    size: tuple[Count, Count]
     source: str
-    source_channels: int
+    source_channels: Count
     entry: Callable[[], list[nn.Module]]
-    stride: int
+    stride: Count
     delay: int
 
     @property
@@ -146,11 +149,15 @@ class Site:
         """The name of the output population, which projects to other layers."""
         return f"h{self.layer}"
 
-    def conv(self, channels: int, out: int, kernel: int, separable: bool = False, bias: bool = False) -> nn.Module:
+    @checked(WiringError)
+    def conv(
+        self, channels: Count, out: Count, kernel: Count, separable: bool = False, bias: bool = False
+    ) -> nn.Module:
         """Build a convolution that preserves the size, with a kernel no larger than the maps."""
         return same_conv(channels, out, min(kernel, *self.size), 1, bias, separable)
 
-    def residual(self, target: str, port: str, out: int, kernel: int | None, separable: bool = False) -> Projection:
+    @checked(WiringError)
+    def residual(self, target: str, port: str, out: Count, kernel: Count | None, separable: bool = False) -> Projection:
         """Build the projection res -> target. Without `kernel`, it is the identity, or 1x1 if the channels differ."""
         parts = [*self.entry(), *([nn.AvgPool2d(self.stride)] if self.stride > 1 else [])]
         if kernel is not None or out != self.source_channels:
@@ -181,7 +188,7 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     def driven(target: str, *convolution: nn.Module, port: str = "") -> Projection:
         return edge(site.x, target, nn.Sequential(Activation(cell.input_activation), *convolution), port=port)
 
-    def drive(target: str, out: int, kernel: int | None) -> Projection:
+    def drive(target: str, out: Count, kernel: Count | None) -> Projection:
         inward = [] if kernel is None else [site.conv(maps, out, kernel, "input" in cell.separable, cell.bias)]
         return driven(target, *inward)
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import torch
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.network import Network
 
 
-def matched(build: Callable[[int], Network], parameters: int, largest: int = 4096) -> Network:
+@checked(WiringError)
+def matched(build: Callable[[int], Network], parameters: Count, largest: Count = 4096) -> Network:
     """Return build(width) for the width in 1..largest whose parameter count is closest to `parameters`.
 
     The parameter count of `build` must increase with the width. The initial weights are the same as those of a direct
@@ -19,7 +21,7 @@ def matched(build: Callable[[int], Network], parameters: int, largest: int = 409
         control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)
     """
 
-    def count(width: int) -> int:
+    def count(width: Count) -> int:
         with torch.random.fork_rng(devices=[]):
             return build(width).parameter_count
 

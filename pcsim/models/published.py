@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pcsim.connections import StepNorm
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError
 from pcsim.core.state import Shape
 from pcsim.network import Network
@@ -47,6 +48,7 @@ COUNTER = "num_batches_tracked"
 """tensor of batch norms that plays no part in their results, and that old state dicts lack"""
 
 
+@checked(StorageError, tensors=None)
 def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 
@@ -103,6 +105,7 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
     return sources
 
 
+@checked(StorageError)
 def libilab_pcn(network: Network) -> Sources:
     """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
 
@@ -131,6 +134,7 @@ def libilab_pcn(network: Network) -> Sources:
     return sources
 
 
+@checked(StorageError)
 def libilab_local(network: Network) -> Sources:
     """Map `PredNetBpD` and `PredNetBpE` of libilab/PCN-with-Local-Recurrent-Processing to the published `pcn_local`.
 
@@ -155,6 +159,7 @@ def libilab_local(network: Network) -> Sources:
     return naming.sources
 
 
+@checked(StorageError)
 def zcrwind_prednet(network: Network) -> Sources:
     """Map zcrwind/PredNet_pytorch, a faithful port of the original, to a `prednet` whose R and A have equal channels.
 
@@ -202,6 +207,7 @@ def _require_original_cells(network: Network, layers: int) -> None:
             )
 
 
+@checked(StorageError)
 def cornet(network: Network) -> Sources:
     """Map `CORnet_Z`, `CORnet_R`, `CORnet_RT` and `CORnet_S` of dicarlolab/CORnet to the networks of the same names.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import WiringError
 from pcsim.network import Network
 
@@ -25,15 +26,19 @@ class Entry:
 MODELS: dict[str, Entry] = {}
 
 
+@checked(WiringError)
 def register(*, paper: str) -> Callable[[Model], Model]:
     """Return a decorator that registers a function that builds a `Network`, under the name of the function.
+
+    Its options are checked against their annotations.
 
     @register(paper="Lotter et al. 2017")
     """
 
     def known(model: Model) -> Model:
-        MODELS[model.__name__] = Entry(model, paper)
-        return model
+        build = checked(WiringError)(model)
+        MODELS[model.__name__] = Entry(build, paper)
+        return build
 
     return known
 
@@ -43,6 +48,7 @@ def available() -> tuple[str, ...]:
     return tuple(MODELS)
 
 
+@checked(WiringError)
 def paper(name: str) -> str:
     """Return the paper of a registered model. Raises WiringError for an unknown model."""
     if name not in MODELS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pcsim.core import storage
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError
 from pcsim.models.registry import construct
 from pcsim.network import Network
@@ -15,6 +16,7 @@ from pcsim.network.weights import load_tensors, trained_tensors
 FOLDER = files("pcsim.models") / "trained"
 
 
+@checked(StorageError)
 def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
     """Build the registered model `name` with `options`, and load the trained `weights` included in pcsim, if given.
 
@@ -35,6 +37,7 @@ def available() -> dict[str, tuple[str, ...]]:
     return {model: tuple(names) for model, names in found.items()}
 
 
+@checked(StorageError)
 def pretrained(model: str, weights: str, **options: Any) -> Network:
     """Build `model` with the trained `weights`; `options` override the options used in training.
 
@@ -51,6 +54,7 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
         return load(path, **options)
 
 
+@checked(StorageError)
 def load(path: str | Path, **options: Any) -> Network:
     """Load a trained network from a file written by `save`."""
     tensors, facts = storage.read_tensors(path, "weights")
@@ -60,12 +64,14 @@ def load(path: str | Path, **options: Any) -> Network:
     return network.eval()
 
 
+@checked(StorageError)
 def about(model: str, weights: str) -> dict[str, Any]:
     """Return the settings and scores stored with the included weights."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         return storage.read_tensors(path, "weights")[1]
 
 
+@checked(StorageError)
 def save(network: Network, path: str | Path, model: str, options: dict[str, Any], **facts: Any) -> None:
     """Save the weights of a registered `model` built with `options`, and any `facts` such as settings and scores."""
     storage.write_tensors(

@@ -9,6 +9,7 @@ from typing import cast
 
 from torch import nn
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network.order import evaluation_order
@@ -20,6 +21,7 @@ from pcsim.rules.base import Flow, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
+@checked(WiringError)
 class Graph(nn.Module):
     """Validated populations and projections, with inferred shapes and evaluation order.
 
@@ -189,6 +191,7 @@ class Graph(nn.Module):
         """The number of parameters, counting shared parameters once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @checked(WiringError)
     def shape(self, name: str) -> Shape:
         """Return the shape (channel, height, width) of an input or population. Raises WiringError for unknown names."""
         if name not in self.shapes.nodes:
@@ -199,6 +202,7 @@ class Graph(nn.Module):
             )
         return self.shapes.nodes[name]
 
+    @checked(WiringError)
     def time_of(self, name: str, step: int) -> float:
         """Return the time in ms after image onset that a step (0, 1, ...) of a population represents.
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import checked
 from pcsim.core.clock import Window
-from pcsim.core.exceptions import SolverError
+from pcsim.core.exceptions import SolverError, StimulusError, WiringError
 from pcsim.network import variants
 from pcsim.network.describe import describe
 from pcsim.network.graph import Graph
@@ -33,9 +34,11 @@ class Network(Graph):
     delays in steps in a flow, or delays in ms in a discrete network.
     """
 
+    EXAMPLE: ClassVar[str] = "a pcsim.Network, such as pcsim.models.build('blt')"
     # Set by pcsim.simulation, which imports this package; a network itself contains no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
+    @checked(StimulusError)
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the readout, (batch, ...), after `net.steps` steps on constant inputs.
 
@@ -51,6 +54,7 @@ class Network(Graph):
             )
         return Network.runner(self, inputs)
 
+    @checked(WiringError)
     def as_ode(self, tau: Taus, step_ms: float | None = None) -> Network:
         """Return the network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
@@ -69,6 +73,7 @@ class Network(Graph):
         """
         return variants.as_ode(self, tau, step_ms)
 
+    @checked(WiringError)
     def clamped(self, *names: str) -> Network:
         """Return the network with the named populations clamped to stimuli, which makes them inputs.
 
@@ -77,6 +82,7 @@ class Network(Graph):
         """
         return variants.clamped(self, names)
 
+    @checked(WiringError)
     def without(self, *edges: str, during: Window | None = None) -> Network:
         """Return the network with edges lesioned, selected by kind ("top_down") or by name ("v2->v1").
 
@@ -86,6 +92,7 @@ class Network(Graph):
         """
         return variants.without(self, edges, during)
 
+    @checked(WiringError)
     def autocast(self, dtype: torch.dtype = torch.bfloat16) -> Network:
         """Return a network whose edges compute convolutions and matrix products in bfloat16 or float16.
 

@@ -10,7 +10,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from pcsim.core.checks import checked
 from pcsim.core.clock import Window
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
@@ -19,6 +21,7 @@ Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
 ALWAYS: Window = (-math.inf, math.inf)
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Population:
     """A named group of units that share one rule.
@@ -36,6 +39,7 @@ class Population:
     starts_from: str | None = None
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
@@ -63,7 +67,7 @@ class Projection:
     port: str | None = None
     before: Literal["absent", "zeros"] = "absent"
     active: Window | None = None
-    delay_ms: float | TimeConstant | None = None
+    delay_ms: float | torch.Tensor | TimeConstant | None = None
     lesioned: tuple[Window, ...] = ()
     compute_dtype: torch.dtype | None = None
     name: str = ""

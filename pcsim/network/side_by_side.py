@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from pcsim.connections import Chain, Phased
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.network import variants
 from pcsim.network.network import Network
@@ -67,14 +68,22 @@ class Batched:
     points: int
     batch: int
 
+    @checked(WiringError)
     def tile(self, stimulus: Stimulus) -> Stimulus:
         """Repeat a stimulus of `batch` samples for every point. Raises WiringError for other batch sizes."""
         if isinstance(stimulus, Mapping):
             return {name: self._repeated(value) for name, value in stimulus.items()}
         return self._repeated(stimulus)
 
+    @checked(WiringError)
     def split(self, values: Tensor) -> Tensor:
         """Reshape a record (time, points * batch, ...) to (point, time, batch, ...)."""
+        if values.dim() < 2 or values.shape[1] != self.points * self.batch:
+            raise WiringError(
+                given=f"a record of shape {tuple(values.shape)}",
+                expected=f"(time, {self.points * self.batch}, ...): {self.points} points of {self.batch} samples",
+                remedy="pass run[name] of a run of this network with many.tile(images)",
+            )
         return rearrange(values, "time (point n) ... -> point time n ...", point=self.points)
 
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
@@ -84,16 +93,18 @@ class Batched:
         return line if shown.labels is None else line.with_labels(self._tensor(shown.labels))
 
     def _tensor(self, images: Tensor) -> Tensor:
-        if len(images) != self.batch:
+        count = len(images) if images.dim() else 0
+        if count != self.batch:
             raise WiringError(
-                given=f"{len(images)} samples",
+                given=f"{count} samples, in a tensor of shape {tuple(images.shape)}",
                 expected=f"{self.batch} samples, the batch size of the network",
-                remedy=f"build the network with batched(..., batch={len(images)})",
+                remedy=f"build the network with batched(..., batch={count})",
             )
         return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
-def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: int = 1) -> Batched:
+@checked(WiringError)
+def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: Count = 1) -> Batched:
     """Build one network that runs several settings of `network`; point k uses the k-th value of each tau and gain.
 
     taus   population -> time constants in ms, (points,) or (points, channel); they turn a discrete network into a flow,

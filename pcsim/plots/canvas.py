@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pcsim.core.checks import Positive, checked
+from pcsim.core.exceptions import StimulusError
 
 
-def axes(width: float = 5.0, height: float = 3.5) -> Axes:
+@checked(StimulusError)
+def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
     """Return axes on a new figure, with the given size in inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def require(is_valid: bool, given: str, expected: str, remedy: str) -> None:
+    """Raise StimulusError unless the data to draw are valid."""
+    if not is_valid:
+        raise StimulusError(given=given, expected=expected, remedy=remedy)
+
+
+def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
+    """Return an array or a tensor, with or without a gradient, as an array."""
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
 
 
 def plain_logs(ax: Axes) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import StimulusError
 from pcsim.network import Network, Projection
 from pcsim.plots.canvas import axes
 
@@ -23,6 +25,7 @@ LESION = "#bbbbbb"
 START: dict[str, Any] = {"arrowstyle": "-|>", "color": "#666666", "linestyle": ":", "mutation_scale": 12}
 
 
+@checked(StimulusError)
 def circuit(net: Network, ax: Axes | None = None) -> Axes:
     """Draw a wiring diagram: populations are boxes, and edges are coloured by kind.
 

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import axes
+from pcsim.plots.canvas import axes, require
 from pcsim.simulation.run import Run
 
 Curve = tuple[ArrayLike, ArrayLike]
@@ -19,6 +20,7 @@ COLOURS = {"clean": "C0", "occluded": "C1"}
 """colours of conditions that appear in several figures"""
 
 
+@checked(StimulusError)
 def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
     """Draw the mean squared prediction error of each population over time: median and quartiles over samples."""
     if not run.errors:
@@ -35,6 +37,7 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checked(StimulusError)
 def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Draw recorded values over time, one line per key: the median over samples, with a band from 25 to 75 %.
 
@@ -61,6 +64,7 @@ def _banded(ax: Axes, times: ArrayLike, values: ArrayLike, label: str) -> None:
     ax.fill_between(times, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
+@checked(StimulusError)
 def accuracy_by_cycles(
     curves: Mapping[str, Sequence[ArrayLike]], cycles: Mapping[str, int], unit: str = "cycle"
 ) -> Figure:
@@ -69,6 +73,14 @@ def accuracy_by_cycles(
     curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1; a network without cycles has
     a single value. cycles[network] is T, and `unit` is the name of a cycle in the labels.
     """
+    for name, rows in curves.items():
+        shape = np.shape(np.asarray(rows, float)) if len({np.shape(row) for row in rows}) == 1 else ()
+        require(
+            len(shape) == 2 and cycles.get(name, 0) <= shape[1] > 0 and name in cycles,
+            f"curves of {name!r} of shapes {[np.shape(row) for row in rows]} and cycles={dict(cycles)}",
+            "arrays (cycles,), one per repetition, and the number of cycles of each network",
+            f"pass cycles={{{name!r}: len(curve)}}",
+        )
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for index, (name, rows) in enumerate(curves.items()):
@@ -89,11 +101,19 @@ def accuracy_by_cycles(
     return figure
 
 
+@checked(StimulusError)
 def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mapping[str, float]) -> Figure:
     """Draw decoding accuracy against time since image onset, with one panel per network or recording.
 
     curves[panel][condition] is one line, (times, fraction correct); chance[panel] is drawn as a dashed line.
     """
+    shapes = [(np.shape(times), np.shape(shares)) for lines in curves.values() for times, shares in lines.values()]
+    require(
+        bool(shapes) and set(curves) <= set(chance) and all(x == y and len(x) == 1 for x, y in shapes),
+        f"curves for {', '.join(curves) or 'nothing'} of shapes {shapes}, chance for {', '.join(chance) or 'nothing'}",
+        "times and values (time,) of each curve, and the chance level of each panel",
+        "pass chance={panel: 1 / classes for panel in curves}",
+    )
     figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
     shown: KeysView[str] = {}.keys()

@@ -13,19 +13,21 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import axes
+from pcsim.plots.canvas import as_numbers, axes, require
 from pcsim.stimuli.film import as_frames
 from pcsim.stimuli.pixels import as_pixels
 
 OWN = "#d62728"
 
 
+@checked(StimulusError)
 def forecast(
     frames: ArrayLike,
     predictions: Mapping[str, ArrayLike],
     closed_loop_from: int | None = None,
-    rate: float | None = None,
+    rate: Positive | None = None,
 ) -> Figure:
     """Draw one clip (time, channel, height, width), and for each network a row of predictions and a row of errors.
 
@@ -65,8 +67,8 @@ def forecast(
 def _one_clip(
     frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    true = as_pixels(as_frames(np.asarray(frames)[None]))[0].double().numpy()
-    predicted = {name: np.asarray(clip, float) for name, clip in predictions.items()}
+    true = as_pixels(as_frames(as_numbers(frames)[None]))[0].double().numpy()
+    predicted = {name: as_numbers(clip).astype(float) for name, clip in predictions.items()}
     shapes = [true.shape, *(clip.shape for clip in predicted.values())]
     if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
@@ -92,6 +94,7 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
         ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
 
 
+@checked(StimulusError)
 def errors_over_frames(
     errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -113,13 +116,20 @@ def errors_over_frames(
     return ax
 
 
+@checked(StimulusError)
 def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
     """Draw the prediction errors around a surprise at frame `at`, with one panel per layer.
 
     errors[kind][layer] is (time, n). The first kind is the baseline without a surprise. Bands are standard errors over
     clips. Frame 0 is omitted.
     """
-    (first, *_) = errors.values()
+    first: Mapping[str, ArrayLike] = next(iter(errors.values()), {})
+    require(
+        bool(first) and all(set(layers) == set(first) for layers in errors.values()),
+        f"errors of {', '.join(f'{kind}: {list(layers)}' for kind, layers in errors.items()) or 'nothing'}",
+        "the errors of the same layers for every kind",
+        "pass {'standard': forecast.run.errors, 'surprise': other.run.errors}",
+    )
     figure = Figure(figsize=(1.0 + 2.9 * len(first), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(first)))
     for panel, layer in zip(panels, first, strict=True):
@@ -144,6 +154,12 @@ def _next_colour(ax: Axes) -> str:
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
     """Draw values (time,) or (time, n) from frame 1 on: their mean over samples, with a band of one standard error."""
+    require(
+        values.ndim > 0 and len(values) > 1 and values.size > 0,
+        f"errors of shape {values.shape}",
+        "(time,) or (time, n), with at least two frames",
+        "pass forecast.run.errors",
+    )
     over = values[1:].reshape(len(values) - 1, -1)
     frames, mean = np.arange(1, len(values)), over.mean(1)
     ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
@@ -158,8 +174,9 @@ def _event(ax: Axes, frame: int, label: str, colour: str) -> None:
     ax.text(frame - 0.4, 0.98, label, color=colour, fontsize=8, va="top", transform=ax.get_xaxis_transform())
 
 
+@checked(StimulusError)
 def animation(
-    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: int = 3
+    frames: ArrayLike, predictions: Mapping[str, ArrayLike], closed_loop_from: int | None = None, scale: Count = 3
 ) -> list[Image.Image]:
     """Draw one image per frame of a clip (time, channel, height, width), with each network's prediction beside it.
 

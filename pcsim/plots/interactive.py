@@ -11,12 +11,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import PcsimError, needs_extra
 
 Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """maps panel labels to curves (times in ms, values)"""
 
 
+@checked(PcsimError)
 def explore(
     curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
 ) -> Any:
@@ -36,6 +38,13 @@ def explore(
             given=f"curves of shapes {', '.join(map(str, sorted(set(shapes)))) or 'none'}",
             expected="one curve (time,) for each setting and panel",
             remedy="average over samples first, with curve.mean(-1)",
+        )
+    layouts = {(tuple(found), *map(tuple, found.values())) for found in curves.values()}
+    if len(layouts) != 1 or len(set(next(iter(layouts))[1:])) != 1:
+        raise PcsimError(
+            given=f"{len(layouts)} sets of settings and panels",
+            expected="the same second settings and the same panels for every first setting",
+            remedy="fill missing curves with NaN",
         )
     firsts = list(curves)
     seconds, labels = list(curves[firsts[0]]), list(next(iter(curves[firsts[0]].values())))

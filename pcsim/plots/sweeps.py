@@ -11,18 +11,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from pcsim.plots.canvas import axes
+from pcsim.core.checks import Count, Whole, checked
+from pcsim.core.exceptions import StimulusError
+from pcsim.plots.canvas import axes, require
 
 
+@checked(StimulusError)
 def tau_maps(
-    maps: Mapping[str, Mapping[str, NDArray]], low: Sequence[float], high: Sequence[float], beyond: str = "none"
+    maps: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    low: Sequence[float],
+    high: Sequence[float],
+    beyond: str = "none",
 ) -> Figure:
     """Draw heat maps over the time constants of a lower and an upper area, quantities in rows and networks in columns.
 
     maps[quantity][network] is (low, high). Quantities whose name contains "(ms)" have a log colour scale; the others
     are fractions, shown in percent. Cells that are not finite are labelled `beyond`.
     """
-    networks = list(next(iter(maps.values())))
+    networks = list(next(iter(maps.values()), {}))
+    shapes = {np.shape(value) for found in maps.values() for value in found.values()}
+    require(
+        shapes == {(len(low), len(high))} and all(list(found) == networks for found in maps.values()),
+        f"maps of {[list(found) for found in maps.values()]} with shapes {shapes}, {len(low)} low and {len(high)} high",
+        "maps (low, high) of the same networks for every quantity",
+        "pass table.over(quantity, 'tau.low', 'tau.high')[..., 0] of each network",
+    )
     figure = Figure(figsize=(1.0 + 2.9 * len(networks), 0.6 + 2.7 * len(maps)), layout="constrained")
     grid = figure.subplots(len(maps), len(networks), squeeze=False, sharex=True, sharey=True)
     for row, (quantity, found) in enumerate(maps.items()):
@@ -60,11 +73,12 @@ def _annotate(panel: Axes, value: NDArray, scale: Normalize, beyond: str, factor
             panel.text(x, y, beyond, ha="center", va="center", fontsize=7, color="0.4")
 
 
+@checked(StimulusError)
 def search_progress(
     scores: ArrayLike,
     complete: ArrayLike,
-    random: int,
-    window: int = 20,
+    random: Whole,
+    window: Count = 20,
     label: str = "score",
     scale: float = 1.0,
     ax: Axes | None = None,
@@ -76,6 +90,12 @@ def search_progress(
     random    number of random trials, which are to the left of the dotted line
     label, scale  axis label, and a factor that multiplies the scores: "correct (%)" and 100 for fractions
     """
+    require(
+        np.ndim(scores) == 1 and np.shape(scores) == np.shape(complete) != (0,),
+        f"scores of shape {np.shape(scores)} and complete of shape {np.shape(complete)}",
+        "both (trial,), with at least one trial",
+        "pass [trial.values[-1] for trial in trials] and [trial.state == 'complete' for trial in trials]",
+    )
     ax = ax or axes(6.5, 3.8)
     values, whole = scale * np.asarray(scores, float), np.asarray(complete, bool)
     number, window = np.arange(len(values)), min(window, len(values))

@@ -17,10 +17,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.rules.base import Map, Wire
 
 
+@checked(WiringError)
 class Threshold(Map):
     """s_i <- sgn(drive_i - theta) where turn_i = 1; s_i is unchanged elsewhere and where drive_i = theta.
 
@@ -49,6 +52,7 @@ class Energy(Wire):
         return {"value": (1,)}
 
 
+@checked(WiringError)
 class ThresholdEnergy(Energy):
     """E = -1/2 s.field + theta sum s, with field = W s. Source: Hopfield 1982 eq. 7."""
 
@@ -63,6 +67,7 @@ class ThresholdEnergy(Energy):
         return (self.threshold * state - 0.5 * state * field).sum(1, keepdim=True)
 
 
+@checked(WiringError)
 class GradedEnergy(Energy):
     """E = -1/2 v.field - I.v + (1/g) sum_i integral_0^v_i artanh(x) dx, with field = W v.
 
@@ -84,6 +89,7 @@ class GradedEnergy(Energy):
         return energy.sum(1, keepdim=True)
 
 
+@checked(WiringError)
 class Softmax(Wire):
     """p = softmax(beta drive) over channels, the weight of each stored pattern."""
 
@@ -96,6 +102,7 @@ class Softmax(Wire):
         return torch.softmax(self.beta * drive, dim=1)
 
 
+@checked(WiringError)
 class RetrievalEnergy(Energy):
     """E = -1/beta log sum_mu exp(beta match_mu) + 1/2 xi.xi + log(N)/beta + 1/2 M^2, match = X^T xi.
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, State
 from pcsim.rules.time_constants import TimeConstant, time_constant
@@ -164,6 +165,7 @@ class Flow(Rule):
     tau: TimeConstant
 
 
+@checked(WiringError)
 class Leaky(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 

@@ -12,6 +12,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, State, per_channel
 from pcsim.rules.base import Map, Own, activation_named
@@ -19,6 +20,7 @@ from pcsim.rules.base import Map, Own, activation_named
 Peephole = Literal["none", "channel", "full"]
 
 
+@checked(WiringError)
 class LSTM(Map):
     """i, f, o = s(gates + b + peephole);  c(t) = f c(t-1) + i tanh(z);  h(t) = o tanh(c(t)).
 
@@ -40,9 +42,9 @@ class LSTM(Map):
 
     def __init__(
         self,
-        channels: int,
+        channels: Count,
         peephole: Peephole = "none",
-        size: tuple[int, int] | None = None,
+        size: tuple[Count, Count] | None = None,
         gate: str = "sigmoid",
         forget: float = 0.0,
     ) -> None:
@@ -101,6 +103,7 @@ class LSTM(Map):
         return f"LSTM, {self.gate_name}" + ("" if self.kind == "none" else f", {self.kind} peepholes")
 
 
+@checked(WiringError)
 class SubLSTM(Map):
     """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
 
@@ -114,7 +117,7 @@ class SubLSTM(Map):
     ports = ("gates",)
     extra = ("c",)
 
-    def __init__(self, channels: int, fixed_forget: bool = False, forget: float = 0.0) -> None:
+    def __init__(self, channels: Count, fixed_forget: bool = False, forget: float = 0.0) -> None:
         super().__init__()
         self.channels = channels
         self.gates = ("i", "o", "z") if fixed_forget else ("i", "o", "z", "f")

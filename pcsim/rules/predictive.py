@@ -23,19 +23,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, per_channel
 from pcsim.rules.base import Flow, Map, Own, Wire, activation_named, slope_named
 from pcsim.rules.time_constants import TimeConstant, time_constant
 
 
+@checked(WiringError)
 class Prediction(Wire):
     """p = min(f(drive + b), ceiling), with the shape of its target.
 
     `channels` adds one bias per channel; `ceiling` limits the prediction (the SatLU of Lotter et al. 2017).
     """
 
-    def __init__(self, activation: str = "identity", channels: int | None = None, ceiling: float | None = None) -> None:
+    def __init__(
+        self, activation: str = "identity", channels: Count | None = None, ceiling: float | None = None
+    ) -> None:
         super().__init__()
         self.function = activation_named(activation)
         self.bias = nn.Parameter(torch.zeros(channels)) if channels is not None else None
@@ -57,6 +61,7 @@ class ErrorUnit(Wire):
     ports = ("target", "prediction")
 
 
+@checked(WiringError)
 class PredictionError(ErrorUnit):
     """e = f( pi * (target - prediction) ) for each sample, with precision pi and f usually the identity."""
 
@@ -97,6 +102,7 @@ _THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+@checked(WiringError)
 class ErrorThrough(Wire):
     """d = f'(x) e for a prediction p = f(x): the prediction error passed back through f.
 
@@ -125,6 +131,7 @@ class ErrorThrough(Wire):
         return f"error through {self.activation}"
 
 
+@checked(WiringError)
 class ErrorRelaxation(Flow):
     """tau dr/dt = f'(r) drive - error: gradient descent on the squared errors of this level and the one below.
 
@@ -150,11 +157,12 @@ class ErrorRelaxation(Flow):
         return f"{type(self).__name__}, tau {self.tau.describe()} ms"
 
 
+@checked(WiringError)
 class UpdateRate(nn.Module):
     """g = ReLU(offset + w), or |offset + w| if "absolute", with a learnable w per channel; `start` is the initial g."""
 
     def __init__(
-        self, channels: int, start: float, offset: float = 0.0, form: Literal["rectified", "absolute"] = "rectified"
+        self, channels: Count, start: float, offset: float = 0.0, form: Literal["rectified", "absolute"] = "rectified"
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), start - offset))
@@ -166,6 +174,7 @@ class UpdateRate(nn.Module):
         return per_channel(value.abs() if self.form == "absolute" else functional.relu(value), like)
 
 
+@checked(WiringError)
 class Blend(Wire):
     """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction from the layer above.
 
@@ -186,6 +195,7 @@ class Blend(Wire):
         return value if self.normalise is None else self.normalise(value)
 
 
+@checked(WiringError)
 class Correction(Map):
     """r <- N( f( prior + b drive ) ): a representation corrected by the error of the layer below, which is the drive.
 
@@ -207,6 +217,7 @@ class Correction(Map):
         return value if self.normalise is None else self.normalise(value)
 
 
+@checked(WiringError)
 class Mixture(Map):
     """h(t) = beta drive + lambda prediction + (1 - beta - lambda) h(t-1) + alpha error.
 

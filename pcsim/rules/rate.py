@@ -14,11 +14,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.checks import Count, checked
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, per_channel
 from pcsim.rules.base import Leaky, Map, Own, activation_named
 from pcsim.rules.time_constants import TimeConstant
 
 
+@checked(WiringError)
 class Rate(Map):
     """h(t) = N( f( drive(t) + b ) ), with drive (batch, channel, ...).
 
@@ -26,7 +29,7 @@ class Rate(Map):
     """
 
     def __init__(
-        self, channels: int, activation: str = "relu", bias: bool = True, normalise: nn.Module | None = None
+        self, channels: Count, activation: str = "relu", bias: bool = True, normalise: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -51,6 +54,9 @@ class Rate(Map):
         return self.activation + (f", {type(self.normalise).__name__}" if self.normalise is not None else "")
 
 
-def leaky_rate(channels: int, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True) -> Leaky:
+@checked(WiringError)
+def leaky_rate(
+    channels: Count, tau: float | Tensor | TimeConstant, activation: str = "relu", bias: bool = True
+) -> Leaky:
     """tau dr/dt = -r + f(drive + b), with tau in ms: the map `Rate` as a flow."""
     return Leaky(Rate(channels, activation, bias), tau)

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.checks import Count, checked
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, State, per_channel
 from pcsim.rules.base import Map, Own, Wire, activation_named
 
 
+@checked(WiringError)
 @dataclass(frozen=True)
 class Gate:
     """g(x) = offset + factor s(x); by default 1 - sigmoid(x)."""
@@ -35,6 +38,7 @@ class Gate:
         return self.offset + self.factor * activation_named(self.nonlinearity)(drive)
 
 
+@checked(WiringError)
 class ReciprocalGated(Map):
     """h(t) = f( g(gate + b_g) drive + k(retention + b_k) h(t-1) ).
 
@@ -52,7 +56,7 @@ class ReciprocalGated(Map):
 
     def __init__(
         self,
-        channels: int,
+        channels: Count,
         activation: str = "elu",
         gate: Gate = Gate(),
         retention: Gate = Gate(),
@@ -89,6 +93,7 @@ class ReciprocalGated(Map):
         return f"reciprocal gated, {self.activation}, gates {self.gate.nonlinearity}"
 
 
+@checked(WiringError)
 class GatedUpdate(Map):
     """h(t) = u h(t-1) + (1 - u) f(candidate + b),  u = s(update + b_u).
 
@@ -100,7 +105,7 @@ class GatedUpdate(Map):
     ports = ("candidate", "update")
     gates = ("kept",)
 
-    def __init__(self, channels: int, activation: str = "tanh", kept: float = 0.0) -> None:
+    def __init__(self, channels: Count, activation: str = "tanh", kept: float = 0.0) -> None:
         super().__init__()
         self.channels, self.activation = channels, activation
         self.function = activation_named(activation)
@@ -136,13 +141,14 @@ class Decay(Map):
         return self.kept * own + drive
 
 
+@checked(WiringError)
 class Gated(Wire):
     """y = s(gate + b) drive, a gated drive. `bias` is the number of channels of b, or None for no bias."""
 
     ports = ("drive", "gate")
     gates = ("open",)
 
-    def __init__(self, bias: int | None = None) -> None:
+    def __init__(self, bias: Count | None = None) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(bias)) if bias is not None else None
 
@@ -156,6 +162,7 @@ class Gated(Wire):
         return {"open": torch.sigmoid(gate if self.bias is None else gate + per_channel(self.bias, gate))}
 
 
+@checked(WiringError)
 class Highway(Wire):
     """y = u drive + (1 - u) f(candidate + b),  u = s(update + b_u): a unit that can pass on its drive unchanged.
 
@@ -165,7 +172,7 @@ class Highway(Wire):
     ports = ("drive", "candidate", "update")
     gates = ("passed",)
 
-    def __init__(self, channels: int, activation: str = "relu", kept: float = 1.0) -> None:
+    def __init__(self, channels: Count, activation: str = "relu", kept: float = 1.0) -> None:
         super().__init__()
         self.function = activation_named(activation)
         self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import per_channel
 
@@ -46,6 +47,7 @@ class TimeConstant(nn.Module, ABC):
         return f"{float(value.detach().min()):.3g}..{float(value.detach().max()):.3g}"
 
 
+@checked(WiringError)
 class FixedTau(TimeConstant):
     """A constant tau, one number or one per channel. Raises WiringError unless all values are positive and finite."""
 
@@ -69,6 +71,7 @@ class FixedTau(TimeConstant):
         return self.per_channel if self.value is None else self.value
 
 
+@checked(WiringError)
 class LearnableTau(TimeConstant):
     """tau = minimum + span sigmoid(xi), with one xi per channel, so that tau stays in (minimum, minimum + span).
 
@@ -77,7 +80,7 @@ class LearnableTau(TimeConstant):
     inside the range.
     """
 
-    def __init__(self, channels: int, minimum: float, span: float, start: float | None = None) -> None:
+    def __init__(self, channels: Count, minimum: float, span: float, start: float | None = None) -> None:
         super().__init__()
         require_positive(torch.tensor([minimum, span], dtype=torch.float64, device="cpu"), "minimum and span of tau")
         share = 0.5 if start is None else (start - minimum) / span
@@ -99,6 +102,7 @@ class LearnableTau(TimeConstant):
         return self.minimum + self.span
 
 
+@checked(WiringError)
 def time_constant(tau: float | Sequence[float] | Tensor | TimeConstant) -> TimeConstant:
     """Convert numbers to a `FixedTau`; return a `TimeConstant` unchanged."""
     return tau if isinstance(tau, TimeConstant) else FixedTau(tau)

@@ -10,17 +10,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from pcsim.core.checks import Count, checked
+from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, per_channel
 from pcsim.rules.base import Wire, activation_named
 
 
+@checked(WiringError)
 class Sum(Wire):
     """y = f(drive + b): a readout, or any other function of the summed input.
 
     `channels` is the number of channels of b, or None for no bias.
     """
 
-    def __init__(self, activation: str = "identity", channels: int | None = None) -> None:
+    def __init__(self, activation: str = "identity", channels: Count | None = None) -> None:
         super().__init__()
         self.function = activation_named(activation)
         self.bias = nn.Parameter(torch.zeros(channels)) if channels is not None else None

@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pcsim.core.exceptions import RecordError, SolverError, StimulusError, WiringError
-from pcsim.network.network import Network
+from pcsim.core.exceptions import PcsimError, RecordError, SolverError, StimulusError, WiringError
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.record import Kept, Record, kept_by
-from pcsim.simulation.run import Snapshot
 
 Records = Record | Sequence[Record] | None
-
-
-def require_beginning(start: object, initial: object) -> None:
-    """Raise StimulusError unless `start` is a Snapshot or None, and `initial` a mapping or None."""
-    if not isinstance(start, Snapshot | None):
-        raise StimulusError(
-            given=f"a `start` of type {type(start).__name__}",
-            expected="a Snapshot, such as the `final` of a run",
-            remedy="pass start=run.final",
-        )
-    if not isinstance(initial, Mapping | None):
-        raise StimulusError(
-            given=f"an `initial` of type {type(initial).__name__}",
-            expected="a dict {memory: initial value (batch, ...)}",
-            remedy="pass initial={'r1': values} or initial=run.final.state; to continue a run, pass start=run.final",
-        )
-
-
-def require_network(network: object) -> None:
-    """Raise WiringError unless `network` is a Network."""
-    if not isinstance(network, Network):
-        raise WiringError(
-            given=f"a network of type {type(network).__name__}",
-            expected="a pcsim.Network",
-            remedy="build a network, for example with pcsim.models.build('blt')",
-        )
+ERRORS: dict[str, type[PcsimError]] = {
+    "network": WiringError,
+    "stimulus": StimulusError,
+    "initial": StimulusError,
+    "start": StimulusError,
+    "record": RecordError,
+}
+"""exceptions for arguments of a run that are of another type than annotated"""
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
     """Return the records (by default, a record of the readout) and the entries that each record keeps.
 
-    Raises WiringError if `record` is neither a Record nor a sequence of them, and RecordError for unknown names or for
-    a record that keeps nothing.
+    Raises RecordError for unknown names or for a record that keeps nothing.
     """
     if record is None:
         record = Record(states=[network.readout] if network.readout else list(network.populations))
     records = (record,) if isinstance(record, Record) else record
-    if not isinstance(records, Sequence) or not all(isinstance(each, Record) for each in records):
-        raise WiringError(
-            given=f"record={record!r}",
-            expected="a Record or a list of records",
-            remedy="pass record=Record(states=[...], errors='all')",
-        )
     kept = kept_by(records, network)
     for each, keys in zip(records, kept, strict=True):
         if not keys and each != Record():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsim.core.exceptions import PcsimWarning
+from pcsim.core.exceptions import warn
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.record import Recorder
@@ -38,15 +37,13 @@ def finished(
     bad, end, settled = monitor.step, final.clock.time, None
     if monitor.has_diverged:
         _blank(values, steps, bad)
-        warn_of_divergence(network, monitor, dt, stacklevel=4)
+        warn_of_divergence(network, monitor, dt)
     if monitor.settled is not None:
         settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
-            warnings.warn(
+            warn(
                 f"{unsettled} of {len(bad)} samples had not settled to within {monitor.settled.tolerance:g} by "
-                f"{end:g} ms. Increase at_most or the tolerance.",
-                PcsimWarning,
-                stacklevel=4,
+                f"{end:g} ms. Increase at_most or the tolerance."
             )
     return Run(
         values=values,
@@ -73,7 +70,7 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
                 value[late, sample] = math.nan
 
 
-def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel: int = 3) -> None:
+def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float) -> None:
     """Warn about diverged samples: report where and when one of them diverged, and suggest a remedy."""
     bad = monitor.step
     if not monitor.has_diverged:
@@ -81,12 +78,10 @@ def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float, stacklevel:
     first = int(np.flatnonzero(bad >= 0)[0])
     spoiled = [name for name, value in network.module.named_parameters() if not bool(torch.isfinite(value).all())]
     remedy = f"{spoiled[0]} is not finite: reload or retrain it" if spoiled else "Use a smaller dt or weaker feedback"
-    warnings.warn(
+    warn(
         f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
         f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. "
-        f"Values after divergence are NaN. {remedy}.",
-        PcsimWarning,
-        stacklevel=stacklevel,
+        f"Values after divergence are NaN. {remedy}."
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import StimulusError, WiringError
 from pcsim.network.network import Network
@@ -26,7 +27,7 @@ from pcsim.simulation.record import Record, names_of
 from pcsim.simulation.run import Run
 from pcsim.simulation.simulator import simulate
 from pcsim.simulation.stepwise import rollout
-from pcsim.solvers.base import Solver, require_solver
+from pcsim.solvers.base import Solver
 from pcsim.solvers.iterate import Iterate
 from pcsim.stimuli.film import Frames, as_frames, as_timeline
 from pcsim.stimuli.timeline import Timeline, held
@@ -56,14 +57,15 @@ class Forecast:
         return f"Forecast({self.run.about['network']}: {count} clips of {length} frames{after})"
 
 
+@checked(StimulusError, frames=None)
 def predict(
     network: Network,
     frames: Tensor | Frames,
     *,
-    closed_loop_from: int | None = None,
-    length: int | None = None,
+    closed_loop_from: Count | None = None,
+    length: Count | None = None,
     solver: Solver | None = None,
-    every: float | None = None,
+    every: Positive | None = None,
     record: Record | None = None,
     compile: bool = False,  # noqa: A002
     progress: bool = False,
@@ -96,15 +98,16 @@ def predict(
     return Forecast(task.rows(run[task.readout]), closed_loop_from, run)
 
 
+@checked(StimulusError, frames=None)
 @torch.no_grad()
 def stream(
     network: Network,
     frames: Tensor | Frames,
     *,
-    closed_loop_from: int | None = None,
-    length: int | None = None,
+    closed_loop_from: Count | None = None,
+    length: Count | None = None,
     solver: Solver | None = None,
-    every: float | None = None,
+    every: Positive | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield (t, prediction of frame t) one at a time without storing them, for clips of any length.
 
@@ -141,7 +144,6 @@ class _Task:
                 "without closed_loop_from",
                 remedy="pass closed_loop_from=k to present frames 0 to k - 1, or omit closed_loop_from and length",
             )
-        require_solver(solver)
         dt = solver.step_ms(network.wiring())
         if every is None and network.is_flow:
             raise StimulusError(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, finite
 from pcsim.network.wiring import Wiring
@@ -18,6 +19,7 @@ LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
 """maximum number of states and bytes to check together; more would not fit in the cache of a CPU"""
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class Settled:
     """A stopping criterion: the run ends once every sample has settled, as in `until=Settled(1e-4, at_most=2000.0)`.
@@ -33,17 +35,9 @@ class Settled:
     `run.settled_at` is the time at which each sample first settled, or NaN.
     """
 
-    tolerance: float
-    at_most: float
-    every: int = 10
-
-    def __post_init__(self) -> None:
-        if not (0 < self.tolerance < math.inf and 0 < self.at_most < math.inf) or self.every < 1:
-            raise SolverError(
-                given=repr(self),
-                expected="a positive tolerance, a positive at_most in ms and every >= 1",
-                remedy="pass, for example, Settled(1e-4, at_most=2000.0)",
-            )
+    tolerance: Positive
+    at_most: Positive
+    every: Count = 10
 
 
 @dataclass

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import RecordError
 from pcsim.core.state import State, units, variable_key
@@ -52,6 +53,7 @@ def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
 
 
+@checked(RecordError)
 @dataclass(frozen=True)
 class Record:
     """The values to keep from a simulation, and the steps at which to keep them.
@@ -72,11 +74,13 @@ class Record:
     For records with different rows, pass a list: simulate(..., record=[Record(...), Record(...)]).
     """
 
+    EXAMPLE: ClassVar[str] = "Record(states=[...], errors='all')"
+
     states: Names = ()
     errors: Names = ()
     relative: bool = False
     reduce: Mapping[str, str | Function | Sequence[str | Function]] = field(default_factory=dict)
-    every: int = 1
+    every: Count = 1
     at: Sequence[float] | None = None
     initial: bool = False
 

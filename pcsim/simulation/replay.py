@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import random
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcsim.core.exceptions import PcsimWarning
+from pcsim.core.exceptions import warn
 from pcsim.core.log import logger
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
@@ -245,7 +244,7 @@ class Replay:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(message, PcsimWarning, stacklevel=2)
+            warn(message)
 
     # ------------------------------------------------------------------ tracing
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core import storage
+from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, needs_extra
+from pcsim.core.exceptions import RecordError, StorageError, needs_extra
 from pcsim.core.state import State
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Snapshot:
 
     spoken  populations that had a value before the first step; delayed edges from them deliver one step earlier
     """
+
+    EXAMPLE: ClassVar[str] = "run.final"
 
     clock: Clock
     state: State
@@ -76,6 +79,7 @@ class Run:
         end = f"{self.final.clock.time:g} ms, {len(self.status)} samples, {diverged} diverged"
         return f"Run({self.about['network']}: {end}; {kept})"
 
+    @checked(RecordError)
     def __getitem__(self, key: str) -> Tensor:
         """Return the values (time, batch, ...) for a key such as "v1.norm". Raises RecordError for unknown keys."""
         if key not in self.values:
@@ -150,6 +154,7 @@ class Run:
         data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})
         return data
 
+    @checked(StorageError)
     def save(self, path: str | Path) -> None:
         """Write the run to a single file of numbers and text, which is verified when loaded."""
         facts = {
@@ -171,6 +176,7 @@ class Run:
         storage.write_tensors(path, tensors, {"kind": "run", **facts})
 
     @staticmethod
+    @checked(StorageError)
     def load(path: str | Path) -> Run:
         """Load a run written by `save`. Raises StorageError if the file is missing, damaged or not a run."""
         tensors, facts = storage.read_tensors(path, "run")

@@ -109,7 +109,7 @@ class Schedule:
         found: State = {}
         for name, line in self.timelines.items():
             image = line.at(step * self.dt)
-            _check_image(name, image, self.network.shapes.nodes[name], step * self.dt)
+            check_image(name, image, self.network.shapes.nodes[name], step * self.dt)
             if parameter is not None:
                 image = image.to(device=parameter.device, dtype=parameter.dtype)
             found[name] = laid_out(image.clone() if image.is_inference() else image)
@@ -180,8 +180,9 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
             )
 
 
-def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
-    if tuple(image.shape[1:]) != shape:
+def check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
+    """Raise StimulusError unless `image` (batch, *shape), shown at `at` ms, is finite and of floating point."""
+    if tuple(image.shape[1:]) != shape or not len(image):
         raise StimulusError(
             given=f"input {name!r} of shape {tuple(image.shape)}",
             expected=f"shape (batch, {', '.join(map(str, shape))}), in the order (batch, channel, height, width)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import PcsimWarning, RecordError, SolverError
+from pcsim.core.exceptions import RecordError, SolverError, WiringError, warn
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current
-from pcsim.simulation.checks import Records, checked_end, records_of, require_beginning, require_network
+from pcsim.simulation.checks import ERRORS, Records, checked_end, records_of
 from pcsim.simulation.finish import finished, provenance
 from pcsim.simulation.frozen import Places, frozen, without_compilers
 from pcsim.simulation.gradient import Full, Gradient
@@ -31,7 +31,7 @@ from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of
 from pcsim.simulation.start import Beginning, require_state, spoken_before
-from pcsim.solvers.base import Solver, require_solver
+from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, labels_of
 
 TRACED_FROM = 5_000
@@ -40,6 +40,7 @@ PLANS = 1_000
 """maximum number of plans to keep: networks have few, but each new value of a learned conduction delay adds one"""
 
 
+@checked(SolverError, network=WiringError, record=RecordError)
 class Simulator:
     """A prepared simulation of a network that is run repeatedly: its steps are traced once, or compiled.
 
@@ -73,7 +74,6 @@ class Simulator:
         gradient: Gradient | None = None,
         compile: bool = False,  # noqa: A002
     ) -> None:
-        require_network(network)
         own, self._chooses = frozen(network), gradient is None
         if compile:
             without_compilers(own)
@@ -90,16 +90,10 @@ class Simulator:
             self._replay = Replay(self.wiring, self.solver, self._places, compile)
 
     def _prepare(self, network: Network, solver: Solver, record: Records, gradient: Gradient | None) -> None:
-        if gradient is not None and not isinstance(gradient, Gradient):
-            raise SolverError(
-                given=f"gradient={gradient!r}",
-                expected="a gradient through time, such as pcsim.Full() or pcsim.training.Checkpointed()",
-                remedy="omit `gradient` for a run without gradients",
-            )
         self.network = current(network)
         self.wiring = self.network.wiring()
         self.gradient = gradient
-        self.solver = require_solver(solver) if gradient is None else gradient.solver(require_solver(solver))
+        self.solver = solver if gradient is None else gradient.solver(solver)
         self.solver.check(self.wiring)
         self.records, self._kept = records_of(record, self.wiring)
         self._regimes = Regimes(self.wiring, self.solver.step_ms(self.wiring))
@@ -130,12 +124,12 @@ class Simulator:
 
         chooses  whether convolutions use the kernel for their size; by default only without a gradient
         """
-        require_network(network)
         made = cls.__new__(cls)
         made._chooses = gradient is None if chooses is None else chooses
         made._prepare(network, solver, record, gradient)
         return made
 
+    @checked(SolverError, **ERRORS)
     def __call__(
         self,
         stimulus: Stimulus,
@@ -147,9 +141,19 @@ class Simulator:
         progress: bool = False,
     ) -> Run:
         """Run the network; the arguments are those of `simulate`."""
+        return self._run(stimulus, until, steps, initial, start, progress)
+
+    def _run(
+        self,
+        stimulus: Stimulus,
+        until: float | Settled | None,
+        steps: int | None,
+        initial: Mapping[str, Tensor] | None,
+        start: Snapshot | None,
+        progress: bool,
+    ) -> Run:
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
-        require_beginning(start, initial)
         labels = labels_of(stimulus)
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
         if settled is not None:
@@ -281,7 +285,7 @@ class Simulator:
             return "step by step"
         reason = "Settled checks every step" if settled else "a sample diverged"
         if settled and self._replay is not None and self._replay.compile:
-            warnings.warn(f"{self.wiring.name!r} is not compiled: {reason}.", PcsimWarning, stacklevel=4)
+            warn(f"{self.wiring.name!r} is not compiled: {reason}.")
         return f"step by step: {reason}"
 
     def _initial_row(self, schedule: Schedule, carry: Carry, names: Sequence[str]) -> State:
@@ -299,6 +303,7 @@ class Simulator:
         return {name: known[name] for name in names}
 
 
+@checked(SolverError, **ERRORS)
 def simulate(
     network: Network,
     stimulus: Stimulus,
@@ -335,7 +340,7 @@ def simulate(
         sim = Simulator(network, solver=solver, record=record, gradient=gradient, compile=True)
     else:
         sim = Simulator.once(network, solver, record, gradient)
-    return sim(stimulus, until=until, steps=steps, initial=initial, start=start, progress=progress)
+    return sim._run(stimulus, until, steps, initial, start, progress)
 
 
 @contextmanager

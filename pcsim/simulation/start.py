@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.core.state import State, laid_out, zeros
 from pcsim.network.graph import Graph
@@ -15,7 +16,9 @@ from pcsim.simulation.layers import Layers
 from pcsim.simulation.past import state_shapes
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import regime_of
+from pcsim.simulation.schedule import check_image
 from pcsim.solvers.iterate import Iterate
+from pcsim.stimuli.timeline import as_timelines
 
 
 class Beginning:
@@ -50,12 +53,15 @@ def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) 
     return frozenset([*early, *(key.split(".")[0] for key in initial or ())])
 
 
+@checked(StimulusError)
 def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> State:
     """Return the initial state of a run on `inputs` (batch, ...): zeros, or the values of the initialiser.
 
     To start from other values, pass them to `pcsim.simulate(..., initial={...})`.
     """
-    named = {next(iter(network.inputs)): inputs} if isinstance(inputs, Tensor) else dict(inputs)
+    named = {name: shown.at(0.0) for name, shown in as_timelines(inputs, list(network.inputs)).items()}
+    for name, image in named.items():
+        check_image(name, image, network.inputs[name], 0.0)
     state = Beginning(network.wiring(), network.step_ms).state({name: laid_out(value) for name, value in named.items()})
     return {key: value for key, value in state.items() if "@" not in key}
 

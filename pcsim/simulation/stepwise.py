@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import SolverError
 from pcsim.network.network import Network
 from pcsim.network.wiring import Wiring
-from pcsim.simulation.checks import require_network
+from pcsim.simulation.checks import ERRORS
 from pcsim.simulation.finish import warn_of_divergence
 from pcsim.simulation.gradient import Full
 from pcsim.simulation.monitor import Monitor
@@ -24,6 +26,7 @@ from pcsim.solvers.iterate import Iterate
 from pcsim.stimuli.timeline import Stimulus
 
 
+@checked(SolverError, **ERRORS)
 def rollout(
     network: Network,
     stimulus: Stimulus,
@@ -41,7 +44,6 @@ def rollout(
     The network stays in its current mode. All arguments are checked before the first step. Compatible with vmap,
     jacfwd, jacrev and functional_call of torch.func. A warning at the end reports samples that diverged.
     """
-    require_network(network)
     chooses = not torch.is_grad_enabled() and not _is_transformed(network, stimulus)
     sim = Simulator.once(network, solver, Record(), Full(), chooses)
     wanted = names_of("all" if names is None else names, tuple(sim.wiring.populations))

@@ -9,18 +9,21 @@ between steps. The inputs are constant during a step, [time, time + dt); stimuli
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
+from pydantic import Field
 from torch import Tensor
 
-from pcsim.core.exceptions import PcsimWarning, SolverError
+from pcsim.core.checks import Positive
+from pcsim.core.exceptions import SolverError, warn
 from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Rule
+
+Step = Annotated[Positive, Field(examples=["1.0 for tau=10.0; a tenth of the smallest tau is a good start"])]
 
 
 class Plan(Protocol):
@@ -53,6 +56,9 @@ class Solver(ABC):
     is_traceable  True if every step consists of the same tensor operations, independent of the values
     """
 
+    EXAMPLE: ClassVar[str] = (
+        "pcsim.Iterate() for a discrete network, or pcsim.RK4(dt=1.0), Euler, Heun, Dopri5, ... for a flow"
+    )
     is_one_stage: ClassVar[bool] = False
     is_traceable: ClassVar[bool] = True
 
@@ -89,7 +95,7 @@ class FlowSolver(Solver):
     `stability_limit` is the largest stable dt / tau for a leak, dr/dt = -r / tau.
     """
 
-    dt: float
+    dt: Step
 
     def __post_init__(self) -> None:
         if isinstance(self.dt, bool) or not (
@@ -129,24 +135,10 @@ class FlowSolver(Solver):
                 "ExponentialEuler",
             )
         if ratio > 1.0 and math.isfinite(self.stability_limit):
-            warnings.warn(
+            warn(
                 f"dt = {self.dt:g} ms is larger than the tau of {name!r} ({taus[name]:g} ms), so the leak overshoots. "
-                f"Use dt={taus[name]:g} or less, or use ExponentialEuler.",
-                PcsimWarning,
-                stacklevel=5,
+                f"Use dt={taus[name]:g} or less, or use ExponentialEuler."
             )
-
-
-def require_solver(solver: object) -> Solver:
-    """Return `solver`. Raises SolverError for an object that is not a solver."""
-    if not isinstance(solver, Solver):
-        raise SolverError(
-            given=f"solver={solver!r}",
-            expected="a solver object, such as pcsim.RK4(dt=1.0)",
-            remedy="pass solver=pcsim.Iterate() for a discrete network, solver=pcsim.RK4(dt=1.0) for a flow, or use "
-            "Euler, Heun, ExponentialEuler, Dopri5 or TorchDiffEq",
-        )
-    return solver
 
 
 def refuse_delays(solver: Solver, network: Wiring) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, units
 from pcsim.network.wiring import Wiring
@@ -30,6 +31,7 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class Dopri5(FlowSolver):
     """The Dormand-Prince pair of orders 5 and 4, with adaptive steps inside each interval of `dt` ms.
@@ -44,9 +46,9 @@ class Dopri5(FlowSolver):
 
     is_traceable: ClassVar[bool] = False
 
-    rtol: float = math.nan
-    atol: float = math.nan
-    max_evaluations: int = 100_000
+    rtol: Positive = math.nan
+    atol: Positive = math.nan
+    max_evaluations: Count = 100_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

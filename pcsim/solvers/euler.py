@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import SolverError
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Leaky, Rule
 from pcsim.solvers.base import FlowSolver
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class Euler(FlowSolver):
     """r(t + dt) = r + dt G(r, u); for a leak, r + dt/tau (F - r), which equals F exactly if dt = tau. Order 1."""
@@ -40,6 +42,7 @@ class Euler(FlowSolver):
         return self.dt / tau
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class ExponentialEuler(FlowSolver):
     """r(t + dt) = F + (r - F) exp(-dt / tau): exact if F is constant during the step, stable for any dt. Order 1."""

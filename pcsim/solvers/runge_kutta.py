@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
+from pcsim.core.checks import checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State, axpy
 from pcsim.network.wiring import Wiring
@@ -53,6 +54,7 @@ class RungeKutta(FlowSolver):
         return plan.complete(precomputed, state, axpy(state, terms, plan.flow_keys))
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class Heun(RungeKutta):
     """The trapezoidal predictor-corrector method (Heun 1900). Order 2."""
@@ -68,6 +70,7 @@ class Heun(RungeKutta):
         return ((1.0,),), (0.5, 0.5)
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class RK4(RungeKutta):
     """The classical Runge-Kutta method (Kutta 1901). Order 4."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import SolverError
 from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
@@ -31,6 +32,7 @@ FIXED = {
 """Fixed-step methods by their torchdiffeq names; `scipy_solver` (with options={"solver": ...}) is adaptive."""
 
 
+@checked(SolverError)
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
     """Any method of torchdiffeq, called once for every `dt` ms.
@@ -45,10 +47,10 @@ class TorchDiffEq(FlowSolver):
     adjoint: ClassVar[bool] = False
 
     method: str = "dopri5"
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: Positive | None = None
+    atol: Positive | None = None
     options: Mapping[str, object] = field(default_factory=dict)
-    max_evaluations: int = 100_000
+    max_evaluations: Count = 100_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

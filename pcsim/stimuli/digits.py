@@ -19,6 +19,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_average, place, rendered
 from pcsim.stimuli.pixels import as_pixels
@@ -57,6 +58,7 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Scenes:
     """A batch of n images and their contents.
@@ -84,7 +86,8 @@ class Scenes:
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
-def scenes(condition: Condition | str, seed: int, first: int, count: int, glyphs: Glyphs | None = None) -> Scenes:
+@checked(StimulusError)
+def scenes(condition: Condition | str, seed: Whole, first: Whole, count: Count, glyphs: Glyphs | None = None) -> Scenes:
     """Draw `count` scenes of a condition, starting at index `first`; `glyphs` defaults to rendered digits.
 
     Raises StimulusError for a condition that is unknown or cannot be drawn.
@@ -125,13 +128,15 @@ def _named_condition(condition: Condition | str) -> Condition:
     return condition
 
 
-def digit_debris(fragments: int = 10, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
+@checked(StimulusError)
+def digit_debris(fragments: int = 10, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` digits, each occluded by `fragments` fragments, with `labels` (batch,)."""
     shown = scenes(Condition(fragments=fragments), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(torch.from_numpy(shown.identities[:, 0]))
 
 
-def digit_clutter(digits: int = 3, seed: int = 0, batch: int = 64, glyphs: Glyphs | None = None) -> Timeline:
+@checked(StimulusError)
+def digit_clutter(digits: int = 3, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` images of `digits` overlapping digits, with multi-hot `labels` (batch, 10)."""
     shown = scenes(Condition(digits=digits), seed, 0, batch, glyphs)
     return held(shown.pixels()).with_labels(shown.targets())

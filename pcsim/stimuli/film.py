@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pcsim.core.checks import Count, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.layout import clips_of
 from pcsim.stimuli.pixels import as_pixels, require_pixels
@@ -32,6 +33,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """luminance weights of red, green and blue, ITU-R BT.601"""
 
 
+@checked(StimulusError, clips=None)
 @dataclass(frozen=True, repr=False)
 class Film:
     """A set of video clips whose frames all have the same size.
@@ -45,9 +47,10 @@ class Film:
     name: str = "film"
 
     def __post_init__(self) -> None:
-        arrays = [clip for clip in self.clips if isinstance(clip, np.ndarray)]
+        clips = self.clips if isinstance(self.clips, tuple | list) else (None,)
+        arrays = [clip for clip in clips if isinstance(clip, np.ndarray)]
         sizes = {clip.shape[1:] for clip in arrays}
-        if len(arrays) < len(self.clips) or len(sizes) != 1 or any(clip.ndim != 4 or not clip.size for clip in arrays):
+        if len(arrays) < len(clips) or len(sizes) != 1 or any(clip.ndim != 4 or not clip.size for clip in arrays):
             raise StimulusError(
                 given=f"{self.name}: clips of shapes {', '.join(str(clip.shape) for clip in arrays) or 'none'}",
                 expected="at least one NumPy array (time, channel, height, width), all with frames of the same size",
@@ -76,11 +79,12 @@ class Film:
         _, channels, height, width = self.clips[0].shape
         return channels, height, width
 
+    @checked(StimulusError)
     def fitted(
         self,
-        size: tuple[int, int] | None = None,
+        size: tuple[Count, Count] | None = None,
         *,
-        multiple: int = 1,
+        multiple: Count = 1,
         how: Literal["crop", "pad", "resize"] = "crop",
     ) -> Film:
         """Return the film with frames of `size` (height, width), or of the nearest size divisible by `multiple`.
@@ -117,11 +121,13 @@ class Film:
         like = zip(mixed, self.clips, strict=True)
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
+    @checked(StimulusError)
     def every(self, frames: int) -> Film:
         """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
+    @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
         """Split into (train, test) without common frames; test is the last `share` of each clip or of the clip list."""
         if by not in ("time", "clip") or not 0 < share < 1:
@@ -148,7 +154,8 @@ class Film:
         train, test = (replace(self, clips=part) for part in parts)
         return train, test
 
-    def draw(self, seed: int, first: int, count: int, length: int) -> Frames:
+    @checked(StimulusError)
+    def draw(self, seed: Whole, first: Whole, count: Count, length: Count) -> Frames:
         """Draw `count` sequences, starting at index `first`: (count, length, channel, height, width).
 
         The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
@@ -162,7 +169,8 @@ class Film:
         begin = chosen - (ends - starts)[which]
         return np.stack([self.clips[w][b : b + length] for w, b in zip(which, begin, strict=True)])
 
-    def sequences(self, length: int) -> Frames:
+    @checked(StimulusError)
+    def sequences(self, length: Count) -> Frames:
         """Cut the clips into consecutive sequences that do not overlap: (n, length, channel, height, width)."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
@@ -179,7 +187,8 @@ class Film:
             )
 
 
-def as_timeline(frames: Frames | Tensor, every: float = 10.0) -> Timeline:
+@checked(StimulusError, frames=None)
+def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
     """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
 
     The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
@@ -220,6 +229,7 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
     return shown
 
 
+@checked(StimulusError, frames=None, how=None)
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
@@ -250,9 +260,10 @@ def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "
     return torch.cat([shown[:, :at], odd], 1)
 
 
+@checked(StimulusError, source=None)
 def read_film(
     source: Path | str | NDArray | Tensor,
-    rate: float | None = None,
+    rate: Positive | None = None,
     name: str | None = None,
     *,
     axes: str | None = None,
@@ -306,6 +317,7 @@ def _array(source: NDArray | Tensor) -> NDArray:
     return array
 
 
+@checked(StimulusError)
 def read_moving_mnist(path: Path | str) -> Film:
     """Load the published test sequences of Srivastava et al. 2015, `mnist_test_seq.npy`: (20, 10000, 64, 64), 8-bit.
 

@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from pcsim.core.checks import Axes, checked
+from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.mnist import load_mnist
 
 SIZE, SUPER = 32, 4
@@ -51,6 +54,9 @@ class Templates:
     width: NDArray[np.int64]
 
 
+Ids = Annotated[NDArray[np.int64], Axes("glyph", is_float=False)]
+
+
 class Glyphs(ABC):
     """A set of n digit glyphs; `labels` (n,) contains the digit of each glyph."""
 
@@ -74,9 +80,20 @@ class Glyphs(ABC):
         through, added = (1 - outlines) * (1 - faces), WHITE * outlines * (1 - faces)
         return [Glyph(t, a, o >= 0.5) for t, a, o in zip(through, added, outlines, strict=True)]
 
+    @checked(StimulusError)
     def of_class(self, digit: int) -> NDArray[np.int64]:
         """Return the ids of all glyphs of one digit."""
         return np.flatnonzero(self.labels == digit)
+
+    def _known(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return `ids`. Raises StimulusError for a glyph that does not exist."""
+        if not 0 <= ids.min() <= ids.max() < len(self.labels):
+            raise StimulusError(
+                given=f"glyphs {ids.min()} to {ids.max()}",
+                expected=f"ids from 0 to {len(self.labels) - 1}",
+                remedy="pass ids such as glyphs.of_class(3)",
+            )
+        return ids
 
     @cached_property
     def templates(self) -> Templates:
@@ -107,13 +124,15 @@ class RenderedGlyphs(Glyphs):
         self.labels = np.arange(10)
         self._faces = _render()
 
-    def faces(self, ids: NDArray[np.int64]) -> Array:
+    @checked(StimulusError)
+    def faces(self, ids: Ids) -> Array:
         """Return the rendered faces: (len(ids), height, width)."""
-        return self._faces[ids]
+        return self._faces[self._known(ids)]
 
-    def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    @checked(StimulusError)
+    def patches(self, ids: Ids) -> NDArray[np.uint8]:
         """Return the rendered digits as white on black: (len(ids), 28, 28)."""
-        return self._patches[ids]
+        return self._patches[self._known(ids)]
 
     @cached_property
     def _patches(self) -> NDArray[np.uint8]:
@@ -126,11 +145,13 @@ class RenderedGlyphs(Glyphs):
     def _glyphs(self) -> list[Glyph]:
         return super().glyphs(self.labels)
 
-    def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
+    @checked(StimulusError)
+    def glyphs(self, ids: Ids) -> list[Glyph]:
         """Return the layers of each glyph in `ids`, which are computed once and cached."""
-        return [self._glyphs[i] for i in ids]
+        return [self._glyphs[i] for i in self._known(ids)]
 
 
+@checked(StimulusError)
 class HandwrittenGlyphs(Glyphs):
     """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
 
@@ -138,13 +159,15 @@ class HandwrittenGlyphs(Glyphs):
         images, labels = load_mnist(split, folder)
         self.images, self.labels = images, labels.astype(np.int64)
 
-    def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    @checked(StimulusError)
+    def patches(self, ids: Ids) -> NDArray[np.uint8]:
         """Return the original MNIST images: (len(ids), 28, 28)."""
-        return self.images[ids]
+        return self.images[self._known(ids)]
 
-    def faces(self, ids: NDArray[np.int64]) -> Array:
+    @checked(StimulusError)
+    def faces(self, ids: Ids) -> Array:
         """Return the digits with sharpened edges, scaled from MNIST's 20-pixel box to 18.75 image pixels."""
-        small = torch.from_numpy(self.images[ids, None].astype(np.float32) / 255)
+        small = torch.from_numpy(self.images[self._known(ids), None].astype(np.float32) / 255)
         side = round(28 * 3.75)
         large = functional.interpolate(small, (side, side), mode="bilinear", align_corners=False)
         return ((large - 0.5) * 3 + 0.5).clamp(0, 1)[:, 0].numpy()

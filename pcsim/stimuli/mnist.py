@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsim.core.exceptions import StorageError
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import StimulusError, StorageError
 from pcsim.stimuli import files
 
 VARIABLE, WHAT = "PCSIM_MNIST", "the four idx files"
@@ -31,6 +32,7 @@ FILES = {
 }
 
 
+@checked(StimulusError)
 def load_mnist(split: str, folder: Path | str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Load the images (n, 28, 28) and labels (n,) of a `split`, "train" or "test".
 

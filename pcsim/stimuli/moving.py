@@ -14,6 +14,7 @@ import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 
+from pcsim.core.checks import Number, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
@@ -23,6 +24,7 @@ SIDES = (28, 14, 7)
 INK = 128
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Moving:
     """A batch of n clips and their contents.
@@ -43,6 +45,7 @@ class Moving:
         return f"Moving({count} clips of {length} frames, {self.identities.shape[1]} digit(s))"
 
 
+@checked(StimulusError)
 @dataclass(frozen=True)
 class MovingDigits:
     """A generator of clips of moving digits.
@@ -57,7 +60,7 @@ class MovingDigits:
     digits: int = 2
     size: int = 64
     side: int = 28
-    speed: tuple[float, float] = (3.0, 5.0)
+    speed: tuple[Number, Number] = (3.0, 5.0)
     bars: int = 0
     width: int = 8
     rate: float = 10.0
@@ -73,7 +76,8 @@ class MovingDigits:
                 remedy="use the published settings, MovingDigits(), or for example MovingDigits(side=14, bars=2)",
             )
 
-    def draw(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
+    @checked(StimulusError)
+    def draw(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
         """Draw `count` clips of `length` frames starting at index `first`; `glyphs` defaults to rendered digits."""
         if count < 1 or length < 1:
             raise StimulusError(
@@ -102,7 +106,8 @@ class MovingDigits:
         frames[np.broadcast_to(covered[:, None, None, None], frames.shape)] = int(GREY)
         return Moving(frames, identities, corners, visible)
 
-    def film(self, seed: int, first: int, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
+    @checked(StimulusError)
+    def film(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
         """Draw clips as `draw` does, and return them as a `Film`."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 

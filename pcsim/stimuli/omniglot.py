@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.nn import functional
 
-from pcsim.core.exceptions import StorageError
+from pcsim.core.checks import Count, checked
+from pcsim.core.exceptions import StimulusError, StorageError
 from pcsim.stimuli import files
 
 VARIABLE, WHAT = "PCSIM_OMNIGLOT", "images_background_small1.zip and images_background_small2.zip"
@@ -28,6 +29,7 @@ FILES = {
 }
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Characters:
     """A set of n drawings of characters.
@@ -45,6 +47,7 @@ class Characters:
     def __repr__(self) -> str:
         return f"Characters({len(self.images)} drawings: {', '.join(self.names)})"
 
+    @checked(StimulusError)
     def of(self, alphabet: str) -> Characters:
         """Return the drawings of one alphabet."""
         if alphabet not in self.names:
@@ -56,11 +59,13 @@ class Characters:
         chosen = self.alphabets == self.names.index(alphabet)
         return Characters(self.images[chosen], np.zeros(chosen.sum(), np.int64), self.characters[chosen], (alphabet,))
 
-    def pixels(self, side: int = 32) -> Tensor:
+    @checked(StimulusError)
+    def pixels(self, side: Count = 32) -> Tensor:
         """Return the images resized by area averaging, with ink as 1: float32 (n, 1, side, side)."""
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 
+@checked(StimulusError)
 def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | str | None = None) -> Characters:
     """Load one of the two small sets, each with five alphabets.
 

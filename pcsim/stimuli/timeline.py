@@ -7,10 +7,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from pcsim.core.checks import Count, Finite, NonNegative, Number, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.pixels import require_floating
 from pcsim.stimuli.random import normal, uniform
@@ -23,10 +26,11 @@ class Epoch:
     """An epoch that presents `frame(k)` (batch, channel, height, width) from k * every to (k + 1) * every ms."""
 
     duration: float
-    every: float
+    every: Positive
     frame: Frame
 
 
+@checked(StimulusError, labels=None)
 @dataclass(frozen=True)
 class Timeline:
     """A series of epochs. The first frame also applies before the first epoch, and the last frame after the last epoch.
@@ -36,7 +40,7 @@ class Timeline:
         held(images, 100.0).then(blank(50.0, like=images)).then(held(others))
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: Annotated[tuple[Epoch, ...], Field(min_length=1)]
     labels: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class Timeline:
         """Onset of each epoch in ms."""
         return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
 
+    @checked(StimulusError)
     def change_times(self, until: float) -> list[float]:
         """Return the times between 0 and `until` ms at which the stimulus may change."""
         if self._is_still:
@@ -69,6 +74,7 @@ class Timeline:
                 changes |= {start + k * epoch.every for k in range(math.ceil((end - start) / epoch.every))}
         return sorted(time for time in changes if 0.0 < time < until)
 
+    @checked(StimulusError)
     def at(self, time: float) -> Tensor:
         """Return the image (batch, channel, height, width) at `time` ms; at a change time, return the new image."""
         if self._is_still:
@@ -83,6 +89,7 @@ class Timeline:
         frame = int(into / epoch.every) if math.isfinite(epoch.every) else 0
         return epoch.frame(frame if last is None else max(0, min(frame, last)))
 
+    @checked(StimulusError)
     def then(self, other: Timeline) -> Timeline:
         """Return this timeline followed by `other`. Raises StimulusError if this timeline never ends."""
         if not math.isfinite(self.duration):
@@ -93,11 +100,13 @@ class Timeline:
             )
         return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
 
+    @checked(StimulusError)
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Timeline:
         """Return this timeline with `function` applied to each image when it is presented."""
         epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
         return replace(self, epochs=tuple(epochs))
 
+    @checked(StimulusError, labels=None)
     def with_labels(self, labels: Tensor) -> Timeline:
         """Return this timeline with `labels` (batch,) or (batch, classes), which are used to score runs.
 
@@ -114,7 +123,8 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
     return function(frame(number))
 
 
-def held(images: Tensor, duration: float = math.inf) -> Timeline:
+@checked(StimulusError, images=None)
+def held(images: Tensor, duration: Number = math.inf) -> Timeline:
     """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely).
 
     Raises StimulusError unless they are floating-point values, here as in every other timeline.
@@ -128,7 +138,8 @@ def _still(images: Tensor, duration: float = math.inf) -> Timeline:
     return Timeline((Epoch(duration, math.inf, lambda _: images),))
 
 
-def sequence(frames: Tensor, every: float) -> Timeline:
+@checked(StimulusError, frames=None)
+def sequence(frames: Tensor, every: Positive) -> Timeline:
     """Present `frames` (time, batch, channel, height, width) one after another, each for `every` ms."""
     require_duration(every)
     require_floating(frames)
@@ -141,13 +152,17 @@ def sequence(frames: Tensor, every: float) -> Timeline:
     return Timeline((Epoch(len(frames) * every, every, lambda k: frames[k]),))
 
 
-def blank(duration: float, like: Tensor, level: float = 0.0) -> Timeline:
+@checked(StimulusError, like=None)
+def blank(duration: Number, like: Tensor, level: Finite = 0.0) -> Timeline:
     """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`."""
     require_floating(like)
     return held(torch.full_like(like, level), duration)
 
 
-def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, first: int = 0) -> Timeline:
+@checked(StimulusError, images=None)
+def noise(
+    images: Tensor, sd: NonNegative, duration: Number, every: Positive, seed: Whole, first: Whole = 0
+) -> Timeline:
     """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
     The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. Raises
@@ -170,7 +185,10 @@ def noise(images: Tensor, sd: float, duration: float, every: float, seed: int, f
     return Timeline((Epoch(duration, every, frame),))
 
 
-def turns(units: int, batch: int, rounds: int = 10, seed: int = 0, first: int = 0, every: float = 10.0) -> Timeline:
+@checked(StimulusError)
+def turns(
+    units: Count, batch: Count, rounds: Count = 10, seed: Whole = 0, first: Whole = 0, every: Positive = 10.0
+) -> Timeline:
     """Select one unit per sample at a time, each for `every` ms, as one-hot frames (batch, units).
 
     Each round selects all units once in random order. This is meant for networks whose units are updated

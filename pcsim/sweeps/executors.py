@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
@@ -50,8 +51,9 @@ class Outcome(NamedTuple):
     reason: Exception | None
 
 
+@checked(SweepError)
 def completed(
-    executor: SupportsSubmit, function: Callable[..., Any], calls: Sequence[tuple], tries: int = 5
+    executor: SupportsSubmit, function: Callable[..., Any], calls: Sequence[tuple], tries: Count = 5
 ) -> Iterator[Outcome]:
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
@@ -111,6 +113,7 @@ class _Later(NamedTuple):
         return True
 
 
+@checked(SweepError)
 class Processes(Executor):
     """An executor with single-threaded processes. A process that dies loses only its current call and is replaced.
 
@@ -118,9 +121,7 @@ class Processes(Executor):
     Functions and arguments must be importable in the processes.
     """
 
-    def __init__(self, workers: int, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
-        if workers < 1:
-            raise SweepError(given=f"{workers} processes", expected="at least 1", remedy="pass where='processes:2'")
+    def __init__(self, workers: Count, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._threads = ThreadPoolExecutor(workers)
         self._own = threading.local()
@@ -194,6 +195,7 @@ def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
         prepare(*arguments)
 
 
+@checked(SweepError)
 @contextmanager
 def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
     """Open the executor with the given name; SLURM jobs write their output to `folder`.

@@ -19,11 +19,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
+from pydantic import Field
 from tqdm.auto import tqdm
 
+from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import SweepError, needs_extra
 from pcsim.core.storage import full_path, make_folder
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
@@ -59,6 +61,7 @@ class Trial:
         return self.values[-1] if self.values else math.nan
 
 
+@checked(SweepError)
 class Search:
     """A search with `count` trials, whose configurations come from `propose` and whose results are stored in `folder`.
 
@@ -79,20 +82,20 @@ class Search:
         propose: Propose,
         folder: Path | str,
         *,
-        count: int,
-        stages: int = 1,
-        random: int | None = None,
-        keep: float = 0.5,
-        seed: int = 0,
+        count: Count,
+        stages: Count = 1,
+        random: Count | None = None,
+        keep: Annotated[float, Field(gt=0, le=1)] = 0.5,
+        seed: Whole = 0,
     ) -> None:
         self.score, self.propose, self.folder = score, propose, full_path(folder)
         self.count, self.stages, self.keep, self.seed = count, stages, keep, seed
         self.random = max(1, count // 3) if random is None else random
-        if count < 1 or stages < 1 or not 0 < self.random <= count or not 0 < keep <= 1:
+        if self.random > count:
             raise SweepError(
-                given=f"{count} trials of {stages} stages, {self.random} of them random, keep={keep}",
-                expected="at least one trial, stage and random trial, random <= count, and 0 < keep <= 1",
-                remedy="pass, for example, count=120, stages=3, random=40, keep=0.5",
+                given=f"{count} trials, {self.random} of them random",
+                expected="random <= count",
+                remedy=f"pass random={max(1, count // 3)}",
             )
 
     def __repr__(self) -> str:
@@ -103,8 +106,9 @@ class Search:
         """The file that stores all trials, readable by `optuna.storages.journal.JournalFileBackend`."""
         return self.folder / "journal.log"
 
+    @checked(SweepError)
     def run(
-        self, where: str | SupportsSubmit = "here", *, at_once: int = 1, tries: int = 5, progress: bool = True
+        self, where: str | SupportsSubmit = "here", *, at_once: Count = 1, tries: Count = 5, progress: bool = True
     ) -> list[Trial]:
         """Run the missing trials, `at_once` at a time, and return all trials.
 

@@ -17,14 +17,13 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import CodeType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,57 +32,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core import storage
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 from pcsim.sweeps.lock import locked
+from pcsim.sweeps.points import Point
 
 Config = TypeVar("Config")
-Point = dict[str, Any]
-"""a point: the values to change, by dotted name"""
-Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
 WAIT_S = 0.5
 """between two looks at points that another process works on"""
 
 
-def grid(axes: Axes) -> list[Point]:
-    """Return all combinations; the last axis varies fastest. Names in a tuple change together, with tuples as values.
-
-    grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
-    """
-    return [_point(zip(axes, values, strict=True)) for values in product(*(list(values) for values in axes.values()))]
-
-
-def sample(
-    ranges: Mapping[str | tuple[str, ...], tuple],
-    count: int,
-    seed: int = 0,
-    how: Literal["random", "latin_hypercube"] = "latin_hypercube",
-) -> list[Point]:
-    """Draw `count` points from ranges (low, high) or (low, high, "log"); names in a tuple share one value.
-
-    latin_hypercube  divides each range into `count` equal parts (in log space with "log") and samples each part once
-    Raises SweepError for an invalid range.
-    """
-    from scipy.stats import qmc
-
-    for name, (low, high, *scale) in ranges.items():
-        if not low < high or scale not in ([], ["log"]) or (scale and low <= 0):
-            raise SweepError(
-                given=f"{name}: {ranges[name]}",
-                expected='(low, high) with low < high, or (low, high, "log") with low > 0',
-                remedy=f"write {{{name!r}: (1.0, 100.0, 'log')}}",
-            )
-    if how == "latin_hypercube":
-        shares = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(seed)).random(count)
-    else:
-        shares = np.random.default_rng(seed).random((count, len(ranges)))
-    return [
-        _point((names, _within(share, *ends)) for share, (names, ends) in zip(row, ranges.items(), strict=True))
-        for row in shares
-    ]
-
-
+@checked(SweepError)
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
     """Return a copy of `config` with the values at the given dotted names replaced.
 
@@ -114,6 +75,7 @@ def names(config: object, prefix: str = "") -> list[str]:
     return [name for key, inner in parts.items() for name in names(inner, f"{prefix}.{key}" if prefix else key)]
 
 
+@checked(SweepError)
 class Sweep:
     """A sweep, which evaluates `function` at each of `points` and stores the results in `folder`.
 
@@ -131,7 +93,7 @@ class Sweep:
         points: Sequence[Mapping[str, Any]],
         folder: Path | str,
         *,
-        together: int = 1,
+        together: Count = 1,
     ) -> None:
         plain_function = _without_arguments(function)
         if "<" in getattr(plain_function, "__qualname__", "<"):
@@ -157,6 +119,7 @@ class Sweep:
         name = _without_arguments(self.function).__name__
         return f"Sweep({name}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
 
+    @checked(SweepError)
     def path(self, id_: str) -> Path:
         """Return the file in which the result of a point is stored."""
         return self.folder / "points" / f"{id_}.safetensors"
@@ -165,7 +128,8 @@ class Sweep:
         """Return the indices of the points that have no result yet."""
         return [number for number, id_ in enumerate(self.ids) if not self.path(id_).exists()]
 
-    def run(self, where: str | SupportsSubmit = "here", *, tries: int = 5, progress: bool = True) -> Table:
+    @checked(SweepError)
+    def run(self, where: str | SupportsSubmit = "here", *, tries: Count = 5, progress: bool = True) -> Table:
         """Run the missing points, and return the table of all points.
 
         where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
@@ -203,6 +167,7 @@ class Sweep:
         results = [self._read(self.ids[number]) for number in done]
         return Table([self.points[number] for number in done], results)
 
+    @checked(SweepError)
     def merge(self, folder: Path | str) -> int:
         """Copy this sweep's missing results from another folder, and return how many were copied."""
         other = Sweep(self.function, self.base, self.points, folder)
@@ -338,6 +303,7 @@ def _text_of(code: CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {listed}"
 
 
+@checked(SweepError)
 @dataclass(frozen=True, repr=False)
 class Table:
     """The results of a sweep, with one row per point.
@@ -377,6 +343,7 @@ class Table:
         alike = len({np.shape(value) for value in values}) == 1
         return np.array(values) if alike else values
 
+    @checked(SweepError)
     def where(self, **values: Any) -> Table:
         """Return the rows with the given values. Write dots as double underscores: `where(solver__dt=0.5)`."""
         wanted = {name.replace("__", "."): value for name, value in values.items()}
@@ -386,15 +353,21 @@ class Table:
                 expected=", ".join(self.axes),
                 remedy="write dots as double underscores: table.where(solver__dt=0.5)",
             )
-        chosen = [at for at, point in enumerate(self.points) if all(point.get(n) == v for n, v in wanted.items())]
+        chosen = [
+            at
+            for at, point in enumerate(self.points)
+            if all(np.array_equal(np.asarray(point.get(n)), np.asarray(v)) for n, v in wanted.items())
+        ]
         return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
 
+    @checked(SweepError)
     def over(self, column: str, *axes: str) -> NDArray[Any]:
         """Return a column arranged by axes, as an array (first axis, ..., repeats, *shape of a value).
 
         Axes are ordered as in `values`. Points that differ only in other axes are repeats. Missing points and repeats
         are NaN.
         """
+        self._require_axes(*axes)
         cells: dict[tuple, list[NDArray[Any]]] = {}
         for point, value in zip(self.points, self[column], strict=True):
             cells.setdefault(tuple(point[axis] for axis in axes), []).append(np.asarray(value, float))
@@ -413,13 +386,23 @@ class Table:
             spread[at][: len(found)] = found
         return spread
 
+    @checked(SweepError)
     def values(self, axis: str) -> list[Any]:
         """Return the distinct values of an axis, in increasing order if they can be sorted."""
+        self._require_axes(axis)
         found = list(dict.fromkeys(point[axis] for point in self.points))
         try:
             return sorted(found)
         except TypeError:
             return found
+
+    def _require_axes(self, *axes: str) -> None:
+        if unknown := [axis for axis in axes if not all(axis in point for point in self.points)]:
+            raise SweepError(
+                given=f"the axis {unknown[0]!r}",
+                expected=f"one of {', '.join(self.axes)}, present in every point",
+                remedy=f"use {next(iter(self.axes), 'an axis of the sweep')!r} or another of these names",
+            )
 
     def to_xarray(self) -> Any:
         """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates (extra `analysis`)."""
@@ -432,21 +415,6 @@ class Table:
             values = np.asarray(self[column])
             data[column] = (("point", *(f"{column}_{n}" for n in range(values.ndim - 1))), values)
         return xarray.Dataset(data, coords)
-
-
-def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:
-    point: Point = {}
-    for names_, value in pairs:
-        if isinstance(names_, str):
-            point[names_] = value
-        else:
-            values = value if isinstance(value, tuple) else (value,) * len(names_)
-            point |= dict(zip(names_, values, strict=True))
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in point.items()}
-
-
-def _within(share: float, low: float, high: float, scale: str = "") -> float:
-    return float(low * (high / low) ** share) if scale else float(low + share * (high - low))
 
 
 def _parts(config: object) -> dict[str, Any]:

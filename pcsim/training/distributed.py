@@ -13,11 +13,13 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import TrainingError
 
 
@@ -63,6 +65,7 @@ def barrier() -> None:
         dist.barrier()
 
 
+@checked(TrainingError)
 def broadcast(tensors: Iterable[Tensor]) -> None:
     """Copy the values of the first process to all others."""
     if size() > 1:
@@ -70,7 +73,8 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor.data, 0)
 
 
-def shard(chosen: Tensor) -> Tensor:
+@checked(TrainingError)
+def shard(chosen: Annotated[Tensor, Axes("sample", is_float=False)]) -> Tensor:
     """Return this process's shard of a batch. Raises TrainingError if the batch does not divide evenly."""
     if len(chosen) % size():
         raise TrainingError(
@@ -81,6 +85,7 @@ def shard(chosen: Tensor) -> Tensor:
     return chosen[rank() :: size()]
 
 
+@checked(TrainingError)
 def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
     """Replace each floating-point tensor by its mean over all processes, in a single message."""
     own = [tensor for tensor in tensors if tensor.is_floating_point()]

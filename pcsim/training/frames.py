@@ -10,7 +10,6 @@ input, so once the input is the network's own prediction, only a pixel loss is i
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +22,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.analysis.frames import is_dead
-from pcsim.core.exceptions import PcsimWarning, TrainingError
+from pcsim.core.checks import Count, Share, checked
+from pcsim.core.exceptions import TrainingError, warn
 from pcsim.network import Network
 from pcsim.simulation.forecasting import SHARE, closed_loop, rows_of
 from pcsim.simulation.record import Record
@@ -41,6 +41,7 @@ Clip = Callable[[int], Frames]
 """a function index -> clip (time, channel, height, width), 8-bit or with values in [0, 1]"""
 
 
+@checked(TrainingError)
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Goal:
     """The training objective for clips: the loss, and which frames the network receives as input."""
@@ -57,7 +58,8 @@ class Goal:
     steepness: Annotated[float, Field(gt=0)] = 20.0
     """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - fraction of updates completed)))"""
 
-    def chance(self, done: float) -> float:
+    @checked(TrainingError)
+    def chance(self, done: Share) -> float:
         """Return the probability of using the network's own prediction after a fraction `done` of the updates."""
         if self.own == "linear":
             return done
@@ -71,15 +73,16 @@ class Goal:
         return self.closed_loop_from is not None or self.own != "never"
 
 
+@checked(TrainingError)
 def train_to_predict(
     network: Network,
     clip: Clip,
-    count: int,
+    count: Count,
     settings: Training,
     goal: Goal | None = None,
     *,
     checkpoint: str | Path | None = None,
-    every: int = 200,
+    every: Count = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Train in place to predict the frames of clips 0 to count - 1; return the mean loss of every 20 updates.
@@ -109,7 +112,7 @@ def train_to_predict(
         if (update + 1) % CHECK_EVERY == 0:
             why = is_dead(torch.stack(predictions, 1), goal.closed_loop_from)
             if why and why not in warned:
-                warnings.warn(f"{network.name!r} after {update + 1} updates: {why}.", PcsimWarning, stacklevel=2)
+                warn(f"{network.name!r} after {update + 1} updates: {why}.")
                 warned.add(why)
         return total
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import SolverError, TrainingError
 from pcsim.core.state import State
@@ -35,6 +36,7 @@ from pcsim.solvers.torchdiffeq import TorchDiffEq
 Windows = Iterator[Iterable[Moment]]
 
 
+@checked(TrainingError)
 @dataclass(frozen=True)
 class Checkpointed(Gradient):
     """Exact gradient that stores one state per span and recomputes the steps; takes about 1.5 times as long as Full().
@@ -42,11 +44,8 @@ class Checkpointed(Gradient):
     span  steps per span; by default the square root of the number of steps, which needs the least memory
     """
 
-    span: int | None = None
+    span: Count | None = None
     kind: str = field(default="checkpointed", init=False)
-
-    def __post_init__(self) -> None:
-        _require_span(self, self.span, optional=True)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
         """Yield all time points in one window."""
@@ -100,15 +99,13 @@ def _statistics_held(network: nn.Module) -> Iterator[None]:
                 norm._buffers["num_batches_tracked"] = counted
 
 
+@checked(TrainingError)
 @dataclass(frozen=True)
 class Truncated(Gradient):
     """Truncated backpropagation in spans of `span` steps: not exact, but stores only a single span."""
 
-    span: int
+    span: Count
     kind: str = field(default="truncated", init=False)
-
-    def __post_init__(self) -> None:
-        _require_span(self, self.span)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
         """Yield the moments span by span. Each span has its own graph and can be backpropagated through separately."""
@@ -117,6 +114,7 @@ class Truncated(Gradient):
             carry.state = {name: value.detach() for name, value in carry.state.items()}
 
 
+@checked(TrainingError)
 @dataclass(frozen=True)
 class Implicit(Gradient):
     """The gradient at a fixed point: the network runs without storing steps, and must have settled at the end.
@@ -127,8 +125,8 @@ class Implicit(Gradient):
     pass if the fixed point is barely stable.
     """
 
-    tolerance: float = 1e-4
-    iterations: int = 1_000
+    tolerance: Positive = 1e-4
+    iterations: Count = 1_000
     kind: str = field(default="implicit", init=False)
 
     def taps(self, schedule: Schedule) -> Taps:
@@ -191,6 +189,7 @@ class Implicit(Gradient):
         )
 
 
+@checked(TrainingError)
 @dataclass(frozen=True)
 class Adjoint(Gradient):
     """The gradient integrated backwards by torchdiffeq, restarted every dt, which must not exceed the smallest tau.
@@ -201,7 +200,7 @@ class Adjoint(Gradient):
     float32, or where ReLUs or max pools switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
     """
 
-    tolerance: float = 1e-5
+    tolerance: Positive = 1e-5
     kind: str = field(default="adjoint", init=False)
 
     def solver(self, solver: Solver) -> Solver:
@@ -227,17 +226,6 @@ def square_root(steps: int) -> int:
 
 def _flat(state: State) -> Tensor:
     return torch.cat([value.reshape(-1) for value in state.values()])
-
-
-def _require_span(policy: Gradient, span: int | None, optional: bool = False) -> None:
-    if span is None and optional:
-        return
-    if isinstance(span, bool) or not isinstance(span, int) or span < 1:
-        raise TrainingError(
-            given=f"{type(policy).__name__}(span={span!r})",
-            expected="a positive whole number of steps",
-            remedy="write span=20",
-        )
 
 
 __all__ = ["Adjoint", "Checkpointed", "Full", "Gradient", "Implicit", "Truncated", "square_root"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.core.state import State, units
 from pcsim.network import Network
@@ -28,6 +29,7 @@ from pcsim.training.settings import Training
 from pcsim.training.updates import optimise
 
 
+@checked(TrainingError)
 class Relaxation:
     """Reusable relaxation of a network for `until` ms under clamped inputs, without gradients.
 
@@ -35,7 +37,7 @@ class Relaxation:
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
     """
 
-    def __init__(self, network: Network, solver: Solver, until: float) -> None:
+    def __init__(self, network: Network, solver: Solver, until: Positive) -> None:
         self._sim = Simulator(network, solver=solver, record=_at_the_end(network, until))
         self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
 
@@ -43,18 +45,20 @@ class Relaxation:
         """Return the values after relaxation."""
         return _values(self._sim(dict(shown), until=self._until), shown)
 
+    @checked(TrainingError)
     def local_gradient(self, values: State) -> Tensor:
         """Add dE/dW to the `grad` of the prediction weights; see the function `local_gradient`."""
         return _local_gradient(self._plan or _plan(self._network), values)
 
 
-def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: float) -> State:
+@checked(TrainingError)
+def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: Positive) -> State:
     """Return the values of one batch after relaxing for `until` ms under the inputs `shown`; see `Relaxation`."""
     sim = Simulator.once(network, solver, _at_the_end(network, until))
     return _values(sim(dict(shown), until=until), shown)
 
 
-def _at_the_end(network: Network, until: float) -> Record:
+def _at_the_end(network: Network, until: Positive) -> Record:
     """Return a `Record` of the values that the local rule needs, at the last step."""
     incoming = network.incoming
     makers = [edge.source for name in network.errors for edge in incoming[name] if edge.port == "prediction"]
@@ -67,6 +71,7 @@ def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
     return {**shown, **{name: rows[-1] for name, rows in run.values.items()}}
 
 
+@checked(TrainingError)
 def local_gradient(network: Network, values: State) -> Tensor:
     """Add dE/dW to the `grad` of the prediction weights; return the energy E of each sample, (batch,).
 
@@ -74,7 +79,18 @@ def local_gradient(network: Network, values: State) -> Tensor:
     the prediction is computed; no error is propagated through other populations. Raises WiringError if the network has
     no prediction errors.
     """
-    return _local_gradient(_plan(network), values)
+    plan = _plan(network)
+    shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
+    counts = {len(value) if value.dim() else 0 for value in values.values()}
+    wanted = {name: network.shape(name) for name in (*network.inputs, *network.memories, *network.errors)}
+    types = {value.dtype for value in values.values()}
+    if len(counts) != 1 or len(types) != 1 or any(shapes.get(name) != shape for name, shape in wanted.items()):
+        raise TrainingError(
+            given=f"values {', '.join(f'{name} {tuple(value.shape)} {value.dtype}' for name, value in values.items())}",
+            expected=f"values (batch, ...) of {', '.join(f'{name} {shape}' for name, shape in wanted.items())}",
+            remedy="pass training.local.relax(network, shown, solver, until)",
+        )
+    return _local_gradient(plan, values)
 
 
 def _plan(network: Network) -> Plan:
@@ -107,15 +123,16 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
     return energy
 
 
+@checked(TrainingError)
 def learn(
     network: Network,
     shown: Mapping[str, Tensor],
     settings: Training,
     *,
     solver: Solver,
-    until: float,
+    until: Positive,
     checkpoint: str | Path | None = None,
-    every: int = 200,
+    every: Count = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Train in place by the local rule; return the mean energy after relaxation, averaged over every 20 updates.
@@ -128,7 +145,7 @@ def learn(
 
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
-    sizes = {name: len(values) for name, values in shown.items()}
+    sizes = {name: len(values) if values.dim() else 0 for name, values in shown.items()}
     if len(set(sizes.values())) != 1 or set(sizes) != set(network.inputs):
         raise TrainingError(
             given=f"shown with numbers of samples {sizes}",

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from pcsim.core.checks import Whole, checked
+from pcsim.core.exceptions import TrainingError
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Implicit, Truncated
 
 
+@checked(TrainingError)
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Training:
     """Training settings. The defaults suit small networks on a CPU; see also `published_settings()`."""
@@ -41,10 +44,11 @@ class Training:
     """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory than Full();
     Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
     (at a fixed point, with over_time="last") store no steps"""
-    seed: int = 0
+    seed: Whole = 0
     """seed of the image order; it does not affect the initial weights"""
 
-    def rate(self, update: int) -> float:
+    @checked(TrainingError)
+    def rate(self, update: Whole) -> float:
         """Return the learning rate at an update, counted from 0."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
@@ -53,7 +57,8 @@ class Training:
         return self.learning_rate
 
 
-def published_settings(loss: Literal["softmax", "sigmoid"] = "softmax", seed: int = 0) -> Training:
+@checked(TrainingError)
+def published_settings(loss: Literal["softmax", "sigmoid"] = "softmax", seed: Whole = 0) -> Training:
     """Return the settings of Spoerer et al. 2017.
 
     100 epochs of 100,000 images in batches of 100; SGD with learning rate 0.1 * 0.1^(epoch / 40) and L2 penalty 5e-4.

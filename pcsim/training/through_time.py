@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +16,8 @@ from tqdm.auto import tqdm
 
 from pcsim.connections import Standardise
 from pcsim.core import storage
-from pcsim.core.exceptions import PcsimWarning, TrainingError
+from pcsim.core.checks import Axes, Count, checked
+from pcsim.core.exceptions import TrainingError, warn
 from pcsim.core.log import logger
 from pcsim.network import Network
 from pcsim.simulation.record import Record, relative_square
@@ -31,30 +31,45 @@ from pcsim.training.settings import Training
 from pcsim.training.updates import GradientOf, batch_of, optimise
 
 STANDARDISED = 10_000
+Scores = Annotated[Tensor, Axes("batch, classes")]
 
 
-def loss_at_step(logits: Tensor, targets: Tensor, kind: Literal["softmax", "sigmoid"]) -> Tensor:
+@checked(TrainingError)
+def loss_at_step(logits: Scores, targets: Scores, kind: Literal["softmax", "sigmoid"]) -> Tensor:
     """Return the cross-entropy of one step, averaged over the batch.
 
     logits and targets are (batch, classes); targets are 1 for every class present. softmax: the targets are normalised
     to a distribution; sigmoid: the binary cross-entropy is summed over classes.
     """
+    if logits.shape != targets.shape:
+        raise TrainingError(
+            given=f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}",
+            expected="both (batch, classes)",
+            remedy="convert labels with torch.nn.functional.one_hot(labels, classes).float()",
+        )
+    return _loss_at_step(logits, targets, kind)
+
+
+def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
     if kind == "softmax":
         return functional.cross_entropy(logits, targets / targets.sum(1, keepdim=True))
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
 
 
+@checked(TrainingError)
 def loss_over_time(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
     """Return the losses of all steps, combined by `settings.over_time` and differentiable by `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
+@checked(TrainingError)
 def losses_over_time(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Iterator[Tensor]:
     """Yield the terms of the loss (a single one, or one per truncated span), each with its own autograd graph."""
+    _require_data(network, images, targets)
     sim = Simulator.once(network, solver, Record(), settings.gradient)
     yield from _losses(sim, images, targets, settings, steps)
 
@@ -72,7 +87,7 @@ def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training,
         parts = []
         for clock, values in moments:
             if settings.over_time != "last" or clock.step == steps:
-                parts.append(weight * loss_at_step(values[readout], targets, settings.loss))
+                parts.append(weight * _loss_at_step(values[readout], targets, settings.loss))
             if settings.reconstruction:
                 pairs = predicted.items()
                 surprise = torch.stack([relative_square(values[e], values[of]).mean() for e, of in pairs]).mean()
@@ -81,6 +96,7 @@ def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training,
             yield torch.stack(parts).sum()
 
 
+@checked(TrainingError)
 def train(
     network: Network,
     images: Tensor,
@@ -88,10 +104,10 @@ def train(
     settings: Training,
     *,
     solver: Solver | None = None,
-    steps: int | None = None,
+    steps: Count | None = None,
     checkpoint: str | Path | None = None,
-    every: int = 200,
-    until: int | None = None,
+    every: Count = 200,
+    until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Train in place; return the mean loss of every 20 updates.
@@ -110,13 +126,7 @@ def train(
     with other settings.
     """
     solver = solver or Iterate()
-    _require_tensors(images, targets)
-    if targets.dim() != 2 or len(targets) != len(images) or not targets.is_floating_point():
-        raise TrainingError(
-            given=f"{len(images)} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
-            expected="floating-point targets (images, classes), 1 for every class present",
-            remedy="convert labels with torch.nn.functional.one_hot(labels, classes).float()",
-        )
+    _require_data(network, images, targets)
     steps = _checked_steps(network, steps or network.steps)
     is_new = checkpoint is None or not storage.full_path(checkpoint).exists()
     if is_new:
@@ -151,8 +161,9 @@ def _way_back(
     return gradient
 
 
+@checked(TrainingError)
 def memory_of_update(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: int
+    network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: Count
 ) -> float:
     """Predict by how many bytes training makes a process grow: stored activities, gradients and optimiser state.
 
@@ -160,6 +171,7 @@ def memory_of_update(
     It runs all steps with two and with four images, on a copy of the network. On a CPU the prediction includes what
     libraries allocate at the first convolution of a process.
     """
+    _require_data(network, images, targets)
     _check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
     gradient = _way_back(trial, images, targets, settings, solver, steps)
@@ -215,11 +227,9 @@ def _report_memory(
     work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
     logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
-        warnings.warn(
+        warn(
             f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
-            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch.",
-            PcsimWarning,
-            stacklevel=3,
+            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
@@ -233,8 +243,9 @@ def _check_gradient(network: Network, settings: Training) -> None:
         )
 
 
+@checked(TrainingError)
 def require_adjoint(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> None:
     """Raise TrainingError unless the adjoint gradient on these images matches backpropagation within its tolerance."""
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -254,21 +265,26 @@ def require_adjoint(
         )
 
 
-def _require_tensors(*arrays: object) -> None:
-    for array in arrays:
-        if not isinstance(array, Tensor):
-            raise TrainingError(
-                given=f"a {type(array).__name__}", expected="a tensor", remedy="write torch.from_numpy(array)"
-            )
+def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
+    """Raise TrainingError unless the targets fit the images and the readout."""
+    classes = network.shape(_readout(network))
+    count = len(images) if images.dim() else 0
+    if tuple(targets.shape) != (count, *classes) or not count or not targets.is_floating_point():
+        raise TrainingError(
+            given=f"{count} images and targets of shape {tuple(targets.shape)} and type {targets.dtype}",
+            expected=f"floating-point targets (images, classes) = {(count, *classes)}, 1 for every class present",
+            remedy="convert labels with torch.nn.functional.one_hot(labels, classes).float()",
+        )
 
 
+@checked(TrainingError)
 def evaluate(
     network: Network,
     images: Tensor,
     *,
     solver: Solver | None = None,
-    steps: int | None = None,
-    batch: int = 250,
+    steps: Count | None = None,
+    batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
     """Return the readout at every step, (time, n, classes), on the CPU; `images` as for `train`.
@@ -276,11 +292,6 @@ def evaluate(
     The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
     from that step on, with a warning.
     """
-    _require_tensors(images)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise TrainingError(
-            given=f"batch={batch!r}", expected="a positive whole number of images", remedy="pass batch=250"
-        )
     readout = _readout(network)
     steps = steps or network.steps
     if steps is None:
@@ -288,6 +299,10 @@ def evaluate(
             given=f"no number of steps, and {network.name!r} has no default",
             expected="the number of steps to run",
             remedy="pass steps=10",
+        )
+    if not images.dim() or not len(images):
+        raise TrainingError(
+            given=f"images of shape {tuple(images.shape)}", expected="at least one image", remedy="pass images[:1]"
         )
     sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
     device = next(network.parameters()).device

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pcsim.core import storage
+from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import StorageError, TrainingError
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
@@ -23,15 +24,16 @@ GradientOf = Callable[[Tensor, int], Tensor]
 """a function (batch indices, update number) -> loss, which adds the batch's gradient to every parameter's `grad`"""
 
 
+@checked(TrainingError)
 def optimise(
     network: Network,
-    count: int,
+    count: Count,
     settings: Training,
     gradient: GradientOf,
     *,
     checkpoint: str | Path | None = None,
-    every: int = 200,
-    until: int | None = None,
+    every: Count = 200,
+    until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
     """Run the training loop; return the mean loss of every 20 updates.

@@ -164,7 +164,7 @@ def test_decoding_rejects_invalid_arguments() -> None:
             d.decode_over_time(features, labels, folds=2)
     with pytest.raises(StimulusError, match="one number"):
         object_solution.solution_times([0.0, 1.0], np.zeros((2, 3)), [1.0, 2.0])
-    with pytest.raises(StimulusError, match="a penalty above 0"):
+    with pytest.raises(StimulusError, match="penalty"):
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):
         object_solution.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])

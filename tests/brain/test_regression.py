@@ -219,10 +219,10 @@ def test_regression_and_similarity_reject_invalid_arguments() -> None:
         n.split_half_ceiling(x)
     with pytest.raises(StimulusError, match="hold out more"):
         n.predictivity(np.zeros((40, 3)), np.zeros((40, 2)))
-    with pytest.raises(StimulusError, match="pls or ridge"):
+    with pytest.raises(StimulusError, match="one of 'pls', 'ridge'"):
         n.predictivity(x, np.zeros((5, 2)), regression="lasso")
     for layers in ({"it": np.zeros((6, 3))}, [x]):
-        with pytest.raises(StimulusError, match="features of the same images"):
+        with pytest.raises(StimulusError, match="features of the same images|a dict"):
             n.best_layer(layers, np.zeros((5, 2)))
     score = n.Predictivity(np.ones((10, 3)))
     for wrong in (np.ones((3, 10)), np.ones(3)):
@@ -233,9 +233,9 @@ def test_regression_and_similarity_reject_invalid_arguments() -> None:
             similarity.compare(*matrices)
     with pytest.raises(StimulusError, match="nanmean"):
         similarity.dissimilarity(np.full((3, 4), np.nan))
-    with pytest.raises(StimulusError, match="correlation or euclidean"):
+    with pytest.raises(StimulusError, match="one of 'correlation', 'euclidean'"):
         similarity.dissimilarity(x, "cosine")
-    with pytest.raises(StimulusError, match="spearman, pearson, kendall"):
+    with pytest.raises(StimulusError, match="'spearman', 'pearson', 'kendall'"):
         similarity.compare(np.zeros((3, 3)), np.zeros((3, 3)), "cosine")
 
 

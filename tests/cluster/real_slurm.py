@@ -95,7 +95,7 @@ def main() -> None:
     sys.path[:0] = [str(TESTS / "sweeps")]
     from test_sweep import same
 
-    from pcsim.sweeps.sweep import Sweep, grid
+    from pcsim.sweeps import Sweep, grid
 
     begun = time.perf_counter()
     set_up()

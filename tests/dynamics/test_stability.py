@@ -223,7 +223,7 @@ def test_stability_rejects_invalid_arguments() -> None:
         s.Dynamics(net.without("lateral", during=(0.0, 5.0)), NOTHING)
     growing = s.Dynamics(recurrent(np.array([[0.0, 2.0], [-2.0, 0.0]]), np.full(2, 10.0), "tanh"), NOTHING)
     assert not s.is_stable(s.Dynamics(recurrent(2 * np.eye(2), np.full(2, 10.0)), NOTHING), torch.zeros(1, 2).double())
-    with pytest.raises(SolverError, match="'anderson' or 'newton_krylov'"):
+    with pytest.raises(SolverError, match="one of 'anderson', 'newton_krylov'"):
         s.fixed_point(growing, method="newton")
     never = alone(Logistic(), 1)
     with pytest.raises(SolverError, match="residual"):

@@ -288,7 +288,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
         "receives 7 channels",
         "8 output channels",
     ),
-    "sublstm: no units": (lambda: models.sublstm(0), "layers of 0 units", "units=50"),
+    "sublstm: no units": (lambda: models.sublstm(0), "units=0", "units=50"),
     "coding: one layer": (lambda: models.predictive_coding(((3,),)), "1 layers", "tau=10.0 and precision=1.0"),
     "coding: precision": (
         lambda: models.predictive_coding(((3,), (2,)), precision=0.0),
@@ -326,8 +326,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "retrofit: one module": (
         lambda: models.retrofit(conv(1, 4), (1, 8, 8)),
-        "a single Conv2d",
-        "pass an nn.Sequential",
+        "a Conv2d",
+        "nn.Sequential",
     ),
     "retrofit: predictors": (
         lambda: models.retrofit(stages(), (1, 8, 8), predictors=[conv(4, 1)]),

@@ -178,7 +178,7 @@ WRONG: dict[str, tuple[Callable[[Tensor], object], type[Exception], str]] = {
     "0 to 255 to score": (lambda f: score(f, 255 * f), StimulusError, "frames / 255"),
     "too long": (lambda f: predict(small(), f, length=9), StimulusError, "pass closed_loop_from=k to present"),
     "after the end": (lambda f: predict(small(), f, closed_loop_from=7, length=9), StimulusError, "_from <= 6"),
-    "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "1 <= closed_loop_from"),
+    "before the start": (lambda f: predict(small(), f, closed_loop_from=0), StimulusError, "at least 1"),
     "nothing to predict": (lambda f: predict(small(), f, closed_loop_from=6), StimulusError, "_from < length"),
     "no predictions": (lambda f: predict(models.blt(), f), WiringError, r"such as models\.prednet\(\)"),
     "no loop": (lambda f: predict(open_only(), f, closed_loop_from=2), WiringError, "add Population"),

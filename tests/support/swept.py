@@ -78,7 +78,7 @@ if __name__ == "__main__":
 
     from support import swept  # imported by name, because functions of __main__ are different objects
 
-    from pcsim.sweeps.sweep import Sweep, grid
+    from pcsim.sweeps import Sweep, grid
 
     POINTS = grid({"tau.0": [5.0, 10.0, 20.0, 40.0], "solver.dt": [0.1, 0.2, 0.5], "seed": range(5)})
     if len(sys.argv) > 3:

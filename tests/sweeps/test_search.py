@@ -200,6 +200,6 @@ def test_search_rejects_changed_settings(tmp_path: Path) -> None:
     ):
         with pytest.raises(SweepError, match=r"(score=fails_for_round_ones|propose=propose_round), up to 3"):
             wrong.run()
-    with pytest.raises(SweepError, match="at least one trial"):
+    with pytest.raises(SweepError, match="at least 1"):
         search(tmp_path, count=0)
     assert repr(search(tmp_path, count=3)).startswith("Search(3 trials")

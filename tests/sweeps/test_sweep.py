@@ -27,7 +27,8 @@ from pcsim.core.exceptions import StorageError, SweepError
 from pcsim.sweeps import executors
 from pcsim.sweeps.executors import Processes, completed, executor_named
 from pcsim.sweeps.lock import locked
-from pcsim.sweeps.sweep import Sweep, Table, changed, grid, names, sample
+from pcsim.sweeps.points import grid, sample
+from pcsim.sweeps.sweep import Sweep, Table, changed, names
 
 POINTS = grid({"tau.0": [5.0, 10.0], "seed": range(3)})
 
@@ -266,7 +267,7 @@ def test_sweep_survives_killed_workers_and_parents(where: str, tmp_path: Path) -
 SCRIPT = """
 from support import swept
 from support.paths import ENVIRONMENT
-from pcsim.sweeps.sweep import Sweep, grid
+from pcsim.sweeps import Sweep, grid
 Sweep(swept.measure, swept.Setting(), grid({"seed": range(2)}), FOLDER).run("processes:1", progress=False)
 """
 

@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train_to_predict(small(), drifting, 3, Training(gradient=Implicit())),
         r"Checkpointed\(\)\), which is exact",
     ),
-    "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient=Truncated(0))), "span=20"),
+    "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient=Truncated(0))), "span=0"),
 }
 
 
