@@ -1,9 +1,9 @@
 """Measure how well and how fast attractor networks complete corrupted patterns, and how many patterns they store.
 
 Three Hopfield networks (binary with asynchronous updates, graded, and modern) start from stored patterns in which a
-fraction of the units is flipped. The experiment measures the fraction of completed patterns and the settling time as a
-function of this corruption. For the binary network, it also measures the overlap as a function of the load (patterns
-per unit), whose limit is near 0.138.
+fraction of the units is flipped. The experiment measures how often patterns are completed, and the settling time, as a
+function of this fraction. For the binary network, it also measures the final overlap as a function of the load, whose
+limit is near 0.138 patterns per unit.
 
     python -m experiments.attractors                     100 units, 7 patterns, about a minute
     python -m experiments.attractors --preset standard   three repetitions of 500 units
@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import base
-from experiments.base import OPTIONS, Count, Repeated
+from experiments.base import OPTIONS, Count, Repeated, Some
 from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Iterate, Record, Simulator, models, stimuli
 from pcsim.plots import axes
@@ -33,7 +33,7 @@ from pcsim.solvers import Solver
 
 KINDS = ("binary", "graded", "modern")
 TAU, DT = 10.0, 1.0
-"""time constant and step of the graded network, ms"""
+"""time constant and Euler step of the graded network, ms"""
 SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 
@@ -47,12 +47,12 @@ class Attractors(Repeated):
     """number of units in each network"""
     patterns: Count = 7
     """number of stored patterns in the runs that vary the corruption"""
-    corruption: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-    """fractions of the units that are flipped in the cues"""
-    loads: tuple[float, ...] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
-    """loads of the binary network in patterns per unit; the cues in these runs are not corrupted"""
+    corruption: Some[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+    """fractions of units flipped in the cues"""
+    loads: Some[Annotated[float, Field(gt=0)]] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
+    """loads of the binary network, in patterns per unit; the cues in these runs are not corrupted"""
     cues: Count = 100
-    """number of cues at each level of corruption; they cycle through the patterns"""
+    """number of cues at each corruption level, cycling through the patterns"""
 
 
 PRESETS = {
@@ -66,12 +66,12 @@ PRESETS = {
 
 
 def run(config: Attractors) -> None:
-    """Run the experiment, skipping repetitions already computed in the output folder."""
+    """Run the experiment, skipping repetitions whose results are already in the output folder."""
     base.conduct(config, find, report)
 
 
 def find(config: Attractors) -> dict[str, Any]:
-    """Measure all repetitions and return their results."""
+    """Run all repetitions and return their results."""
     jobs = [(config, seed) for seed in config.seeds]
     found = {job[1]: row for job, row in base.run_jobs(measure, jobs, config.workers, "completing")}
     return {"repetitions": [found[seed] for seed in config.seeds]}
@@ -99,7 +99,7 @@ def _measured(config: Attractors, seed: int) -> dict[str, Any]:
 
 
 def corrupt(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (cues, original patterns), each (count, units), with exactly the given share of the units flipped."""
+    """Return (cues, original patterns), each (count, units), with round(share * units) units flipped in each cue."""
     wanted = patterns[torch.arange(count) % len(patterns)]
     order = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(seed + 1)).argsort(1)
     flipped = order < round(share * patterns.shape[1])
@@ -107,7 +107,7 @@ def corrupt(patterns: Tensor, count: int, share: float, seed: int) -> tuple[Tens
 
 
 def make_simulator(kind: str, patterns: Tensor) -> Simulator:
-    """Build a network that stores the patterns; return a Simulator that records its units and energy."""
+    """Build a network that stores the patterns, and return a Simulator that records its state and energy."""
     solver: Solver = Euler(dt=DT) if kind == "graded" else Iterate()
     if kind == "binary":
         net = models.hopfield(patterns)
@@ -120,10 +120,10 @@ def make_simulator(kind: str, patterns: Tensor) -> Simulator:
 
 
 def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
-    """Run a network from the cues; return share completed, final overlap, median settling time, and energy over time.
+    """Run a network from the cues; return the fraction completed, overlap, median settling time and energy curve.
 
-    completed  share of cues for which every unit ends with the sign of the pattern
-    settled    median time after which the state stays within 1 % (in norm) of its final value, in sweeps, time
+    completed  fraction of cues for which every unit ends with the same sign as in the pattern
+    settled    median time after which the state stays within 1 % (in norm) of its final value, in rounds, time
                constants or steps
     """
     given, steps, unit = setting(kind, cues, seed)
@@ -144,7 +144,7 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
 
 
 def setting(kind: str, cues: Tensor, seed: int) -> tuple[dict[str, Tensor | stimuli.Timeline], int, float]:
-    """Return the stimuli, the number of steps, and the steps per unit of settling time."""
+    """Return the stimuli, the number of steps, and the number of steps per unit of settling time."""
     count, units = cues.shape
     if kind == "binary":
         return {"cue": cues, "turn": stimuli.turns(units, count, SWEEPS, seed)}, SWEEPS * units, units
@@ -163,16 +163,16 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         Picture(
             "completion",
             completion(config.corruption, completed, settled),
-            "Left: share of cues from which the network recovers every unit of the pattern. Right: median settling "
-            "time in sweeps (binary), time constants (graded) or steps (modern). Lines show means over repetitions; "
-            "dots show single repetitions.",
+            "Left: fraction of cues from which the network recovers every unit of the pattern. Right: median settling "
+            "time in rounds, in which each unit is updated once (binary), time constants (graded) or steps (modern). "
+            "Lines show means over repetitions; dots show individual repetitions.",
             ("repetitions",),
         ),
         Picture(
             "capacity",
             capacity(config.loads, overlap),
             "Overlap of the final state with the stored pattern used as the cue, as a function of the load. The "
-            "dotted line marks the limit of 0.138 patterns per unit for very large networks (Amit, Gutfreund & "
+            "dotted line marks the limit for very large networks, 0.138 patterns per unit (Amit, Gutfreund & "
             "Sompolinsky 1985).",
             ("repetitions",),
         ),
@@ -191,14 +191,14 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         f"{config.units} units, {config.patterns} patterns, {config.cues} cues per corruption level, "
         f"{counted(config.repetitions, 'repetition')}. Hopfield 1982, 1984; Ramsauer et al. 2020.",
         pictures,
-        [Table("Completion and settling time (binary: sweeps; graded: time constants; modern: steps)", head, lines)],
+        [Table("Completion and settling time (binary: rounds; graded: time constants; modern: steps)", head, lines)],
     )
 
 
 def completion(
     corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
 ) -> Figure:
-    """Plot the share of completed patterns (left) and the settling time (right) against the share of flipped units.
+    """Plot the fraction of completed patterns (left) and the settling time (right) against the corruption.
 
     completed[network] and settled[network] have shape (repetitions, corruption).
     """
@@ -212,13 +212,13 @@ def completion(
             panel.plot(flipped, data.T, "o", ms=3.5, color=f"C{index}", alpha=0.6)
         panel.set(xlabel="units flipped (%)")
     panels[0].set(ylabel="completed (%)", ylim=(-3, 103))
-    panels[1].set(ylabel="settling time (sweeps, tau, steps)", ylim=(0, None))
+    panels[1].set(ylabel="settling time (rounds, tau, steps)", ylim=(0, None))
     panels[0].legend(frameon=False)
     return figure
 
 
 def capacity(loads: Sequence[float], overlap: ArrayLike, border: float = 0.138, ax: Axes | None = None) -> Axes:
-    """Plot the overlap with the stored pattern, (repetitions, loads), against patterns per unit, and mark `border`."""
+    """Plot the overlap with the stored pattern, (repetitions, loads), against the load, and mark the limit `border`."""
     ax = ax or axes()
     data = np.asarray(overlap)
     ax.plot(loads, data.mean(0), "-", color="C0")

@@ -1,10 +1,10 @@
-"""Code shared by all experiments: options, resumable output folders, parallel training and other jobs, results.
+"""Code shared by all experiments: options, resumable output folders, parallel jobs such as training, and results.
 
 An experiment is a module with a docstring, `PRESETS` (name -> options) and a function `run(config)` that calls
 
     conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
 
-The module therefore contains only options, computations and figures. `main()` runs it as a command-line program.
+The module contains only options, computations and figures. `main()` runs it as a command-line program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 import tyro
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -33,16 +33,20 @@ from tqdm.auto import tqdm
 from experiments.report import Report, publish
 from pcsim import Network
 from pcsim.core import storage
-from pcsim.core.exceptions import PcsimError, StorageError
+from pcsim.core.command_line import program
+from pcsim.core.exceptions import StorageError
 from pcsim.network.weights import load_tensors
 from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
 
-OPTIONS = ConfigDict(extra="forbid")
-"""configuration of the option dataclasses: unknown options raise an error"""
+OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""pydantic configuration of the option dataclasses; unknown options and non-finite numbers raise an error"""
 TEST_SEED = 1_000_000
-"""seed of the test images; training never uses it"""
-Count = Annotated[int, Field(gt=0)]
+"""seed of the test images, never used in training"""
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Item = TypeVar("Item")
+Some = Annotated[tuple[Item, ...], Field(min_length=1)]
+"""one or more values"""
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,8 +56,14 @@ class Options:
 
     out: Path = Path("results")
     """output folder"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
+
+    @field_validator("*")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        """Expand `~`, which the shell does not expand in --out=~/results."""
+        return storage.full_path(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -66,10 +76,10 @@ class Parallel(Options):
 
 @dataclass(frozen=True, config=OPTIONS)
 class Repeated(Parallel):
-    """Options of an experiment that can run several repetitions of each network."""
+    """Options of an experiment that can run several repetitions."""
 
     repetitions: Count = 1
-    """number of repetitions of each network, each with different weights and stimuli"""
+    """number of repetitions, each with different weights and stimuli"""
 
     @property
     def seeds(self) -> range:
@@ -80,28 +90,20 @@ class Repeated(Parallel):
 Config = TypeVar("Config", bound=Options)
 
 
-# ---------------------------------------------------------------------- the program
+# ---------------------------------------------------------------------- command-line program
 
 
 def main(module: ModuleType | None = None) -> None:
     """Run an experiment as a command-line program.
 
-    If a PcsimError is raised, print its message and exit with status 2. Ctrl-C exits with status 130; running the same
-    command again resumes the experiment.
+    The exit statuses are listed in `pcsim.core.command_line`. Run the same command again to resume a stopped program.
 
-    module  module of the experiment, by default `__main__`; its optional `FLAGS` map a flag to the preset it selects
+    module  experiment module, by default `__main__`; its optional `FLAGS` dict maps each flag to the preset it selects
     """
     experiment: Any = module or sys.modules["__main__"]
-    try:
-        with distributed.process_group():
-            config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
-            experiment.run(config)
-    except PcsimError as reason:
-        print(f"\n{reason}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
-        raise SystemExit(130) from None
+    with program(), distributed.process_group():
+        config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
+        experiment.run(config)
 
 
 def parse(
@@ -109,7 +111,7 @@ def parse(
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Exits with a message if a preset or option is unknown or a value is out of range.
+    Prints a message and exits with status 2 if a preset or option is unknown or a value is out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
@@ -123,7 +125,7 @@ def parse(
         raise SystemExit(2)
     default = presets[chosen.preset]
     known = ", ".join(presets)
-    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of {chosen.preset}."
+    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of the {chosen.preset} preset."
     return tyro.cli(type(default), default=default, args=rest, description=usage)
 
 
@@ -135,7 +137,7 @@ def conduct(
 ) -> None:
     """Claim the output folder, compute the results, and write `results.json` and the report; resume if interrupted.
 
-    check  raises an error if the configuration would fail later; called before anything is written
+    check  function called before anything is written; raises an error if the configuration would fail later
     """
     begun = time.perf_counter()
     device = device_of(config)
@@ -147,17 +149,16 @@ def conduct(
     publish(config.out, report(config, results), results)
 
 
-# ---------------------------------------------------------------------- the folder
+# ---------------------------------------------------------------------- output folder
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it contains another one."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it belongs to another one."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
-        if path.exists():
-            storage.remove_partials(folder)
-        else:
+        storage.remove_partials(storage.make_folder(folder))
+        if not path.exists():
             storage.write_json(path, mine)
     distributed.barrier()
     theirs = storage.read_json(path)
@@ -166,7 +167,7 @@ def claim(folder: Path, config: object) -> None:
         raise StorageError(
             given=f"{folder}, created with "
             + ", ".join(f"{key}={theirs.get(key)!r} (now {mine.get(key)!r})" for key in sorted(changed)),
-            expected="the configuration stored in its config.json",
+            expected="the same configuration as in its config.json",
             remedy="pass a different --out, delete the folder, or pass the old values to resume",
         )
 
@@ -183,14 +184,14 @@ def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") 
 
 
 def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Load results from a JSON file; if it does not exist, compute and write them first."""
+    """Load results from a JSON file, or compute and write them first if the file does not exist."""
     if not path.exists():
         storage.write_json(path, find())
     return storage.read_json(path)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return the package versions, device and number of threads, which can also affect the numbers."""
+    """Return the package versions, device and number of threads, all of which can affect the results."""
     packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
     return {
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
@@ -213,9 +214,9 @@ def device_of(config: Options) -> torch.device:
 def fit(
     config: Options, network: Network, images: Tensor, targets: Tensor, settings: Training, *key: object, **options: Any
 ) -> list[float]:
-    """Train a network in place, or resume its training; return the loss curve. `key` identifies its checkpoint.
+    """Train a network in place, or resume its training; return the loss curve. `key` identifies the checkpoint.
 
-    options  passed to `pcsim.training.train`: steps, solver, until
+    options  keyword arguments of `pcsim.training.train`: steps, solver, until
     """
     every, bar = getattr(config, "checkpoint_every", 200), job_bar(" ".join(map(str, key)))
     path = kept(config, "training", *key)

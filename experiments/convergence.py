@@ -1,9 +1,9 @@
 """Measure how the errors of a network converge on clean, occluded and surprising stimuli.
 
-The experiment trains one of four networks to classify digits, and then presents test digits. It records the prediction
-error of every area, the energy, the rate of change of the state, and the loss and entropy of the readout, if the
-network has them. The report lists the half-life and settling time of each curve with bootstrap intervals, its
-overshoot, and how it ends. A surprising stimulus is a clean digit that replaces another digit presented for the same
+The experiment trains one of four networks to classify digits, and then presents test digits. It records the rate of
+change of the state and, if the network has them, the prediction error of every area, the energy, and the loss and
+entropy of the readout. For each curve, the report lists the half-life, settling time and overshoot with bootstrap
+intervals, and how the curve ends. A surprising stimulus is a clean digit that follows another digit of the same
 duration.
 
     python -m experiments.convergence                        hierarchical predictive coding, about a minute
@@ -27,7 +27,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import base, flows
-from experiments.base import OPTIONS, TEST_SEED, Count, Options
+from experiments.base import OPTIONS, TEST_SEED, Count, Options, Some
 from experiments.report import Picture, Report, Table
 from pcsim import Euler, Network, Record, Run, Simulator, stimuli
 from pcsim.analysis import convergence, entropy
@@ -49,10 +49,10 @@ class Convergence(Options):
     """output folder"""
     network: flows.Name = "predictive_coding"
     """network to train and measure"""
-    stimuli: tuple[Condition, ...] = ("clean", "occluded", "surprising")
-    """kinds of stimuli to present"""
+    stimuli: Some[Condition] = ("clean", "occluded", "surprising")
+    """stimulus conditions to test"""
     fragments: Annotated[int, Field(ge=0)] = 15
-    """number of debris fragments over each occluded digit"""
+    """number of debris fragments covering each occluded digit"""
     taus: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = flows.TAUS
     """time constants of the lower and upper area, ms"""
     dt: Annotated[float, Field(gt=0)] = 0.5
@@ -90,7 +90,7 @@ def run(config: Convergence) -> None:
 
 
 def find(config: Convergence) -> dict[str, Any]:
-    """Train the network and measure all curves for every kind of stimulus."""
+    """Train the network and measure all curves in every condition."""
     base.train_all(config, fit, [()])
     sim = make_simulator(config, flows.trained(config, config.network, config.taus))
     curves = {condition: follow(config, sim, condition) for condition in config.stimuli}
@@ -124,7 +124,7 @@ def make_simulator(config: Convergence, network: Network) -> Simulator:
 
 
 def follow(config: Convergence, sim: Simulator, condition: Condition) -> Curves:
-    """Return the curves for one kind of stimulus, starting at stimulus onset."""
+    """Return the curves in one condition, starting at stimulus onset."""
     fragments = config.fragments if condition == "occluded" else 0
     shown = flows.digits(fragments, TEST_SEED + config.seed, config.images)
     line, before = stimuli.held(shown.images, config.until), 0.0
@@ -154,7 +154,7 @@ def curves_of(run_: Run, network: Network, shown: flows.Digits, before: float, a
 
 
 def summarise(config: Convergence, times: NDArray, values: NDArray, quantity: str) -> dict[str, Any]:
-    """Return the median and quartiles of a curve over images at each time, with measures of its convergence."""
+    """Return a curve's median and quartiles over images at each time, and measures of its convergence."""
     quartiles = np.quantile(values, (0.25, 0.75), axis=1).tolist()
     known = {"times": times.tolist(), "median": np.median(values, axis=1).tolist(), "quartiles": quartiles}
     if quantity == CHANGE:
@@ -186,23 +186,32 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
         for quantity, lines in quantities.items()
         for line, row in lines.items()
     ]
-    head = ("stimulus", "curve", "of", "half-life (ms)", "settled (ms)", "overshoot (%)", "rate (1/ms)", "end")
+    head = (
+        "stimulus",
+        "quantity",
+        "population",
+        "half-life (ms)",
+        "settling time (ms)",
+        "overshoot (%)",
+        "rate (1/ms)",
+        "end",
+    )
     picture = Picture(
         "convergence",
         settling(found),
-        f"Median over {config.images} images; bands span the quartiles. Triangles mark the settling time: the curve "
-        f"is within {100 * config.share:g} % of its final value, relative to the total change (mean over images that "
-        f"settle). The rate of change of the state settles when it drops below {100 * config.share:g} % of its maximum "
-        f"(median over images). Curves without a triangle do not settle within {config.until:g} ms. A surprising digit "
-        "replaces another digit, to which the network has already adapted.",
+        f"Median over {config.images} images; bands span the quartiles. Triangles mark the settling time, after "
+        f"which the curve is within {100 * config.share:g} % of its total change from its final value (mean over "
+        f"images that settle). The rate of change of the state settles when it drops below {100 * config.share:g} % of "
+        f"its maximum (median over images). Curves without a triangle do not settle within {config.until:g} ms. A "
+        "surprising digit replaces another digit, to which the network has already adapted.",
         ("curves",),
     )
     return Report(
         f"How {flows.TITLES[config.network]} converges",
-        f"{config.images} centred digits; occluded digits are covered by {config.fragments} pieces of debris. The time "
-        f"constants are {config.taus[0]:g} and {config.taus[1]:g} ms, and the solver is Euler with dt = {config.dt:g} "
-        "ms. Brackets contain 95 % bootstrap intervals. The rate comes from a single exponential fitted to the mean "
-        "curve, so it captures only one time scale of a curve that has several.",
+        f"{config.images} centred digits, covered by {config.fragments} pieces of debris in the occluded condition. "
+        f"The time constants are {config.taus[0]:g} and {config.taus[1]:g} ms, and the solver is Euler with dt = "
+        f"{config.dt:g} ms. Brackets contain 95 % bootstrap intervals. The rate comes from a single exponential fitted "
+        "to the mean curve, so it captures only one time scale even if the curve has several.",
         [picture],
         [Table("Convergence", head, rows)],
     )
@@ -211,8 +220,8 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
 def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
     """Plot curves against time and mark their settling times, with a row per quantity and a column per condition.
 
-    curves[condition][quantity][line] contains "times", "median" and "quartiles" over images, and "settling": the
-    settling time in ms, marked by a triangle on the median, or None if the curve does not settle.
+    curves[condition][quantity][line] contains "times", the "median" and "quartiles" over images, and "settling".
+    The last is the settling time in ms, marked by a triangle on the median, or None if the curve does not settle.
     """
     quantities = list(next(iter(curves.values())))
     figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")

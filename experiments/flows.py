@@ -35,7 +35,7 @@ AREAS = {
 TAUS = (10.0, 20.0)
 """time constants of the lower and upper area during training, ms"""
 SIDE, FULL_SIDE = 16, 32
-"""image side in pixels: downsampled, as used here, and at full resolution"""
+"""side length of the images in pixels: downsampled, as used here, and at full resolution"""
 RELAXED = 30.0
 """duration of relaxation before each weight update in predictive coding, ms"""
 
@@ -47,7 +47,7 @@ class Recipe:
     images: Count = 4_000
     """number of training images"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """number of debris fragments over each training digit"""
+    """number of debris fragments covering each training digit"""
     through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
     """settings for networks trained by backpropagation through time; the loss is averaged over time"""
     steps: Count = 20
@@ -79,12 +79,12 @@ class Digits:
     targets: Tensor
 
     def is_correct(self, answers: Tensor) -> Tensor:
-        """Return True where the largest of the answers (..., n, 10) is at the correct digit, (..., n)."""
+        """Return a boolean (..., n): True where the maximum of `answers` (..., n, 10) is at the correct digit."""
         return answers.argmax(-1) == self.targets.argmax(-1)
 
 
 def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
-    """Generate the first `count` digits of a seed, downsampled to `side` pixels, which must divide `FULL_SIDE`."""
+    """Generate the first `count` digits of a seed, downsampled to `side` pixels; `side` must divide `FULL_SIDE`."""
     shown = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=0.0), seed, 0, count)
     return Digits(functional.avg_pool2d(shown.pixels(), FULL_SIDE // side) - 0.5, shown.targets())
 
@@ -92,8 +92,8 @@ def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
 def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
     """Build an untrained network with the given time constants (ms) of its lower and upper area.
 
-    predictive_coding  fully connected, image at the bottom and digit at the top: infers the digit that predicts the
-                       image
+    predictive_coding  fully connected, with the image at the bottom and the digit at the top; infers the digit that
+                       best predicts the image
     pcn_global         with normalisation and tied weights, because the published network does not settle in long runs
     """
     image = (1, SIDE, SIDE)

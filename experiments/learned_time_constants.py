@@ -50,8 +50,8 @@ class Learned(Repeated):
     """time constants of the running averages of the first and second stream, ms"""
     channels: Count = 24
     """number of leaky units"""
-    length: Annotated[float, Field(gt=0)] = 300.0
-    """duration of each stream, ms"""
+    length: Annotated[float, Field(gt=0, multiple_of=FRAME)] = 300.0
+    """duration of each stream, ms; a multiple of 2 ms"""
     dt: Annotated[float, Field(gt=0)] = 2.0
     """Euler step, ms"""
     repetitions: Count = 2
@@ -99,7 +99,7 @@ def find(config: Learned) -> dict[str, Any]:
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
-    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, spread by a factor of 1.5 (sd)."""
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, spread by a factor of 1.5 (1 sd)."""
     torch.manual_seed(seed)
     tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
     with torch.no_grad():
@@ -143,14 +143,14 @@ def make_simulator(config: Learned, network: Network, gradient: Full | None = No
 
 
 def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean squared error at frame ends, excluding the first fifth, during which the averages build up."""
+    """Return the mean squared error at frame ends, excluding the first fifth, in which the averages build up."""
     output = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
     skipped = len(noise) // 5
     return (output[..., 0, 0] - wanted)[skipped:].square().mean()
 
 
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
-    """Train one network on new noise in every update, or resume its training; return the error every 20 updates."""
+    """Train one network on new noise in each update, or resume its training; return the error every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
     sim = make_simulator(config, network, Full())
 
@@ -197,7 +197,7 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
         [
             Table(
                 f"Median time constant of channels below and above {between:.0f} ms (number of channels), and error on "
-                "new noise (predicting the mean has an error of 1)",
+                "new noise (predicting the mean yields an error of 1)",
                 head,
                 rows,
             )
@@ -208,9 +208,9 @@ def report(config: Learned, results: dict[str, Any]) -> Report:
 def tau_histograms(
     before: ArrayLike, after: ArrayLike, scales: Sequence[float], losses: Mapping[str, Sequence[float]], every: int
 ) -> Figure:
-    """Plot histograms of the time constants before and after training with the time scales of the task, and the losses.
+    """Plot histograms of the time constants before and after training, the time scales of the task, and the losses.
 
-    before and after are (n,) in ms; losses[name] contains one value for every `every` updates.
+    before and after are (n,) in ms; losses[name] contains one value per `every` updates.
     """
     figure = Figure(figsize=(9.5, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -3,7 +3,7 @@
 A fully connected predictive-coding network (Whittington & Bogacz 2017), with the image clamped at the top and the label
 at the bottom, learns from the product of activity and prediction error at each synapse. A control network with the same
 initial weights computes the predictions in one feed-forward pass and learns by backpropagation. The report compares the
-test accuracy during training, and shows the angle between the two weight updates before training.
+test accuracies during training and shows the angle between the two weight updates before training.
 
     python -m experiments.local_learning                     rendered digits, about 2 minutes
     python -m experiments.local_learning --preset standard   MNIST, three repetitions
@@ -40,14 +40,14 @@ class LocalLearning(Repeated):
 
     out: Path = Path("results/local_learning")
     """output folder"""
-    hidden: tuple[int, ...] = (256,)
+    hidden: tuple[Count, ...] = (256,)
     """number of units in each layer between label and image"""
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
     """activation function f in the predictions W f(r)"""
     precision: Annotated[float, Field(gt=0)] = 0.1
-    """precision of the label error (others: 1); the smaller it is, the closer the local rule is to backpropagation"""
+    """precision of the label error (all others: 1); with smaller values the local rule is closer to backpropagation"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """Euler step, ms; layers have a time constant of 10 ms. With --precision 1 the energy is steep: pass --dt 0.5"""
+    """Euler step, ms; layers have a time constant of 10 ms. --precision 1 makes the energy steep and needs --dt 0.5"""
     relax: Annotated[float, Field(gt=0)] = 40.0
     """duration of the relaxation before each weight update, ms"""
     images: Count = 10_000
@@ -59,7 +59,7 @@ class LocalLearning(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered at random positions, or MNIST images"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
 
 
 PRESETS = {
@@ -122,7 +122,7 @@ def data(config: LocalLearning, split: str, seed: int, count: int) -> tuple[Tens
 
 
 def build(config: LocalLearning, repetition: int, pixels: int, precision: float) -> Network:
-    """Build a network with the label r0 at the bottom and the image at the top; `precision` is for the label error."""
+    """Build a network with label r0 at the bottom and the image at the top; `precision` applies to the label error."""
     torch.manual_seed(repetition)
     sizes = [(10,), *((units,) for units in config.hidden[::-1]), (pixels,)]
     top = f"r{len(sizes) - 1}"
@@ -176,19 +176,19 @@ def _trained(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any
 
 
 def score(network: Network, images: Tensor, targets: Tensor) -> float:
-    """Return the share of images for which the correct digit has the largest answer."""
+    """Return the accuracy of the inferred labels."""
     return float((answers(network, images).argmax(1) == targets.argmax(1)).double().mean())
 
 
 def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
     """Return the cosine between the local and the backpropagation weight update for several label precisions.
 
-    With a less precise label, relaxation moves the layers less far from their feed-forward values, so their errors are
-    closer to those of backpropagation. In theory, the cosine approaches 1 as the precision approaches 0.
+    With a lower label precision, relaxation moves the layers less far from their feed-forward values, so their errors
+    are closer to those of backpropagation. In theory, the cosine approaches 1 as the precision approaches 0.
     """
     images, targets = data(config, "train", repetition, 50)
     precisions, cosines = [1.0, 0.3, 0.1, 0.03, 0.01], []
-    # A precise label makes the energy so steep that the training step would exceed the stability limit.
+    # With a precise label, the energy is so steep that the dt used in training would exceed the stability limit.
     solver = Euler(dt=config.dt / 4)
     for precision in precisions:
         network = build(config, repetition, images.shape[1], precision)
@@ -243,7 +243,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
 
 
 def learning_curves(curves: Mapping[str, Sequence[ArrayLike]], ax: Axes | None = None) -> Axes:
-    """Plot error (log scale) against updates. curves[rule] has a list of (update, accuracy) for each repetition."""
+    """Plot error (log scale) against updates. curves[rule] lists (update, accuracy) pairs per repetition."""
     ax = ax or axes()
     for index, (name, repetitions) in enumerate(curves.items()):
         for number, repetition in enumerate(repetitions):

@@ -9,14 +9,19 @@ neural_rsa92_kriegeskorte/rsa92.npz           92 images, dissimilarity matrices 
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from einops import reduce
 from numpy.typing import NDArray
 
 from pcsim import StorageError
+from pcsim.core import storage
 
 VARIABLE = "PCSIM_NEURAL"
 SPIKES = Path("neural_it_zhang_desimone", "it_counts_10ms.npz")
@@ -50,24 +55,40 @@ class Dissimilarities:
 
 
 def folder(given: Path | None) -> Path | None:
-    """Return the folder of both data sets: `given`, else the environment variable PCSIM_NEURAL, else None.
+    """Return the folder of both data sets: `given`, or else the environment variable PCSIM_NEURAL, or None.
 
     Raises StorageError if either data set is missing from the folder.
     """
-    named = given or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
+    named = given or (storage.full_path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     missing = [path for path in (SPIKES, DISSIMILARITIES) if named is not None and not (named / path).is_file()]
     if missing:
         raise StorageError(
             given=f"folder {named}, which lacks {', '.join(map(str, missing))}",
             expected=f"a folder that contains {SPIKES} and {DISSIMILARITIES}",
-            remedy=f"download both as in docs/neural.md, or omit --neural and unset {VARIABLE} to run only the models",
+            remedy=f"download both (see docs/neural.md), or omit --neural and unset {VARIABLE} to run only the models",
         )
     return named
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, NDArray]]:
+    """Open a data set. Raises StorageError if the file or an array read from it is missing or damaged."""
+    try:
+        with np.load(storage.require_file(path)) as file:
+            yield file
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as reason:
+        if isinstance(reason, StorageError):
+            raise
+        raise StorageError(
+            given=f"{path}, which cannot be read ({type(reason).__name__}: {reason})",
+            expected="the unmodified file as downloaded",
+            remedy="download it again as described in docs/neural.md",
+        ) from reason
+
+
 def spikes(folder_: Path) -> Spikes:
     """Load the spike counts, summed over non-overlapping 50 ms windows."""
-    with np.load(folder_ / SPIKES) as file:
+    with _opened(folder_ / SPIKES) as file:
         counts, centres = file["counts"], file["time_ms"]
     _, objects, positions, repeats, _ = counts.shape
     of_object, of_condition = np.arange(objects), np.arange(objects * positions)
@@ -81,7 +102,7 @@ def spikes(folder_: Path) -> Spikes:
 
 def dissimilarities(folder_: Path) -> Dissimilarities:
     """Load the images and dissimilarity matrices, averaging those of each human subject over sessions."""
-    with np.load(folder_ / DISSIMILARITIES) as file:
+    with _opened(folder_ / DISSIMILARITIES) as file:
         sessions = file["rdm_human_IT_subject_session"].astype(float)
         return Dissimilarities(
             file["images"],

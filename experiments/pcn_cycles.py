@@ -3,7 +3,7 @@
 The experiment trains networks with T = 0, 1 and 3 cycles on a small set of occluded digits to answer two separate
 questions. Does accuracy increase with T across networks? Does the prediction error decrease over the cycles of a single
 network? The error is measured at initialisation, after training as published, after training with a reconstruction
-term, and in two networks designed so that it decreases.
+term, and in two networks designed to reduce it.
 
     python -m experiments.pcn_cycles                     rendered digits, one repetition, about 6 minutes on 2 cores
     python -m experiments.pcn_cycles --preset standard   MNIST, 1,000 training images, three repetitions
@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
+from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated, Some
 from experiments.report import Picture, Report, Table, counted
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
 from pcsim.dynamics import largest_eigenvalue
@@ -43,12 +43,12 @@ class Cycles(Repeated):
     """output folder"""
     device: Device = "auto"
     """device on which to train and run the networks"""
-    cycles: tuple[int, ...] = (0, 1, 3)
-    """cycle counts T of the networks to compare"""
-    channels: tuple[int, ...] = (16, 32, 32)
-    """number of feature maps in each layer; the first two layers halve the image size"""
+    cycles: Some[Annotated[int, Field(ge=0)]] = (0, 1, 3)
+    """numbers of cycles T of the networks to compare"""
+    channels: Some[Count] = (16, 32, 32)
+    """number of feature maps in each layer; each of the first two layers halves the height and width"""
     fragments: Annotated[int, Field(ge=0)] = 3
-    """number of debris fragments over each digit"""
+    """number of debris fragments covering each digit"""
     images: Count = 1_000
     """number of training images"""
     test_images: Count = 1_000
@@ -56,17 +56,17 @@ class Cycles(Repeated):
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """training as published; each repetition uses its own seed"""
+    """training settings as published; each repetition uses its own seed"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
-    """training of the network that also learns to predict; each repetition uses its own seed"""
+    """training settings of the network that also learns to predict; each repetition uses its own seed"""
     long: Count = 10
-    """number of cycles for which the error is measured"""
+    """number of cycles over which the error is measured"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
     checkpoint_every: Count = 100
     """number of updates between checkpoints"""
 
@@ -121,7 +121,7 @@ def find(config: Cycles) -> dict[str, Any]:
 
 
 def build(config: Cycles, kind: str, cycles: int) -> Network:
-    """Build the untrained network for one job."""
+    """Build an untrained network with the given number of cycles."""
     predicting = kind == "predicting"
     return models.pcn_global(
         config.channels,
@@ -223,17 +223,18 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
             ),
             "Left: accuracy at the last cycle of networks trained with T cycles, one dot per repetition. This is the "
             "published comparison across networks. Right: accuracy of each network at every cycle, including cycles "
-            "beyond the T used in training (large dot), which answers a different question.",
+            "beyond the T used in training (large dot). The two panels answer different questions.",
             ("networks",),
         ),
         Picture(
             "errors",
             errors_over_cycles(results["errors"]),
-            "Squared prediction error divided by the squared activity of the predicted layer: median over images, one "
-            "line per layer (e0: image). The published update does not reduce this error, either at initialisation or "
-            "after training on the task. In a single tied linear layer the error must decrease because b is below "
-            "2 / lambda_max. With tied weights, no blending (a = 0) and small b, the image error decreases. With a "
-            "reconstruction term in the loss (not in the paper), the network can learn to reduce the error.",
+            "Squared prediction error divided by the squared activity of the predicted layer, as the median over "
+            "images, with one line per layer (e0: image). The published update does not reduce this error, either at "
+            "initialisation or after training on the task. In a single tied linear layer, the "
+            "error must decrease because b is below 2 / lambda_max. With tied weights, no blending (a = 0) and small "
+            "b, the image error decreases. With a reconstruction term in the loss (not in the paper), the network can "
+            "learn to reduce the error.",
             ("errors",),
         ),
         Picture(
@@ -265,9 +266,10 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
 
 
 def errors_over_cycles(errors: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
-    """Plot relative prediction errors over cycles, one panel per network: errors[network][error] is (cycles,).
+    """Plot relative prediction errors over cycles, with one panel per network.
 
-    `trained` marks the last cycle used in training; the dashed line is the error when the prediction is zero.
+    errors[network][error] has shape (cycles,). `trained` marks the last cycle used in training; the dashed line marks
+    the error of a zero prediction.
     """
     columns = min(3, len(errors))
     rows = -(-len(errors) // columns)

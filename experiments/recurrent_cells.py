@@ -4,8 +4,8 @@ The experiment trains small networks on occluded digits and compares their answe
 McNemar's test:
 
     cells      ConvRNNs with reciprocal gated cells, simple RNN cells, LSTM cells or no recurrence, with about the same
-               number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but only one step more
-               than the image needs to reach the readout.
+               number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but runs for only
+               one step more than the image needs to reach the readout.
     residual   residual networks whose blocks either share their weights over time or do not (Liao & Poggio 2016)
 
     python -m experiments.recurrent_cells                     one repetition, about 7 minutes on 2 cores
@@ -44,7 +44,7 @@ class RecurrentCells(Repeated):
     device: Device = "auto"
     """device on which to train and run the networks"""
     parameters: Annotated[int, Field(ge=2_000)] = 23_000
-    """approximate number of parameters of each ConvRNN, set by choosing the number of feature maps"""
+    """approximate number of parameters of each ConvRNN; the number of feature maps is chosen to match it"""
     steps: Annotated[int, Field(ge=6)] = 8
     """number of steps of the ConvRNNs; the image reaches the readout at step 4, and "minimal" runs for 5 steps"""
     blocks: Annotated[int, Field(ge=1)] = 5
@@ -52,7 +52,7 @@ class RecurrentCells(Repeated):
     channels: Annotated[int, Field(ge=1)] = 16
     """number of feature maps in the residual networks"""
     fragments: Annotated[int, Field(ge=0)] = 10
-    """number of debris fragments over each digit"""
+    """number of debris fragments covering each digit"""
     images: Count = 10_000
     """number of training images"""
     test_images: Count = 2_000
@@ -118,7 +118,7 @@ def build(config: RecurrentCells, name: str) -> Network:
 
 
 def convrnn(cell: str, steps: int, width: int) -> Network:
-    """Build three layers with cells in the upper two; without cells, run only until the image reaches the readout."""
+    """Build three layers, the upper two with cells. Without cells, stop when the image reaches the readout."""
     layers = [models.Layer(width, True), models.Layer(width, True), models.Layer(width)]
     return models.convrnn(layers, cell, recurrent=(2, 3), feedback=(), steps=4 if cell == "none" else steps)
 
@@ -176,8 +176,8 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
                 {name: row["steps"] for name, row in networks.items()},
                 unit="step",
             ),
-            "Left: accuracy at the last step, one dot per repetition. Right: accuracy at every step. Only the last "
-            "step (large dot) is trained. In a ConvRNN, the image reaches the readout at step 4.",
+            "Left: accuracy at the last step, one dot per repetition. Right: accuracy at every step. The loss "
+            "applies only to the last step (large dot). In a ConvRNN, the image reaches the readout at step 4.",
             ("networks",),
         ),
         Picture(

@@ -20,7 +20,7 @@ class Picture(NamedTuple):
 
     name      file name without extension
     sentence  caption
-    numbers   keys of the plotted results; () for a diagram
+    numbers   keys of the results that the figure shows; () for a diagram
     """
 
     name: str

@@ -35,7 +35,7 @@ NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")
 STATES = ("trained", "untrained")
 GRID = 4
-"""side of the grid over which maps are averaged before decoding; pixels are averaged to the same number of values"""
+"""side of the grid to which maps are averaged before decoding; pixels are averaged to about as many values"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
@@ -47,11 +47,11 @@ class Transfer(Parallel):
     width: Count = 16
     """number of feature maps in each area"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """number of debris fragments over each training digit"""
+    """number of debris fragments covering each training digit"""
     images: Count = 10_000
     """number of training images"""
     training: Training = Training(updates=1_000, batch=20)
-    """training settings; the seed is replaced by that of the experiment"""
+    """training settings; --seed overrides their seed"""
     part: Literal["small1", "small2"] = "small1"
     """one of two sets of five Omniglot alphabets"""
     drawings: Annotated[int, Field(ge=2, le=20)] = 20
@@ -61,9 +61,9 @@ class Transfer(Parallel):
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
     omniglot: Path | None = None
-    """folder with the Omniglot zip files; defaults to PCSIM_OMNIGLOT in the environment, or else they are downloaded"""
+    """folder of Omniglot zip files; if omitted, the folder in PCSIM_OMNIGLOT is used, or else they are downloaded"""
 
 
 PRESETS = {
@@ -139,7 +139,7 @@ def digit_accuracy(config: Transfer, name: str) -> float:
 
 
 def images_of(config: Transfer, alphabet: str) -> Tensor:
-    """Return the drawings of one alphabet in white on the same grey background as the digits, (n, 1, 32, 32)."""
+    """Return the drawings of one alphabet, white on the same grey background as the digits, (n, 1, 32, 32)."""
     found = characters(config.part, config.omniglot).of(alphabet)
     return 0.5 + 0.5 * found.pixels()[torch.from_numpy(first_drawings(config, found))]
 
@@ -198,7 +198,7 @@ def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[s
 
 
 def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
-    """Return the pixel decoding accuracy for each alphabet, with pixels averaged to match the features of an area."""
+    """Return the accuracy of decoding each alphabet from pixels, averaged to about as many values as an area has."""
     side = round((GRID**2 * config.width) ** 0.5)
     found = []
     for alphabet in alphabets:
@@ -233,7 +233,7 @@ def report(config: Transfer, results: dict[str, Any]) -> Report:
     head = ("network", "area", "trained (%)", "untrained (%)", "gain (points)")
     sentence = (
         f"Accuracy of decoding the characters of an alphabet, averaged over {', '.join(results['alphabets'])}. Maps "
-        f"are averaged over a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders "
+        f"are averaged to a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders "
         "are fitted to the alphabets."
     )
     accuracies = ", ".join(f"{NETWORKS[name]} {100 * share:.0f} %" for name, share in results["digits"].items())

@@ -6,6 +6,10 @@ run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim
 
 from __future__ import annotations
 
+from pcsim.core import command_line  # noqa: F401 - first, so that programs can be stopped while they import the rest
+
+# isort: split
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -6,7 +6,7 @@ python -m pcsim describe NAME [--draw FILE]         print the wiring in evaluati
 
 from __future__ import annotations
 
-import sys
+import io
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -14,8 +14,13 @@ import torch
 import tyro
 
 from pcsim import models
-from pcsim.core.exceptions import PcsimError
+from pcsim.core import storage
+from pcsim.core.command_line import program
+from pcsim.core.exceptions import StorageError
 from pcsim.network.validate import KINDS
+
+MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
+"""suffix of a picture -> metadata that says which program wrote it"""
 
 
 def list_models() -> None:
@@ -44,17 +49,26 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
 
     from pcsim import plots
 
+    path = storage.full_path(draw or f"{name}.png")
+    kind = path.suffix.lower()
+    if kind not in MARKED_BY:
+        raise StorageError(
+            given=f"--draw {path}",
+            expected=f"a file name that ends in {', '.join(MARKED_BY)}",
+            remedy=f"pass --draw {path.with_suffix('.png').name}",
+        )
     net = models.build(name)
     print(net.describe())
-    path = draw or Path(f"{name}.png")
-    cast(Figure, plots.circuit(net).figure).savefig(path, dpi=150)
+    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
+    figure = cast(Figure, plots.circuit(net).figure)
+    figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
+    with storage.replacing(path) as partial:
+        partial.write_bytes(picture.getvalue())
     print(f"drawing saved to {path}")
 
 
 if __name__ == "__main__":
-    try:
+    with program():
         tyro.extras.subcommand_cli_from_dict(
             {"models": list_models, "describe": describe}, prog="python -m pcsim", description=__doc__
         )
-    except PcsimError as reason:
-        sys.exit(f"error: {reason}")

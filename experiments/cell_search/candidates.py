@@ -17,7 +17,7 @@ RECURRENT = (2, 3, 4)
 EDGES = tuple((high, low) for low, high in combinations(RECURRENT, 2))
 """optional feedback projections of a candidate, (from, to)"""
 STEPS, MINIMAL = LAYERS + 4, LAYERS + 2
-"""number of steps, normally and with minimal unroll; the image needs five steps to reach the readout"""
+"""number of steps, normally and with minimal unrolling; the image needs five steps to reach the readout"""
 SEPARABLE: tuple[Literal["tau", "gate", "input"], ...] = ("tau", "gate", "input")
 
 

@@ -25,15 +25,15 @@ class CellSearch(Repeated):
     stages: Count = 2
     """number of stages in each trial; the number of updates in each stage must be a multiple of 20"""
     parameters: Annotated[int, Field(ge=2_000)] = 12_000
-    """approximate number of parameters of each network, set by choosing the number of feature maps"""
+    """approximate number of parameters of each network; the number of feature maps is chosen to match it"""
     fragments: Annotated[int, Field(ge=0)] = 5
-    """number of debris fragments over each digit"""
+    """number of debris fragments covering each digit"""
     images: Count = 6_000
     """number of training images"""
     test_images: Count = 1_000
     """number of validation images for each trial, and of test images for the retrained networks"""
     training: Training = Training(updates=120, batch=20, learning_rate=5e-3, over_time="last")
-    """training settings of the trials; each uses its trial number as the seed"""
+    """training settings of the trials; each trial uses its number as the seed"""
     final: Training = Training(updates=300, batch=20, learning_rate=5e-3, over_time="last")
     """settings for retraining the selected networks; each repetition uses its own seed"""
     where: str = "processes:2"

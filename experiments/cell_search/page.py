@@ -27,8 +27,8 @@ def report(config: CellSearch, results: dict[str, Any]) -> Report:
         f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['failed']} failed. "
         f"All networks have about {config.parameters:,} parameters. Images of {flows.SIDE} x {flows.SIDE} pixels show "
         f"digits under {config.fragments} pieces of debris. 'median' and 'random' are the trials with the median score "
-        "in the last and the random third; 'minimal' is the best network with only one step more than the image needs "
-        "to reach the readout. p is from a one-sided Mann-Whitney test that uses the last score of pruned trials."
+        "in the last and the random third; 'minimal' is the best network, run for only one step more than the image "
+        "needs to reach the readout. p is from a one-sided Mann-Whitney test that uses the last score of pruned trials."
     )
     tables = [search_table(results), network_table(results), cell_table(results), pair_table(results)]
     search = make_search(config)
@@ -67,7 +67,7 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
             "accuracy",
             plots.accuracy_by_cycles(curves, steps, unit="step"),
             "Retrained networks on test images. Left: accuracy at the last step, one dot per repetition. Right: "
-            "accuracy at every step. Only the last step (large dot) is trained.",
+            "accuracy at every step. The loss applies only to the last step (large dot).",
             ("networks",),
         ),
         Picture("cell", plots.circuit(best), "Graph of the best network found by the search.", ()),

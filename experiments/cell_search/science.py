@@ -68,7 +68,7 @@ def digits(fragments: int, seed: int, count: int) -> flows.Digits:
 
 @cache
 def matched_width(candidate: Candidate, parameters: int) -> int:
-    """Return the number of maps per layer that gives a candidate about `parameters` parameters."""
+    """Return the number of maps per layer for which a candidate has about `parameters` parameters."""
     return models.matched(candidate.network, parameters).shape("h1")[0]
 
 
@@ -99,7 +99,7 @@ def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> 
 
 
 def correct(config: CellSearch, network: Network, seed: int) -> torch.Tensor:
-    """Return, for each step, which digits a network classifies correctly, (time, n)."""
+    """Return which digits a network classifies correctly at each step, (time, n)."""
     shown = digits(config.fragments, seed, config.test_images)
     return correct_choices(evaluate(network, shown.images), shown.targets)
 
@@ -158,7 +158,7 @@ def summarise_trials(trials: list[Trial], random: int) -> dict[str, Any]:
 def thirds(scores: NDArray, random: int) -> dict[str, Any]:
     """Compare the first `random` trials with the last `random` trials by their medians and a Mann-Whitney test.
 
-    p is for the alternative that the last trials are better. Missing scores are replaced by 0.
+    p tests the alternative that the last trials are better. Missing scores are replaced by 0.
     """
     known = np.nan_to_num(scores, nan=0.0)
     early, late = known[:random], known[len(known) - random :]

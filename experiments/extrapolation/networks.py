@@ -24,7 +24,7 @@ from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
 
 PATCH = 4
-"""patch side of the encoder-forecaster, in pixels"""
+"""side length of the encoder-forecaster's patches, in pixels"""
 BIAS = {"p0": 0.1, "forecast": -2.0}
 """initial prediction biases: PredNet's rectified output starts above zero, the forecaster's sigmoid below grey"""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Repeated
+from experiments.base import OPTIONS, Count, Device, Repeated, Some
 from pcsim.stimuli import MovingDigits
 from pcsim.training import Training
 
@@ -23,13 +23,13 @@ class Extrapolation(Repeated):
     """output folder"""
     device: Device = "auto"
     """device on which to train and run the networks"""
-    networks: tuple[Name, ...] = ("prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm")
+    networks: Some[Name] = ("prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm")
     """networks to compare"""
-    channels: tuple[int, ...] = (1, 8, 8)
+    channels: Some[Count] = (1, 8, 8)
     """number of channels of A in each PredNet layer; the first is replaced by the number of image channels"""
-    representations: tuple[int, ...] = (8, 8, 8)
+    representations: Some[Count] = (8, 8, 8)
     """number of channels of R in each PredNet layer"""
-    forecaster: tuple[int, ...] = (16, 16)
+    forecaster: Some[Count] = (16, 16)
     """number of channels in each layer of the encoder-forecaster"""
     repetitions: Count = 3
     """number of times each network is trained, each time with different weights and training sequences"""
@@ -39,10 +39,10 @@ class Extrapolation(Repeated):
     """frame rate of the video in frames per second, if the file does not specify it"""
     grey: bool = False
     """convert a colour video to greyscale (luminance)"""
-    crop: tuple[int, int] | None = None
+    crop: tuple[Count, Count] | None = None
     """(height, width) to which the video is cropped, at the centre in tests and at random positions in training"""
-    size: tuple[int, int] | None = None
-    """(height, width) to which the video is resized before it is cropped to a size that the network accepts"""
+    size: tuple[Count, Count] | None = None
+    """(height, width) to which the video is resized before being cropped to a size that the network accepts"""
     moving: MovingDigits = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5))
     """moving digits to use if `data` is None"""
     input_frames: Annotated[int, Field(gt=2)] = 8

@@ -80,7 +80,7 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
         ]
     return Report(
         "Predicting and extrapolating frames",
-        f"Training: {results['film']['train']}. Test: {len(frames)} sequences of {config.length} frames of "
+        f"Training: {results['film']['train']}. Test: {len(frames)} sequences of {config.length} frames from "
         f"{results['film']['test']}. Each frame lasts {every:g} ms.",
         pictures,
         tables(config, results),
@@ -139,7 +139,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
 def horizon(
     curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Plot a score against frames ahead, with dashed baselines. curves[name] has one curve (horizon,) per seed."""
+    """Plot a score against frames ahead, with dashed baselines. curves[name] contains one (horizon,) curve per seed."""
     ax = ax or axes(6.4, 3.4)
     colours = iter(("C3", "C0", "C2", "C4", "C1"))
     greys = iter(("0.35", "0.6", "0.8"))

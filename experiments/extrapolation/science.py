@@ -1,4 +1,4 @@
-"""Scores and responses to surprise of `experiments.extrapolation`."""
+"""Scores and surprise responses measured by `experiments.extrapolation`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def surprise_errors(config: Extrapolation, name: Name, repetition: int) -> dict[
 
 
 def evoked_errors(errors: dict[str, dict[str, Tensor]], at: int) -> dict[str, Any]:
-    """Return how much the first surprising frame increases each layer's error, relative to the unchanged clip."""
+    """Return the increase in each layer's error at the first surprising frame, relative to the unchanged clip."""
     before = errors["as before"]
     return {
         how: {

@@ -7,7 +7,7 @@ tested with their top-down projections cut, and BLT with all recurrent projectio
 
 If --neural specifies a folder of public recordings (see docs/neural.md), the experiment also decodes macaque IT and
 compares the representational similarity of areas with that of monkey and human IT. Networks trained on digits are not
-models of IT, so nothing here is a fit to brain data.
+models of IT, so none of these results is a fit to brain data.
 
     python -m experiments.object_solution_time                        about 4 minutes on 2 cores
     python -m experiments.object_solution_time --neural FOLDER        with the recordings

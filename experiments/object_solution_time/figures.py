@@ -17,8 +17,8 @@ def solution_times(
 ) -> Figure:
     """Plot solution times, one dot per image, with means and intervals; one panel per network, one pair per lesion.
 
-    found[network][lesion][condition] is (image,) in ms, with NaN for images that are never solved. If solution times
-    are undefined, found[network][lesion] is {}. means has the same keys and contains (mean, low, high).
+    found[network][lesion][condition], (image,) in ms, is NaN for images that are never solved. If solution times are
+    undefined, found[network][lesion] is {}. `means` has the same keys and contains (mean, low, high).
     """
     widths = [max(1, len(lesions)) for lesions in found.values()]
     figure = Figure(figsize=(1.0 + 1.5 * sum(widths), 3.9), layout="constrained")

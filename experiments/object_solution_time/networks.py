@@ -68,7 +68,7 @@ def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Netw
 
 
 def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
-    """Run a network on images: flows until `config.until` ms, CORnet-S for its own steps, and B for `SWEEPS` steps."""
+    """Run a network on images for `config.until` ms (flows), its own steps (CORnet-S) or `SWEEPS` steps (B)."""
     if network.is_flow:
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import flows
-from experiments.base import OPTIONS, Count, Parallel
+from experiments.base import OPTIONS, Count, Parallel, Some
 from pcsim.training import Training
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
@@ -22,24 +22,24 @@ class ObjectSolutionTime(Parallel):
 
     out: Path = Path("results/object_solution_time")
     """output folder"""
-    networks: tuple[Name, ...] = NAMES
+    networks: Some[Name] = NAMES
     """networks to compare"""
     fragments: Count = 10
-    """number of debris fragments over each occluded digit; --recipe.fragments sets the number in training"""
+    """number of debris fragments covering each occluded digit; --recipe.fragments sets the number in training"""
     images: Annotated[int, Field(ge=50)] = 200
     """number of digits, each presented both clean and occluded"""
     until: Annotated[float, Field(gt=0)] = 200.0
-    """duration of each image in networks that are flows, ms"""
+    """duration of each image in continuous-time networks, ms"""
     every: Annotated[float, Field(gt=0)] = 5.0
-    """time between successive decodings of a flow, ms"""
+    """interval between decoding times in continuous-time networks, ms"""
     dt: Annotated[float, Field(gt=0)] = 1.0
     """Euler step, ms"""
     noise: Annotated[float, Field(ge=0)] = 1.0
-    """sd of the noise added to each unit at each time, relative to the final sd over images (mean over units)"""
+    """sd of the noise added to each unit at each time, relative to the final sd over images (averaged over units)"""
     criterion: Annotated[float, Field(gt=0)] = 2.0
     """d' at which an image is considered solved"""
     macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
-    """d' criterion for solved objects in macaque IT; d' depends on the numbers of units and repeats"""
+    """d' at which an object is considered solved in macaque IT; d' depends on the numbers of units and repeats"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5
@@ -47,11 +47,11 @@ class ObjectSolutionTime(Parallel):
     recipe: flows.Recipe = flows.Recipe()
     """training settings of BLT and predictive coding"""
     training: Training = Training(updates=600, batch=32, learning_rate=5e-3, over_time="last")
-    """training settings of CORnet-S and the feed-forward network; the seed is replaced by that of the experiment"""
+    """training settings of CORnet-S and the feed-forward network; --seed overrides their seed"""
     channels: Count = 16
     """number of feature maps in V1 of CORnet-S; V2, V4 and IT have two, three and four times this number"""
     neural: Path | None = None
-    """folder with the recordings; defaults to the environment variable PCSIM_NEURAL; without either, none are used"""
+    """folder with the recordings; if omitted, the folder in PCSIM_NEURAL is used, if set"""
 
 
 PRESETS = {

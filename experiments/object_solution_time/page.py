@@ -32,23 +32,25 @@ def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
             "solution_times",
             solution_times(networks),
             "Time at which the decoder's d' between an image and the other digits reaches "
-            f"{config.criterion:g}. Dots: images; diamonds: means with 95 % bootstrap intervals; percentages: share of "
-            "images solved. In CORnet-S, IT has two steps, which are 100 ms apart in its authors' mapping; times "
-            "between them are interpolated.",
+            f"{config.criterion:g}. Dots: images; diamonds: means with 95 % bootstrap intervals; percentages: images "
+            "solved. In CORnet-S, IT has two steps, which are 100 ms apart in its authors' mapping; times between "
+            "them are interpolated.",
             ("networks",),
         ),
     ]
     if found := results["similarity"]:
         pictures.append(Picture("similarity", similarity(found), similarity_sentence(found), ("similarity",)))
     recordings = (
-        "" if results["macaque"] else " To decode IT and compare similarities, pass the recordings: --neural FOLDER."
+        ""
+        if results["macaque"]
+        else " To decode IT and compare similarities, pass the recordings with --neural FOLDER."
     )
     summary = (
         f"{config.images} digits, each clean and under {config.fragments} pieces of debris, are decoded from an upper "
         f"area over time ({config.folds} folds, with both versions of a digit in the same fold). Networks were trained "
         f"with {config.recipe.fragments} pieces of debris. The noise added to each unit has an sd of {config.noise:g} "
-        "times the final sd over images, averaged over the units of the area. Edges are cut in the trained network, "
-        "and the decoders are refitted. "
+        "times the final sd over images, averaged over the units of the area. Projections are cut in the trained "
+        "networks, and the decoders are refitted. "
         f"{NO_MODEL}"
         f"{recordings}"
     )
@@ -73,11 +75,12 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 def decoding_sentence(results: dict[str, Any]) -> str:
     """Return the caption of the decoding figure."""
-    sentence = "Accuracy over time of linear decoders of the digit from an upper area. Dashed lines: chance. "
+    sentence = "Accuracy over time of decoding the digit linearly from an upper area. Dashed lines: chance. "
     if results["macaque"]:
         sentence += (
-            "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) responds to seven objects "
-            "instead of digits. Its panel illustrates the time course in the brain; its accuracy is not comparable. "
+            "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) was tested with seven "
+            "objects instead of digits. Its panel illustrates the time course in the brain; its accuracy is not "
+            "comparable with that of the networks. "
         )
     return sentence + NO_MODEL
 
@@ -144,7 +147,7 @@ def table(results: dict[str, Any]) -> Table:
             else:
                 times, later = ["undefined"] * 2, "undefined"
             rows.append((TITLES[name], lesion, *times, later, *reached))
-    head = ("network", "edges", "clean (ms)", "occluded (ms)", "delay (ms)", "solved, clean", "solved, occluded")
+    head = ("network", "projections", "clean (ms)", "occluded (ms)", "delay (ms)", "solved, clean", "solved, occluded")
     return Table(
         "Object solution times and delay caused by occlusion, computed per image: mean and 95 % interval", head, rows
     )

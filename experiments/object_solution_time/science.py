@@ -58,7 +58,8 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
 def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
     """Decode the digit from an area over time, with the clean and occluded versions of a digit in the same fold.
 
-    Writes probabilities (time, 2 n, class), which answers are correct, times, and the largest change of the area.
+    Writes the class probabilities (time, 2 n, class), which of the answers are correct, the decoding times, and the
+    largest change in the area's activity.
     """
     path = base.kept(config, "decoded", name, lesion)
     if path.exists():
@@ -181,5 +182,5 @@ def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]
 
 
 def compare(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
-    """Return Spearman's correlation between a dissimilarity matrix and the matrix of each brain."""
+    """Return Spearman's correlation between a dissimilarity matrix and that of each brain."""
     return {name: base.finite_or_none(similarity.compare(matrix, other)) for name, other in brains.items()}

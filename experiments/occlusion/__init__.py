@@ -1,7 +1,7 @@
 """Test whether recurrence helps networks to recognise occluded digits (Spoerer, McClure & Kriegeskorte 2017).
 
 The experiment trains networks with bottom-up (B), lateral (L) and top-down (T) connections on digits under debris or in
-clutter. It tests them on clean digits, with more debris, in clutter and in noise, and after lesions of the recurrent
+clutter. It tests them on clean digits, under more debris, in clutter and in noise, and after lesions of the recurrent
 connections.
 
     python -m experiments.occlusion                       B, BF, BL, BLT at half width, under 8 minutes on 2 cores

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Repeated
+from experiments.base import OPTIONS, Count, Device, Repeated, Some
 from pcsim.training import Training, published_settings
 
 
@@ -19,7 +19,7 @@ class Occlusion(Repeated):
     """output folder"""
     device: Device = "auto"
     """device on which to train and run the networks"""
-    models: tuple[str, ...] = ("blt_b", "blt_bf", "blt_bl", "blt")
+    models: Some[str] = ("blt_b", "blt_bf", "blt_bl", "blt")
     """networks to compare"""
     task: Literal[
         "debris-light", "debris-moderate", "debris-heavy", "clutter-light", "clutter-moderate", "clutter-heavy"
@@ -38,7 +38,7 @@ class Occlusion(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; defaults to the environment variable PCSIM_MNIST, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
     pretrained: bool = False
     """use the weights that ship with pcsim instead of training the networks"""
     checkpoint_every: Count = 100

@@ -37,27 +37,27 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
             "errors",
             figures.error_by_condition(by_model, chance),
             f"Error of each network in each test condition after training on {config.task}. Bars are 95 % bootstrap "
-            "intervals over repetitions and images; grey lines mark chance. In clutter, a correct answer contains all "
-            "digits.",
+            "intervals over repetitions and images; grey lines mark chance. In clutter, an answer is correct only if "
+            "it contains all digits.",
             ("error", "chance"),
         ),
         Picture(
             "accuracy_over_time",
             figures.accuracy_over_time(results["accuracy_over_time"], chance),
-            "Share of correct answers at each time step. Step 0 is a feed-forward pass. Networks without recurrence "
-            "have only this step and appear as dashed lines. Grey lines: chance.",
+            "Accuracy at each time step. Step 0 is a feed-forward pass. Networks without recurrence have "
+            "only this step and appear as dashed lines. Grey lines: chance.",
             ("accuracy_over_time", "chance"),
         ),
         Picture(
             "guesses",
             figures.guesses(images, results["guesses"], targets),
-            f"The first {len(images)} test images, without selection, and the probability that each network assigns to "
+            f"The first {len(images)} test images (unselected), and the probability that each network assigns to "
             "each digit at each step. Red triangles mark the digits that are present.",
             ("guesses",),
         ),
     ]
     if results["lesions_at_test"]:
-        sentence = "Error after connections of the trained networks are cut at test time, without retraining."
+        sentence = "Error of the trained networks after cutting connections at test time, without retraining."
         drawn = figures.lesions(results["lesions_at_test"])
         found.append(Picture("lesions", drawn, sentence, ("lesions_at_test",)))
     if results["settling"]:
@@ -116,5 +116,5 @@ def pair_table(results: dict[str, Any]) -> Table:
 
 
 def format_p_value(p: float) -> str:
-    """Format a p-value with two digits; write "< 1e-300" for values that underflow to zero."""
+    """Format a p-value with two significant digits; write "< 1e-300" for values that underflow to zero."""
     return f"{p:.2g}" if p > 0 else "< 1e-300"

@@ -80,7 +80,7 @@ def trained(config: Occlusion, model: str, repetition: int) -> Network:
 
 
 def score(config: Occlusion, model: str, repetition: int) -> None:
-    """Test one network in each condition, intact and lesioned; write which images are correct at each step."""
+    """Test one network in each condition, intact and lesioned; write the correctness of each answer at each step."""
     path = base.kept(config, "scores", model, repetition)
     if path.exists():
         return
@@ -102,7 +102,7 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
 
 
 def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
-    """Return the relative state change of the top area per step, beyond the trained steps; {} for one-step networks."""
+    """Return the top area's relative state change per step, also beyond the trained steps; {} for one-step networks."""
     if network.steps == 1:
         return {}
     sim, changes = Simulator(network, solver=Iterate(), record=Record(states=["l2"])), {}
@@ -130,13 +130,13 @@ def test_conditions(task: str) -> tuple[str, ...]:
 
 
 def lesion_conditions(task: str) -> tuple[str, str]:
-    """Return the training condition and the hardest condition of its kind; if they are the same, clean and `task`."""
+    """Return the training condition and the hardest condition of its kind, or "clean" and `task` if both are equal."""
     hardest = CLUTTER[-1] if task in CLUTTER else DEBRIS[-1]
     return (task, hardest) if task != hardest else ("clean", task)
 
 
 def test_scenes(config: Occlusion, condition: str, count: int) -> stimuli.Scenes:
-    """Generate the first test images, the same for all networks and repetitions; training never uses their seed."""
+    """Generate the first `count` test images, which are the same for all networks and are never used in training."""
     return stimuli.scenes(condition, TEST_SEED, 0, min(count, config.test_images), glyphs(config, "test"))
 
 
@@ -192,7 +192,7 @@ def analyse(config: Occlusion) -> dict[str, Any]:
             1 - 1 / math.comb(10, stimuli.CONDITIONS[condition].digits),
             {model: vars(error_rate(value)) for model, value in final.items()},
             {model: (1 - value.mean(1)).tolist() for model, value in final.items()},
-            {model: value.double().mean().item() for model, value in hits.items()},
+            {model: base.finite_or_none(value.double().mean()) for model, value in hits.items()},
             [vars(pair) | {"significant": pair.significant} for pair in compare_pairs(final)],
             {model: value.double().mean((0, 2)).tolist() for model, value in correct.items()},
         )
@@ -202,13 +202,14 @@ def analyse(config: Occlusion) -> dict[str, Any]:
     results["lesions_at_test"] = lesion_costs(config, scores)
     results["settling"] = {
         model: {
-            c: torch.stack([s[f"settling/{c}"] for s in rows]).mean(0).tolist() for c in settling_conditions(config)
+            c: base.finite_or_none(torch.stack([s[f"settling/{c}"] for s in rows]).mean(0))
+            for c in settling_conditions(config)
         }
         for model, rows in scores.items()
         if f"settling/{config.task}" in rows[0]
     }
     results["loss_per_step"] = {} if config.pretrained else loss_curves(config)
-    results["guesses"] = {model: rows[0]["guesses"].tolist() for model, rows in scores.items()}
+    results["guesses"] = {model: base.finite_or_none(rows[0]["guesses"]) for model, rows in scores.items()}
     return results
 
 

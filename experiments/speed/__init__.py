@@ -1,12 +1,12 @@
 """Benchmark pcsim against a plain PyTorch loop, and against only the convolutions of this loop.
 
-The contenders for each workload are pcsim (a Simulator that has run before, a compiled Simulator, and a first call of
+Each workload has several implementations: pcsim (a Simulator that has run before, a compiled Simulator, and a call of
 `simulate`), a hand-written PyTorch loop with the same arithmetic, the same loop with torch.compile or torchdiffeq, and
-only its convolutions (by oneDNN) or matrix products. The contenders take turns in one process. A result is the median
-over rounds of a contender's time divided by the time of the plain loop in the same round.
+only the loop's convolutions (by oneDNN) or matrix products. The implementations take turns in one process. Each result
+is the median over rounds of an implementation's time, divided by the time of the plain loop in the same round.
 
-    python -m experiments.speed                      one thread, nothing compiled, a few minutes
-    python -m experiments.speed --preset standard    all workloads, also compiled and with other packages; an hour
+    python -m experiments.speed                      one thread, without compilation, a few minutes
+    python -m experiments.speed --preset standard    all workloads, with compilation and other packages, an hour
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Areas(nn.Module):
         return dict(zip(self.names, state, strict=True))
 
     def products(self, image: Tensor, steps: int) -> Result:
-        """Run each convolution once per step, and the convolution of the image only once."""
+        """Run each convolution once per step, except that of the image, which runs only once."""
         r1, r2, r3 = (channels_last(r) for r in self.start(image))
         self.u1(image)
         for _ in range(steps):
@@ -82,7 +82,10 @@ class Areas(nn.Module):
 
 
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
-    """Build W4: static image, tau 5, 10, 20 ms, no bias; 3x3 up (stride 1, 2, 2) and lateral, 4x4 transposed down."""
+    """Build W4: three areas with tau = 5, 10 and 20 ms and no bias, driven by a static image.
+
+    Bottom-up (stride 1, 2, 2) and lateral convolutions are 3x3; top-down transposed convolutions are 4x4.
+    """
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels
     net = Network(
@@ -102,7 +105,7 @@ def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network
 
 
 def leaky_blt(batch: int) -> tuple[Network, Areas, Tensor]:
-    """Build the network of (a) and (b): `models.leaky_rcnn` with three areas of 32 channels and 32x32 images."""
+    """Build the network for (a) and (b): `models.leaky_rcnn` with three areas of 32 channels and 32x32 images."""
     taus = (10.0, 20.0, 40.0)
     net = models.leaky_rcnn((32, 32, 32), taus)
     return net, Areas(net, ("l1", "l2", "l3"), taus), torch.rand(batch, 1, 32, 32)
@@ -133,7 +136,7 @@ def ode(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
 
 
 def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload that runs RK4 with dt = 4 ms over 48 ms; its plain loop is rk4 of torchdiffeq."""
+    """Return the workload that runs RK4 with dt = 4 ms over 48 ms; torchdiffeq's rk4 serves as the plain loop."""
     return Work(
         f"W4, batch {len(image)}: RK4, 12 steps of 4 ms",
         {
@@ -147,7 +150,7 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload that runs dopri5 over 50 ms with tolerances of 1e-3, against 50 plain Euler steps."""
+    """Return the workload that compares dopri5 over 50 ms, at tolerances of 1e-3, with 50 plain Euler steps."""
     by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
     del by_pcsim["pcsim compiled"]  # its step size depends on the values, so it cannot be compiled
     return Work(
@@ -162,7 +165,7 @@ def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Return the workload that backpropagates sum r^2 of the final state through all steps to the weights."""
+    """Return the workload that backpropagates sum r^2 of the final state to the weights through all steps."""
     network = net.train()
     weights = [p for p in network.parameters() if p.requires_grad and p.dim() == 4]
     plain_weights = [p for p in plain.parameters() if p.dim() == 4]

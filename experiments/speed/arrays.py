@@ -1,4 +1,4 @@
-"""Conversions between tensors and JAX arrays for the contenders of `experiments.speed`."""
+"""Conversions between tensors and JAX arrays for the implementations in `experiments.speed`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ TRANSPOSED = ((1, 2), (1, 2))
 
 @cache
 def threads_of_jax() -> int:
-    """Start JAX with the same number of threads as PyTorch; return this number, which JAX cannot change later."""
+    """Start JAX with as many threads as PyTorch uses; return this number, which JAX cannot change later."""
     threads = torch.get_num_threads()
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if threads == 1:
-        os.environ["NPROC"] = "1"  # respected by JAX 0.10; XLA flags would leave two threads
+    os.environ |= {"JAX_PLATFORMS": "cpu", "NPROC": str(threads)}  # the size of XLA's thread pools on the CPU
     import jax
 
     jax.devices()

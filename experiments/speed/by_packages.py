@@ -1,4 +1,4 @@
-"""FabricPC and ngc-learn contenders of `experiments.speed`: W1 and W2b, built from each package's components."""
+"""FabricPC and ngc-learn implementations of W1 and W2b in `experiments.speed`, using the packages' own components."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
 def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
     """Build a network of rate cells, error cells and static synapses. The `slope` cells only compute tanh'(W z).
 
-    A step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors use the old z.
+    Each step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors use the old z.
     """
     import jax
     import jax.numpy as jnp

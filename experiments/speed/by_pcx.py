@@ -1,8 +1,8 @@
-"""pcx contender of `experiments.speed`, run in a separate process because pcx 0.6.3 needs JAX below 0.5.
+"""pcx implementation in `experiments.speed`, run in a separate process because pcx 0.6.3 needs JAX below 0.5.
 
 `contenders.Worker` runs this file with the Python of an environment that contains pcx but not PyTorch or pcsim. The
-process receives (weights, image, label, steps) as NumPy arrays from standard input, followed by numbers of calls. It
-replies to 0 with z_1 and z_2, and to any other number with the seconds per call.
+process receives (weights, image, label, steps) from standard input, followed by requests, each a number of calls. For
+0, it returns z_1 and z_2; otherwise, it returns the seconds per call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Chain(pxc.EnergyModule):
 
 
 def layer(weight: Any) -> Any:
-    """Build a linear map or a convolution of stride 2 with this weight; channels come first, as in PyTorch."""
+    """Build a linear layer, or a convolution with stride 2, with this weight; channels come first, as in PyTorch."""
     outputs, inputs, *kernel = weight.shape
     if kernel:
         made = pxnn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, use_bias=False)
@@ -53,7 +53,7 @@ def layer(weight: Any) -> Any:
 
 
 batched = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))
-free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # two masks: `to` modifies a mask
+free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # two, as `to` modifies a mask
 
 
 @pxf.vmap({"model": batched}, in_axes=(0, 0), out_axes=0)
@@ -82,8 +82,8 @@ def relaxation(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Ca
     """Return a compiled function that relaxes the network from its feed-forward values.
 
     Each layer type uses its fastest implementation. Linear layers run in a scan (100 steps of W1 small take 1.3 ms,
-    against 2.1 ms unrolled). Convolutions are unrolled, because XLA in this JAX version runs them 9 to 14 times slower
-    inside a loop.
+    compared with 2.1 ms unrolled). Convolutions are unrolled because XLA in this JAX version runs them 9 to 14 times
+    slower inside a loop.
     """
     chain, descent = Chain(weights), pxu.Optim(lambda: optax.sgd(RATE))
     shown, wanted = jnp.array(image), jnp.array(label)

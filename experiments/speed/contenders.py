@@ -1,8 +1,8 @@
-"""Other contenders of `experiments.speed`, using JAX on a CPU: FabricPC, ngc-learn, pcx and hand-written JAX.
+"""Other implementations in `experiments.speed`, using JAX on a CPU: FabricPC, ngc-learn, pcx and hand-written JAX.
 
 pcsim does not need these packages, and only installed packages are timed. FabricPC, ngc-learn and pcx run W1 and W2b
 with their own components and inference. The hand-written JAX code also runs the areas as an ODE, using `lax.scan` over
-the equations. Each contender is compiled as a single function that computes the initial values and all steps, with
+the equations. Each implementation is compiled as a single function that computes the initial values and all steps, with
 channels last (channels first in pcx, whose layers come from Equinox). Because only z_1 and z_2 are returned, XLA omits
 unused computations such as the gradient with respect to z_0. pcx needs an older JAX than the others and therefore runs
 in a separate process (`Worker`).
@@ -36,9 +36,9 @@ def is_installed(package: str) -> bool:
 
 
 def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitStack) -> dict[str, Contender]:
-    """Return a contender for each package that can run this workload; closing `ended` ends their processes.
+    """Return an implementation for each package that can run this workload; closing `ended` ends their processes.
 
-    JAX runs on the CPU and keeps the number of threads it was started with.
+    JAX runs on the CPU and keeps the number of threads with which it was started.
     """
     image = (work.relaxation or work.areas or (None, torch.empty(0)))[1]
     found: dict[str, Contender | None] = {}
@@ -55,7 +55,7 @@ def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitSt
 
 
 def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender:
-    """Return a contender that implements `relaxing.plain_relaxation` with the given package."""
+    """Return `relaxing.plain_relaxation`, implemented with the given package."""
     made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
     of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
     arrays = [to_jax(weight, of_weight) for weight in weights]
@@ -63,21 +63,24 @@ def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tenso
 
 
 class Worker:
-    """A contender that runs `by_pcx.py` in another Python, on one thread if PyTorch currently uses one."""
+    """An implementation that runs `by_pcx.py` in another Python, on as many threads as PyTorch currently uses."""
 
     def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
-        one = {"NPROC": "1"} if torch.get_num_threads() == 1 else {}
-        self.process = subprocess.Popen(
-            [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **one},
-        )
+        threads = str(torch.get_num_threads())
+        try:
+            self.process = subprocess.Popen(
+                [python, "-P", str(Path(__file__).with_name("by_pcx.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "JAX_PLATFORMS": "cpu", "NPROC": threads},  # the size of XLA's thread pools
+            )
+        except (OSError, ValueError) as reason:
+            raise _no_pcx(python, f"cannot be run ({reason})") from reason
         self.python = python
         self._send(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
 
     def __call__(self) -> Result:
-        """Return the answer of one call in the format of the plain loop."""
+        """Return the answer of one call, in the same format as the plain loop."""
         z1, z2 = self._request(0)
         return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
 
@@ -101,8 +104,13 @@ class Worker:
             self._send(calls)
             return pickle.load(self.process.stdout)  # noqa: S301 - sent by our child process
         except (BrokenPipeError, EOFError):
-            raise PcsimError(
-                given=f"{self.python}, which exited with status {self.process.wait()}; its error message is above",
-                expected="the Python interpreter of an environment with pcx 0.6.3",
-                remedy="create one as in docs/results/speed.md, and pass its interpreter: --pcx-python PCX/bin/python",
-            ) from None
+            ended = f"exited with status {self.process.wait()}; its error message is above"
+            raise _no_pcx(self.python, ended) from None
+
+
+def _no_pcx(python: str, what: str) -> PcsimError:
+    return PcsimError(
+        given=f"--pcx-python {python}, which {what}",
+        expected="the Python interpreter of an environment with pcx 0.6.3",
+        remedy="create one (see docs/results/speed.md), and pass its interpreter: --pcx-python PCX/bin/python",
+    )

@@ -1,5 +1,7 @@
-"""Cost of options in `experiments.speed`: recording, checkpointing, bfloat16, larger batches, many settings in one run,
-and steps late in a run."""
+"""Workloads of `experiments.speed` that measure the cost of options.
+
+The options are recording, checkpointing, bfloat16, larger batches, many settings in one run, and steps late in a run.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ AREAS = ("l1", "l2", "l3")
 
 
 def recording(batch: int, steps: int) -> Work:
-    """Return the workload that compares recording only the end of W2b, the norm of each error, and all states."""
+    """Return the workload that compares recording only the last step of W2b, the norm of each error, and all states."""
     net, shown = build(IMAGES, batch)
     top = ("r1", "r2")
 
@@ -35,7 +37,7 @@ def recording(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"W2b, batch {batch}, {steps} steps: only the last step recorded (1), or every step",
+        f"W2b, batch {batch}, {steps} steps: recording only the last step (reference), or every step",
         {
             "plain": run(Record(states=top, every=steps)),
             "norm of every error": run(Record(reduce=dict.fromkeys(net.errors, "norm"))),
@@ -45,7 +47,7 @@ def recording(batch: int, steps: int) -> Work:
 
 
 def checkpointing(batch: int, steps: int) -> Work:
-    """Return the workload of backpropagation through (b) with all steps stored, and with checkpointing."""
+    """Return the workload that compares backpropagation through (b) with all steps stored and with checkpointing."""
     net, _, image = leaky_blt(batch)
     weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
 
@@ -60,14 +62,14 @@ def checkpointing(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"(b), batch {batch}, {steps} steps: every step stored (1), or {square_root(steps)} at a time",
+        f"(b), batch {batch}, {steps} steps: storing every step (reference), or {square_root(steps)} at a time",
         {"plain": run(Full()), "checkpointed": run(Checkpointed())},
         gradient=True,
     )
 
 
 def rounding(batch: int, steps: int) -> Work:
-    """Return the workload that compares (a) in float32 and with the products of its projections in bfloat16."""
+    """Return the workload that compares (a) in float32 with (a) using bfloat16 for the products of its projections."""
     net, _, image = leaky_blt(batch)
     record = Record(states=AREAS, every=steps)
 
@@ -81,7 +83,7 @@ def rounding(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"(a), batch {batch}, {steps} steps: float32 (1), or products in bfloat16",
+        f"(a), batch {batch}, {steps} steps: float32 (reference), or products in bfloat16",
         {"plain": run(net), "bfloat16": run(net.autocast()), "bfloat16 compiled": run(net.autocast(), True)},
         tolerance=2e-2,  # bfloat16 has a significand of 8 bits
     )
@@ -101,13 +103,13 @@ def batches(few: int, many: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"(a), {steps} steps: {many} images in {many // few} runs of {few} (1), or in one",
+        f"(a), {steps} steps: {many} images in {many // few} runs of {few} (reference), or in one run",
         {"plain": run(few), f"batch {many}": run(many)},
     )
 
 
 def time_constants(points: int, batch: int, steps: int) -> Work:
-    """Return the workload that runs several pairs of time constants one after another, or all in one batched run.
+    """Return the workload that compares separate runs for several pairs of time constants with one batched run.
 
     Each run calls `simulate` once, as in a parameter sweep.
     """
@@ -122,16 +124,17 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
         return simulate(network, shown, solver=Euler(dt=1.0), steps=steps, record=record)["l2"]
 
     return Work(
-        f"{points} time constants of two areas, 16x16, batch {batch}, {steps} steps: {points} runs (1), or one run",
+        f"{points} pairs of time constants of a two-area network, 16x16, batch {batch}, {steps} steps: {points} "
+        "runs (reference), or one batched run",
         {
             "plain": lambda: {"l2": torch.stack([run(one, images) for one in alone])},
-            "together": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
+            "batched": lambda: {"l2": many.split(run(many.network, many.tile(images)))},
         },
     )
 
 
 def late(batch: int, steps: int, hour: int) -> Work:
-    """Return the workload that compares the first steps of (a) with steps after `hour` earlier steps."""
+    """Return the workload that compares the first steps of (a) with those that follow `hour` earlier steps."""
     net, _, image = leaky_blt(batch)
     sim, start = Simulator(net, solver=Euler(dt=1.0)), initial_state(net, image)
 
@@ -143,6 +146,6 @@ def late(batch: int, steps: int, hour: int) -> Work:
         return contender
 
     return Work(
-        f"(a), batch {batch}, {steps} steps: the first steps (1), or those after {hour:,}",
+        f"(a), batch {batch}, {steps} steps: the first steps (reference), or those after step {hour:,}",
         {"plain": run(0), f"after {hour:,}": run(hour)},
     )

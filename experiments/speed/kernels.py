@@ -1,6 +1,6 @@
 """Time convolutions with oneDNN and with torch's own kernels, and show which kernel pcsim selects.
 
-python -m experiments.speed.kernels        prints the table in `pcsim/simulation/kernels.py`; a minute on one thread
+python -m experiments.speed.kernels        print the table in `pcsim/simulation/kernels.py`; a minute on one thread
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SECONDS, ROUNDS = 0.02, 5
 
 
 def fastest(call: Callable[[], object]) -> float:
-    """Return the duration of a call in microseconds, the best of `ROUNDS` rounds."""
+    """Return the duration of a call in microseconds, as the minimum over `ROUNDS` rounds."""
     call()
     begun = time.perf_counter()
     call()
@@ -48,7 +48,7 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool) -> tuple[str, ...]:
-    """Return the times of oneDNN / torch's own kernel in us for each batch size; * marks pcsim's choice."""
+    """Return the times of oneDNN and torch's own kernel in us for each batch size; * marks pcsim's choice."""
     extra = 1 if up and kernel % 2 else 0
     settings = Convolution((stride, stride), (1, 1), up=up, extra=(extra, extra))
     shape = (inputs, outputs) if up else (outputs, inputs)

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Options
+from experiments.base import OPTIONS, Count, Device, Options, Some
 from experiments.speed.areas import adaptive, higher_order, leaky_blt, ode, three_areas, trained
 from experiments.speed.contenders import PACKAGES
 from experiments.speed.costs import batches, checkpointing, late, recording, rounding, time_constants
@@ -56,7 +56,7 @@ class Speed(Options):
 
     out: Path = Path("results/speed")
     """output folder"""
-    works: tuple[str, ...] = (
+    works: Some[str] = (
         "W1 large",
         "W1 small",
         "W2b batch 16",
@@ -67,14 +67,14 @@ class Speed(Options):
         "e",
     )
     """workloads to time; each is one row of the table"""
-    threads: tuple[Count, ...] = (1,)
+    threads: Some[Count] = (1,)
     """numbers of PyTorch threads to test; a single thread is pinned to one core"""
     rounds: Count = 5
-    """number of rounds; each contender is timed once per round"""
+    """number of rounds; each implementation is timed once per round"""
     seconds: Annotated[float, Field(gt=0)] = 0.2
-    """approximate time for which the plain loop runs in each round, s; at least one call"""
+    """approximate duration of the plain loop's calls in each round, s; at least one call is made"""
     compiled: bool = False
-    """also time compiled contenders; compilation takes 5 to 60 s each"""
+    """also time compiled implementations; each takes 5 to 60 s to compile"""
     against: tuple[str, ...] = ()
     """other packages to time if installed: fabricpc, ngclearn, pcx (W1, W2b), jax (hand-written; W1, W2b, W4)"""
     pcx_python: str = ""

@@ -23,15 +23,15 @@ def report(config: Speed, results: dict[str, Any]) -> Report:
     sentence = "Time divided by the time of the plain loop. Bars span the quartiles over rounds."
     return Report(
         "Speed",
-        "Times are relative to a plain PyTorch loop with the same arithmetic, timed in turns with it. Values below 1 "
-        "mean faster than the plain loop. " + provenance(results),
+        "Times are relative to a plain PyTorch loop with the same arithmetic, timed alternately. Values below 1 are "
+        "faster than the plain loop. " + provenance(results),
         [Picture("speed", figure(against_plain), sentence, ("rows",))] if against_plain else [],
         [*tables, Table("Workloads", ["workload", "description"], descriptions(rows))],
     )
 
 
 def ratios(row: dict[str, Any], name: str) -> np.ndarray:
-    """Return the times of a contender divided by those of the plain loop, for each round."""
+    """Return the time of an implementation divided by that of the plain loop, for each round."""
     return np.array(row["seconds"][name]) / np.array(row["seconds"][row["baseline"]])
 
 
@@ -48,7 +48,7 @@ MARKS = {
     "jax": ("*", "C7"),
     "torch's products": ("|", "k"),
 }
-"""contender -> marker and colour, in column order"""
+"""implementation -> (marker, colour), in column order"""
 
 
 def tables_of(rows: list[dict[str, Any]], threads: int) -> list[Table]:
@@ -97,7 +97,7 @@ def markdown(tables: Sequence[Table], rows: list[dict[str, Any]], facts: dict[st
 
 
 def provenance(facts: dict[str, Any]) -> str:
-    """Return a sentence that specifies date, device, CPU and versions."""
+    """Return a line with the date, device, CPU and package versions."""
     versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
     return f"{facts['date']}, {facts['device']} ({facts['cpu']}), {versions}."
 
@@ -108,7 +108,7 @@ def descriptions(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:
-    """Plot the relative time of each contender and workload on a log axis."""
+    """Plot the relative time of each implementation and workload on a log axis."""
     rows = [row for row in rows if row["threads"] == rows[0]["threads"]][::-1]
     names = [name for name in MARKS if any(name in row["seconds"] for row in rows)]
     picture = Figure(figsize=(8.0, 0.36 * len(rows) + 1.6), layout="constrained")

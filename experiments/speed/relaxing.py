@@ -15,7 +15,7 @@ IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
 
 
 def build(layers: Sequence[tuple[int, ...]], batch: int) -> tuple[Network, dict[str, Tensor]]:
-    """Build layers from image to label, p = tanh(W r) without bias; return the network and both clamped inputs."""
+    """Build a network from image to label with p = tanh(W r); return it and its two clamped inputs."""
     top = len(layers) - 1
     net = models.predictive_coding(
         layers[::-1],
@@ -97,7 +97,7 @@ def plain_relaxation(
 
 
 def relaxation_products(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
-    """Run only the maps that the equations need when z_0 is clamped: two up and two down per step."""
+    """Run only the maps needed when z_0 is clamped: two up and two down per step."""
     if x.dim() == 4:
         w, x, y = [channels_last(weight) for weight in w], channels_last(x), channels_last(y)
     z1 = up(x, w[0])

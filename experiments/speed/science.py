@@ -24,13 +24,17 @@ FEWEST, LONGEST = 3, 60.0
 
 
 def check(config: Speed) -> None:
-    """Raise SystemExit for unknown names; print which packages are skipped."""
+    """Raise PcsimError for unknown names; print which packages are skipped."""
     for option, given, known in (("works", config.works, WORKS), ("against", config.against, PACKAGES)):
         if unknown := [name for name in given if name not in known]:
-            raise SystemExit(f"--{option} {' '.join(unknown)}: unknown; choose from {', '.join(known)}")
+            raise PcsimError(
+                given=f"--{option} {' '.join(unknown)}",
+                expected=f"names from this list: {', '.join(known)}",
+                remedy=f"pass --{option} {next(iter(known))!r}, or omit the option",
+            )
     for package in config.against:
         if package == "pcx" and not config.pcx_python:
-            tqdm.write("skipping pcx: pass the Python of an environment that contains it, --pcx-python PCX/bin/python")
+            tqdm.write("skipping pcx: to include it, pass the Python of its environment: --pcx-python PCX/bin/python")
         elif package != "pcx" and not is_installed(package):
             tqdm.write(f"skipping {package}: to include it, pip install {package}")
 
@@ -57,10 +61,10 @@ def processor() -> str:
 
 
 def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
-    """Time all contenders of one workload in turn, for several rounds."""
+    """Time all implementations of a workload, taking turns over several rounds."""
     torch.compiler.reset()
     torch.manual_seed(config.seed)
-    with torch.device(device):  # only for building: this context slows down every torch call
+    with torch.device(device):  # only for building, because this context slows down every torch call
         work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
@@ -112,7 +116,7 @@ def timed(contender: Contender, calls: int, device: torch.device) -> float:
 
 
 def differing(answer: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> float:
-    """Return the largest difference relative to the largest value, or 0 for a contender without an answer."""
+    """Return the largest difference relative to the largest value, or 0 without an answer."""
     return max((float((answer[n] - plain[n]).abs().max() / plain[n].abs().max()) for n in answer), default=0.0)
 
 

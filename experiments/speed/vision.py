@@ -33,7 +33,7 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
 
 
 class PlainPCN(nn.Module):
-    """Hand-written algorithm 1 of Wen et al. 2018."""
+    """Hand-written loop of algorithm 1 in Wen et al. 2018."""
 
     def __init__(self, net: Network, layers: int, cycles: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class PlainPCN(nn.Module):
         return {"readout": self.head(r[-1])}
 
     def products(self, image: Tensor) -> Result:
-        """Run only the maps, with pooling and upsampling; in each layer, FF runs once more than FB."""
+        """Run only the maps, including pooling and upsampling; bottom-up maps run once more than top-down maps."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             for layer in range(self.layers):
@@ -82,13 +82,13 @@ class PlainPCN(nn.Module):
 def prednet(
     batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
 ) -> Work:
-    """Return workload (d): PredNet with its KITTI size."""
+    """Return workload (d): PredNet at its KITTI size."""
     net = models.prednet(channels, size=size).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
     shown = stimuli.sequence(film, every=net.step_ms)
     return Work(
-        f"{'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
+        f"PredNet, {'-'.join(map(str, channels))} channels, {size[0]}x{size[1]}, batch {batch}, {frames} frames",
         {
             "plain": lambda: plain(film),
             **simulated(net, shown, Iterate(), frames, ("p0",)),
@@ -97,7 +97,7 @@ def prednet(
 
 
 class PlainPredNet(nn.Module):
-    """Hand-written PredNet (Lotter et al. 2017): one convolution over [E, R, R above] computes all gates of a layer."""
+    """Hand-written PredNet (Lotter et al. 2017); in each layer, one convolution of [E, R, R above] yields all gates."""
 
     def __init__(self, net: Network, channels: Sequence[int]) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class PlainPredNet(nn.Module):
 
 
 def local_learning(batch: int, steps: int) -> Work:
-    """Return workload (e): one predictive-coding update by the local rule, relaxation followed by dW = d r^T."""
+    """Return workload (e): one update of predictive coding by its local rule, i.e. relaxation and then dW = d r^T."""
     sizes = ((10,), (300,), (300,), (784,))
     net = models.predictive_coding(
         sizes, clamped=("r0", "r3"), activation="tanh", nonlinearity="outside", bias=False, start="predictions"

@@ -1,9 +1,9 @@
 """Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and only its products.
 
-The plain loops are typical research code: they follow the equations without optimisation, and the weights have the
+The plain loops are typical research code: they follow the equations without optimisation, and their weights have the
 default memory layout of torch modules. "torch's products" runs only the convolutions (by oneDNN, as selected by torch)
-or matrix products of the plain loop, in their fastest order and layout. This is not a lower bound, because other
-kernels are faster on small maps.
+or matrix products of the plain loop, in their fastest order and layout. It is not a lower bound, because other kernels
+are faster on small maps.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pcsim.stimuli.timeline import Stimulus
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
 NOTHING: Result = {}
-"""answer of contenders that return no values"""
+"""answer of implementations that return no values"""
 
 
 @dataclass(frozen=True)
 class Work:
     """A workload, shown as one row of the table.
 
-    contenders  name -> function to time; times are relative to "plain", whose answer all contenders must reproduce
+    contenders  name -> function to time; times are relative to "plain", whose answer all functions must reproduce
     tolerance   largest allowed difference from the plain answer, relative to its largest value
-    gradient    whether gradients are enabled
+    gradient    True if gradients are enabled
     relaxation  (weights, image, label, steps) for other packages (`experiments.speed.contenders`)
     areas       (plain loop, image, steps) for other packages that run the areas as an ODE
     """
@@ -48,11 +48,11 @@ class Work:
 def simulated(
     network: Network, shown: Stimulus, solver: Solver, steps: int, kept: Sequence[str]
 ) -> dict[str, Contender]:
-    """Return the pcsim contenders, whose answers are the final values of the populations `kept`.
+    """Return the pcsim implementations, whose answers are the final values of the populations `kept`.
 
     pcsim            a Simulator that has run before
     pcsim compiled   a Simulator that has run before, with its steps compiled by torch.compile
-    pcsim first run  `simulate`, which prepares the network anew in each call
+    pcsim first run  `simulate`, which prepares the network again in each call
     """
     record = Record(states=kept, every=steps)
     sim = Simulator(network, solver=solver, record=record)

@@ -20,7 +20,7 @@ MARKS = "osD^vP*X"
 
 
 def curves_by_tau(curves: Mapping[str, Mapping[str, Mapping[float, Curve]]], labels: Mapping[str, str]) -> Figure:
-    """Plot curves against time, coloured by the time constant that varies: one column per network, one row per area.
+    """Plot curves against time, coloured by the varied time constant, with one column per network and one row per area.
 
     curves[network][varied][tau] is (times in ms, values); labels[network] is the y-axis label.
     """
@@ -69,9 +69,9 @@ def accuracy_by_dt(
 ) -> Figure:
     """Plot accuracy against dt / tau for each solver, one panel per network.
 
-    curves[network][solver] is (dt / tau, share correct); the share is NaN, drawn as a cross at the bottom, if samples
-    diverge or the step is refused. borders[network][solver] is the stability limit (largest stable dt / tau), drawn as
-    a dotted line. The grey line is chance.
+    curves[network][solver] is (dt / tau, accuracy). The accuracy is NaN, drawn as a cross at the bottom, if samples
+    diverge or pcsim refuses the step. borders[network][solver] is the stability limit (largest stable dt / tau), drawn
+    as a dotted line. The grey line is chance.
     """
     figure, panels, known = _in_a_row(curves, 3.6)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Measurements of `experiments.time_constants` at each point of its sweeps."""
+"""Measurements at each point of the sweeps of `experiments.time_constants`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
         initial=True,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PcsimWarning)  # about diverging samples, which are treated as not settled
+        warnings.simplefilter("ignore", PcsimWarning)  # warns of diverging samples, treated as not settled
         run_ = simulate(many.network, many.tile(shown.images), solver=Euler(first.dt), until=first.until, record=record)
     times, areas = run_.times, [many.split(run_[area]) for area in (low, high)]
     outputs = many.split(run_[answers][1:])
@@ -133,13 +133,13 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def respond(setting: Setting) -> dict[str, Any]:
-    """Return the share correct with this solver and dt, or NaN if samples diverge or pcsim refuses the step."""
+    """Return the accuracy with this solver and dt, or NaN if samples diverge or pcsim refuses the step."""
     network, shown = setting.trained(), setting.shown
     answers = flows.answers_of(network)
     every = round(setting.until / setting.dt)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PcsimWarning)  # about large steps, which are tested here on purpose
+            warnings.simplefilter("ignore", PcsimWarning)  # warns of large steps, tested here on purpose
             solver, record = FIXED[setting.solver](setting.dt), Record(states=[answers], every=every)
             run_ = simulate(network, shown.images, solver=solver, until=setting.until, record=record)
     except SolverError as reason:

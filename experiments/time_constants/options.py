@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from experiments import flows
-from experiments.base import OPTIONS, Count, Parallel
+from experiments.base import OPTIONS, Count, Parallel, Some
 from pcsim.training import Training
 
 
@@ -19,9 +19,9 @@ class TimeConstants(Parallel):
 
     out: Path = Path("results/time_constants")
     """output folder"""
-    networks: tuple[flows.Name, ...] = flows.NAMES
+    networks: Some[flows.Name] = flows.NAMES
     """networks to compare"""
-    taus: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 10.0, 20.0, 40.0, 80.0)
+    taus: Some[Annotated[float, Field(gt=0)]] = (5.0, 10.0, 20.0, 40.0, 80.0)
     """time constants of the lower and upper area, ms; all combinations are tested"""
     dt: Annotated[float, Field(gt=0)] = 1.0
     """Euler step in the sweep over time constants, ms"""
@@ -31,16 +31,16 @@ class TimeConstants(Parallel):
     """time at which the sweep over time constants measures accuracy, ms"""
     images: Count = 40
     """number of test images for each pair of time constants"""
-    dts: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
+    dts: Some[Annotated[float, Field(gt=0)]] = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 24)
     """values of dt at which the accuracy of each solver is measured, ms; they must divide `read`"""
     read: Annotated[float, Field(gt=0)] = 120.0
     """time at which the sweep over dt measures accuracy, ms"""
     read_images: Count = 100
     """number of test images for each dt"""
-    precise: tuple[Annotated[float, Field(gt=0)], ...] = (5.0, 2.5, 1.25, 0.625, 0.3125)
+    precise: Some[Annotated[float, Field(gt=0)]] = (5.0, 2.5, 1.25, 0.625, 0.3125)
     """values of dt at which the errors of fixed-step solvers are measured, ms; they must divide 40 ms"""
     fragments: Annotated[int, Field(ge=0)] = 10
-    """number of debris fragments over each test digit"""
+    """number of debris fragments covering each test digit"""
     recipe: flows.Recipe = flows.Recipe()
     """training settings of the networks"""
     where: str = "processes:2"

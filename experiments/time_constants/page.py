@@ -78,8 +78,8 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                     for name, found in networks.items()
                 }
             ),
-            "Cost of numerical precision: largest state error after 40 ms against the number of right-hand-side "
-            "evaluations, in double precision. The reference is RK4 with dt = 1/64 ms. Because rectified units have "
+            "Numerical error against cost: largest state error after 40 ms against the number of right-hand-side "
+            "evaluations, in float64. The reference is RK4 with dt = 1/64 ms. Because rectified units have "
             "kinks, high-order solvers lose their order of accuracy and adaptive solvers take many steps.",
             ("networks",),
         ),
@@ -140,7 +140,7 @@ def middle_curves(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, di
 
 
 def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Return the ratios of upper to lower time constant along the anti-diagonal, and the times when answers settle."""
+    """Return the ratios of upper to lower time constant along the anti-diagonal, and when the answer settles."""
     taus, deciding = config.taus, as_array(row["deciding"])
     pairs = [
         (taus[j] / taus[i], deciding[i, j])
@@ -153,7 +153,7 @@ def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], 
 
 
 def by_dt(config: TimeConstants, found: Mapping[str, Any]) -> dict[str, tuple]:
-    """Return (dt / time constant of the lower area, share correct) for each solver."""
+    """Return (dt / time constant of the lower area, accuracy) for each solver."""
     steps = np.array(sorted(config.dts)) / flows.TAUS[0]
     return {solver: (steps, as_array(shares)) for solver, shares in found.items()}
 

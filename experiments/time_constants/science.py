@@ -77,14 +77,18 @@ def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
         fixed, times = list(fixed_solvers(name)), settling.results[0]["times"]
         curve = "error" if "error" in settling.columns else "change"
         at = int(np.searchsorted(times, config.deadline + 1e-9)) - 1
-        settled = np.nan_to_num(settling.over("settled", "low", "high")[:, :, 0], nan=np.inf)
+        # Samples that never settle or decide are treated as later than all others.
+        settled, decided = (
+            np.nan_to_num(settling.over(column, "low", "high")[:, :, 0], nan=np.inf)
+            for column in ("settled", "decided")
+        )
         networks[name] = {
             "times": times.tolist(),
             "curve": curve,
             "curves": base.finite_or_none(settling.over(curve, "low", "high")[:, :, 0]),
             "correct": base.finite_or_none(settling.over("correct", "low", "high")[:, :, 0]),
             "settling": base.finite_or_none(np.median(settled, axis=-1)),
-            "deciding": base.finite_or_none(np.median(settling.over("decided", "low", "high")[:, :, 0], axis=-1)),
+            "deciding": base.finite_or_none(np.median(decided, axis=-1)),
             "accuracy": base.finite_or_none(settling.over("correct", "low", "high")[:, :, 0, at]),
             "by_dt": {
                 solver: base.finite_or_none(solvers.where(solver=solver).over("correct", "dt")[:, 0])

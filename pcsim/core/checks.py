@@ -67,25 +67,25 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
             found = {name: kind_of(each.annotation, spaces()) for name, each in checks.items()}
             return {name: kind for name, kind in found.items() if kind is not None}
 
+        arguments = _Arguments(signature, error)
+
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             own, args = (args[:1], args[1:]) if is_class else ((), args)
             owner = type(own[0]).__name__ if own else target.__name__
-            try:
-                bound = signature.bind(*args, **options)
-            except TypeError as reason:
-                raise _misnamed(error, owner, signature, options, str(reason)) from None
-            for name, value in bound.arguments.items():
-                parameter = signature.parameters[name]
-                bound.arguments[name] = value = _plain(value)
-                if (kind := kinds().get(name)) is not None:
+            given, bound = arguments.bind(owner, args, options)
+            known = kinds()
+            for name, value in given.items():
+                if isinstance(value, np.generic | tuple | list):
+                    given[name] = value = _plain(value)
+                if (kind := known.get(name)) is not None:
                     if kind.is_real and isinstance(value, int) and not isinstance(value, bool):
-                        bound.arguments[name] = value = float(value)
-                    for each in _each(parameter, value):
+                        given[name] = value = float(value)
+                    for each in (value,) if bound is None else _each(signature.parameters[name], value):
                         if not kind.fits(each):
-                            raise _unfit(others.get(name) or error, owner, parameter, kind, each)
+                            raise _unfit(others.get(name) or error, owner, signature.parameters[name], kind, each)
             try:
-                return function(*own, *bound.args, **bound.kwargs)
+                return function(*own, **given) if bound is None else function(*own, *bound.args, **bound.kwargs)
             except ValidationError as reason:  # of a class that pydantic checks as well
                 raise _invalid(error, owner, reason) from None
 
@@ -95,6 +95,34 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
         return typing.cast(Target, call)
 
     return decorate
+
+
+class _Arguments:
+    """The parameters of a function; inspect.Signature.bind would cost more than all checks together."""
+
+    def __init__(self, signature: inspect.Signature, error: type[PcsimError]) -> None:
+        self._signature, self._error = signature, error
+        each = signature.parameters.values()
+        self._plain = [one.name for one in each if one.kind is one.POSITIONAL_OR_KEYWORD]
+        self._named = {*self._plain, *(one.name for one in each if one.kind is one.KEYWORD_ONLY)}
+        self._needed = {one.name for one in each if one.default is one.empty}
+        self._is_simple = len(self._named) == len(signature.parameters)
+
+    def bind(
+        self, owner: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[dict[str, Any], inspect.BoundArguments | None]:
+        """Return the arguments by name, and how to pass them on where names are not enough."""
+        if self._is_simple and len(args) <= len(self._plain):
+            given = dict(zip(self._plain, args, strict=False))
+            is_known = given.keys().isdisjoint(options) and self._named.issuperset(options)
+            given |= options
+            if is_known and self._needed <= given.keys():
+                return given, None
+        try:
+            bound = self._signature.bind(*args, **options)
+        except TypeError as reason:
+            raise _misnamed(self._error, owner, self._signature, options, str(reason)) from None
+        return bound.arguments, bound
 
 
 def shown(value: object) -> str:

@@ -29,7 +29,7 @@ from pcsim.core.exceptions import PcsimError, StorageError
 
 FORMAT = 2
 MARK = "written by pcsim"
-"""text near the start of every file of pcsim; files without it are never replaced"""
+"""text near the start of every file of pcsim, or near the end of a PDF; files without it are never replaced"""
 MOST_JSON_BYTES = 2**28
 """size of the largest JSON file that is read; raise it for larger ones"""
 HEAD_BYTES, MOST_HEADER_BYTES, CHUNK_BYTES = 4096, 100_000_000, 2**20
@@ -112,7 +112,8 @@ def _require_own(target: Path) -> None:
     if is_own := target.is_file():
         with target.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        is_own = not head or MARK.encode() in head
+            file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD_BYTES))
+            is_own = not head or MARK.encode() in head + (file.read() if head.startswith(b"%PDF-") else b"")
     if not is_own:
         raise StorageError(
             given=f"{target}, which exists and was not written by pcsim",

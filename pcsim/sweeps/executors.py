@@ -162,6 +162,8 @@ class Processes(Executor):
 
     def _begin(self) -> int:
         pool = ProcessPoolExecutor(1, self._context, _start, (self._prepare, self._with))
+        # The process inherits the mask: Ctrl-C reaches all processes of a terminal, but this one decides when they end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             child: int = pool.submit(os.getpid).result()
         except BrokenExecutor as reason:
@@ -175,6 +177,8 @@ class Processes(Executor):
             ) from reason
         self._failed_starts = 0
         self._children[child] = pool
+        if not self._is_open:  # `shutdown` did not know this process yet
+            os.kill(child, signal.SIGTERM)
         return child
 
 

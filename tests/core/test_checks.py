@@ -113,12 +113,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [  # argument, words of what is
 ]
 
 
-@pytest.mark.parametrize("arguments", ACCEPTED, ids=str)
+@pytest.mark.parametrize("arguments", ACCEPTED, ids=range(len(ACCEPTED)))
 def test_fitting_argument_is_passed_on(arguments: dict[str, Any]) -> None:
     assert take(**arguments) == arguments.get("count", 3)
 
 
-@pytest.mark.parametrize(("arguments", "expected", "remedy"), REFUSED, ids=str)
+@pytest.mark.parametrize(("arguments", "expected", "remedy"), REFUSED, ids=range(len(REFUSED)))
 def test_unfitting_argument_is_refused(arguments: dict[str, Any], expected: str, remedy: str) -> None:
     with pytest.raises(WiringError) as caught:
         take(**arguments)

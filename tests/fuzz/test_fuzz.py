@@ -12,6 +12,7 @@ import random
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -26,6 +27,12 @@ PARTS = ("models", "rules", "connections", "stimuli", "solvers", "training", "an
 FEW, MANY = 800, 10_000
 TAKE_ANY_NAME = {"models.weights.save", "connections.draw", "brain.subject.Subject.start_recording"}
 """callables for which an unknown name is a fact to keep, or an option of another function"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls with the name of a file write to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

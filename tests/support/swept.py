@@ -81,4 +81,6 @@ if __name__ == "__main__":
     from pcsim.sweeps import Sweep, grid
 
     POINTS = grid({"tau.0": [5.0, 10.0, 20.0, 40.0], "solver.dt": [0.1, 0.2, 0.5], "seed": range(5)})
+    if len(sys.argv) > 3:
+        POINTS = grid({"seed": range(int(sys.argv[3]))})
     Sweep(swept.slowly, swept.Setting(), POINTS, sys.argv[1]).run(sys.argv[2], tries=30, progress=False)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from support import swept
 from support.paths import ENVIRONMENT
+from support.processes import workers_of
 from support.swept import Setting
 
 from pcsim.core.exceptions import StorageError, SweepError
@@ -227,22 +228,6 @@ def count(folder: Path) -> int:
     return len(list(folder.glob("points/*.safetensors")))
 
 
-def children_of(parent: int) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-    return [int(word) for word in listed.split()]
-
-
-def workers_of(parent: int) -> list[int]:
-    """Return the processes that run points, identified by their command lines."""
-    found = []
-    for child in children_of(parent):
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
-        if "spawn_main" in words and "resource_tracker" not in words:
-            found.append(child)
-        found += workers_of(child)
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="workers are found in /proc")
@@ -357,3 +342,22 @@ def test_sweep_takes_over_point_of_killed_process(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert len(sweep.run(progress=False)) == 6 and time.monotonic() - begun > 0.9
     os.waitpid(child, 0)
+
+
+def test_processes_that_are_starting_end_with_a_failed_block(tmp_path: Path) -> None:
+    script = tmp_path / "starting.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from pcsim.sweeps.executors import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        with Processes(1) as executor:\n"
+        "            executor.submit(time.sleep, 300)\n"
+        "            time.sleep(0.2)\n"
+        "            raise KeyError\n"
+        "    except KeyError:\n"
+        "        while multiprocessing.active_children():\n"
+        "            time.sleep(0.05)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
