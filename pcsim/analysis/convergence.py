@@ -74,7 +74,7 @@ def rate_of_change(times: ArrayLike, *states: States) -> Samples:
     Raises StimulusError for states that differ in time or samples, and for times that do not fit.
     """
     parts = _states(states)
-    squares = sum(state.diff(dim=0).square().sum(2).cpu().numpy() for state in parts)
+    squares = sum(state.diff(dim=0).square().sum(2).detach().cpu().numpy() for state in parts)
     return np.sqrt(squares) / np.diff(as_times(times, len(parts[0])))[:, None]
 
 

@@ -7,7 +7,7 @@ decoded.accuracy                                    (time,)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_array, as_ids, as_labels
-from pcsim.core.checks import Count, Labels, Positive, Whole, checked
+from pcsim.core.checks import Axes, Count, Labels, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Decoded:
 
 @checked(StimulusError, groups=None)
 def decode_over_time(
-    features: ArrayLike | Tensor,
+    features: Annotated[ArrayLike | Tensor, Axes("time, sample, ...", is_float=False)],
     labels: Labels,
     *,
     decoder: Literal["logistic", "svm"] = "logistic",

@@ -272,7 +272,7 @@ def is_dead(predictions: Predictions, closed_loop_from: int | None = None, toler
     They are none if they are not finite in a frame that was predicted, all zero, or constant from `closed_loop_from`
     on. Zero and constant predictions score well on dark or static clips.
     """
-    made = as_pixels(predictions)
+    made = as_pixels(predictions).double()
     first = closed_loop_from or 1
     was_predicted = ~made.isnan().flatten(2).all(2).all(0)
     was_predicted[0] = False

@@ -18,6 +18,7 @@ from pcsim.core.checks import Axes, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
 Logits = Annotated[Tensor, Axes("time, ..., class")]
+Runs = Annotated[Tensor, Axes("time, sample, class")]
 Decoder = Literal["last", "max_confidence", "threshold"]
 
 
@@ -35,7 +36,7 @@ def entropy(logits: Logits) -> Tensor:
 
 
 @checked(StimulusError)
-def answer_steps(logits: Logits, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
+def answer_steps(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the step whose logits determine the answer, for each sample: (batch,).
 
     last            the last step
@@ -63,13 +64,13 @@ def answer_steps(logits: Logits, decoder: Decoder = "last", threshold: float = 0
 
 
 @checked(StimulusError)
-def decode(logits: Logits, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
+def decode(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9, first: Whole = 0) -> Tensor:
     """Return the logits of the step that `answer_steps` selects: (batch, class)."""
     return logits[answer_steps(logits, decoder, threshold, first), torch.arange(logits.shape[1], device=logits.device)]
 
 
 @checked(StimulusError)
-def reaction_times(logits: Logits, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
+def reaction_times(logits: Runs, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
     """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
 
     cumulated  use the cumulative readout from step `first` on
@@ -82,7 +83,7 @@ def reaction_times(logits: Logits, threshold: float, cumulated: bool = True, fir
 
 
 @checked(StimulusError)
-def entropy_threshold(logits: Logits, mean_step: float, cumulated: bool = True, first: Whole = 0) -> float:
+def entropy_threshold(logits: Runs, mean_step: float, cumulated: bool = True, first: Whole = 0) -> float:
     """Return the threshold in nats at which the mean of `reaction_times` is closest to `mean_step`.
 
     Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
@@ -114,7 +115,7 @@ def _entropies(logits: Logits, cumulated: bool, first: int) -> Tensor:
 
 
 @checked(StimulusError)
-def decision_times(times: ArrayLike, logits: Logits) -> Tensor:
+def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
     If the answer never changes, this is the first time. A time near the end means that the answer may not be final. The

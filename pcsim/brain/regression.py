@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 Array = NDArray[np.float64]
 FEWEST = 5
 """smallest number of images in a correlation; over fewer images it is meaningless"""
-Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+Splits = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 
 REGRESSIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"pls": pls, "ridge": ridge}
@@ -69,7 +69,7 @@ class Predictivity:
         return float(_medians(self.r).std() / math.sqrt(len(self.r)))
 
 
-@checked(StimulusError, splits=None)
+@checked(StimulusError)
 def predictivity(
     features: Kernel | ArrayLike | Tensor,
     responses: ArrayLike,
@@ -98,7 +98,7 @@ def predictivity(
     return Predictivity(_named(np.stack(r), "r"))
 
 
-@checked(StimulusError, splits=None)
+@checked(StimulusError)
 def predictivity_over_time(
     features: Sequence[Kernel | ArrayLike | Tensor],
     responses: ArrayLike,

@@ -52,7 +52,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
 
     others  exceptions for single arguments, by name; None for an argument that the function itself checks
 
-    Defaults are not checked. A NumPy scalar is passed on as a Python number, and a whole number as a float where a
+    Defaults are not checked. NumPy scalars are passed on as Python numbers, and a whole number as a float where a
     float is annotated. The annotations are read at the first call, when all names in them are defined.
     """
 
@@ -76,8 +76,8 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
             given, bound = arguments.bind(owner, args, options)
             known = kinds()
             for name, value in given.items():
-                if isinstance(value, np.generic):
-                    given[name] = value = value.item()
+                if isinstance(value, np.generic | tuple | list):
+                    given[name] = value = _plain(value)
                 if (kind := known.get(name)) is not None:
                     if kind.is_real and isinstance(value, int) and not isinstance(value, bool):
                         given[name] = value = float(value)
@@ -138,6 +138,16 @@ def _namespaces(target: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
     owners = reversed(target.__mro__) if isinstance(target, type) else (target,)
     modules = [owner.__module__ for owner in owners]
     return lambda: {name: value for module in modules for name, value in vars(sys.modules[module]).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with Python numbers instead of NumPy scalars, also in tuples and lists; others unchanged."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) not in (tuple, list):
+        return value
+    inner = [_plain(each) for each in value]
+    return value if all(a is b for a, b in zip(inner, value, strict=True)) else type(value)(inner)
 
 
 def _each(parameter: inspect.Parameter, value: Any) -> Iterable[Any]:

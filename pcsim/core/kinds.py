@@ -126,12 +126,16 @@ def _plain(annotation: Any) -> Kind | None:
         return Kind("a pathlib.Path", lambda value: isinstance(value, os.PathLike))
     if annotation is Callable or annotation is Mapping or annotation is Sequence:
         return _container(annotation, (), {})
-    if not isinstance(annotation, type) or getattr(annotation, "_is_protocol", False):
+    if not isinstance(annotation, type) or _is_unchecked_protocol(annotation):
         return None
     article = "an" if annotation.__name__[0] in "AEIOU" else "a"
     kinds = f" ({', '.join(_concrete(annotation))})" if inspect.isabstract(annotation) else ""
     words = f"{article} {annotation.__name__}{kinds}"
     return Kind(words, lambda value: isinstance(value, annotation), getattr(annotation, "EXAMPLE", ""))
+
+
+def _is_unchecked_protocol(annotation: type) -> bool:
+    return getattr(annotation, "_is_protocol", False) and not getattr(annotation, "_is_runtime_protocol", False)
 
 
 def _concrete(base: type) -> list[str]:
@@ -145,7 +149,7 @@ def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) ->
     if origin is type:
         base = parts[0] if isinstance(parts[0], type) else object
         return Kind(f"a class of {base.__name__}", lambda value: isinstance(value, type) and issubclass(value, base))
-    if not isinstance(origin, type) or getattr(origin, "_is_protocol", False):
+    if not isinstance(origin, type) or _is_unchecked_protocol(origin):
         return None
     if issubclass(origin, Callable):  # type: ignore[arg-type]
         return Kind("a function", callable)

@@ -12,7 +12,7 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,8 @@ COUNTER = "num_batches_tracked"
 """tensor of batch norms that plays no part in their results, and that old state dicts lack"""
 
 
-@checked(StorageError, tensors=None)
-def load(network: Network, tensors: Mapping[str, Tensor], naming: Naming) -> None:
+@checked(StorageError)
+def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 
     naming  mapping: `libilab_pcn` for `pcn_global`, `libilab_local` for `pcn_local`, `zcrwind_prednet` for `prednet`,

@@ -109,9 +109,12 @@ def decoding_over_time(curves: Mapping[str, Mapping[str, Curve]], chance: Mappin
     """
     shapes = [(np.shape(times), np.shape(shares)) for lines in curves.values() for times, shares in lines.values()]
     require(
-        bool(shapes) and set(curves) <= set(chance) and all(x == y and len(x) == 1 for x, y in shapes),
+        bool(shapes)
+        and set(curves) <= set(chance)
+        and all(x == y and len(x) == 1 for x, y in shapes)
+        and all(np.isfinite(np.asarray(times)).all() for lines in curves.values() for times, _ in lines.values()),
         f"curves for {', '.join(curves) or 'nothing'} of shapes {shapes}, chance for {', '.join(chance) or 'nothing'}",
-        "times and values (time,) of each curve, and the chance level of each panel",
+        "finite times and values (time,) of each curve, and the chance level of each panel",
         "pass chance={panel: 1 / classes for panel in curves}",
     )
     figure = Figure(figsize=(0.6 + 2.6 * len(curves), 3.1), layout="constrained")

@@ -45,8 +45,12 @@ def _remedy(low: float, high: float) -> str:
 
 def require_floating(images: Tensor) -> None:
     """Raise StimulusError unless `images` is a floating-point tensor, as networks receive it."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else f"a {type(images).__name__}"
+    if not isinstance(images, Tensor) or not images.is_floating_point() or not images.dim():
+        kind = (
+            f"{images.dtype} and shape {tuple(images.shape)}"
+            if isinstance(images, Tensor)
+            else f"a {type(images).__name__}"
+        )
         raise StimulusError(
             given=f"images of type {kind}",
             expected="a tensor of floating-point values, images usually in [0, 1]",

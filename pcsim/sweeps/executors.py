@@ -23,7 +23,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 
@@ -36,6 +36,7 @@ POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
 
+@runtime_checkable
 class SupportsSubmit(Protocol):
     """The interface of an executor."""
 

@@ -17,31 +17,77 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import CodeType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core import storage
-from pcsim.core.checks import Count, checked
-from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.checks import Count, Whole, checked
+from pcsim.core.exceptions import SweepError
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 from pcsim.sweeps.lock import locked
-from pcsim.sweeps.points import Point
+from pcsim.sweeps.table import Point, Table
 
 Config = TypeVar("Config")
+Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
 WAIT_S = 0.5
 """between two looks at points that another process works on"""
+
+
+@checked(SweepError)
+def grid(axes: Axes) -> list[Point]:
+    """Return all combinations; the last axis varies fastest. Names in a tuple change together, with tuples as values.
+
+    grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
+    """
+    return [_point(zip(axes, values, strict=True)) for values in product(*(list(values) for values in axes.values()))]
+
+
+@checked(SweepError)
+def sample(
+    ranges: Mapping[str | tuple[str, ...], tuple],
+    count: Count,
+    seed: Whole = 0,
+    how: Literal["random", "latin_hypercube"] = "latin_hypercube",
+) -> list[Point]:
+    """Draw `count` points from ranges (low, high) or (low, high, "log"); names in a tuple share one value.
+
+    latin_hypercube  divides each range into `count` equal parts (in log space with "log") and samples each part once
+    Raises SweepError for an invalid range.
+    """
+    from scipy.stats import qmc
+
+    for name, ends in ranges.items():
+        low, high, *scale = ends if _is_range(ends) else (0.0, 0.0)
+        if not low < high or scale not in ([], ["log"]) or (scale and low <= 0):
+            raise SweepError(
+                given=f"{name}: {ranges[name]}",
+                expected='(low, high) with low < high, or (low, high, "log") with low > 0',
+                remedy=f"write {{{name!r}: (1.0, 100.0, 'log')}}",
+            )
+    if how == "latin_hypercube":
+        shares = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(seed)).random(count)
+    else:
+        shares = np.random.default_rng(seed).random((count, len(ranges)))
+    return [
+        _point((names, _within(share, *ends)) for share, (names, ends) in zip(row, ranges.items(), strict=True))
+        for row in shares
+    ]
+
+
+def _is_range(ends: tuple) -> bool:
+    return len(ends) >= 2 and all(isinstance(end, int | float) and math.isfinite(end) for end in ends[:2])
 
 
 @checked(SweepError)
@@ -303,118 +349,31 @@ def _text_of(code: CodeType) -> str:
     return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {listed}"
 
 
-@checked(SweepError)
-@dataclass(frozen=True, repr=False)
-class Table:
-    """The results of a sweep, with one row per point.
+def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:
+    point: Point = {}
+    for names_, value in pairs:
+        if isinstance(names_, str):
+            point[names_] = value
+        else:
+            if isinstance(value, list | np.ndarray | Tensor):
+                raise SweepError(
+                    given=f"{value!r} for {', '.join(names_)}",
+                    expected="a tuple with one value for each name, or a single value for all",
+                    remedy=f"write tuple({value!r})",
+                )
+            values = value if isinstance(value, tuple) else (value,) * len(names_)
+            if len(values) != len(names_):
+                raise SweepError(
+                    given=f"{value} for {', '.join(names_)}",
+                    expected=f"{len(names_)} values, one for each name",
+                    remedy=f"write {{{names_}: [{tuple(range(len(names_)))}]}}",
+                )
+            point |= dict(zip(names_, values, strict=True))
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in point.items()}
 
-    table["tau"] or table["settling"] is a column: an array with one row per point, or a list if the values differ in
-    shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
-    """
 
-    points: Sequence[Point]
-    results: Sequence[dict[str, Any]]
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __repr__(self) -> str:
-        return f"Table({len(self)} points: {', '.join(self.axes)}; {', '.join(self.columns)})"
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the parameters that the points set."""
-        return tuple(dict.fromkeys(name for point in self.points for name in point))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the results."""
-        return tuple(dict.fromkeys(name for result in self.results for name in result))
-
-    def __getitem__(self, name: str) -> NDArray[Any] | list[Any]:
-        rows = self.points if name in self.axes else self.results
-        if any(name not in row for row in rows) or not rows:
-            raise SweepError(
-                given=f"table[{name!r}]",
-                expected=f"one of {', '.join((*self.axes, *self.columns))}, present in every row",
-                remedy="write table['NAME'] with one of these names; sweep.run() computes missing rows",
-            )
-        values = [row[name] for row in rows]
-        alike = len({np.shape(value) for value in values}) == 1
-        return np.array(values) if alike else values
-
-    @checked(SweepError)
-    def where(self, **values: Any) -> Table:
-        """Return the rows with the given values. Write dots as double underscores: `where(solver__dt=0.5)`."""
-        wanted = {name.replace("__", "."): value for name, value in values.items()}
-        if unknown := set(wanted) - set(self.axes):
-            raise SweepError(
-                given=f"where({', '.join(sorted(unknown))})",
-                expected=", ".join(self.axes),
-                remedy="write dots as double underscores: table.where(solver__dt=0.5)",
-            )
-        chosen = [
-            at
-            for at, point in enumerate(self.points)
-            if all(np.array_equal(np.asarray(point.get(n)), np.asarray(v)) for n, v in wanted.items())
-        ]
-        return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
-
-    @checked(SweepError)
-    def over(self, column: str, *axes: str) -> NDArray[Any]:
-        """Return a column arranged by axes, as an array (first axis, ..., repeats, *shape of a value).
-
-        Axes are ordered as in `values`. Points that differ only in other axes are repeats. Missing points and repeats
-        are NaN.
-        """
-        self._require_axes(*axes)
-        cells: dict[tuple, list[NDArray[Any]]] = {}
-        for point, value in zip(self.points, self[column], strict=True):
-            cells.setdefault(tuple(point[axis] for axis in axes), []).append(np.asarray(value, float))
-        repeats = max(len(found) for found in cells.values())
-        (shape, *others) = {value.shape for found in cells.values() for value in found}
-        if others:
-            raise SweepError(
-                given=f"{column!r} with arrays of shapes {shape}, {others[0]}",
-                expected="one shape for all points",
-                remedy=f"return arrays of the same shape from every point, or use the list table[{column!r}]",
-            )
-        known = [list(self.values(axis)) for axis in axes]
-        spread = np.full((*(len(values) for values in known), repeats, *shape), math.nan)
-        for values, found in cells.items():
-            at = tuple(axis.index(value) for axis, value in zip(known, values, strict=True))
-            spread[at][: len(found)] = found
-        return spread
-
-    @checked(SweepError)
-    def values(self, axis: str) -> list[Any]:
-        """Return the distinct values of an axis, in increasing order if they can be sorted."""
-        self._require_axes(axis)
-        found = list(dict.fromkeys(point[axis] for point in self.points))
-        try:
-            return sorted(found)
-        except TypeError:
-            return found
-
-    def _require_axes(self, *axes: str) -> None:
-        if unknown := [axis for axis in axes if not all(axis in point for point in self.points)]:
-            raise SweepError(
-                given=f"the axis {unknown[0]!r}",
-                expected=f"one of {', '.join(self.axes)}, present in every point",
-                remedy=f"use {next(iter(self.axes), 'an axis of the sweep')!r} or another of these names",
-            )
-
-    def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates (extra `analysis`)."""
-        with needs_extra("analysis", SweepError, "to_xarray()"):
-            import xarray
-
-        coords = {axis: ("point", self[axis]) for axis in self.axes}
-        data = {}
-        for column in self.columns:
-            values = np.asarray(self[column])
-            data[column] = (("point", *(f"{column}_{n}" for n in range(values.ndim - 1))), values)
-        return xarray.Dataset(data, coords)
+def _within(share: float, low: float, high: float, scale: str = "") -> float:
+    return float(low * (high / low) ** share) if scale else float(low + share * (high - low))
 
 
 def _parts(config: object) -> dict[str, Any]:

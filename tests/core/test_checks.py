@@ -142,6 +142,11 @@ def test_positional_and_surplus_arguments_are_checked() -> None:
 
 
 @checked(SolverError)
+def pair_of(pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    return pairs
+
+
+@checked(SolverError)
 @dataclass(frozen=True)
 class Setting:
     step: Positive
@@ -156,6 +161,7 @@ class Inherited(Setting):
 def test_class_is_checked_and_its_messages_name_it() -> None:
     assert Setting(1.0, np.int64(2)) == Setting(1, 2)
     assert type(Setting(1.0, np.int64(2)).start) is int  # NumPy scalars become Python numbers
+    assert [type(size) for size in pair_of(pairs=[(np.uint8(1), 2)])[0]] == [int, int]
     with pytest.raises(SolverError, match="step=-1.0 for Setting"):
         Setting(-1)
     with pytest.raises(SolverError, match="missing a required argument: 'step'"):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import random
+import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 from fuzz.calls import Failure, called, fuzzed
@@ -19,11 +21,18 @@ from fuzz.table import MADE_BY_PCSIM, entries
 
 import pcsim
 from pcsim import PcsimError
+from pcsim.core.kinds import kind_of
 
 PARTS = ("models", "rules", "connections", "stimuli", "solvers", "training", "analysis", "dynamics", "brain", "sweeps")
 FEW, MANY = 800, 10_000
 TAKE_ANY_NAME = {"models.weights.save", "connections.draw", "brain.subject.Subject.start_recording"}
 """callables for which an unknown name is a fact to keep, or an option of another function"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls with the name of a file write to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +109,45 @@ def test_misspelt_argument_raises_pcsim_exception(table: dict[str, Any]) -> None
             pass
         raw.append(name)
     assert not raw
+
+
+def test_wrong_word_is_never_another_choice(table: dict[str, Any]) -> None:
+    tried, accepted = 0, []
+    for name, entry in table.items():
+        function, arguments = entry()
+        annotations = {} if name in MADE_BY_PCSIM else inspect.signature(function).parameters
+        for argument, value in arguments.items():
+            parameter = annotations.get(argument)
+            if parameter is None or not isinstance(value, str):
+                continue
+            names = vars(sys.modules[inspect.unwrap(function).__module__])
+            kind = kind_of(parameter.annotation, names)
+            if kind is None or "one of " not in kind.words:
+                continue
+            for word in ("wrong", value.upper(), value.capitalize(), value[:-1], f"{value} ", ""):
+                tried += 1
+                try:
+                    called(entry()[0], {**arguments, argument: word})
+                except PcsimError:
+                    continue
+                accepted.append((name, argument, word))
+    assert not accepted and tried > 100
+
+
+def test_annotations_of_public_callables_can_be_read(table: dict[str, Any]) -> None:
+    """A name that is not found would leave its argument unchecked."""
+    unknown = []
+    for name, value in every_public_callable().items():
+        owners = reversed(value.__mro__) if inspect.isclass(value) else (inspect.unwrap(value),)
+        module = {name: each for owner in owners for name, each in vars(sys.modules[owner.__module__]).items()}
+        if is_abstract(value) or name in MADE_BY_PCSIM:
+            continue
+        for argument, parameter in inspect.signature(value).parameters.items():
+            try:
+                get_type_hints(types.SimpleNamespace(__annotations__={"it": parameter.annotation}), module)
+            except NameError as reason:
+                if "xarray" not in str(reason):
+                    unknown.append((name, argument, str(reason)))
+            except TypeError:
+                continue
+    assert not unknown

@@ -10,7 +10,7 @@ from pcsim import RK4, Euler, SolverError
 @pytest.mark.parametrize("dt", [True, 0, 0.0, -1.0, math.inf, math.nan, "1", None])
 @pytest.mark.parametrize("solver", [Euler, RK4])
 def test_solver_refuses_invalid_dt(solver: type, dt: object) -> None:
-    with pytest.raises(SolverError, match="positive, finite"):
+    with pytest.raises(SolverError, match="above 0 and finite"):
         solver(dt=dt)
 
 

@@ -27,8 +27,7 @@ from pcsim.core.exceptions import StorageError, SweepError
 from pcsim.sweeps import executors
 from pcsim.sweeps.executors import Processes, completed, executor_named
 from pcsim.sweeps.lock import locked
-from pcsim.sweeps.points import grid, sample
-from pcsim.sweeps.sweep import Sweep, Table, changed, names
+from pcsim.sweeps.sweep import Sweep, Table, changed, grid, names, sample
 
 POINTS = grid({"tau.0": [5.0, 10.0], "seed": range(3)})
 
