@@ -1,6 +1,6 @@
 """Inspect the models from the command line.
 
-python -m pcsim models                              list the models with papers, parameter counts and edge counts
+python -m pcsim models                              list the models with their papers, parameter counts and edge counts
 python -m pcsim describe NAME [--draw FILE]         print the wiring in evaluation order and draw the graph
 """
 
@@ -20,14 +20,14 @@ from pcsim.core.exceptions import StorageError
 from pcsim.network.validate import KINDS
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
-"""suffix of a picture -> metadata that says which program wrote it"""
+"""image file suffix -> metadata field that names the program that wrote the file"""
 
 
 def list_models() -> None:
     """List the registered models with their papers, parameter counts and edge counts by kind."""
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
-        with torch.device("meta"):  # counting parameters needs their shapes, not their values
+        with torch.device("meta"):  # counting parameters requires only their shapes
             net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
@@ -39,7 +39,7 @@ def list_models() -> None:
 
 
 def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = None) -> None:
-    """Print the wiring of a model as published, in evaluation order, and save a drawing of its graph.
+    """Print the wiring of a model with its published settings, in evaluation order, and save a drawing of its graph.
 
     Args:
         name: name of a registered model

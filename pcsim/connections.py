@@ -1,6 +1,6 @@
 """Transforms for the edges of a network: modules that map activities (batch, channel, height, width).
 
-Any `torch.nn.Module` can be a transform; this module contains those that several models share.
+Any `torch.nn.Module` can be a transform; this module contains transforms that several models use.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def draw(
     *arguments: float,
     **options: str,
 ) -> None:
-    """Fill a weight with a `torch.nn.init` function, so that its values do not depend on its memory format."""
+    """Initialise a weight with a `torch.nn.init` function, independently of the memory format of the weight."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
@@ -47,7 +47,7 @@ def draw(
 
 @checked(WiringError)
 def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False) -> nn.Conv2d:
-    """Build a convolution that preserves the size (or divides it by `stride`), with zero padding kernel // 2."""
+    """Build a convolution that preserves the size (or divides it by `stride`), with zero padding of kernel // 2."""
     return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
@@ -90,7 +90,7 @@ def up_conv(
 
 @checked(WiringError)
 def pool(size: Count = 2) -> nn.MaxPool2d:
-    """Build a max-pooling layer with size x size windows and stride `size`."""
+    """Build a max-pooling layer with windows of size x size and a stride of `size`."""
     return nn.MaxPool2d(size)
 
 
@@ -125,7 +125,7 @@ class HalfSquare(nn.Module):
 
 @checked(WiringError)
 class Activation(nn.Module):
-    """y = f(gain x), where f is the pointwise nonlinearity `name`; for edges that deliver f of a memory."""
+    """y = f(gain x), where f is the pointwise nonlinearity `name`; for edges that transmit f of a memory's value."""
 
     def __init__(self, name: str, gain: float = 1.0) -> None:
         super().__init__()
@@ -140,8 +140,8 @@ class Activation(nn.Module):
 class ScaledLinear(nn.Module):
     """y = K x / n with fixed weights K, (out, in), for weights that are integers divided by n.
 
-    With integers K and x = -1 or 1, the sums are exact as long as they stay below 2^24 in float32 or 2^53 in float64,
-    so that a y of exactly m / n is the number nearest to m / n. The sums of rounded weights K / n are not.
+    If K is an integer matrix and x = -1 or 1, the sums are exact below 2^24 in float32 and 2^53 in float64, so y is
+    correctly rounded. Sums of the rounded weights K / n would not be.
     """
 
     def __init__(self, weight: Annotated[Tensor, Axes("out, in")], divisor: Count) -> None:
@@ -193,27 +193,27 @@ class LocalResponseNorm(nn.Module):
         index = torch.arange(channels, device="cpu")  # torch takes a second to set up arithmetic on the meta device
         band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
         self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
-        # Numbers, not buffers: a network converted with `.double()` must not keep float32's rounding of them.
+        # Python numbers, not buffers: after `.double()`, buffers would still be rounded to float32.
         self.alpha, self.beta, self.c = alpha, beta, c
 
     def forward(self, value: Tensor) -> Tensor:
         """y_k = x_k (c + alpha sum_k' x_k'^2)^-beta; (batch, channel, height, width) -> the same shape."""
         scale = functional.conv2d(value.square(), self.alpha * self.band, self.band.new_full((len(self.band),), self.c))
-        # A general power would cost more than the convolution.
+        # A general power would take longer than the convolution.
         return value * (torch.rsqrt(scale) if self.beta == 0.5 else scale**-self.beta)
 
 
 class Phased(nn.Module):
     """A transform that differs from step to step: `forward(value, phase)`.
 
-    `phase` counts the steps from the start of the run, or of the edge's window if it has one. `phases` is the number of
-    distinct phases, the last of which applies to all later steps. None means that every step may differ.
+    `phase` is the number of steps since the start of the run, or since the edge's window opened if it has one. `phases`
+    is the number of distinct phases; the last one applies to all later steps. If it is None, all steps may differ.
     """
 
     phases: int | None = None
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Return the output of the transform in step `phase`."""
+        """Return the output of the transform at step `phase`."""
         raise NotImplementedError
 
 
@@ -236,7 +236,7 @@ class Chain(Phased):
 
 @checked(WiringError)
 class PerStep(Phased):
-    """A separate transform for every step, with no weights shared over time."""
+    """A separate transform for each step, without weight sharing over time."""
 
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -244,7 +244,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`, or the last transform in later steps."""
+        """Apply the transform of step `phase`, or the last transform if there is none for this step."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
@@ -253,7 +253,8 @@ class StepNorm(Phased):
     """y = weight_t (x - mean_t) / sqrt(var_t + 1e-5) + bias_t: batch norm with separate statistics, weight and bias
     for each of `steps` steps, stacked as (step, channel).
 
-    Training uses the mean and variance of the batch and updates the running statistics, which are used in evaluation.
+    Training mode uses the mean and variance of the batch and updates the running statistics; evaluation mode uses
+    the running statistics.
     Source: Liao & Poggio 2016 ("time-specific batch norm"); Cooijmans et al. 2017 section 3.
     """
 
@@ -280,12 +281,12 @@ class StepNorm(Phased):
 
 
 def _numeric_padding(convolution: nn.Conv2d, what: str) -> tuple[int, int]:
-    """Return the padding of a zero-padded convolution. Raises WiringError for other padding modes and named padding."""
+    """Return the padding of a zero-padded convolution. Raises WiringError unless the padding is numeric."""
     if not isinstance(convolution.padding, tuple) or convolution.padding_mode != "zeros":
         raise WiringError(
             given=f"a convolution with padding={convolution.padding!r}, "
             f"padding_mode={convolution.padding_mode!r} {what}",
-            expected="zero padding as numbers, such as padding=1",
+            expected="numeric zero padding, such as padding=1",
             remedy="build it with connections.conv(channels, out), or transpose affine maps with connections.Adjoint",
         )
     return cast(tuple[int, int], convolution.padding)
@@ -300,7 +301,7 @@ class Strided(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, stride: Count) -> None:
         super().__init__()
-        _numeric_padding(convolution, "to be given another stride")
+        _numeric_padding(convolution, "whose stride is to be changed")
         self.convolution, self.stride = convolution, stride
 
     def forward(self, value: Tensor) -> Tensor:
@@ -366,7 +367,7 @@ class Tied(nn.Module):
 
 @checked(WiringError)
 class Adjoint(nn.Module):
-    """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J and input activities of `shape`.
+    """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J, for inputs of shape `shape`.
 
     For `Linear` and `Conv2d`, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
     """
@@ -381,9 +382,9 @@ class Adjoint(nn.Module):
                 origin, first, second, both = (forward_map(x) for x in (0 * one, one, other, one + other))
         except RuntimeError as reason:
             raise WiringError(
-                given=f"{summary(forward_map)} of an input {shape}: {str(reason).splitlines()[0]}",
-                expected="the shape of its input, such as (channel, height, width)",
-                remedy="pass the shape of the activity that the module reads",
+                given=f"{summary(forward_map)} with an input of shape {shape}: {str(reason).splitlines()[0]}",
+                expected="the shape of an input that the module accepts, such as (channel, height, width)",
+                remedy="pass the shape of the input to the module",
             ) from reason
         if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(
@@ -393,7 +394,7 @@ class Adjoint(nn.Module):
             )
 
     def forward(self, value: Tensor) -> Tensor:
-        """y = scale J^T x, from the output shape of `forward_map` to (batch, *shape)."""
+        """y = scale J^T x; maps the output shape of `forward_map` to (batch, *shape)."""
         origin = value.new_zeros((value.shape[0], *self.shape))
         pulled_back = torch.func.vjp(self.forward_map, origin)[1]
         return self.scale * pulled_back(value)[0]

@@ -1,4 +1,4 @@
-"""Checks of arrays that several modules share: axes by name, masks, ids, labels, and times up to rounding."""
+"""Shared checks of array arguments: named axes, masks, ids, labels, and times compared up to rounding."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from pcsim.core.exceptions import StimulusError
 
 ROUNDING = 1e-6
-"""times that differ by at most this (in ms) are the same: 0.1 + 0.2 is 0.3"""
+"""largest difference in ms between times that are treated as equal, such as 0.1 + 0.2 and 0.3"""
 MISSING = ("", "nan", "NaN", "None", "NaT", "<NA>")
-"""texts that NumPy, xarray and pandas write for a missing value"""
+"""strings that NumPy, xarray and pandas use for missing values"""
 
 
 def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
@@ -22,7 +22,7 @@ def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
 
 
 def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
-    """Return finite, increasing times (time,), one for each of `rows`. Raises StimulusError for others."""
+    """Return `times` (time,) as floats. Raises StimulusError unless finite, increasing and one for each of `rows`."""
     at = np.asarray(times, float)
     if (
         at.ndim != 1
@@ -41,9 +41,9 @@ def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
 
 
 def as_array(values: Any, *axes: str, more: bool = False) -> NDArray[Any]:
-    """Return an array with the given axes. Labelled arrays (xarray) are transposed by name, others taken as they are.
+    """Return an array with the given axes. Labelled arrays (xarray) are transposed by name.
 
-    axes  accepted names of each axis, such as "image presentation"
+    axes  accepted names for each axis, such as "image presentation"
     more  accept further axes after these
 
     Raises StimulusError for a labelled array with other axes.
@@ -79,21 +79,22 @@ def as_mask(values: Any, name: str) -> NDArray[np.bool_]:
 
 
 def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
-    """Return integer labels (n,). Raises StimulusError for other types."""
+    """Return integer labels (n,). Raises StimulusError for labels of other types or shapes."""
     known = np.asarray(labels)
     if known.dtype.kind not in "iub" or known.ndim != 1:
         raise StimulusError(
             given=f"labels {known.shape} of type {known.dtype}",
             expected="integers (n,) from 0",
-            remedy="number them with names, labels = np.unique(labels, return_inverse=True)",
+            remedy="convert them to integers: names, labels = np.unique(labels, return_inverse=True)",
         )
     return known.astype(np.int64)
 
 
 def as_ids(values: ArrayLike, name: str, count: int | None = None) -> NDArray[Any]:
-    """Return ids (n,) of one type. Raises StimulusError if any is missing (NaN, None or blank) or the number is wrong.
+    """Return ids (n,) of a single type.
 
-    Floats that differ by rounding only are rejected too, because they would count as different ids.
+    Raises StimulusError if an id is missing (NaN, None or blank) or if the number of ids differs from `count`. Floats
+    that differ only by rounding are also rejected, because they would be treated as different ids.
     """
     ids = np.asarray(values)
     if ids.ndim != 1 or count not in (None, len(ids)):
@@ -105,9 +106,10 @@ def as_ids(values: ArrayLike, name: str, count: int | None = None) -> NDArray[An
     missing = np.flatnonzero([value is None or value != value or str(value).strip() in MISSING for value in ids])
     if len(missing):
         raise StimulusError(
-            given=f"{name} with {len(missing)} of {len(ids)} missing (NaN, None or blank), first at {missing[0]}",
+            given=f"{name} with {len(missing)} of {len(ids)} missing (NaN, None or blank), "
+            f"the first at index {missing[0]}",
             expected="a value for each entry",
-            remedy=f"leave these entries out, as in np.delete(values, {missing[:5].tolist()}, axis=0), or name them",
+            remedy=f"leave these entries out, as in np.delete(values, {missing[:5].tolist()}, axis=0), or fill them in",
         )
     try:
         known = np.unique(ids)
@@ -115,12 +117,12 @@ def as_ids(values: ArrayLike, name: str, count: int | None = None) -> NDArray[An
         raise StimulusError(
             given=f"{name} of several types ({reason})",
             expected="values of one type",
-            remedy=f"turn them into text, as in {name} = [str(value) for value in {name}]",
+            remedy=f"convert them to strings, as in {name} = [str(value) for value in {name}]",
         ) from reason
     if ids.dtype.kind == "f" and np.isclose(known[1:], known[:-1], rtol=1e-9, atol=0.0).any():
         raise StimulusError(
-            given=f"{name} with floats that differ by rounding only",
-            expected="the same value for the same thing",
+            given=f"{name} with floats that differ only by rounding",
+            expected="identical values for the same id",
             remedy=f"round them, as in {name} = np.round({name}, 6)",
         )
     return ids

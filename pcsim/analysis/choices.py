@@ -19,7 +19,7 @@ def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
     `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
-    is the accuracy. Logits with NaN, as of a sample that diverged, are never correct. Raises StimulusError for targets
+    is the accuracy. Logits with NaN, as in a sample that diverged, are never correct. Raises StimulusError for targets
     that do not fit.
     """
     wanted = _wanted(logits, targets)
@@ -30,7 +30,7 @@ def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
 def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
 
-    The rate is NaN for logits with NaN. Arguments and errors as for `correct_choices`.
+    The rate is NaN for logits with NaN. The arguments and errors are those of `correct_choices`.
     """
     wanted = _wanted(logits, targets)
     rate = (_chosen(logits, wanted) & wanted).sum(-1) / wanted.sum(-1)
@@ -53,8 +53,8 @@ def _wanted(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[-2:] != targets.shape or not (wanted | (targets == 0)).all() or not wanted.any(-1).all():
         raise StimulusError(
             given=f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}",
-            expected="logits (time, n, classes) and targets (n, classes), with ones for the classes of each sample, "
-            "at least one, and otherwise zeros",
+            expected="logits (time, n, classes) and targets (n, classes), with ones for each sample's classes "
+            "(at least one) and zeros elsewhere",
             remedy="pass torch.nn.functional.one_hot(labels, classes)",
         )
     return wanted

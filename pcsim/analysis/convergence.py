@@ -2,8 +2,8 @@
 
 Curves are (time,), or (time, n) for n samples, at `times` in ms, which must increase. Functions return one value for
 each sample, and `summary` averages these values. Undefined values are NaN, such as the settling time of a curve that
-never settles. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged; rates,
-distances and changes of states with NaN are NaN.
+never settles. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged. For
+states with NaN, rates, distances and changes are NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Fit:
-    """x(t) = end + amplitude exp(-rate t), t from the start of the window; rate per ms with its 95 % interval."""
+    """A fit x(t) = end + amplitude exp(-rate t), with t from the window's start; rate per ms with its 95 % interval."""
 
     rate: float
     low: float
@@ -179,7 +179,7 @@ def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
 
-    In a late window fast modes have decayed, so the rate is that of the slowest mode. SciPy fits by least squares, and
+    In a late window, fast modes have decayed, so the rate is that of the slowest mode. SciPy fits by least squares, and
     the interval follows from the covariance. Raises StimulusError for fewer than five time points in the window, and
     if no exponential fits.
     """
@@ -259,7 +259,7 @@ def summary(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Converg
 
 def _require_share(share: float) -> None:
     if not 0 < share < 1:
-        raise StimulusError(given=f"share={share}", expected="a share between 0 and 1", remedy="pass share=0.05")
+        raise StimulusError(given=f"share={share}", expected="a fraction between 0 and 1", remedy="pass share=0.05")
 
 
 def _known(values: Samples) -> Estimate:
@@ -276,7 +276,7 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
         raise StimulusError(
             given=f"curves {values.shape}",
             expected="curves (time,) or (time, n), with at least three time points",
-            remedy="pass run.times and a curve for each sample, such as run.errors['e1']",
+            remedy="pass run.times and one curve per sample, such as run.errors['e1']",
         )
     at = as_times(times, len(values))
     if finite and not np.isfinite(values).all():

@@ -117,7 +117,7 @@ def _require_classes(labels: NDArray[np.int64], classes: int, folds: int) -> Non
         raise StimulusError(
             given=f"a fold whose training samples contain {len(np.unique(labels))} of {classes} classes",
             expected="every class in the training samples of each fold",
-            remedy=f"use fewer than {folds} folds, or groups that do not contain a whole class",
+            remedy=f"use fewer than {folds} folds, or groups that do not contain all samples of a class",
         )
 
 

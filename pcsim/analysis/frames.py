@@ -3,7 +3,7 @@
     MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            for pixels from 0 to 1
     SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
-Variants of SSIM (Wang et al. 2004) differ by more than models do, so each score is named after its variant.
+Variants of SSIM (Wang et al. 2004) differ more than models do, so each score name specifies the variant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pcsim.stimuli.pixels import as_pixels, require_floating, require_pixels
 
 Window = Literal["uniform", "gaussian"]
 FAR = 10.0
-"""a value that predictions of frames in [0, 1] do not reach, but those of frames in [0, 255] do"""
+"""value above which predictions are assumed to be scaled to 255 instead of 1"""
 
 Predictions = Annotated[Tensor, Axes("sample, time, ...", is_float=False)]
 
@@ -154,7 +154,7 @@ def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
 def continue_linearly(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
     """Predict x + h (x - x'), clipped to [0, 1], h frames after the last two inputs x' and x.
 
-    Rows before which there are no two inputs are NaN.
+    Rows preceded by fewer than two inputs are NaN.
     """
     frames = as_pixels(as_frames(frames))
     last = _last_input(frames, closed_loop_from)[2:]
@@ -172,7 +172,7 @@ def training_mean(frames: Tensor, training: Tensor) -> Tensor:
         raise StimulusError(
             given=f"training frames {tuple(training.shape)} for frames {tuple(frames.shape)}",
             expected="frames of the same channels, height and width",
-            remedy="fit both alike, such as film.fitted(size=(64, 64))",
+            remedy="fit both to the same size, as in film.fitted(size=(64, 64))",
         )
     return training.to(frames).mean((0, 1)).expand_as(frames)
 
@@ -215,11 +215,11 @@ class Scored:
         return float(self._of(name, score, horizon, is_scored)[is_scored][-1])
 
     def _of(self, name: str, score: str, horizon: int, is_scored: Tensor) -> Tensor:
-        """Return a score over time. Raises StimulusError for unknown names, or if no row is of this horizon."""
+        """Return a score over time. Raises StimulusError for unknown names, or if no row has this horizon."""
         if not is_scored.any() or score not in self.rows.get(name, {}):
             raise StimulusError(
                 given=f"{name!r}, {score!r}, {horizon} frame{'s' * (horizon != 1)} ahead",
-                expected=f"1 to {int(self.horizon.max())} frames ahead, of {', '.join(self.rows)}, scored by "
+                expected=f"1 to {int(self.horizon.max())} frames ahead, for {', '.join(self.rows)}, scored by "
                 + ", ".join(self.rows["network"])
                 + "; one_step() needs a third frame that was an input or follows one",
                 remedy="pass closed_loop_from=k to score() for longer horizons, or training=frames for a training mean",
@@ -267,10 +267,10 @@ def score(
 
 @checked(StimulusError)
 def is_dead(predictions: Predictions, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
-    """Return a message if predictions (n, time, ...) are no answer, else None.
+    """Return a message if predictions (n, time, ...) are degenerate, else None.
 
-    They are none if they are not finite in a frame that was predicted, all zero, or constant from `closed_loop_from`
-    on. Zero and constant predictions score well on dark or static clips.
+    Degenerate predictions are not finite in a predicted frame, all zero, or constant from `closed_loop_from` on.
+    Zero and constant predictions score well on dark or static clips.
     """
     made = as_pixels(predictions).double()
     first = closed_loop_from or 1

@@ -2,7 +2,7 @@
 
 `logits` are (time, batch, class), as returned by `training.evaluate`. `first` is the first step to use. If the readout
 depends on the image only after some steps, pass `first=net.arrivals[net.readout]`. Functions that return steps raise
-StimulusError for logits with NaN, as of samples that diverged; `entropy` and `decision_times` return NaN for them.
+StimulusError for logits with NaN, as in samples that diverged; `entropy` and `decision_times` return NaN for them.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     at = torch.from_numpy(as_times(times, len(logits))).to(logits.device)
     answers = logits.argmax(-1)
     other = answers != answers[-1]
-    # The row after the last row with a different answer.
+    # This is the row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
 
@@ -143,5 +143,5 @@ def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
         raise StimulusError(
             given=f"threshold={threshold}, and logits with NaN in {len(which)} of {len(unknown)} samples {which[:5]}",
             expected="a number as the threshold, and logits of samples that did not diverge",
-            remedy="leave these samples out, logits[:, ~logits.isnan().any(-1).any(0)], and report how many",
+            remedy="leave these samples out with logits[:, ~logits.isnan().any(-1).any(0)], and report how many",
         )

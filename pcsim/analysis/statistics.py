@@ -29,7 +29,7 @@ class Estimate:
 
 @checked(StimulusError)
 def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
-    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs.
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences for paired comparisons.
 
     Raises StimulusError if there are no values, or if they are not finite.
     """
@@ -38,7 +38,7 @@ def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estima
         raise StimulusError(
             given=f"values {drawn.shape}, {int((~np.isfinite(drawn)).sum())} of them NaN or infinite",
             expected="finite values (n,), at least one",
-            remedy="leave out undefined values, values[np.isfinite(values)], and report how many",
+            remedy="leave out undefined values with values[np.isfinite(values)], and report how many",
         )
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
@@ -55,9 +55,11 @@ def spearman_brown(r: Any) -> Any:
 
 
 def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -> float:
-    """Return the correlation of two arrays (n,): NaN if either has NaN or does not vary.
+    """Return the correlation of two arrays (n,), or NaN if either contains NaN or does not vary.
 
-    method  "spearman", "pearson" or "kendall" (tau-b). Raises StimulusError for others.
+    method  "spearman", "pearson" or "kendall" (tau-b)
+
+    Raises StimulusError for other methods.
     """
     from scipy import stats
 
@@ -73,7 +75,7 @@ def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -
 def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values (n, ...) minus their means over the first axis, and the norms of the differences: (...).
 
-    A norm is NaN where the values vary by rounding only, or contain NaN or infinity.
+    A norm is NaN where the values vary only by rounding, or contain NaN or infinity.
     """
     x = np.asarray(values, float)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -87,7 +89,7 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
-    therefore covers variation over trainings and over images; with one repetition, over images only. Raises
+    therefore covers variation over trainings and images; with one repetition, it covers only images. Raises
     StimulusError for other shapes, and for values other than True and False, or 1 and 0.
     """
     wrong = ~as_mask(correct, "correct")
@@ -112,7 +114,7 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
 def mcnemar(first: Correct, second: Correct) -> float:
     """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right.
 
-    `first` and `second` have the same shape. Raises StimulusError otherwise, and as `error_rate` does.
+    Raises StimulusError if the shapes differ, and for values other than True and False, or 1 and 0.
     """
     from scipy.stats import binomtest
 

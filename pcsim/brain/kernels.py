@@ -1,6 +1,6 @@
-"""Regression by kernels X X^T between images: partial least squares and ridge regression.
+"""Regression with kernels X X^T between images: partial least squares and ridge regression.
 
-A layer with 50,000 features takes no more memory than one with 50, and features can be passed in parts.
+The size of a kernel depends only on the number of images, and features can be passed in blocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Matrix = Annotated[Tensor, Axes("row, column")]
 @checked(StimulusError)
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel X X^T of features X centred over images. `products` are its entries, (image, image)."""
+    """The kernel X X^T of features X, centred over images. `products` contains its entries (image, image)."""
 
     products: Tensor
 
@@ -38,7 +38,7 @@ class Kernel:
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
         """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block).
 
-        Raises StimulusError for features that are not finite, and for blocks of different images.
+        Raises StimulusError for features that are not finite, and for blocks with different numbers of images.
         """
         whole = isinstance(features, Tensor | np.ndarray) or hasattr(features, "dims") or np.isscalar(features)
         parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
@@ -49,9 +49,9 @@ class Kernel:
             if x.dim() < 2 or (products is not None and len(products) != len(x)):
                 raise StimulusError(
                     given=f"features {tuple(x.shape)}"
-                    + (f" after {len(products)} images" if products is not None else ""),
-                    expected="features (image, ...), and as many images in each block",
-                    remedy="pass an array (image, feature); features[:, None] if there is one feature",
+                    + (f" after a block of {len(products)} images" if products is not None else ""),
+                    expected="features (image, ...), with the same number of images in each block",
+                    remedy="pass an array (image, feature), such as features[:, None] for a single feature",
                 )
             x = x.flatten(1)
             for columns in x.split(CHUNK, 1):
@@ -61,7 +61,7 @@ class Kernel:
                 products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
         if products is None or not bool(torch.isfinite(products).all()):
             raise StimulusError(
-                given="features that are missing, NaN or infinite",
+                given="no features, or features with NaN or infinite values",
                 expected="finite features (image, ...)",
                 remedy="pass np.nan_to_num(features), or leave out the affected images",
             )
@@ -101,7 +101,7 @@ def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
         t = left @ u
         size = t.norm()
         if not size > 1e-10 * whole * u.norm():
-            break  # no variance is left, and further components would be rounding errors
+            break  # no variance is left; further components would only fit rounding errors
         t = t / size
         scores.append(t)
         weights.append(u)
@@ -116,10 +116,11 @@ def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
 
 @checked(StimulusError)
 def ridge(k: Matrix, across: Matrix, y: Matrix, penalties: Sequence[float] = RIDGE) -> Tensor:
-    """Predict responses (m, neuroid) to other images by ridge regression, with a leave-one-out penalty per neuroid.
+    """Predict responses (m, neuroid) to other images by ridge regression, with one penalty per neuroid.
 
     Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
-    `penalties` are values of lambda relative to the mean of K's diagonal. Raises StimulusError for NaN.
+    `penalties` are values of lambda relative to the mean of K's diagonal; for each neuroid, the one with the smallest
+    mean squared residual is used. Raises StimulusError for NaN.
     """
     _require_fitting(k, across, y)
     values, vectors = torch.linalg.eigh(k)
@@ -140,12 +141,12 @@ def _require_fitting(k: Tensor, across: Tensor, y: Tensor) -> None:
         raise StimulusError(
             given=f"k {tuple(k.shape)}, across {tuple(across.shape)} and y {tuple(y.shape)} of types "
             f"{k.dtype}, {across.dtype} and {y.dtype}",
-            expected="k (n, n), across (m, n) and y (n, neuroid), of one type",
+            expected="k (n, n), across (m, n) and y (n, neuroid), all of the same type",
             remedy="pass kernel.centred(training, others), and y.double()",
         )
     if not all(bool(torch.isfinite(values).all()) for values in (k, across, y)):
         raise StimulusError(
             given=f"kernels and responses {tuple(y.shape)} with NaN or infinite values",
             expected="finite responses (image, neuroid)",
-            remedy="call predictivity(features, responses), which leaves out missing responses",
+            remedy="call predictivity(features, responses), which ignores missing responses",
         )

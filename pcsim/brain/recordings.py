@@ -34,7 +34,7 @@ UNREADABLE = (
     *(OSError, ValueError, TypeError, ImportError, LookupError, AttributeError, RuntimeError, EOFError),
     *(zipfile.BadZipFile, zlib.error),
 )
-"""exceptions of NumPy and h5netcdf for files that are damaged"""
+"""exceptions that NumPy and h5netcdf raise for damaged files"""
 
 
 @checked(StimulusError)
@@ -47,7 +47,7 @@ def load(path: str | Path) -> xarray.DataArray:
           is kept, as in time_bin_start
 
     Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError for a file that is missing or has
-    different contents, and StimulusError for labels that do not fit.
+    other contents, and StimulusError for labels that do not fit.
     """
     path = require_file(path)
     with needs_extra("analysis", StorageError, str(path)):
@@ -91,7 +91,7 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
         labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
 
     The prefixes presentation_ and neuroid_ are removed from the names, and time_bin_ is kept. Raises StimulusError for
-    coordinates with an unsuitable name or shape, and for two of the same name.
+    coordinates with an unsuitable name or shape, and for duplicate names.
     """
     with needs_extra("analysis", StimulusError, "labelled()"):
         import xarray
@@ -111,7 +111,7 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
         short = name if axis == "time_bin" else name.removeprefix(f"{axis}_")
         if short in named:
             raise StimulusError(
-                given=f"two coordinates that are both called {short!r} without the name of their axis",
+                given=f"two coordinates that are both called {short!r} without their axis prefix",
                 expected="different names along presentation and neuroid",
                 remedy=f"rename one of them, as in neuroid_neuroid_{short}=values",
             )
@@ -160,7 +160,7 @@ def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np
 
     by  the coordinate that identifies images; by default stimulus_id or image_id
 
-    Missing trials, and images that a session did not show, are NaN too. `numpy.nanmean(..., 0)` averages over
+    Missing trials, and images not presented in a session, are also NaN. `numpy.nanmean(..., 0)` averages over
     repetitions. `regression.split_half_ceiling` requires a single time bin. Time bins may overlap. Raises StimulusError
     for other axes, for ids that are missing, for a neuroid_id that occurs twice, and for time bins out of order.
     """
@@ -221,7 +221,7 @@ def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
 
 
 def _edges(recorded: xarray.DataArray) -> list[NDArray[np.float64]]:
-    """Return time_bin_start and time_bin_end (time_bin,), or those of them that the recording has."""
+    """Return time_bin_start and time_bin_end (time_bin,), without those that the recording lacks."""
     known = [recorded[name] for name in BIN_EDGES if name in recorded.coords]
     return [np.asarray(edge.values, float) for edge in known if edge.dims == ("time_bin",)]
 

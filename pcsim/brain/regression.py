@@ -1,13 +1,14 @@
 """Neural predictivity: regression from model features to responses to held-out images, and noise ceilings.
 
-    k = Kernel.of(features)                                  features (image, ...), all together or in parts
+    k = Kernel.of(features)                                  features (image, ...), all together or in blocks
     score = predictivity(k, responses)                       responses (image, neuroid), splits as in Brain-Score
     ceiling = split_half_ceiling(repetitions)                (repetition, image, neuroid)
     normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and the median over neuroids
 
-NaN in responses is a missing value. A neuroid without data for an image is compared over its other images, and neuroids
-with data for the same images (those of a session) are fitted together. A neuroid that has no data, does not vary, or
-was shown fewer than five images to compare is NaN, with a warning that names it; medians and means leave it out.
+NaN in the responses marks a missing value. A neuroid without data for some images is scored on its other images, and
+neuroids with data for the same images (as in one session) are fitted together. The score is NaN for a neuroid that has
+no data, does not vary, or has responses to fewer than five of the images compared. A warning lists these neuroids, and
+medians and means ignore them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 FEWEST = 5
-"""smallest number of images in a correlation; over fewer images it is meaningless"""
+"""smallest number of images for a correlation, which is meaningless with fewer"""
 Splits = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -85,7 +86,7 @@ def predictivity(
     splits      (training, test) indices or masks; by default ten random splits into 90 and 10 %, stratified by `labels`
                 if given
 
-    Responses that are NaN are missing; see the top of this module. Raises StimulusError if the images do not match or
+    NaN marks missing responses (see the module's docstring). Raises StimulusError if the images do not match or
     are too few, if training and test images overlap, or if no neuroid has responses.
     """
     kernel, y = _kernel(features), _responses(as_array(responses, "image presentation", "neuroid"))
@@ -115,15 +116,15 @@ def predictivity_over_time(
              images together, so predictions change over time only if the features do. It requires features instead of
              `Kernel`s, and memory for (images * bins)^2 values
 
-    `steps_of` assigns a model's steps to bins. Raises StimulusError as `predictivity` does, and
-    if the numbers of bins differ.
+    `steps_of` assigns a model's steps to bins. Raises StimulusError as `predictivity` does, and if the numbers of bins
+    differ.
     """
     y = as_array(responses, "image presentation", "neuroid", "time_bin bin").astype(float)
     if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
         raise StimulusError(
             given=f"{len(features)} bins of features, responses {y.shape}, weights={weights!r}, {regression=}",
-            expected="responses (image, neuroid, bin), features for as many bins, weights='each' or 'shared', "
-            "regression='pls' or 'ridge'",
+            expected="responses (image, neuroid, bin), features for the same number of bins, "
+            "weights='each' or 'shared', regression='pls' or 'ridge'",
             remedy="pass [values[rows].mean(0) for rows in regression.steps_of(run.times, bins)] as features",
         )
     chosen = _held_out(splits, len(y), labels, seed)
@@ -159,7 +160,7 @@ def shuffled_splits(
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
     Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`). Raises StimulusError for labels that
-    are missing or of other images, and for what scikit-learn cannot split.
+    are missing or wrong in number, and if scikit-learn cannot split the images.
     """
     with needs_extra("analysis", StimulusError, "random splits of images"):
         from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
@@ -173,7 +174,7 @@ def shuffled_splits(
         raise StimulusError(
             given=f"{count} images, splits={splits}, test={test}: {reason}",
             expected="enough images, of each class if labels are given, for both parts of a split",
-            remedy="use more images, another test=0.3, or labels=None",
+            remedy="use more images, another fraction such as test=0.3, or labels=None",
         ) from reason
     return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
 
@@ -198,17 +199,17 @@ def pearson(first: ArrayLike, second: ArrayLike) -> Array:
 
 
 def _known_pearson(first: Array, second: ArrayLike) -> Array:
-    """Return r between columns over the rows where neither is NaN, or NaN if there are fewer than `FEWEST` of these."""
+    """Return r between columns over the rows where neither is NaN, or NaN if there are fewer than `FEWEST` rows."""
     pair = np.stack([first, np.asarray(second)])
     both = ~np.isnan(pair).any(0)
-    # A value at the mean of the others leaves the mean and all sums as they are.
+    # Replacing missing values by the mean of the others changes neither the mean nor the sums of deviations.
     means = _mean_of_known(np.where(both, pair, np.nan).swapaxes(0, 1))
     r = pearson(*np.where(both, pair, means[:, None]))
     return np.where(both.sum(0) >= FEWEST, r, np.nan)
 
 
 def _named(values: Array, name: str) -> Array:
-    """Warn which columns of values (split, neuroid) have NaN, unless all have; return the values."""
+    """Return values (split, neuroid), after a warning that lists columns with NaN, unless all have NaN."""
     undefined = np.flatnonzero(np.isnan(values).any(0))
     if 0 < len(undefined) < values.shape[1]:
         more = f" and {len(undefined) - 10} more" if len(undefined) > 10 else ""
@@ -260,11 +261,11 @@ class Normalised:
     ratio is 1 / sqrt(ceiling), which is above 1. Dividing r by sqrt(ceiling) instead would give 1.
 
     ratio       median r / median ceiling (Brain-Score 1)
-    squared     square of the ratio (current Brain-Score), whose sign is lost
+    squared     square of the ratio (current Brain-Score); its sign is lost
     neuroids    median over neuroids of each neuroid's r / ceiling
 
-    All three use only neuroids with both an r and a ceiling. A ratio to a ceiling that is not above 0 has no meaning:
-    it is NaN, and `neuroids` leaves it out.
+    All three use only neuroids with both an r and a ceiling. If a ceiling is not above 0, the ratio is undefined: it is
+    NaN, and `neuroids` ignores it.
     """
 
     ratio: float
@@ -309,7 +310,7 @@ def best_layer(
     labels: Labels | None = None,
     seed: Whole = 1,
 ) -> BestLayer:
-    """Choose the layer that predicts best on a `share` of the images, and score it on the remaining images.
+    """Choose the layer that predicts best on a fraction `share` of the images, and score it on the remaining images.
 
     `layers` maps names to features (image, ...), and `responses` are (image, neuroid). Both parts are stratified by
     `labels` (image,). Raises StimulusError if the images do not match or are too few to be split twice.
@@ -335,7 +336,7 @@ def best_layer(
         raise StimulusError(
             given=f"layers {', '.join(chosen_by)}, whose scores are all NaN",
             expected="a layer whose predictions vary between images",
-            remedy="pass features after the response has begun, and neuroids whose responses vary",
+            remedy="pass features recorded after response onset, and neuroids whose responses vary",
         )
     name = max(chosen_by, key=lambda layer: np.nan_to_num(chosen_by[layer].score, nan=-1.0))
     return BestLayer(name, scored(kernels[name], other), chosen_by)
@@ -349,8 +350,8 @@ def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArra
            step that contains the middle of the bin
     bins   in any order; they may overlap. Their ends may differ from the times by rounding (`arguments.ROUNDING`)
 
-    Raises StimulusError for times out of order, for a bin that is empty or reversed, and for one before the model's
-    first step or after its last.
+    Raises StimulusError for times out of order, for a bin that is empty or reversed, and for a bin before the
+    model's first step or after its last step.
     """
     ends = as_times(np.asarray(times, float) + latency)
     begin = ends[0] - (ends[1] - ends[0] if len(ends) > 1 else ends[0] - latency)
@@ -378,7 +379,7 @@ def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArra
 
 
 def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed: int) -> Splits:
-    """Return the splits as indices. Raises StimulusError for few images, and for images used twice in a split."""
+    """Return the splits as indices. Raises StimulusError for too few images, and for images used twice in a split."""
     chosen = shuffled_splits(count, labels=labels, seed=seed) if splits is None else list(splits)
     every = np.arange(count)
     try:
@@ -398,9 +399,9 @@ def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed:
         )
     if any(len(np.unique(np.concatenate(split))) < sum(map(len, split)) for split in parts):
         raise StimulusError(
-            given="a split in which an image is held out and trained on, or is named twice",
+            given="a split in which an image is both held out and trained on, or occurs twice",
             expected="(training, test) indices, or masks of type bool, without an image in common",
-            remedy="pass splits=regression.shuffled_splits(n), or masks as mask.astype(bool)",
+            remedy="pass splits=regression.shuffled_splits(n), or convert masks with mask.astype(bool)",
         )
     return parts
 
@@ -414,13 +415,13 @@ def _other_images(features: Sequence[int], responses: int) -> StimulusError:
 
 
 def _medians(x: Array) -> Array:
-    """Return the median over the second axis, ignoring NaN; NaN if there are no other values."""
+    """Return the median over the second axis, ignoring NaN, or NaN if there are no other values."""
     known = [row[np.isfinite(row)] for row in x]
     return np.array([np.median(row) if len(row) else np.nan for row in known])
 
 
 def _mean_of_known(x: Array) -> Array:
-    """Return the mean over the first axis, ignoring NaN; NaN if there are no other values."""
+    """Return the mean over the first axis, ignoring NaN, or NaN if there are no other values."""
     known = np.isfinite(x)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, x, 0.0).sum(0) / known.sum(0)
@@ -435,7 +436,8 @@ def _predicted(
 ) -> Array:
     """Fit a regression to the training images and return its predictions for the test images: (test, neuroid).
 
-    Neuroids with responses to the same training images are fitted together; without any, predictions are NaN.
+    Neuroids with responses to the same training images are fitted together. Predictions for neuroids
+    without responses are NaN.
     """
     found = np.full((len(test), y.shape[1]), np.nan)
     patterns, of_neuroid = np.unique(~y[training].isnan().numpy(), axis=1, return_inverse=True)

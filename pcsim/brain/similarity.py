@@ -32,8 +32,8 @@ def dissimilarity(
     euclidean    squared distance divided by the number of units
 
     If all units respond equally to an image, its correlations are undefined and therefore NaN. Units that respond
-    equally to all images count, because a pattern is compared with another one across units. Raises StimulusError for
-    responses that are not finite.
+    equally to all images are included, because patterns are compared across units. Raises StimulusError for responses
+    that are not finite.
     """
     x = as_array(responses, "image presentation sample", more=True).astype(float)
     x = x.reshape(len(x), -1)
@@ -92,7 +92,7 @@ def compare(
     if np.shape(first) != np.shape(second) or len(np.shape(first)) != 2 or len(np.asarray(first)) < 3:
         raise StimulusError(
             given=f"matrices of shapes {np.shape(first)} and {np.shape(second)}",
-            expected="two matrices (image, image) for the same images, three or more",
+            expected="two matrices (image, image) for the same three or more images",
             remedy="call compare(dissimilarity(responses), dissimilarity(others)) with the same images",
         )
     return correlation(upper(first), upper(second), method)
@@ -107,7 +107,7 @@ def ceiling_of_matrices(
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects
 
-    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, and names subjects whose matrix contains
+    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, and for subjects whose matrix contains
     NaN or does not vary.
     """
     from scipy.stats import rankdata

@@ -185,7 +185,7 @@ def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tupl
         raise StimulusError(
             given=f"{len(names)} stimuli with {len(set(names))} different ids",
             expected="at least one stimulus, and a different id for each",
-            remedy="show every stimulus once, because all trials are identical",
+            remedy="present each stimulus once, because all trials are identical",
         )
     images = [torch.as_tensor(prepare(value)) for value in shown]
     if len({image.shape for image in images}) > 1:

@@ -1,11 +1,11 @@
-"""Checks of arguments against the annotations that document them, so that a value is described once.
+"""Argument checks derived from type annotations, so that the requirements are stated only once.
 
     @checked(WiringError)
     def blt(width: Count = 32, *, unroll: Literal["engineering", "biological"] = "engineering") -> Network: ...
 
-An annotation is checked if it consists of numbers, words, tensors, arrays, classes, and their unions and containers.
-Bounds are those of pydantic's `Field`. An example in it, or the EXAMPLE of a class, becomes the remedy. Neither a bool
-nor NaN is a number, and a word must be one of the choices.
+Supported annotations are numbers, literals, tensors, arrays and classes, as well as unions and containers of these.
+Bounds are specified with pydantic's `Field`. An example in the `Field`, or the EXAMPLE attribute of a class, appears
+in the remedy of the error message. Booleans and NaN are not accepted as numbers.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from pcsim.core.exceptions import PcsimError
 from pcsim.core.kinds import Axes, Kind, OfLabels, OrNaN, kind_of
 
 Count = Annotated[int, Field(ge=1)]
-"""a number of things, at least one"""
+"""a count, at least 1"""
 Whole = Annotated[int, Field(ge=0)]
-"""an index, a seed, or a number of things that may be none"""
+"""a non-negative integer, such as an index, a seed or a count"""
 Finite = Annotated[float, Field(gt=-math.inf, lt=math.inf)]
 Positive = Annotated[float, Field(gt=0, lt=math.inf)]
 NonNegative = Annotated[float, Field(ge=0, lt=math.inf)]
 Counts = Annotated[Sequence[Count], Field(min_length=1)]
-"""at least one number of things"""
+"""a non-empty sequence of counts"""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 Number = Annotated[float, OrNaN()]
-"""a number for which NaN has a meaning, or which the function itself refuses"""
+"""a number that may be NaN, either because NaN has a meaning or because the function itself rejects it"""
 Labels = Annotated[ArrayLike, OfLabels()]
-"""labels of samples: an array, a tensor or a list of numbers or texts"""
+"""labels of samples: an array, a tensor, or a list of numbers or strings"""
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Callable[[Target], Target]:
-    """Return a decorator that raises `error` if an argument of a function or class does not fit its annotation.
+    """Return a decorator that raises `error` if an argument of a function or class does not match its annotation.
 
-    others  exceptions for single arguments, by name; None for an argument that the function itself checks
+    others  exceptions for individual arguments, by name; None for an argument that the function itself checks
 
-    Defaults are not checked. NumPy scalars are passed on as Python numbers, and a whole number as a float where a
-    float is annotated. The annotations are read at the first call, when all names in them are defined.
+    Defaults are not checked. NumPy scalars are converted to Python numbers, and integers to floats if the annotation is
+    float. Annotations are evaluated at the first call, when all the names they use are defined.
     """
 
     def decorate(target: Target) -> Target:
@@ -86,7 +86,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
                             raise _unfit(others.get(name) or error, owner, signature.parameters[name], kind, each)
             try:
                 return function(*own, **given) if bound is None else function(*own, *bound.args, **bound.kwargs)
-            except ValidationError as reason:  # of a class that pydantic checks as well
+            except ValidationError as reason:  # from a class that is also validated by pydantic
                 raise _invalid(error, owner, reason) from None
 
         if isinstance(target, type):
@@ -98,7 +98,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
 
 
 class _Arguments:
-    """The parameters of a function; inspect.Signature.bind would cost more than all checks together."""
+    """The parameters of a function. `bind` is faster than inspect.Signature.bind, which is slower than all checks."""
 
     def __init__(self, signature: inspect.Signature, error: type[PcsimError]) -> None:
         self._signature, self._error = signature, error
@@ -111,7 +111,7 @@ class _Arguments:
     def bind(
         self, owner: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[dict[str, Any], inspect.BoundArguments | None]:
-        """Return the arguments by name, and how to pass them on where names are not enough."""
+        """Return the arguments by name, and the BoundArguments if they cannot all be passed by name."""
         if self._is_simple and len(args) <= len(self._plain):
             given = dict(zip(self._plain, args, strict=False))
             is_known = given.keys().isdisjoint(options) and self._named.issuperset(options)
@@ -126,7 +126,7 @@ class _Arguments:
 
 
 def shown(value: object) -> str:
-    """Return a value as text of one line for a message: the shape and type of an array, and at most 100 characters."""
+    """Format a value for a message, in one line of at most 100 characters; arrays as their shape and type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and type {value.dtype}"
     text = f"a {type(value).__name__}" if isinstance(value, nn.Module) else " ".join(repr(value).split())
@@ -134,14 +134,14 @@ def shown(value: object) -> str:
 
 
 def _namespaces(target: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
-    """Return a function that returns the names that the annotations of `target` may use."""
+    """Return a function that returns the namespace in which the annotations of `target` are evaluated."""
     owners = reversed(target.__mro__) if isinstance(target, type) else (target,)
     modules = [owner.__module__ for owner in owners]
     return lambda: {name: value for module in modules for name, value in vars(sys.modules[module]).items()}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with Python numbers instead of NumPy scalars, also in tuples and lists; others unchanged."""
+    """Convert NumPy scalars to Python numbers, also inside tuples and lists; return other values unchanged."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) not in (tuple, list):
@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
 
 
 def _each(parameter: inspect.Parameter, value: Any) -> Iterable[Any]:
-    """Return the values that a parameter received: one, or several for *args and **options."""
+    """Return the values passed to a parameter: several for *args and **options, otherwise one."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return typing.cast(Iterable[Any], value)
     return value.values() if parameter.kind is parameter.VAR_KEYWORD else (value,)
@@ -165,7 +165,7 @@ def _misnamed(
     return error(
         given=f"{name}(...): {reason}",
         expected=f"the arguments {', '.join(known) or '(none)'}",
-        remedy=f"add the missing argument, or remove the surplus one; help({name}) explains them"
+        remedy=f"add the missing argument or remove the extra one; help({name}) explains all arguments"
         if unknown is None or not known
         else f"write {_nearest(unknown, known)!r} instead of {unknown!r}",
     )
@@ -206,7 +206,7 @@ def _remedy(name: str, default: object, kind: Kind, value: object) -> str:
     if default is inspect.Parameter.empty or not isinstance(default, int | float | str | tuple):
         omit = "" if default is inspect.Parameter.empty else ", or omit it"
         return f"pass {name} as {kind.words}{omit}"
-    return f"pass {name}={shown(default)}, the default, or another value as described"
+    return f"pass {name}={shown(default)}, the default, or a value that meets this requirement"
 
 
 def _as_tensor(value: np.ndarray) -> object:

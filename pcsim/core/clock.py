@@ -1,4 +1,4 @@
-"""The clock, which counts integer steps and computes the time in ms from them, so rounding errors do not add up."""
+"""A clock that counts steps and derives the time in ms from their number, so that rounding errors do not accumulate."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def first_step(time: float, dt: float) -> float:
 
 
 def is_within(window: Window, step: int, dt: float) -> bool:
-    """Return True if the midpoint of a step lies in the window [from, to), which is robust to rounding of its ends."""
+    """Return whether the midpoint of a step is in the window [from, to); midpoints are robust to rounding errors."""
     return window[0] <= (step + 0.5) * dt < window[1]
 
 

@@ -1,12 +1,12 @@
-"""Endings of programs: an exit status, and a message in place of a traceback.
+"""Exit statuses of programs, with messages instead of tracebacks.
 
-    0    done
-    1    a bug, with its traceback
-    2    wrong input, or a file or folder that cannot be read or written
-    130  stopped by Ctrl-C; the same command resumes
-    143  stopped by SIGTERM; the same command resumes
+    0    success
+    1    a bug; the traceback is printed
+    2    invalid input, or a file or directory that cannot be read or written
+    130  stopped by Ctrl-C; run the same command again to resume
+    143  stopped by SIGTERM; run the same command again to resume
 
-Import this module before PyTorch, whose import takes more than a second: from then on, a program can be stopped.
+Import this module before PyTorch, whose import takes more than a second, so that signals are handled during it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 PROGRAMS = ("pcsim", "experiments")
-"""packages whose modules are run by `python -m`"""
+"""packages whose modules can be run with `python -m`"""
 STOPPED = "stopped: run the same command again to resume"
 PATIENCE_S = 10.0
-"""time that a stopped program has for cleaning up"""
+"""maximum time for cleaning up after a program is stopped"""
 _NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
-"""how PyTorch says that it has too little memory, in a RuntimeError"""
+"""messages of the RuntimeErrors that PyTorch raises if memory runs out"""
 _received = 0
 """number of the signal that stopped the program"""
 
@@ -43,9 +43,9 @@ class _Stopped(KeyboardInterrupt):
 
 @contextmanager
 def program() -> Iterator[None]:
-    """Run the block as a program that exits with one of the statuses above.
+    """Run the block as a program that exits with one of the statuses of this module.
 
-    If nobody reads its output any more, as in `... | head -1`, the program goes on and its output is discarded.
+    If its output is no longer read, as in `... | head -1`, the program continues and its output is discarded.
     """
     _open_streams()
     sys.unraisablehook = _leave_if_swallowed
@@ -58,14 +58,14 @@ def program() -> Iterator[None]:
             sys.stdout.flush()
     except BaseException as reason:
         _on_signals(signal.SIG_IGN)
-        if _received:  # whatever a library made of _Stopped
+        if _received:  # a library may have replaced _Stopped by another exception
             status = 128 + _received
         elif isinstance(reason, PcsimError):
             status = 2
             _say(f"error: {reason}")
         elif isinstance(reason, MemoryError) or _NO_MEMORY.search(str(reason)):
             status = 2
-            _say(f"error: given: a run for which the memory is too small ({reason})\nremedy: choose smaller options")
+            _say(f"error: given: a run that needs too much memory ({reason})\nremedy: reduce the size of the run")
         else:
             raise
         _release(reason)
@@ -75,7 +75,7 @@ def program() -> Iterator[None]:
 
 
 def _release(reason: BaseException) -> None:
-    """End what the frames of an exception keep running: generators with worker processes, and processes that start."""
+    """Clear the frames of an exception, which closes generators with workers, and terminate all child processes."""
     import multiprocessing
     import traceback
 
@@ -90,7 +90,7 @@ def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
 
 
 def _stop(number: int, *_: object) -> None:
-    """Raise _Stopped. Ignore further signals: `timeout` sends two, of which the second would stop the clean-up."""
+    """Raise _Stopped. Ignore further signals: `timeout` sends two, and the second would interrupt the clean-up."""
     global _received
     _on_signals(signal.SIG_IGN)
     _say(STOPPED)
@@ -102,13 +102,13 @@ def _stop(number: int, *_: object) -> None:
 
 
 def _leave(number: int, *_: object) -> None:
-    """End the program at once."""
+    """End the program immediately."""
     _say(STOPPED)
     os._exit(128 + number)
 
 
 def _leave_if_swallowed(unraisable: UnraisableHookArgs) -> None:
-    """End the program if it was stopped in a destructor or callback, which no exception leaves."""
+    """End the program if _Stopped was raised in a destructor or callback, from which exceptions do not propagate."""
     if isinstance(unraisable.exc_value, _Stopped):
         os._exit(128 + _received)
     sys.__unraisablehook__(unraisable)
@@ -118,13 +118,13 @@ def _leave_if_swallowed(unraisable: UnraisableHookArgs) -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output, which discards everything once its reader is gone. Raises StorageError for a full disk."""
+    """Standard output that discards everything after its pipe is closed. Raises StorageError if the disk is full."""
 
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
         except OSError as reason:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # what is in buffers would fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # flushing the buffers would fail again
             if isinstance(reason, BrokenPipeError):
                 return super().write(content)
             raise StorageError(
@@ -135,14 +135,14 @@ class _Output(io.FileIO):
 
 
 def _open_streams() -> None:
-    """Open the null device in place of closed streams, and standard output through `_Output`."""
+    """Replace closed streams by the null device, and wrap standard output in `_Output`."""
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - open until the program ends
     old = sys.stdout
     if old is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     elif isinstance(old, io.TextIOWrapper):
         raw = _Output(old.fileno(), "w", closefd=False)
-        is_unbuffered = old.write_through  # by `python -u`
+        is_unbuffered = old.write_through  # set by `python -u`
         sys.stdout = io.TextIOWrapper(
             cast(BinaryIO, raw) if is_unbuffered else io.BufferedWriter(raw),
             old.encoding,

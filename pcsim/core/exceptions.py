@@ -29,7 +29,7 @@ class WiringError(PcsimError):
 
 
 class SolverError(PcsimError):
-    """A solver that cannot advance the given network, or cannot do so with the given step."""
+    """A solver that cannot advance the given network, or cannot use the given step size."""
 
 
 class StimulusError(PcsimError):
@@ -37,7 +37,7 @@ class StimulusError(PcsimError):
 
 
 class RecordError(PcsimError, KeyError):
-    """A record that a run does not contain, or that cannot be made."""
+    """A record that is missing from a run or cannot be computed."""
 
     def __str__(self) -> str:
         """Return the message without the quotes that KeyError would add."""
@@ -53,7 +53,7 @@ class TrainingError(PcsimError):
 
 
 class SweepError(PcsimError):
-    """A sweep that cannot be built or has failed points."""
+    """A sweep that cannot be built, or in which some points have failed."""
 
 
 @contextmanager
@@ -75,7 +75,7 @@ class PcsimWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Issue a PcsimWarning that points to the line of the user which called pcsim."""
+    """Issue a PcsimWarning that points to the line of user code that called pcsim."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pcsim."):
         frame, level = frame.f_back, level + 1

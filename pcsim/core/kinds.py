@@ -1,4 +1,4 @@
-"""The values that an annotation allows, as a test and in words."""
+"""Tests and descriptions of the values that an annotation allows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axes:
-    """In `Annotated`, the axes of a tensor of real floating-point numbers; "..." stands for any number of axes.
+    """Metadata for `Annotated`: the axes of a real floating-point tensor, where "..." matches any number of axes.
 
     values: Annotated[Tensor, Axes("time, batch, ...")]
     """
@@ -30,7 +30,7 @@ class Axes:
     is_float: bool = True
 
     def fits(self, value: Any) -> bool:
-        """Return whether an array has these axes and, with `is_float`, real floating-point numbers."""
+        """Return whether an array has these axes and, if `is_float`, real floating-point values."""
         names = self.names.split(", ")
         least = len([name for name in names if name != "..."])
         value = value if isinstance(value, Tensor) else np.asarray(value)
@@ -47,31 +47,31 @@ class Axes:
 
 
 class OfLabels:
-    """In `Annotated`, numbers or texts."""
+    """Metadata for `Annotated`: an array of numbers or strings."""
 
 
 class OrNaN:
-    """In `Annotated`, a number that may be NaN."""
+    """Metadata for `Annotated`: a number that may be NaN."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that an annotation allows, in words and as a test."""
+    """The values that an annotation allows: a description, and a test of a value."""
 
     words: str
     fits: Callable[[Any], bool]
     example: str = ""
     is_real: bool = False
-    """a whole number is passed on as a float"""
+    """whether integers are converted to float"""
 
 
 def kind_of(annotation: Any, names: Mapping[str, Any]) -> Kind | None:
-    """Return the values that an annotation allows; None if it allows all, or is of a kind that is not checked."""
+    """Return the values that an annotation allows, or None if it allows any value or is not supported."""
     if isinstance(annotation, str | typing.ForwardRef):
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         try:
             return kind_of(typing.get_type_hints(holder, dict(names), include_extras=True)["it"], names)
-        except NameError:  # imported for type checking only
+        except NameError:  # a name imported only for type checking
             return None
     if annotation == ArrayLike:
         return Kind("numbers: an array, a tensor or nested lists", functools.partial(_is_array, "biuf"))
@@ -80,7 +80,7 @@ def kind_of(annotation: Any, names: Mapping[str, Any]) -> Kind | None:
         inner = kind_of(parts[0], names)
         if any(isinstance(part, OfLabels) for part in parts[1:]):
             return Kind(
-                "labels: an array, a tensor or a list of numbers or texts", functools.partial(_is_array, "biufU")
+                "labels: an array, a tensor, or a list of numbers or strings", functools.partial(_is_array, "biufU")
             )
         if any(isinstance(part, OrNaN) for part in parts[1:]):
             return Kind("a number", _is_number_or_nan, is_real=True)
@@ -121,7 +121,7 @@ def _plain(annotation: Any) -> Kind | None:
     if annotation is bool:
         return Kind("True or False", lambda value: isinstance(value, bool | np.bool_))
     if annotation is str:
-        return Kind("a text", lambda value: isinstance(value, str))
+        return Kind("a string", lambda value: isinstance(value, str))
     if annotation is Path:
         return Kind("a pathlib.Path", lambda value: isinstance(value, os.PathLike))
     if annotation is Callable or annotation is Mapping or annotation is Sequence:
@@ -139,7 +139,7 @@ def _is_unchecked_protocol(annotation: type) -> bool:
 
 
 def _concrete(base: type) -> list[str]:
-    """Return the names of pcsim's classes that implement an abstract class."""
+    """Return the names of the pcsim classes that implement an abstract class."""
     inner = {name for part in typing.cast(list[type], base.__subclasses__()) for name in _concrete(part)}
     is_one = not inspect.isabstract(base) and base.__module__.startswith("pcsim.") and base.__name__[0] != "_"
     return sorted(inner) or [base.__name__] * is_one
@@ -148,7 +148,7 @@ def _concrete(base: type) -> list[str]:
 def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) -> Kind | None:
     if origin is type:
         base = parts[0] if isinstance(parts[0], type) else object
-        return Kind(f"a class of {base.__name__}", lambda value: isinstance(value, type) and issubclass(value, base))
+        return Kind(f"a subclass of {base.__name__}", lambda value: isinstance(value, type) and issubclass(value, base))
     if not isinstance(origin, type) or _is_unchecked_protocol(origin):
         return None
     if issubclass(origin, Callable):  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) ->
         key, value_ = inner if len(inner) == 2 else (None, None)
         words = " to ".join(kind.words if kind else "anything" for kind in (key, value_))
         return Kind(
-            f"a dict of {words}",
+            f"a dict that maps {words}",
             lambda value: (
                 isinstance(value, origin)
                 and (key is None or all(map(key.fits, value)))
@@ -183,7 +183,7 @@ def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) ->
     if issubclass(origin, Iterable):
         element = inner[0] if inner else None
         return Kind(
-            f"a {origin.__name__.lower()}" + (f" of which each is {element.words}" if element else ""),
+            f"a {origin.__name__.lower()}" + (f" in which each element is {element.words}" if element else ""),
             lambda value: (
                 isinstance(value, origin)
                 and not isinstance(value, str | bytes)
@@ -195,7 +195,7 @@ def _container(origin: Any, parts: tuple[Any, ...], names: Mapping[str, Any]) ->
 
 
 def _can_be(dtype: np.dtype, wanted: type) -> bool:
-    """Return whether numbers of a dtype can be converted to `wanted` without loss."""
+    """Return whether values of a dtype can be converted to `wanted` without loss."""
     if wanted is np.generic:
         return True
     return np.can_cast(dtype, wanted) and (dtype.kind != "b" or wanted is np.bool_)
@@ -206,7 +206,7 @@ def _size(value: Any) -> int:
 
 
 def _bounded(kind: Kind, rules: Sequence[Any]) -> Kind:
-    """Return the values of `kind` that meet the bounds or have the axes; None is left to `kind`."""
+    """Return `kind` restricted to values that satisfy the bounds or axes; None is checked by `kind` alone."""
     axes = next((rule for rule in rules if isinstance(rule, Axes)), None)
     if axes is not None:
         return Kind(
@@ -233,7 +233,7 @@ _BOUNDS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
     ("ge", "at least", lambda bound, value: value >= bound),
     ("lt", "below", lambda bound, value: value < bound),
     ("le", "at most", lambda bound, value: value <= bound),
-    ("min_length", "of length", lambda bound, value: len(value) >= bound),
+    ("min_length", "of length at least", lambda bound, value: len(value) >= bound),
 )
 
 

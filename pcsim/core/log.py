@@ -1,4 +1,4 @@
-"""The pcsim logger, `logging.getLogger("pcsim")`, which writes to standard error, above any progress bars.
+"""The pcsim logger, `logging.getLogger("pcsim")`, which writes to standard error above any progress bars.
 
 logging.getLogger("pcsim").setLevel("WARNING")      hides progress messages
 """

@@ -35,7 +35,7 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 
 
 def finite(value: Tensor, first: int = 1) -> Tensor:
-    """Test whether all values along the axes from `first` onwards are finite; by default for each sample, (batch,).
+    """Return whether all values are finite along the axes from `first` onwards; by default for each sample, (batch,).
 
     Checks only the maximum and the minimum, which propagate NaN. A sum could overflow although all values are finite.
     """
@@ -56,7 +56,7 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def laid_out(value: Tensor) -> Tensor:
-    """Return a four-dimensional activity in channels_last format, the fastest for convolutions; others unchanged."""
+    """Convert a 4-d activity to channels_last format, the fastest for convolutions; return other values unchanged."""
     if value.dim() != 4:
         return value
     try:

@@ -1,7 +1,7 @@
-"""Safe files: complete or absent, checked in every byte when read, never run as code.
+"""Safe file formats: a file is either complete or absent, is verified when read, and never runs code.
 
-A file of tensors is a safetensors file whose metadata holds plain JSON. It and every JSON file carry the SHA-256 of
-all their bytes, hashed with zeros in its place. This module depends on no other part of pcsim.
+Tensors are stored in safetensors files with JSON metadata. Every tensor file and JSON file contains the SHA-256 of its
+own bytes, computed with zeros in place of the digest. Of the rest of pcsim, this module imports only the exceptions.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from pcsim.core.exceptions import PcsimError, StorageError
 
 FORMAT = 2
 MARK = "written by pcsim"
-"""text near the start of every file of pcsim, or near the end of a PDF; files without it are never replaced"""
+"""text near the start of every pcsim file, or near the end of a PDF; files without it are never overwritten"""
 MOST_JSON_BYTES = 2**28
-"""size of the largest JSON file that is read; raise it for larger ones"""
+"""maximum size of a JSON file to read; raise it to read larger files"""
 HEAD_BYTES, MOST_HEADER_BYTES, CHUNK_BYTES = 4096, 100_000_000, 2**20
 NO_DIGEST = b"0" * 64
 _HOST = re.sub(r"\W", "-", socket.gethostname())[:40]
-CHANGED = "its bytes do not match its SHA-256"
+CHANGED = "its contents do not match its SHA-256"
 _DIGEST = re.compile(rb"(?:sha256\\*|" + MARK.encode() + rb")\\*\": \\*\"([0-9a-f]{64})\\*\"")
 _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 
@@ -44,7 +44,7 @@ _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 
 
 def full_path(path: str | Path) -> Path:
-    """Return a path with `~` expanded. Raises StorageError for a value that cannot be a path."""
+    """Return a path with `~` expanded. Raises StorageError for a value that is not a valid path."""
     try:
         expanded = Path(path).expanduser()
         if "\0" in str(expanded):
@@ -53,15 +53,15 @@ def full_path(path: str | Path) -> Path:
         raise StorageError(
             given=f"{path!r} as a path ({reason})",
             expected="the path of a file or folder",
-            remedy="pass text or a pathlib.Path, such as 'results/run'",
+            remedy="pass a string or a pathlib.Path, such as 'results/run'",
         ) from reason
     return expanded
 
 
 def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Path:
-    """Return the full path of a regular file (or of a link to one).
+    """Return the path of a regular file, or of a link to a regular file, with `~` expanded.
 
-    Raises `error` for anything else: reading from a pipe or a device could wait for ever.
+    Raises `error` for anything else, because reading from a pipe or a device could block indefinitely.
     """
     full = full_path(path)
     try:
@@ -81,10 +81,10 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to, which replaces `path` only once it is complete and on disk.
+    """Yield the path of a temporary file, which replaces `path` once it is complete and on disk.
 
-    If `path` is a link, the link stays and the file behind it is replaced. Raises StorageError where the system cannot
-    write, and for an existing file that pcsim did not write.
+    If `path` is a link, the link is kept and its target is replaced. Raises StorageError if the file cannot be written,
+    or if `path` exists and was not written by pcsim.
     """
     target = Path(os.path.realpath(full_path(path)))
     name = f".{target.name[:120]}.{_HOST}.{os.getpid()}-{threading.get_ident()}.pcsim-part"
@@ -106,7 +106,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _require_own(target: Path) -> None:
-    """Raise StorageError for an existing file that pcsim did not write: it would be lost."""
+    """Raise StorageError if `target` exists and was not written by pcsim, as its contents would be lost."""
     if not target.exists():
         return
     if is_own := target.is_file():
@@ -118,7 +118,7 @@ def _require_own(target: Path) -> None:
         raise StorageError(
             given=f"{target}, which exists and was not written by pcsim",
             expected="a new path, or a file that pcsim wrote",
-            remedy="choose another path, or move that file away",
+            remedy="choose another path, or move the existing file",
         )
 
 
@@ -127,18 +127,18 @@ def _unwritable(path: Path, reason: OSError) -> StorageError:
         free = shutil.disk_usage(path.parent).free
         return StorageError(
             given=f"{path}, which cannot be written ({reason.strerror or reason}; {free / 1e6:,.0f} MB are free)",
-            expected="a folder that can be written to, and enough space",
-            remedy="choose another path, or free some space; an existing file was left as it was",
+            expected="a writable directory with enough free space",
+            remedy="choose another path or free some space; an existing file at this path is unchanged",
         )
     return StorageError(
         given=f"{path}, which cannot be written ({reason.strerror or reason})",
-        expected="a folder that can be written to",
+        expected="a writable directory",
         remedy="choose another path, such as results/run",
     )
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder and those above it; return its full path. Raises StorageError where that is impossible."""
+    """Create a directory and its parents, and return its path. Raises StorageError if it cannot be created."""
     folder = full_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove the partial files below `folder` whose processes, on this machine, were killed."""
+    """Remove the temporary files below `folder` left behind by killed processes of this machine."""
     for partial in folder.rglob(".*.pcsim-part"):
         parts = _PARTIAL.fullmatch(partial.name)
         if parts is not None and parts["host"] == _HOST and not _is_alive(int(parts["pid"])):
@@ -171,7 +171,7 @@ def _is_alive(process: int) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a configuration in JSON-able form: dataclasses and dicts as dicts, tuples as lists, paths as text."""
+    """Convert a configuration to JSON types: dataclasses become dicts, tuples lists, and paths strings."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -182,30 +182,30 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all. It can be replaced later if it has `MARK` near its start."""
+    """Write a text file atomically. It can be replaced later if `MARK` occurs near its start."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with its checksum, whole or not at all, with keys in the given order.
+    """Write a JSON file with a checksum atomically, with keys in the given order.
 
-    Raises StorageError for NaN, infinity, and what JSON cannot hold.
+    Raises StorageError for NaN, infinity and types that JSON does not support.
     """
     try:
         text = json.dumps({MARK: NO_DIGEST.decode(), **content}, indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError) as reason:
         raise StorageError(
-            given=f"a value for {path} that JSON cannot hold ({reason})",
-            expected="finite numbers, text, lists and dicts",
-            remedy="write None for NaN, and array.tolist() for an array",
+            given=f"a value for {path} that JSON cannot represent ({reason})",
+            expected="finite numbers, strings, lists and dicts",
+            remedy="replace NaN by None, and an array by array.tolist()",
         ) from reason
     with replacing(path) as partial:
         partial.write_bytes(_signed(text.encode()))
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read what `write_json` wrote. Raises StorageError for a file that is missing, foreign or altered in any byte."""
+    """Read a file written by `write_json`. Raises StorageError if it is missing, altered or not from pcsim."""
     path = require_file(path)
     try:
         if path.stat().st_size > MOST_JSON_BYTES:
@@ -229,12 +229,12 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _signed(content: bytes) -> bytes:
-    """Return `content` with the SHA-256 of all of it in the place of its first 64 zeros in a row."""
+    """Return `content` with the first run of 64 zeros replaced by the SHA-256 of `content`."""
     return content.replace(NO_DIGEST, hashlib.sha256(content).hexdigest().encode(), 1)
 
 
 def _digest_in(head: bytes) -> bytes:
-    """Return the SHA-256 that is written in the first bytes of a file."""
+    """Return the SHA-256 stored near the start of a file."""
     found = _DIGEST.search(head[:HEAD_BYTES])
     if found is None:
         raise ValueError("it has no checksum")
@@ -243,9 +243,9 @@ def _digest_in(head: bytes) -> bytes:
 
 def _foreign(path: Path) -> StorageError:
     return StorageError(
-        given=f"{path}, which is not a file of pcsim",
-        expected=f"a file written by pcsim, of format version {FORMAT}",
-        remedy="pass another path; weights of other packages are read by pcsim.models.published",
+        given=f"{path}, which is not a pcsim file",
+        expected=f"a file written by pcsim, with format version {FORMAT}",
+        remedy="pass another path; to load weights from other packages, use pcsim.models.published",
     )
 
 
@@ -253,7 +253,7 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
     return StorageError(
         given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
         expected="a complete file written by pcsim",
-        remedy="restore a copy of it, or delete it and create it again; damaged files are never used",
+        remedy="restore it from a backup, or delete and recreate it; damaged files are never used",
     )
 
 
@@ -261,25 +261,25 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-serialisable `facts`, including a "kind", to one file with a checksum."""
-    # Copy, because safetensors rejects tensors that share memory, as the past values of a delay may.
+    """Write tensors and JSON-serialisable `facts`, including a "kind", to a single file with a checksum."""
+    # Copy, because safetensors rejects tensors that share memory, as past values of delayed edges may do.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     try:
         described = json.dumps({"sha256": NO_DIGEST.decode(), "format": FORMAT, **facts})
     except (TypeError, ValueError) as reason:
         raise StorageError(
-            given=f"a value for {path} that JSON cannot hold ({reason})",
-            expected="numbers, text, lists and dicts beside the tensors",
-            remedy="pass arrays as tensors, and other objects as text",
+            given=f"a value for {path} that JSON cannot represent ({reason})",
+            expected="tensors, and facts made of numbers, strings, lists and dicts",
+            remedy="pass arrays as tensors, and other objects as strings",
         ) from reason
     with replacing(path) as partial:
         partial.write_bytes(_signed(save(dense, {MARK: described})))
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts of a file of the given kind that `write_tensors` wrote.
+    """Return the tensors and facts from a file of the given kind written by `write_tensors`.
 
-    Raises StorageError if the file is missing, truncated or altered, or has another kind or format version.
+    Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
     """
     path = require_file(path)
     try:
@@ -303,7 +303,7 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
 
 
 def _check_tensors(path: Path) -> None:
-    """Compare a file with its checksum. Raises ValueError, or StorageError if it is not a file of pcsim."""
+    """Verify the checksum of a file. Raises ValueError if it is damaged, StorageError if it is not a pcsim file."""
     with path.open("rb") as file:
         start = file.read(8)
         size = int.from_bytes(start, "little")
@@ -322,7 +322,7 @@ def _check_tensors(path: Path) -> None:
 
 @contextmanager
 def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
-    """Turn errors about content that is missing or invalid into StorageError with the path and the key."""
+    """Convert errors caused by missing or invalid content to StorageError with the path and the key."""
     try:
         yield
     except PcsimError:
@@ -341,7 +341,7 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Split nested dicts and lists into tensors by path and a JSON skeleton that refers to these paths."""
+    """Flatten nested dicts and lists to a dict of tensors by path and a JSON skeleton that refers to these paths."""
     if isinstance(nested, Tensor):
         return {prefix: nested}, {"tensor": prefix}
     if isinstance(nested, dict):
@@ -361,7 +361,7 @@ def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor],
 
 
 def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """Rebuild the dicts and lists that `flatten_nested` split."""
+    """Rebuild the dicts and lists flattened by `flatten_nested`."""
     (kind, content), *_ = skeleton.items()
     if kind == "tensor":
         return tensors[content]

@@ -1,4 +1,4 @@
-"""Accuracy of the integration of a network: the error of each solver as a function of dt, and its measured order.
+"""Accuracy of a network's numerical integration: each solver's error as a function of dt, and its measured order.
 
 print(pcsim.dynamics.check_order(net, images, until=100.0))
 """
@@ -104,7 +104,7 @@ def check_order(
 
 
 def _end(network: Network, stimulus: Stimulus, solver: FlowSolver, until: float) -> Tensor | None:
-    """Return the final state of all populations as one vector; None if the run diverged."""
+    """Return the final state of all populations as one vector, or None if the run diverged."""
     run = simulate(network, stimulus, solver=solver, until=until, record=Record())
     if Status.DIVERGED in run.status:
         return None

@@ -148,7 +148,7 @@ def eigenvalues(
 
 @checked(SolverError)
 def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
-    """Return whether a fixed point x (1, size) attracts nearby states."""
+    """Return True if the fixed point x (1, size) attracts nearby states."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 
@@ -194,7 +194,8 @@ def fixed_point(
     anderson       Anderson acceleration: needs few evaluations if plain iteration almost converges
     newton_krylov  Newton's method based on products J v; also finds unstable fixed points
 
-    Both are SciPy's. Raises SolverError if the residual stays above the tolerance, as happens without a fixed point.
+    Both methods are SciPy's. Raises SolverError if the residual stays above the tolerance, as it does if there is no
+    fixed point.
     """
     from scipy import optimize
 
@@ -277,7 +278,7 @@ def _one_state(dynamics: Dynamics, x: Tensor) -> Tensor:
         raise SolverError(
             given=f"a state of shape {tuple(x.shape)} and type {x.dtype}",
             expected=f"one state (1, {dynamics.size}) of type {wanted.dtype}, with finite values",
-            remedy="pass dynamics.start, dynamics.flat(run.final.state) of a run of one sample",
+            remedy="pass dynamics.start, or dynamics.flat(run.final.state) from a run with one sample",
         )
     return x
 

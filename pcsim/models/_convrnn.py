@@ -5,7 +5,7 @@
 In "biological" unrolling, as published, each layer receives the output of the layer below one step (10 ms) later, so
 the image needs one step per layer; in "engineering" unrolling it passes through all layers within a step. Cells
 (`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. Before its
-source has a value, a projection transmits the transform of zeros.
+source has a value, a projection applies its transform to zeros.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 @checked(WiringError)
 @dataclass(frozen=True)
 class Layer:
-    """A convolution to `channels` maps and an ELU; if `pooled`, a 2x2 max pool precedes projections to other layers."""
+    """A convolution to `channels` maps and an ELU. If `pooled`, other layers receive the 2x2 max-pooled output."""
 
     EXAMPLE: ClassVar[str] = "Layer(8, pooled=True)"
 
@@ -63,13 +63,13 @@ def convrnn(
     layers     a `Layer(channels, pooled, kernel, stride)` for each layer, lowest first
     cell       a name in `models.CELLS`, a `ReciprocalCell` with its own settings, or a function that takes a `Site`
                and returns the populations and projections of one layer
-    recurrent  numbers (from 1) of the layers that have the cell
+    recurrent  numbers (from 1) of the layers with the cell
     feedback   pairs (from, to) of layers connected by top-down projections
     unroll     "biological": projections between layers take one step; "engineering": each step is a full
                feed-forward pass
-    readout    "mean": spatial mean, then a linear layer; "conv": 2x2 convolution to the classes, then spatial mean
-    steps      by default one per layer, one for the readout and 6 more in which recurrence can act; the published
-               control with minimal unrolling has len(layers) + 2
+    readout    "mean": global average pooling and a linear layer; "conv": 2x2 convolution and global average pooling
+    steps      by default one per layer, one for the readout and 6 more for recurrence; the published control with
+               minimal unrolling has len(layers) + 2
 
     Raises WiringError if `layers`, `cell`, `recurrent`, `feedback` or `unroll` is invalid.
 
@@ -181,7 +181,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return a `Site` for each layer, with the size of its maps before pooling and the source of its input."""
+    """Return a `Site` for each layer, with the map size before pooling and the source of the input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):

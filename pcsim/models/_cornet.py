@@ -8,7 +8,7 @@
 In R and RT, the image drives V1 at every step. The two models differ only in the delay of the bottom-up projections
 between areas, which transmit nothing in the first step. In S, each area completes its repeats before the next one
 starts. The repeats share weights but not batch norms, and the first one halves the size of the maps. Map sizes follow
-from the image size. The decoder of every model is a global mean followed by a linear layer.
+from the image size. The decoder of every model is global average pooling followed by a linear layer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cornet_z(
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
 ) -> Network:
-    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and a 3x3 max pool of stride 2.
+    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and 3x3 max pooling of stride 2.
 
     It has 2,071,656 parameters, with Xavier initialisation and zero biases. `channels` has one entry per area.
     """
@@ -101,7 +101,7 @@ def cornet_rt(
 def _cornet_recurrent(
     name: str, delay: int, channels: Sequence[int], steps: int, image: tuple[int, int, int], classes: int, groups: int
 ) -> Network:
-    """Build CORnet-R or RT. The convolution of an area receives u_{area}, its input plus its previous state."""
+    """Build CORnet-R or RT. Each area convolves u_{area}, the sum of its input and its previous state."""
     if any(count % groups for count in channels):
         raise WiringError(
             given=f"groups={groups} for areas of {', '.join(map(str, channels))} channels",

@@ -35,10 +35,10 @@ def grcnn(
     image_channels: Count = 1,
     classes: Count = 10,
 ) -> Network:
-    """Build a GRCNN: a convolution, gated recurrent layers, a global mean and a linear layer.
+    """Build a GRCNN: a convolution, gated recurrent layers, global average pooling and a linear layer.
 
-    A 2x2 max pool precedes each recurrent layer. The layers are those of the paper's network for text recognition, in
-    which two LSTMs and a CTC loss process a line from left to right; here a global mean replaces them.
+    Each recurrent layer is preceded by 2x2 max pooling. The layers are those of the paper's network for text
+    recognition, in which they are followed by two LSTMs and a CTC loss; here global average pooling replaces these.
 
     channels    number of channels in each recurrent layer
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network

@@ -67,15 +67,15 @@ def hopfield(
 
     Its inputs are "cue" (units,) and, for asynchronous updates, "turn" (units,), which is 1 for the unit to update.
     `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state. The fields
-    of stored patterns are exact, because the edges hold integers and divide their sum by an integer.
+    of stored patterns are exact, because weights are stored as integers and the sum is divided by an integer.
 
     patterns   values of -1 and 1, (count, units); by default `count` random patterns of `units` units
-    weights    (units, units), used instead of the Hebbian weights. Their fields are exact if the weights are, to
-               rounding, integers divided by the number of units, such as those of `hebbian`; other fields are rounded
-    threshold  theta, to which the field is compared
+    weights    (units, units), used instead of the Hebbian weights. Fields are exact if the weights are, up to
+               rounding error, integers divided by the number of units, like those of `hebbian`; others are rounded
+    threshold  theta, with which the field is compared
     centred    see `hebbian`
 
-    float64 patterns or weights give a float64 network.
+    With float64 patterns or weights, the network is in float64.
 
     Raises WiringError for patterns with other values or an unknown mode.
 
@@ -207,7 +207,7 @@ def _from_cue(name: str, units: int) -> Network:
 
 
 def _precision(given: Tensor) -> torch.dtype:
-    """Return the dtype of a network made from `given`: the default dtype, or float64 if `given` has it."""
+    """Return the dtype of a network built from `given`: float64 if `given` is float64, otherwise the default dtype."""
     return torch.promote_types(given.dtype, torch.get_default_dtype())
 
 
@@ -237,7 +237,7 @@ def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
 
 
 def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
-    """Return K and n with W = K / n: integers and the number of units if these give W to rounding, else W and 1."""
+    """Return K and n with W = K / n: integers and the number of units if W equals such a ratio, else W and 1."""
     if not bool(torch.isfinite(weights).all()):
         raise WiringError(
             given="weights with NaN or infinite values", expected="finite weights", remedy="pass hebbian(patterns)"
@@ -249,7 +249,7 @@ def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
 
 
 def _field(sums: Tensor, divisor: int, dtype: torch.dtype) -> ScaledLinear:
-    """Build the transform that delivers the field K s / n, with K and n in lowest terms."""
+    """Build the transform that computes the field K s / n, with K and n in lowest terms."""
     common = math.gcd(divisor, *map(int, sums.unique().tolist())) if divisor > 1 else 1
     return ScaledLinear((sums / common).to(torch.get_default_device(), dtype), divisor // common)
 

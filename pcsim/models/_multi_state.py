@@ -3,10 +3,10 @@
     h_i(t) = h_i(t-1) + sum_j K_ij( h_j(t-1) ),   h_1(0) = pre-net(image),   readout = post-net(h_S(t))
     K = conv( ReLU( BN_t( conv( ReLU( BN_t( . ) ) ) ) ) )
 
-With one state, this recurrent network equals a residual network whose T - 1 blocks share their weights. With several,
-states of decreasing resolution are connected by transitions with any adjacency. Each step has a separate batch norm,
-with its own statistics, weights and biases. A step updates all states simultaneously, so in a chain of S states the
-image reaches the top after S - 1 transitions. A transition starts once the image has reached its source.
+With one state, this recurrent network equals a residual network whose T - 1 blocks share their weights. With several
+states, of decreasing resolution, any adjacency of transitions between them is possible. Each step has a separate batch
+norm, with its own statistics, weights and biases. A step updates all states simultaneously, so in a chain of S states
+the image reaches the top after S - 1 transitions. A transition starts once the image has reached its source.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def multi_state(
     if needed == math.inf:
         raise WiringError(
             given=f"adjacency {adjacency!r}",
-            expected="transitions by which the image can reach every state from the first one",
+            expected="transitions through which the image reaches every state, starting from the first",
             remedy="pass adjacency='feed-forward', or connect each unreached state to one that the image reaches",
         )
     if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):

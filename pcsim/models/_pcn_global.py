@@ -8,9 +8,9 @@
 
 The result of the top-down pass is a separate population, `prior`, so each population is computed once per cycle and the
 order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution, both without
-biases. In a layer that downsamples, a 2x2 max pool follows FF and a bilinear upsampling precedes FB. The rates a
-(initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not include the
-prediction error; `Training(reconstruction=...)` adds it.
+biases. In a layer that downsamples, FF is followed by 2x2 max pooling and FB is preceded by bilinear upsampling. The
+rates a (initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not
+include the prediction error; `Training(reconstruction=...)` adds it.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def pcn_global(
     order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
                from the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
-               layer has one, shared by the plain pass, the top-down pass and the bottom-up pass
+               layer has a single norm, shared by the feed-forward, top-down and bottom-up passes
     rates      initial values of a and b
-    align_corners  option of the bilinear upsampling: the published results used True, but PyTorch's default is now
-               False
+    align_corners  option of the bilinear upsampling: True in the published results, but False by default in current
+               PyTorch
 
     Raises WiringError for pooled layers that do not exist, or an image that cannot be halved often enough.
     """

@@ -5,13 +5,12 @@ The blocks run one after another; each completes its T cycles before the next on
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
     y(0) = ReLU( FF( x ) )
     p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), initially b0 = 0
-    output = y + Bypass( x ), then a 2x2 max pool where the architecture has one
+    output = y + Bypass( x ), then 2x2 max pooling if the architecture has it
 
 In the cycles, the nonlinearity is applied to the error, not to y, and there is one b0 per channel. FF and FB are 3x3
 convolutions and Bypass is a 1x1 convolution, all without biases. Each block is active for T + 1 steps, the first of
 which computes x and y(0), and keeps its values at all other times. Since a cycle takes one step, every cycle can be
-recorded. In the first step of block n, y(0) is recorded as s{n}; y{n} is still 0 then, and holds y(t) in the t-th step
-after it.
+recorded. In the first step of block n, y(0) is recorded as s{n}, while y{n} is still 0; t steps later, y{n} is y(t).
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ Variant = Literal["published", "chainer"]
 class Architecture:
     """Sizes of a PCN with local loops.
 
-    `channels` are the output channels of each block, `pooled` are the blocks (from 1) followed by a pool, and `stem` is
-    the number of channels of an initial 7x7 convolution of stride 2, if there is one.
+    `channels` are the output channels of each block, `pooled` the numbers (from 1) of the blocks followed by pooling,
+    and `stem` the number of channels of an initial 7x7 convolution of stride 2, if there is one.
     """
 
     channels: tuple[Count, ...]
@@ -52,7 +51,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""C and D (CIFAR) and E (ImageNet) of the paper, with pools one block later than in the paper, as in its code"""
+"""C and D (CIFAR) and E (ImageNet) of the paper; pooling is one block later than in the paper, as in its code"""
 
 
 @register(paper="Han et al. 2018")
@@ -70,7 +69,7 @@ def pcn_local(
     cycles        T, the number of cycles; 0 gives the feed-forward network with the same FF and Bypass
     variant       "published", or "chainer" as in T. Yamamoto's Chainer code (commit 4cf5a51), in which blocks predict
                   their input before batch norm; FF, FB and Bypass have biases; the rate is |b|, with one b per block;
-                  the last batch norm follows the average pool, without a ReLU, and the last layer has no bias
+                  the last batch norm follows average pooling, without a ReLU, and the last layer has no bias
 
     Raises WiringError for an unknown architecture or variant, or an image that cannot be halved often enough.
     """

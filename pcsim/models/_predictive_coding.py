@@ -55,7 +55,7 @@ def predictive_coding(
     precision  pi, one for all errors or one per error, e0 first
     start      "zeros", or "predictions": each layer starts at its prediction, which requires a clamped top layer
 
-    Raises WiringError for fewer than two layers, map sizes that do not match, or a `start` that needs a clamped top.
+    Raises WiringError for fewer than two layers, incompatible map sizes, or a `start` that requires a clamped top.
 
         net = pcsim.models.predictive_coding(((10,), (300,), (784,)), clamped=("r2",))  # image on top, label below
     """

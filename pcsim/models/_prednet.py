@@ -6,7 +6,7 @@
     A_{l+1}(t) = maxpool2( ReLU( conv( E_l(t) ) ) ),   A_0 the frame
 
 R is computed before the frame is used, so P_0(t) predicts frame t from the preceding frames. P_0(0) depends on no frame
-and is left out of losses and scores. The gates of a layer are one convolution over the concatenation, computed as the
+and is excluded from losses and scores. The gates of a layer are one convolution over the concatenation, computed as the
 sum of one convolution per source. The delays imply the order of evaluation: R from the top down, then P, E and A from
 the bottom up.
 """
@@ -58,7 +58,7 @@ def prednet(
     size      size of the frames, (height, width); both must be divisible by 2^(layers - 1)
 
     Weights are initialised as in Keras: Glorot uniform, with zero biases. Raises WiringError for an unknown option or
-    a size that does not match.
+    an invalid size.
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)

@@ -42,8 +42,8 @@ def leaky_rcnn(
 ) -> Network:
     """Build a leaky RCNN with one area per entry of `channels`, each half the size of the one below.
 
-    `tau` (ms) is one number for all areas, or a sequence with a number, a tensor of one value per channel, or a
-    `LearnableTau` for each area. Raises WiringError for a wrong number of time constants, or an image that cannot be
+    `tau` (ms) is a number for all areas, or a sequence with one entry per area: a number, a tensor with one value per
+    channel, or a `LearnableTau`. Raises WiringError for a wrong number of time constants, or an image that cannot be
     halved often enough.
 
         net = pcsim.models.leaky_rcnn(channels=(16, 32), tau=(10.0, 20.0))
@@ -74,7 +74,9 @@ def rcnn(
     image_channels: Count = 3,
     classes: Count = 10,
 ) -> Network:
-    """Build RCNN-K: a convolution, recurrent layers of K maps with two max pools, a global maximum and a linear layer.
+    """Build RCNN-K: a convolution, recurrent layers of K maps with two max-pooling layers, and a linear readout.
+
+    Global max pooling precedes the readout.
 
     channels    K; the published values are 96, 128 and 160 (0.67, 1.19 and 1.86 M parameters)
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network

@@ -46,7 +46,7 @@ def retrofit(
 ) -> Network:
     """Turn the stages of a feed-forward network into areas r1, r2, ..., each of which predicts the area below.
 
-    stages      modules that compute each area from the one below, shared rather than copied: an nn.Sequential, or a
+    stages      modules that compute each area from the one below, used without copying: an nn.Sequential, or a
                 list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
     head        module from the last area to the readout; by default the identity
@@ -118,7 +118,7 @@ def _shapes(stages: Iterable[nn.Module], image: Shape) -> list[Shape]:
         except (RuntimeError, ValueError, IndexError, TypeError) as reason:
             raise WiringError(
                 given=f"stage {len(shapes)}, which rejects activity of shape {shapes[-1]} ({reason})",
-                expected="stages in their order, of which the first accepts `image`, (channel, height, width)",
+                expected="stages in order of evaluation, the first of which accepts `image`, (channel, height, width)",
                 remedy="pass the image shape for which the network was built, such as image=(3, 224, 224)",
             ) from reason
     return shapes
@@ -133,7 +133,7 @@ def _predictor(high: Shape, low: Shape) -> nn.Module:
 
 
 def _scale(predictor: nn.Module, high: Shape, low: Shape, kind: str) -> float:
-    """Return the factor of P^T (r - p), which is 2 / N or 2 / sqrt(C)."""
+    """Return the factor, 2 / N or 2 / sqrt(C), by which P^T (r - p) is multiplied."""
     if transformed_shape(predictor, high) != low:
         raise WiringError(
             given=f"a predictor that maps shape {high} to {transformed_shape(predictor, high)}",

@@ -28,10 +28,10 @@ def areas(
 ) -> Wiring:
     """Build areas l1, l2, ... above the input "image", with `maps` feature maps, each half the size of the one below.
 
-    Bottom-up projections are a 2x2 max pool (from area 2 on) and a convolution, lateral projections are convolutions,
+    Bottom-up projections are 2x2 max pooling (from area 2 on) and a convolution, lateral projections are convolutions,
     and top-down projections are transposed convolutions of stride 2. Biases belong to the rules.
-    `delays` is a pair: the delay of bottom-up projections between areas, and that of lateral and top-down projections.
-    `bottom_up` builds the module that precedes the pool in bottom-up projections between areas.
+    `delays` are the delay of bottom-up projections between areas, and the delay of lateral and top-down projections.
+    `bottom_up` builds the module that precedes pooling in bottom-up projections between areas.
     Raises WiringError unless the image can be halved once for every area but the first.
     """
     channels, height, width = image
@@ -60,7 +60,7 @@ def areas(
 
 
 def add_readout(wiring: Wiring, maps: int, classes: int, entry: Sequence[nn.Module] = ()) -> Wiring:
-    """Add a readout of the last area at every step: `entry`, a spatial maximum, then a linear layer with bias."""
+    """Add a readout of the last area at every step: `entry`, global max pooling and a linear layer with bias."""
     populations, projections = wiring
     top = populations[-1].name
     transform = nn.Sequential(*entry, GlobalMaxPool(), nn.Linear(maps, classes))

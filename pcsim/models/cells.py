@@ -1,6 +1,6 @@
-"""Recurrent cells for the layers of a ConvRNN, each driven by the layer's feed-forward input x (Nayebi et al. 2018).
+"""Recurrent cells for ConvRNN layers, each driven by the feed-forward input x of its layer (Nayebi et al. 2018).
 
-The cell of layer n has an output population h{n}, which projects to other layers, and any further memories it needs.
+The cell of layer n has an output population h{n}, which projects to other layers, and may have further memories.
 
     reciprocal    h = f( [1 - s(W_ch c)] x + [1 - s(W_hh h)] h ),   c = f( [1 - s(W_hc h)] x + [1 - s(W_cc c)] c )
     time_decay    s = a s + x,  h = f(s)
@@ -42,7 +42,7 @@ Kernel = Annotated[int, Field(ge=1)]
 class ReciprocalCell:
     """Settings of the reciprocal gated cell. The defaults give the published cell (eq. 4-5).
 
-    Let x be the drive of the layer, `res` the input whose convolution is x, and fb the feedback from higher layers:
+    Let `res` be the input of the layer, x its convolution (the drive), and fb the feedback from higher layers:
 
         c(t) = f_c( tau(W_cc c + ..) c + gate(W_hc h + ..) [conv(f_x(x)) + conv(res)] )
         h(t) = f_h( tau(W_hh h + ..) h + gate(W_ch c + ..) [conv(f_x(x)) + W c + res + f_fb(conv(fb))] )
@@ -51,7 +51,7 @@ class ReciprocalCell:
     """
 
     depth: Annotated[int | None, Field(ge=0)] = None
-    """number of channels of c; None for that of the layer, 0 for no c"""
+    """number of channels of c; None for as many as the layer has, 0 for no c"""
     tau: Gate = Gate()
     """retention gate: the fraction of its previous value that a unit keeps"""
     gate: Gate = Gate()
@@ -71,7 +71,7 @@ class ReciprocalCell:
     input_to_gate: bool = False
     """x also drives the gates of c and of h"""
     cell_to_out: bool = False
-    """c drives h through a convolution, which takes the bias of the gate, instead of gating the drive of h"""
+    """c drives h through a convolution, which has the gate's bias, instead of gating the drive of h"""
     cell_residual: bool = False
     """res drives c"""
     out_residual: bool = False
@@ -85,9 +85,9 @@ class ReciprocalCell:
     residual_to_out_gate: bool = False
     """res drives the gate of h"""
     separable: tuple[Literal["tau", "gate", "input", "feedback"], ...] = ()
-    """convolutions that are depthwise separable; "input" means those from x to c and h"""
+    """which convolutions are depthwise separable; "input" refers to those from x to c and h"""
     input_activation: str = "identity"
-    """nonlinearity f_x of x, before everything in the cell that reads x, and after feedback that enters x"""
+    """nonlinearity f_x, applied to x before it enters the cell, after any feedback has been added"""
     cell_activation: str = "elu"
     """nonlinearity f_c of c"""
     out_activation: str = "elu"
@@ -124,9 +124,9 @@ SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activat
 @checked(WiringError)
 @dataclass(frozen=True)
 class Site:
-    """The layer n that a cell belongs to: its maps, and the source of `res`, whose convolution is the drive x{n}.
+    """Layer n, for which a cell is built. Its input `res` comes from `source`; the drive x{n} is its convolution.
 
-    entry   function that builds the modules from `source` to `res`, such as a pool
+    entry   function that builds the modules from `source` to `res`, such as a pooling layer
     stride  stride of the convolution from `res` to x{n}
     """
 
@@ -153,12 +153,15 @@ class Site:
     def conv(
         self, channels: Count, out: Count, kernel: Count, separable: bool = False, bias: bool = False
     ) -> nn.Module:
-        """Build a convolution that preserves the size, with a kernel no larger than the maps."""
+        """Build a size-preserving convolution with a kernel no larger than the maps."""
         return same_conv(channels, out, min(kernel, *self.size), 1, bias, separable)
 
     @checked(WiringError)
     def residual(self, target: str, port: str, out: Count, kernel: Count | None, separable: bool = False) -> Projection:
-        """Build the projection res -> target. Without `kernel`, it is the identity, or 1x1 if the channels differ."""
+        """Build the projection res -> target.
+
+        Without `kernel`, it is the identity, or a 1x1 convolution if the channels differ.
+        """
         parts = [*self.entry(), *([nn.AvgPool2d(self.stride)] if self.stride > 1 else [])]
         if kernel is not None or out != self.source_channels:
             parts.append(self.conv(self.source_channels, out, kernel or 1, separable))
@@ -258,7 +261,7 @@ def time_decay(site: Site) -> Wiring:
 
 
 def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own: str = "") -> Wiring:
-    """Build h{n} (or `own`) with `rule`; each of the `ports` receives x and the unit itself through convolutions."""
+    """Build h{n} (or `own`) with `rule`. Each port receives convolutions of x and of the population itself."""
     name = own or site.h
     maps = site.channels
     projections = []
@@ -269,7 +272,10 @@ def _recurrent(site: Site, rule: Rule, ports: Sequence[str], width: int = 1, own
 
 
 def simple_rnn(site: Site) -> Wiring:
-    """z{n} = W x + U h, h{n} = ELU(LN(z{n})). LN is over maps and positions, with one weight and bias per map."""
+    """z{n} = W x + U h, h{n} = ELU(LN(z{n})).
+
+    Layer norm is computed over maps and positions, with one weight and one bias per map.
+    """
     z, maps = f"z{site.layer}", site.channels
     populations = [Population(z, Sum()), Population(site.h, Rate(maps, "elu", bias=False))]
     return populations, [

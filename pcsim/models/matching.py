@@ -15,8 +15,8 @@ from pcsim.network import Network
 def matched(build: Callable[[int], Network], parameters: Count, largest: Count = 4096) -> Network:
     """Return build(width) for the width in 1..largest whose parameter count is closest to `parameters`.
 
-    The parameter count of `build` must increase with the width. The initial weights are the same as those of a direct
-    call of build(width). Raises WiringError if the network of the largest width has too few parameters.
+    The parameter count of `build` must increase with the width. The initial weights are those of a direct call of
+    build(width). Raises WiringError if even the largest width has too few parameters.
 
         control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)
     """
@@ -31,7 +31,7 @@ def matched(build: Callable[[int], Network], parameters: Count, largest: Count =
     if count(high) < parameters:
         raise WiringError(
             given=f"{parameters:,} parameters to match, but only {count(high):,} at the largest width, {high}",
-            expected="a `largest` width with enough parameters",
+            expected="enough parameters at the `largest` width",
             remedy=f"pass largest={2 * largest}, or match a smaller network",
         )
     while high - low > 1:

@@ -5,7 +5,7 @@
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
 code, their shape, and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape
-raises StorageError, and so does a network that the mapping does not fit. pcsim itself does not include any published
+raises StorageError, as does a network that does not fit the mapping. pcsim itself does not include any published
 weights.
 """
 
@@ -36,16 +36,16 @@ class Source(NamedTuple):
     names: tuple[str, ...]
     """names in the original code"""
     convert: Callable[..., Tensor] = _same
-    """function of these tensors"""
+    """function that computes the network's tensor from them"""
     shape: Shape | None = None
-    """shape of each of these tensors; None for that of the network's tensor"""
+    """shape of each original tensor; None if it equals the shape of the network's tensor"""
 
 
 Sources = dict[str, Source]
 """name of a tensor of the network -> its origin"""
 Naming = Callable[[Network], Sources]
 COUNTER = "num_batches_tracked"
-"""tensor of batch norms that plays no part in their results, and that old state dicts lack"""
+"""a tensor of batch norms that does not affect their output and is missing from old state dicts"""
 
 
 @checked(StorageError)
@@ -55,8 +55,8 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     naming  mapping: `libilab_pcn` for `pcn_global`, `libilab_local` for `pcn_local`, `zcrwind_prednet` for `prednet`,
             or `cornet` for the CORnets
 
-    Batch norms keep their `num_batches_tracked`. Raises StorageError that names any tensors that are missing, left over
-    or of the wrong shape, or that the mapping does not provide for this network. The network is then unchanged.
+    Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
+    missing, left over or of the wrong shape, or if the mapping does not fit the network.
     """
     own = trained_tensors(network)
     counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
@@ -73,14 +73,14 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
         raise StorageError(
             given=_differences(set(expected), set(plain)),
             expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}",
-            remedy="build the network with the options of the published one (layers, times, tied, classes), or "
+            remedy="build the network with the published options (layers, times, tied, classes), or "
             'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
         )
     if wrong := [name for name, shape in expected.items() if tuple(plain[name].shape) != shape]:
         raise StorageError(
             given="tensors " + ", ".join(f"{name} of shape {tuple(plain[name].shape)}" for name in wrong[:4]),
             expected="shapes " + ", ".join(str(expected[name]) for name in wrong[:4]),
-            remedy="build the network with the sizes of the published one",
+            remedy="build the network with the published layer sizes",
         )
     ours = {name: source.convert(*(plain[other] for other in source.names)) for name, source in sources.items()}
     load_tensors(network, counted | ours, naming.__name__)
@@ -94,13 +94,13 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
     except StorageError:
         raise
     except (LookupError, ValueError) as error:  # an edge or tensor that this kind of network does not have
-        sources, differences = {}, f"a wiring without {error}"
+        sources, differences = {}, f"its wiring lacks {error}"
     if differences:
         raise StorageError(
             given=f"the network {network.name!r}: {differences}",
-            expected=f"a network of the kind that {naming.__name__} maps",
-            remedy=f"build the network that help(models.published.{naming.__name__}) names, or pass the mapping for "
-            "this one",
+            expected=f"a network supported by {naming.__name__}",
+            remedy=f"build the network described in help(models.published.{naming.__name__}), or pass the mapping for "
+            "this network",
         )
     return sources
 
@@ -110,7 +110,7 @@ def libilab_pcn(network: Network) -> Sources:
     """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
 
     The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
-    b0.L, linear.weight and linear.bias, where L starts from 0 and a0.0 belongs to layer 1. The original rates have
+    b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 belongs to layer 1. The original rates have
     shape (1, channel, 1, 1), and those of pcsim (channel,).
     """
     layers = len(network.predicted)
@@ -138,9 +138,9 @@ def libilab_pcn(network: Network) -> Sources:
 def libilab_local(network: Network) -> Sources:
     """Map `PredNetBpD` and `PredNetBpE` of libilab/PCN-with-Local-Recurrent-Processing to the published `pcn_local`.
 
-    Its cycles must be at least 1. The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight,
+    The network must have at least one cycle. The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight,
     PcConvs.L.b0.0, PcConvs.L.bypass.weight, the batch norms BNs.L and BNend, linear.weight and linear.bias, where L
-    starts from 0; with a stem, also baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have
+    counts from 0; with a stem, also baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have
     shape (1, channel, 1, 1), and those of pcsim (channel,).
     """
     naming = _OfModules(network)
@@ -161,7 +161,7 @@ def libilab_local(network: Network) -> Sources:
 
 @checked(StorageError)
 def zcrwind_prednet(network: Network) -> Sources:
-    """Map zcrwind/PredNet_pytorch, a faithful port of the original, to a `prednet` whose R and A have equal channels.
+    """Map zcrwind/PredNet_pytorch, a faithful port of the original, to a `prednet` with as many channels in R as in A.
 
     The cells must be ConvLSTMs with hard sigmoid gates and without peepholes. The port has i.L, f.L, c.L and o.L, one
     convolution per gate over the concatenation [R, E, up(R above)], and A.2L and Ahat.2L. In pcsim, each source has one
@@ -195,7 +195,7 @@ def zcrwind_prednet(network: Network) -> Sources:
 
 
 def _require_original_cells(network: Network, layers: int) -> None:
-    """Raise StorageError unless r0, r1, ... are the LSTMs of the original code, as other cells have the same shapes."""
+    """Raise StorageError unless r0, r1, ... are LSTMs as in the original code; other cells may have the same shapes."""
     for name in (f"r{layer}" for layer in range(layers)):
         rule = network.populations[name].rule
         if not isinstance(rule, LSTM) or (rule.gate_name, rule.kind) != ("hard_sigmoid", "none"):
@@ -244,7 +244,7 @@ def cornet(network: Network) -> Sources:
 
 
 class _OfModules:
-    """A collection of `Sources`, built from the modules with tensors in each projection, in order."""
+    """A builder of `Sources` from the modules in each projection that have tensors."""
 
     def __init__(self, network: Network) -> None:
         self.names = _names(network)
@@ -256,7 +256,7 @@ class _OfModules:
         return [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
 
     def add(self, edge: str, theirs: list[str]) -> None:
-        """Add the modules on `edge` under the names `theirs`; rows of a `StepNorm` have consecutive numbers."""
+        """Map the modules on `edge` to the original names `theirs`; rows of a `StepNorm` are numbered consecutively."""
         for module, prefix in zip(self.holding(edge), theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
             for name, tensor in tensors.items():
@@ -274,7 +274,7 @@ def _names(network: Network) -> dict[int, str]:
 
 
 def _rate(name: str, channels: int) -> Source:
-    """Return the origin of an update rate, (channel,), which the original code stores as (1, channel, 1, 1)."""
+    """Return the origin of an update rate of shape (channel,), stored in the original code as (1, channel, 1, 1)."""
     return Source((name,), torch.flatten, (1, channels, 1, 1))
 
 

@@ -28,9 +28,9 @@ MODELS: dict[str, Entry] = {}
 
 @checked(WiringError)
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Return a decorator that registers a function that builds a `Network`, under the name of the function.
+    """Return a decorator that registers a function that builds a `Network`, under the function's name.
 
-    Its options are checked against their annotations.
+    The function's options are checked against their annotations.
 
     @register(paper="Lotter et al. 2017")
     """
@@ -70,7 +70,7 @@ def construct(name: str, **options: Any) -> Network:
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """Return an exception for a name that is not in `known`, which suggests the closest known name."""
+    """Return an exception for a name that is not in `known`, with the closest known name as a suggestion."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",

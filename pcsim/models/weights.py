@@ -39,7 +39,7 @@ def available() -> dict[str, tuple[str, ...]]:
 
 @checked(StorageError)
 def pretrained(model: str, weights: str, **options: Any) -> Network:
-    """Build `model` with the trained `weights`; `options` override the options used in training.
+    """Build `model` with the trained `weights`; `options` override those used in training.
 
     Raises StorageError if the weights do not exist for this model or do not fit the `options`.
     """

@@ -25,8 +25,8 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 class Graph(nn.Module):
     """Validated populations and projections, with inferred shapes and evaluation order.
 
-    Modules are stored only in `rules`, `transforms` and `delays`; `populations` and `projections` always refer to the
-    current ones.
+    Modules are stored only in `rules`, `transforms` and `delays`; `populations` and `projections` always contain the
+    current modules.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Graph(nn.Module):
         if self.is_flow and (delay > 1 or (delay == 1 and not has_memory)):
             raise WiringError(
                 given=f"edge {edge.name} with delay={delay} in a flow",
-                expected="no delay in steps, because delays in a flow are in ms",
+                expected="no delay in steps, because delays in a flow are specified in ms",
                 remedy="omit delay, or pass delay_ms=10.0 for a conduction delay of 10 ms",
             )
         return replace(edge, delay=delay, port=port)
@@ -169,12 +169,12 @@ class Graph(nn.Module):
 
     @property
     def step_delays(self) -> dict[str, int]:
-        """The longest nonzero delay in steps on the edges from each source of a discrete network."""
+        """The longest nonzero delay, in steps, of the edges from each source of a discrete network."""
         return self.wiring().step_delays
 
     @property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays in ms on the edges from each source of a flow."""
+        """The delays, in ms, of the edges from each source of a flow."""
         return self.wiring().conduction_delays
 
     @property
@@ -206,8 +206,8 @@ class Graph(nn.Module):
     def time_of(self, name: str, step: int) -> float:
         """Return the time in ms after image onset that a step (0, 1, ...) of a population represents.
 
-        By default this is the end of the step, (step + 1) step_ms. For populations in `timing`, the time follows from
-        that entry, with steps counted from the start of the population's window. Only for discrete networks. Raises
+        By default this is the end of the step, (step + 1) step_ms. For populations in `timing`, it is computed from
+        their entry, with steps counted from the start of the population's window. Only for discrete networks. Raises
         WiringError for a step outside that window.
         """
         if name not in self.timing:
@@ -217,6 +217,6 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"step {step} of {name!r}",
                 expected=f"a step in which it is active: {begin:g} <= step < {end:g}",
-                remedy=f"pass step={begin:g}, for example; outside its window the population holds its value",
+                remedy=f"pass step={begin:g}, for example; outside its window the value of the population is constant",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

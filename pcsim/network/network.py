@@ -23,19 +23,19 @@ class Network(Graph):
     inputs       shape (channel, height, width) of each stimulus, by name
     readout      the population whose value is the output of the network, if there is one
     steps        for a discrete model, the number of steps used in its paper
-    step_ms      the neural time in ms that one step represents; in an ODE derived from a discrete network, the time
-                 after which per-step transforms advance
+    step_ms      the neural time in ms that one step represents; in an ODE derived from a discrete network, the interval
+                 at which per-step transforms advance
     timing       population -> (time of its first step after onset, time per step), in ms, for populations that do not
                  follow the common clock; see `time_of`
-    initialiser  a network that runs for one step on the first input and whose values initialise the populations of the
-                 same names; it usually shares modules with this network
+    initialiser  a network that runs for one step on the first input and provides the initial values of the populations
+                 with the same names; it usually shares modules with this network
 
     Raises WiringError for duplicate or unknown names, mismatched shapes, a zero-delay cycle, flows mixed with maps,
     delays in steps in a flow, or delays in ms in a discrete network.
     """
 
     EXAMPLE: ClassVar[str] = "a pcsim.Network, such as pcsim.models.build('blt')"
-    # Set by pcsim.simulation, which imports this package; a network itself contains no loop over time.
+    # Set by pcsim.simulation, which imports this package; networks contain no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
     @checked(StimulusError)
@@ -58,18 +58,18 @@ class Network(Graph):
     def as_ode(self, tau: Taus, step_ms: float | None = None) -> Network:
         """Return the network in continuous time: tau dh/dt = F(h, u) - h for every population with memory.
 
-        A network of flows keeps its equations and gets the new time constants. In both cases parameters are shared.
+        If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
         `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name, whose
-        values can also be a `LearnableTau` or one number per channel. A wire with delayed outgoing edges has a past,
-        so it becomes a memory too. `step_ms` is the time in ms that one step of the discrete network represents. It
-        is used to convert windows, lesions, per-step transforms and delays of more than one step to ms. By default it
-        is tau, if that is one number.
+        values can also be a `LearnableTau` or a sequence with one number per channel. A wire with delayed outgoing
+        edges also becomes a memory, because its past values are needed. `step_ms` is the time in ms that one step of
+        the discrete network represents. It is used to convert windows, lesions, per-step transforms and delays of more
+        than one step to ms. Defaults to `tau` if `tau` is a scalar.
 
-        A delay of 0 between two memories refers to a step and has no meaning in continuous time: every edge of the
-        flow reads memories at the current time, regardless of the unrolling. Unrollings differ only under one-stage
-        solvers (Euler, ExponentialEuler), which advance one population after another in evaluation order. With
-        dt = tau, Euler reproduces the published map exactly.
+        A delay of 0 between two memories has no meaning in continuous time: every edge of the flow transmits the
+        current value, regardless of the unrolling. Unrollings differ only under one-stage solvers (Euler,
+        ExponentialEuler), which advance one population after another in evaluation order. With dt = tau, Euler
+        reproduces the published map exactly.
         """
         return variants.as_ode(self, tau, step_ms)
 
@@ -77,7 +77,7 @@ class Network(Graph):
     def clamped(self, *names: str) -> Network:
         """Return the network with the named populations clamped to stimuli, which makes them inputs.
 
-        Edges to these populations are removed, and edges from them read the stimulus without delay. Parameters are
+        Edges to these populations are removed, and edges from them transmit the stimulus without delay. Parameters are
         shared.
         """
         return variants.clamped(self, names)
@@ -87,8 +87,8 @@ class Network(Graph):
         """Return the network with edges lesioned, selected by kind ("top_down") or by name ("v2->v1").
 
         Lesions are permanent, or limited to the window `during=(from, to)`, in ms for a flow and in steps for a
-        discrete network. Repeated lesions accumulate. Parameters are shared and keep their names, so a lesion costs
-        nothing and trained weights still load.
+        discrete network. Repeated lesions accumulate. Parameters are shared and keep their names, so lesioned networks
+        need no extra memory and still load trained weights.
         """
         return variants.without(self, edges, during)
 

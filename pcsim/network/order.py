@@ -1,4 +1,4 @@
-"""Pure functions of the edges: the evaluation order of populations and the times at which an onset reaches them."""
+"""Pure functions that derive the evaluation order of populations and their arrival times from the edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Node = TypeVar("Node", bound=Hashable)
 
 
 def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Node]]) -> tuple[Node, ...]:
-    """Return the nodes in order, each after all nodes listed for it in `before`. Raises WiringError for a cycle."""
+    """Sort the nodes so that each follows all its predecessors in `before`. Raises WiringError for a cycle."""
     order: dict[Node, None] = {}
     for start in nodes:
         path: list[Node] = [start]
@@ -34,7 +34,7 @@ def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Nod
 
 
 def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple[str, ...]:
-    """Return the populations, each after the sources of the given edges to it."""
+    """Sort the populations so that each follows the sources of the given edges to it."""
     before: dict[str, list[str]] = {name: [] for name in names}
     for edge in edges:
         if edge.source in before:
@@ -46,7 +46,7 @@ def _refuse_cycle(cycle: Sequence[object]) -> None:
     raise WiringError(
         given=f"a cycle of zero delay: {' -> '.join(map(str, cycle))}",
         expected="at least one edge with a delay in every cycle",
-        remedy="set delay=1 on the edge that should read the previous step (usually a lateral or top-down edge)",
+        remedy="set delay=1 on the edge that should transmit the previous value (usually a lateral or top-down edge)",
     )
 
 
@@ -59,7 +59,7 @@ def arrivals(
 ) -> dict[str, float]:
     """Return the time at which an input onset first reaches each population, by the shortest delay (Bellman-Ford).
 
-    Times are in steps, or in ms for a flow. Windows of edges and populations postpone the arrival. The onset reaches
+    Times are in steps, or in ms for a flow. Windows of edges and populations can delay the arrival. The onset reaches
     the populations in `early` before the first step.
     """
     reached = dict.fromkeys(populations, math.inf) | dict.fromkeys(inputs, 0.0) | dict.fromkeys(early, -1.0 + is_flow)

@@ -45,17 +45,17 @@ class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
-            None (the default) means 0 in a discrete network; in a flow every edge reads the current value.
+            None (the default) means 0 in a discrete network; in a flow every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
-    before  output of a delayed edge before its source has a value: nothing ("absent") or the transform of zeros
-            ("zeros").
+    before  output of a delayed edge before its source has a value: nothing ("absent"), or its transform applied to
+            zeros ("zeros").
     active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
             `connections.Phased` transform is counted from a.
-    delay_ms  conduction delay in a flow, for which the source's value is interpolated between steps. A number, or a
-            `LearnableTau(1, ...)` for a learnable delay.
+    delay_ms  conduction delay in a flow: a number, or a `LearnableTau(1, ...)` for a learnable delay. The source's
+            value is interpolated between steps.
     lesioned  windows [from, to) in which the edge delivers nothing, in the same unit as `active`.
-    compute_dtype  dtype of the convolutions and matrix products in the transform, such as torch.bfloat16. The output
-            has the dtype of the source's value, which is also the default.
+    compute_dtype  dtype of the convolutions and matrix products in the transform, such as torch.bfloat16. Defaults to
+            the dtype of the source's value, which is always the dtype of the output.
     name    "source->target" by default; two projections between the same populations need different names.
     """
 

@@ -108,7 +108,7 @@ def _convolved(layer: nn.Module, shape: Shape, other: Mapping[str, Any] | None =
         made = [(n - 1) * s - 2 * p + k + e for n, s, p, k, e in zip(size, stride, padding, spans, extra, strict=True)]
     elif settings.get("ceil_mode"):
         made = [-(-(n + 2 * p - k) // s) + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
-        # The last window must start inside the image or the padding before it.
+        # The last window must start inside the image or the left padding.
         made = [m - ((m - 1) * s >= n + p) for m, n, s, p in zip(made, size, stride, padding, strict=True)]
     else:
         made = [(n + 2 * p - k) // s + 1 for n, s, p, k in zip(size, stride, padding, spans, strict=True)]
@@ -119,7 +119,7 @@ def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
     named = chain(transform.named_parameters(), transform.named_buffers())
     tensors = {name: tensor.to("meta") for name, tensor in named}
     # Use two samples, because batch norm in training mode does not accept a single value per channel.
-    # Use the memory layout of a run, so that a transform that flattens with `.view` already fails here.
+    # Use the memory layout of a run, so that a transform that flattens with an unsupported `.view` fails here.
     given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in tensors.values()), None)))
     with torch.no_grad():
         return tuple(functional_call(transform, tensors, (given,)).shape[1:])
@@ -142,8 +142,8 @@ def infer_shapes(
 ) -> Shapes:
     """Propagate the input and declared shapes along the edges to every node, and check every edge.
 
-    Raises WiringError that names the edge and both shapes if two shapes disagree, or the populations that cannot be
-    reached.
+    Raises WiringError if two shapes disagree, naming the edge and both shapes, or if populations cannot be reached,
+    naming these populations.
     """
     found = Shapes(dict(inputs) | dict(declared), {}, {name: {} for name in rules})
     arriving: dict[str, Shape] = {}

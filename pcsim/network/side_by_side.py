@@ -1,4 +1,4 @@
-"""Several settings of a network in one run: each sample of a large batch has its own time constants and gains.
+"""Several settings of a network in one run, where each sample of a large batch has its own time constants and gains.
 
     many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
@@ -62,7 +62,7 @@ class PerSampleGain(nn.Module):
 
 @dataclass(frozen=True)
 class Batched:
-    """A network that runs `points` settings on `batch` samples each, with methods to tile stimuli and split records."""
+    """A network that runs `points` settings on `batch` samples each, and tiles stimuli and splits records."""
 
     network: Network
     points: int
@@ -82,7 +82,7 @@ class Batched:
             raise WiringError(
                 given=f"a record of shape {tuple(values.shape)}",
                 expected=f"(time, {self.points * self.batch}, ...): {self.points} points of {self.batch} samples",
-                remedy="pass run[name] of a run of this network with many.tile(images)",
+                remedy="pass run[name], where run is a simulation of this network with many.tile(images)",
             )
         return rearrange(values, "time (point n) ... -> point time n ...", point=self.points)
 
@@ -107,11 +107,11 @@ class Batched:
 def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: Count = 1) -> Batched:
     """Build one network that runs several settings of `network`; point k uses the k-th value of each tau and gain.
 
-    taus   population -> time constants in ms, (points,) or (points, channel); they turn a discrete network into a flow,
-           in which every population with memory needs a time constant
+    taus   population -> time constants in ms, (points,) or (points, channel); these turn a discrete network into a
+           flow, in which every population with memory needs a time constant
     gains  edge -> factors on its output, one per point
 
-    Parameters are shared. Raises WiringError for unknown names, names in both dicts, or unequal numbers of values.
+    Parameters are shared. Raises WiringError for unknown names, names in both dicts, or different numbers of values.
     """
     given = {**(taus or {}), **(gains or {})}
     counts = {name: len(values) for name, values in given.items()}
@@ -147,7 +147,7 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
 def _scaled(transform: nn.Module | None, gain: PerSampleGain) -> nn.Module:
     if transform is None:
         return gain
-    # A Chain passes the phase on to its parts; a Sequential does not.
+    # Unlike a Sequential, a Chain passes the phase on to its parts.
     return Chain(transform, gain) if isinstance(transform, Phased) else nn.Sequential(transform, gain)
 
 

@@ -33,7 +33,7 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="connect from the population that drives it, or give the source memory with rules.Leaky(rule, tau)",
+            remedy="connect from the population that drives it, or wrap its rule in rules.Leaky(rule, tau)",
         )
 
 
@@ -43,7 +43,7 @@ def check_windows(
     variables: Mapping[str, Mapping[str, Shape]],
     is_flow: bool,
 ) -> None:
-    """Raise WiringError for invalid `starts_from` and for windows that are empty, start too early or split a step."""
+    """Raise WiringError for an invalid `starts_from`, or a window that is empty, starts too early or splits a step."""
     known = {population.name: population for population in populations}
     for edge in projections:
         _check_window(f"edge {edge.name}", edge.active, is_flow)
@@ -56,7 +56,7 @@ def check_windows(
             raise WiringError(
                 given=f"population {name!r}, a wire in a flow, with the window {active}",
                 expected="no window, because a wire follows its input at all times",
-                remedy="set the window on its outgoing edges, or give it memory with rules.Leaky(rule, tau)",
+                remedy="set the window on its outgoing edges, or add memory with rules.Leaky(rule, tau)",
             )
         if source is None:
             continue
@@ -126,7 +126,7 @@ def check_names(
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="names that also differ when written with letters, digits and underscores only",
+            expected="names that still differ when characters other than letters, digits and underscores become '_'",
             remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:

@@ -21,7 +21,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 Net = TypeVar("Net", bound=Graph)
 Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
-"""Time constants in ms: one for all memories, a sequence with one for each memory, or a dict by name."""
+"""Time constants in ms: one for all memories, a sequence with one per memory, or a dict by name."""
 
 
 def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
@@ -38,7 +38,7 @@ def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
         network,
         [_with_tau(network, p, taus, scale) for p in network.populations.values()],
         [_timed(edge, edge.source in network.inputs, scale) for edge in network.projections],
-        steps=None,  # the duration of an ODE is given in ms with until=...
+        steps=None,  # the duration of an ODE is specified in ms with until=...
         step_ms=scale if isinstance(scale, int | float) else network.step_ms,
         name=f"{network.name} as an ODE",
     )
@@ -107,7 +107,7 @@ def autocast(network: Net, dtype: torch.dtype) -> Net:
 
 
 def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
-    """Return the network with `edges` instead of its own, under the same names and between the same populations."""
+    """Return the network with its edges replaced by `edges`, which have the same names, sources and targets."""
     other = copy(network)
     other._modules = dict(network._modules)
     other._edges = {edge.key: edge for edge in edges}
@@ -134,7 +134,7 @@ def current(network: Net) -> Net:
 
 
 def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
-    """Return a memory with its time constant, or a wire without a window, since wires always follow their input."""
+    """Return a memory with its time constant, or a wire without its window, since wires always follow their input."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
@@ -163,7 +163,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
     """Convert a window from steps to ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants but no step_ms, which is needed for {name}",
+            given=f"several time constants but no step_ms, which {name} requires",
             expected="the time in ms that one step of the discrete network represents",
             remedy="call as_ode(tau=..., step_ms=10.0)",
         )
@@ -171,7 +171,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
 
 
 def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
-    """Convert an edge for a flow: its windows to ms, and delay steps beyond the first to a conduction delay."""
+    """Convert an edge for a flow: windows to ms, and delay steps beyond the first to a conduction delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
         edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))

@@ -1,7 +1,7 @@
 """A snapshot of the wiring of a network as plain data, with its derived properties.
 
-A network looks up its modules on every access, because they may be replaced at any time. A run uses the same
-properties many times, so it creates a `Wiring` at the start, which computes each property once.
+A network looks up its modules on every access, because they may be replaced at any time. A run needs the same
+properties many times, so it first creates a `Wiring`, which computes each property only once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """The dict that contains the first parameter, and its key in that dict."""
+        """The dict that contains the first parameter, and the key of the parameter."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -91,7 +91,7 @@ class Wiring:
 
     @cached_property
     def step_delays(self) -> dict[str, int]:
-        """The longest nonzero delay in steps on the edges from each source of a discrete network."""
+        """The longest nonzero delay, in steps, of the edges from each source of a discrete network."""
         longest: dict[str, int] = {}
         for edge in self.projections:
             if not self.is_flow and edge.delay:
@@ -100,7 +100,7 @@ class Wiring:
 
     @cached_property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays in ms on the edges from each source of a flow."""
+        """The delays, in ms, of the edges from each source of a flow."""
         found: dict[str, tuple[TimeConstant, ...]] = {}
         for edge in self.projections:
             if isinstance(edge.delay_ms, TimeConstant):

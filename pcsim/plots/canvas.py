@@ -21,13 +21,13 @@ def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
 
 
 def require(is_valid: bool, given: str, expected: str, remedy: str) -> None:
-    """Raise StimulusError unless the data to draw are valid."""
+    """Raise StimulusError if the data cannot be drawn."""
     if not is_valid:
         raise StimulusError(given=given, expected=expected, remedy=remedy)
 
 
 def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
-    """Return an array or a tensor, with or without a gradient, as an array."""
+    """Return an array or tensor as an array, detached from its autograd graph."""
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
 
 

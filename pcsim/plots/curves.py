@@ -39,7 +39,7 @@ def error_convergence(run: Run, ax: Axes | None = None) -> Axes:
 
 @checked(StimulusError)
 def activity(run: Run, keys: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-    """Draw recorded values over time, one line per key: the median over samples, with a band from 25 to 75 %.
+    """Draw recorded values over time, one line per key: the median over samples, with a band between the quartiles.
 
     A population recorded unit by unit is reduced to the root mean square over its units.
     """
@@ -70,8 +70,8 @@ def accuracy_by_cycles(
 ) -> Figure:
     """Draw the accuracy of networks after the T cycles they were trained with (left) and after every cycle (right).
 
-    curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1; a network without cycles has
-    a single value. cycles[network] is T, and `unit` is the name of a cycle in the labels.
+    curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1, or a
+    single value for a network without cycles. cycles[network] is T, and `unit` is the name of a cycle in the labels.
     """
     for name, rows in curves.items():
         shape = np.shape(np.asarray(rows, float)) if len({np.shape(row) for row in rows}) == 1 else ()

@@ -29,12 +29,12 @@ def forecast(
     closed_loop_from: int | None = None,
     rate: Positive | None = None,
 ) -> Figure:
-    """Draw one clip (time, channel, height, width), and for each network a row of predictions and a row of errors.
+    """Draw a clip (time, channel, height, width), with a row of predictions and a row of errors for each network.
 
     Errors are prediction - frame, averaged over channels: red where the prediction is too bright, blue where it is too
     dark. From `closed_loop_from` on, each network's input is its own prediction, which is outlined in red. With `rate`,
-    in frames per second, columns are labelled in ms. Raises StimulusError for predictions of another shape, and for
-    `closed_loop_from` outside the clip.
+    in frames per second, columns are labelled in ms. Raises StimulusError for predictions of another shape, or if
+    `closed_loop_from` is outside the clip.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]

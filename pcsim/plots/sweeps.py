@@ -23,7 +23,7 @@ def tau_maps(
     high: Sequence[float],
     beyond: str = "none",
 ) -> Figure:
-    """Draw heat maps over the time constants of a lower and an upper area, quantities in rows and networks in columns.
+    """Draw heat maps over the time constants of two areas, with quantities in rows and networks in columns.
 
     maps[quantity][network] is (low, high). Quantities whose name contains "(ms)" have a log colour scale; the others
     are fractions, shown in percent. Cells that are not finite are labelled `beyond`.
@@ -85,9 +85,9 @@ def search_progress(
 ) -> Axes:
     """Draw all scores, the mean of the last `window` scores and the best so far, as in Nayebi et al. 2018, figure 3b.
 
-    scores    (trial,): the last score of each trial, even if it was pruned; NaN if it has none
-    complete  (trial,): True for trials that ran to completion; others are drawn hollow and only enter the mean
-    random    number of random trials, which are to the left of the dotted line
+    scores    (trial,): the last score of each trial, including pruned trials; NaN if there is none
+    complete  (trial,): True for trials that ran to completion; others are drawn hollow and enter only the mean
+    random    number of random trials, which are left of the dotted line
     label, scale  axis label, and a factor that multiplies the scores: "correct (%)" and 100 for fractions
     """
     require(

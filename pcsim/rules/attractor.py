@@ -27,8 +27,8 @@ from pcsim.rules.base import Map, Wire
 class Threshold(Map):
     """s_i <- sgn(drive_i - theta) where turn_i = 1; s_i is unchanged elsewhere and where drive_i = theta.
 
-    The port "turn" selects the units to update in each step: one, some or all. With `synchronous`, every step updates
-    all units. Source: Hopfield 1982 eq. 1.
+    The port "turn" selects the units to update in each step: one, several or all. If `synchronous` is True, every step
+    updates all units. Source: Hopfield 1982 eq. 1.
     """
 
     ports = ("drive", "turn")
@@ -45,10 +45,10 @@ class Threshold(Map):
 
 
 class Energy(Wire):
-    """Base class of energies, which return one number per sample, (batch, 1)."""
+    """Base class of energies, which have one value per sample, (batch, 1)."""
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return (1,), the shape of one number per sample."""
+        """Return (1,), the shape of an energy without the batch."""
         return {"value": (1,)}
 
 
@@ -106,7 +106,7 @@ class Softmax(Wire):
 class RetrievalEnergy(Energy):
     """E = -1/beta log sum_mu exp(beta match_mu) + 1/2 xi.xi + log(N)/beta + 1/2 M^2, match = X^T xi.
 
-    M is the largest norm among the N patterns, which ensures that E >= 0. Source: Ramsauer et al. 2020 eq. 2.
+    M is the largest norm among the N patterns, so that E >= 0. Source: Ramsauer et al. 2020 eq. 2.
     """
 
     ports = ("state", "match")

@@ -4,8 +4,8 @@
     Map    with memory, returns its next value         forward(own, **ports) -> next value
     Wire   without memory, returns its current value   forward(**ports)      -> value
 
-A rule receives its own variables and the summed input at each of its named ports. It does not depend on other
-populations or on the step number. The input at an unconnected port is zero.
+A rule receives its own variables and the summed input at each of its named ports. It has no access to other
+populations or to the step number. The input at an unconnected port is zero.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def slope_named(name: str) -> Callable[[Tensor], Tensor]:
 class Rule(nn.Module):
     """Base class of flows, maps and wires.
 
-    `ports` lists the input ports. A projection that names none targets the port named after its `kind` ("prediction",
-    "error"), if there is one, else the first.
-    `extra` lists variables stored in addition to the value that other populations read. A rule with extra variables
-    receives and returns a dict with the keys "value" and these names; other rules receive and return a tensor.
+    `ports` lists the input ports. A projection without a port name targets the port named after its `kind`
+    ("prediction", "error") if there is one, and the first port otherwise.
+    `extra` lists variables stored in addition to the value; other populations receive only the value. A rule with extra
+    variables receives and returns a dict with the keys "value" and these names; other rules use a tensor.
     `gates` lists intermediate values that can be recorded as "population.gate"; see `gate_values`.
     """
 
@@ -125,7 +125,7 @@ class Rule(nn.Module):
         return type(self).__name__
 
     def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of a cell with `channels` channels whose single port receives `gates` times as many."""
+        """Return the shapes of a cell with `channels` channels whose port receives `gates * channels` channels."""
         arriving = Rule.shapes(self, ports)["value"]
         if arriving[0] != gates * channels:
             raise WiringError(
@@ -169,7 +169,7 @@ class Flow(Rule):
 class Leaky(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 
-    An Euler step with dt = tau recovers own <- F(own, ports). `tau`, in ms, is one number, one number per channel, or a
+    An Euler step with dt = tau recovers own <- F(own, ports). `tau` (ms) is one number, one number per channel, or a
     `LearnableTau`.
     """
 
@@ -208,7 +208,7 @@ def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
 
 
 def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
-    """Return a map or wire as a leaky flow with time constant `tau`, or a copy of a flow with the new tau.
+    """Return a flow with time constant `tau`. Maps and wires become leaky; flows are copied with the new tau.
 
     Parameters are shared.
     """

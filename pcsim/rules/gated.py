@@ -1,4 +1,4 @@
-"""Gated cells, which receive the inputs to all their gates stacked at one port.
+"""Gated cells, which receive the stacked inputs of all their gates at a single port.
 
 Each projection to a cell drives all gates with one transform, such as a convolution; the bias belongs to the cell.
 The cell is convolutional between image-shaped populations and dense between vectors.
@@ -28,7 +28,7 @@ class LSTM(Map):
     c(t-1), and the peephole of o uses c(t).
 
     peephole  "none"; "channel", with one weight per gate and channel; or "full", with one weight per gate, channel and
-              position, which fixes the image size to `size` (height, width)
+              position, which requires images of `size` (height, width)
     gate      the nonlinearity s: "sigmoid" or "hard_sigmoid", which is clip(0.2 x + 0.5, 0, 1)
     forget    initial bias of the forget gate
 
@@ -65,7 +65,7 @@ class LSTM(Map):
         self.peephole = nn.Parameter(torch.zeros(weights)) if weights else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of h and c, which have a quarter of the incoming channels."""
+        """Return the shapes of h and c, with a quarter of the input channels."""
         shapes = self._shapes_of_gates(self.channels, 4, ports)
         if self.size is not None and shapes["value"][1:] != self.size:
             raise WiringError(
@@ -99,7 +99,7 @@ class LSTM(Map):
         return drive + (weight if self.kind == "full" else per_channel(weight, c)) * c
 
     def describe(self) -> str:
-        """Return the nonlinearity of the gates and the type of peepholes."""
+        """Return the nonlinearity of the gates and the type of the peepholes."""
         return f"LSTM, {self.gate_name}" + ("" if self.kind == "none" else f", {self.kind} peepholes")
 
 
@@ -128,7 +128,7 @@ class SubLSTM(Map):
                 self.bias[3 * channels :] = forget
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of h and c: a quarter of the incoming channels, or a third if the forget gate is fixed."""
+        """Return the shapes of h and c: a quarter of the input channels, or a third if the forget gate is fixed."""
         return self._shapes_of_gates(self.channels, len(self.gates), ports)
 
     def forward(self, own: State, *, gates: Tensor) -> State:

@@ -2,7 +2,7 @@
 
     p = f(drive)                                     prediction
     e = f( pi * (target - prediction) )              prediction error, per sample
-    d = f'(drive of p) e                             an error passed back through the prediction p = f(drive)
+    d = f'(drive of p) e                             an error passed backwards through p = f(drive)
     tau dr/dt = f'(r) drive - error                  relaxation of a representation
     r <- f( (1 - a) state + a prediction )           a representation blended with its prediction
     r <- f( prior + b drive )                        a representation corrected by an error
@@ -10,8 +10,8 @@
 In relaxation, `drive` is the prediction error of the level below, passed through the transpose of the prediction's
 transform, and `error` is the prediction error of the representation itself. With transposed weights, relaxation is the
 gradient flow of E = 1/2 sum pi (r - p)^2 over all layers: Rao & Ballard 1999 eq. 7-8, Whittington & Bogacz 2017
-eq. 2.15. `Blend` and `Correction` are the top-down and bottom-up passes of Wen et al. 2018. `Correction` alone, with
-the representation as its own prior, is the model of Han et al. 2018.
+eq. 2.15. `Blend` and `Correction` are the top-down and bottom-up passes of Wen et al. 2018. The model of
+Han et al. 2018 uses only `Correction`, with the representation as its own prior.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class SplitError(ErrorUnit):
     """
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the target with twice its channels."""
+        """Return the shape of the target with the number of channels doubled."""
         channels, *rest = super().shapes(ports)["value"]
         return {"value": (2 * channels, *rest)}
 
@@ -104,7 +104,7 @@ _THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @checked(WiringError)
 class ErrorThrough(Wire):
-    """d = f'(x) e for a prediction p = f(x): the prediction error passed back through f.
+    """d = f'(x) e for a prediction p = f(x): the prediction error passed backwards through f.
 
     The ports receive e ("error") and p ("prediction"), from which f' is computed. Raises WiringError for an f whose
     slope cannot be computed from p.
@@ -135,8 +135,8 @@ class ErrorThrough(Wire):
 class ErrorRelaxation(Flow):
     """tau dr/dt = f'(r) drive - error: gradient descent on the squared errors of this level and the one below.
 
-    `drive` is the error of the level below, passed through the transpose of the prediction, which must be a function of
-    f(r); `error` is the prediction error of this level.
+    `drive` is the error of the level below, passed through the transpose of the prediction's transform; the prediction
+    must be a function of f(r). `error` is the prediction error of this level.
     """
 
     ports = ("drive", "error")
@@ -197,10 +197,10 @@ class Blend(Wire):
 
 @checked(WiringError)
 class Correction(Map):
-    """r <- N( f( prior + b drive ) ): a representation corrected by the error of the layer below, which is the drive.
+    """r <- N( f( prior + b drive ) ): a representation corrected by its drive, the error of the layer below.
 
     `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018 algorithm 1, where
-    the prior is the representation itself and there is no f.
+    the prior is the representation itself and f is the identity.
     """
 
     ports = ("prior", "drive")
@@ -224,7 +224,7 @@ class Mixture(Map):
     drive       the feed-forward input in the current step
     prediction  the prediction of this area by the area above
     error       the negative gradient, with respect to h, of the squared prediction error of the area below
-    beta, lambda and the memory share 1 - beta - lambda are the softmax of three learnable numbers, and alpha is
+    beta, lambda and the memory fraction 1 - beta - lambda are the softmax of three learnable numbers, and alpha is
     learnable. Without feedback, lambda is 0. Source: Choksi et al. 2021 (Predify) eq. 1.
     """
 
@@ -240,7 +240,7 @@ class Mixture(Map):
         if min(shares) <= 0.0:
             raise WiringError(
                 given=f"Mixture(feed_forward={feed_forward}, feedback={feedback})",
-                expected="positive shares whose sum is below 1, which leaves a share for memory",
+                expected="positive fractions with a sum below 1, so that a fraction remains for memory",
                 remedy="pass feed_forward=0.33, feedback=0.33; to remove feedback, call net.without('top_down')",
             )
         self.has_feedback = has_feedback
@@ -248,7 +248,7 @@ class Mixture(Map):
         self.correction = nn.Parameter(torch.tensor(correction))
 
     def shares(self) -> Tensor:
-        """Return beta, lambda (if there is feedback) and the memory share, which sum to 1."""
+        """Return beta, lambda (if there is feedback) and the memory fraction, which sum to 1."""
         return torch.softmax(self.logits, 0)
 
     def forward(self, own: Tensor, *, drive: Tensor, prediction: Tensor, error: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Rate(Map):
         self.normalise = normalise
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the drive, which must have as many channels as the rule."""
+        """Return the shape of the drive, which must have the same number of channels as the rule."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Own, *, drive: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Units whose gates receive their own projections.
+"""Units whose gates are driven by separate projections.
 
     h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g, k = offset + factor s(.)
     h(t) = u h(t-1) + (1 - u) f(candidate)                  gated update, u = s(update)
@@ -6,8 +6,8 @@
     y = s(gate) drive                                       gated, without memory
     y = u drive + (1 - u) f(candidate)                      highway, without memory
 
-Every gate is a port that populations drive through ordinary edges, with transforms, lesions and delays. The input at
-an unconnected port is zero, so a gate 1 - s(0) is one half.
+Every gate is a port that populations drive through ordinary edges with transforms, lesions and delays. The input at
+an unconnected port is zero, where the gate 1 - s(0) equals one half.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class ReciprocalGated(Map):
     retention.
 
     bias       adds one bias per channel to both gates
-    gate_bias  whether that includes the gate of the drive; False for a gate without input
+    gate_bias  whether the gate of the drive has a bias as well; False for a gate without input
 
-    Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); other variants follow the paper's reference code.
+    Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); other variants follow the authors' code.
     """
 
     ports = ("drive", "gate", "retention")
@@ -68,11 +68,11 @@ class ReciprocalGated(Map):
         self.function = activation_named(activation)
         self.gate, self.retention = gate, retention
         activation_named(gate.nonlinearity), activation_named(retention.nonlinearity)
-        # The bias of the gate, if it has one, precedes that of the retention.
+        # The bias of the gate, if any, comes before the bias of the retention.
         self.bias = nn.Parameter(torch.zeros(1 + gate_bias, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the drive, which must have as many channels as the unit."""
+        """Return the shape of the drive, which must have the same number of channels as the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, drive: Tensor, gate: Tensor, retention: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class GatedUpdate(Map):
         self.bias = nn.Parameter(torch.tensor([[0.0], [kept]]).repeat(1, channels))
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shape of the candidate, which must have as many channels as the unit."""
+        """Return the shape of the candidate, which must have the same number of channels as the unit."""
         return self._shapes_of_channels(self.channels, ports)
 
     def forward(self, own: Tensor, *, candidate: Tensor, update: Tensor) -> Tensor:

@@ -30,12 +30,12 @@ class TimeConstant(nn.Module, ABC):
         return per_channel(value, like) if isinstance(value, Tensor) else value
 
     def smallest(self) -> float:
-        """Return the smallest value over channels in ms, which limits the dt of an explicit solver."""
+        """Return the smallest value over channels, in ms, which limits the dt of an explicit solver."""
         value = self()
         return float(value.detach().min()) if isinstance(value, Tensor) else value
 
     def largest(self) -> float:
-        """Return the largest value over channels in ms; for a learnable tau, its upper bound."""
+        """Return the largest value over channels, in ms; for a learnable tau, its upper bound."""
         value = self()
         return float(value.detach().max()) if isinstance(value, Tensor) else value
 
@@ -76,7 +76,7 @@ class LearnableTau(TimeConstant):
     """tau = minimum + span sigmoid(xi), with one xi per channel, so that tau stays in (minimum, minimum + span).
 
     `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` no smaller than
-    the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` lies strictly
+    the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` is strictly
     inside the range.
     """
 
@@ -88,7 +88,7 @@ class LearnableTau(TimeConstant):
             raise WiringError(
                 given=f"a learnable tau that starts at {start:g} ms",
                 expected=f"a start strictly between {minimum:g} and {minimum + span:g} ms",
-                remedy=f"pass start={minimum + span / 2:g}, which lies inside the range, or widen the range with span",
+                remedy=f"pass start={minimum + span / 2:g}, the middle of the range, or a larger span",
             )
         self.minimum, self.span = minimum, span
         self.xi = nn.Parameter(torch.full((channels,), math.log(share / (1.0 - share))))

@@ -42,7 +42,7 @@ class Sum(Wire):
 class Switch(Wire):
     """y = own where share > 1/2, given elsewhere: a switch between the network's own prediction and the stimulus.
 
-    `share`, (batch, 1, ...), has one number per sample. Gradients flow only to the selected value.
+    `share` has shape (batch, 1, ...), with one value per sample. Gradients flow only to the selected value.
     """
 
     ports = ("given", "own", "share")

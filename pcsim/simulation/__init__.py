@@ -1,4 +1,4 @@
-"""Simulations: a network is lowered to a plan, which advances its state step by step."""
+"""Simulation of networks: each network is converted to a plan, which advances its state step by step."""
 
 from pcsim.simulation.forecasting import Forecast, predict
 from pcsim.simulation.gradient import Full, Gradient

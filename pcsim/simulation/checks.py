@@ -16,13 +16,13 @@ ERRORS: dict[str, type[PcsimError]] = {
     "start": StimulusError,
     "record": RecordError,
 }
-"""exceptions for arguments of a run that are of another type than annotated"""
+"""exceptions for arguments of a run that do not match their annotations"""
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
     """Return the records (by default, a record of the readout) and the entries that each record keeps.
 
-    Raises RecordError for unknown names or for a record that keeps nothing.
+    Raises RecordError for unknown names and for records that keep nothing.
     """
     if record is None:
         record = Record(states=[network.readout] if network.readout else list(network.populations))
@@ -39,11 +39,11 @@ def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], li
 
 
 def checked_end(begin: int, end: int) -> int:
-    """Return `end`, the last step of a run. Raises SolverError if the run starts at or after its end."""
+    """Return `end`, the last step of a run. Raises SolverError if the run starts at or after this step."""
     if end <= begin:
         raise SolverError(
             given=f"a run that starts at step {begin} and ends at step {end}",
             expected="an end after the start",
-            remedy=f"pass steps={begin + 100} or a later `until`; both are counted from the beginning of the first run",
+            remedy=f"pass steps={begin + 100} or a later `until`; both are counted from the start of the first run",
         )
     return end

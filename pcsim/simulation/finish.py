@@ -1,4 +1,4 @@
-"""The end of a run: diverged samples are reported, and their later values set to NaN."""
+"""The end of a run, where diverged samples are reported and their later values set to NaN."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def finished(
 
 
 def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
-    """Set each diverged sample to NaN from the first step at which it was not finite."""
+    """Set each diverged sample to NaN from its first non-finite step onwards."""
     for sample in np.flatnonzero(bad >= 0):
         for key, value in values.items():
             late = torch.from_numpy(steps[key] >= bad[sample]).to(value.device)

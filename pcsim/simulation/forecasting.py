@@ -41,7 +41,7 @@ class Forecast:
     """The frame predictions of a network.
 
     predictions  (n, time, channel, height, width). Row t was computed before frame t was presented. Row 0 was computed
-                 without any input and should be excluded from scores. Rows before a forecaster starts are NaN
+                 without any input and should be excluded from scores. Rows before the first prediction are NaN
     closed_loop_from  the first frame that was not presented, or None
     run          the simulation. `run.errors` contains (time, n) for each layer; in closed loop, the errors refer to the
                  network's own predictions instead of frames
@@ -122,7 +122,7 @@ def stream(
 
 
 class _Task:
-    """The arguments of `simulate` for a prediction, and the frame that each output predicts."""
+    """The arguments of `simulate` for frame prediction, and the frame that each output predicts."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Task:
             self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
 
     def rows(self, predicted: Tensor) -> Tensor:
-        """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), with row t the prediction of frame t."""
+        """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), where row t predicts frame t."""
         rows = predicted.new_full(predicted.shape, math.nan)
         rows[self.begins :] = predicted[self.begins - self.lead : len(predicted) - self.lead]
         return rows.transpose(0, 1)
@@ -199,7 +199,7 @@ def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
 def closed_loop(network: Network) -> Network:
     """Return the network with an additional input, "closed_loop", that replaces frames with the network's predictions.
 
-    The input is (batch, 1, 1, 1): 0 selects the frame and 1 the prediction. Each sample can thus close and reopen its
+    The input is (batch, 1, 1, 1): 0 selects the frame and 1 the prediction, so each sample can close and reopen its
     loop at different times.
 
     Parameters are shared. Raises WiringError unless the network has an edge, lesioned or not, from the readout to the

@@ -1,4 +1,4 @@
-"""Gradients through time: the base class and full backpropagation. Other methods are in `pcsim.training`."""
+"""Gradients through time: the base class and full backpropagation. `pcsim.training` contains other methods."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Gradient(ABC):
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Yield the moments of a run in windows that can be backpropagated through separately."""
+        """Yield the time points of a run in windows that can be backpropagated through separately."""
 
 
 @dataclass(frozen=True)
 class Full(Gradient):
-    """Backpropagation through all steps: exact, but memory grows with the number of steps."""
+    """Backpropagation through all steps, which is exact but needs memory proportional to the number of steps."""
 
     kind: str = field(default="full", init=False)
 
     def windows(
         self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None
     ) -> Iterator[Iterable[Moment]]:
-        """Yield all moments in a single window."""
+        """Yield all time points in a single window."""
         yield scan(schedule, carry, taps, monitor)

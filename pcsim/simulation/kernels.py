@@ -1,11 +1,11 @@
 """Kernel selection for convolutions: a fixed rule based on shapes, for float32 on a CPU without gradients.
 
-oneDNN has an overhead of about 27 us (30 us for transposed convolutions), but takes less time per sample than torch's
-native kernels, which copy every window into a matrix and multiply (transposed: multiply and add the windows). Native
-kernels are faster for small maps and batches. By default, torch uses them only for plain convolutions of one sample on
-one thread.
+oneDNN has an overhead of about 27 us (30 us for transposed convolutions) but takes less time per sample than torch's
+native kernels. A native kernel copies all windows into a matrix and multiplies it by the weight; a transposed one
+multiplies first and then adds the windows. Native kernels are faster for small feature maps and batches. By default,
+torch uses them only for ordinary convolutions of a single sample on one thread.
 
-    native kernel  if  batch * extra(shapes) < START       extra: additional us per sample in a native kernel
+    native kernel  if  batch * extra(shapes) < START       extra: additional time per sample in a native kernel, us
 
 Measured on one thread of an Intel Xeon (Sapphire Rapids), torch 2.13.0, channels_last, oneDNN / native, us:
 
@@ -38,11 +38,11 @@ from torch.nn import functional
 
 START = 27.0
 START_UP = 20.0
-"""in us; below the overhead of oneDNN, because the windows are not in the cache in a step of many operations"""
+"""in us; less than the overhead of oneDNN, because in a step of many operations the windows are not in the cache"""
 PER_COPY, PER_NUMBER, PER_PRODUCT = 2.5e-3, 1e-4, 4.5e-6
 PER_NUMBER_UP = 4e-4
 
-# Private functions of torch. If they are missing, torch selects the kernel.
+# These are private functions of torch. If they are missing, torch selects the kernel.
 _OWN = getattr(torch._C._nn, "thnn_conv2d", None)
 _OWN_UP = getattr(torch._C._nn, "slow_conv_transpose2d", None)
 
@@ -107,7 +107,7 @@ def _size_after(
 
 
 MOST_COLUMNS, MOST_ADDED = 200_000, 1_000_000
-"""maximum number of values that a product reads (or writes, if transposed); above it, oneDNN is faster"""
+"""maximum number of values that a product reads (or writes, if transposed); for larger products, oneDNN is faster"""
 
 
 def as_product(
@@ -121,11 +121,11 @@ def as_product(
     extra: Sequence[int],
     groups: int,
 ) -> Any:
-    """Compute a small convolution as a matrix product; return NotImplemented for others. The arguments are aten's.
+    """Compute a small convolution as a matrix product; return NotImplemented for others.
 
-    A compiler fuses the copy and the sum of the windows with neighbouring operations, and a matrix product has an
-    overhead of only 1 us. With batch size 1, a compiled step of the three areas of W4 takes 305 us, against 412 us with
-    oneDNN.
+    The arguments are those of the corresponding aten op. A matrix product has an overhead of only 1 us, and a compiler
+    fuses the copy and the sum of the windows with neighbouring operations. With batch size 1, a compiled step of the
+    three areas of W4 takes 305 us, against 412 us with oneDNN.
     """
     if image.dim() != 4 or groups != 1 or tuple(dilation) != (1, 1) or image.device.type != "cpu":
         return NotImplemented
@@ -156,7 +156,7 @@ def _numbers(
 def _gathered(
     image: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
-    """Compute a convolution as the windows of the image times the weight."""
+    """Compute a convolution as the matrix product of the image's windows and the weight."""
     out, channels, height, width = weight.shape
     edges = (0, 0, padding[1], padding[1], padding[0], padding[0])
     windows = functional.pad(image.permute(0, 2, 3, 1), edges).unfold(1, height, stride[0]).unfold(2, width, stride[1])
@@ -175,10 +175,10 @@ def _spread(
     padding: Sequence[int],
     extra: Sequence[int],
 ) -> Tensor:
-    """Compute a transposed convolution: each pixel times the weight is a window, and overlapping windows are added.
+    """Compute a transposed convolution: multiply each pixel by the weight, and add the overlapping windows.
 
     Windows are padded to a multiple of the stride. Row k = m stride + r of the window at i is then row r of the block
-    at i + m, so blocks are shifted and added, first along rows and then along columns.
+    at i + m. Blocks are therefore shifted and added, first along rows and then along columns.
     """
     batch, channels, *size = image.shape
     out, spans = weight.shape[1], weight.shape[2:]
@@ -208,9 +208,9 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 
 
 def products() -> dict[Any, Callable[..., Tensor]]:
-    """Return the replacements of operators in traces for a compiler, as the dict that make_fx expects."""
+    """Return replacements for operators in traces to be compiled, as a dict for make_fx."""
     aten = torch.ops.aten
-    # Calls omit arguments that have the default value of the operator.
+    # Traced calls omit arguments that are equal to the defaults of the operator.
     none, one = (0, 0), (1, 1)
 
     def own(image: Tensor, weight: Tensor, _: Any, bias: Any = None, stride: Any = one, padding: Any = none) -> Tensor:

@@ -1,7 +1,7 @@
-"""The modules of a network as plain functions, to avoid the overhead of module calls.
+"""Conversion of modules to plain functions, to avoid the overhead of module calls.
 
-Calling a module takes 2 to 4 us longer than calling its function. A layer of known type and without hooks is therefore
-called as a function of its current parameters. Other modules are called directly and guarded against in-place writes.
+Calling a module takes 2 to 4 us longer than calling its function. Layers of known types without hooks are therefore
+called as functions of their current parameters. Other modules are called directly and guarded against in-place writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Function = Callable[..., Any]
 
 
 class Layers:
-    """A cache of module functions. If `chooses` is True, convolutions use the kernel for their size (`kernels`)."""
+    """A cache of module functions. If `chooses` is True, convolutions use the kernel selected by `kernels`."""
 
     def __init__(self, chooses: bool = False) -> None:
         self.chooses, self._is_watched = chooses, has_global_hooks()
@@ -38,7 +38,7 @@ class Layers:
         return self._natures[module]
 
     def function(self, module: nn.Module, what: str, is_cast: bool = False) -> Function:
-        """Return a module as a function that does not write to its arguments; `what` names it in error messages.
+        """Return a module as a function that does not write to its arguments; error messages refer to it as `what`.
 
         is_cast  whether it runs under autocast, which supports only torch's default kernels
         """
@@ -87,7 +87,7 @@ def _plain(module: nn.Module, chooses: bool) -> Function:
 
 
 def _convolution(module: nn.Module) -> tuple[Convolution, Parameters, bool] | None:
-    """Return the settings and parameters of a zero-padded convolution, and whether it adds a bias; None for others."""
+    """Return the settings and parameters of a zero-padded convolution and whether it has a bias, or None for others."""
     owner = {Strided: "convolution", Tied: "forward_map"}.get(type(module))
     layer = module._modules[owner] if owner else module
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or type(layer) not in (nn.Conv2d, nn.ConvTranspose2d):

@@ -1,9 +1,9 @@
-"""A compiled function that runs any number of steps in its own loop over time.
+"""A compiled function that contains a loop over any number of steps.
 
     (state, rows) = loop.run(given, state, gap)          `rows` times: `gap` unrecorded steps, then a recorded step
 
-A single step is compiled, once and within seconds, together with the C++ loop over time. On a GPU, steps are unrolled
-instead (`program.Program`) to form a CUDA graph.
+A single step and the loop over time are compiled to C++ once, within seconds. On a GPU, steps are instead unrolled to
+a CUDA graph (`program.Program`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ATEN = torch.ops.aten
 
 
 class Loop:
-    """A loop that records `rows` rows, each after the number of unrecorded steps that is passed to `run`.
+    """A loop that records `rows` rows, each after a number of unrecorded steps specified in `run`.
 
     With rows=0, it takes only unrecorded steps. If the steps cannot be compiled, the first run raises the compiler's
     exception.
@@ -62,7 +62,7 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute the values that the steps need from `fixed`, with contiguous matrices for fast products."""
+        """Precompute the values that the steps need from `fixed`, with contiguous matrices for fast multiplication."""
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))
@@ -147,7 +147,7 @@ class Loop:
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
-    """Return a graph of all placeholders and some results, as separate tensors with states in the canonical layout."""
+    """Return a graph of all placeholders and some results, as separate tensors; states get the canonical layout."""
     part = fx.Graph()
     ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)
@@ -195,7 +195,7 @@ def _compiled(module: fx.GraphModule, arguments: Sequence[Tensor]) -> Callable[.
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Loops need a fake-tensor mode that provides symbols for values known only at run time.
+    # Loops require a fake-tensor mode that provides symbols for values known only at run time.
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     with mode:
         # Fake arguments with separate memory: loops reject arguments that share memory, such as a weight and a view

@@ -16,7 +16,7 @@ from pcsim.core.state import State, finite
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
-"""maximum number of states and bytes to check together; more would not fit in the cache of a CPU"""
+"""maximum number of states and bytes to check together; more would not fit into the cache of a CPU"""
 
 
 @checked(SolverError)
@@ -26,11 +26,11 @@ class Settled:
 
     tolerance  maximum relative change |x(t+1) - x(t)| / |x| of any variable of a settled sample, per step of a
                discrete network or per ms of a flow (for any dt)
-    at_most    maximum duration of the run in ms; a warning reports samples that have not settled by then
-    every      steps between two checks; the run ends at the first check that finds all samples settled
+    at_most    maximum duration of the run in ms; a warning reports samples that have not settled by this time
+    every      number of steps between checks; the run ends at the first check at which all samples have settled
 
-    Samples are not considered settled before the last change of stimulus, window, lesion or phase within `at_most`, or
-    before the onset of a stimulus can have reached every area.
+    Samples are considered settled only after the last change of stimulus, window, lesion or phase within `at_most`, and
+    only once a stimulus onset can have reached every area.
 
     `run.settled_at` is the time at which each sample first settled, or NaN.
     """
@@ -42,9 +42,9 @@ class Settled:
 
 @dataclass
 class Monitor:
-    """A monitor of the states of a run, which checks many of them at a time to avoid transfers to the host.
+    """A monitor of the states of a run, which checks several states at a time to reduce transfers to the host.
 
-    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if finite
+    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if all finite
     settled_step      (batch,): the first step after which a sample had settled; -1 if it has not
     """
 
@@ -91,7 +91,7 @@ class Monitor:
             return False
         # A flow adds to its state, so non-finite values remain non-finite, and checking the last state is enough.
         latest = waiting[-1:] if self.network.is_flow else waiting
-        # The sum is the fastest check: it is not finite if a value is not. It may also overflow, so check values then.
+        # The sum is the fastest check: it is not finite if a value is not. As it may overflow, values are then checked.
         sums = [state[key].sum() for _, state in latest for _, key in self._keys]
         if not math.isfinite((torch.stack(sums).sum() if len(sums) > 1 else sums[0]).item()):
             for step, state in waiting:
@@ -130,7 +130,7 @@ class Monitor:
         self.has_diverged |= bool(earlier.any())
 
     def mark(self, fine: Tensor) -> None:
-        """Mark samples as diverged where `fine` (batch,) is False; a second run determines the step."""
+        """Mark samples as diverged where `fine` (batch,) is False; a second run then determines the step."""
         self.step[~fine.cpu().numpy()], self.has_diverged = 0, True
 
     def _movement(self, before: State, after: State) -> Tensor:

@@ -12,12 +12,12 @@ from pcsim.core.state import State
 
 Deliver = Callable[[Any], Tensor]
 Read = tuple[int, str | None, Deliver | None]
-"""(table, key, function of the value under that key); if the key is None, a function of the table"""
+"""(table, key, function of the value with this key), or a function of the table if the key is None"""
 
 
 @dataclass
 class Node:
-    """A population in the list of a plan: the inputs of each port, and the function of their sums."""
+    """A population in a plan's list of nodes: the inputs to each port, and the function applied to their sums."""
 
     name: str
     ports: list[tuple[str, list[Read]]]
@@ -33,4 +33,4 @@ class Node:
     def __post_init__(self) -> None:
         alone = all(len(reads) == 1 for _, reads in self.ports)
         self.single = [(port, *reads[0]) for port, reads in self.ports] if alone else None
-        """(port, table, key, function) of each port if no port has several inputs, as in most nodes; else None"""
+        """(port, table, key, function) of each port, or None if a port has several inputs"""

@@ -1,8 +1,8 @@
-"""The past values that delayed edges need, as part of the state.
+"""The past values that delayed edges need, which are part of the state.
 
 "v1@n" is the value of v1 n steps before the current state, and "image@n" the image presented n steps ago. In a flow,
-past values are interpolated linearly between steps: a conduction delay need not be a multiple of dt and has a gradient,
-but limits the order of the solver to 2.
+past values are interpolated linearly between steps: a conduction delay need not be a multiple of dt and is
+differentiable, but interpolation limits the order of the solver to 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pcsim.rules.time_constants import TimeConstant
 
 ROUNDING = 1e-9
 FRESH, PAST, PRECOMPUTED = 0, 1, 2
-"""the tables that contain the values a plan uses: those of the current step, the state, and precomputed values"""
+"""the tables of values that a plan uses: values of the current step, the state, and precomputed values"""
 
 
 def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
@@ -39,9 +39,9 @@ def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
 def recall(
     network: Wiring, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
-    """Return how to evaluate an edge with a conduction delay at a fraction of a step; None if it delivers nothing.
+    """Return how to evaluate an edge with a conduction delay at a fraction of a step, or None if it delivers nothing.
 
-    left  remaining steps until the delay has elapsed since the start of the run
+    left  number of steps until the delay has elapsed since the start of the run
     """
     delay = edge.delay_ms() if isinstance(edge.delay_ms, TimeConstant) else 0.0
     ago = float(delay.detach()) if isinstance(delay, Tensor) else delay
@@ -55,7 +55,7 @@ def recall(
         return (PRECOMPUTED, edge.source, deliver) if steps == 0 else (PAST, f"{edge.source}@{steps}", deliver)
     back = ago / dt - fraction
     near = math.floor(back + ROUNDING)
-    # A stage inside a step has its own value; the delay refers to the value at the start of the step.
+    # A stage inside a step computes a separate value; the delay refers to the value at the start of the step.
     newest = edge.source if near or not fraction else f"{edge.source}@0"
     key = f"{edge.source}@{near}" if near else newest
     if not isinstance(delay, Tensor) and back - near < ROUNDING:
@@ -65,7 +65,7 @@ def recall(
 
 
 def _share(delay: TimeConstant, dt: float, offset: float) -> float | Tensor:
-    """Return the interpolation weight of the delay; recomputed at every step, as a learned delay has a gradient."""
+    """Return the interpolation weight of the delay, recomputed at every step because learned delays have gradients."""
     return cast(Tensor, delay()) / dt - offset
 
 
@@ -80,9 +80,9 @@ def _of_nothing(deliver: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
 
 
 def remembered_wires(network: Wiring) -> tuple[str, ...]:
-    """Return the wires of a discrete network whose values are needed beyond the current step.
+    """Return the wires of a discrete network whose values are needed after the current step.
 
-    These are sources of delayed edges, have an activity window, or provide the initial value of another population.
+    These wires are sources of delayed edges, have an activity window, or provide another population's initial value.
     """
     started = {population.starts_from for population in network.populations.values()}
     delayed = network.step_delays

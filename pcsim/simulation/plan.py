@@ -1,11 +1,11 @@
 """A plan: the computations of a network in one step of one regime, as a flat list of nodes.
 
-    plan = Plan(network, regime, solver, wanted)    lowered once for each regime
-    precomputed = plan.precompute(inputs)           once, for as long as the inputs stay the same
+    plan = Plan(network, regime, solver, wanted)    built once for each regime
+    precomputed = plan.precompute(inputs)           computed once, as long as the inputs do not change
     state = plan.step(precomputed, state)           a pure function that preserves keys, shapes and types
 
-Unused wires are omitted. The source of every value is fixed when a list is built, and a single loop evaluates the list
-(`evaluate`).
+Unused wires are omitted. The source of every value is determined when the list is built, and `evaluate` evaluates the
+list in a single loop.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Plan:
     """The computations of `network` in one step of `regime` under `solver`.
 
     wanted  populations, "population.variable" and "population.gate" to return from `step_and_observe` and `observe`
-    amp     compute type of edges without a `compute_dtype`, taken from an ambient torch.autocast
-    layers  cache of module functions, to share between plans
+    amp     compute type of edges without a `compute_dtype`, from an enclosing torch.autocast
+    layers  cache of module functions, which plans can share
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Plan:
         if network.is_flow:
             self._opening = self._present([source for source in self._sources.values() if source in network.wires])
             self._observed = self._present(self.wanted)
-        # Build all lists before the first step, so that `precompute` knows everything they need.
+        # Build all lists before the first step, so that `precompute` knows all the values they need.
         self._rates = {fraction: self._lowered_rates(fraction) for fraction in solver.fractions}
         if solver.is_one_stage:
             self._unrecorded = self._step_nodes(())
@@ -77,7 +77,7 @@ class Plan:
     # ------------------------------------------------------------------ running
 
     def in_own_types(self) -> AbstractContextManager[object]:
-        """Return a context that disables an ambient torch.autocast, because the edges apply its type themselves."""
+        """Return a context that disables an enclosing torch.autocast, because edges apply its type themselves."""
         is_ambient = torch.is_autocast_enabled(self._device)
         return torch.autocast(self._device, enabled=False) if is_ambient else _NO_CHANGE
 
@@ -90,7 +90,7 @@ class Plan:
         precomputed, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
         for name, edge in self._constant.items():
-            # The output of a convolution with one channel has an ambiguous layout, which sums would inherit.
+            # The output of a convolution with one channel has an ambiguous layout, which sums inherit.
             precomputed[name] = known[name] if name in known else laid_out(self._deliver(edge)(inputs[edge.source]))
         for key, shape in self._zeros.items():
             precomputed[key] = known[key] if key in known else zeros(shape, like)
@@ -99,7 +99,7 @@ class Plan:
         return precomputed
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
-        """Return the time constant for values `like` this one, or its ratio if the solver has one stage."""
+        """Return the time constant in a shape that broadcasts over `like`, or its ratio for a one-stage solver."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
@@ -152,7 +152,7 @@ class Plan:
         return self.stepper()(precomputed, state)
 
     def stepper(self) -> Callable[[State, State], State]:
-        """Return the function (precomputed, state) -> state. The plan keeps no reference to it, to avoid a cycle."""
+        """Return the function (precomputed, state) -> state. The plan does not store it, to avoid a cycle."""
         step = self._step_once if self.solver.is_one_stage else partial(self.solver.step, self)
         return partial(self._after_opening, step) if self._sources else step
 
@@ -183,8 +183,8 @@ class Plan:
             else:
                 raise RecordError(
                     given=f"a record of {name!r} in a step outside the window of {name.split('.')[0]!r}",
-                    expected="steps in which the population is active, as it has no gates in other steps",
-                    remedy="pass Record(at=[...]) with times inside its window",
+                    expected="steps in which the population is active, as its gates are not computed in other steps",
+                    remedy="pass Record(at=[...]) with times inside the window",
                 )
         return found
 
@@ -201,7 +201,7 @@ class Plan:
         return step(precomputed, self._opened(precomputed, state))
 
     def _opened(self, precomputed: State, state: State) -> State:
-        """Return the state with the populations whose window opens set to their starting values."""
+        """Return the state in which populations whose window opens have their starting values."""
         wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():
@@ -211,7 +211,7 @@ class Plan:
         return opened
 
     def begin_step(self, state: State) -> State:
-        """Return a state from which stages inside the step can start, including the values that delayed edges need."""
+        """Return the state from which the stages of a step start, including the values that delayed edges need."""
         return state | {f"{name}@0": state[name] for name in self.network.conduction_delays if name in state}
 
     def rates(self, fraction: float = 0.0) -> list[Node]:
@@ -245,7 +245,7 @@ class Plan:
         return nodes + [self._memory(name, fraction, _push, asks_target=False) for name in active]
 
     def _step_nodes(self, wanted: Sequence[str]) -> list[Node]:
-        """Return the nodes of one step in the derived order: all memories, and the wires that are used."""
+        """Return the nodes of one step in evaluation order: all memories, and the wires that are used."""
         network = self.network
         needed = self._upstream(
             [
@@ -326,7 +326,7 @@ class Plan:
                 self._taus[f"tau {key}"] = (rule.tau, self.network.shapes.variables[name][variable])
         reads_own = True
         if asks_target and isinstance(rule, Leaky):
-            # The target that the leaky rule approaches; a subclass may define its own.
+            # The target of the leaky rule, which a subclass may override.
             is_plain = type(rule) is Leaky
             respond = self._layers.function(rule.rule, f"the rule of {name!r}") if is_plain else rule.target
             reads_own = not is_plain or isinstance(rule.rule, Map)
@@ -335,7 +335,7 @@ class Plan:
         return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
 
     def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
-        """Return the inputs of each port, zeros if it has none; `fraction` is None for a step in derived order."""
+        """Return the inputs to each port, or zeros if none; `fraction` is None for a step in evaluation order."""
         sums: dict[str, list[Read]] = {}
         for edge in self._incoming[name]:
             if self._is_open(edge) and (read := self._read(edge, fraction)) is not None:
@@ -367,7 +367,7 @@ class Plan:
         return PAST if is_past else FRESH, source, plain
 
     def _is_precomputed(self, edge: Projection) -> bool:
-        """Return whether an edge delivers the same value at every step: an undelayed input through a pure transform."""
+        """Return whether an edge delivers the same value at every step: an undelayed input with a pure transform."""
         at_once = edge.source in self.network.inputs and edge.delay == 0 and self._is_open(edge)
         phased = edge.name in dict(self.regime.phases)
         return at_once and not phased and self._layers.nature(edge.transform).is_constant

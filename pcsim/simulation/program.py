@@ -3,9 +3,9 @@
     result = function(fixed, moving)        dicts of tensors: `fixed` is constant, `moving` changes from step to step
 
 `Trace` records the tensor operations of one step, and `Program` unrolls any number of steps. Values that depend on
-`fixed` alone (parameters, a static image and anything derived from them) are precomputed. Equal operations are computed
-once, unused operations are removed, and an operation may overwrite an operand that is not read again. The remaining
-operations and operands are unchanged, so results are bitwise identical.
+`fixed` alone (parameters, a static image and anything derived from them) are precomputed. Duplicate operations are
+computed once, unused operations are removed, and an operation may overwrite an operand that is no longer needed. The
+remaining operations and operands are unchanged, so results are bitwise identical.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Function = Callable[[Tensors, Tensors], Tensors]
 INTO = frozenset({"add", "sub", "mul", "div", "neg", "abs", "exp", "sqrt", "rsqrt", "square", "tanh", "sigmoid"})
 INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
-# Functions of torch that are equivalent to the operators of that name, at half the cost of a call through torch.ops.
+# torch functions equivalent to the operators of the same name, at half the overhead of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# The same for the kernels of `kernels`, by the name of their operator in a trace.
+# Likewise for the kernels of `kernels`, by the name of their operator in a trace.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
-"""minimum number of steps of a program that runs in inference mode"""
+"""minimum number of steps for a program to run in inference mode"""
 
 
 class UntraceableError(Exception):
-    """Error for a function that reads values or writes to its arguments, and so can be run but not replayed."""
+    """A function that reads tensor values or writes to its arguments, so it can be run but not replayed."""
 
 
 class Trace:
     """A record of the tensor operations of `function(fixed, moving)` for the given tensors.
 
-    instead  operator -> a function of the same arguments whose operations are recorded in its place
+    instead  operator -> a function with the same arguments whose operations are recorded in place of the operator
 
     Raises UntraceableError if the function cannot be traced.
     """
@@ -70,7 +70,7 @@ class Trace:
         tensors = [tensor.detach() for tensor in (*fixed.values(), *moving.values())]
         module = _traced(flat, tensors, instead)
         if _has_writes(module.graph):
-            # The function writes to tensors that it has created: replace in-place operations by out-of-place ones.
+            # The function writes to tensors that it created: replace in-place operations by out-of-place operations.
             module = _traced(torch.func.functionalize(module), tensors, None)
         if _has_writes(module.graph):
             raise UntraceableError("it writes to its own tensors in place")
@@ -82,7 +82,7 @@ class Trace:
         self.constants = {f"{name} of {id(self)}": getattr(module, name) for name in held}
 
     def equals(self, other: Trace) -> bool:
-        """Return whether the two traces have equal operations and constants."""
+        """Return whether both traces have the same operations and constants."""
         mine, theirs = self.constants.values(), other.constants.values()
         return str(self.graph) == str(other.graph) and all(map(torch.equal, mine, theirs))
 
@@ -111,13 +111,13 @@ def _traced(
 ) -> fx.GraphModule:
     """Trace a function with these tensors. Raises UntraceableError."""
     try:
-        # A private part of torch. If it is missing, steps are run one by one.
+        # This is a private part of torch. If it is missing, steps are run one by one.
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        # Trace real tensors: fake tensors may have layouts that real ones never have, and some kernels depend on them.
+        # Trace real tensors: some kernels depend on the layout, and fake tensors may have layouts that never occur.
         with torch.no_grad(), torch.random.fork_rng():
             return make_fx(function, dict(instead or {}), "real")(*tensors)
-    except Exception as reason:  # running the function step by step raises it again
+    except Exception as reason:  # a step-by-step run raises the exception again
         raise UntraceableError("; ".join([str(reason), *getattr(reason, "__notes__", [])])) from reason
 
 
@@ -154,8 +154,8 @@ RECORDED = "recorded "
 class Program:
     """A program of len(due) steps, which records values after each step for which `due` is True.
 
-    unrecorded, recording  traces of one step, without and with results "recorded ..."; the others match `moving`
-    compiled  whether to compile with torch.compile at the first run: faster, but equal only up to rounding
+    unrecorded, recording  traces of one step, without and with results "recorded ..."; all other results match `moving`
+    compiled  whether to compile with torch.compile at the first run, which is faster but equal only up to rounding
 
     `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes them and the moving values, and
     returns the moving values after the last step and the recorded rows.
@@ -191,7 +191,7 @@ class Program:
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
         """Return the moving values after the last step, and the recorded rows."""
-        # Inference mode makes small operations a tenth faster. Clones are normal tensors again, at little cost.
+        # Inference mode makes small operations 10 % faster. Cloning the results turns them into normal tensors cheaply.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():
             made = self._run(*given, *[moving[name] for name in self.takes])
@@ -208,14 +208,14 @@ def _schema(node: Node) -> torch._C.FunctionSchema | None:
 
 
 def _is_pure(node: Node) -> bool:
-    """Return whether equal calls of an operation can be merged: not if it draws random numbers."""
+    """Return whether identical calls of an operation can be merged, which excludes random numbers."""
     if isinstance(node.target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in node.target.tags
     return node.op == "call_function"
 
 
 def deduplicate(graph: fx.Graph) -> None:
-    """Merge operations that are equal, including their operands, and remove unused ones."""
+    """Merge duplicate operations with the same operands, and remove unused operations."""
     first: dict[object, Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and _is_pure(node):
@@ -233,12 +233,12 @@ def _frozen(value: object) -> object:
         return tuple(_frozen(inner) for inner in value)
     if isinstance(value, dict):
         return tuple((key, _frozen(inner)) for key, inner in value.items())
-    # Compare types and representations: in Python, 0.0 == -0.0 and 1 == 1.0 == True.
+    # Compare types and representations, because in Python 0.0 == -0.0 and 1 == 1.0 == True.
     return value if isinstance(value, Node) else (type(value), repr(value))
 
 
 def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
-    """Split `graph` into the part that depends only on the `fixed` placeholders, and the rest, which uses it."""
+    """Split `graph` into a part that depends only on the `fixed` placeholders, and a part that uses its results."""
     steady = set(fixed)
     for node in graph.nodes:
         if node.op == "call_function" and _is_pure(node) and all(source in steady for source in node.all_input_nodes):
@@ -291,7 +291,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
     spare: dict[object, list[Node]] = defaultdict(list)
 
     def ends_with(operand: Node, node: Node) -> bool:
-        """Return whether `operand` fills a buffer of this graph that is read here for the last time."""
+        """Return whether `operand` fills a buffer of this graph that is used here for the last time."""
         own = owners[operand]
         return own.op != "placeholder" and last[own] == order[node] and _size(operand) == _size(own)
 
@@ -316,7 +316,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
 
 
 def _name(node: Node) -> str:
-    """Return the name of an operation: "add" for aten.add.Tensor."""
+    """Return the name of an operation, such as "add" for aten.add.Tensor."""
     schema = _schema(node)
     return schema.name.removeprefix("aten::") if schema else ""
 

@@ -16,9 +16,9 @@ from torch.nn.modules import module as _torch_module
 
 from pcsim.core.exceptions import WiringError
 
-# Layers without memory, random numbers or side effects in any mode ...
+# Layers without memory, random numbers or side effects in any mode
 _PURE = {"activation", "container", "conv", "flatten", "linear", "padding", "pixelshuffle", "pooling", "upsampling"}
-# ... and layers that draw random numbers or update statistics in training mode only.
+# Layers that draw random numbers or update statistics, but only in training mode
 _PURE_IN_EVALUATION = {"batchnorm", "dropout", "instancenorm", "normalization"}
 _RANDOM_IN_TRAINING = (nn.RReLU, nn.MultiheadAttention)
 _RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -56,7 +56,7 @@ class Nature:
     is_known     all of them are layers of torch.nn or pcsim with the standard `forward` of their type
     is_pure      all of them return the same result for the same value at every step
     is_watched   a hook is registered on one of them, or globally
-    is_compiled  one of them was compiled by `module.compile()`
+    is_compiled  one of them was compiled with `module.compile()`
     writes       one of them is declared to work in place
     """
 
@@ -78,7 +78,7 @@ class Nature:
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all modules inside it, in less time than `modules()`, because every run needs them."""
+    """Return a module and all modules inside it; faster than `modules()`, as it is called in every run."""
     known = {module}
     waiting = [module]
     for part in waiting:
@@ -126,7 +126,7 @@ def _kind(layer: type[nn.Module]) -> _Kind:
 
 
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
-    """Return the module as a function that cannot change values that are used elsewhere.
+    """Return the module as a function that cannot modify values used elsewhere.
 
     A module with `inplace=True` receives copies. A user-defined module that writes to its arguments raises WiringError.
     """
@@ -159,6 +159,6 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
         raise WiringError(
             given=f"{what}, a {type(module).__name__} that writes in place to its arguments",
             expected="a module that returns a new tensor, as its argument may be recorded or used elsewhere",
-            remedy="replace value.relu_() by value.relu() and value += x by value + x, or call value.clone() first",
+            remedy="replace value.relu_() by value.relu(), and value += x by value + x, or call value.clone() first",
         )
     return made

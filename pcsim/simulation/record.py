@@ -19,11 +19,11 @@ from pcsim.network.wiring import Wiring
 Names = Sequence[str] | str
 Function = Callable[[Tensor], Tensor]
 Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
-"""key, the names of the values from which an entry is computed, and the function of these values"""
+"""the key of an entry, the names of the values from which it is computed, and the function of these values"""
 
 
 def _norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample, in one pass over memory and without storing squares."""
+    """Return the norm of each sample in one pass over memory, without storing squares."""
     return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
 
 
@@ -59,7 +59,7 @@ class Record:
     """The values to keep from a simulation, and the steps at which to keep them.
 
     states   populations (or "all") to keep in full: (time, batch, channel, height, width). Other variables ("r1.c") and
-             gates ("r1.f") of a rule can also be named; see `extra` and `gates` of the rule
+             gates ("r1.f") of a rule are also allowed; see `extra` and `gates` of the rule
     errors   prediction errors (or "all") to keep as their mean square per sample: (time, batch)
     relative  if True, also keep these errors relative to the predicted activity, sum e^2 / sum r^2, under
              "error.relative"
@@ -67,9 +67,9 @@ class Record:
              (time, batch, channel), or a function from (batch, ...) to (batch, ...). The keys are
              "population.reduction"; for a function, "population.name_of_the_function"
     every    number of steps between two rows
-    at       times of the rows in ms, instead of `every`
-    initial  if True, also keep a row before the first step. In a discrete network, wires have a value at that time only
-             if the initialiser provides one
+    at       times of the rows in ms, as an alternative to `every`
+    initial  if True, also keep a row before the first step. In a discrete network, wires have a value before the first
+             step only if the initialiser provides one
 
     For records with different rows, pass a list: simulate(..., record=[Record(...), Record(...)]).
     """
@@ -152,8 +152,8 @@ def _name_of(kind: object) -> str:
     if not str(name).isidentifier():
         raise RecordError(
             given=f"a reduction named {name!r}",
-            expected="a function with a name, which becomes part of the key",
-            remedy="define it with def instead of lambda",
+            expected="a function with a name, because the name becomes part of the key",
+            remedy="define the function with def instead of lambda",
         )
     return str(name)
 
@@ -169,7 +169,7 @@ def _function(name: str, kind: object) -> Function:
 
 
 def names_of(given: Names, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a tuple of names, given one name, several names, or "all" for all known names."""
+    """Return a tuple of names from one name, several names, or "all" for all known names."""
     if isinstance(given, str):
         return known if given == "all" else (given,)
     return tuple(given)
@@ -191,8 +191,8 @@ def kept_by(records: Sequence[Record], network: Wiring) -> list[list[Kept]]:
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise RecordError(
             given=f"{', '.join(twice)} in several records",
-            expected="each key in a single record",
-            remedy=f"keep {twice[0]!r} only in the record whose rows you need",
+            expected="each key in only one record",
+            remedy=f"keep {twice[0]!r} only in the record with the rows you need",
         )
     return all_kept
 
@@ -229,7 +229,7 @@ class Recorder:
             self._written[number] += 1
 
     def _write(self, key: str, number: int, value: Tensor) -> None:
-        if value.requires_grad:  # the backward pass would copy a buffer that is written in place, once for every row
+        if value.requires_grad:  # the backward pass would copy a buffer with in-place writes once per row
             self._listed.setdefault(key, []).append(value)
             return
         if key not in self.buffers:

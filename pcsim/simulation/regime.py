@@ -1,4 +1,4 @@
-"""Regimes: everything except tensors that a step depends on, as a function of the step number alone.
+"""Regimes: everything other than tensors that a step depends on, as a function of the step number only.
 
 The regimes of a run are known before it starts, so no step has to check whether an edge is active.
 """
@@ -20,7 +20,7 @@ from pcsim.simulation.past import ROUNDING
 
 MOST_KEPT = 10_000
 LATE = 10**6
-"""a step so late that all sources have a value"""
+"""a step by which all sources have a value"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Regime:
     opening  populations whose window opens at this step and that start from the value of another population
     shut     edges that deliver nothing: outside their window, lesioned, or with a source that has no value yet
     phases   (edge, index of its step) for transforms that differ from step to step
-    waiting  (edge, steps until its conduction delay has elapsed), for positive numbers of steps; infinite above 1
+    waiting  (edge, steps until its conduction delay has elapsed), if positive; numbers above 1 are replaced by infinity
     ages     (edge, current conduction delay in ms) for learned delays
     """
 
@@ -44,7 +44,7 @@ class Regime:
 
 
 class Regimes:
-    """A cache of the regimes of a network by step, valid as long as the network's settings do not change."""
+    """A cache of a network's regimes by step, valid as long as the settings of the network do not change."""
 
     def __init__(self, network: Wiring, dt: float) -> None:
         self.network, self.dt = network, dt
@@ -70,7 +70,7 @@ class Regimes:
         return self._found[key]
 
     def changes(self, begin: int, end: int) -> frozenset[int]:
-        """Return the steps in (begin, end) in which the regime may differ from that of the step before."""
+        """Return the steps in (begin, end) in which the regime may differ from that of the previous step."""
         if self._steady is not None:
             return frozenset()
         key = (begin, end)
@@ -126,7 +126,7 @@ def _is_absent(network: Wiring, edge: Projection, step: int, spoken: frozenset[s
 
 
 def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
-    """Return the number of the edge's steps since its window opened, up to the last phase of its transform."""
+    """Return the number of steps since the edge's window opened, up to the last phase of its transform."""
     span = network.step_ms if network.is_flow else 1.0
     count = math.floor(((step + 0.5) * unit - (edge.active[0] if edge.active else 0.0)) / span)
     known = cast(Phased, edge.transform).phases
@@ -134,7 +134,7 @@ def _phase(network: Wiring, edge: Projection, step: int, unit: float) -> int:
 
 
 def _regime_changes(network: Wiring, begin: int, end: int, dt: float) -> list[int]:
-    """Return the steps in (begin, end) in which the regime may differ from that of the step before."""
+    """Return the steps in (begin, end) in which the regime may differ from that of the previous step."""
     return sorted({int(step) for step in _candidates(network, end, dt) if begin < step < end})
 
 
@@ -173,9 +173,9 @@ def window_ends(network: Wiring) -> tuple[float, ...]:
 
 
 def steady_regime(network: Wiring) -> Regime:
-    """Return the regime of a network that is the same at every step, once all sources have a value.
+    """Return the regime of an autonomous network, which is constant once all sources have a value.
 
-    Raises SolverError for networks that change with time or have conduction delays.
+    Raises SolverError if the network changes with time or has conduction delays.
     """
     changing = [f"population {p.name!r}" for p in network.populations.values() if p.active]
     for edge in network.projections:

@@ -1,8 +1,8 @@
-"""Execution of several steps per call, for a Simulator: traced as a program (bitwise identical) or compiled.
+"""Execution of several steps per call in a Simulator, either traced (bitwise identical) or compiled.
 
 A step is traced at its first run with inputs of a given shape and type. Steps with user-defined modules are traced
-twice: if the traces differ, the step changes from call to call, and the network runs step by step instead. `how`
-reports this.
+twice: if the traces differ, the step changes from call to call, and the network runs step by step instead, as `how`
+reports.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from pcsim.simulation.scan import Carry, Taps
 from pcsim.solvers.base import Solver
 
 BLOCK = 32
-"""steps in a long program"""
+"""number of steps in a long program"""
 IN_A_ROW = {True: 5, False: 20}
-"""steps in a compiled program for a GPU, with and without convolutions; more take longer to compile for little gain"""
+"""steps in a compiled program for a GPU, with and without convolutions; more would slow down compilation"""
 KEPT = 16
-"""maximum number of programs per trace; beyond it, other numbers of steps are run one by one"""
+"""maximum number of programs per trace; once it is reached, other numbers of steps are run one by one"""
 MOST_COMPILED = 4
 """maximum number of compiled programs or loops per trace"""
 ROWS_BYTES = 2**23
-"""maximum bytes of rows per call; a larger number allocates memory at every call, a smaller one shares less work"""
+"""maximum size of the rows per call in bytes; larger calls allocate memory, smaller calls amortise less overhead"""
 ROWS, GAP, CHUNK = 32, 8, 100
 """limits of compiled loops: rows per call (several only if at most GAP steps apart), and steps before the first row"""
 SHOWN = "shown "
 """prefix of the names of inputs among the fixed tensors"""
 FINITE = "finite?"
-"""key in the state of a map, (batch,): whether all memories have been finite at every step"""
+"""key in the state of a map: whether all memories have been finite at every step, (batch,)"""
 
 Due = tuple[bool, ...]
 Made = tuple[State, list[State]]
@@ -69,9 +69,9 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The traces of a plan's step for tensors of given shapes and types, without and with recorded values.
+    """The traces of a plan's step, without and with recorded values, for tensors of given shapes and types.
 
-    for_loops  the same two traces for compiled loops, or None
+    for_loops  the corresponding traces for compiled loops, or None
     """
 
     def __init__(self, unrecorded: Trace, recording: Trace, for_loops: tuple[Trace, Trace] | None) -> None:
@@ -93,7 +93,7 @@ class _Traced:
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop of `rows` rows, or the one with the most rows below that; None if there is none."""
+        """Return the compiled loop with the most rows up to `rows`, or None if there is none."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -108,7 +108,7 @@ class Replay:
         self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
         self._unit, self._watched = _Unit(network.module), _watched(network)
-        # Modules of known types do not change from call to call, so one trace is enough. For others, two must agree.
+        # Modules of known types do not change from call to call, so one trace suffices. Otherwise two must agree.
         unknown = [part for part in parts_of(network).values() if not nature(part).is_known]
         self._strangers = [module for part in unknown for module in part.modules()]
         self._traced: dict[tuple[object, ...], _Traced | None] = {}
@@ -124,7 +124,7 @@ class Replay:
         """Prepare for a run."""
         self.steps, self._monitor = {"compiled": 0, "traced": 0}, monitor
         self._inputs, self._given, self._tensors = {}, {}, self._places.now()
-        # A weight with another shape, type or layout needs another trace, as compiled code assumes its layout.
+        # A weight with a new shape, type or layout needs a new trace, because compiled code assumes its layout.
         self._tensor_forms = _forms(self._tensors)
         watched = "all modules" if has_global_hooks() else self._watched
         self._why = self._cannot or (f"a hook must receive every call of {watched}" if watched else "")
@@ -133,7 +133,7 @@ class Replay:
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
-        # Blocks that end at the recorded step need two programs; elsewhere the step would wander through the blocks.
+        # If blocks end at the recorded step, two programs suffice; otherwise its position would vary between blocks.
         self._ends_at_rows = recorder.every is not None and recorder.every > most and not self._in_a_row
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
@@ -157,7 +157,7 @@ class Replay:
         return f"step by step: {self._why}" if self._why else "step by step"
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Advance by several steps and return the requested values; None if steps must be run one by one."""
+        """Advance by several steps and return the requested values, or None if steps must be run one by one."""
         if self._why or plan.regime.opening:
             return None
         traced = self._trace_of(plan, inputs, carry.state)
@@ -188,10 +188,10 @@ class Replay:
     def _loop(
         self, traced: _Traced, inputs: State, carry: Carry, end: int, taps: Taps
     ) -> tuple[list[tuple[int, State]] | None, int]:
-        """Advance with a compiled loop; return the rows, or None if no loop fits, and the number of steps."""
+        """Advance with a compiled loop. Return the rows (None if no loop fits) and the number of steps."""
         rows, gap = _cadence(carry.step, end, taps, min(ROWS, traced.most_rows))
         count = rows * (gap + 1) if rows else gap
-        # A single remaining step does not justify a separate loop, but frames of one step each do.
+        # A single remaining step does not justify a separate loop, unless every frame lasts one step.
         is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
         if is_left_over or (loop := traced.loop(rows, gap > 0)) is None:
             return None, count
@@ -202,7 +202,7 @@ class Replay:
         except Exception as reason:
             if loop.runs:
                 raise
-            # The error comes from the compiler: the steps themselves have been traced successfully.
+            # The error comes from the compiler, because the steps have been traced successfully.
             self._no_loops = f"the compiler fails on its steps ({type(reason).__name__}: {str(reason)[:200]})"
             self._warn(f"{self.network.name!r} is not compiled but traced: {self._no_loops}.")
             return None, count
@@ -212,7 +212,7 @@ class Replay:
     def _moved(
         self, carry: Carry, state: State, count: int, rows: list[tuple[int, State]], kind: str
     ) -> list[tuple[int, State]]:
-        """Update `carry` after several steps; return their rows."""
+        """Update `carry` after several steps, and return their rows."""
         fine = state.pop(FINITE, None)
         if fine is not None and not bool(fine.all()):
             self._monitor.mark(fine)  # the run will be repeated step by step
@@ -221,7 +221,7 @@ class Replay:
         return rows
 
     def _given_to(self, program: Program | Loop, inputs: State) -> tuple[Tensor, ...]:
-        """Return the values that a program needs from the fixed tensors, precomputed once for the same inputs."""
+        """Return the values that a program needs from the fixed tensors, precomputed once per input."""
         if self._inputs is not inputs:
             self._inputs, self._given = inputs, {}
         if program not in self._given:
@@ -229,7 +229,7 @@ class Replay:
         return self._given[program]
 
     def _compiling(self, run: Callable[[], Made]) -> Made:
-        """Call `run` for the first time, which compiles it, and log the time."""
+        """Call `run` for the first time, which compiles it, and log the time this takes."""
         begun = time.perf_counter()
         logger.info("compiling the steps of %r (once) ...", self.network.name)
         made = run()
@@ -266,7 +266,7 @@ class Replay:
                 if any(not _is_alike(carried[name], unrecorded.forms[name]) for name in carried):
                     raise UntraceableError(
                         "a state changes its shape or type"
-                    )  # a single step reports this with a better message
+                    )  # a single step raises an exception with a better message
                 self._traced[key] = _Traced(unrecorded, recording, for_loops)
             except UntraceableError as reason:
                 self._traced[key], self._cannot = None, str(reason) + _suspects(self.network)
@@ -322,7 +322,7 @@ class Replay:
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return how many rows follow (at most `most`) and the steps before each; if none follows, 0 and the steps."""
+    """Return how many rows follow (at most `most`), and the steps before each; without rows, 0 and the steps."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
@@ -337,13 +337,13 @@ def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
 
 
 def _fitting(every: int, most: int) -> int:
-    """Return a number of steps up to `most`: a multiple of `every`, or a whole fraction of it, rounded up."""
+    """Return a number of steps up to `most`: a multiple of `every`, or `every` divided by an integer, rounded up."""
     parts = -(-every // most)
     return -(-every // parts) if parts > 1 else most // every * every
 
 
 def parts_of(network: Wiring) -> dict[str, nn.Module]:
-    """Return the modules of a network by the names used for them in messages."""
+    """Return the modules of a network by the names that messages use."""
     parts: dict[str, nn.Module] = {f"edge {edge.name}": edge.transform for edge in network.projections}
     return parts | {f"the rule of {name!r}": population.rule for name, population in network.populations.items()}
 
@@ -356,7 +356,7 @@ def _watched(network: Wiring) -> str:
 
 
 def _suspects(network: Wiring) -> str:
-    """Return a note that lists modules of unknown type, one of which prevents tracing."""
+    """Return a note that lists the modules of unknown type, one of which prevents tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [modules of unknown type: {', '.join(own)}]" if own else ""

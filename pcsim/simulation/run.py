@@ -31,14 +31,14 @@ class Status(Enum):
     """The state of a sample at the end of a run."""
 
     COMPLETED = "ran to the end with finite values"
-    DIVERGED = "became NaN or infinite; everything after `valid_until` is NaN. Use a smaller dt or weaker feedback"
+    DIVERGED = "became NaN or infinite; all values after `valid_until` are NaN. Use a smaller dt or weaker feedback"
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A state from which a run can be continued with `simulate(..., start=run.final)`.
 
-    spoken  populations that had a value before the first step; delayed edges from them deliver one step earlier
+    spoken  populations that had a value before the first step, whose delayed edges deliver one step earlier
     """
 
     EXAMPLE: ClassVar[str] = "run.final"
@@ -52,12 +52,12 @@ class Snapshot:
 class Run:
     """The results of a simulation.
 
-    values       key -> (time, batch, ...): "v1" is a full population, "v1.norm" a reduction, "v1.c" another variable
+    values       key -> (time, batch, ...): "v1" is a population, "v1.norm" a reduction, "v1.c" another variable
     times_of     key -> times of the rows in ms, (time,); see also `times`
     status       the `Status` of each sample, (batch,)
-    valid_until  the last time in ms at which each sample was finite, (batch,)
+    valid_until  the last time at which each sample was finite, in ms, (batch,)
     diverged_in  the population in which each sample first diverged, or "", (batch,)
-    settled_at   the time in ms at which each sample settled, or NaN, (batch,); None without until=Settled(...)
+    settled_at   the time at which each sample settled, in ms, or NaN, (batch,); None without until=Settled(...)
     labels       the labels of the stimulus, if any
     about        metadata: network, solver, steps and how they were run, versions, device, wall time
     final        the Snapshot from which the run can be continued
@@ -111,12 +111,12 @@ class Run:
 
     @property
     def errors(self) -> dict[str, Tensor]:
-        """Mean squared prediction error of each sample, (time, batch), by population."""
+        """Mean squared prediction error of each sample, (time, batch), for each population."""
         return self._of_errors("mean_square")
 
     @property
     def relative_errors(self) -> dict[str, Tensor]:
-        """Squared prediction error over squared predicted activity of each sample, (time, batch), by population.
+        """Squared prediction error divided by squared predicted activity, (time, batch), for each population.
 
         Raises RecordError if the run did not record these errors.
         """
@@ -156,7 +156,7 @@ class Run:
 
     @checked(StorageError)
     def save(self, path: str | Path) -> None:
-        """Write the run to a single file of numbers and text, which is verified when loaded."""
+        """Save the run to a single file without code, which is verified when loaded."""
         facts = {
             "status": [status.name for status in self.status],
             "diverged_in": list(self.diverged_in),
@@ -208,6 +208,6 @@ def _order(value: Tensor) -> list[int]:
 
 
 def _laid_out_as(value: Tensor, order: Sequence[int]) -> Tensor:
-    """Restore the memory order of the axes: files contain contiguous tensors, and rounding depends on the layout."""
+    """Restore the memory order of the axes: files contain contiguous tensors, but rounding depends on the layout."""
     moved = value.permute(*order).contiguous()
     return moved.permute(*(order.index(axis) for axis in range(value.dim())))

@@ -14,7 +14,7 @@ from pcsim.simulation.plan import Plan
 from pcsim.simulation.schedule import Schedule
 
 Moment = tuple[Clock, State]
-"""the time reached, and the requested values at that time"""
+"""the time reached, and the requested values at this time"""
 
 
 @dataclass
@@ -29,14 +29,14 @@ class Taps(Protocol):
     """The steps after which values are requested."""
 
     def due(self, step: int) -> bool:
-        """Return whether values are requested after a step; the first step is 1."""
+        """Return whether values are requested after a step, counted from 1."""
 
 
 class Programs(Protocol):
     """An executor of traced or compiled steps (`pcsim.simulation.replay`)."""
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Advance by several steps and return the requested values; None if that is impossible."""
+        """Advance by several steps and return the requested values, or None if this is impossible."""
 
 
 def scan(
@@ -92,7 +92,7 @@ def _require_same(plan: Plan, before: State, after: State) -> None:
 
 
 class Always:
-    """Taps after every step."""
+    """Taps that request values after every step."""
 
     def due(self, step: int) -> bool:
         """Return True."""
@@ -100,7 +100,7 @@ class Always:
 
 
 class AtEnd:
-    """Taps after the last step only."""
+    """Taps that request values only after the last step."""
 
     def __init__(self, end: int) -> None:
         self.end = end

@@ -25,7 +25,7 @@ PlanOf = Callable[[Regime], Plan]
 
 @dataclass(frozen=True)
 class Segment:
-    """The steps begin, ..., end - 1, which share one plan and one image."""
+    """The steps begin, ..., end - 1, which share a plan and an image."""
 
     begin: int
     end: int
@@ -88,7 +88,7 @@ class Schedule:
             yield self.between(begin, min(begin + length, self.end))
 
     def segments(self) -> Iterator[Segment]:
-        """Yield the segments in order; each image is fetched when it is needed."""
+        """Yield the segments in order, fetching each image when it is needed."""
         inside = {step for step in (*self._shows, *self._regimes) if self.begin < step < self.end}
         regime = self._at.at(self.begin, self._spoken)
         pieces = [(self.begin, regime)]
@@ -127,7 +127,7 @@ class Schedule:
 
 
 def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
-    """Return the number of steps given by `until` (ms) or `steps`, or by default by the stimulus or the network.
+    """Return the number of steps from `until` (ms) or `steps`, by default from the stimulus or the network.
 
     Raises SolverError if both are given, if the run has no end, or if `until` is not a whole number of steps.
     """
@@ -181,7 +181,7 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
 
 
 def check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
-    """Raise StimulusError unless `image` (batch, *shape), shown at `at` ms, is finite and of floating point."""
+    """Raise StimulusError unless `image` (batch, *shape), presented at `at` ms, has finite floating-point values."""
     if tuple(image.shape[1:]) != shape or not len(image):
         raise StimulusError(
             given=f"input {name!r} of shape {tuple(image.shape)}",
@@ -207,7 +207,7 @@ def _is_finite(value: Tensor) -> bool:
     """Return whether all values are finite; True under torch.func.vmap, where values cannot be read."""
     value = value.detach()
     try:
-        # The sum takes a single pass. It may overflow, but is never finite if a value is not.
+        # The sum takes a single pass. It may overflow, but it is never finite if any value is not.
         return math.isfinite(value.sum()) or bool(torch.isfinite(value).all())
     except RuntimeError:
         return True

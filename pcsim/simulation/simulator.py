@@ -35,26 +35,26 @@ from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, labels_of
 
 TRACED_FROM = 5_000
-"""number of steps from which tracing pays off in a single run: it takes 0.1 to 0.5 s and saves 10 to 400 us per step"""
+"""minimum number of steps for tracing a single run; tracing takes 0.1 to 0.5 s and saves 10 to 400 us per step"""
 PLANS = 1_000
-"""maximum number of plans to keep: networks have few, but each new value of a learned conduction delay adds one"""
+"""maximum number of plans to keep; each new value of a learned conduction delay adds a plan"""
 
 
 @checked(SolverError, network=WiringError, record=RecordError)
 class Simulator:
-    """A prepared simulation of a network that is run repeatedly: its steps are traced once, or compiled.
+    """A prepared simulation for running a network repeatedly, whose steps are traced or compiled once.
 
     Runs use the current values of parameters and buffers. Everything else about the network is fixed when the Simulator
-    is created: attributes, including lists, dicts and other tensors, as well as hooks, lesions and modules. Globals,
-    closures and class attributes that modules use are read at the first run with inputs of a given shape; create a new
-    Simulator when they change.
+    is created: modules, hooks, lesions, and attributes including lists, dicts and other tensors. Globals, closures and
+    class attributes used by modules are evaluated in the first run with inputs of a given shape; create a new Simulator
+    if they change.
 
     record    the values that each run keeps; by default the readout at every step
     gradient  `Full()` or another gradient through time from `pcsim.training`; None computes no gradients
-    compile   whether to compile a step and the loop over time with torch's compiler; takes 3 to 20 s at the first run,
-              then runs are up to three times as fast, with results that are equal up to rounding
+    compile   whether to compile a step and the loop over time with torch's compiler. This takes 3 to 20 s at the first
+              run; later runs are up to three times as fast, and results are equal up to rounding
 
-    Without a gradient, the network runs in evaluation mode, otherwise in its current mode. `run.about["how"]` reports
+    With `gradient`, the network runs in its current mode, otherwise in evaluation mode. `run.about["how"]` reports
     how the steps were run. Raises SolverError if the solver cannot advance the network, or if a module cannot be
     copied.
 
@@ -122,7 +122,7 @@ class Simulator:
     ) -> Simulator:
         """Return a Simulator for a single run, which uses the network itself instead of a copy.
 
-        chooses  whether convolutions use the kernel for their size; by default only without a gradient
+        chooses  whether convolutions use the kernel for their size; by default, only if there is no `gradient`
         """
         made = cls.__new__(cls)
         made._chooses = gradient is None if chooses is None else chooses
@@ -165,7 +165,7 @@ class Simulator:
         # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
-            # Replayed steps return only their final state. If a sample diverged, they are repeated one by one.
+            # Replayed steps return only the final state. If a sample has diverged, they are repeated one by one.
             quick = None if settled else self._replay or self._worth_tracing(end - first)
             if self._places is not None and quick is None:
                 self._places.now()  # raises if a tensor has been removed; traced steps check this themselves
@@ -251,14 +251,14 @@ class Simulator:
     def _moments(
         self, schedule: Schedule, carry: Carry, recorder: Recorder, monitor: Monitor, replay: Replay | None
     ) -> Iterable[Moment]:
-        """Return the moments of a run at which values are recorded."""
+        """Return the time points of a run at which values are recorded."""
         if self.gradient is None:
             return scan(schedule, carry, recorder, monitor, replay)
         return (m for window in self.gradient.windows(schedule, carry, recorder, monitor) for m in window)
 
     @contextmanager
     def _own_settings(self) -> Iterator[None]:
-        """Disable inference mode and ambient autocast, and also gradients unless there is a `Gradient`."""
+        """Disable inference mode, enclosing autocast contexts and, unless there is a `Gradient`, gradients."""
         with ExitStack() as settings:
             if torch.is_inference_mode_enabled():
                 settings.enter_context(torch.inference_mode(False))
@@ -269,7 +269,7 @@ class Simulator:
             yield
 
     def _worth_tracing(self, steps: int) -> Replay | None:
-        """Return a Replay if a single run is long enough for tracing to pay off, else None.
+        """Return a Replay if a single run is long enough to benefit from tracing, and None otherwise.
 
         All modules must be of known types, because user-defined modules are called at every step.
         """
@@ -320,18 +320,18 @@ def simulate(
 ) -> Run:
     """Run `network` on `stimulus` and return the values that `record` names (by default the readout at every step).
 
-    until    end of the run in ms, a multiple of the solver's dt (of `net.step_ms` for a discrete network), or
-             `Settled(...)`; by default the end of the stimulus, or for a discrete model on a static image, the number
+    until    end of the run in ms, a multiple of the solver's dt (for a discrete network, of `net.step_ms`), or
+             `Settled(...)`; by default the end of the stimulus or, for a discrete model on a static image, the number
              of steps in its paper
-    steps    number of steps, instead of `until`
-    initial  key -> (batch, ...), initial values of memories such as "r1" or "r0.c", instead of zeros or the values of
-             the initialiser. Delayed edges deliver these values from the first step on
+    steps    number of steps, as an alternative to `until`
+    initial  key -> (batch, ...), initial values of memories such as "r1" or "r0.c", which replace zeros or the values
+             of the initialiser. Delayed edges deliver these values from the first step on
     start    the `final` of an earlier run, from which the state and the clock are continued
     gradient  `Full()` or another gradient through time from `pcsim.training`; None (the default) computes no gradients
-    compile  whether to compile the steps with torch's compiler, which takes 3 to 20 s and is useful only for a very
+    compile  whether to compile the steps with torch's compiler, which takes 3 to 20 s and pays off only for a very
              long run; a `Simulator` reuses the compiled code
 
-    The network runs in evaluation mode, or in its current mode if there is a gradient. If a sample becomes NaN or
+    The network runs in evaluation mode, or in its current mode if `gradient` is set. If a sample becomes NaN or
     infinite, `run.status` reports it and its later values are NaN; other samples are unaffected. `run.times` are in ms.
 
         run = pcsim.simulate(net, images, solver=pcsim.RK4(dt=1.0), until=200.0)
@@ -345,10 +345,10 @@ def simulate(
 
 @contextmanager
 def _mode(network: Network, gradient: Gradient | None) -> Iterator[None]:
-    """Run in evaluation mode if there is no gradient, and restore the mode afterwards."""
+    """Run in evaluation mode if there is no `Gradient`, and restore the mode afterwards."""
     training = [] if gradient is not None else [module for module in walked(network) if module.training]
     for module in training:
-        vars(module)["training"] = False  # equivalent to setting the attribute, at a tenth of the cost
+        vars(module)["training"] = False  # equivalent to setting the attribute, but ten times as fast
     try:
         yield
     finally:

@@ -29,11 +29,11 @@ class Beginning:
         self._first: tuple[Plan, Beginning] | None = None
 
     def first_values(self, inputs: State) -> State:
-        """Return the values of all populations of the initialiser, or {} without one."""
+        """Return the values of all populations of the initialiser, or {} if there is no initialiser."""
         first = self.network.initialiser
         if first is None:
             return {}
-        if self._first is None:  # built on first use, when the network is in the mode in which it runs
+        if self._first is None:  # built on first use, when the network is already in the mode of the run
             regime = regime_of(first, 0, first.step_ms)
             plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
             self._first = plan, Beginning(first, first.step_ms, self._layers)

@@ -68,7 +68,7 @@ class Solver(ABC):
 
     @abstractmethod
     def check(self, network: Wiring) -> None:
-        """Raise SolverError if this solver cannot advance `network`; warn if its step is too long to be accurate."""
+        """Raise SolverError if this solver cannot advance `network`; warn if its step is too long for accuracy."""
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -76,7 +76,7 @@ class Solver(ABC):
         return () if self.is_one_stage else (0.0,)
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor] | None:
-        """Return a function (own, response, ratio) -> next value, or None if the response is the next value."""
+        """Return a function (own, response, ratio) -> next value, or None if the response itself is the next value."""
         return None
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
@@ -155,6 +155,6 @@ def integration_failed(method: str, network: Wiring, reason: str) -> SolverError
     """Return the exception for an adaptive solver that does not reach the end of a step."""
     return SolverError(
         given=f"{method} on {network.name!r}: {reason}",
-        expected="a solution that stays finite and is not too stiff for the tolerances",
-        remedy="loosen rtol and atol, raise max_evaluations, or look for runaway feedback with a fixed step",
+        expected="a solution that remains finite and is not too stiff for these tolerances",
+        remedy="increase rtol, atol or max_evaluations, or use a fixed-step solver to look for runaway feedback",
     )

@@ -36,11 +36,11 @@ SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 class Dopri5(FlowSolver):
     """The Dormand-Prince pair of orders 5 and 4, with adaptive steps inside each interval of `dt` ms.
 
-    rtol, atol  tolerances that each sample meets with its own step sizes, so that samples do not affect each other
+    rtol, atol  tolerances for each sample, which has its own step sizes, so that samples do not affect each other
     max_evaluations  maximum number of rate evaluations in one dt; exceeding it raises SolverError
 
     `dt` is the interval at which the state can be recorded and the stimulus can change; the last adaptive step ends
-    exactly there. The solver is differentiable; gradients treat step sizes as constants.
+    exactly at the end of the interval. The solver is differentiable; gradients treat step sizes as constants.
     Source: Dormand & Prince 1980; step-size control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
     """
 
@@ -60,7 +60,7 @@ class Dopri5(FlowSolver):
             )
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError for conduction delays, because no history is stored between steps."""
+        """Also raise SolverError for conduction delays, because no values between steps are stored."""
         super().check(network)
         refuse_delays(self, network)
 

@@ -1,7 +1,7 @@
 """One-stage solvers, which evaluate rates once per step, one population after another in evaluation order.
 
-An edge with delay 0 between two memories reads the value just updated (a semi-implicit step), and an edge with delay 1
-the previous value. In a network built from flows, every edge between memories has delay 1.
+An edge between two memories transmits the newly updated value if its delay is 0 (a semi-implicit step), and the
+previous value if its delay is 1. In a network built from flows, every edge between memories has delay 1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ExponentialEuler(FlowSolver):
     is_one_stage: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError if the dynamics of a population are not a leak toward a target."""
+        """Also raise SolverError unless every population leaks toward a target."""
         super().check(network)
         if others := [name for name, rule in network.flows.items() if not isinstance(rule, Leaky)]:
             raise SolverError(

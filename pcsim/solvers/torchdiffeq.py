@@ -35,7 +35,7 @@ FIXED = {
 @checked(SolverError)
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
-    """Any method of torchdiffeq, called once for every `dt` ms.
+    """Any method of torchdiffeq, called once per interval of `dt` ms.
 
     For a fixed-step method, `dt` is the step. For an adaptive method, it is the interval at which the state can be
     recorded and the stimulus can change, so that no step straddles a change. Adaptive methods require `rtol` and
@@ -90,7 +90,7 @@ class TorchDiffEq(FlowSolver):
         start = tuple(state[name] for name in plan.flow_keys)
         times = torch.tensor([0.0, self.dt], dtype=torch.float64, device=start[0].device).to(start[0].dtype)
         tolerances = {} if self.method in FIXED else {"rtol": self.rtol, "atol": self.atol}
-        # Make adaptive methods stop exactly at the end; by default they step past it and interpolate back.
+        # Make adaptive methods stop exactly at the end; by default they overshoot and interpolate.
         step = (
             {"step_size": self.dt} if self.method in FIXED else {"step_t": times[1:]} if self.method in ADAPTIVE else {}
         )
@@ -117,7 +117,7 @@ class TorchDiffEq(FlowSolver):
 
 
 class _WithAdjoint(TorchDiffEq):
-    """Gradients from the adjoint equation, restarted every dt because a leak diverges when integrated backwards."""
+    """The adjoint method, restarted every dt because a leak diverges when integrated backwards."""
 
     adjoint: ClassVar[bool] = True
 
@@ -128,7 +128,7 @@ class _WithAdjoint(TorchDiffEq):
         if self.dt > smallest:
             raise SolverError(
                 given=f"the adjoint with dt = {self.dt:g} ms and a smallest tau of {smallest:g} ms",
-                expected="dt <= tau, because the adjoint restarts every dt and its gradient is wrong over several tau",
+                expected="dt <= tau, because the gradient is inaccurate if the adjoint is integrated over several tau",
                 remedy=f"pass dt={smallest:g} or less, or gradient=Checkpointed()",
             )
 
@@ -148,7 +148,7 @@ class _RightHandSide(torch.nn.Module):
             raise integration_failed(solver.method, plan.network, f"{self.evaluations - 1} evaluations were not enough")
         precomputed = self.precomputed
         if solver.adjoint:
-            # The adjoint only reaches parameters that are used inside the right-hand side.
+            # The adjoint method computes gradients only for parameters used inside the right-hand side.
             precomputed = plan.precompute({name: precomputed[name] for name in plan.network.inputs})
         rates = plan.evaluate(plan.rates(), precomputed, self.state | dict(zip(plan.flow_keys, values, strict=True)))
         return tuple(rates[name] for name in plan.flow_keys)

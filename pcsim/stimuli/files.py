@@ -13,13 +13,13 @@ from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
 from pcsim.core.storage import full_path
 
 MOST_BYTES = 2**31
-"""memory that the content of one file of frames may take; raise it to read larger ones"""
+"""largest memory in bytes for the frames of one file; increase it to load larger files"""
 MOST_DATA_BYTES = 2**26
-"""size of the largest unpacked file of a public data set; the images of MNIST take 47 MB"""
+"""largest size in bytes of an unpacked file of a public data set; MNIST's training images take 47 MB"""
 
 
 def require_affordable(size: int, path: Path) -> None:
-    """Raise StimulusError if the content of a file, which may be far larger than the file, takes over `MOST_BYTES`."""
+    """Raise StimulusError if the decompressed content of a file takes more than `MOST_BYTES`."""
     if size > MOST_BYTES:
         raise StimulusError(
             given=f"{path}, whose content takes {size:,} bytes of memory",
@@ -76,7 +76,7 @@ def unpacked(path: Path) -> bytes:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MOST_DATA_BYTES + 1)
         if len(content) > MOST_DATA_BYTES:
-            raise EOFError(f"it goes on after MOST_DATA_BYTES = {MOST_DATA_BYTES:,}")
+            raise EOFError(f"it is larger than MOST_DATA_BYTES = {MOST_DATA_BYTES:,}")
     except (OSError, EOFError, zlib.error) as reason:
         raise StorageError(
             given=f"{path}, which cannot be read: {reason}",

@@ -1,4 +1,4 @@
-"""Video clips with a frame rate: load them, fit them to a network, split them, and draw sequences by (seed, index).
+"""Video clips with a frame rate, and functions that load, fit and split them and draw sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -108,7 +108,10 @@ class Film:
         return replace(self, clips=tuple(change(clip, height, width) for clip in self.clips))
 
     def grey(self) -> Film:
-        """Return the luminance of a colour film, or a grey film unchanged. Raises StimulusError for other channels."""
+        """Return the luminance of a colour film, or a grey film unchanged.
+
+        Raises StimulusError unless the film has 1 or 3 channels.
+        """
         if self.shape[0] == 1:
             return self
         if self.shape[0] != 3:
@@ -129,11 +132,11 @@ class Film:
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without common frames; test is the last `share` of each clip or of the clip list."""
+        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
         if by not in ("time", "clip") or not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share}, by={by!r})",
-                expected="a share between 0 and 1, and by='time' or 'clip'",
+                expected="a fraction between 0 and 1 as share, and by='time' or 'clip'",
                 remedy="call film.split(0.2)",
             )
         if by == "clip":
@@ -211,11 +214,11 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
             remedy="call film.sequences(length=20) or film.draw(seed=0, first=0, count=16, length=20)",
         )
     try:
-        # A copy where strides are negative, as after a flip: torch does not support them.
+        # Copy arrays with negative strides, as after a flip, because torch does not support them.
         shown = frames if isinstance(frames, Tensor) else torch.as_tensor(np.ascontiguousarray(frames))
     except (TypeError, ValueError, RuntimeError) as reason:
         raise StimulusError(
-            given=f"frames that are no array of numbers ({reason})",
+            given=f"frames that are not a numeric array ({reason})",
             expected="a tensor or an array (n, time, channel, height, width)",
             remedy="pass film.sequences(length=20), or load other formats with stimuli.read_film",
         ) from reason
@@ -233,7 +236,8 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
-    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so steps change as many pixels as before
+    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many
+         pixels as the step it reverses
          "cut": the clip continues with the frames of the next clip
 
     Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
@@ -271,17 +275,17 @@ def read_film(
 ) -> Film:
     """Load a film from an array, a file or a folder of images.
 
-    source  an array, .npy file or .npz file (frames under "frames", rate under "fps"); a folder of 8-bit images, loaded
-            in the order of the numbers in their names, without hidden files; a GIF; a TIFF stack; or a video file,
+    source  an array, .npy file or .npz file (frames under "frames", rate under "fps"); a folder of 8-bit images, sorted
+            by the numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file,
             which needs the extra `video`
-    rate    frames per second; required if the source has no rate; overrides the rate of the source otherwise
+    rate    frames per second; required if the source has no rate, and otherwise overrides the source's rate
     axes    names of the axes of an array, such as "n time height width channel"; by default (time, height, width),
             (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
-    background  level of the field behind transparent images, from 0 (black) to 1 (white)
+    background  grey level behind transparent pixels, from 0 (black) to 1 (white)
 
-    Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), and for all that
-    can be read in two ways: axes or an order of files in doubt, images of more than 8 bits, several images in a file of
-    a folder, and frames at uneven times.
+    Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), for
+    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for several images in
+    one file of a folder, and for frames of unequal duration.
     """
     if isinstance(source, Path | str):
         clips, found, path = read_clips(source, axes, background)
@@ -304,7 +308,7 @@ def _array(source: NDArray | Tensor) -> NDArray:
         array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
     except (TypeError, ValueError, RuntimeError) as reason:
         raise StimulusError(
-            given=f"a {type(source).__name__} that is no array of numbers ({reason})",
+            given=f"a {type(source).__name__} that is not a numeric array ({reason})",
             expected="an array or tensor of frames, or a path",
             remedy="pass np.stack(frames) for frames of the same size, and values.float() for a tensor in bfloat16",
         ) from reason

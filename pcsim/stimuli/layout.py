@@ -1,6 +1,6 @@
-"""The axes of arrays of frames, the order of numbered files, and the rate of frames at given times.
+"""Inference of the axes of frame arrays, the order of numbered files, and the rate of frames of given durations.
 
-Each is derived where only one answer is possible, and asked for otherwise.
+Ambiguous cases raise an error that states which information to pass.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ DECIMAL = re.compile(r"((?:(?<![^\W_])-)?[0-9]+(?:\.[0-9]+)?)")
 def clips_of(array: NDArray[Any], axes: str | None, what: str) -> tuple[NDArray[Any], ...]:
     """Split an array with the given `axes` into clips (time, channel, height, width).
 
-    axes  names in order, such as "time height width channel"; derived from the shape if None
+    axes  names of the axes in order, such as "time height width channel"; inferred from the shape if None
 
-    Raises StimulusError if the axes are in doubt, or if the values are not pixels.
+    Raises StimulusError if the axes are ambiguous, or if the values are not pixels.
     """
     shape = array.shape
     names = (axes or _axes_of(shape) or "").split()
     if len(names) != len(shape) or len(set(names)) != len(names) or not {*AXES[1:2], *AXES[3:]} <= {*names} <= {*AXES}:
         guess = "n time height width channel" if len(shape) == 5 else "time channel height width"
         raise StimulusError(
-            given=f"{what} of shape {shape}" + (f" with axes={axes!r}" if axes else ", whose axes are in doubt"),
+            given=f"{what} of shape {shape}" + (f" with axes={axes!r}" if axes else ", whose axes are ambiguous"),
             expected="(time, height, width), (time, height, width, 1 or 3) or (n, time, up to 4 channels, height, "
-            f"width), or the name of each axis, from {', '.join(AXES)}",
-            remedy=f"pass array, axes={guess!r} to stimuli.read_film, with the name of each axis in its order",
+            f"width), or names for all axes, chosen from {', '.join(AXES)}",
+            remedy=f"pass array, axes={guess!r} to stimuli.read_film, naming the axes in order",
         )
     full = rearrange(array, f"{' '.join(names)} -> {' '.join(name if name in names else '1' for name in AXES)}")
-    if full.size:  # a Film says what is wrong with an empty array
+    if full.size:  # Film reports empty arrays
         require_pixels(full, f"{what}: frames")
     return tuple(full)
 
 
 def _axes_of(shape: tuple[int, ...]) -> str | None:
-    """Return the axes of an array of frames if its shape leaves no doubt, else None."""
+    """Return the axes of an array of frames if its shape is unambiguous, else None."""
     channels_last = bool(shape) and shape[-1] in COLOURS
     if len(shape) == 3:
         is_image = shape[2] <= MOST_CHANNELS < shape[1]
@@ -64,10 +64,10 @@ def _axes_of(shape: tuple[int, ...]) -> str | None:
 
 
 def in_order(files: Sequence[Path]) -> list[Path]:
-    """Return files in the order of the numbers in their names, or of the names if they contain none.
+    """Return files sorted by the numbers in their names, or alphabetically if the names contain no numbers.
 
-    Raises StimulusError for names whose order is in doubt: with decimals or signs that change the order, with several
-    patterns of text that sort differently as text, or with the same number twice.
+    Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if names with different text
+    have another order alphabetically than by number, or if two names have the same number.
     """
     found = sorted(files, key=lambda file: _key(file, WHOLE))
     patterns = {_key(file, WHOLE)[::2] for file in files}
@@ -76,20 +76,20 @@ def in_order(files: Sequence[Path]) -> list[Path]:
     if not is_clear or (len(patterns) > 1 and found != sorted(files, key=lambda file: file.stem)):
         shown = ", ".join(file.name for file in found[:4])
         raise StimulusError(
-            given=f"{files[0].parent} with {shown} ..., whose order is in doubt",
-            expected="names that differ in whole numbers only, or that sort alike as text and by their numbers",
-            remedy="rename them to 000.png, 001.png, ..., and put each clip into a folder of its own",
+            given=f"{files[0].parent} with {shown} ..., whose order is ambiguous",
+            expected="names that differ only in whole numbers, or whose alphabetical and numerical orders agree",
+            remedy="rename them to 000.png, 001.png, ..., and put each clip into a separate folder",
         )
     return found
 
 
 def _key(file: Path, number: re.Pattern[str]) -> tuple[Any, ...]:
-    """Return the text and the numbers of a name by turns, beginning and ending with text."""
+    """Split a name into alternating text and numbers, starting and ending with text."""
     return tuple(Decimal(part) if place % 2 else part.casefold() for place, part in enumerate(number.split(file.stem)))
 
 
 def even_rate(durations: Sequence[int | float], tick: Fraction, path: Path) -> float | None:
-    """Return the rate in Hz of frames that last `durations`, counted in units of `tick` s; None for no durations.
+    """Return the rate in Hz of frames with `durations` in units of `tick` s, or None if there are no durations.
 
     Raises StimulusError if a duration differs from the median by more than a tenth and by more than one unit.
     """
@@ -100,7 +100,7 @@ def even_rate(durations: Sequence[int | float], tick: Fraction, path: Path) -> f
         least, most = (float(1000 * tick * Fraction(each)) for each in (min(durations), max(durations)))
         raise StimulusError(
             given=f"{path}, whose frames last from {least:g} to {most:g} ms",
-            expected="frames that all last equally long: uneven frames have no rate",
+            expected="frames of equal duration, because a film has a single rate",
             remedy=f"resample it with ffmpeg -i {path.name} -vf fps=25 even.mp4",
         )
     return float(len(durations) / (tick * sum(map(Fraction, durations))))

@@ -108,7 +108,7 @@ class MovingDigits:
 
     @checked(StimulusError)
     def film(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
-        """Draw clips as `draw` does, and return them as a `Film`."""
+        """Draw clips with `draw`, and return them as a `Film`."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 
     def _shrunk(self, patches: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ def require_pixels(values: Tensor | NDArray[Any], what: str = "frames") -> None:
     elif is_valid:
         is_valid, remedy = kind == "uint8", f"{_remedy(0, 255)}, or pass frames.to(torch.uint8) if they are 8-bit"
     if not is_valid:
-        expected = "pixels with 8-bit values, or with finite floating-point values from 0 (black) to 1 (white)"
+        expected = "8-bit pixels, or finite floating-point values from 0 (black) to 1 (white)"
         raise StimulusError(given=given, expected=expected, remedy=remedy)
 
 
@@ -44,15 +44,13 @@ def _remedy(low: float, high: float) -> str:
 
 
 def require_floating(images: Tensor) -> None:
-    """Raise StimulusError unless `images` is a floating-point tensor, as networks receive it."""
+    """Raise StimulusError unless `images` is a floating-point tensor, the input type of networks."""
     if not isinstance(images, Tensor) or not images.is_floating_point() or not images.dim():
         kind = (
-            f"{images.dtype} and shape {tuple(images.shape)}"
-            if isinstance(images, Tensor)
-            else f"a {type(images).__name__}"
+            f"{images.dtype} and shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         )
         raise StimulusError(
             given=f"images of type {kind}",
-            expected="a tensor of floating-point values, images usually in [0, 1]",
-            remedy="pass images.float() / 255 for 8-bit images, and torch.from_numpy(images) for a NumPy array",
+            expected="a floating-point tensor, usually with values in [0, 1]",
+            remedy="pass images.float() / 255 for 8-bit images, or torch.from_numpy(images) for a NumPy array",
         )

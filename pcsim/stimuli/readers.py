@@ -1,7 +1,7 @@
-"""Frames from files: arrays, images, folders of images, and videos.
+"""Readers of frames from array files, images, folders of images, and videos.
 
-A file is refused, with its path, if it is damaged or would take more than `files.MOST_BYTES` of memory, and if reading
-it would lose something: further pages or arrays, bits beyond 8, or uneven times between frames.
+A file is rejected, with its path in the message, if it is damaged, would take more than `files.MOST_BYTES` of memory,
+or has content that would be lost: further pages or arrays, more than 8 bits per channel, or uneven frame times.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Clips = tuple[NDArray[Any], ...]
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 STACKS = (".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
-# Other formats of Pillow may start a program (EPS).
+# Some of Pillow's other formats, such as EPS, may start a program.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")
 GREYS = ("1", "L", "LA", "La")
 COLOURS = ("P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")
@@ -40,10 +40,10 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def read_clips(path: Path | str, axes: str | None, background: float) -> tuple[Clips, float | None, Path]:
-    """Return clips (time, channel, height, width), the rate in Hz if the file has one, and the full path."""
+    """Return clips (time, channel, height, width), the rate in Hz (None if the file has none), and the full path."""
     path = full_path(path)
     if not path.exists():
-        raise StimulusError(given=str(path), expected="the path of a file or a folder", remedy="check the path")
+        raise StimulusError(given=str(path), expected="the path of an existing file or folder", remedy="check the path")
     if not path.is_dir():
         path = require_file(path, StimulusError)
     suffix = "/" if path.is_dir() else path.suffix.lower()
@@ -68,13 +68,13 @@ def read_clips(path: Path | str, axes: str | None, background: float) -> tuple[C
             raise StimulusError(
                 given=f"{path} with {len(frames)} frames" + (" of different sizes" if frames else ""),
                 expected="frames of the same size, all grey or all in colour",
-                remedy="put the images of each clip, all of the same size, into a folder of their own",
+                remedy="put the images of each clip into a separate folder, all with the same size",
             )
         return clips_of(np.stack(frames), FRAME, str(path)), rate, path
 
 
 def mapped(path: Path | str) -> NDArray[Any]:
-    """Return the array of a .npy file without loading it into memory. Raises StimulusError for a damaged file."""
+    """Return the array in a .npy file as a memory map. Raises StimulusError for a damaged file."""
     path = require_file(path, StimulusError)
     with _reading(path):
         return np.load(path, mmap_mode="r")
@@ -82,7 +82,7 @@ def mapped(path: Path | str) -> NDArray[Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn every exception of a library that reads `path` into StimulusError."""
+    """Convert any exception that a library raises while reading `path` to StimulusError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -92,14 +92,14 @@ def _reading(path: Path) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as reason:
         raise StimulusError(
             given=f"{path}: {reason}",
-            expected="images within Pillow's limit",
+            expected="images within Pillow's size limit",
             remedy="make the images smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
         ) from reason
     except Exception as reason:  # a damaged file can make a decoder fail in any way
         raise StimulusError(
             given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
-            expected="a complete file of the type that its name says",
-            remedy="restore a copy of it, or create it again",
+            expected="a complete file whose content matches its extension",
+            remedy="restore it from a backup, or create it again",
         ) from reason
 
 
@@ -132,18 +132,18 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], float | None]:
 
 
 def _array(file: IO[bytes], size: int, path: Path) -> NDArray[Any]:
-    """Read an array from `size` bytes in the npy format. Its header is checked before memory is taken."""
+    """Read an array from `size` bytes in the npy format. The header is checked before memory is allocated."""
     head = io.BytesIO(file.read(HEAD_BYTES))
     shape, _, dtype = HEADERS[np.lib.format.read_magic(head)](head)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects")
+        raise ValueError("it contains Python objects")
     if math.prod(shape) * dtype.itemsize != size - head.tell():
-        raise ValueError(f"its header says {shape} of {dtype}, but {size - head.tell():,} bytes follow")
+        raise ValueError(f"its header specifies {shape} of {dtype}, but {size - head.tell():,} bytes follow")
     files.require_affordable(size, path)
     file.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     if file.read(1):
-        raise ValueError("it goes on after the array")
+        raise ValueError("it continues after the end of the array")
     return array
 
 
@@ -159,9 +159,9 @@ def _read_folder(path: Path, background: float) -> tuple[list[NDArray[Any]], Non
             pages, _ = _pages(file, background, copies=len(images))
         if len(pages) > 1:
             raise StimulusError(
-                given=f"{file}, which holds {len(pages)} images",
+                given=f"{file}, which contains {len(pages)} images",
                 expected="one image in each file of a folder",
-                remedy=f"pass the path of a TIFF stack itself: stimuli.read_film({str(file)!r}, rate=10.0)",
+                remedy=f"pass the path of the TIFF stack itself: stimuli.read_film({str(file)!r}, rate=10.0)",
             )
         frames += pages
     return frames, None
@@ -174,10 +174,10 @@ def _read_stack(path: Path, background: float) -> tuple[list[NDArray[Any]], None
 def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float | None]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - HEAD_BYTES))
-        if not file.read().rstrip(b"\0").endswith(b";"):  # Pillow would end with the last complete frame
-            raise ValueError("its end is missing")
+        if not file.read().rstrip(b"\0").endswith(b";"):  # Pillow would stop at the last complete frame
+            raise ValueError("the end of the file is missing")
     pages, durations = _pages(path, background)
-    # The last frame is followed by no other, and may last longer.
+    # The last frame may last longer, because no frame follows it.
     times = durations[:-1] or durations
     return pages, even_rate(times, Fraction(1, 100), path) if any(times) else None
 
@@ -185,7 +185,7 @@ def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float 
 def _pages(path: Path, background: float, copies: int = 1) -> tuple[list[NDArray[Any]], list[float]]:
     """Return the pages of an image, uint8 (height, width, 1 or 3), and their durations in units of 10 ms.
 
-    copies  number of such files that will be read
+    copies  number of files of this size that will be loaded, for the memory limit
     """
     with Image.open(path, formats=FORMATS) as picture:
         layers = 2 if picture.mode in GREYS else 4
@@ -196,7 +196,7 @@ def _pages(path: Path, background: float, copies: int = 1) -> tuple[list[NDArray
     with Image.open(path, formats=FORMATS) as picture:
         for page in ImageSequence.Iterator(picture):
             _require_8_bits(page, path)
-            is_grey = page.mode in GREYS and picture.format != "GIF"  # a GIF mixes grey pages with others
+            is_grey = page.mode in GREYS and picture.format != "GIF"  # a GIF may mix grey and colour pages
             shown = ImageOps.exif_transpose(page).convert("LA" if is_grey else "RGBA")
             pages.append(_opaque(np.asarray(shown), background))
             durations.append(page.info.get("duration", 0) / 10)
@@ -204,20 +204,20 @@ def _pages(path: Path, background: float, copies: int = 1) -> tuple[list[NDArray
 
 
 def _require_8_bits(page: Image.Image, path: Path) -> None:
-    """Raise StimulusError if Pillow would cut off bits, or drop channels."""
+    """Raise StimulusError if Pillow would discard bits or channels."""
     raw = " ".join(str(tile[3]) for tile in getattr(page, "tile", []))
     if page.mode not in (*GREYS, *COLOURS) or re.search(r"(?<!BGR);(16|32|64)", raw):
         raise StimulusError(
-            given=f"{path}, whose pixels are of Pillow's mode {page.mode} ({raw})",
+            given=f"{path}, whose pixels have Pillow's mode {page.mode} ({raw})",
             expected="8-bit images, grey or in colour",
-            remedy="read it as an array and divide by its full scale: "
+            remedy="load the pixels as an array and divide them by the full scale: "
             "frames = np.stack([np.asarray(Image.open(p)) for p in paths]) / 65535; "
             "stimuli.read_film(frames, rate=10.0)",
         )
 
 
 def _opaque(layers: NDArray[np.uint8], background: float) -> NDArray[np.uint8]:
-    """Return an image (height, width, 1 or 3) from its colours and alpha, over a field of level `background`."""
+    """Blend an image that has an alpha layer with a uniform field of level `background`: (height, width, 1 or 3)."""
     colours, alpha = layers[..., :-1], layers[..., -1:]
     if alpha.min() == 255:
         return colours
@@ -241,14 +241,14 @@ def _read_video(path: Path, background: float) -> tuple[list[NDArray[Any]], floa
             if frame.is_corrupt:
                 raise ValueError(f"frame {len(frames)} is damaged")
             frames.append(_upright(frame, background))
-            # MPEG-1 and MPEG-2 have a fixed rate, and time stamps for a few frames only.
+            # MPEG-1 and MPEG-2 have a fixed frame rate, and time stamps for only a few frames.
             stamps.append(None if stream.codec_context.name in ("mpeg1video", "mpeg2video") else frame.pts)
         rate = _rate(stamps, stream.time_base, stream.average_rate, path)
         length = stream.duration * stream.time_base if stream.duration else None
         if length is None and container.duration and len(container.streams) == 1:
             length = Fraction(container.duration, av.time_base)
         if rate and length and len(frames) + 2 < length * rate:
-            raise ValueError(f"it lasts {float(length):g} s, of which {len(frames) / rate:g} s can be read")
+            raise ValueError(f"it lasts {float(length):g} s, but only {len(frames) / rate:g} s of it can be read")
         return frames, rate
 
 
@@ -257,20 +257,20 @@ def _only_stream(streams: Sequence[Any], path: Path) -> Any:
         raise StimulusError(
             given=f"{path}, which has {len(streams)} video streams",
             expected="one video stream",
-            remedy=f"choose one of them with ffmpeg -i {path.name} -map 0:v:0 film.mp4",
+            remedy=f"extract one stream with ffmpeg -i {path.name} -map 0:v:0 film.mp4",
         )
     return streams[0]
 
 
 def _upright(frame: Any, background: float) -> NDArray[np.uint8]:
-    """Return a frame of PyAV as a viewer shows it: (height, width, 3)."""
+    """Return a PyAV frame in its display orientation, without alpha: (height, width, 3)."""
     has_alpha = any(component.is_alpha for component in frame.format.components)
     pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24")
     return np.rot90(_opaque(pixels, background) if has_alpha else pixels, frame.rotation // 90)
 
 
 def _rate(stamps: Sequence[int | None], tick: Fraction, said: Fraction | None, path: Path) -> float | None:
-    """Return the rate from the time stamps in units of `tick` s, or the rate `said` by the file if they agree."""
+    """Return the file's nominal rate `said`, or the rate of the time stamps (in units of `tick` s) if they disagree."""
     known = [stamp for stamp in stamps if stamp is not None]
     measured = even_rate(np.diff(known).tolist(), tick, path)
     if measured is None or len(known) < len(stamps):

@@ -1,4 +1,4 @@
-"""Stimuli over time: a timeline is a series of epochs in ms, constant between its change times."""
+"""Stimuli over time: a timeline is a series of epochs, and its image is constant between change times."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
 def held(images: Tensor, duration: Number = math.inf) -> Timeline:
     """Present `images` (batch, channel, height, width) unchanged for `duration` ms (by default indefinitely).
 
-    Raises StimulusError unless they are floating-point values, here as in every other timeline.
+    Raises StimulusError unless the images are in floating point, as every timeline requires.
     """
     require_duration(duration)
     require_floating(images)
@@ -238,7 +238,7 @@ def _check_labels(labels: Tensor, count: int) -> None:
 
 
 def labels_of(stimulus: Stimulus) -> Tensor | None:
-    """Return the labels of a stimulus, or of the one timeline in a mapping that has some.
+    """Return the labels of a stimulus or, for a mapping, of its labelled timelines; None without labels.
 
     Raises StimulusError if timelines for several inputs have different labels.
     """

@@ -1,4 +1,4 @@
-"""Executors, which run calls locally or on a cluster, by name:
+"""Executors, selected by name, which run calls locally or on a cluster:
 
     here                               in this process, one call after another, on one thread
     processes:4                        in 4 single-threaded processes on this machine
@@ -31,7 +31,7 @@ from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""exceptions that Dask and submitit raise for a lost worker, as strings so that neither package has to be imported"""
+"""names of the exceptions that Dask and submitit raise for a lost worker; neither package needs to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
@@ -58,8 +58,8 @@ def completed(
 ) -> Iterator[Outcome]:
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
-    Calls may be appended during the iteration. A call whose worker is lost is retried, up to `tries` attempts in total.
-    An exception raised by the function is part of its outcome.
+    Calls may be appended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
+    total. An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -116,7 +116,7 @@ class _Later(NamedTuple):
 
 @checked(SweepError)
 class Processes(Executor):
-    """An executor with single-threaded processes. A process that dies loses only its current call and is replaced.
+    """An executor with single-threaded processes. If a process dies, it is replaced and only its current call fails.
 
     prepare  called with the arguments `with_` in every new process
     Functions and arguments must be importable in the processes.
@@ -135,7 +135,7 @@ class Processes(Executor):
         return self._threads.submit(self._in_child, function, arguments, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stop the processes: when their calls are finished, or immediately if `wait` is False."""
+        """Stop the processes when their calls have finished, or immediately if `wait` is False."""
         self._is_open = wait
         if not wait:
             for child in list(self._children):
@@ -162,7 +162,7 @@ class Processes(Executor):
 
     def _begin(self) -> int:
         pool = ProcessPoolExecutor(1, self._context, _start, (self._prepare, self._with))
-        # The process inherits the mask: Ctrl-C reaches all processes of a terminal, but this one decides when they end.
+        # Child processes inherit the mask. Ctrl-C reaches all processes of a terminal, but this process must stop them.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             child: int = pool.submit(os.getpid).result()
@@ -220,7 +220,7 @@ def executor_named(name: str, folder: Path) -> Iterator[SupportsSubmit]:
             raise SweepError(
                 given=f"where={name!r}",
                 expected="here, processes, dask or slurm, with optional details after a colon",
-                remedy="pass where='processes:2', or your own executor",
+                remedy="pass where='processes:2', or an executor object",
             )
 
 
@@ -251,7 +251,7 @@ def _slurm(detail: str, folder: Path) -> SupportsSubmit:
 
 
 class _Slurm:
-    """submitit's executor, extended to detect lost jobs.
+    """An executor that extends the one of submitit to detect lost jobs.
 
     submitit itself queries `sacct` only every ten minutes, and waits indefinitely if SLURM has no accounting.
     """
@@ -271,7 +271,7 @@ class _Queue:
         self._asked, self._jobs = -math.inf, frozenset[str]()
 
     def has(self, job: str, since: float) -> bool:
-        """Return whether a job is in the queue, by a query made after `since`, the time of its submission."""
+        """Return whether a job is in the queue, using a query made after the job was submitted at time `since`."""
         if time.monotonic() - self._asked > QUEUE_S or self._asked < since:
             asked = time.monotonic()
             answer = subprocess.run(
@@ -284,7 +284,7 @@ class _Queue:
 
 
 class _SlurmCall:
-    """A submitted call, which is done when its result exists or its job has left the queue without one."""
+    """A submitted call, which is done when its result exists, or when its job has left the queue without a result."""
 
     def __init__(self, job: Any, queue: _Queue) -> None:
         self._job, self._queue, self._since = job, queue, time.monotonic()

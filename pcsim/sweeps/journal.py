@@ -1,6 +1,6 @@
-"""The journal of a search: Optuna's own format, one JSON object a line, with a checksum in each.
+"""The journal of a search, in Optuna's own format: one JSON object per line, each with a checksum.
 
-Optuna's tools read it as it is: they ignore the checksum.
+Optuna's tools can read the file, because they ignore the checksum.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ START = b'{"check":"'
 
 
 class Journal:
-    """A file of log entries, in the form of an Optuna journal backend. One process at a time may append.
+    """A file of log entries that serves as an Optuna journal backend. Only one process at a time may append to it.
 
-    Raises StorageError for a file that another program wrote, and for a line that was changed.
+    Raises StorageError if the file was written by another program, or if a line was modified.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +30,7 @@ class Journal:
             _require_own(path)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the entries from one number on; an incomplete last line is not an entry."""
+        """Yield the entries from number `log_number_from` on, ignoring an incomplete last line."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -40,15 +40,15 @@ class Journal:
                 entry = _checked(line, number)
                 if entry is None:
                     raise StorageError(
-                        given=f"{self.path}, whose line {number + 1} was changed",
+                        given=f"{self.path}, in which line {number + 1} was modified",
                         expected="lines that match their checksums",
-                        remedy="restore the file from a copy, or search in another folder",
+                        remedy="restore the file from a backup, or use another folder for the search",
                     )
                 if number >= log_number_from:
                     yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append entries, and wait until they are on disk."""
+        """Append entries, and wait until they are written to disk."""
         content = self.path.read_bytes() if self.path.exists() else b""
         first = content.count(b"\n")
         with self.path.open("ab") as file:
@@ -57,7 +57,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def cut_off_half_a_line(self) -> None:
-        """Remove an incomplete last line, which would make the next one unreadable: its writer was killed."""
+        """Remove an incomplete last line, left by a killed process, which would make the next entry unreadable."""
         if self.path.exists() and not (content := self.path.read_bytes()).endswith(b"\n"):
             with self.path.open("rb+") as file:
                 file.truncate(content.rfind(b"\n") + 1)
@@ -69,9 +69,9 @@ def _require_own(path: Path) -> None:
     complete = line.endswith(b"\n")
     if _checked(line, 0) is None if complete else not START.startswith(line[: len(START)]):
         raise StorageError(
-            given=f"{path}, which is not the journal of a search of pcsim, or was changed at its start",
-            expected="a journal that pcsim wrote, or none",
-            remedy="search in another folder; the file was left as it was",
+            given=f"{path}, which is not the journal of a pcsim search, or whose first line was modified",
+            expected="a journal written by pcsim, or no file",
+            remedy="use another folder for the search; the file was not modified",
         )
 
 
@@ -85,7 +85,7 @@ def _check_of(text: bytes, number: int) -> bytes:
 
 
 def _checked(line: bytes, number: int) -> dict[str, Any] | None:
-    """Return the entry in a complete line; None if it does not match its checksum."""
+    """Return the entry of a complete line, or None if the line does not match its checksum."""
     check, rest = line[len(START) : len(START) + 16], line[len(START) + 18 : -1]
     text = b"{" + rest
     if line != START + check + b'",' + rest + b"\n" or _check_of(text, number) != check:

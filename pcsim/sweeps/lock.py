@@ -1,8 +1,8 @@
-"""Locks of files: of several processes that share a folder, one works at a time on what a lock stands for.
+"""File locks, with which processes that share a folder avoid computing the same result twice.
 
-The operating system releases a lock when its process ends, however it ends; there is nothing to expire or to clean up.
-Where the system or the file system has no such locks, every process gets them: results are still written whole, but
-two processes may compute the same one.
+The operating system releases a lock when its process exits or is killed, so stale locks cannot occur. If the
+system or the file system does not support locks, every process acquires every lock: results are still written
+atomically, but two processes may compute the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ except ImportError:  # not a Unix
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Lock a file for the time of a block, and remove it at its end; yield False if another process has it."""
+    """Lock a file for the duration of a block, then remove it. Yield False if another process holds the lock."""
     file = _acquire(path)
     try:
         yield file is not None
@@ -46,7 +46,7 @@ def _acquire(path: Path) -> int | None:
         except OSError as reason:
             logger.warning("%s cannot be locked (%s): two processes may compute the same result", path, reason)
             return file
-        # Its owner may have removed the file between our opening and our locking it: then the lock is worth nothing.
+        # The previous owner may have removed the file after we opened it. The lock is then useless, so try again.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file

@@ -7,8 +7,8 @@
     trials = search.run("processes:2", at_once=2)
 
 The first third of the trials is random; the others are sampled as in Bergstra et al. 2011 (tree-structured Parzen
-estimators, independent for every parameter). Only this process writes results, to a journal that Optuna's own tools
-can read. A search can therefore be killed at any time; the next run resumes its unfinished trials.
+estimators, independent for every parameter). Only the process that calls `run` writes results, to a journal that
+Optuna's own tools can read. A search can therefore be killed at any time; the next run resumes unfinished trials.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The last value, or NaN if there is none. For a pruned trial it belongs to the last stage it completed."""
+        """The score at the end of the last completed stage, or NaN if there is none."""
         return self.values[-1] if self.values else math.nan
 
 
@@ -65,12 +65,12 @@ class Trial:
 class Search:
     """A search with `count` trials, whose configurations come from `propose` and whose results are stored in `folder`.
 
-    score   a function at the top level of a module (or a partial of one), as other processes may run it. A trial that
-            is interrupted repeats its current stage, so save a checkpoint under the trial number
+    score   a function at the top level of a module (or a partial of one), as other processes may run it. An
+            interrupted trial repeats its current stage, so save checkpoints under the trial number
     stages  number of stages per trial; between stages a trial is pruned unless it is among the best fraction `keep` of
             completed trials at that stage
     random  number of initial trials, drawn at random and never pruned; by default a third of `count`
-    seed    seed of the sampler; a trial depends on the seed and on the results known when it starts
+    seed    seed of the sampler; the proposed configurations depend on the seed and on the results known at that time
 
     Raises SweepError if Optuna is missing, or if the folder contains a search with other settings or function names.
     Code is not compared: after changing a function, use another folder.
@@ -120,9 +120,9 @@ class Search:
         with locked(self.folder / "search.lock") as is_ours:
             if not is_ours:
                 raise SweepError(
-                    given=f"{self.folder}, in which another process runs a search",
-                    expected="one process at a time that runs a search; trials() reads it meanwhile",
-                    remedy="wait for it, or search in another folder; at_once=4 runs several trials at a time",
+                    given=f"{self.folder}, in which another process is running a search",
+                    expected="one process at a time per search; other processes can only call trials()",
+                    remedy="wait for it to finish, or use another folder; to run trials in parallel, pass at_once=4",
                 )
             return self._run(where, at_once, tries, progress)
 
@@ -188,7 +188,7 @@ class Search:
                 state = (
                     "complete" if kept.state.name == "COMPLETE" else "failed" if math.isnan(values[-1]) else "pruned"
                 )
-            # A trial that was killed while it was being proposed lacks parameters; they are drawn when it resumes.
+            # A trial lacks parameters if the search was killed while proposing it; they are drawn when it resumes.
             config = self.propose(kept) if state != "running" or values else None
             found.append(Trial(kept.number, config, dict(kept.params), values, state))
         return found
@@ -251,9 +251,9 @@ class Search:
 
 
 def _sampler(seed: int, random: int) -> Any:
-    """Return a sampler whose draws depend on the seed, the trial, the parameter and the results of other trials alone.
+    """Return a sampler whose draws depend only on the seed, the trial, the parameter and the results of other trials.
 
-    Optuna's samplers also depend on what they drew before, which a search that resumes does not know.
+    Draws of Optuna's samplers also depend on earlier draws, which are not known when a search is resumed.
     """
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
@@ -278,7 +278,7 @@ def _sampler(seed: int, random: int) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function (or partial), without the module, whose name changes when run as a script."""
+    """Return the name of a function or partial, without the module name, which changes when it is run as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)

@@ -5,9 +5,9 @@
     table = sweep.run("processes:4")
     table.over("settling", "tau", "solver.dt")                 (3, 2, 3): the two axes, then the repeats
 
-A point is identified by its content: the function's name and the whole configuration, except dataclass fields with
-`field(compare=False)`, such as paths and devices. A folder can therefore be extended, resumed, read during a run, and
-merged with another. Results are written atomically.
+A point is identified by the name and compiled code of the function and by the configuration, except dataclass fields
+with `field(compare=False)`, such as paths and devices. A sweep can therefore be extended, resumed, read during a run,
+and merged with another folder. Results are written atomically.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ Config = TypeVar("Config")
 Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
 KIND = "point"
 WAIT_S = 0.5
-"""between two looks at points that another process works on"""
+"""seconds between two checks of points that another process is computing"""
 
 
 @checked(SweepError)
 def grid(axes: Axes) -> list[Point]:
-    """Return all combinations; the last axis varies fastest. Names in a tuple change together, with tuples as values.
+    """Return all combinations of values; the last axis varies fastest.
+
+    Names in a tuple vary together, and their values are tuples.
 
     grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
     """
@@ -123,10 +125,10 @@ def names(config: object, prefix: str = "") -> list[str]:
 
 @checked(SweepError)
 class Sweep:
-    """A sweep, which evaluates `function` at each of `points` and stores the results in `folder`.
+    """A parameter sweep, which evaluates `function` at each of `points` and stores the results in `folder`.
 
     function  defined at the top level of a module; takes a configuration and returns a dict of numbers, arrays, tensors
-              and strings. With `together` = n it takes a list of up to n configurations and returns a dict for each
+              and strings. With together=n it takes a list of up to n configurations and returns one dict for each
     base      the configuration (a dataclass or dict) that the points modify; each point maps dotted names to values
 
     Raises SweepError for names that are not in `base`, and for duplicate points.
@@ -237,7 +239,7 @@ class Sweep:
                     lost = [n for n in lot if n not in elsewhere and not self.path(self.ids[n]).exists()]
                     if lost and reason is None:
                         reason = SweepError(
-                            given=f"a worker that does not share {self.folder.resolve()}",
+                            given=f"a worker that cannot access {self.folder.resolve()}",
                             expected="a folder shared by all workers",
                             remedy="pass a folder on a shared file system",
                         )
@@ -247,7 +249,7 @@ class Sweep:
         return failures
 
     def _wait_for(self, elsewhere: Sequence[int], bar: tqdm) -> list[list[int]]:
-        """Wait for points that another process works on, and return those that it did not finish."""
+        """Wait for points that another process is computing, and return those that it did not finish."""
         left: list[int] = []
         while elsewhere and not left:
             busy: list[int] = []
@@ -271,9 +273,9 @@ class Sweep:
             text = json.dumps(what, sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as reason:
             raise SweepError(
-                given=f"a configuration that cannot identify a point ({reason})",
-                expected="finite numbers, text, None, and dataclasses, dicts, lists and tuples of them",
-                remedy="replace it by text or numbers, or mark its dataclass field with field(compare=False)",
+                given=f"a configuration that cannot be used to identify a point ({reason})",
+                expected="finite numbers, strings, None, and dataclasses, dicts, lists and tuples of these",
+                remedy="use strings or numbers instead, or declare the dataclass field with field(compare=False)",
             ) from reason
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -298,7 +300,7 @@ class Sweep:
 
 
 def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
-    """Run, in the worker, the points of a lot that have no result; return those that another process works on."""
+    """Compute, in a worker, the points without a result; return those that another process is computing."""
     left: list[int] = []
     elsewhere: list[int] = []
     with ExitStack() as stack:
@@ -315,16 +317,16 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
 
 
 def _without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function of a partial."""
+    """Return the function without the arguments bound by `functools.partial`."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
 def _content_of(function: Callable[..., Any]) -> list[Any]:
-    """Return what a function is, for an identity: its name and its compiled code, and the arguments of a partial.
+    """Return a fingerprint of a function: its name, a hash of its compiled code, and the arguments of a partial.
 
-    Its module is not part of it, as a script is a module of another name than when it is imported.
+    The module name is not included, because it changes when a module is run as a script.
     """
     if isinstance(function, partial):
         arguments = storage.plain([_known_by(function.args), _known_by(function.keywords)])
@@ -334,7 +336,7 @@ def _content_of(function: Callable[..., Any]) -> list[Any]:
 
 
 def _text_of(code: CodeType) -> str:
-    """Return the operations, names and constants of compiled code as text, without docstrings and lines."""
+    """Return the bytecode, names and constants of compiled code as text, without docstrings and line numbers."""
     constants = list(code.co_consts)
     if constants and isinstance(constants[0], str) and inspect.CO_OPTIMIZED & code.co_flags:
         constants[0] = None  # the docstring

@@ -14,7 +14,7 @@ from pcsim.core.checks import checked
 from pcsim.core.exceptions import SweepError, needs_extra
 
 Point = dict[str, Any]
-"""a point: the values to change, by dotted name"""
+"""a point: dotted name -> value that replaces the one in the base configuration"""
 
 
 @checked(SweepError)
@@ -22,8 +22,8 @@ Point = dict[str, Any]
 class Table:
     """The results of a sweep, with one row per point.
 
-    table["tau"] or table["settling"] is a column: an array with one row per point, or a list if the values differ in
-    shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
+    table["tau"] or table["settling"] returns a column: an array with one row per point, or a list if the values differ
+    in shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
     """
 
     points: Sequence[Point]
@@ -37,7 +37,7 @@ class Table:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Names of the parameters that the points set."""
+        """Names of the parameters that vary in the sweep."""
         return tuple(dict.fromkeys(name for point in self.points for name in point))
 
     @property
@@ -51,7 +51,7 @@ class Table:
             raise SweepError(
                 given=f"table[{name!r}]",
                 expected=f"one of {', '.join((*self.axes, *self.columns))}, present in every row",
-                remedy="write table['NAME'] with one of these names; sweep.run() computes missing rows",
+                remedy="use one of these names; sweep.run() computes missing rows",
             )
         values = [row[name] for row in rows]
         alike = len({np.shape(value) for value in values}) == 1
@@ -76,10 +76,10 @@ class Table:
 
     @checked(SweepError)
     def over(self, column: str, *axes: str) -> NDArray[Any]:
-        """Return a column arranged by axes, as an array (first axis, ..., repeats, *shape of a value).
+        """Return a column arranged by axes, as an array of shape (first axis, ..., repeats, *shape of a value).
 
-        Axes are ordered as in `values`. Points that differ only in other axes are repeats. Missing points and repeats
-        are NaN.
+        The values of each axis are ordered as in `values`. Points that differ only in other axes are repeats. Missing
+        points and repeats are NaN.
         """
         self._require_axes(*axes)
         cells: dict[tuple, list[NDArray[Any]]] = {}
@@ -119,7 +119,7 @@ class Table:
             )
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates (extra `analysis`)."""
+        """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates; requires extra `analysis`."""
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
 

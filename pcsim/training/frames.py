@@ -1,10 +1,10 @@
-"""Training networks to predict frames, with one of two losses:
+"""Training of networks that predict frames, with one of two losses:
 
     errors   sum_l w_l / (T - 1) sum_{t >= 1} mean E_l(t),   w_0 = 1, w_l = `above`             Lotter et al. 2017
     pixels   1 / (T - 1) sum_{t >= 1} mean |x_t - p_t| / 2  or  (x_t - p_t)^2,   x_t the frame, p_t its prediction
 
-Losses exclude frame 0, which is predicted before there is any input. The layers' errors compare predictions with the
-input, so once the input is the network's own prediction, only a pixel loss is informative.
+Both losses exclude frame 0, which is predicted before there is any input. The errors of the layers compare predictions
+with the input, so in closed loop, where the input is the network's own prediction, only a pixel loss is informative.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ Clip = Callable[[int], Frames]
 @checked(TrainingError)
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Goal:
-    """The training objective for clips: the loss, and which frames the network receives as input."""
+    """The training objective: the loss, and the frames that the network receives as input."""
 
     loss: Literal["errors", "absolute", "squared"] = "errors"
     """prediction errors of the layers, as in PredNet, or absolute or squared pixel errors"""
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the errors above layer 0: 0 gives L_0 of Lotter et al. 2017, and 0.1 gives L_all"""
     closed_loop_from: Annotated[int | None, Field(gt=0)] = None
-    """first frame replaced by the network's own prediction, as in the paper's fine-tuning; requires a pixel loss"""
+    """first frame that the network's own prediction replaces, as in the paper's fine-tuning; requires a pixel loss"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
-    """how the probability that the network's own prediction replaces a frame rises from 0 to 1 during training; each
-    frame of each clip is drawn separately (Bengio et al. 2015). step: jumps from 0 to 1 halfway"""
+    """schedule by which the probability that the network's own prediction replaces a frame rises from 0 to 1 during
+    training (Bengio et al. 2015); each frame of each clip is drawn separately. step: jumps from 0 to 1 halfway"""
     steepness: Annotated[float, Field(gt=0)] = 20.0
     """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - fraction of updates completed)))"""
 
@@ -69,7 +69,7 @@ class Goal:
 
     @property
     def is_closed(self) -> bool:
-        """True if the network's own prediction is ever used as input."""
+        """True if the network ever receives its own prediction as input."""
         return self.closed_loop_from is not None or self.own != "never"
 
 
@@ -89,8 +89,8 @@ def train_to_predict(
 
     clip      generates each clip on demand: `lambda i: film.draw(0, i, 1, length=10)[0]`
     settings  as for `training.train`, with gradient Full(), Checkpointed() or, for long clips, Truncated(span)
-    Raises TrainingError if the goal does not fit the network. Warns if all predictions become zero, or the same for
-    every frame.
+    Raises TrainingError if the goal does not fit the network. Warns if the predictions become zero, or identical
+    for all frames.
 
         train_to_predict(net, lambda i: film.draw(0, i, 1, 10)[0], 1_000, Training(updates=500, batch=8))
     """
@@ -122,7 +122,7 @@ def train_to_predict(
 def _losses(
     sim: Simulator, network: Network, frames: Tensor, share: Tensor, goal: Goal
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """Yield the loss (one term, or one per truncated span), each term with the predictions it is computed from."""
+    """Yield the loss as one term, or one per truncated span, each with the predictions from which it is computed."""
     lead, begins = rows_of(network)
     length = frames.shape[1]
     shown: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): as_timeline(frames, network.step_ms)}

@@ -4,7 +4,7 @@
     Checkpointed  recomputes spans of steps in the backward pass; exact, memory proportional to sqrt(number of steps)
     Truncated     treats the state at the start of every span as a constant; not exact
     Implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
-    Adjoint       integrates the gradient backwards with torchdiffeq; stores no steps, not exact
+    Adjoint       integrates the gradient backwards with torchdiffeq without storing steps; not exact
 
 Sources: Chen et al. 2016 (arXiv 1604.06174) for checkpointing; Bai, Kolter & Koltun 2019 for the fixed point; Chen et
 al. 2018 for the adjoint.
@@ -62,7 +62,7 @@ class Checkpointed(Gradient):
 
 
 def _run_again(part: Schedule, carry: Carry, taps: Taps) -> list[Moment]:
-    """Run a span, storing only the state at its start, and return its moments."""
+    """Run a span, storing only the state at its start, and return its time points."""
     names, kept = tuple(carry.state), list[tuple[Clock, tuple[str, ...]]]()
 
     def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -108,7 +108,7 @@ class Truncated(Gradient):
     kind: str = field(default="truncated", init=False)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Yield the moments span by span. Each span has its own graph and can be backpropagated through separately."""
+        """Yield the time points span by span. Each span has its own graph and a separate backward pass."""
         for part in schedule.spans(self.span):
             yield list(scan(part, carry, taps, monitor))
             carry.state = {name: value.detach() for name, value in carry.state.items()}
@@ -117,11 +117,11 @@ class Truncated(Gradient):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Implicit(Gradient):
-    """The gradient at a fixed point: the network runs without storing steps, and must have settled at the end.
+    """Gradient at a fixed point: the network runs without storing steps, and must have settled by the last step.
 
-    tolerance   maximum relative change of the state if one more step is run
-    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converge if the dynamics do, and as fast
-    Values are available at the last step only. Raises TrainingError if the network has not settled, and in the backward
+    tolerance   maximum relative change of the state in one further step
+    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converge as fast as the dynamics
+    Values are available only at the last step. Raises TrainingError if the network has not settled, and in the backward
     pass if the fixed point is barely stable.
     """
 
@@ -130,11 +130,11 @@ class Implicit(Gradient):
     kind: str = field(default="implicit", init=False)
 
     def taps(self, schedule: Schedule) -> Taps:
-        """Return taps at the last step only."""
+        """Return taps that record only the last step."""
         return AtEnd(schedule.end)
 
     def windows(self, schedule: Schedule, carry: Carry, taps: Taps, monitor: Monitor | None = None) -> Windows:
-        """Yield the last moment."""
+        """Yield the last time point."""
         if any(taps.due(step) for step in range(schedule.begin + 1, schedule.end)) or not schedule.network.is_flow:
             raise TrainingError(
                 given=f"{schedule.network.name!r} with values recorded before the last step, or a discrete network",
@@ -192,12 +192,12 @@ class Implicit(Gradient):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Adjoint(Gradient):
-    """The gradient integrated backwards by torchdiffeq, restarted every dt, which must not exceed the smallest tau.
+    """Gradient integrated backwards by torchdiffeq, restarted every dt, which must not exceed the smallest tau.
 
     tolerance  maximum relative deviation from backpropagation. `training.train` compares the two on the first batch,
-               and refuses a larger one; `simulate` does not compare
+               and raises TrainingError for a larger deviation; `simulate` does not compare them
     Requires solver=TorchDiffEq(...). For smooth networks in float64 the deviation is about the solver's tolerance; in
-    float32, or where ReLUs or max pools switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
+    float32, or where ReLUs or max-pooling layers switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
     """
 
     tolerance: Positive = 1e-5

@@ -31,7 +31,7 @@ from pcsim.training.updates import optimise
 
 @checked(TrainingError)
 class Relaxation:
-    """Reusable relaxation of a network for `until` ms under clamped inputs, without gradients.
+    """Relaxation of a network for `until` ms under clamped inputs, without gradients, to be called repeatedly.
 
     Each call uses the current weights, as with a `Simulator`. `relaxation(shown)` returns the final values (batch, ...)
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
@@ -139,7 +139,7 @@ def learn(
 
     shown   data (n, ...) for each input of the network, that is, its clamped layers: images for inference and
             generation, images and one-hot targets for supervised learning
-    until   duration in ms of the relaxation before each update
+    until   duration of the relaxation before each update, in ms
     settings  batch, updates, optimiser, rates, clipping and seed; loss and over_time are ignored
     checkpoint, every, bar  as for `training.train`
 

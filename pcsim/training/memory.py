@@ -1,4 +1,4 @@
-"""Prediction of how much memory a computation will need."""
+"""Estimates of the memory that a computation needs."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Live(TorchDispatchMode):
 
 
 def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
-    """Predict by how many bytes a process grows during work(samples), extrapolating from runs with 2 and 4 samples.
+    """Estimate the extra memory of work(samples), in bytes, by extrapolation from runs with 2 and 4 samples.
 
-    The prediction is a + b * samples. b is the memory of tensors; a includes what libraries allocate the first time a
-    process does such work (about 100 MB for convolutions), measured as the growth of this process during the two runs.
+    The estimate is a + b * samples, where b is the memory of tensors. a includes the memory that libraries allocate on
+    first use (about 100 MB for convolutions), measured as the growth of this process during the two runs.
     The state of the random number generators is restored.
     """
     taken: dict[int, int] = {}

@@ -27,7 +27,7 @@ class Training:
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """cosine: falls to zero at the last update; exponential: falls smoothly by a factor of 10 every `decade` updates"""
     decade: Annotated[int, Field(gt=0)] = 40_000
-    """number of updates in which the exponential schedule falls by a factor of 10"""
+    """number of updates over which the exponential schedule falls by a factor of 10"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """momentum, for sgd only"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -45,7 +45,7 @@ class Training:
     Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
     (at a fixed point, with over_time="last") store no steps"""
     seed: Whole = 0
-    """seed of the image order; it does not affect the initial weights"""
+    """seed that determines the order of the images, but not the initial weights"""
 
     @checked(TrainingError)
     def rate(self, update: Whole) -> float:

@@ -1,4 +1,4 @@
-"""Training through time: a loss at every step, and checkpoints from which training resumes bit for bit."""
+"""Training through time, with a loss at every step and checkpoints from which training resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Scores = Annotated[Tensor, Axes("batch, classes")]
 def loss_at_step(logits: Scores, targets: Scores, kind: Literal["softmax", "sigmoid"]) -> Tensor:
     """Return the cross-entropy of one step, averaged over the batch.
 
-    logits and targets are (batch, classes); targets are 1 for every class present. softmax: the targets are normalised
-    to a distribution; sigmoid: the binary cross-entropy is summed over classes.
+    Logits and targets have shape (batch, classes); targets are 1 for every class present. With "softmax", targets are
+    normalised to a distribution; with "sigmoid", the binary cross-entropy is summed over classes.
     """
     if logits.shape != targets.shape:
         raise TrainingError(
@@ -60,7 +60,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the losses of all steps, combined by `settings.over_time` and differentiable by `settings.gradient`."""
+    """Return the loss over all steps, combined by `settings.over_time` and differentiated by `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -68,7 +68,7 @@ def loss_over_time(
 def losses_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Iterator[Tensor]:
-    """Yield the terms of the loss (a single one, or one per truncated span), each with its own autograd graph."""
+    """Yield the loss as one term, or one term per truncated span, each with its own autograd graph."""
     _require_data(network, images, targets)
     sim = Simulator.once(network, solver, Record(), settings.gradient)
     yield from _losses(sim, images, targets, settings, steps)
@@ -115,10 +115,10 @@ def train(
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
     targets  (n, classes), 1 for every class present
     solver   Iterate() by default
-    steps    number of steps to train through; by default that of the network
+    steps    number of steps to train through; by default `network.steps`
     checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it, with
              bit-identical results
-    until    number of updates, a multiple of 20, after which to stop; a later call with the same checkpoint continues
+    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint continues
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
@@ -146,7 +146,7 @@ def train(
 def _way_back(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> GradientOf:
-    """Return a function that computes the gradient of the loss on images, for `optimise`."""
+    """Return the function that `optimise` calls to compute the gradient of the loss on a batch."""
     sim = Simulator(network, solver=solver, record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
 
@@ -165,11 +165,11 @@ def _way_back(
 def memory_of_update(
     network: Network, images: Tensor, targets: Tensor, settings: Training, *, solver: Solver, steps: Count
 ) -> float:
-    """Predict by how many bytes training makes a process grow: stored activities, gradients and optimiser state.
+    """Estimate the extra memory, in bytes, that training needs for activities, gradients and optimiser state.
 
-    `train` calls this function when memory may be tight, and warns if the prediction exceeds the memory of the device.
-    It runs all steps with two and with four images, on a copy of the network. On a CPU the prediction includes what
-    libraries allocate at the first convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the estimate exceeds the memory of the device. It
+    runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate includes
+    the memory that libraries allocate at the first convolution of a process.
     """
     _require_data(network, images, targets)
     _check_gradient(network, settings)
@@ -187,7 +187,7 @@ def memory_of_update(
 
 
 def _checked_steps(network: Network, steps: int | None) -> int:
-    """Return the number of steps. Raises TrainingError for none, and for fewer than the image needs to the readout."""
+    """Return the number of steps. Raises TrainingError for None, or if the image cannot reach the readout."""
     if steps is None:
         raise TrainingError(
             given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
@@ -197,12 +197,12 @@ def _checked_steps(network: Network, steps: int | None) -> int:
         raise TrainingError(
             given=f"{network.name!r}, whose readout does not depend on the image",
             expected="a path of projections from the image to the readout",
-            remedy="train the network without the lesion, or add a Projection towards the readout",
+            remedy="train the network without the lesion, or add a Projection to the readout",
         )
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, because the first is step 0",
+            expected=f"at least {arrival + 1} steps, as steps count from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
@@ -211,7 +211,7 @@ def _checked_steps(network: Network, steps: int | None) -> int:
 def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
     """Return whether the stored activities alone would fill more than an eighth of the device's memory.
 
-    Only then is it worth running all steps twice to predict the memory that training needs.
+    Only then is it worth running all steps twice to estimate the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
@@ -238,7 +238,7 @@ def _check_gradient(network: Network, settings: Training) -> None:
     if isinstance(settings.gradient, Implicit) and (settings.over_time != "last" or not network.is_flow):
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
-            expected="a flow and over_time='last', as the implicit gradient holds at a fixed point",
+            expected="a flow and over_time='last', as the implicit gradient is valid only at a fixed point",
             remedy="write over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 
@@ -259,7 +259,7 @@ def require_adjoint(
     if not off <= tolerance:
         raise TrainingError(
             given=f"an adjoint gradient that differs by {off:.1e} of its norm from backpropagation on the first batch",
-            expected=f"at most {tolerance:g}; solved backwards in time, a leak is unstable",
+            expected=f"at most {tolerance:g}; leaky dynamics are unstable when integrated backwards in time",
             remedy="use gradient=Checkpointed(), which is exact, a smaller dt or tighter solver tolerances, or accept "
             f"the difference with Adjoint(tolerance={2 * off:.0e})",
         )
@@ -287,16 +287,16 @@ def evaluate(
     batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the readout at every step, (time, n, classes), on the CPU; `images` as for `train`.
+    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` is as for `train`.
 
     The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
-    from that step on, with a warning.
+    from that step on, and a warning is issued.
     """
     readout = _readout(network)
     steps = steps or network.steps
     if steps is None:
         raise TrainingError(
-            given=f"no number of steps, and {network.name!r} has no default",
+            given=f"no number of steps for {network.name!r}, which has no default",
             expected="the number of steps to run",
             remedy="pass steps=10",
         )

@@ -1,4 +1,4 @@
-"""The training loop, with checkpoints from which it resumes bit for bit."""
+"""The training loop, with checkpoints from which training resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def optimise(
 ) -> list[float]:
     """Run the training loop; return the mean loss of every 20 updates.
 
-    count     number of samples, from which batch indices are drawn
+    count     number of samples from which batches are drawn
     gradient  adds to every parameter's `grad` and returns the loss to report
     The other arguments are those of `train`. Under torchrun each process handles its own shard of every batch
     (`pcsim.training.distributed`).
@@ -150,7 +150,7 @@ def _resume(
             remedy="use another folder, or the settings with which training was started",
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
-    with storage.content_of(path, "a checkpoint of a training", "delete it, and train again"):
+    with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
         optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
         for parameter, kept in optimiser.state.items():
             for name, value in kept.items():

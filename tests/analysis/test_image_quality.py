@@ -92,7 +92,7 @@ def test_score_by_horizon_includes_baselines() -> None:
     assert scored.at(3, "linear") == pytest.approx(0.0, abs=1e-18)
     eight = (255 * ramp()).round().byte()
     assert f.score(ramp(), eight, closed_loop_from=5).at(2) < 1e-5, "8-bit frames must be scaled to 0 to 1"
-    with pytest.raises(StimulusError, match="1 to 3 frames ahead, of network, copy last frame"):
+    with pytest.raises(StimulusError, match="1 to 3 frames ahead, for network, copy last frame"):
         scored.at(4)
     with pytest.raises(StimulusError, match="training mean"):
         f.score(ramp(), ramp(), closed_loop_from=5).at(2, "training mean")

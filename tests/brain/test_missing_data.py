@@ -152,7 +152,7 @@ def test_splits_of_masks_equal_splits_of_indices() -> None:
     found = n.predictivity(X, Y, splits=[(training, ~training)])
     assert np.array_equal(found.r, n.predictivity(X, Y, splits=[(np.arange(80), np.arange(80, 100))]).r)
     for training, test, message in (
-        ((np.arange(100) < 80).astype(int), (np.arange(100) >= 80).astype(int), "named twice"),
+        ((np.arange(100) < 80).astype(int), (np.arange(100) >= 80).astype(int), "occurs twice"),
         (np.arange(100), np.arange(80, 100), "held out and trained on"),
         (np.arange(90), np.arange(90, 101), "do not fit 100 images"),
     ):

@@ -129,7 +129,7 @@ def test_predictivity_over_time_with_shared_or_own_weights() -> None:
         assert len(scores) == 3 and all(0.95 < row.score for row in scores), weights
     for weights, least, most in (("each", 0.95, 1.0), ("shared", -0.2, 0.8)):
         assert all(least < row.score < most for row in n.predictivity_over_time(list(x), other, weights=weights))
-    with pytest.raises(StimulusError, match="as many bins"):
+    with pytest.raises(StimulusError, match="the same number of bins"):
         n.predictivity_over_time(list(x), same[..., :2])
     with pytest.raises(StimulusError, match="arrays"):
         n.predictivity_over_time([n.Kernel.of(part) for part in x], same, weights="shared")

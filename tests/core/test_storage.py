@@ -49,7 +49,7 @@ def test_read_tensors_refuses_damaged_missing_and_foreign_files(tmp_path: Path) 
     content = path.read_bytes()
     for length in np.linspace(0, len(content) - 1, 16).astype(int):
         path.write_bytes(content[:length])
-        with pytest.raises(StorageError, match="never used|not a file of pcsim"):
+        with pytest.raises(StorageError, match="never used|not a pcsim file"):
             storage.read_tensors(path, "run")
     with pytest.raises(StorageError, match="does not exist"):
         storage.read_tensors(tmp_path / "nothing", "run")
@@ -184,7 +184,7 @@ def test_json_larger_than_limit_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}, object()])
 def test_write_json_refuses_what_json_cannot_hold(value: object, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot hold"):
+    with pytest.raises(StorageError, match="cannot represent"):
         storage.write_json(tmp_path / "f", {"value": value})
     assert not list(tmp_path.iterdir())
 
@@ -210,7 +210,7 @@ def test_foreign_file_is_named_as_such_without_advice_to_delete(tmp_path: Path) 
     (tmp_path / "n.txt").write_text("notes")
     for path in (tmp_path / "w.pth", tmp_path / "n.txt"):
         for read in (pcsim.Run.load, weights.load, storage.read_json):
-            with pytest.raises(StorageError, match="not a file of pcsim") as caught:
+            with pytest.raises(StorageError, match="not a pcsim file") as caught:
                 read(path)
             assert "delete" not in str(caught.value)
 

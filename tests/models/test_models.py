@@ -195,3 +195,19 @@ def test_run_resumed_from_file_is_bitwise_equal(name: str, tmp_path: Path) -> No
     rest = simulate(net, shown(net, 3), solver=solver, steps=steps, record=record, start=start)
     for key in whole.values:
         assert torch.equal(whole[key][steps // 2 :], rest[key]), key
+
+
+@pytest.mark.parametrize("name", ["blt", "leaky_rcnn", "pcn_global", "prednet", "convrnn"])
+def test_model_independent_of_thread_count(name: str) -> None:
+    net, threads = small(name), torch.get_num_threads()
+    solver, steps = stepping(net)
+    runs = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            runs.append(simulate(net, shown(net, 4), solver=solver, steps=steps, record=Record(states="all")))
+    finally:
+        torch.set_num_threads(threads)
+    for key in runs[0].values:
+        one, two = (run[key] for run in runs)
+        assert float((one - two).abs().max()) <= 1e-5 * max(1.0, float(one.abs().max())), key

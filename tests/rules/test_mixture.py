@@ -9,7 +9,7 @@ from pcsim.rules.predictive import Mixture
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.0, 0.3), (0.3, 0.0), (-0.1, 0.5), (0.7, 0.4)])
 def test_mixture_refuses_invalid_shares(shares: tuple[float, float]) -> None:
-    with pytest.raises(WiringError, match="positive shares"):
+    with pytest.raises(WiringError, match="positive fractions"):
         Mixture(*shares)
 
 

@@ -97,7 +97,7 @@ def test_tied_is_transpose(forward: nn.Module) -> None:
 
 
 def test_tied_refuses_named_padding() -> None:
-    with pytest.raises(WiringError, match="padding as numbers"):
+    with pytest.raises(WiringError, match="numeric zero padding"):
         Tied(nn.Conv2d(1, 1, 3, padding="same"))(torch.zeros(1, 1, 4, 4))
 
 

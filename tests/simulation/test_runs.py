@@ -147,7 +147,7 @@ def test_record_reduce_accepts_user_function() -> None:
     record = Record(states=["l1"], reduce={"l1": [mean_of_first, "norm"]})
     run = simulate(net, torch.rand(3, 1, 8, 8), solver=Iterate(), record=record)
     assert torch.equal(run["l1.mean_of_first"], run["l1"][:, :, 0].flatten(2).mean(2))
-    with pytest.raises(RecordError, match="define it with def"):
+    with pytest.raises(RecordError, match="define the function with def"):
         simulate(net, torch.rand(3, 1, 8, 8), solver=Iterate(), record=Record(reduce={"l1": lambda value: value}))
 
 
@@ -272,7 +272,7 @@ def test_simulate_refuses_empty_record_and_run_as_start() -> None:
     assert run.keys() == ()
     with pytest.raises(StimulusError, match=r"start=run\.final"):
         simulate(net, image, solver=Iterate(), steps=8, start=run)
-    with pytest.raises(StimulusError, match="a dict of a text to a Tensor"):
+    with pytest.raises(StimulusError, match="a dict that maps a string to a Tensor"):
         simulate(net, image, solver=Iterate(), steps=8, initial=run.final)
 
 

@@ -83,11 +83,11 @@ def test_read_film_reads_video_file(tmp_path: Path) -> None:
         (GREY, None, "has no rate"),
         (GREY, -1.0, "above 0"),
         (np.zeros((3, 2, 8, 8)), 1.0, "pass array, axes='time channel height width'"),
-        (np.zeros((64, 64, 3), np.uint8), 1.0, r"shape \(64, 64, 3\), whose axes are in doubt"),
-        (np.zeros((2, 5, 3, 16, 3), np.uint8), 1.0, "in doubt"),
-        (np.zeros((2, 3, 16, 64, 64), np.uint8), 1.0, "in doubt"),
-        (np.zeros((2, 5, 16, 16, 4), np.uint8), 1.0, "in doubt"),
-        (np.zeros((5, 3, 16, 3), np.uint8), 1.0, "in doubt"),
+        (np.zeros((64, 64, 3), np.uint8), 1.0, r"shape \(64, 64, 3\), whose axes are ambiguous"),
+        (np.zeros((2, 5, 3, 16, 3), np.uint8), 1.0, "axes are ambiguous"),
+        (np.zeros((2, 3, 16, 64, 64), np.uint8), 1.0, "axes are ambiguous"),
+        (np.zeros((2, 5, 16, 16, 4), np.uint8), 1.0, "axes are ambiguous"),
+        (np.zeros((5, 3, 16, 3), np.uint8), 1.0, "axes are ambiguous"),
         (GREY / 127.5 - 1, 1.0, r"pass \(frames \+ 1\) / 2 if black is -1"),
         (np.full((3, 8, 8), np.nan), 1.0, "NaN or infinite"),
         (np.full((3, 8, 8), np.inf, np.float32), 1.0, "NaN or infinite"),
@@ -120,7 +120,7 @@ def test_read_film_takes_channels_last_and_named_axes() -> None:
         assert np.array_equal(np.stack(read_film(array, rate=1, axes=axes).clips), wanted)
     assert read_film(np.zeros((4, 9, 8)), rate=1, axes="height width time").shape == (1, 4, 9)
     for axes in ("time height width", "n time height height channel", "n time height width colour", "n n n n n"):
-        with pytest.raises(StimulusError, match="the name of each axis"):
+        with pytest.raises(StimulusError, match="names for all axes"):
             read_film(clips, rate=1, axes=axes)
 
 
@@ -165,9 +165,9 @@ def test_read_film_rejects_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     np.savez(tmp_path / "two.npz", a=GREY, b=GREY)
     for name, message in (
-        ("missing.npy", "a file or a folder"),
+        ("missing.npy", "an existing file or folder"),
         ("notes.txt", "a folder of images, or a file"),
-        ("empty", "a folder of their own"),
+        ("empty", "a separate folder"),
         ("two.npz", r"with np\.savez"),
     ):
         with pytest.raises(StimulusError, match=message):

@@ -88,7 +88,7 @@ def test_read_film_orders_folder_by_numbers(tmp_path: Path, names: list[str]) ->
     ],
 )
 def test_read_film_refuses_folder_in_doubtful_order(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(StimulusError, match="whose order is in doubt"):
+    with pytest.raises(StimulusError, match="whose order is ambiguous"):
         read_film(folder(tmp_path / "f", {name: level(1) for name in names}), rate=1)
 
 
@@ -99,11 +99,11 @@ def test_read_film_reads_all_pages_or_refuses(tmp_path: Path) -> None:
     assert film.clips[0][:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
     (tmp_path / "f").mkdir()
     first.save(tmp_path / "f" / "stack.tif", save_all=True, append_images=pages)
-    with pytest.raises(StimulusError, match=r"stack\.tif, which holds 5 images"):
+    with pytest.raises(StimulusError, match=r"stack\.tif, which contains 5 images"):
         read_film(tmp_path / "f", rate=10)
     (tmp_path / "g").mkdir()
     first.save(tmp_path / "g" / "0.png", save_all=True, append_images=pages)
-    with pytest.raises(StimulusError, match="which holds 5 images"):
+    with pytest.raises(StimulusError, match="which contains 5 images"):
         read_film(tmp_path / "g", rate=10)
     with (tmp_path / "two.npy").open("wb") as file:
         np.save(file, NOISE)
@@ -130,7 +130,7 @@ def test_read_film_refuses_more_than_8_bits(tmp_path: Path, suffix: str, kind: t
     if suffix == ".png" and kind != np.uint16:
         pytest.skip("no such PNG")
     deep = Image.fromarray(np.linspace(0, 65535, 64).reshape(8, 8).astype(kind))
-    with pytest.raises(StimulusError, match="divide by its full scale"):
+    with pytest.raises(StimulusError, match="divide them by the full scale"):
         read_film(folder(tmp_path / "f", {f"0{suffix}": deep}), rate=1)
 
 
@@ -241,7 +241,7 @@ def fake_av(
     [
         (fake_av([0, 40, 80, 120, 1000, 2000]), "last from 40 to 1000 ms"),
         (fake_av([0, 40, 80, 160, 200]), "last from 40 to 80 ms"),
-        (fake_av([0, 40, 80], length=4000), "it lasts 4 s, of which 0.12 s can be read"),
+        (fake_av([0, 40, 80], length=4000), "it lasts 4 s, but only 0.12 s of it can be read"),
         (fake_av([0, 40], count=2), "2 video streams"),
         (fake_av([0], count=0), "0 video streams"),
         (fake_av([]), "with 0 frames"),
@@ -284,7 +284,7 @@ def test_read_film_refuses_real_video_with_pause(tmp_path: Path) -> None:
                 frame.pts, frame.time_base = at, unit
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        with pytest.raises(StimulusError, match="uneven frames have no rate"):
+        with pytest.raises(StimulusError, match="frames of equal duration"):
             read_film(path, rate=25)
 
 

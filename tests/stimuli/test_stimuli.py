@@ -256,7 +256,7 @@ def test_load_mnist_reads_raw_or_packed_and_checks_files(tmp_path: Path, monkeyp
         stimuli.load_mnist("test", tmp_path)
     (tmp_path / f"{names[1]}.gz").write_bytes(gzip.compress(bytes(10**5)))
     monkeypatch.setattr(files, "MOST_DATA_BYTES", 10**4)
-    with pytest.raises(StorageError, match="it goes on after MOST_DATA_BYTES"):
+    with pytest.raises(StorageError, match="it is larger than MOST_DATA_BYTES"):
         stimuli.load_mnist("test", tmp_path)
     (tmp_path / f"{names[1]}.gz").write_bytes(gzip.compress(contents[names[1]])[:-9])
     with pytest.raises(StorageError, match="cannot be read"):

@@ -116,7 +116,7 @@ def test_search_refuses_changed_and_foreign_journals(tmp_path: Path) -> None:
             search(tmp_path, count=3).run()
         assert path.read_bytes() == bad
     path.write_text("notes of last week, without a last newline")
-    with pytest.raises(StorageError, match="not the journal of a search"):
+    with pytest.raises(StorageError, match="not the journal of a pcsim search"):
         search(tmp_path, count=3).run()
     assert path.read_text() == "notes of last week, without a last newline"
 

@@ -312,7 +312,7 @@ def test_sweep_of_partial_runs(tmp_path: Path) -> None:
 
 def test_sweep_refuses_configuration_that_cannot_be_identified(tmp_path: Path) -> None:
     for value in (math.nan, object()):
-        with pytest.raises(SweepError, match="cannot identify a point"):
+        with pytest.raises(SweepError, match="cannot be used to identify a point"):
             Sweep(swept.measure, {"seed": 0, "gain": value}, [{"seed": 1}], tmp_path)
 
 
