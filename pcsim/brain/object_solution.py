@@ -111,9 +111,9 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
 def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: Number = 1.0) -> float:
     """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
-    Images without both, such as those that are never solved, are left out. The result is NaN if fewer than three images are
-    left, or if either value is the same for all of them. Raises StimulusError for values of different images, and for a
-    ceiling that is not above 0.
+    Images without both, such as those that are never solved, are left out. The result is NaN if fewer than three images
+    are left, or if either value is the same for all of them. Raises StimulusError for values of different images, and
+    for a ceiling that is not above 0.
     """
     first, second = _paired(predicted, measured)
     if not ceiling > 0.0:
