@@ -91,7 +91,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
     "as_ode tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
-    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "inside the range"),
+    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "the middle of the range"),
     "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
     "channels of a rule": (
         lambda: Network({"u": (3,)}, [Population("a", Rate(2))], [Projection("u", "a")]),
@@ -298,7 +298,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "time outside the window": (
         lambda: models.cornet_s((2, 2, 2, 2), image=(1, 32, 32)).time_of("it", 0),
         "step 0 of 'it'",
-        "holds",
+        "is constant",
     ),
     "record as a list": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=["l1"]),
