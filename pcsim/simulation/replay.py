@@ -88,7 +88,7 @@ class _Traced:
         return self.programs[due, compiled]
 
     def has_room(self, due: Due, compiled: bool) -> bool:
-        """Return whether this program exists or may still be added."""
+        """Return whether this program is cached, or the cache has room for it."""
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 

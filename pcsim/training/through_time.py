@@ -239,7 +239,7 @@ def _check_gradient(network: Network, settings: Training) -> None:
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
             expected="a flow and over_time='last', as the implicit gradient is valid only at a fixed point",
-            remedy="write over_time='last', or gradient=Checkpointed(), which is exact for every network",
+            remedy="pass over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 
 

@@ -13,7 +13,7 @@ from pcsim.sweeps.search import Search
 from pcsim.sweeps.sweep import Sweep
 from pcsim.training import Training, train
 
-UPDATES, POINTS, TRIALS = 1_200, 120, 40
+UPDATES, POINTS, TRIALS = 4_000, 120, 40
 
 
 def training(folder: Path) -> dict[str, torch.Tensor]:
