@@ -22,7 +22,10 @@ def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
 
 
 def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
-    """Return `times` (time,) as floats. Raises StimulusError unless the times are finite, increasing, and as many as `rows`."""
+    """Return `times` (time,) as floats.
+
+    Raises StimulusError unless the times are finite, increasing, and as many as `rows`.
+    """
     at = np.asarray(times, float)
     if (
         at.ndim != 1

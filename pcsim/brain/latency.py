@@ -20,7 +20,8 @@ Values = Annotated[Tensor, Axes("time, batch, ...")]
 def first_difference(values: Values, baseline: Values, tolerance: NonNegative = 0.0) -> Tensor:
     """Return the first row where a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
 
-    `values` and `baseline` have the same shape (time, batch, ...). Pairs of NaN, as in a diverged sample, are not counted as differences. Raises StimulusError for other shapes, and for a tolerance that is negative or NaN.
+    `values` and `baseline` have the same shape (time, batch, ...). Pairs of NaN, as in a diverged sample, are not
+    counted as differences. Raises StimulusError for other shapes, and for a tolerance that is negative or NaN.
     """
     if values.shape != baseline.shape or values.dim() < 2 or not tolerance >= 0.0:
         raise StimulusError(

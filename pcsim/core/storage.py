@@ -1,7 +1,7 @@
 """Safe file formats: a file is either complete or absent, is verified when read, and never runs code.
 
 Tensors are stored in safetensors files with JSON metadata. Every tensor file and JSON file contains the SHA-256 of its
-own bytes, computed with zeros in place of the digest. This module imports nothing else from pcsim except the exceptions.
+own bytes, computed with zeros in place of the digest. From pcsim, this module imports only the exceptions.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def cornet_r(
     classes: Count = 1000,
     groups: Count = 32,
 ) -> Network:
-    """Build CORnet-R as in the published code: after the first step, each area receives the current output of the area below.
+    """Build CORnet-R as in the published code: after step 0, areas receive the current output of the area below.
 
     It has 5,208,936 parameters. Each of the `channels`, one per area, must be divisible by the `groups` of group norm.
     """
