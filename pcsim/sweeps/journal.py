@@ -14,18 +14,21 @@ from typing import Any
 
 from pcsim.core.exceptions import StorageError
 from pcsim.core.storage import require_file
+from pcsim.sweeps.lock import waiting_for
 
 START = b'{"check":"'
 
 
 class Journal:
-    """A file of log entries that serves as an Optuna journal backend. Only one process at a time may append to it.
+    """A file of log entries that serves as an Optuna journal backend.
 
     Raises StorageError if the file was written by another program, or if a line was modified.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read = (0, 0)
+        """number and position of the first line that this object has not verified yet"""
         if path.exists():
             _require_own(path)
 
@@ -33,8 +36,10 @@ class Journal:
         """Yield the entries from number `log_number_from` on, ignoring an incomplete last line."""
         if not self.path.exists():
             return
+        first, position = self._read if self._read[0] <= log_number_from else (0, 0)
         with self.path.open("rb") as file:
-            for number, line in enumerate(file):
+            file.seek(position)
+            for number, line in enumerate(file, first):
                 if not line.endswith(b"\n"):
                     return
                 entry = _checked(line, number)
@@ -44,14 +49,17 @@ class Journal:
                         expected="lines that match their checksums",
                         remedy="restore the file from a backup, or use another folder for the search",
                     )
+                position += len(line)
+                self._read = max(self._read, (number + 1, position))
                 if number >= log_number_from:
                     yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries, and wait until they are written to disk."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        first = content.count(b"\n")
-        with self.path.open("ab") as file:
+        with self.path.open("ab+") as file, waiting_for(file):  # the numbers of lines must not be taken twice
+            first, position = self._read
+            file.seek(position)
+            first += file.read().count(b"\n")
             file.write(b"".join(_line(log, first + n) for n, log in enumerate(logs)))
             file.flush()
             os.fsync(file.fileno())

@@ -200,14 +200,11 @@ class Search:
         make_folder(self.folder)
         storage = optuna.storages.JournalStorage(cast(Any, Journal(self.journal)))
         pruner = optuna.pruners.PercentilePruner(100.0 * self.keep, n_startup_trials=1)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=NAME,
-            direction="maximize",
-            pruner=pruner,
-            sampler=_sampler(self.seed, self.random),
-            load_if_exists=True,
-        )
+        # create_study would write to the journal even if the study exists, also where it is only read.
+        if NAME not in optuna.get_all_study_names(storage):
+            optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
+        sampler = _sampler(self.seed, self.random)
+        study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner, sampler=sampler)
         mine: dict[str, Any] = {"stages": self.stages, "random": self.random, "keep": self.keep, "seed": self.seed}
         mine |= {"score": _name_of(self.score), "propose": _name_of(self.propose)}
         theirs = study.user_attrs.get("settings", mine)

@@ -154,7 +154,8 @@ class Sweep:
         self.folder = storage.full_path(folder)
         self.points = [dict(point) for point in points]
         self.configs = [changed(base, point) for point in self.points]
-        self.ids = [self._id(config) for config in self.configs]
+        content = _content_of(function)
+        self.ids = [_id(content, config) for config in self.configs]
         twice = [point for at, point in enumerate(self.points) if self.ids[at] in self.ids[:at]]
         if twice or not self.points:
             raise SweepError(
@@ -267,18 +268,6 @@ class Sweep:
     def _lock(self, number: int) -> Path:
         return self.path(self.ids[number]).with_suffix(".lock")
 
-    def _id(self, config: object) -> str:
-        what = {"function": _content_of(self.function), "config": storage.plain(_known_by(config))}
-        try:
-            text = json.dumps(what, sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as reason:
-            raise SweepError(
-                given=f"a configuration that cannot be used to identify a point ({reason})",
-                expected="finite numbers, strings, None, and dataclasses, dicts, lists and tuples of these",
-                remedy="use strings or numbers instead, or declare the dataclass field with field(compare=False)",
-            ) from reason
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
-
     def _read(self, id_: str) -> dict[str, Any]:
         tensors, facts = storage.read_tensors(self.path(id_), KIND)
         with storage.content_of(self.path(id_), "the result of a point", "delete it, and call run() again"):
@@ -314,6 +303,20 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
             for number, result in zip(left, results, strict=True):
                 sweep._write(number, result)
     return elsewhere
+
+
+def _id(content: list[Any], config: object) -> str:
+    """Return the identity of a point from the content of the function and its configuration."""
+    what = {"function": content, "config": storage.plain(_known_by(config))}
+    try:
+        text = json.dumps(what, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as reason:
+        raise SweepError(
+            given=f"a configuration that cannot be used to identify a point ({reason})",
+            expected="finite numbers, strings, None, and dataclasses, dicts, lists and tuples of these",
+            remedy="use strings or numbers instead, or declare the dataclass field with field(compare=False)",
+        ) from reason
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:

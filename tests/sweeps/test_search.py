@@ -19,6 +19,7 @@ from support import searched
 from support.paths import ENVIRONMENT
 
 from pcsim import StorageError, SweepError
+from pcsim.sweeps.journal import Journal
 from pcsim.sweeps.lock import locked
 from pcsim.sweeps.search import Search, Trial
 
@@ -203,3 +204,27 @@ def test_search_rejects_changed_settings(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="at least 1"):
         search(tmp_path, count=0)
     assert repr(search(tmp_path, count=3)).startswith("Search(3 trials")
+
+
+def test_search_trials_only_reads_journal(tmp_path: Path) -> None:
+    search(tmp_path, count=4).run()
+    before = (tmp_path / "journal.log").read_bytes()
+    assert len(search(tmp_path, count=4).trials()) == 4
+    assert (tmp_path / "journal.log").read_bytes() == before
+
+
+def test_journal_numbers_lines_of_several_writers(tmp_path: Path) -> None:
+    """Lines of two processes, and of objects that have read different parts, are numbered without gaps."""
+    path = tmp_path / "journal.log"
+    program = (
+        f"from pathlib import Path; from pcsim.sweeps.journal import Journal; journal = Journal(Path({str(path)!r}))"
+    )
+    program += "\nfor n in range(200): journal.append_logs([{'op_code': n}, {'op_code': n}])"
+    writers = [subprocess.Popen([sys.executable, "-c", program], env=ENVIRONMENT) for _ in range(2)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    journal = Journal(path)
+    assert len(list(journal.read_logs(0))) == 800
+    Journal(path).append_logs([{"op_code": 1}])
+    assert len(list(journal.read_logs(800))) == 1 and len(list(journal.read_logs(0))) == 801
+    journal.append_logs([{"op_code": 2}])
+    assert [entry["op_code"] for entry in Journal(path).read_logs(801)] == [2]
