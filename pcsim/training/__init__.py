@@ -2,15 +2,16 @@
 
 from pcsim.training import distributed, frames, local
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
+from pcsim.training.progress import History, Progress, Validation
+from pcsim.training.scoring import evaluate, validate
 from pcsim.training.settings import Training, published_settings
+from pcsim.training.supervised import train
 from pcsim.training.through_time import (
-    evaluate,
     loss_at_step,
     loss_over_time,
     losses_over_time,
     memory_of_update,
     require_adjoint,
-    train,
 )
 from pcsim.training.updates import CHECK_EVERY, optimise
 
@@ -20,9 +21,12 @@ __all__ = [
     "Checkpointed",
     "Full",
     "Gradient",
+    "History",
     "Implicit",
+    "Progress",
     "Training",
     "Truncated",
+    "Validation",
     "distributed",
     "evaluate",
     "frames",
@@ -35,4 +39,5 @@ __all__ = [
     "published_settings",
     "require_adjoint",
     "train",
+    "validate",
 ]
