@@ -328,6 +328,7 @@ def _differences(wanted: set[str], given: set[str]) -> str:
 
 def _renaming(wanted: set[str], given: set[str]) -> str:
     """Return what to do about tensors with other names: remove a prefix, rename them, or build another network."""
+    given = {name for name in given if not name.endswith(COUNTER)}
     missing, other = sorted(wanted - given), sorted(given - wanted)
     for name in other:
         prefix = next((name[:end] for end in range(1, len(name)) if name[end:] in wanted), None)

@@ -3,7 +3,7 @@
 from pcsim.training import distributed, frames, local
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
 from pcsim.training.progress import History, Progress, Validation
-from pcsim.training.scoring import evaluate, validate
+from pcsim.training.scoring import evaluate, score
 from pcsim.training.settings import Training, published_settings
 from pcsim.training.supervised import train
 from pcsim.training.through_time import (
@@ -38,6 +38,6 @@ __all__ = [
     "optimise",
     "published_settings",
     "require_adjoint",
+    "score",
     "train",
-    "validate",
 ]

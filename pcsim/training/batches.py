@@ -42,12 +42,12 @@ def seeded(seed: int, update: int, device: torch.device | None = None) -> Iterat
 
 def batch_of(count: int, settings: Training, update: int) -> Tensor:
     """Return the batch indices of an update. The order changes in every epoch and is determined by the seed."""
-    epoch, position = divmod(update, updates_per_epoch(count, settings))
+    epoch, position = divmod(update, _updates_per_epoch(count, settings))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     return torch.randperm(count, generator=generator)[position * settings.batch : (position + 1) * settings.batch]
 
 
-def updates_per_epoch(count: int, settings: Training) -> int:
+def _updates_per_epoch(count: int, settings: Training) -> int:
     """Return the number of complete batches in `count` samples, at least 1."""
     return max(1, count // settings.batch)
 
@@ -75,7 +75,7 @@ class Drawn(Batches):
 
     def __init__(self, count: int, settings: Training) -> None:
         self._count, self._settings = count, settings
-        self.per_epoch = updates_per_epoch(count, settings)
+        self.per_epoch = _updates_per_epoch(count, settings)
 
     def take(self, update: int) -> Tensor:
         """Return the indices of this process's shard of a batch."""

@@ -56,7 +56,7 @@ class Data:
             self._count = self._length(images)
         if isinstance(images, Tensor | np.ndarray):
             self._images = tensor_of(images)
-            self._targets = as_targets(targets, self._count, classes, dtype)
+            self._targets = _as_targets(targets, self._count, classes, dtype)
 
     def _length(self, images: Any) -> int:
         is_scalar = isinstance(images, Tensor | np.ndarray) and not images.ndim
@@ -147,7 +147,7 @@ class Data:
                 remedy="return (image, label) from the dataset, or pass DataLoader(..., collate_fn=...)",
             )
         images = as_pixels(tensor_of(parts[0]))
-        return images, as_targets(parts[1], len(images) if images.dim() else 0, self._classes, self._dtype)
+        return images, _as_targets(parts[1], len(images) if images.dim() else 0, self._classes, self._dtype)
 
 
 def tensor_of(values: Tensor | NDArray[Any]) -> Tensor:
@@ -164,7 +164,7 @@ def tensor_of(values: Tensor | NDArray[Any]) -> Tensor:
         ) from reason
 
 
-def as_targets(
+def _as_targets(
     targets: Tensor | NDArray[Any] | None, count: int, classes: Shape, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return targets of shape (count, *classes), 1 for every class present, from targets or labels 0, 1, ..."""

@@ -64,7 +64,7 @@ def evaluate(
 
 
 @checked(TrainingError)
-def validate(
+def score(
     network: Network,
     images: Images,
     targets: Tensor | NDArray[Any] | None = None,
@@ -80,7 +80,7 @@ def validate(
     settings  determine the loss and how it is combined over time; `reconstruction` is not included
     batch     number of images that run simultaneously; a DataLoader has its own
 
-        training.validate(net, test_images, test_labels).accuracy
+        training.score(net, test_images, test_labels).accuracy
     """
     settings, device = settings or Training(), next(network.parameters()).device
     data = Data(images, targets, network.shape(readout_of(network)), next(network.parameters()).dtype)

@@ -21,7 +21,7 @@ from pcsim.training import distributed
 from pcsim.training.data import Data, Images
 from pcsim.training.gradients import Adjoint
 from pcsim.training.progress import Callback, History, Validation
-from pcsim.training.scoring import validate
+from pcsim.training.scoring import score
 from pcsim.training.settings import Training
 from pcsim.training.stepper import Scheduler, scaler_of
 from pcsim.training.through_time import (
@@ -61,67 +61,66 @@ def train(
     """Train in place; return the mean loss of every 20 updates, a list whose `validation` contains the scores.
 
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]. Or images with targets: a
-             tuple, a Dataset of (image, label), or a DataLoader, whose batches and order are used. Items and batches
-             may be dicts such as {"image": ..., "label": ...}
+             tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, in its own order
     targets  labels (n,), or (n, classes), 1 for every class present; omitted with a Dataset or DataLoader
     epochs, updates  length of the training; by default `settings.updates`
-    validation  held-out images with targets, of the same types, scored every `validate_every` updates (by default after
-             every epoch) and at the end
+    validation  held-out images with targets, scored after every epoch, or `validate_every` updates, and at the end
     keep     "best" leaves the network with the weights of the lowest validation loss
-    scheduler  function that builds a torch scheduler, which replaces `settings.schedule` and advances after every
-             update: lambda optimiser: OneCycleLR(optimiser, 0.1, total_steps=1000)
+    scheduler  builds a torch scheduler, which replaces `settings.schedule` and advances after every update
     callbacks  functions that are called with a `Progress` after every update, and may call its `stop()`
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
-    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it, with
-             bit-identical results
+    checkpoint  file, written every `every` updates and at the end, from which training resumes with the same bits
     until    number of updates after which to pause; a later call with the same checkpoint continues
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
-    Raises TrainingError if the loss explodes or is no longer finite, and StorageError if the checkpoint was written
-    with other settings.
+    Raises TrainingError if the loss explodes or is no longer finite, and StorageError for other settings on resuming.
 
-        train(net, images, labels, Training(batch=32), epochs=10, validation=(test_images, test_labels), keep="best")
-        train(net, DataLoader(dataset, batch_size=32, shuffle=True), epochs=10)
+        train(net, images, labels, Training(batch=32), epochs=10, validation=(others, their_labels), keep="best")
     """
     if isinstance(targets, Training) and settings is None:
         targets, settings = None, targets
-    if isinstance(targets, Training):
-        raise TrainingError(given="settings twice", expected="one Training", remedy="pass settings=Training(...)")
-    solver = solver or Iterate()
-    classes, dtype = network.shape(readout_of(network)), next(network.parameters()).dtype
-    data = Data(images, targets, classes, dtype)
+    saving: dict[str, Any] = {"checkpoint": checkpoint, "every": every, "until": until, "bar": bar}
+    watching = {"scheduler": scheduler, "validate_every": validate_every, "keep": keep, "callbacks": callbacks}
+    data = _data_for(network, images, targets)
     settings = _lasting(data.settings_for(settings or Training()), data, epochs, updates)
+    return _trained(network, data, settings, solver or Iterate(), steps, validation, saving | watching)
+
+
+def _trained(
+    network: Network,
+    data: Data,
+    settings: Training,
+    solver: Solver,
+    steps: int | None,
+    validation: Images | None,
+    options: dict[str, Any],
+) -> History:
+    """Train the network on `data`; `options` are those of `optimise`."""
     steps = checked_steps(network, steps or network.steps)
     check_gradient(network, settings)
-    scaler = scaler_of(network, settings)
+    checkpoint, scaler = options["checkpoint"], scaler_of(network, settings)
     if checkpoint is not None:
         data.require_resumable()
     if checkpoint is None or not storage.full_path(checkpoint).exists():
         _fit_standardise(network, data)
         if isinstance(settings.gradient, Adjoint):
-            shown, wanted = (part.to(next(network.parameters()).device) for part in data.first(settings.batch))
+            device = next(network.parameters()).device
+            shown, wanted = (part.to(device) for part in data.first(settings.batch))
             require_adjoint(network, shown, wanted, settings, solver, steps)
     network.train()
     if distributed.rank() == 0:
         report_memory(network, lambda: data.first(settings.batch), settings, solver, steps)
-    return optimise(
-        network,
-        data.batches_of(settings),
-        settings,
-        gradient_of(network, data.pair, settings, solver, steps, scaler),
-        checkpoint=checkpoint,
-        every=every,
-        until=until,
-        scheduler=scheduler,
-        scaler=scaler,
-        validate=None if validation is None else _validation(network, validation, settings, solver, steps),
-        validate_every=validate_every,
-        keep=keep,
-        callbacks=callbacks,
-        bar=bar,
-    )
+    validate = None if validation is None else _validation(network, validation, settings, solver, steps)
+    gradient = gradient_of(network, data.pair, settings, solver, steps, scaler)
+    return optimise(network, data.batches_of(settings), settings, gradient, scaler=scaler, validate=validate, **options)
+
+
+def _data_for(network: Network, images: Images, targets: Tensor | NDArray[Any] | Training | None) -> Data:
+    if isinstance(targets, Training):
+        raise TrainingError(given="settings twice", expected="one Training", remedy="pass settings=Training(...)")
+    return Data(images, targets, network.shape(readout_of(network)), next(network.parameters()).dtype)
 
 
 def _lasting(settings: Training, data: Data, epochs: int | None, updates: int | None) -> Training:
@@ -152,7 +151,7 @@ def _validation(
     network: Network, images: Images, settings: Training, solver: Solver, steps: int
 ) -> Callable[[int], Validation]:
     """Return the function that scores the network on held-out images."""
-    data = Data(images, None, network.shape(readout_of(network)), next(network.parameters()).dtype)
+    data = _data_for(network, images, None)
     shape, (expected, *_) = tuple(data.first(1)[0].shape[1:]), network.inputs.values()
     if shape != expected:
         raise TrainingError(
@@ -160,7 +159,7 @@ def _validation(
             expected=f"images of shape {expected}, the input of {network.name!r}",
             remedy="resize the validation images like those for training",
         )
-    return lambda update: replace(validate(network, images, None, settings, solver=solver, steps=steps), update=update)
+    return lambda update: replace(score(network, images, None, settings, solver=solver, steps=steps), update=update)
 
 
 def _fit_standardise(network: Network, data: Data) -> None:

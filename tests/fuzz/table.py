@@ -797,8 +797,8 @@ def _training() -> Part:
                 "bar": no_bar,
             },
         ),
-        "training.validate": (
-            training.validate,
+        "training.score": (
+            training.score,
             lambda: {"network": DIGITS, "images": image(), "targets": classes(2), "steps": 4, "batch": 2},
         ),
         "training.History": (training.History, lambda: {"losses": [1.0, 0.5]}),

@@ -91,7 +91,7 @@ def test_retrofit_of_resnet_equals_module_bitwise() -> None:
     run = simulate(net, images, solver=Iterate(), steps=1, record=Record(states=["readout"], initial=True))
     with torch.no_grad():
         assert torch.equal(run["readout"][0], module(images))
-    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301
         again = simulate(other, images, solver=Iterate(), steps=1, record=Record(states=["readout"], initial=True))
         assert torch.equal(again["readout"], run["readout"])
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 import pcsim
 from pcsim import StorageError, TrainingError, models
-from pcsim.training import History, Progress, Training, evaluate, train, validate
+from pcsim.training import History, Progress, Training, evaluate, score, train
 
 G = torch.Generator().manual_seed(0)
 IMAGES, LABELS = torch.rand(22, 1, 8, 8, generator=G), torch.arange(22) % 3
@@ -117,7 +117,7 @@ def test_train_resumes_bitwise_within_epochs(name: str, tmp_path: Path) -> None:
     whole, history = run(SOURCES[name](), None)
     again, resumed = interrupted(SOURCES[name], tmp_path / "c", (3, 6, 7, 12))
     assert bits(again) == bits(whole) and resumed == history and resumed.validation == history.validation
-    assert [score.update for score in history.validation] == [4, 8, 12, 13]
+    assert [one.update for one in history.validation] == [4, 8, 12, 13]
 
 
 SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
@@ -267,16 +267,16 @@ def test_dropout_resumes_bitwise(tmp_path: Path) -> None:
     assert fit(tmp_path / "c") == whole
 
 
-def test_validate_equals_formula_and_keeps_mode() -> None:
+def test_score_equals_formula_and_keeps_mode() -> None:
     network = net().train()
     images, labels = HELD_OUT.tensors
     logits = evaluate(network, images)
     for over_time in ("sum", "mean", "last"):
         each = torch.stack([torch.nn.functional.cross_entropy(step, labels) for step in logits])
         expected = {"sum": each.sum(), "mean": each.mean(), "last": each[-1]}[over_time]
-        score = validate(network, HELD_OUT, None, Training(over_time=over_time), batch=4)
-        assert score.loss == pytest.approx(float(expected), rel=1e-5) and score.images == 9
-        assert score.accuracy == pytest.approx(float((logits[-1].argmax(1) == labels).double().mean()))
+        found = score(network, HELD_OUT, None, Training(over_time=over_time), batch=4)
+        assert found.loss == pytest.approx(float(expected), rel=1e-5) and found.images == 9
+        assert found.accuracy == pytest.approx(float((logits[-1].argmax(1) == labels).double().mean()))
     assert network.training
 
 
@@ -300,10 +300,10 @@ def test_diverged_sample_is_wrong_and_never_best() -> None:
     labels = evaluate(network, HELD_OUT.tensors[0])[-1].argmax(1)
     labels[0] = 0
     with pytest.warns(pcsim.PcsimWarning):
-        score = validate(network, images, labels)
-    assert score.accuracy == pytest.approx(8 / 9) and score.loss != score.loss
+        found = score(network, images, labels)
+    assert found.accuracy == pytest.approx(8 / 9) and found.loss != found.loss
     history = History([1.0])
-    history.validation = [score]
+    history.validation = [found]
     assert history.best is None
 
 
