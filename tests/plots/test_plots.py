@@ -9,7 +9,7 @@ from matplotlib.patches import FancyArrowPatch
 from support.examples import dense, linear_pc
 
 import pcsim
-from pcsim import Euler, Iterate, Record, models, plots, simulate
+from pcsim import plots
 
 
 def test_circuit_distinguishes_edge_kinds_and_lesions() -> None:
@@ -26,16 +26,6 @@ def test_circuit_draws_each_population_once_without_overlap() -> None:
     ax = plots.circuit(linear_pc(dense(6, 3)))
     places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
     assert len(places) == len(set(places)) == 4
-
-
-def test_error_convergence_draws_median() -> None:
-    run = simulate(
-        linear_pc(dense(6, 3)), torch.randn(5, 6), solver=Euler(dt=1.0), until=20.0, record=Record(errors="all")
-    )
-    ax = plots.error_convergence(run)
-    (line,) = ax.get_lines()
-    assert np.allclose(line.get_ydata(), np.median(run.errors["e"].numpy(), axis=1))
-    assert ax.get_xlabel() == "time (ms)"
 
 
 def test_tau_maps_show_values() -> None:
@@ -125,15 +115,3 @@ def test_accuracy_by_cycles_shows_values() -> None:
     left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.get_lines()] == [[50.0, 70.0], [80.0, 80.0]]
     assert right.get_lines()[-1].get_xdata().tolist() == [2]
-
-
-def test_activity_is_root_mean_square_over_units() -> None:
-    net = models.blt(width=2)
-    record = Record(states=["l1", "readout"], reduce={"l2": "mean"})
-    run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)
-    ax = plots.activity(run)
-    assert [line.get_label() for line in ax.lines] == ["l1", "readout", "l2.mean"]
-    expected = run["l1"].square().mean((2, 3, 4)).sqrt().median(1).values
-    assert np.allclose(ax.lines[0].get_ydata(), expected, atol=1e-6)
-    assert np.allclose(ax.lines[2].get_ydata(), run["l2.mean"].median(1).values, atol=1e-6)
-    assert len(plots.activity(run, ["l1"]).lines) == 1
