@@ -9,7 +9,7 @@ docstring names. Close figures that are no longer needed with `plt.close(figure)
 """
 
 from pcsim.plots.canvas import axes, style
-from pcsim.plots.circuits import circuit
+from pcsim.plots.diagrams import network
 from pcsim.plots.curves import accuracy_by_cycles, decoding_over_time
 from pcsim.plots.films import animation, errors_over_frames, forecast, surprise
 from pcsim.plots.grids import heatmap, matrix, receptive_fields
@@ -23,7 +23,6 @@ __all__ = [
     "activity",
     "animation",
     "axes",
-    "circuit",
     "compare",
     "decoding_over_time",
     "error_convergence",
@@ -32,6 +31,7 @@ __all__ = [
     "forecast",
     "heatmap",
     "matrix",
+    "network",
     "phase_plane",
     "receptive_fields",
     "search_progress",
