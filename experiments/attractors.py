@@ -171,7 +171,7 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         Picture(
             "capacity",
             capacity(config.loads, overlap),
-            "Overlap of the final state with the stored pattern that was used as the cue, as a function of the load. The "
+            "Overlap of the final state with the stored pattern that served as the cue, as a function of the load. The "
             "dotted line marks the limit for very large networks, 0.138 patterns per unit (Amit, Gutfreund & "
             "Sompolinsky 1985).",
             ("repetitions",),

@@ -99,7 +99,7 @@ def find(config: Learned) -> dict[str, Any]:
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
-    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, with a spread of a factor of 1.5 (1 sd)."""
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, within a factor of 1.5 (1 sd)."""
     torch.manual_seed(seed)
     tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
 
 
 def fit(config: Learned, kind: str, seed: int) -> list[float]:
-    """Train one network on new noise in each update, or resume its training; return the error of every 20 updates."""
+    """Train one network on new noise in each update, or resume its training; return the error every 20 updates."""
     network, settings = build(config, kind, seed), dataclasses.replace(config.training, seed=seed)
     sim = make_simulator(config, network, Full())
 

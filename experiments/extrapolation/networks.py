@@ -31,7 +31,7 @@ BIAS = {"p0": 0.1, "forecast": -2.0}
 
 @cache
 def films(config: Extrapolation) -> tuple[Film, Film]:
-    """Return the training and test videos: two parts of the user's video, or moving digits drawn with different seeds."""
+    """Return the training and test videos: two parts of the user's video, or moving digits from different seeds."""
     if config.data is None:
         moving, longer = config.moving, config.length
         return (

@@ -25,7 +25,7 @@ class ObjectSolutionTime(Parallel):
     networks: Some[Name] = NAMES
     """networks to compare"""
     fragments: Count = 10
-    """number of debris fragments covering each occluded digit; --recipe.fragments sets the number in training"""
+    """number of debris fragments covering each occluded test digit (in training: --recipe.fragments)"""
     images: Annotated[int, Field(ge=50)] = 200
     """number of digits, each presented both clean and occluded"""
     until: Annotated[float, Field(gt=0)] = 200.0
@@ -39,7 +39,7 @@ class ObjectSolutionTime(Parallel):
     criterion: Annotated[float, Field(gt=0)] = 2.0
     """d' at which an image is considered solved"""
     macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
-    """d' at which an object is considered solved in macaque IT; d' depends on the numbers of units and repeats"""
+    """d' at which an object is considered solved in macaque IT; d' depends on the number of units and repeats"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5

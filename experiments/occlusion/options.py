@@ -34,7 +34,7 @@ class Occlusion(Repeated):
     test_images: Count = 2_000
     """number of test images in each condition"""
     training: Training = Training()
-    """training settings; the task determines the loss, and the repetition determines the seed"""
+    """training settings; the loss is determined by the task and the seed by the repetition"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
