@@ -44,8 +44,8 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
             "Top: settling time, after which the distance of both areas from their state at "
             f"{config.until:g} ms stays below 5 % of its maximum (median over images). It is undefined if the network "
             "still drifts. Middle: time after which the answer no longer changes (median over images). Bottom: "
-            f"accuracy in % on {config.images} test images after {config.deadline:g} ms. In training, the time constants are "
-            f"{flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
+            f"accuracy in % on {config.images} test images after {config.deadline:g} ms. In training, time constants "
+            f"are {flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
             ("networks",),
         ),
         Picture(

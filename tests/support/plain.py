@@ -31,7 +31,7 @@ def conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1, pa
 
 
 def conv_transpose(x: Array, weight: Array, stride: int = 1, bias: Array | None = None) -> Array:
-    """Apply the transpose of `conv` with this weight and padding kernel // 2, so that maps become `stride` times as large."""
+    """Apply the transpose of `conv` with this weight and padding kernel // 2; maps become `stride` times as large."""
     batch, _, rows, columns = x.shape
     _, out, height, width = weight.shape
     pad = height // 2
