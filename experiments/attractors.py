@@ -39,7 +39,7 @@ SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 @dataclass(frozen=True, config=OPTIONS)
 class Attractors(Repeated):
-    """Options of the experiment; the preset sets the defaults. Each repetition draws new patterns and cues."""
+    """Options of the experiment, whose defaults depend on the preset. Each repetition draws new patterns and cues."""
 
     out: Path = Path("results/attractors")
     """output folder"""

@@ -99,7 +99,8 @@ def main(module: ModuleType | None = None) -> None:
     The exit statuses are listed in `pcsim.core.command_line`. To resume a program that was stopped, run the same
     command again.
 
-    module  experiment module, by default `__main__`; its optional `FLAGS` dict maps each flag to the preset it selects
+    module  experiment module, by default `__main__`; its optional `FLAGS` dict maps each flag to the preset that it
+            selects
     """
     experiment: Any = module or sys.modules["__main__"]
     with program(), distributed.process_group():

@@ -43,7 +43,7 @@ LOSS, ENTROPY = "cross-entropy of the readout", "entropy of the readout"
 
 @dataclass(frozen=True, config=OPTIONS)
 class Convergence(Options):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/convergence")
     """output folder"""

@@ -42,7 +42,7 @@ SMALLEST, SPAN, START = 2.0, 198.0, 20.0
 
 @dataclass(frozen=True, config=OPTIONS)
 class Learned(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/learned_time_constants")
     """output folder"""

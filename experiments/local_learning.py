@@ -36,7 +36,7 @@ RULES = ("local", "backpropagation")
 
 @dataclass(frozen=True, config=OPTIONS)
 class LocalLearning(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/local_learning")
     """output folder"""
@@ -59,7 +59,7 @@ class LocalLearning(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered at random positions, or MNIST images"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
 
 
 PRESETS = {

@@ -37,7 +37,7 @@ WATCHED = 64
 
 @dataclass(frozen=True, config=OPTIONS)
 class Cycles(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/pcn_cycles")
     """output folder"""
@@ -56,7 +56,7 @@ class Cycles(Repeated):
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """training settings as published; each repetition uses its own seed"""
+    """settings of the published training; each repetition uses its own seed"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
@@ -66,7 +66,7 @@ class Cycles(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
     checkpoint_every: Count = 100
     """number of updates between checkpoints"""
 

@@ -37,7 +37,7 @@ NAMES = (*CELLS, "minimal", *RESIDUAL)
 
 @dataclass(frozen=True, config=OPTIONS)
 class RecurrentCells(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/recurrent_cells")
     """output folder"""

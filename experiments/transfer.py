@@ -40,7 +40,7 @@ GRID = 4
 
 @dataclass(frozen=True, config=OPTIONS)
 class Transfer(Parallel):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/transfer")
     """output folder"""
@@ -61,9 +61,9 @@ class Transfer(Parallel):
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
     omniglot: Path | None = None
-    """folder of Omniglot zip files; if omitted, the folder in PCSIM_OMNIGLOT is used, or else they are downloaded"""
+    """folder of Omniglot zip files; if omitted, PCSIM_OMNIGLOT is used or, if that is unset, they are downloaded"""
 
 
 PRESETS = {

@@ -10,7 +10,7 @@ a feed-forward control.
     python -m experiments.cell_search                       24 trials, about 10 minutes on 2 cores
     python -m experiments.cell_search --preset standard     120 trials and three repetitions, less than an hour
 
-This experiment needs optuna: pip install -e ".[sweep]". An interrupted run resumes where it stopped.
+This experiment requires optuna (pip install -e ".[sweep]"). An interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pcsim.training import Training
 
 @dataclass(frozen=True, config=OPTIONS)
 class CellSearch(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/cell_search")
     """output folder"""
@@ -37,7 +37,7 @@ class CellSearch(Repeated):
     final: Training = Training(updates=300, batch=20, learning_rate=5e-3, over_time="last")
     """settings for retraining the selected networks; each repetition uses its own seed"""
     where: str = "processes:2"
-    """where to run the trials: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+    """executor of the trials: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 
 
 PRESETS = {

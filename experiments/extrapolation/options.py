@@ -17,7 +17,7 @@ Name = Literal["prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm"]
 
 @dataclass(frozen=True, config=OPTIONS)
 class Extrapolation(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/extrapolation")
     """output folder"""

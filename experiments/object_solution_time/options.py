@@ -18,7 +18,7 @@ NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward
 
 @dataclass(frozen=True, config=OPTIONS)
 class ObjectSolutionTime(Parallel):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/object_solution_time")
     """output folder"""
@@ -51,7 +51,7 @@ class ObjectSolutionTime(Parallel):
     channels: Count = 16
     """number of feature maps in V1 of CORnet-S; V2, V4 and IT have two, three and four times this number"""
     neural: Path | None = None
-    """folder with the recordings; if omitted, the folder in PCSIM_NEURAL is used, if set"""
+    """folder with the recordings; by default, the folder in PCSIM_NEURAL, if that is set"""
 
 
 PRESETS = {

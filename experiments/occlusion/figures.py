@@ -73,7 +73,8 @@ def accuracy_over_time(
 def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
     """Plot the relative change of the state per step (log scale), one panel per model, one line per condition.
 
-    curves[model][condition], (steps,), starts with the change at step 1; `trained` marks the last trained step.
+    curves[model][condition], (steps,), starts with the change at step 1; `trained` marks the last step used in
+    training.
     """
     figure = Figure(figsize=(1.0 + 2.8 * len(curves), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))

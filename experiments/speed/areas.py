@@ -84,7 +84,7 @@ class Areas(nn.Module):
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
     """Build W4: three areas with tau = 5, 10 and 20 ms and no bias, driven by a static image.
 
-    Bottom-up (stride 1, 2, 2) and lateral convolutions are 3x3; top-down transposed convolutions are 4x4.
+    Bottom-up (stride 1, 2, 2) and lateral convolutions are 3x3, and top-down transposed convolutions are 4x4.
     """
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels

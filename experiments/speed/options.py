@@ -52,7 +52,7 @@ WORKS: dict[str, Callable[[], Work]] = {
 
 @dataclass(frozen=True, config=OPTIONS)
 class Speed(Options):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/speed")
     """output folder"""

@@ -48,7 +48,7 @@ def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estima
 def spearman_brown(r: Any) -> Any:
     """Return 2 r / (1 + r), the reliability of a measurement, from the correlation r between its halves.
 
-    The reliability is NaN where r = -1.
+    The reliability is NaN if r = -1.
     """
     r = np.asarray(r, float)
     return 2.0 * r / np.where(r > -1.0, 1.0 + r, np.nan)
@@ -75,7 +75,7 @@ def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -
 def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values (n, ...) minus their means over the first axis, and the norms of the differences: (...).
 
-    A norm is NaN where the values vary only by rounding, or contain NaN or infinity.
+    A norm is NaN if the values vary only by rounding, or contain NaN or infinity.
     """
     x = np.asarray(values, float)
     with np.errstate(invalid="ignore", over="ignore"):

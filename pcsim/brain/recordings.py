@@ -158,7 +158,7 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
     """Return responses (repetition, image, neuroid[, time_bin]), padded with NaN for images with fewer repetitions.
 
-    by  the coordinate that identifies images; by default stimulus_id or image_id
+    by  the coordinate that identifies images; by default, stimulus_id or image_id
 
     Missing trials, and images that were not presented in a session, are also NaN. `numpy.nanmean(..., 0)` averages over
     repetitions. `regression.split_half_ceiling` requires a single time bin. Time bins may overlap. Raises

@@ -83,7 +83,7 @@ def predictivity(
     """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
     regression  "pls" with 25 components, or "ridge" with a leave-one-out penalty for each neuroid
-    splits      (training, test) indices or masks; by default, ten random splits into 90 % and 10 %, stratified by
+    splits      (training, test) indices or masks. The default is ten random splits into 90 % and 10 %, stratified by
                 `labels` if given
 
     NaN marks missing responses (see the module's docstring). Raises StimulusError if the images do not match, if
@@ -227,7 +227,7 @@ def _named(values: Array, name: str) -> Array:
 def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
     """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
-    `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
+    `repetitions` (repetition, image, neuroid) contain NaN for missing repetitions. Halves are redrawn for each
     split. For each neuroid, both halves contain the same number of repetitions of an image, and images with fewer than
     two repetitions are left out. The reliability is NaN if fewer than five images remain, or if the neuroid does not
     vary. The square root of the reliability is the expected r between a perfect model and the mean response. Raises

@@ -47,7 +47,7 @@ def convlstm(
 
     channels      number of channels in each layer, lowest first
     kernel        kernel size of the state-to-state convolutions
-    input_kernel  kernel size of the input-to-state convolutions; by default equal to `kernel`
+    input_kernel  kernel size of the input-to-state convolutions; by default, equal to `kernel`
     input_frames, output_frames  numbers of input and output frames, each of which takes one step
     patch         side length of the patches that become channels
 

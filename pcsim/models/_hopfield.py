@@ -239,7 +239,7 @@ def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
 
 
 def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
-    """Return K and n with W = K / n: integers and the number of units if W equals such a ratio, else W and 1."""
+    """Return K and n with W = K / n: integers and the number of units if W is such a ratio, or else W and 1."""
     if not bool(torch.isfinite(weights).all()):
         raise WiringError(
             given="weights with NaN or infinite values", expected="finite weights", remedy="pass hebbian(patterns)"

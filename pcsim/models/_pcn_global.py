@@ -51,8 +51,8 @@ def pcn_global(
     pooled     numbers (from 1) of the layers that halve the map size
     cycles     number of cycles of the loop; 0 gives the feed-forward network
     tied       share weights between FF and FB and initialise them by Xavier normal, as published
-    order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
-               from the previous cycle
+    order      "sequential": a top-down pass followed by a bottom-up pass, as published; "synchronous": all layers are
+               updated from the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
                layer has a single norm, shared by the feed-forward, top-down and bottom-up passes
     rates      initial values of a and b

@@ -45,7 +45,7 @@ def prednet(
     kernel: Count = 3,
     size: tuple[Count, Count] = (64, 64),
 ) -> Network:
-    """Build PredNet, by default in the size used in the paper for rotating faces.
+    """Build PredNet. The default size is the one used in the paper for rotating faces.
 
     channels         channels of A and P in layers 0, 1, ...; the first entry is the number of channels of the frames
     representations  channels of R, by default equal to `channels`. Small networks may collapse to predicting black

@@ -27,7 +27,7 @@ from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
 # Largest offsets of a digit from the image centre, as fractions of the image size. The reference adds 0.076 to y
-# because its glyph box is not centred; the glyphs here are centred.
+# because its glyph box is not centred. The glyphs used here are centred.
 SPREAD_X, SPREAD_Y = 0.29, 0.19
 FRAGMENT_SIDES = (6, 9)
 CHUNK = 500
