@@ -21,7 +21,7 @@ class Picture(NamedTuple):
 
     name      file name without extension
     sentence  caption
-    numbers   keys of the results that the figure shows; () for a diagram
+    numbers   keys of the results shown in the figure; () for a diagram
     """
 
     name: str
@@ -40,7 +40,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A report page. `explorable` contains interactive plotly figures, each with its caption."""
+    """A report page. `explorable` contains interactive plotly figures with captions."""
 
     title: str
     summary: str

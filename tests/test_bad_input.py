@@ -246,7 +246,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "feedback upwards": (lambda: models.convrnn(feedback=[(1, 2)]), "((1, 2),)", "recurrent=(3,)"),
     "cell that nothing drives": (
         lambda: models.convrnn(cell=ReciprocalCell(input_to_cell=False)),
-        "nothing drives",
+        "without any input",
         "depth=0",
     ),
     "cell of another depth": (lambda: models.convrnn(cell=ReciprocalCell(depth=3)), "3 channels of c", "cell_kernel"),
@@ -258,7 +258,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "adjacency of another size": (
         lambda: models.multi_state((2, 3), [[1]], image=(1, 8, 8)),
         "adjacency [[1]] for 2 states",
-        "row i, column j",
+        "entry (i, j)",
     ),
     "state never reached": (
         lambda: models.multi_state((2, 3), [[1, 0], [0, 1]], image=(1, 8, 8)),
@@ -286,7 +286,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "weighted adjacency": (
         lambda: models.multi_state((2, 3), [[1, 0], [0.5, 1]], image=(1, 8, 8)),
         "0.5",
-        "to 1 where",
+        "to 1 if",
     ),
     "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "groups=32", "groups=4"),
     "layers as numbers": (lambda: models.convrnn([8, 8, 16]), "layers", "Layer(8, pooled=True)"),

@@ -35,8 +35,8 @@ OPTIONS = """
     unroll    "engineering": the image passes through all layers within a step; "biological": each projection takes
               one step
     lrn       "state": lateral and top-down projections use the activity after local response normalisation, as
-              published; "output": they use the activity before it, which l1 and l2 then record. In both
-              cases, the next layer and the readout receive the activity after it.
+              published; "output": they use the unnormalised activity, which is then also recorded as l1 and l2.
+              In both cases, the next layer and the readout receive the normalised activity.
     size, channels  size and channels of the image, (channels, size, size)
     classes   number of classes; the readout is computed at every step
 

@@ -4,8 +4,8 @@
 
 In "biological" unrolling, as published, each layer receives the output of the layer below one step (10 ms) later, so
 the image needs one step per layer; in "engineering" unrolling it passes through all layers within a step. Cells
-(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. Before its
-source has a value, a projection applies its transform to zeros.
+(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. As long
+as the source of a projection has no value, the projection applies its transform to zeros.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def convrnn(
     layers     a `Layer(channels, pooled, kernel, stride)` for each layer, lowest first
     cell       a name in `models.CELLS`, a `ReciprocalCell` with its own settings, or a function that takes a `Site`
                and returns the populations and projections of one layer
-    recurrent  numbers (from 1) of the layers with the cell
+    recurrent  numbers (from 1) of the layers that have the cell
     feedback   pairs (from, to) of layers connected by top-down projections
     unroll     "biological": projections between layers take one step; "engineering": each step is a full
                feed-forward pass
-    readout    "mean": global average pooling and a linear layer; "conv": 2x2 convolution and global average pooling
-    steps      by default one per layer, one for the readout and 6 more for recurrence; the published control with
-               minimal unrolling has len(layers) + 2
+    readout    "mean": global average pooling and a linear layer; "conv": a 2x2 convolution and global average pooling
+    steps      number of steps: by default, one per layer, one for the readout and 6 more for recurrence. The
+               published control with minimal unrolling uses len(layers) + 2
 
     Raises WiringError if `layers`, `cell`, `recurrent`, `feedback` or `unroll` is invalid.
 

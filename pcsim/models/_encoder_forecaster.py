@@ -47,7 +47,7 @@ def convlstm(
 
     channels      number of channels in each layer, lowest first
     kernel        kernel size of the state-to-state convolutions
-    input_kernel  kernel size of the input-to-state convolutions; by default equal to `kernel`
+    input_kernel  kernel size of the input-to-state convolutions; by default, equal to `kernel`
     input_frames, output_frames  numbers of input and output frames, each of which takes one step
     patch         side length of the patches that become channels
 
@@ -95,10 +95,10 @@ def sublstm(
     steps: Count = 784,
     classes: Count = 10,
 ) -> Network:
-    """Build a subLSTM for sequences of vectors with `inputs` elements, by default MNIST digits pixel by pixel.
+    """Build a subLSTM for sequences of vectors with `inputs` elements; the default is for MNIST digits pixel by pixel.
 
     fixed_forget  build a fix-subLSTM, whose forget factors are learned but constant in time
-    forget        initial bias of the forget gate; the published value is 0, but 1 helps
+    forget        initial bias of the forget gate; the published value is 0, but 1 works better
 
     Weights are drawn uniformly between -1/sqrt(units) and 1/sqrt(units). Raises WiringError unless there is at least
     one layer and one unit.

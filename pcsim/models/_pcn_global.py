@@ -10,7 +10,7 @@ The result of the top-down pass is a separate population, `prior`, so each popul
 order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution, both without
 biases. In a layer that downsamples, FF is followed by 2x2 max pooling and FB is preceded by bilinear upsampling. The
 rates a (initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not
-include the prediction error; `Training(reconstruction=...)` adds it.
+include the prediction error, which can be added with `Training(reconstruction=...)`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def pcn_global(
     channels   number of feature maps in layers 1..L
     pooled     numbers (from 1) of the layers that halve the map size
     cycles     number of cycles of the loop; 0 gives the feed-forward network
-    tied       share weights between FF and FB, with Xavier normal initialisation, as published
-    order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
-               from the previous cycle
+    tied       share weights between FF and FB and initialise them by Xavier normal, as published
+    order      "sequential": a top-down pass followed by a bottom-up pass, as published; "synchronous": all layers are
+               updated from the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
                layer has a single norm, shared by the feed-forward, top-down and bottom-up passes
     rates      initial values of a and b

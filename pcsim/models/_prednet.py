@@ -45,9 +45,9 @@ def prednet(
     kernel: Count = 3,
     size: tuple[Count, Count] = (64, 64),
 ) -> Network:
-    """Build PredNet, by default in the size used in the paper for rotating faces.
+    """Build PredNet. The default size is the one used in the paper for rotating faces.
 
-    channels         channels of A and P in layers 0, 1, ...; the first number is that of the frames
+    channels         channels of A and P in layers 0, 1, ...; the first entry is the number of channels of the frames
     representations  channels of R, by default equal to `channels`. Small networks may collapse to predicting black
                      for dark frames; more channels in layer 0 and a positive initial bias of P_0 prevent this
     cell      "convlstm" or "subconvlstm"
@@ -66,7 +66,7 @@ def prednet(
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
-        # Lesioned, so the loop stays open until pcsim.predict closes it.
+        # This projection is lesioned so that the loop stays open until pcsim.predict closes it.
         Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), lesioned=(ALWAYS,)),
     ]
     for layer, (count, rep) in enumerate(zip(channels, maps, strict=True)):

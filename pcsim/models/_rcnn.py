@@ -42,7 +42,7 @@ def leaky_rcnn(
 ) -> Network:
     """Build a leaky RCNN with one area per entry of `channels`, each half the size of the one below.
 
-    `tau` (ms) is a number for all areas, or a sequence with one entry per area: a number, a tensor with one value per
+    `tau` (ms) is one number for all areas, or a sequence with one entry per area: a number, a tensor with one value per
     channel, or a `LearnableTau`. Raises WiringError for a wrong number of time constants, or an image that cannot be
     halved often enough.
 

@@ -31,9 +31,9 @@ WIDER = (11, 7, 5, 5, 5, 5, 3)
 OPTIONS = """
 
     maps      number of feature maps in each layer of B
-    kernels   kernel size of each layer, one for each entry of `maps`; by default the published sizes
-    steps     number of steps, each with its own batch norms; by default 8 with lateral connections, else 1
-    size, channels  size and channels of the image, (channels, size, size); 2^(len(maps) - 1) must divide `size`
+    kernels   kernel size of each layer, with one entry for each entry of `maps`; by default, the published sizes
+    steps     number of steps, each with its own batch norms; by default, 8 with lateral connections and 1 without
+    size, channels  shape of the image, (channels, size, size); `size` must be divisible by 2^(len(maps) - 1)
     classes   number of classes; the readout is computed at every step
 
     See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels`, `size` or `steps` is invalid.

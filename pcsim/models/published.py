@@ -1,12 +1,11 @@
-"""Functions that load weights published for other code into pcsim's networks.
+"""Functions that load published weights of other implementations into pcsim's networks.
 
     tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
     models.published.load(net, tensors, models.published.libilab_pcn)
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
 code, their shape, and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape
-raises StorageError, as does a network that does not fit the mapping. pcsim itself does not include any published
-weights.
+raises StorageError, as does a network that does not match the mapping. pcsim does not ship any published weights.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Sources = dict[str, Source]
 """name of a tensor of the network -> its origin"""
 Naming = Callable[[Network], Sources]
 COUNTER = "num_batches_tracked"
-"""a tensor of batch norms that does not affect their output and is missing from old state dicts"""
+"""a tensor in batch norms that does not affect their output and is missing from old state dicts"""
 
 
 @checked(StorageError)
@@ -56,7 +55,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
             or `cornet` for the CORnets
 
     Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
-    missing, left over or of the wrong shape, or if the mapping does not fit the network.
+    missing, left over or of the wrong shape, or if the mapping does not match the network.
     """
     own = trained_tensors(network)
     counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
@@ -256,7 +255,7 @@ class _OfModules:
         return [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
 
     def add(self, edge: str, theirs: list[str]) -> None:
-        """Map the modules on `edge` to the original names `theirs`; rows of a `StepNorm` are numbered consecutively."""
+        """Map the modules on `edge` to the names `theirs`, numbering the rows of a `StepNorm` consecutively."""
         for module, prefix in zip(self.holding(edge), theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
             for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Video clips with a frame rate, and functions that load, fit and split them and draw sequences by (seed, index).
+"""Video clips with a frame rate, and functions that load, fit and split them, or draw sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -91,8 +91,8 @@ class Film:
 
         how  "crop" keeps the centre, "pad" repeats the border pixels, "resize" rescales (bilinear, antialiased)
 
-        A PredNet with n layers needs multiple=2 ** (n - 1). Raises StimulusError for cropping to a larger size, padding
-        to a smaller size, or an unknown `how`.
+        A PredNet with n layers needs multiple=2 ** (n - 1). Raises StimulusError when cropping to a larger size or
+        padding to a smaller size, and for an unknown `how`.
         """
         given = self.shape[1:]
         up = how == "pad"
@@ -126,13 +126,13 @@ class Film:
 
     @checked(StimulusError)
     def every(self, frames: int) -> Film:
-        """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
+        """Return a film with only every `frames`-th frame and a rate divided by `frames`."""
         _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
+        """Split into (train, test) without shared frames; test is the last `share` of each clip or of the clip list."""
         if by not in ("time", "clip") or not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share}, by={by!r})",
@@ -151,7 +151,7 @@ class Film:
         if not parts[0]:
             raise StimulusError(
                 given=f"split by {by} of {self!r}",
-                expected="at least one frame or clip left to train on",
+                expected="at least one frame or clip left for training",
                 remedy="call film.split(0.2, by='time'), or load more clips",
             )
         train, test = (replace(self, clips=part) for part in parts)
@@ -192,10 +192,10 @@ class Film:
 
 @checked(StimulusError, frames=None)
 def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
-    """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
+    """Convert `frames` (n, time, channel, height, width), 8-bit or in [0, 1], to a stimulus with `every` ms per frame.
 
-    The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
-    is presented, so a long 8-bit clip takes no extra memory.
+    By default, each frame lasts one step of a discrete network (`net.step_ms`). Frames are converted to floating point
+    only when they are presented, so a long 8-bit clip needs no extra memory.
     """
     require_duration(every)
     shown = rearrange(as_frames(frames), "n time ... -> time n ...")
@@ -236,8 +236,8 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
-    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many
-         pixels as the step it reverses
+    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes the same
+         pixels as the step that it reverses
          "cut": the clip continues with the frames of the next clip
 
     Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
@@ -275,17 +275,17 @@ def read_film(
 ) -> Film:
     """Load a film from an array, a file or a folder of images.
 
-    source  an array, .npy file or .npz file (frames under "frames", rate under "fps"); a folder of 8-bit images, sorted
-            by the numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file,
-            which needs the extra `video`
-    rate    frames per second; required if the source has no rate, and otherwise overrides the source's rate
-    axes    names of the axes of an array, such as "n time height width channel"; by default (time, height, width),
-            (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
+    source  an array, .npy file or .npz file (with arrays "frames" and "fps"); a folder of 8-bit images, sorted by the
+            numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file, which needs the
+            extra `video`
+    rate    frames per second; required if the source does not specify a rate, and otherwise replaces that rate
+    axes    names of the axes of an array, such as "n time height width channel"; by default, (time, height,
+            width), (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
     background  grey level behind transparent pixels, from 0 (black) to 1 (white)
 
     Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), for
-    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for several images in
-    one file of a folder, and for frames of unequal duration.
+    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for folders in which a
+    file contains several images, and for frames of unequal duration.
     """
     if isinstance(source, Path | str):
         clips, found, path = read_clips(source, axes, background)
@@ -310,13 +310,13 @@ def _array(source: NDArray | Tensor) -> NDArray:
         raise StimulusError(
             given=f"a {type(source).__name__} that is not a numeric array ({reason})",
             expected="an array or tensor of frames, or a path",
-            remedy="pass np.stack(frames) for frames of the same size, and values.float() for a tensor in bfloat16",
+            remedy="pass np.stack(frames) for frames of the same size, and values.float() for a bfloat16 tensor",
         ) from reason
     if np.ma.is_masked(source):
         raise StimulusError(
             given="a masked array with masked values",
             expected="frames without missing values",
-            remedy="fill them, for example with frames.filled(0)",
+            remedy="fill in the missing values, for example with frames.filled(0)",
         )
     return array
 

@@ -1,6 +1,6 @@
 """Moving digits that bounce off the image borders (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681).
 
-    x(t+1) = x(t) + v,   at a border x is clipped and v changes sign;   overlapping digits are merged by the maximum
+    x(t+1) = x(t) + v;   at a border, x is clipped and v changes sign;   overlapping digits are merged by the maximum
 
 Every clip is a function of (seed, index).
 """
@@ -53,7 +53,7 @@ class MovingDigits:
     digits  number of digits, usually 1 to 3, in frames of size x size pixels
     side    side length of the square around a digit: 28 as in MNIST, or 14 or 7 for smaller digits
     speed   range of speeds in pixels per frame; speed and direction are drawn uniformly
-    bars    number of vertical grey bars that occlude the digits, each `width` pixels wide, spaced `size / bars` apart
+    bars    number of vertical grey bars that occlude the digits; they are `width` pixels wide and `size / bars` apart
     rate    frames per second (not specified in the publication)
     """
 

@@ -1,6 +1,6 @@
-"""Omniglot's two small background sets, each with five alphabets drawn by 20 people (Lake et al. 2015).
+"""Omniglot's two small background sets, each with five alphabets, drawn by 20 people (Lake et al. 2015).
 
-Omniglot (Brenden Lake) is under the MIT licence and is not shipped with pcsim. It is loaded from a local folder or from
+Omniglot (Brenden Lake) has an MIT licence and is not shipped with pcsim. It is loaded from a local folder or from
 a verified download.
 """
 
