@@ -238,7 +238,7 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
             ("errors",),
         ),
         Picture(
-            "network", plots.circuit(build(config, "published", max(config.cycles))), "The network as a graph.", ()
+            "network", plots.network(build(config, "published", max(config.cycles))), "The network as a graph.", ()
         ),
     ]
     head = ("network", "parameters", "accuracy (%), each repetition", "mean")

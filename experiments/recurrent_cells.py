@@ -182,7 +182,7 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
         ),
         Picture(
             "network",
-            plots.circuit(build(config, "reciprocal")),
+            plots.network(build(config, "reciprocal")),
             "Graph of the ConvRNN with reciprocal gated cells.",
             (),
         ),

@@ -60,7 +60,7 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     net = models.build(name)
     print(net.describe())
     picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
-    figure = cast(Figure, plots.circuit(net).figure)
+    figure = cast(Figure, plots.network(net).figure)
     figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
     with storage.replacing(path) as partial:
         partial.write_bytes(picture.getvalue())

@@ -70,7 +70,7 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
             "accuracy at every step. The loss applies only to the last step (large dot).",
             ("networks",),
         ),
-        Picture("cell", plots.circuit(best), "Graph of the best network found by the search.", ()),
+        Picture("cell", plots.network(best), "Graph of the best network found by the search.", ()),
     ]
 
 

@@ -9,8 +9,8 @@ docstring names. Close figures that are no longer needed with `plt.close(figure)
 """
 
 from pcsim.plots.canvas import axes, style
-from pcsim.plots.diagrams import network
 from pcsim.plots.curves import accuracy_by_cycles, decoding_over_time
+from pcsim.plots.diagrams import network
 from pcsim.plots.films import animation, errors_over_frames, forecast, surprise
 from pcsim.plots.grids import heatmap, matrix, receptive_fields
 from pcsim.plots.interactive import explore

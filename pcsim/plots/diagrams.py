@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
@@ -14,7 +15,7 @@ from matplotlib.path import Path
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.network import Network, Projection
-from pcsim.plots.canvas import drawing
+from pcsim.plots.canvas import as_numbers, drawing
 from pcsim.plots.routes import HIGH, WIDE, Layout, Route, laid_out
 
 STYLES: dict[str, tuple[str, Any, str, str]] = {
@@ -59,7 +60,12 @@ def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes 
             _edge(ax, net, each, layout.routes[each.name], size, edge)
         for each in starts:
             ends = layout.places[each.source], layout.places[each.target]
-            style = {"arrowstyle": "-|>", "color": START, "linestyle": (0, (1, 3)), "shrinkA": 1.6 * size}
+            style: dict[str, Any] = {
+                "arrowstyle": "-|>",
+                "color": START,
+                "linestyle": (0, (1, 3)),
+                "shrinkA": 1.6 * size,
+            }
             ax.add_patch(FancyArrowPatch(*ends, mutation_scale=1.2 * size, shrinkB=1.6 * size, **style))
         if legend:
             handles = _handles(net, bool(starts))
@@ -73,11 +79,11 @@ def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes 
 def _font_size(ax: Axes, layout: Layout, net: Network, shapes: bool, legend: bool) -> float:
     """Return the font size, in points, at which every label fits into its box; at least 3.5."""
     (left, bottom), (right, top) = layout.limits
-    figure = ax.get_figure(root=True)
+    figure_width, figure_height = 72 * cast(Figure, ax.get_figure(root=True)).get_size_inches()
     place = ax.get_position()
-    width = place.width * figure.get_figwidth() * 72 - 110 * legend  # constrained layout moves the axes later
+    width = place.width * figure_width - 110 * legend  # constrained layout moves the axes later
     across = max(width, 40.0) / (right - left)
-    upwards = place.height * figure.get_figheight() * 72 / (top - bottom)
+    upwards = place.height * figure_height / (top - bottom)
     longest = max(len(line) for name in layout.places for line in _label(net, name, shapes).split("\n"))
     lines = 2 if shapes else 1
     return float(np.clip(min(2 * WIDE * across / (0.62 * longest), 2 * HIGH * upwards / (1.3 * lines)), 3.5, 9.0))
@@ -119,9 +125,9 @@ def _note(net: Network, edge: Projection) -> str:
     """Return the delay of an edge and the windows of its temporary lesions."""
     notes = []
     if net.is_flow and edge.delay_ms is not None:
-        constant = net.delays[edge.key] if edge.key in net.delays else None
-        values = constant().detach().flatten().tolist() if constant is not None else [float(edge.delay_ms)]
-        low, high = min(values), max(values)
+        delay: Any = net.delays[edge.key]() if edge.key in net.delays else edge.delay_ms
+        values = np.ravel(as_numbers(delay))
+        low, high = float(values.min()), float(values.max())
         notes.append(f"{low:.3g} ms" if math.isclose(low, high) else f"{low:.3g}-{high:.3g} ms")
     elif not net.is_flow and edge.delay:
         notes.append(str(edge.delay))

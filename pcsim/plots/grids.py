@@ -8,8 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from pcsim.core.checks import Count, Labels, checked
@@ -123,7 +121,7 @@ def matrix(
             "n (n - 1) / 2 dissimilarities of n stimuli",
             "pass a matrix (n, n)",
         )
-        square = squareform(square)
+        square = _square(square, int(side))
     require(
         square.ndim == 2 and square.shape[0] == square.shape[1] > 1 and np.allclose(square, square.T, equal_nan=True),
         f"an array of shape {square.shape}" + (", not symmetric" if square.ndim == 2 else ""),
@@ -132,9 +130,9 @@ def matrix(
     )
     if ranked:
         above = np.triu_indices(len(square), 1)
-        ranks = np.zeros_like(square)
-        ranks[above] = (stats.rankdata(square[above], nan_policy="omit") - 1) / max(1, len(above[0]) - 1)
-        square = ranks + ranks.T
+        from scipy.stats import rankdata
+
+        square = _square((rankdata(square[above], nan_policy="omit") - 1) / max(1, len(above[0]) - 1), len(square))
     with drawing(ax, 4.6, 3.8) as ax:
         shown = ax.imshow(square, **{"cmap": "viridis", "interpolation": "nearest", **image})
         ax.figure.colorbar(shown, ax=ax, label=f"rank of {label} (0 to 1)" if ranked else label)
@@ -214,6 +212,13 @@ def receptive_fields(
         if len(fields) > most:
             ax.set_title(f"{most} of {len(fields):,} units")
         return ax
+
+
+def _square(above: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Return the symmetric matrix with zeros on the diagonal and the given upper triangle."""
+    matrix = np.zeros((side, side))
+    matrix[np.triu_indices(side, 1)] = above
+    return matrix + matrix.T
 
 
 def _tiled(fields: NDArray[np.float64], columns: int) -> NDArray[np.float64]:

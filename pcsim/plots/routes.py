@@ -31,7 +31,8 @@ class Layout:
     def limits(self) -> tuple[Place, Place]:
         """Return the lower left and upper right corner of the diagram, with a margin."""
         boxes = np.array(list(self.places.values()))
-        low, high = boxes.min(0) - [WIDE, HIGH], boxes.max(0) + [WIDE, HIGH]
+        half = np.array([WIDE, HIGH])
+        low, high = boxes.min(0) - half, boxes.max(0) + half
         for route in self.routes.values():
             low, high = np.minimum(low, route.min(0)), np.maximum(high, route.max(0))
         (left, bottom), (right, top) = (low - 0.15).tolist(), (high + 0.15).tolist()

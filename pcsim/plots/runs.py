@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
 from numpy.typing import NDArray
-from scipy import stats
 
 from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError
@@ -370,7 +369,9 @@ def _summary(values: NDArray[np.float64], how: Samples) -> tuple[NDArray[Any], N
         if how != "sd":
             spread = spread / np.sqrt(count)
         if how == "ci95":
-            spread = spread * stats.t.ppf(0.975, count - 1)
+            from scipy.stats import t
+
+            spread = spread * t.ppf(0.975, count - 1)
         return mean, mean - spread, mean + spread
 
 
@@ -435,8 +436,9 @@ def _tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _bar(ax: Axes, begin: float, end: float, name: str, colour: str, row: int) -> None:
     """Draw a bar whose height is in points, so that it does not depend on the size of the axes."""
-    figure = ax.get_figure(root=True)
-    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)
+    figure = cast(Figure, ax.get_figure(root=True))
+    corner = ScaledTranslation(0, 0, cast(Affine2D, ax.transAxes))
+    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + corner
     place = blended_transform_factory(ax.transData, points)
     bottom = -(row + 1) * (_HEIGHT + 1.0)
     bar = Rectangle((begin, bottom), end - begin, _HEIGHT, transform=place, color=colour, linewidth=0, clip_on=False)

@@ -5,27 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from matplotlib.patches import FancyArrowPatch
-from support.examples import dense, linear_pc
 
 import pcsim
 from pcsim import plots
-
-
-def test_circuit_distinguishes_edge_kinds_and_lesions() -> None:
-    ax = plots.circuit(pcsim.models.blt().without("top_down"))
-    words = {text.get_text() for text in ax.texts}
-    assert "l1\n32x32x32" in words and "readout\n10" in words
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
-    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
-    assert len(arrows) == 6
-    assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
-
-
-def test_circuit_draws_each_population_once_without_overlap() -> None:
-    ax = plots.circuit(linear_pc(dense(6, 3)))
-    places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
-    assert len(places) == len(set(places)) == 4
 
 
 def test_tau_maps_show_values() -> None:
@@ -99,15 +81,6 @@ def test_forecast_draws_frames_and_marks_closed_loop() -> None:
             with pytest.raises(pcsim.StimulusError, match="closed_loop_from"):
                 draw(**{"frames": clip, "predictions": {"net": clip}} | wrong)
     assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
-
-
-def test_circuit_places_populations_by_row_number() -> None:
-    ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
-    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
-    assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
-    assert place["r1"][0] == place["r2"][0] == place["r3"][0]
-    assert place["image"][1] < place["e0"][1]
-    assert len(set(place.values())) == len(place)
 
 
 def test_accuracy_by_cycles_shows_values() -> None:
