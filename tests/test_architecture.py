@@ -117,7 +117,7 @@ def test_imports_check_finds_run_time_import(tmp_path: Path, monkeypatch: pytest
 
 
 def test_modules_are_not_shadowed_by_public_functions() -> None:
-    """`import pcsim.X as x` returns the module, because neither its package nor a module beside it exports a function of this name.
+    """`import pcsim.X as x` gives the module: no function that its package exports has the same name.
 
     Names in other packages do not matter: `pcsim.plots.network` draws a network, and `pcsim.network` is a package.
     """

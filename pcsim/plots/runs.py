@@ -303,7 +303,7 @@ def _over_start(values: NDArray[np.float64], times: NDArray[np.float64], error: 
         bool((values[0] > 0).all()),
         f"errors of {error!r} that are {values[0].min():g} at t = 0",
         "errors above 0 at t = 0",
-        "pass relative_to='none'",
+        "leave this population out with errors=[...], or pass relative_to='none'",
     )
     return values / values[0]
 
