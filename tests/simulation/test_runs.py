@@ -405,7 +405,7 @@ class WritesOnItsDrive(pcsim.rules.Map):
 def test_user_module_writing_in_place_refused_by_name() -> None:
     populations = [Population("a", Rate(2)), Population("b", Rate(2))]
     net = Network({"x": (2,)}, populations, [Projection("x", "a"), Projection("a", "b", Writes())], steps=2)
-    with pytest.raises(WiringError, match=r"edge a->b, a Writes that writes in place"):
+    with pytest.raises(WiringError, match=r"edge a->b, a Writes that modifies its arguments in place"):
         simulate(net, torch.rand(1, 2), solver=Iterate(), record=Record(states="all"))
     ruled = Network({"x": (2,)}, [Population("a", WritesOnItsDrive())], [Projection("x", "a")], steps=2)
     with pytest.raises(WiringError, match="the rule of 'a', a WritesOnItsDrive"):

@@ -344,7 +344,7 @@ def test_divergence_of_map_found_at_step_of_transient_infinity() -> None:
     net = Network({"u": (1,)}, [Population("h", Growing())], [Projection("u", "h")])
     runs = []
     for run in (simulate, lambda net, shown, solver, steps: Simulator(net, solver=solver)(shown, steps=steps)):
-        with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+        with pytest.warns(PcsimWarning, match="sample 0 became non-finite in 'h'"):
             runs.append(run(net, torch.tensor([[1.0], [0.0]]), solver=Iterate(), steps=100))
     assert all(run.valid_until.tolist() == [640.0, 1000.0] for run in runs)
     assert runs[1].about["how"] == "step by step: a sample diverged"
