@@ -27,8 +27,8 @@ class Population:
     """A named group of units that share one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside it the value is
-            constant
+    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside the window,
+            its value is constant
     starts_from  a population from which the value and extra variables are copied when the window opens
     """
 
@@ -45,9 +45,9 @@ class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
-            None (the default) means 0 in a discrete network; in a flow every edge transmits the current value.
+            None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
-    before  output of a delayed edge before its source has a value: nothing ("absent"), or its transform applied to
+    before  output of a delayed edge before its source has a value: nothing ("absent"), or the transform applied to
             zeros ("zeros").
     active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
             `connections.Phased` transform is counted from a.

@@ -85,6 +85,7 @@ def phase_plane(
         for point in points:
             ax.plot(*as_numbers(point).reshape(2), "o", color="k", markersize=6, label="_")
         ax.set(xlim=xlim, ylim=ylim, xlabel=names[0], ylabel=names[1])
+        ax.locator_params(nbins=5)
         tidy(ax)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small")
         return ax

@@ -36,7 +36,7 @@ class Segment:
 class Schedule:
     """The steps [begin, end) of a run, divided into segments with a constant regime and image.
 
-    Raises StimulusError if the stimulus does not fit the inputs, and SolverError if a change falls between two steps.
+    Raises StimulusError if the stimulus does not match the inputs, and SolverError if a change falls between two steps.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
         raise SolverError(
             given=f"until = {until:g} ms with dt = {dt:g} ms",
             expected="a positive whole number of steps",
-            remedy=f"use dt = {near:.12g} ms, which divides it, or change until"
+            remedy=f"use dt = {near:.12g} ms, which divides `until`, or change `until`"
             if network.is_flow
             else f"pass steps=..., or until as a multiple of net.step_ms = {dt:g} ms, the duration of a discrete step",
         )
@@ -173,7 +173,7 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
             near = f"use dt = {dividing_step(dt, [*changes, until]):.12g} ms, or move the change"
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
-                expected="changes that coincide with steps",
+                expected="changes at multiples of dt",
                 remedy=near
                 if is_flow
                 else f"change the stimulus at multiples of net.step_ms = {dt:g} ms, the duration of a discrete step",

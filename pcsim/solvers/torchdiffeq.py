@@ -18,7 +18,7 @@ from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan, integration_failed, refuse_delays
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
-# Largest stable dt / tau for a leak; None if the method is implicit or its limit is not a fixed number.
+# The largest stable dt / tau for a leak; None if the method is implicit or has no fixed limit.
 FIXED = {
     "euler": 2.0,
     "midpoint": 2.0,

@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 FEW, MORE = 2, 4
-"""numbers of samples in the two trial runs from which memory is extrapolated"""
+"""numbers of samples in the two trial runs from which the estimate is extrapolated"""
 
 
 class Live(TorchDispatchMode):
-    """Tracks the memory of tensors created in its context, in bytes: `now` is the current total, `most` the peak."""
+    """A mode that tracks the memory of tensors created in its context, in bytes: the total `now` and peak `most`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class Live(TorchDispatchMode):
 def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
     """Estimate the extra memory of work(samples), in bytes, by extrapolation from runs with 2 and 4 samples.
 
-    The estimate is a + b * samples, where b is the memory of tensors. a includes the memory that libraries allocate on
-    first use (about 100 MB for convolutions), measured as the growth of this process during the two runs.
-    The state of the random number generators is restored.
+    The estimate is a + b * samples, where b is the memory of tensors per sample, and a includes the memory allocated by
+    libraries on first use (about 100 MB for convolutions), measured as the growth of this process in the two runs.
+    The states of the random number generators are restored.
     """
     taken: dict[int, int] = {}
     before = _held()

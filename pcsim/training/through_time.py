@@ -1,4 +1,4 @@
-"""Training through time, with a loss at every step and checkpoints from which training resumes bit for bit."""
+"""Training through time, with a loss at every step and checkpoints from which training resumes exactly."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the loss over all steps, combined by `settings.over_time` and differentiated by `settings.gradient`."""
+    """Return the loss over all steps, combined as in `settings.over_time`, with gradients from `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -110,15 +110,15 @@ def train(
     until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place; return the mean loss of every 20 updates.
+    """Train a network in place, and return the mean loss of every 20 updates.
 
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
     targets  (n, classes), 1 for every class present
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
-    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it, with
+    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it with
              bit-identical results
-    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint continues
+    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint resumes
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
@@ -202,7 +202,7 @@ def _checked_steps(network: Network, steps: int | None) -> int:
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as steps count from 0",
+            expected=f"at least {arrival + 1} steps, as steps are counted from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
@@ -266,7 +266,7 @@ def require_adjoint(
 
 
 def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
-    """Raise TrainingError unless the targets fit the images and the readout."""
+    """Raise TrainingError unless the targets match the images and the readout in shape."""
     classes = network.shape(_readout(network))
     count = len(images) if images.dim() else 0
     if tuple(targets.shape) != (count, *classes) or not count or not targets.is_floating_point():
@@ -287,7 +287,7 @@ def evaluate(
     batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` is as for `train`.
+    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` are as in `train`.
 
     The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
     from that step on, and a warning is issued.
@@ -335,5 +335,5 @@ def _require_errors(network: Network) -> None:
         raise TrainingError(
             given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="write Training(reconstruction=0.0), or train a network with prediction errors",
+            remedy="pass Training(reconstruction=0.0), or train a network with prediction errors",
         )
