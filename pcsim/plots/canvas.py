@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
@@ -11,6 +11,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib import font_manager, pyplot, rc_context, rcParams, rcParamsDefault
 from matplotlib.axes import Axes
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
@@ -138,6 +139,11 @@ def panels(
         if isinstance(figure, Figure):
             pyplot.close(figure)
         raise
+
+
+def merged(artist: type, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of an artist, updated with keywords, which may be aliases such as "lw"."""
+    return {**normalize_kwargs(dict(defaults), artist), **normalize_kwargs(dict(given), artist)}
 
 
 def whole(figure: Figure | SubFigure) -> Figure:
