@@ -11,7 +11,6 @@ As published, frames are cut into patches whose pixels become channels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -136,10 +135,11 @@ def _forecaster(
     patch: int,
 ) -> Network:
     if image[1] % patch or image[2] % patch:
+        fitting = max(side for side in range(1, patch) if image[1] % side == image[2] % side == 0)
         raise WiringError(
             given=f"image={image}, patch={patch}",
             expected="a height and width divisible by `patch`",
-            remedy=f"pass patch={math.gcd(patch, *image[1:])}, or crop or pad the frames",
+            remedy=f"pass patch={fitting}, or crop or pad the frames",
         )
     maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
     populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]

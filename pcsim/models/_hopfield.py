@@ -255,7 +255,7 @@ def _patterns(patterns: Patterns | None, count: int, units: int, seed: int) -> T
         return random_patterns(count, units, seed)
     if not bool((patterns.double().abs() == 1).all()):
         raise WiringError(
-            given=f"patterns with values {patterns.unique()[:4].tolist()}",
+            given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
             expected="values of -1 and 1",
             remedy="pass 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
         )
