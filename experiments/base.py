@@ -113,11 +113,18 @@ def parse(
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Prints a message and exits with status 2 if a preset or option is unknown or a value is out of range.
+    Prints a message and exits with status 2 if a preset or option is unknown, or a value is empty or out of range.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
     given = sys.argv[1:] if arguments is None else list(arguments)
+    words = [word for each in given for word in (each.split("=", 1) if each.startswith("--") else [each])]
+    if "" in words:  # usually an unset shell variable; as a path it would mean the current folder
+        print(
+            f"{' '.join(words[: words.index('')][-1:])} '': an empty value; pass a value or omit the option",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
     for flag, preset in flags.items():
         if flag in given:
             given = ["--preset", preset, *(option for option in given if option != flag)]

@@ -17,7 +17,7 @@ from pcsim import models
 from pcsim.core import storage
 from pcsim.core.command_line import program
 from pcsim.core.exceptions import StorageError
-from pcsim.network.validate import KINDS
+from pcsim.network.parts import KINDS
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 """image file suffix -> metadata field for the name of the program that wrote the file"""

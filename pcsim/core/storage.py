@@ -46,6 +46,8 @@ _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 def full_path(path: str | Path) -> Path:
     """Return a path with `~` expanded. Raises StorageError for values that are not valid paths."""
     try:
+        if path == "":  # pathlib would take it for the current folder
+            raise ValueError("it is empty")
         expanded = Path(path).expanduser()
         if "\0" in str(expanded):
             raise ValueError("it contains a NUL character")

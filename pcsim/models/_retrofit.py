@@ -28,7 +28,9 @@ from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
 
-Stages = Annotated[Sequence[nn.Module] | nn.Sequential, Field(examples=["[first, second], or an nn.Sequential"])]
+Stages = Annotated[
+    Sequence[nn.Module] | nn.Sequential | nn.ModuleList, Field(examples=["[first, second], or an nn.Sequential"])
+]
 
 
 @checked(WiringError)
@@ -60,20 +62,14 @@ def retrofit(
     Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError if a predictor
     has the wrong shape or is not affine, or if beta, lambda or 1 - beta - lambda is not positive.
     """
-    if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
-        raise WiringError(
-            given=f"a single {type(stages).__name__}",
-            expected="a sequence of stages, one for each area",
-            remedy="pass an nn.Sequential, or a list such as [nn.Sequential(net.conv1, net.relu), net.layer1]",
-        )
     shapes = _shapes(stages, image)
     count = len(shapes) - 1
     chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
-    if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
+    if len(chosen) != count or count == 0:
         raise WiringError(
-            given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
-            expected="at least one stage, a predictor for every stage, and scale 'mean' or 'receptive_field'",
-            remedy=f"pass predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
+            given=f"{count} stages, {len(chosen)} predictors",
+            expected="at least one stage, and a predictor for every stage",
+            remedy=f"pass predictors=[...] with {count} modules, lowest first",
         )
     populations: list[Population] = [Population("readout", Sum())]
     projections: list[Projection] = []

@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import nn
 
-from pcsim.core.checks import checked
+from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network.order import evaluation_order
@@ -37,7 +37,7 @@ class Graph(nn.Module):
         *,
         readout: str | None = None,
         steps: int | None = None,
-        step_ms: float = 10.0,
+        step_ms: Positive = 10.0,
         timing: Mapping[str, tuple[float, float]] | None = None,
         name: str = "network",
         initialiser: Graph | None = None,
@@ -47,12 +47,6 @@ class Graph(nn.Module):
         self.timing = dict(timing or {})
         self.inputs = dict(inputs)
         check_names(self.inputs, populations, projections, readout)
-        if not (isinstance(step_ms, int | float) and math.isfinite(step_ms) and step_ms > 0):
-            raise WiringError(
-                given=f"step_ms={step_ms!r}",
-                expected="a positive number of ms",
-                remedy="pass step_ms=10.0, a common value for models of vision",
-            )
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})

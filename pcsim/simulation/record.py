@@ -119,10 +119,6 @@ class Record:
 
     def steps(self, begin: int, end: int, dt: float) -> tuple[int, ...]:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise RecordError(
-                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="pass every=1"
-            )
         if self.at is None:
             rows = tuple(range(begin + self.every, end + 1, self.every))
             if not rows:

@@ -93,12 +93,6 @@ def scenes(condition: Condition | str, seed: Whole, first: Whole, count: Count, 
     Raises StimulusError if the condition is unknown or cannot be drawn.
     """
     condition = _named_condition(condition)
-    if first < 0 or count < 1:
-        raise StimulusError(
-            given=f"{count} images starting at index {first}",
-            expected="count >= 1 and first >= 0",
-            remedy="pass count=64 (batch=64 in the stimulus functions) and first=0",
-        )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
     return Scenes(*(np.concatenate(field) for field in zip(*(vars(part).values() for part in parts), strict=True)))

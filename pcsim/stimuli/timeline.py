@@ -129,7 +129,7 @@ def held(images: Tensor, duration: Number = math.inf) -> Timeline:
 
     Raises StimulusError unless the images have a floating-point type, which every timeline requires.
     """
-    require_duration(duration)
+    _require_duration(duration)
     require_floating(images)
     return _still(images, duration)
 
@@ -141,7 +141,6 @@ def _still(images: Tensor, duration: float = math.inf) -> Timeline:
 @checked(StimulusError, frames=None)
 def sequence(frames: Tensor, every: Positive) -> Timeline:
     """Present `frames` (time, batch, channel, height, width) sequentially, each for `every` ms."""
-    require_duration(every)
     require_floating(frames)
     if frames.dim() != 5 or not len(frames):
         raise StimulusError(
@@ -168,14 +167,11 @@ def noise(
     The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. Raises
     StimulusError if the images do not have a floating-point type, or if `sd` or the duration is invalid.
     """
-    require_duration(duration)
-    require_duration(every)
+    _require_duration(duration)
     require_floating(images)
-    if not (len(images) and 0 <= sd < math.inf):
+    if not len(images):
         raise StimulusError(
-            given=f"noise of sd={sd} on {len(images)} images",
-            expected="at least one image, and a finite standard deviation of 0 or more",
-            remedy="pass sd=0.2, in units of the images",
+            given="noise on 0 images", expected="at least one image", remedy="pass images of shape (batch, ...)"
         )
 
     def frame(number: int) -> Tensor:
@@ -195,13 +191,6 @@ def turns(
     asynchronously. By default, `every` is one step of a discrete network. The order for sample i in round n is a
     function of (seed, first + i, n). Raises StimulusError unless `units`, `batch` and `rounds` are at least 1.
     """
-    require_duration(every)
-    if min(units, batch, rounds) < 1:
-        raise StimulusError(
-            given=f"units={units}, batch={batch} and rounds={rounds}",
-            expected="values of at least 1",
-            remedy="pass stimuli.turns(units=100, batch=4, rounds=5)",
-        )
 
     @lru_cache(maxsize=1)
     def order(round_: int) -> Tensor:
@@ -214,7 +203,7 @@ def turns(
     return Timeline((Epoch(rounds * units * every, every, frame),))
 
 
-def require_duration(duration: float) -> None:
+def _require_duration(duration: float) -> None:
     """Raise StimulusError unless `duration` (ms) is above 0."""
     if not duration > 0:
         raise StimulusError(

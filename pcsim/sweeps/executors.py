@@ -58,8 +58,8 @@ def completed(
 ) -> Iterator[Outcome]:
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
-    `calls` may be extended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
-    total. An exception raised by the function is returned as part of the outcome.
+    Calls may be appended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
+    total; the outcome is then a SweepError. An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -78,7 +78,7 @@ def completed(
                 if _worker_died(reason) and tried < tries:
                     waiting.append((executor.submit(function, *arguments), arguments, tried + 1))
                 else:
-                    yield Outcome(arguments, None, reason)
+                    yield Outcome(arguments, None, _lost(reason, tried) if _worker_died(reason) else reason)
         if not ended:
             time.sleep(POLL_S)
 
@@ -86,6 +86,17 @@ def completed(
 def _worker_died(reason: BaseException) -> bool:
     """Return whether a call failed because its worker was lost, rather than by raising an exception itself."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
+
+
+def _lost(reason: BaseException, tried: int) -> SweepError:
+    """Return the exception for a call whose worker was lost in every attempt."""
+    lost = SweepError(
+        given=f"a call whose worker died {tried} time{'s' * (tried > 1)} ({type(reason).__name__}: {reason})",
+        expected="workers that survive their calls; the system kills processes if memory runs out",
+        remedy="run fewer workers at once, such as where='processes:1', or use smaller batches, and start again",
+    )
+    lost.__cause__ = reason
+    return lost
 
 
 @contextmanager

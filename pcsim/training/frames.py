@@ -163,10 +163,16 @@ def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: 
 
 
 def _check(network: Network, goal: Goal, settings: Training) -> None:
-    if not isinstance(settings.gradient, Full | Checkpointed | Truncated) or network.is_flow:
+    if network.is_flow:
         raise TrainingError(
-            given=f"gradient={settings.gradient!r} for {network.name!r}",
-            expected="a discrete network, and Full(), Checkpointed() or Truncated(span) as the gradient",
+            given=f"{network.name!r}, which is a flow",
+            expected="a discrete network, in which each step processes one frame",
+            remedy="train the discrete network, then call net.as_ode(tau=...) on it",
+        )
+    if not isinstance(settings.gradient, Full | Checkpointed | Truncated):
+        raise TrainingError(
+            given=f"gradient={settings.gradient!r} for frame prediction",
+            expected="Full(), Checkpointed() or Truncated(span) as the gradient",
             remedy="pass Training(gradient=Checkpointed()), which is exact and needs little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):

@@ -26,7 +26,7 @@ from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.pixels import as_pixels
 from pcsim.training import distributed
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.memory import available, predict_peak_memory
+from pcsim.training.memory import free_memory, predict_peak_memory
 from pcsim.training.settings import Training
 from pcsim.training.updates import GradientOf, batch_of, optimise
 
@@ -138,7 +138,7 @@ def train(
         shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
         require_adjoint(network, shown, wanted, settings, solver, steps)
     way = _way_back(network.train(), images, targets, settings, solver, steps)
-    if distributed.rank() == 0 and _may_be_too_large(network, settings, steps):
+    if distributed.rank() == 0 and _may_be_too_large(network, len(images), settings, steps):
         _report_memory(network, images, targets, settings, solver, steps)
     return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
@@ -167,9 +167,9 @@ def memory_of_update(
 ) -> float:
     """Estimate the extra memory, in bytes, that training needs for activities, gradients and optimiser state.
 
-    `train` calls this function when memory may be tight, and warns if the estimate exceeds the memory of the device. It
-    runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate includes
-    the memory that libraries allocate at the first convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the estimate exceeds the free memory of the
+    device. It runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate
+    includes the memory that libraries allocate at the first convolution of a process.
     """
     _require_data(network, images, targets)
     _check_gradient(network, settings)
@@ -182,8 +182,7 @@ def memory_of_update(
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
-    share = -(-min(settings.batch, len(images)) // distributed.size())
-    return predict_peak_memory(update, share) + kept * weights
+    return predict_peak_memory(update, _share(len(images), settings)) + kept * weights
 
 
 def _checked_steps(network: Network, steps: int | None) -> int:
@@ -208,28 +207,34 @@ def _checked_steps(network: Network, steps: int | None) -> int:
     return steps
 
 
-def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Return whether the stored activities alone would fill more than an eighth of the device's memory.
+def _may_be_too_large(network: Network, samples: int, settings: Training, steps: int) -> bool:
+    """Return whether the stored activities alone would fill more than an eighth of the device's free memory.
 
     Only then is it worth running all steps twice to estimate the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
-    least = 4.0 * activities * kept * settings.batch / distributed.size()
-    return least > available(next(network.parameters()).device) / 8
+    parameter = next(network.parameters())
+    least = parameter.element_size() * activities * kept * _share(samples, settings)
+    return least > free_memory(parameter.device) / 8
+
+
+def _share(samples: int, settings: Training) -> int:
+    """Return the number of samples of a batch that this process handles."""
+    return -(-min(settings.batch, samples) // distributed.size())
 
 
 def _report_memory(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
-    there = available(next(network.parameters()).device)
-    work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
+    there = free_memory(next(network.parameters()).device)
+    work = f"{min(settings.batch, len(images))} images through {steps} steps, gradient={settings.gradient.kind}"
     logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warn(
-            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
-            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
+            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
