@@ -52,8 +52,7 @@ class Data:
                 if has_targets
                 else "pass targets, such as labels (n,)",
             )
-        if self.loader is None:
-            self._count = self._length(images)
+        self._count = self._length(images) if self.loader is None else 0
         if isinstance(images, Tensor | np.ndarray):
             self._images = tensor_of(images)
             self._targets = _as_targets(targets, self._count, classes, dtype)
@@ -72,6 +71,10 @@ class Data:
     def batches_of(self, settings: Training) -> Batches:
         """Return the batches of a training, in order."""
         return Drawn(self._count, settings) if self.loader is None else Loaded(self.loader, settings.seed)
+
+    def samples(self, settings: Training) -> int:
+        """Return the number of images from which batches are drawn, or of a batch if the order is the loader's."""
+        return self._count or settings.batch
 
     def settings_for(self, settings: Training) -> Training:
         """Return the settings with the batch size of the DataLoader, if any. Raises TrainingError for a conflict."""

@@ -49,7 +49,7 @@ class Training:
     """type in which edges are computed, as with `Network.autocast`; weights stay in float32. float32: in the type of
     the weights; float16: with loss scaling, because small gradients underflow"""
     seed: Whole = 0
-    """seed that determines the order of the images and all random numbers drawn in training, but not the initial
+    """seed for the order of the images and all random numbers drawn in training; it does not affect the initial
     weights"""
 
     @checked(TrainingError)

@@ -104,7 +104,7 @@ class Stepper:
         for parameter, kept in self.optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    # Files store contiguous tensors; a bit-identical resume needs the layout of the parameters.
+                    # Files store contiguous tensors, but resuming exactly requires the memory layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
         if self.scheduler is not None:
             theirs = storage.restore_nested(tensors, facts["scheduler"])

@@ -58,7 +58,7 @@ def train(
     until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> History:
-    """Train in place; return the mean loss of every 20 updates, a list whose `validation` contains the scores.
+    """Train a network in place; return the mean loss of every 20 updates, a list with the `validation` scores.
 
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]. Or images with targets: a
              tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, in its own order
@@ -111,7 +111,7 @@ def _trained(
             require_adjoint(network, shown, wanted, settings, solver, steps)
     network.train()
     if distributed.rank() == 0:
-        report_memory(network, lambda: data.first(settings.batch), settings, solver, steps)
+        report_memory(network, lambda: data.first(settings.batch), data.samples(settings), settings, solver, steps)
     validate = None if validation is None else _validation(network, validation, settings, solver, steps)
     gradient = gradient_of(network, data.pair, settings, solver, steps, scaler)
     return optimise(network, data.batches_of(settings), settings, gradient, scaler=scaler, validate=validate, **options)

@@ -24,7 +24,7 @@ from pcsim.stimuli.pixels import as_pixels
 from pcsim.training import distributed
 from pcsim.training.data import Pair
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.memory import available, predict_peak_memory
+from pcsim.training.memory import free_memory, predict_peak_memory
 from pcsim.training.settings import Training
 from pcsim.training.updates import GradientOf
 
@@ -57,7 +57,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the loss over all steps, combined by `settings.over_time` and differentiated by `settings.gradient`."""
+    """Return the loss over all steps, combined as in `settings.over_time`, with gradients from `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -66,7 +66,7 @@ def losses_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Iterator[Tensor]:
     """Yield the loss as one term, or one term per truncated span, each with its own autograd graph."""
-    require_data(network, images, targets)
+    _require_data(network, images, targets)
     sim = Simulator.once(network, solver, Record(), settings.gradient)
     yield from _losses(sim, images, targets, settings, steps)
 
@@ -126,11 +126,11 @@ def memory_of_update(
 ) -> float:
     """Estimate the extra memory, in bytes, that training needs for activities, gradients and optimiser state.
 
-    `train` calls this function when memory may be tight, and warns if the estimate exceeds the memory of the device. It
-    runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate includes
-    the memory that libraries allocate at the first convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the estimate exceeds the free memory of the
+    device. It runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate
+    includes the memory that libraries allocate at the first convolution of a process.
     """
-    require_data(network, images, targets)
+    _require_data(network, images, targets)
     check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
     gradient = gradient_of(trial, lambda chosen: (as_pixels(images[chosen]), targets[chosen]), settings, solver, steps)
@@ -141,8 +141,7 @@ def memory_of_update(
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
-    share = -(-min(settings.batch, len(images)) // distributed.size())
-    return predict_peak_memory(update, share) + kept * weights
+    return predict_peak_memory(update, _share(len(images), settings)) + kept * weights
 
 
 def checked_steps(network: Network, steps: int | None) -> int:
@@ -161,39 +160,48 @@ def checked_steps(network: Network, steps: int | None) -> int:
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as steps count from 0",
+            expected=f"at least {arrival + 1} steps, as steps are counted from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
 
 
-def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Return whether the stored activities alone would fill more than an eighth of the device's memory.
+def _may_be_too_large(network: Network, samples: int, settings: Training, steps: int) -> bool:
+    """Return whether the stored activities alone would fill more than an eighth of the device's free memory.
 
     Only then is it worth running all steps twice to estimate the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
-    least = 4.0 * activities * kept * settings.batch / distributed.size()
-    return least > available(next(network.parameters()).device) / 8
+    parameter = next(network.parameters())
+    least = parameter.element_size() * activities * kept * _share(samples, settings)
+    return least > free_memory(parameter.device) / 8
 
 
-def report_memory(network: Network, first: Callable[[], Pair], settings: Training, solver: Solver, steps: int) -> None:
-    """Log the memory that training needs if it may be tight, and warn if it exceeds the memory of the device.
+def _share(samples: int, settings: Training) -> int:
+    """Return the number of samples of a batch that this process handles."""
+    return -(-min(settings.batch, samples) // distributed.size())
 
-    first  function that returns the images and targets of a whole batch
+
+def report_memory(
+    network: Network, first: Callable[[], Pair], samples: int, settings: Training, solver: Solver, steps: int
+) -> None:
+    """Log the memory that training needs if it may be tight, and warn if it exceeds the free memory of the device.
+
+    first    function that returns the images and targets of a whole batch
+    samples  number of images from which batches are drawn
     """
-    if not _may_be_too_large(network, settings, steps):
+    if not _may_be_too_large(network, samples, settings, steps):
         return
     images, targets = first()
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
-    there = available(next(network.parameters()).device)
-    work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
+    there = free_memory(next(network.parameters()).device)
+    work = f"{min(settings.batch, len(images))} images through {steps} steps, gradient={settings.gradient.kind}"
     logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warn(
-            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
-            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
+            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
@@ -229,8 +237,8 @@ def require_adjoint(
         )
 
 
-def require_data(network: Network, images: Tensor, targets: Tensor) -> None:
-    """Raise TrainingError unless the targets fit the images and the readout."""
+def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
+    """Raise TrainingError unless the targets match the images and the readout in shape."""
     classes = network.shape(readout_of(network))
     count = len(images) if images.dim() else 0
     if tuple(targets.shape) != (count, *classes) or not count or not targets.is_floating_point():
@@ -257,5 +265,5 @@ def _require_errors(network: Network) -> None:
         raise TrainingError(
             given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="write Training(reconstruction=0.0), or train a network with prediction errors",
+            remedy="pass Training(reconstruction=0.0), or train a network with prediction errors",
         )

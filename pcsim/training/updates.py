@@ -1,4 +1,4 @@
-"""The training loop, with checkpoints from which training resumes bit for bit."""
+"""The training loop, with checkpoints from which training resumes exactly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def optimise(
     callbacks: Callback | Sequence[Callback] = (),
     bar: Callable[..., tqdm] = tqdm,
 ) -> History:
-    """Run the training loop; return the mean loss of every 20 updates, with the validation scores.
+    """Run the training loop, and return the mean loss of every 20 updates, with the validation scores.
 
     count     number of samples from which batches of indices are drawn
     gradient  receives a batch and the update number, adds to every parameter's `grad` and returns the loss to report
@@ -196,7 +196,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
     beginning = history[0] if history else float(losses[0])
     if not mean <= EXPLODED * beginning:
         raise TrainingError(
-            given=f"a loss of {mean:.4g} up to update {update}, after {beginning:.4g} at the start",
+            given=f"a mean loss of {mean:.4g} up to update {update}, compared with {beginning:.4g} at the start",
             expected=f"a finite loss, at most {EXPLODED} times the initial loss",
             remedy=f"lower the learning rate to {settings.learning_rate / 10:g}, or adjust clip (now {settings.clip})",
         )
@@ -246,7 +246,7 @@ def _resume(
             remedy="use another path, or the scheduler and keep= with which training was started",
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
-    with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
+    with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
         stepper.load(tensors, facts)
         history = History([float(loss) for loss in facts["history"]])
         history.validation = [Validation(**one) for one in facts["validation"]]
