@@ -13,7 +13,7 @@ from torch import Tensor
 from pcsim.core.checks import Count, checked
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import RecordError
-from pcsim.core.state import State, units, variable_key
+from pcsim.core.state import State, norm, units, variable_key
 from pcsim.network.wiring import Wiring
 
 Names = Sequence[str] | str
@@ -22,17 +22,17 @@ Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
 """the key of an entry, the names of the values from which it is computed, and the function of these values"""
 
 
+# Reductions are computed in float64, because a sum may overflow although the result does not.
 def _norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample in one pass over memory, without storing squares."""
-    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
+    return norm(value).to(value.dtype)
 
 
 def _mean_square(value: Tensor) -> Tensor:
-    return _norm(value).square() / value[0].numel()
+    return (norm(value).square() / value[0].numel()).to(value.dtype)
 
 
 def _mean(value: Tensor) -> Tensor:
-    return value.mean(units(value))
+    return value.mean(units(value), dtype=torch.float64).to(value.dtype)
 
 
 def _max_space(value: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ REDUCTIONS: dict[str, Function] = {
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     """Return sum e^2 / sum r^2 for each sample, (batch,): the prediction error relative to the predicted activity."""
-    activity = _norm(predicted).square()
-    return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+    activity = norm(predicted).square().clamp_min(torch.finfo(predicted.dtype).tiny)
+    return (norm(error).square() / activity).to(error.dtype)
 
 
 @checked(RecordError)
