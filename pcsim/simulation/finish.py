@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import warn
+from pcsim.core.state import finite
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.record import Recorder
@@ -32,12 +33,15 @@ def finished(
 ) -> Run:
     """Return the Run with all recorded values, and warn about samples that diverged or did not settle."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
-    for key, value in values.items():
-        monitor.look_at_rows(key, steps[key], value)
+    checked = {monitor.names[place] for place, _ in network.memory_keys}  # for NaN and infinity, in the run
+    reduced = {key for key, name in recorder.reduced.items() if name in checked}
+    for key in values.keys() - reduced:
+        monitor.look_at_rows(key, steps[key], values[key])
     bad, end, settled = monitor.step, final.clock.time, None
     if monitor.has_diverged:
         _blank(values, steps, bad)
         warn_of_divergence(network, monitor, dt)
+    _warn_of_overflow({key: values[key] for key in sorted(reduced & values.keys())}, steps, bad)
     if monitor.settled is not None:
         settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
@@ -68,6 +72,19 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
                 values[key] = value.masked_fill(gone, math.nan)
             elif value.is_floating_point():
                 value[late, sample] = math.nan
+
+
+def _warn_of_overflow(reduced: Mapping[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
+    """Warn about reductions that are not finite although the values that they reduce are."""
+    for key, value in reduced.items():
+        if not value.is_floating_point() or math.isfinite(value.detach().sum()):
+            continue
+        fine = finite(value.detach(), 2).cpu().numpy() | ((bad >= 0) & (steps[key][:, None] >= bad))
+        if not fine.all():
+            warn(
+                f"{key!r} is NaN or infinite in {int((~fine.all(0)).sum())} of {len(bad)} samples whose states are "
+                "finite. Reduce to a smaller number, or run the network in double precision with net.double()."
+            )
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float) -> None:
