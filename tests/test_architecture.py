@@ -19,12 +19,12 @@ PACKAGE = Path(pcsim.__file__).parent
 # From the bottom up: each package may import only those listed before it (see the figure in docs/design.md).
 ROOMS = (
     *("core", "stimuli", "rules", "connections", "network", "models", "solvers", "simulation", "analysis"),
-    *("training", "dynamics", "brain", "sweeps", "plots", "__main__"),
+    *("saved", "training", "dynamics", "brain", "sweeps", "plots", "__main__"),
 )
 PUBLIC = (
     *("RK4", "Dopri5", "Euler", "ExponentialEuler", "Heun", "Iterate", "TorchDiffEq"),
     *("Network", "Population", "Projection", "Batched", "batched"),
-    *("simulate", "Simulator", "rollout", "initial_state", "predict", "Forecast", "Full"),
+    *("simulate", "load", "Simulator", "rollout", "initial_state", "predict", "Forecast", "Full"),
     *("Record", "Run", "Settled", "Snapshot", "Status", "Clock"),
     *("PcsimError", "PcsimWarning", "RecordError", "SolverError", "StimulusError", "StorageError", "SweepError"),
     *("TrainingError", "WiringError"),

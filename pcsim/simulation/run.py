@@ -178,8 +178,15 @@ class Run:
     @staticmethod
     @checked(StorageError)
     def load(path: str | Path) -> Run:
-        """Load a run written by `save`. Raises StorageError if the file is missing, damaged or not a run."""
-        tensors, facts = storage.read_tensors(path, "run")
+        """Load a run written by `save`, as `pcsim.load` does.
+
+        Raises StorageError if the file is missing, damaged or not a run.
+        """
+        return Run.restored(str(path), *storage.read_tensors(path, "run"))
+
+    @staticmethod
+    def restored(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Run:
+        """Return the run with the contents of the file `path`."""
         state = storage.under("state/", tensors)
         times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
         with storage.content_of(path, "a run", "run the simulation again and call run.save(path)"):

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import StorageError, TrainingError
+from pcsim.core.nested import flatten_nested, restore_nested
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 from pcsim.training import distributed
@@ -123,7 +124,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
 def _save(
     path: Path, network: Network, optimiser: torch.optim.Optimizer, settings: Training, done: int, history: list[float]
 ) -> None:
-    state, skeleton = storage.flatten_nested(optimiser.state_dict(), "optimiser")
+    state, skeleton = flatten_nested(optimiser.state_dict(), "optimiser")
     weights = {f"network/{name}": tensor for name, tensor in trained_tensors(network).items()}
     facts = {
         "kind": "training",
@@ -151,7 +152,7 @@ def _resume(
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
     with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
-        optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+        optimiser.load_state_dict(restore_nested(tensors, facts["optimiser"]))
         for parameter, kept in optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
