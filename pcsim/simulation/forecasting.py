@@ -175,7 +175,9 @@ class _Task:
         elif closed_loop_from is not None:
             self.network = closed_loop(network)
             switch = film.at(0.0).new_zeros(len(shown), 1, 1, 1)
-            self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
+            self.stimulus[SHARE] = held(switch, closed_loop_from * every, name="open loop").then(
+                held(switch + 1, name="closed loop")
+            )
 
     def rows(self, predicted: Tensor) -> Tensor:
         """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), where row t predicts frame t."""

@@ -191,7 +191,7 @@ class Film:
 
 
 @checked(StimulusError, frames=None)
-def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
+def as_timeline(frames: Frames | Tensor, every: Positive = 10.0, *, name: str = "frames") -> Timeline:
     """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
 
     The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
@@ -199,7 +199,8 @@ def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
     """
     require_duration(every)
     shown = rearrange(as_frames(frames), "n time ... -> time n ...")
-    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k])),))
+    shape = tuple(shown.shape[1:])
+    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k]), name, "sequence", {}, shape),))
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
