@@ -163,7 +163,9 @@ class _Task:
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
         film = as_timeline(shown, every)
         self.network: Network = network
-        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film}
+        # A forecast may go on after the last frame, which the network then no longer receives.
+        shown_last = held(film.at(film.duration), name="last frame")
+        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film.then(shown_last)}
         if self.begins > self.lead:
             if closed_loop_from not in (None, self.begins):
                 raise StimulusError(

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
-from pcsim.core.exceptions import StorageError, TrainingError
+from pcsim.core.exceptions import StorageError, TrainingError, warn
 from pcsim.core.nested import flatten_nested, restore_nested
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
@@ -143,12 +143,19 @@ def _resume(
     if path is None or not path.exists():
         return 0, []
     tensors, facts = storage.read_tensors(path, "training")
-    theirs = facts.get("network"), facts.get("settings")
-    if theirs != (network.name, asdict(settings)):
+    with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
+        name, theirs, done = facts["network"], dict(facts["settings"]), int(facts["done"])
+    if name != network.name or theirs | {"updates": settings.updates} != asdict(settings) or settings.updates < done:
         raise StorageError(
-            given=f"{path}, a checkpoint of {theirs[0]!r} with {theirs[1]}",
+            given=f"{path}, a checkpoint of {name!r} after {done} updates with {theirs}",
             expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
-            remedy="use another folder, or the settings with which training was started",
+            remedy="use another path, or the settings with which training was started; only updates may grow",
+        )
+    if settings.updates != theirs["updates"] and settings.schedule == "cosine" and done:
+        warn(
+            f"Training continues from update {done} with a cosine schedule over {settings.updates} updates; the "
+            f"earlier updates followed one over {theirs['updates']}, so the learning rate jumps to {settings.rate(done):g}. "
+            "With schedule='constant' or 'exponential', the result equals that of a single training."
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
     with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
@@ -158,4 +165,4 @@ def _resume(
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     # Files store contiguous tensors; a bit-identical resume needs the layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
-        return int(facts["done"]), [float(loss) for loss in facts["history"]]
+        return done, [float(loss) for loss in facts["history"]]

@@ -198,9 +198,9 @@ def test_timeline_that_ends_before_the_run_says_so() -> None:
     shorter = held(images(), torch.tensor([4.0, 6.0, 6.0]))
     with pytest.warns(PcsimWarning, match="ends at 4 ms for some samples"):
         simulate(net, shorter, solver=Euler(1.0), until=6.0)
+    blt, clip = models.blt(width=2, size=8), sequence(torch.rand(2, 1, 1, 8, 8), 10.0)
     with pytest.warns(PcsimWarning, match="ends at 20 ms, but the run at 30 ms"):
-        blt = models.blt(width=2, size=8)
-        simulate(blt, sequence(torch.rand(2, 1, 1, 8, 8), 10.0), solver=Iterate(), steps=3)
+        simulate(blt, clip, solver=Iterate(), steps=3)
 
 
 def test_timeline_that_covers_the_run_is_silent() -> None:
@@ -209,7 +209,13 @@ def test_timeline_that_covers_the_run_is_silent() -> None:
         simulate(net, line, solver=Euler(1.0), until=6.0)
     simulate(net, held(images(), 4.0), solver=Euler(1.0))
     simulate(net, sequence(images()[None].repeat(6, 1, 1, 1, 1), 0.1), solver=Euler(0.1), until=0.6)
-    # A run until it settles needs the last image.
-    assert (
-        simulate(net, held(images(), 4.0), solver=Euler(1.0), until=Settled(1e-3, at_most=50.0)).settled_at is not None
-    )
+    settled = Settled(1e-3, at_most=50.0)  # needs the last image until then
+    assert simulate(net, held(images(), 4.0), solver=Euler(1.0), until=settled).settled_at is not None
+
+
+def test_samples_of_a_timeline_keep_their_courses_and_labels() -> None:
+    line = presented(images(), 2.0, onset=torch.tensor([0.0, 1.0, 3.0])).with_labels(torch.tensor([5, 6, 7]))
+    some = line.samples([2, 0, 2])
+    assert some.labels.tolist() == [7, 5, 7]
+    for time in range(6):
+        assert torch.equal(some.at(float(time)), line.at(float(time))[[2, 0, 2]])
