@@ -17,17 +17,17 @@ from pcsim import models
 from pcsim.core import storage
 from pcsim.core.command_line import program
 from pcsim.core.exceptions import StorageError
-from pcsim.network.validate import KINDS
+from pcsim.network.parts import KINDS
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
-"""image file suffix -> metadata field that names the program that wrote the file"""
+"""image file suffix -> metadata field for the name of the program that wrote the file"""
 
 
 def list_models() -> None:
     """List the registered models with their papers, parameter counts and edge counts by kind."""
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
-        with torch.device("meta"):  # counting parameters requires only their shapes
+        with torch.device("meta"):  # only the shapes of the parameters are needed to count them
             net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
@@ -39,11 +39,11 @@ def list_models() -> None:
 
 
 def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = None) -> None:
-    """Print the wiring of a model with its published settings, in evaluation order, and save a drawing of its graph.
+    """Print the wiring of a model with its published settings in evaluation order, and save a drawing of its graph.
 
     Args:
         name: name of a registered model
-        draw: image file to write (.png, .pdf or .svg); NAME.png by default
+        draw: image file to write (.png, .pdf or .svg); defaults to NAME.png
     """
     from matplotlib.figure import Figure
 
@@ -54,13 +54,13 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     if kind not in MARKED_BY:
         raise StorageError(
             given=f"--draw {path}",
-            expected=f"a file name that ends in {', '.join(MARKED_BY)}",
+            expected=f"a file name with one of the suffixes {', '.join(MARKED_BY)}",
             remedy=f"pass --draw {path.with_suffix('.png').name}",
         )
     net = models.build(name)
     print(net.describe())
-    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
-    figure = cast(Figure, plots.circuit(net).figure)
+    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions if the disk is full
+    figure = cast(Figure, plots.network(net).figure)
     figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
     with storage.replacing(path) as partial:
         partial.write_bytes(picture.getvalue())

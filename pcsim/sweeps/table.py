@@ -14,7 +14,7 @@ from pcsim.core.checks import checked
 from pcsim.core.exceptions import SweepError, needs_extra
 
 Point = dict[str, Any]
-"""a point: dotted name -> value that replaces the one in the base configuration"""
+"""a point: dotted name -> value that replaces the value in the base configuration"""
 
 
 @checked(SweepError)
@@ -119,7 +119,7 @@ class Table:
             )
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with dimension `point` and the axes as coordinates; requires extra `analysis`."""
+        """Return an `xarray.Dataset` with dimension `point` and axes as coordinates. Requires the extra `analysis`."""
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
 
