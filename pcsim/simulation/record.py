@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -118,6 +118,17 @@ class Record:
                     remedy="rename the reduction function",
                 )
         return list({key: (key, names, function) for key, names, function in kept}.values())
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings as JSON types; reduction functions are described by their names."""
+        reduce = {
+            name: [_name_of(kind) for kind in ([kinds] if isinstance(kinds, str) or callable(kinds) else kinds)]
+            for name, kinds in self.reduce.items()
+        }
+        names = {"states": _as_written(self.states), "errors": _as_written(self.errors)}
+        at = [float(time) for time in self.at] if self.at is not None else None
+        rest = {"relative": self.relative, "every": self.every, "at": at, "initial": self.initial}
+        return {**names, "reduce": reduce, **rest}
 
     def steps(self, begin: int, end: int, dt: float) -> tuple[int, ...]:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
@@ -259,6 +270,10 @@ class Recorder:
             rows = np.asarray(self.rows[number][: self._written[number]], dtype=np.int64)
             found |= {key: rows for key, _, _ in kept}
         return found
+
+
+def _as_written(names: Names) -> str | list[str]:
+    return names if isinstance(names, str) else list(names)
 
 
 def _rows_like(value: Tensor, rows: int) -> Tensor:

@@ -116,14 +116,14 @@ def train(
     targets  (n, classes), 1 for every class present
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
-    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it with
-             bit-identical results
+    checkpoint  a path (`~` is expanded), written every `every` updates and at the end. If the file exists, training
+             resumes from it with bit-identical results. Finished training continues with a larger `settings.updates`
     until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint resumes
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
     Raises TrainingError if the loss explodes or is no longer finite, and StorageError if the checkpoint was written
-    with other settings.
+    with other settings, or after more updates.
     """
     solver = solver or Iterate()
     _require_data(network, images, targets)

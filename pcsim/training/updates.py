@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
-from pcsim.core.exceptions import StorageError, TrainingError
+from pcsim.core.exceptions import StorageError, TrainingError, warn
+from pcsim.core.nested import flatten_nested, restore_nested
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 from pcsim.training import distributed
@@ -123,7 +124,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
 def _save(
     path: Path, network: Network, optimiser: torch.optim.Optimizer, settings: Training, done: int, history: list[float]
 ) -> None:
-    state, skeleton = storage.flatten_nested(optimiser.state_dict(), "optimiser")
+    state, skeleton = flatten_nested(optimiser.state_dict(), "optimiser")
     weights = {f"network/{name}": tensor for name, tensor in trained_tensors(network).items()}
     facts = {
         "kind": "training",
@@ -142,19 +143,26 @@ def _resume(
     if path is None or not path.exists():
         return 0, []
     tensors, facts = storage.read_tensors(path, "training")
-    theirs = facts.get("network"), facts.get("settings")
-    if theirs != (network.name, asdict(settings)):
+    with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
+        name, theirs, done = facts["network"], dict(facts["settings"]), int(facts["done"])
+    if name != network.name or theirs | {"updates": settings.updates} != asdict(settings) or settings.updates < done:
         raise StorageError(
-            given=f"{path}, a checkpoint of {theirs[0]!r} with {theirs[1]}",
+            given=f"{path}, a checkpoint of {name!r} after {done} updates with {theirs}",
             expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
-            remedy="use another folder, or the settings with which training was started",
+            remedy="use another folder, or the settings with which training was started; only updates may grow",
+        )
+    if settings.updates != theirs["updates"] and settings.schedule == "cosine" and done:
+        warn(
+            f"Training continues from update {done} with a cosine schedule over {settings.updates} updates; the "
+            f"earlier updates followed one over {theirs['updates']}, so the rate jumps to {settings.rate(done):g}. "
+            "With schedule='constant' or 'exponential', the result equals that of a single training."
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
     with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
-        optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+        optimiser.load_state_dict(restore_nested(tensors, facts["optimiser"]))
         for parameter, kept in optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     # Files store contiguous tensors, but resuming exactly requires the memory layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
-        return int(facts["done"]), [float(loss) for loss in facts["history"]]
+        return done, [float(loss) for loss in facts["history"]]
