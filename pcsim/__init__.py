@@ -27,6 +27,7 @@ from pcsim.core.exceptions import (
     WiringError,
 )
 from pcsim.network import Batched, Network, Population, Projection, batched
+from pcsim.saved import load
 from pcsim.simulation import (
     Forecast,
     Full,
@@ -96,6 +97,7 @@ __all__ = [
     "core",
     "dynamics",
     "initial_state",
+    "load",
     "models",
     "plots",
     "predict",

@@ -14,7 +14,7 @@ from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
 from pcsim.stimuli.pixels import IMAGENET, denormalise, normalise
-from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
+from pcsim.stimuli.timeline import Timeline, blank, held, noise, presented, sequence, turns
 
 __all__ = [
     "CONDITIONS",
@@ -40,6 +40,7 @@ __all__ = [
     "noise",
     "normalise",
     "oddball",
+    "presented",
     "read_film",
     "read_moving_mnist",
     "scenes",

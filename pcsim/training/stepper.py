@@ -11,9 +11,9 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from pcsim.core import storage
 from pcsim.core.checks import shown
 from pcsim.core.exceptions import TrainingError
+from pcsim.core.nested import flatten_nested, restore_nested
 from pcsim.network import Network
 from pcsim.training.settings import Training
 
@@ -94,23 +94,23 @@ class Stepper:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return tensors and facts for a checkpoint."""
         parts = {"optimiser": self.optimiser, "scheduler": self.scheduler, "scaler": self._scaler}
-        flat = {name: storage.flatten_nested(part.state_dict(), name) for name, part in parts.items() if part}
+        flat = {name: flatten_nested(part.state_dict(), name) for name, part in parts.items() if part}
         tensors = {name: tensor for found, _ in flat.values() for name, tensor in found.items()}
         return tensors, {name: skeleton for name, (_, skeleton) in flat.items()}
 
     def load(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         """Restore the state from a checkpoint."""
-        self.optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
+        self.optimiser.load_state_dict(restore_nested(tensors, facts["optimiser"]))
         for parameter, kept in self.optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                     # Files store contiguous tensors, but resuming exactly requires the memory layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
         if self.scheduler is not None:
-            theirs = storage.restore_nested(tensors, facts["scheduler"])
+            theirs = restore_nested(tensors, facts["scheduler"])
             self.scheduler.load_state_dict(_like(self.scheduler.state_dict(), theirs))
         if self._scaler is not None:
-            self._scaler.load_state_dict(storage.restore_nested(tensors, facts["scaler"]))
+            self._scaler.load_state_dict(restore_nested(tensors, facts["scaler"]))
 
 
 def _optimiser(parameters: list[nn.Parameter], settings: Training) -> Optimizer:

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
-from pcsim.core.exceptions import StorageError, TrainingError
+from pcsim.core.exceptions import StorageError, TrainingError, warn
+from pcsim.core.nested import flatten_nested, restore_nested
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 from pcsim.training import distributed
@@ -207,7 +208,7 @@ def _save(path: Path, network: Network, stepper: Stepper, batches: Batches, sett
     weights = {f"network/{name}": tensor for name, tensor in trained_tensors(network).items()}
     best = {f"best/{name}": tensor for name, tensor in state.best.items()}
     moments, skeletons = stepper.state()
-    position, batch_skeleton = storage.flatten_nested(batches.position(), "batches")
+    position, batch_skeleton = flatten_nested(batches.position(), "batches")
     facts = {
         "kind": "training",
         "network": network.name,
@@ -230,12 +231,20 @@ def _resume(
     if path is None or not path.exists():
         return _State()
     tensors, facts = storage.read_tensors(path, "training")
-    theirs = facts.get("network"), facts.get("settings")
-    if theirs != (network.name, asdict(settings)):
+    with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
+        name, theirs, done = facts["network"], dict(facts["settings"]), int(facts["done"])
+    if name != network.name or theirs | {"updates": settings.updates} != asdict(settings) or settings.updates < done:
         raise StorageError(
-            given=f"{path}, a checkpoint of {theirs[0]!r} with {theirs[1]}",
+            given=f"{path}, a checkpoint of {name!r} after {done} updates with {theirs}",
             expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
-            remedy="use another folder, or the settings with which training was started",
+            remedy="use another folder, or the settings with which training was started; only updates may grow",
+        )
+    is_longer = settings.updates != theirs["updates"]
+    if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:
+        warn(
+            f"Training continues from update {done} with a {settings.schedule} schedule over {settings.updates} "
+            f"updates; the earlier updates followed one over {theirs['updates']}, so the rate jumps to {settings.rate(done):g}. "
+            "With schedule='constant' or 'exponential', the result equals that of a single training."
         )
     best = storage.under("best/", tensors) if keep == "best" else {}
     schedule, ours = facts.get("scheduler_class", "NoneType"), type(stepper.scheduler).__name__
@@ -250,9 +259,9 @@ def _resume(
         stepper.load(tensors, facts)
         history = History([float(loss) for loss in facts["history"]])
         history.validation = [Validation(**one) for one in facts["validation"]]
-        history.stopped = facts["stopped"]
-        done, recent = int(facts["done"]), list(tensors["recent"]) if "recent" in tensors else []
-        position = storage.restore_nested(tensors, facts["batches"])
+        history.stopped = None if is_longer else facts["stopped"]
+        recent = list(tensors["recent"]) if "recent" in tensors else list[Tensor]()
+        position = restore_nested(tensors, facts["batches"])
     batches.resume(position, done)
     device = next(network.parameters()).device
     return _State(done, history, [loss.to(device) for loss in recent], {n: t.to(device) for n, t in best.items()})

@@ -185,10 +185,10 @@ def saved_run() -> Path:
     return path
 
 
-def saved_weights() -> Path:
-    path = FOLDER / "weights.safetensors"
+def saved_network() -> Path:
+    path = FOLDER / "net.pcsim"
     if not path.exists():
-        weights.save(DIGITS, path, "blt", {"width": 2, "size": 8, "classes": 3})
+        DIGITS.save(path)
     return path
 
 
@@ -497,7 +497,9 @@ def _simulation() -> Part:
         "Snapshot": (pcsim.Snapshot, lambda: {"clock": pcsim.Clock(1.0, 2), "state": {"r": shown()}, "spoken": ("r",)}),
         "Run": (pcsim.Run, lambda: {each.name: getattr(run(), each.name) for each in dataclasses.fields(pcsim.Run)}),
         "Run.__getitem__": (run().__getitem__, lambda: {"key": "l1"}),
-        "Run.save": (run().save, lambda: {"path": FOLDER / "kept.run"}),
+        "Network.save": (DIGITS.save, lambda: {"path": FOLDER / "kept.pcsim", "overwrite": True}),
+        "load": (pcsim.load, lambda: {"path": saved_network(), "into": models.blt(width=2, size=8, classes=3)}),
+        "Run.save": (run().save, lambda: {"path": FOLDER / "kept.run", "overwrite": True}),
         "Run.load": (pcsim.Run.load, lambda: {"path": saved_run()}),
         "Run.to_xarray": (run().to_xarray, dict),
     }
@@ -584,14 +586,6 @@ def _models() -> Part:
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
-        "models.weights.load": (weights.load, lambda: {"path": saved_weights()}),
-        "models.weights.save": (
-            weights.save,
-            lambda: (
-                {"network": DIGITS, "path": FOLDER / "other.safetensors", "model": "blt"}
-                | {"options": {"width": 2, "size": 8, "classes": 3}, "note": "fact"}
-            ),
-        ),
     }
 
 

@@ -170,3 +170,33 @@ def test_train_network_as_ode() -> None:
 def test_training_refuses_settings_out_of_range(bad: dict) -> None:
     with pytest.raises(TrainingError, match=next(iter(bad))):
         Training(**bad)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential"])
+def test_finished_training_continues_like_a_longer_one(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, targets = debris(16)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = Training(updates=20, batch=8, schedule=schedule, learning_rate=1e-2)
+    longer = dataclasses.replace(short, updates=40)
+    whole, parts = fresh("blt_b"), fresh("blt_b")
+    history = train(whole, images, targets, longer)
+    train(parts, images, targets, short, checkpoint="~/trained/file")
+    assert (tmp_path / "trained" / "file").exists()
+    again = fresh("blt_b")
+    assert train(again, images, targets, longer, checkpoint="~/trained/file") == history
+    assert bits(again) == bits(whole)
+    with pytest.raises(StorageError, match="only updates may grow"):
+        train(again, images, targets, short, checkpoint="~/trained/file")
+    with pytest.raises(StorageError, match="only updates may grow"):
+        train(again, images, targets, dataclasses.replace(longer, batch=4), checkpoint="~/trained/file")
+
+
+def test_longer_cosine_schedule_is_reported(tmp_path: Path) -> None:
+    images, targets = debris(16)
+    settings = Training(updates=20, batch=8)
+    train(fresh("blt_b"), images, targets, settings, checkpoint=tmp_path / "file")
+    longer = dataclasses.replace(settings, updates=40)
+    with pytest.warns(pcsim.PcsimWarning, match=r"from update 20 with a cosine schedule over 40.* jumps to 0.001"):
+        train(fresh("blt_b"), images, targets, longer, checkpoint=tmp_path / "file")
