@@ -243,8 +243,9 @@ def _resume(
     if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:
         warn(
             f"Training continues from update {done} with a {settings.schedule} schedule over {settings.updates} "
-            f"updates; the earlier updates followed one over {theirs['updates']}, so the rate jumps to {settings.rate(done):g}. "
-            "With schedule='constant' or 'exponential', the result equals that of a single training."
+            f"updates; the earlier updates followed one over {theirs['updates']}, so the rate jumps to "
+            f"{settings.rate(done):g}. With schedule='constant' or 'exponential', the result equals that of a single "
+            "training."
         )
     best = storage.under("best/", tensors) if keep == "best" else {}
     schedule, ours = facts.get("scheduler_class", "NoneType"), type(stepper.scheduler).__name__
