@@ -288,7 +288,7 @@ MADE_BY_PCSIM = {
         "brain.regression.Normalised",
         "brain.regression.BestLayer",
     ),
-    *("training.Validation", "training.Progress"),
+    *("training.Validation", "training.Progress", "training.History"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
     *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
 }
@@ -795,7 +795,6 @@ def _training() -> Part:
             training.score,
             lambda: {"network": DIGITS, "images": image(), "targets": classes(2), "steps": 4, "batch": 2},
         ),
-        "training.History": (training.History, lambda: {"losses": [1.0, 0.5]}),
         "training.optimise": (
             training.optimise,
             lambda: (
