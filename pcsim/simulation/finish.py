@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import warn
+from pcsim.core.version import VERSION
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.monitor import Monitor
 from pcsim.simulation.record import Recorder
@@ -95,7 +95,7 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions of pcsim, torch and Python."""
-    return {"pcsim": metadata.version("pcsim"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"pcsim": VERSION, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def provenance(network: Wiring, solver: Solver, steps: int, seconds: float, schedule: Schedule) -> dict[str, Any]:

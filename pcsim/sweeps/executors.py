@@ -23,12 +23,13 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.renamed import names_of
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """names of the exceptions that Dask and submitit raise for a lost worker; neither package needs to be imported"""
@@ -320,3 +321,7 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="pass where='processes:2'")
     return int(text)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
