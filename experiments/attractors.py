@@ -1,9 +1,9 @@
 """Measure how well and how fast attractor networks complete corrupted patterns, and how many patterns they store.
 
 Three Hopfield networks (binary with asynchronous updates, graded, and modern) start from stored patterns in which a
-fraction of the units is flipped. The experiment measures how often patterns are completed, and the settling time, as a
-function of this fraction. For the binary network, it also measures the final overlap as a function of the load, whose
-limit is near 0.138 patterns per unit.
+fraction of the units is flipped. The experiment measures how often patterns are completed, and how long the networks
+take to settle, as a function of this fraction. For the binary network, it also measures the final overlap as a function
+of the load. The storage limit is near 0.138 patterns per unit.
 
     python -m experiments.attractors                     100 units, 7 patterns, about a minute
     python -m experiments.attractors --preset standard   three repetitions of 500 units
@@ -40,7 +40,7 @@ SWEEPS, GRADED_MS, MODERN_STEPS = 12, 400.0, 10
 
 @dataclass(frozen=True, config=OPTIONS)
 class Attractors(Repeated):
-    """Options of the experiment; the preset sets the defaults. Each repetition draws new patterns and cues."""
+    """Options of the experiment, whose defaults depend on the preset. Each repetition draws new patterns and cues."""
 
     out: Path = Path("results/attractors")
     """output folder"""
@@ -49,11 +49,11 @@ class Attractors(Repeated):
     patterns: Count = 7
     """number of stored patterns in the runs that vary the corruption"""
     corruption: Some[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-    """fractions of units flipped in the cues"""
+    """fractions of the units that are flipped in the cues"""
     loads: Some[Annotated[float, Field(gt=0)]] = (0.02, 0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25)
-    """loads of the binary network, in patterns per unit; the cues in these runs are not corrupted"""
+    """loads of the binary network, in patterns per unit; in these runs, the cues are not corrupted"""
     cues: Count = 100
-    """number of cues at each corruption level, cycling through the patterns"""
+    """number of cues at each corruption level; they cycle through the patterns"""
 
 
 PRESETS = {
@@ -79,7 +79,7 @@ def find(config: Attractors) -> dict[str, Any]:
 
 
 def measure(config: Attractors, seed: int) -> dict[str, Any]:
-    """Return the results of one repetition, loading them if they are already saved."""
+    """Return the results of one repetition, loading them if they have already been saved."""
     return base.once(base.kept(config, "repetitions", seed, suffix="json"), lambda: _measured(config, seed))
 
 
@@ -121,7 +121,7 @@ def make_simulator(kind: str, patterns: Tensor) -> Simulator:
 
 
 def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int) -> dict[str, Any]:
-    """Run a network from the cues; return the fraction completed, overlap, median settling time and energy curve.
+    """Run a network from the cues; return the fraction completed, the overlap, median settling time and energy curve.
 
     completed  fraction of cues for which every unit ends with the same sign as in the pattern
     settled    median time after which the state stays within 1 % (in norm) of its final value, in rounds, time
@@ -172,7 +172,7 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         Picture(
             "capacity",
             capacity(config.loads, overlap),
-            "Overlap of the final state with the stored pattern used as the cue, as a function of the load. The "
+            "Overlap of the final state with the stored pattern that served as the cue, as a function of the load. The "
             "dotted line marks the limit for very large networks, 0.138 patterns per unit (Amit, Gutfreund & "
             "Sompolinsky 1985).",
             ("repetitions",),
@@ -199,9 +199,9 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
 def completion(
     corruption: Sequence[float], completed: Mapping[str, ArrayLike], settled: Mapping[str, ArrayLike]
 ) -> Figure:
-    """Plot the fraction of completed patterns (left) and the settling time (right) against the corruption.
+    """Plot the fraction of completed patterns (left) and the settling time (right) against the corruption level.
 
-    completed[network] and settled[network] have shape (repetitions, corruption).
+    completed[network] and settled[network] have shape (repetitions, corruption levels).
     """
     figure = Figure(figsize=(9.0, 3.5), layout="constrained")
     panels = figure.subplots(1, 2)

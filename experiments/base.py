@@ -1,4 +1,4 @@
-"""Code shared by all experiments: options, resumable output folders, parallel jobs such as training, and results.
+"""Shared code of all experiments: options, resumable output folders, parallel jobs such as training, and results.
 
 An experiment is a module with a docstring, `PRESETS` (name -> options) and a function `run(config)` that calls
 
@@ -100,7 +100,8 @@ Config = TypeVar("Config", bound=Options)
 def main(module: ModuleType | None = None) -> None:
     """Run an experiment as a command-line program, `python -m experiments.NAME`.
 
-    The exit statuses are listed in `pcsim.core.command_line`. Run the same command again to resume a stopped program.
+    The exit statuses are listed in `pcsim.core.command_line`. To resume a program that was stopped, run the same
+    command again.
 
     module  experiment module, by default `__main__`
     """
@@ -131,11 +132,18 @@ def parse(
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Prints a message and exits with status 2 if a preset or option is unknown or a value is out of range.
+    Prints a message and exits with status 2 if a preset or option is unknown, or a value is empty or out of range.
     """
     first = argparse.ArgumentParser(prog=command, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick", choices=list(presets))
     given = sys.argv[1:] if arguments is None else list(arguments)
+    words = [word for each in given for word in (each.split("=", 1) if each.startswith("--") else [each])]
+    if "" in words:  # usually an unset shell variable; as a path it would mean the current folder
+        print(
+            f"{' '.join(words[: words.index('')][-1:])} '': an empty value; pass a value or omit the option",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
     for flag, preset in flags.items():
         if flag in given:
             given = ["--preset", preset, *(option for option in given if option != flag)]
@@ -167,7 +175,7 @@ def conduct(
 ) -> None:
     """Claim the output folder, compute the results, and write `results.json` and the report; resume if interrupted.
 
-    check  function called before anything is written; raises an error if the configuration would fail later
+    check  function that is called before anything is written, and raises an error if the configuration would fail later
     """
     begun = time.perf_counter()
     device = device_of(config)
@@ -214,7 +222,7 @@ def kept(config: Options, kind: str, *key: object, suffix: str = "safetensors") 
 
 
 def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Load results from a JSON file, or compute and write them first if the file does not exist."""
+    """Load results from a JSON file. If the file does not exist, compute the results and write the file first."""
     if not path.exists():
         storage.write_json(path, find())
     return storage.read_json(path)
@@ -236,7 +244,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def device_of(config: Options) -> torch.device:
-    """Return the configured device, by default the CPU. Raises StorageError if cuda is requested without a GPU."""
+    """Return the configured device (the CPU by default). Raises StorageError if "cuda" is requested without a GPU."""
     name = getattr(config, "device", "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise StorageError(given="--device cuda", expected="a CUDA device", remedy="pass --device cpu")
@@ -277,8 +285,8 @@ def trained(config: Options, network: Network, *key: object) -> Network:
 def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
     """Yield (job, function(*job)) as the jobs finish.
 
-    Jobs run in `workers` processes, or in the current process if `workers` is 1. Each job uses one thread in either
-    case, so its result does not depend on `workers`.
+    Jobs run in `workers` processes, or in the current process if `workers` is 1. In both cases, each job uses one
+    thread, so its result does not depend on `workers`.
     """
     if workers <= 1 or len(jobs) <= 1 or distributed.size() > 1:
         with one_thread():
@@ -320,11 +328,11 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 def finite_or_none(values: Any) -> Any:
-    """Convert a number or an array to JSON values (nested lists); non-finite values become None."""
+    """Convert a number or an array to JSON values (nested lists), with None in place of non-finite values."""
     array = np.asarray(values, float)
     return [finite_or_none(inner) for inner in array] if array.ndim else float(array) if np.isfinite(array) else None
 
 
 def finite_or_nan(values: Sequence[float | None]) -> list[float]:
-    """Convert numbers loaded from JSON: None becomes NaN."""
+    """Convert numbers loaded from JSON, with NaN in place of None."""
     return [math.nan if value is None else value for value in values]

@@ -1,9 +1,9 @@
 """Measure how the errors of a network converge on clean, occluded and surprising stimuli.
 
 The experiment trains one of four networks to classify digits, and then presents test digits. It records the rate of
-change of the state and, if the network has them, the prediction error of every area, the energy, and the loss and
+change of the state and, if the network defines them, the prediction error of every area, the energy, and the loss and
 entropy of the readout. For each curve, the report lists the half-life, settling time and overshoot with bootstrap
-intervals, and how the curve ends. A surprising stimulus is a clean digit that follows another digit of the same
+intervals, and how the curve ends. A surprising stimulus is a clean digit that follows a different digit of the same
 duration.
 
     python -m experiments.convergence                        hierarchical predictive coding, about a minute
@@ -44,7 +44,7 @@ LOSS, ENTROPY = "cross-entropy of the readout", "entropy of the readout"
 
 @dataclass(frozen=True, config=OPTIONS)
 class Convergence(Options):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/convergence")
     """output folder"""
@@ -61,7 +61,7 @@ class Convergence(Options):
     until: Annotated[float, Field(gt=0)] = 600.0
     """duration of each stimulus, ms"""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """settling tolerance: the remaining fraction of the total change at which a curve is considered settled"""
+    """settling tolerance: remaining fraction of the total change at which a curve counts as settled"""
     images: Count = 100
     """number of test images"""
     recipe: flows.Recipe = flows.Recipe()
@@ -200,11 +200,11 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
     picture = Picture(
         "convergence",
         settling(found),
-        f"Median over {config.images} images; bands span the quartiles. Triangles mark the settling time, after "
+        f"Medians over {config.images} images; bands span the quartiles. Triangles mark the settling time, after "
         f"which the curve is within {100 * config.share:g} % of its total change from its final value (mean over "
         f"images that settle). The rate of change of the state settles when it drops below {100 * config.share:g} % of "
         f"its maximum (median over images). Curves without a triangle do not settle within {config.until:g} ms. A "
-        "surprising digit replaces another digit, to which the network has already adapted.",
+        "surprising digit replaces a different digit to which the network has already adapted.",
         ("curves",),
     )
     return Report(
@@ -219,10 +219,10 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
 
 
 def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
-    """Plot curves against time and mark their settling times, with a row per quantity and a column per condition.
+    """Plot curves against time and mark their settling times, with one row per quantity and one column per condition.
 
-    curves[condition][quantity][line] contains "times", the "median" and "quartiles" over images, and "settling".
-    The last is the settling time in ms, marked by a triangle on the median, or None if the curve does not settle.
+    curves[condition][quantity][line] contains "times", the "median" and "quartiles" over images, and "settling",
+    the settling time in ms, which a triangle marks on the median, or None if the curve does not settle.
     """
     quantities = list(next(iter(curves.values())))
     figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")

@@ -36,7 +36,7 @@ AREAS = {
 TAUS = (10.0, 20.0)
 """time constants of the lower and upper area during training, ms"""
 SIDE, FULL_SIDE = 16, 32
-"""side length of the images in pixels: downsampled, as used here, and at full resolution"""
+"""side length of the images in pixels: downsampled (as used here) and at full resolution"""
 RELAXED = 30.0
 """duration of relaxation before each weight update in predictive coding, ms"""
 
@@ -50,11 +50,11 @@ class Recipe:
     fragments: Annotated[int, Field(ge=0)] = 5
     """number of debris fragments covering each training digit"""
     through_time: Training = Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean")
-    """settings for networks trained by backpropagation through time; the loss is averaged over time"""
+    """settings of networks trained by backpropagation through time, with the loss averaged over time"""
     steps: Count = 20
     """number of 10 ms steps covered by backpropagation through time"""
     local: Training = Training(updates=500, batch=50)
-    """settings for predictive coding, which learns by its local rule"""
+    """settings of predictive coding, which is trained with its local rule"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.3
     """weight of the relative prediction error in the PCN loss"""
 
@@ -80,7 +80,7 @@ class Digits:
     targets: Tensor
 
     def is_correct(self, answers: Tensor) -> Tensor:
-        """Return a boolean (..., n): True where the maximum of `answers` (..., n, 10) is at the correct digit."""
+        """Return a Boolean (..., n): True if the maximum of `answers` (..., n, 10) is at the correct digit."""
         return answers.argmax(-1) == self.targets.argmax(-1)
 
 
@@ -93,7 +93,7 @@ def digits(fragments: int, seed: int, count: int, side: int = SIDE) -> Digits:
 def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
     """Build an untrained network with the given time constants (ms) of its lower and upper area.
 
-    predictive_coding  fully connected, with the image at the bottom and the digit at the top; infers the digit that
+    predictive_coding  fully connected, with the image at the bottom and the digit at the top; it infers the digit that
                        best predicts the image
     pcn_global         with normalisation and tied weights, because the published network does not settle in long runs
     """

@@ -2,7 +2,7 @@
 
 A population of leaky units receives two noisy input streams and must report a short running average of the first stream
 and a long running average of the second. Each channel has its own time constant, initially near 20 ms. The time
-constants are learned together with the weights by backpropagation through time; in a control network, they stay fixed.
+constants are learned together with the weights by backpropagation through time. In a control network, they stay fixed.
 The figure shows the time constants before and after training, and the training errors of both networks.
 
     python -m experiments.learned_time_constants         two repetitions, a few minutes on 2 cores
@@ -43,7 +43,7 @@ SMALLEST, SPAN, START = 2.0, 198.0, 20.0
 
 @dataclass(frozen=True, config=OPTIONS)
 class Learned(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/learned_time_constants")
     """output folder"""
@@ -52,7 +52,7 @@ class Learned(Repeated):
     channels: Count = 24
     """number of leaky units"""
     length: Annotated[float, Field(gt=0, multiple_of=FRAME)] = 300.0
-    """duration of each stream, ms; a multiple of 2 ms"""
+    """duration of each stream, ms; must be a multiple of 2 ms"""
     dt: Annotated[float, Field(gt=0)] = 2.0
     """Euler step, ms"""
     repetitions: Count = 2
@@ -80,7 +80,7 @@ PRESETS = {
 
 
 def run(config: Learned) -> None:
-    """Run the experiment, skipping networks already trained in the output folder."""
+    """Run the experiment, skipping networks that have already been trained in the output folder."""
     base.conduct(config, find, report)
 
 
@@ -100,7 +100,7 @@ def find(config: Learned) -> dict[str, Any]:
 
 
 def build(config: Learned, kind: str, seed: int) -> Network:
-    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, spread by a factor of 1.5 (1 sd)."""
+    """tau_c dr_c/dt = -r_c + f( W u + b ), y = V r; tau_c starts near 20 ms, within a factor of 1.5 (1 sd)."""
     torch.manual_seed(seed)
     tau = LearnableTau(config.channels, SMALLEST, SPAN, START)
     with torch.no_grad():
@@ -144,7 +144,7 @@ def make_simulator(config: Learned, network: Network, gradient: Full | None = No
 
 
 def error(sim: Simulator, noise: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean squared error at frame ends, excluding the first fifth, in which the averages build up."""
+    """Return the mean squared error at frame ends, excluding the first fifth, during which the averages build up."""
     output = sim(stimuli.sequence(noise[..., None, None], every=FRAME))["y"]
     skipped = len(noise) // 5
     return (output[..., 0, 0] - wanted)[skipped:].square().mean()

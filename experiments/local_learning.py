@@ -37,7 +37,7 @@ RULES = ("local", "backpropagation")
 
 @dataclass(frozen=True, config=OPTIONS)
 class LocalLearning(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/local_learning")
     """output folder"""
@@ -46,9 +46,9 @@ class LocalLearning(Repeated):
     activation: Literal["tanh", "sigmoid", "softplus", "relu", "identity"] = "tanh"
     """activation function f in the predictions W f(r)"""
     precision: Annotated[float, Field(gt=0)] = 0.1
-    """precision of the label error (all others: 1); with smaller values the local rule is closer to backpropagation"""
+    """precision of the label error (all others: 1); smaller values make the local rule closer to backpropagation"""
     dt: Annotated[float, Field(gt=0)] = 2.0
-    """Euler step, ms; layers have a time constant of 10 ms. --precision 1 makes the energy steep and needs --dt 0.5"""
+    """Euler step, ms; time constants are 10 ms. --precision 1 makes the energy so steep that --dt 0.5 is needed"""
     relax: Annotated[float, Field(gt=0)] = 40.0
     """duration of the relaxation before each weight update, ms"""
     images: Count = 10_000
@@ -60,7 +60,7 @@ class LocalLearning(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered at random positions, or MNIST images"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
 
 
 PRESETS = {
@@ -94,7 +94,7 @@ PRESETS = {
 
 
 def run(config: LocalLearning) -> None:
-    """Run the experiment, skipping networks already trained in the output folder."""
+    """Run the experiment, skipping networks that have already been trained in the output folder."""
     base.conduct(config, find, report)
 
 
@@ -134,7 +134,7 @@ def build(config: LocalLearning, repetition: int, pixels: int, precision: float)
 
 
 def answers(network: Network, images: Tensor) -> Tensor:
-    """Return the label inferred with only the image clamped; one pass reaches the fixed point, where E = 0."""
+    """Return the label that is inferred with only the image clamped. One pass reaches the fixed point, where E = 0."""
     (top,) = network.inputs
     with torch.no_grad():
         return initial_state(network, {top: images})["r0"]
@@ -146,7 +146,7 @@ def fit(config: LocalLearning, rule: str, repetition: int) -> list[float]:
 
 
 def outcome(config: LocalLearning, rule: str, repetition: int) -> dict[str, Any]:
-    """Return (update, test accuracy) pairs and the energy during training; train the network first if needed."""
+    """Return (update, test accuracy) pairs and the energy during training, after training the network if necessary."""
     path = base.kept(config, "training", rule, repetition, suffix="json")
     return base.once(path, lambda: _trained(config, rule, repetition))
 
@@ -189,7 +189,7 @@ def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
     """
     images, targets = data(config, "train", repetition, 50)
     precisions, cosines = [1.0, 0.3, 0.1, 0.03, 0.01], []
-    # With a precise label, the energy is so steep that the dt used in training would exceed the stability limit.
+    # With a high label precision, the energy is so steep that the dt used in training exceeds the stability limit.
     solver = Euler(dt=config.dt / 4)
     for precision in precisions:
         network = build(config, repetition, images.shape[1], precision)
@@ -217,7 +217,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
             "error",
             learning_curves(results["accuracy"]),
             "Test error during training with the local rule and with backpropagation, which use the same initial "
-            "weights and the same order of images. Each line is one repetition.",
+            "weights and the same order of images. Each line shows one repetition.",
             ("accuracy",),
         ),
         Picture(
@@ -225,7 +225,7 @@ def report(config: LocalLearning, results: dict[str, Any]) -> Report:
             alignment_curves([(row["precision"], row["cosine"]) for row in results["alignment"]]),
             "1 - cosine of the angle between the weight updates of the local rule and of backpropagation before "
             "training, as a function of the precision of the label error. The updates become more similar as the "
-            "precision decreases (Whittington & Bogacz 2017). Each line is one repetition.",
+            "precision decreases (Whittington & Bogacz 2017). Each line shows one repetition.",
             ("alignment",),
         ),
     ]

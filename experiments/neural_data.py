@@ -34,8 +34,8 @@ BINS = 5
 class Spikes:
     """Spike counts (time, presentation, unit) in 50 ms windows that start at `times` (ms).
 
-    `objects` and `conditions` label each presentation. The units form a pseudo-population: they were recorded in
-    several sessions, so their responses were not recorded simultaneously.
+    `objects` and `conditions` label each presentation. The units form a pseudo-population, because they were recorded
+    in several sessions and not simultaneously.
     """
 
     counts: NDArray[np.float64]
@@ -55,7 +55,7 @@ class Dissimilarities:
 
 
 def folder(given: Path | None) -> Path | None:
-    """Return the folder of both data sets: `given`, or else the environment variable PCSIM_NEURAL, or None.
+    """Return the folder of both data sets: `given`, or else the value of PCSIM_NEURAL, or None if neither is set.
 
     Raises StorageError if either data set is missing from the folder.
     """
@@ -81,7 +81,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray]]:
             raise
         raise StorageError(
             given=f"{path}, which cannot be read ({type(reason).__name__}: {reason})",
-            expected="the unmodified file as downloaded",
+            expected="the unmodified downloaded file",
             remedy="download it again as described in docs/neural.md",
         ) from reason
 
@@ -101,7 +101,7 @@ def spikes(folder_: Path) -> Spikes:
 
 
 def dissimilarities(folder_: Path) -> Dissimilarities:
-    """Load the images and dissimilarity matrices, averaging those of each human subject over sessions."""
+    """Load the images and dissimilarity matrices, averaging the matrices of each human subject over sessions."""
     with _opened(folder_ / DISSIMILARITIES) as file:
         sessions = file["rdm_human_IT_subject_session"].astype(float)
         return Dissimilarities(

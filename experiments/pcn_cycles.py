@@ -1,4 +1,4 @@
-"""Test whether cycles improve accuracy and reduce prediction error in PCN with global loops (Wen et al. 2018).
+"""Test whether cycles improve accuracy and reduce prediction errors in PCNs with global loops (Wen et al. 2018).
 
 The experiment trains networks with T = 0, 1 and 3 cycles on a small set of occluded digits to answer two separate
 questions. Does accuracy increase with T across networks? Does the prediction error decrease over the cycles of a single
@@ -38,7 +38,7 @@ WATCHED = 64
 
 @dataclass(frozen=True, config=OPTIONS)
 class Cycles(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/pcn_cycles")
     """output folder"""
@@ -57,7 +57,7 @@ class Cycles(Repeated):
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """training settings as published; each repetition uses its own seed"""
+    """settings of the published training; each repetition uses its own seed"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )
@@ -67,7 +67,7 @@ class Cycles(Repeated):
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
     checkpoint_every: Count = 100
     """number of updates between checkpoints"""
 
@@ -135,7 +135,7 @@ def build(config: Cycles, kind: str, cycles: int) -> Network:
 
 
 def data(config: Cycles, seed: int, count: int, split: str) -> tuple[Tensor, Tensor]:
-    """Return images, normalised to mean 0 and sd 1 over all pixels of the set, and targets."""
+    """Return the images, normalised to mean 0 and sd 1 over all pixels of the set, and the targets."""
     glyphs = stimuli.HandwrittenGlyphs(split, config.mnist) if config.digits == "handwritten" else None
     shown = stimuli.scenes(stimuli.Condition(fragments=config.fragments), seed, 0, count, glyphs)
     pixels = shown.pixels()
@@ -206,7 +206,7 @@ def networks_to_measure(config: Cycles) -> dict[str, Network]:
 
 
 def measure_errors(network: Network, images: Tensor, cycles: int) -> dict[str, list[float]]:
-    """Return the relative error of each layer at each cycle, as the median over images."""
+    """Return the relative error of each layer at each cycle (median over images)."""
     record = Record(errors="all", relative=True)
     run_ = simulate(network, images, solver=Iterate(), steps=cycles, record=record)
     return {name: value.median(1).values.tolist() for name, value in run_.relative_errors.items()}
@@ -230,8 +230,8 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
         Picture(
             "errors",
             errors_over_cycles(results["errors"]),
-            "Squared prediction error divided by the squared activity of the predicted layer, as the median over "
-            "images, with one line per layer (e0: image). The published update does not reduce this error, either at "
+            "Squared prediction error divided by the squared activity of the predicted layer (median over images), "
+            "with one line per layer (e0: image). The published update does not reduce this error, either at "
             "initialisation or after training on the task. In a single tied linear layer, the "
             "error must decrease because b is below 2 / lambda_max. With tied weights, no blending (a = 0) and small "
             "b, the image error decreases. With a reconstruction term in the loss (not in the paper), the network can "
@@ -239,7 +239,7 @@ def report(config: Cycles, results: dict[str, Any]) -> Report:
             ("errors",),
         ),
         Picture(
-            "network", plots.circuit(build(config, "published", max(config.cycles))), "The network as a graph.", ()
+            "network", plots.network(build(config, "published", max(config.cycles))), "The network as a graph.", ()
         ),
     ]
     head = ("network", "parameters", "accuracy (%), each repetition", "mean")

@@ -3,8 +3,8 @@
 The experiment trains small networks on occluded digits and compares their answers to the same test images with
 McNemar's test:
 
-    cells      ConvRNNs with reciprocal gated cells, simple RNN cells, LSTM cells or no recurrence, with about the same
-               number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but runs for only
+    cells      ConvRNNs with reciprocal gated cells, simple RNN cells, LSTM cells or no recurrence, all with about the
+               same number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but runs for only
                one step more than the image needs to reach the readout.
     residual   residual networks whose blocks either share their weights over time or do not (Liao & Poggio 2016)
 
@@ -38,7 +38,7 @@ NAMES = (*CELLS, "minimal", *RESIDUAL)
 
 @dataclass(frozen=True, config=OPTIONS)
 class RecurrentCells(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/recurrent_cells")
     """output folder"""
@@ -119,7 +119,7 @@ def build(config: RecurrentCells, name: str) -> Network:
 
 
 def convrnn(cell: str, steps: int, width: int) -> Network:
-    """Build three layers, the upper two with cells. Without cells, stop when the image reaches the readout."""
+    """Build three layers, with cells in the upper two. Without cells, runs end when the image reaches the readout."""
     layers = [models.Layer(width, True), models.Layer(width, True), models.Layer(width)]
     return models.convrnn(layers, cell, recurrent=(2, 3), feedback=(), steps=4 if cell == "none" else steps)
 
@@ -183,7 +183,7 @@ def report(config: RecurrentCells, results: dict[str, Any]) -> Report:
         ),
         Picture(
             "network",
-            plots.circuit(build(config, "reciprocal")),
+            plots.network(build(config, "reciprocal")),
             "Graph of the ConvRNN with reciprocal gated cells.",
             (),
         ),

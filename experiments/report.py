@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jinja2
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,7 +21,7 @@ class Picture(NamedTuple):
 
     name      file name without extension
     sentence  caption
-    numbers   keys of the results that the figure shows; () for a diagram
+    numbers   keys of the results shown in the figure; () for a diagram
     """
 
     name: str
@@ -39,7 +40,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A report page. `explorable` contains interactive plotly figures, each with its caption."""
+    """A report page. `explorable` contains interactive plotly figures with captions."""
 
     title: str
     summary: str
@@ -77,10 +78,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def save_figure(picture: Figure | Axes, path: Path) -> None:
-    """Save a figure, or the figure that contains the axes, as a PNG file."""
+    """Save a figure, or the figure that contains the axes, as a PNG file, and close it."""
     figure = cast(Figure, picture.get_figure(root=True)) if isinstance(picture, Axes) else picture
     with storage.replacing(path) as partial:
         figure.savefig(partial, dpi=130, format="png", metadata={"Software": storage.MARK})
+    pyplot.close(figure)
 
 
 def text_table(table: Table) -> str:

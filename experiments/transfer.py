@@ -1,7 +1,7 @@
 """Measure how well features learned from digits separate the characters of other alphabets, by area and step.
 
 The experiment trains BLT and the feed-forward network B on handwritten digits (MNIST) under light debris and freezes
-them. It then fits linear decoders for the characters of five Omniglot alphabets at each area and step, with
+them. It then fits linear decoders for the characters of five Omniglot alphabets to each area and step, with
 cross-validation over drawings. The controls are untrained networks and raw pixels.
 
     python -m experiments.transfer --mnist FOLDER --omniglot FOLDER     about 6 minutes on 2 cores
@@ -36,12 +36,12 @@ NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")
 STATES = ("trained", "untrained")
 GRID = 4
-"""side of the grid to which maps are averaged before decoding; pixels are averaged to about as many values"""
+"""side of the grid to which maps are averaged before decoding; pixels are averaged to a similar number of values"""
 
 
 @dataclass(frozen=True, config=OPTIONS)
 class Transfer(Parallel):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/transfer")
     """output folder"""
@@ -54,7 +54,7 @@ class Transfer(Parallel):
     training: Training = Training(updates=1_000, batch=20)
     """training settings; --seed overrides their seed"""
     part: Literal["small1", "small2"] = "small1"
-    """one of two sets of five Omniglot alphabets"""
+    """which of the two sets of five Omniglot alphabets to use"""
     drawings: Annotated[int, Field(ge=2, le=20)] = 20
     """number of drawings per character"""
     folds: Annotated[int, Field(ge=2)] = 5
@@ -62,9 +62,9 @@ class Transfer(Parallel):
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
     omniglot: Path | None = None
-    """folder of Omniglot zip files; if omitted, the folder in PCSIM_OMNIGLOT is used, or else they are downloaded"""
+    """folder of Omniglot zip files; if omitted, PCSIM_OMNIGLOT is used or, if that is unset, they are downloaded"""
 
 
 PRESETS = {
@@ -85,7 +85,7 @@ PRESETS = {
 
 
 def run(config: Transfer) -> None:
-    """Run the experiment, skipping training and decoding already completed in the output folder."""
+    """Run the experiment, skipping training and decoding that have already been completed in the output folder."""
     base.conduct(config, find, report, check=lambda options: characters(options.part, options.omniglot))
 
 
@@ -159,7 +159,7 @@ def first_drawings(config: Transfer, found: stimuli.Characters) -> np.ndarray:
 
 
 def decode(config: Transfer, name: str, state: str, alphabet: str) -> None:
-    """Decode the characters of an alphabet from each area at each step, and write the accuracies, (step,) per area."""
+    """Decode the characters of an alphabet from each area at each step, and write the accuracies (step,) per area."""
     path = base.kept(config, "decoded", name, state, alphabet)
     if path.exists():
         return
@@ -199,7 +199,7 @@ def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[s
 
 
 def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
-    """Return the accuracy of decoding each alphabet from pixels, averaged to about as many values as an area has."""
+    """Return the accuracy of decoding each alphabet from pixels, averaged to about the number of values in an area."""
     side = round((GRID**2 * config.width) ** 0.5)
     found = []
     for alphabet in alphabets:

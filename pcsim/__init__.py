@@ -6,7 +6,7 @@ run = pcsim.simulate(net, pcsim.stimuli.digit_debris(fragments=10), solver=pcsim
 
 from __future__ import annotations
 
-from pcsim.core import command_line  # noqa: F401 - first, so that programs can be stopped while they import the rest
+from pcsim.core import command_line  # noqa: F401 - first, so that programs can be stopped during the other imports
 
 # isort: split
 

@@ -16,7 +16,7 @@ from pcsim.core.exceptions import PcsimError, StorageError
 from pcsim.core.version import VERSION
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
-"""image file suffix -> metadata field that names the program that wrote the file"""
+"""image file suffix -> metadata field for the name of the program that wrote the file"""
 
 
 def list_models() -> None:
@@ -25,11 +25,11 @@ def list_models() -> None:
         import torch
 
         from pcsim import models
-        from pcsim.network.validate import KINDS
+        from pcsim.network.parts import KINDS
 
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
-        with torch.device("meta"):  # counting parameters requires only their shapes
+        with torch.device("meta"):  # only the shapes of the parameters are needed to count them
             net = models.build(name)
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
@@ -53,7 +53,7 @@ def describe(name: str, draw: str | Path | None = None) -> None:
     if path is not None and path.suffix.lower() not in MARKED_BY:
         raise StorageError(
             given=f"--draw {path}",
-            expected=f"a file name that ends in {', '.join(MARKED_BY)}",
+            expected=f"a file name with one of the suffixes {', '.join(MARKED_BY)}",
             remedy=f"pass --draw {path.with_suffix('.png').name}",
         )
     net = models.build(name)
@@ -66,7 +66,7 @@ def describe(name: str, draw: str | Path | None = None) -> None:
         from pcsim import plots
     kind = path.suffix.lower()
     picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
-    figure = cast(Figure, plots.circuit(net).figure)
+    figure = cast(Figure, plots.network(net).figure)
     figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
     with storage.replacing(path) as partial:
         partial.write_bytes(picture.getvalue())

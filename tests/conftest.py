@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+os.environ["MPLBACKEND"] = "Agg"  # no windows, also on a machine with a display
 os.environ["OMP_NUM_THREADS"] = "1"  # for processes started by tests: several threads on one core wait for each other
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -21,6 +23,13 @@ NEURAL = Path(os.environ.get("PCSIM_NEURAL", DATA))
 def _reproducible() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_open_figures() -> Iterator[None]:
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

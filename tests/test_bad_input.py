@@ -91,7 +91,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
     "as_ode tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
-    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "the middle of the range"),
+    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "initial value of 9", "the middle of the range"),
     "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
     "channels of a rule": (
         lambda: Network({"u": (3,)}, [Population("a", Rate(2))], [Projection("u", "a")]),
@@ -234,7 +234,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "edge never active": (lambda: one(Rate(2), active=(3, 3)), "edge u->a active in (3, 3)", "math.inf"),
     "step lost in a Sequential": (
         lambda: one(Rate(2), transform=nn.Sequential(StepNorm(2, 3))),
-        "a Sequential around",
+        "a Sequential with a part",
         "connections.Chain",
     ),
     "steps of unknown length": (
@@ -246,7 +246,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "feedback upwards": (lambda: models.convrnn(feedback=[(1, 2)]), "((1, 2),)", "recurrent=(3,)"),
     "cell that nothing drives": (
         lambda: models.convrnn(cell=ReciprocalCell(input_to_cell=False)),
-        "nothing drives",
+        "without any input",
         "depth=0",
     ),
     "cell of another depth": (lambda: models.convrnn(cell=ReciprocalCell(depth=3)), "3 channels of c", "cell_kernel"),
@@ -258,7 +258,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "adjacency of another size": (
         lambda: models.multi_state((2, 3), [[1]], image=(1, 8, 8)),
         "adjacency [[1]] for 2 states",
-        "row i, column j",
+        "entry (i, j)",
     ),
     "state never reached": (
         lambda: models.multi_state((2, 3), [[1, 0], [0, 1]], image=(1, 8, 8)),
@@ -286,7 +286,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "weighted adjacency": (
         lambda: models.multi_state((2, 3), [[1, 0], [0.5, 1]], image=(1, 8, 8)),
         "0.5",
-        "to 1 where",
+        "to 1 if",
     ),
     "groups that do not divide": (lambda: models.cornet_rt((4, 4, 8, 8), image=(3, 32, 32)), "groups=32", "groups=4"),
     "layers as numbers": (lambda: models.convrnn([8, 8, 16]), "layers", "Layer(8, pooled=True)"),

@@ -155,7 +155,7 @@ def test_wrong_command_lines_end_with_status_2(tmp_path: Path) -> None:
     lines = [["pcsim", *words.split()] for words in commands]
     lines += [["pcsim", "describe", "blt", "--draw", *picture] for picture in ([], ["x.jpg"], ["x"], [str(foreign)])]
     lines += [[*ATTRACTORS, "--out", str(tmp_path / "out"), *words.split()] for words in options]
-    lines += [[*ATTRACTORS, "--out", str(folder)] for folder in folders]
+    lines += [[*ATTRACTORS, "--out", str(folder)] for folder in ("", *folders)] + [[*ATTRACTORS, "--out="]]
     for words in others:
         name, *rest = words.split()
         lines.append([f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path / name), *rest])

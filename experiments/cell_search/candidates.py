@@ -18,7 +18,7 @@ RECURRENT = (2, 3, 4)
 EDGES = tuple((high, low) for low, high in combinations(RECURRENT, 2))
 """optional feedback projections of a candidate, (from, to)"""
 STEPS, MINIMAL = LAYERS + 4, LAYERS + 2
-"""number of steps, normally and with minimal unrolling; the image needs five steps to reach the readout"""
+"""numbers of steps in normal and minimal unrolling; the image needs five steps to reach the readout"""
 SEPARABLE: tuple[Literal["tau", "gate", "input"], ...] = ("tau", "gate", "input")
 
 
@@ -43,9 +43,9 @@ class Candidate:
 
 
 def propose(trial: Any) -> Candidate:
-    """Sample a candidate from the published search space, as far as it is known.
+    """Sample a candidate from the published search space, to the extent that it is known.
 
-    Kernel sizes are at most 5 because the maps are small. Layer norm, initial scale and weight decay are not varied.
+    Kernel sizes do not exceed 5, because the maps are small. Layer norm, initial scale and weight decay are not varied.
     """
     kernel, flag = partial(trial.suggest_int, low=1, high=5), partial(trial.suggest_categorical, choices=(False, True))
     activation = partial(trial.suggest_categorical, choices=("identity", "elu", "relu", "tanh"))
@@ -57,7 +57,7 @@ def propose(trial: Any) -> Candidate:
     if depth:
         chosen |= {"input_to_cell": flag("input_to_cell"), "cell_kernel": kernel("cell_kernel")}
         chosen["cell_activation"] = activation("cell_activation")
-        # c needs at least one input.
+        # The cell state c needs at least one input.
         chosen["cell_residual"] = flag("cell_residual") if chosen["input_to_cell"] else True
         names += ["cell_to_out", "residual_to_cell_tau", "residual_to_cell_gate"]
     chosen |= {name: flag(name) for name in names}
@@ -78,7 +78,7 @@ def propose(trial: Any) -> Candidate:
 
 
 def gate(trial: Any, name: str) -> Gate:
-    """g = a (1 - s(.)), so the factor is the negative of the offset, as in the released networks."""
+    """g = a (1 - s(.)). The factor is the negative of the offset, as in the released networks."""
     size = trial.suggest_float(f"{name}_offset", 0.2, 1.0)
     return Gate(size, -size, trial.suggest_categorical(f"{name}_nonlinearity", ("sigmoid", "tanh")))
 

@@ -15,16 +15,16 @@ from ..base import OPTIONS, Count, Repeated
 
 @dataclass(frozen=True, config=OPTIONS)
 class CellSearch(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/cell_search")
     """output folder"""
     trials: Annotated[int, Field(ge=6)] = 24
     """number of trials, of which the first third is random"""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """fraction of the trials (the best ones) that continue after each stage; the others are pruned"""
+    """fraction of the trials that continue after each stage, best first; the others are pruned"""
     stages: Count = 2
-    """number of stages in each trial; the number of updates in each stage must be a multiple of 20"""
+    """number of stages per trial; the number of updates in each stage must be a multiple of 20"""
     parameters: Annotated[int, Field(ge=2_000)] = 12_000
     """approximate number of parameters of each network; the number of feature maps is chosen to match it"""
     fragments: Annotated[int, Field(ge=0)] = 5
@@ -32,13 +32,13 @@ class CellSearch(Repeated):
     images: Count = 6_000
     """number of training images"""
     test_images: Count = 1_000
-    """number of validation images for each trial, and of test images for the retrained networks"""
+    """number of validation images for each trial, and number of test images for the retrained networks"""
     training: Training = Training(updates=120, batch=20, learning_rate=5e-3, over_time="last")
     """training settings of the trials; each trial uses its number as the seed"""
     final: Training = Training(updates=300, batch=20, learning_rate=5e-3, over_time="last")
     """settings for retraining the selected networks; each repetition uses its own seed"""
     where: str = "processes:2"
-    """where to run the trials: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+    """executor of the trials: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 
 
 PRESETS = {

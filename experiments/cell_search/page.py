@@ -28,7 +28,7 @@ def report(config: CellSearch, results: dict[str, Any]) -> Report:
         f"{len(trials)} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['failed']} failed. "
         f"All networks have about {config.parameters:,} parameters. Images of {flows.SIDE} x {flows.SIDE} pixels show "
         f"digits under {config.fragments} pieces of debris. 'median' and 'random' are the trials with the median score "
-        "in the last and the random third; 'minimal' is the best network, run for only one step more than the image "
+        "in the last and the random third. 'minimal' is the best network, run for only one step more than the image "
         "needs to reach the readout. p is from a one-sided Mann-Whitney test that uses the last score of pruned trials."
     )
     tables = [search_table(results), network_table(results), cell_table(results), pair_table(results)]
@@ -53,7 +53,7 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
             "search",
             plots.search_progress(scores, complete, results["random"], WINDOW, "correct (%)", 100.0),
             f"Accuracy on {config['test_images']:,} validation images after {config['training']['updates']:,} updates. "
-            "Hollow markers: last scores of pruned trials.",
+            "Hollow markers show the last scores of pruned trials.",
             ("trials",),
         ),
         Picture(
@@ -71,7 +71,7 @@ def pictures(results: dict[str, Any], best: Network) -> list[Picture]:
             "accuracy at every step. The loss applies only to the last step (large dot).",
             ("networks",),
         ),
-        Picture("cell", plots.circuit(best), "Graph of the best network found by the search.", ()),
+        Picture("cell", plots.network(best), "Graph of the best network found by the search.", ()),
     ]
 
 
@@ -102,7 +102,7 @@ def network_table(results: dict[str, Any]) -> Table:
 
 
 def cell_table(results: dict[str, Any]) -> Table:
-    """Return the table of choices that differ between cells."""
+    """Return the table of choices in which the cells differ."""
     cells = {name: row["candidate"] for name, row in results["networks"].items() if row["candidate"]["cell"]}
     chosen = {name: row["cell"] | {"depth": row["depth"]} for name, row in cells.items() if name != "minimal"}
     head = ("choice", *chosen)

@@ -89,7 +89,7 @@ def fit(config: CellSearch, candidate: Candidate, settings: Training, path: Path
 
 
 def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> float:
-    """Return the accuracy of a trial at the end of a stage, or NaN if training diverges."""
+    """Return the accuracy of a trial at the end of a stage, or NaN if the training diverges."""
     settings = dataclasses.replace(config.training, seed=number)
     path, until = base.kept(config, "trials", number), settings.updates * (stage + 1) // config.stages
     try:
@@ -100,7 +100,7 @@ def score(config: CellSearch, candidate: Candidate, number: int, stage: int) -> 
 
 
 def correct(config: CellSearch, network: Network, seed: int) -> torch.Tensor:
-    """Return which digits a network classifies correctly at each step, (time, n)."""
+    """Return a Boolean (time, n): True for each digit that a network classifies correctly at a step."""
     shown = digits(config.fragments, seed, config.test_images)
     return correct_choices(evaluate(network, shown.images), shown.targets)
 
@@ -122,7 +122,7 @@ def candidates(trials: list[Trial], random: int) -> dict[str, Candidate]:
 
 
 def median_trial(trials: list[Trial]) -> Trial:
-    """Return the trial with the median score, or the lower of the two middle trials."""
+    """Return the trial with the median score; for an even number of trials, the lower of the two middle trials."""
     return sorted(trials, key=lambda trial: trial.score)[(len(trials) - 1) // 2]
 
 
@@ -157,9 +157,9 @@ def summarise_trials(trials: list[Trial], random: int) -> dict[str, Any]:
 
 
 def thirds(scores: NDArray, random: int) -> dict[str, Any]:
-    """Compare the first `random` trials with the last `random` trials by their medians and a Mann-Whitney test.
+    """Compare the first `random` trials with the last `random` trials by median and by a Mann-Whitney test.
 
-    p tests the alternative that the last trials are better. Missing scores are replaced by 0.
+    p tests the alternative that the last trials are better. Missing scores are replaced with 0.
     """
     known = np.nan_to_num(scores, nan=0.0)
     early, late = known[:random], known[len(known) - random :]

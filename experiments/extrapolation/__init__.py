@@ -2,8 +2,8 @@
 
 The experiment trains PredNets with two kinds of cells on next-frame prediction and then fine-tunes them on
 extrapolation. It trains an encoder-forecaster on extrapolation only. All networks are compared with three baselines:
-copying the last frame, linear extrapolation, and the training mean. Finally, the PredNets are tested on videos
-that are reversed or cut, to show how their prediction errors respond to surprise.
+copying the last frame, linear extrapolation, and the training mean. Finally, the PredNets are tested on videos that
+are reversed or cut, to measure how their prediction errors respond to surprise.
 
     python -m experiments.extrapolation                        moving digits, three repetitions, about 7 minutes
     python -m experiments.extrapolation --data walk.gif        your own video: GIF, mp4, .npy, .npz or frame folder

@@ -27,12 +27,12 @@ from .options import Extrapolation, Name
 PATCH = 4
 """side length of the encoder-forecaster's patches, in pixels"""
 BIAS = {"p0": 0.1, "forecast": -2.0}
-"""initial prediction biases: PredNet's rectified output starts above zero, the forecaster's sigmoid below grey"""
+"""initial biases of the predictions: PredNet's rectified output starts above zero, the forecaster's below grey"""
 
 
 @cache
 def films(config: Extrapolation) -> tuple[Film, Film]:
-    """Return the training and test videos: two parts of the user's video, or moving digits with different seeds."""
+    """Return the training and test videos: two parts of the user's video, or moving digits from different seeds."""
     if config.data is None:
         moving, longer = config.moving, config.length
         return (
@@ -46,7 +46,7 @@ def films(config: Extrapolation) -> tuple[Film, Film]:
     test = test.fitted(config.crop).fitted(multiple=math.lcm(2 ** (len(config.channels) - 1), PATCH))
     if max(len(clip) for clip in test.clips) < config.length:
         raise StimulusError(
-            given=f"{film!r}, whose last fifth is used for testing",
+            given=f"{film!r}, of which the last fifth is used for testing",
             expected=f"at least {5 * config.length} frames for sequences of {config.length} frames",
             remedy="pass a longer video, or use shorter sequences, such as --input-frames 4 --horizon 2",
         )

@@ -18,7 +18,7 @@ Name = Literal["prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm"]
 
 @dataclass(frozen=True, config=OPTIONS)
 class Extrapolation(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/extrapolation")
     """output folder"""
@@ -27,7 +27,7 @@ class Extrapolation(Repeated):
     networks: Some[Name] = ("prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm")
     """networks to compare"""
     channels: Some[Count] = (1, 8, 8)
-    """number of channels of A in each PredNet layer; the first is replaced by the number of image channels"""
+    """number of channels of A in each PredNet layer; the first is replaced with the number of image channels"""
     representations: Some[Count] = (8, 8, 8)
     """number of channels of R in each PredNet layer"""
     forecaster: Some[Count] = (16, 16)
@@ -37,7 +37,7 @@ class Extrapolation(Repeated):
     data: Path | None = None
     """video to use instead of moving digits; its last fifth is used for testing"""
     rate: Annotated[float | None, Field(gt=0)] = None
-    """frame rate of the video in frames per second, if the file does not specify it"""
+    """frame rate of the video in frames per second, if the file does not specify one"""
     grey: bool = False
     """convert a colour video to greyscale (luminance)"""
     crop: tuple[Count, Count] | None = None
@@ -53,11 +53,11 @@ class Extrapolation(Repeated):
     clips: Count = 5_000
     """number of distinct training sequences"""
     test_clips: Count = 100
-    """maximum number of test sequences; sequences from a video do not overlap"""
+    """maximum number of test sequences; sequences from the same video do not overlap"""
     training: Training = Training(updates=370, batch=6, learning_rate=4e-3)
     """settings for next-frame prediction on sequences of `input_frames` frames; each repetition uses its own seed"""
     loss: Literal["errors", "absolute", "squared"] = "squared"
-    """training loss: pixel error, or the published layer errors, which can make small networks predict zero"""
+    """training loss: pixel error, or the published layer errors, with which small networks may learn to predict zero"""
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the higher layers' errors in the loss: 0 corresponds to L_0 in the paper, 0.1 to L_all"""
     closing: Training = Training(updates=100, batch=6, learning_rate=1e-3)

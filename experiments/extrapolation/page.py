@@ -48,8 +48,8 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
             "frames",
             plots.forecast(clip, predictions, config.input_frames, rate),
             "A test clip, with each network's predictions and their errors (red: too bright; blue: too dark). Every "
-            "frame is predicted before it is presented; frame 0 is predicted without input. extrapolation.gif shows "
-            "the same clip as an animation.",
+            "frame is predicted before it is presented, and frame 0 is predicted without input. The file "
+            "extrapolation.gif shows the same clip as an animation.",
             (),
         )
     ]
@@ -122,8 +122,8 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
     ]
     return [
         Table(
-            "Next-frame prediction before fine-tuning (forecaster: first closed-loop frame), mean and range over "
-            "repetitions. PSNR is in dB and infinite for repeated frames",
+            "Next-frame prediction before fine-tuning (forecaster: first closed-loop frame): mean and range over "
+            "repetitions. PSNR is in dB; it is infinite for repeated frames",
             ("network", *SCORES),
             next_frame,
         ),
@@ -140,7 +140,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
 def horizon(
     curves: Mapping[str, Sequence[ArrayLike]], score: str, every_ms: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Plot a score against frames ahead, with dashed baselines. curves[name] contains one (horizon,) curve per seed."""
+    """Plot a score against the horizon, with dashed baselines. curves[name] contains one (horizon,) curve per seed."""
     ax = ax or axes(6.4, 3.4)
     colours = iter(("C3", "C0", "C2", "C4", "C1"))
     greys = iter(("0.35", "0.6", "0.8"))

@@ -21,7 +21,7 @@ SURPRISES: tuple[Literal["reverse", "cut"], ...] = ("reverse", "cut")
 
 
 def check(config: Extrapolation) -> None:
-    """Raise an error, before any training, if a network cannot be built for the video."""
+    """Raise an error before any training if a network cannot be built for the video."""
     for name in config.networks:
         build(config, name)
 

@@ -1,7 +1,7 @@
 """Measure the object solution times of networks, and test whether occlusion delays them (Kar et al. 2019).
 
 The experiment trains CORnet-S, BLT, hierarchical predictive coding and a feed-forward network to classify digits under
-debris. It then presents test digits, clean and occluded, decodes the digit from an upper area over time, and measures
+debris. It then presents clean and occluded test digits, decodes the digit from an upper area over time, and measures
 when the decoder's d' between an image and the other digits reaches a criterion. BLT and predictive coding are also
 tested with their top-down projections cut, and BLT with all recurrent projections cut.
 
@@ -24,5 +24,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: ObjectSolutionTime) -> None:
-    """Run the experiment, skipping training and decoding already completed in the output folder."""
+    """Run the experiment, skipping training and decoding that have already been completed in the output folder."""
     base.conduct(config, find, report, check=lambda options: neural_data.folder(options.neural))

@@ -15,10 +15,11 @@ def solution_times(
     found: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
     means: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
 ) -> Figure:
-    """Plot solution times, one dot per image, with means and intervals; one panel per network, one pair per lesion.
+    """Plot solution times (one dot per image), means and intervals, with one panel per network and one pair per lesion.
 
-    found[network][lesion][condition], (image,) in ms, is NaN for images that are never solved. If solution times are
-    undefined, found[network][lesion] is {}. `means` has the same keys and contains (mean, low, high).
+    found[network][lesion][condition] has shape (image,), in ms, and is NaN for images that are never solved. If
+    solution times are undefined, found[network][lesion] is {}. `means` has the same keys and contains (mean, low,
+    high).
     """
     widths = [max(1, len(lesions)) for lesions in found.values()]
     figure = Figure(figsize=(1.0 + 1.5 * sum(widths), 3.9), layout="constrained")
@@ -61,8 +62,8 @@ def similarities(
 ) -> Figure:
     """Plot the rank correlation between dissimilarities in areas and in IT, with one panel per brain.
 
-    values[brain][area][training state] is drawn as bars, references[brain] as labelled lines, and ceilings[brain] as a
-    band.
+    values[brain][area][training state] are drawn as bars, references[brain] as labelled lines, and ceilings[brain] as
+    a band.
     """
     figure = Figure(figsize=(1.2 + 4.6 * len(values), 3.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(values), sharey=True))

@@ -22,17 +22,17 @@ AREAS = {
 }
 """areas of each network, from lowest to highest"""
 DECODED = {"cornet_s": "it", "blt": "l2", "predictive_coding": "r1", "feed_forward": "l2"}
-"""area from which the digit is decoded: the top one, except in predictive coding, whose r2 has one unit per digit"""
+"""area from which the digit is decoded: the top area, except in predictive coding, whose r2 has one unit per digit"""
 LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "cornet_s": {},
     "blt": {"without top-down": ("top_down",), "without recurrence": ("top_down", "lateral")},
     "predictive_coding": {"without predictions": ("prediction",)},
     "feed_forward": {},
 }
-"""kinds of projections cut in the trained network; in predictive coding, the top-down projections are predictions.
+"""kinds of projections that are cut in the trained network; in predictive coding, top-down projections are predictions.
 
-CORnet-S has no top-down projections, and it cannot be tested without recurrence: each repeat replaces the state of its
-area, so the image would be lost."""
+CORnet-S has no top-down projections. It cannot be tested without recurrence, because each repeat replaces the state of
+its area, so the image would be lost."""
 WHOLE = "whole"
 SWEEPS = 8
 """number of steps of the feed-forward network, whose activity does not change over time"""
@@ -47,7 +47,7 @@ def build(config: ObjectSolutionTime, name: Name) -> Network:
 
 
 def side(name: Name) -> int:
-    """Return the image side in pixels: full resolution for CORnet-S, which halves its maps five times."""
+    """Return the image side in pixels: full resolution for CORnet-S, because it halves its maps five times."""
     return flows.FULL_SIDE if name == "cornet_s" else flows.SIDE
 
 
@@ -69,7 +69,7 @@ def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Netw
 
 
 def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
-    """Run a network on images for `config.until` ms (flows), its own steps (CORnet-S) or `SWEEPS` steps (B)."""
+    """Run a network on images: flows for `config.until` ms, CORnet-S for its own steps, and B for `SWEEPS` steps."""
     if network.is_flow:
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)
@@ -80,8 +80,8 @@ def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record:
 def decoding_times(network: Network, run_: Run, area: str) -> tuple[NDArray, NDArray[np.int64]]:
     """Return the decoding times of an area in ms after image onset, (time,), and the corresponding rows of the run.
 
-    Flows are decoded from image onset. Discrete networks are decoded while the area is active, using the network's own
-    mapping from steps to ms.
+    Flows are decoded from image onset. Discrete networks are decoded while the area is active, and steps are converted
+    to ms by the network's own mapping.
     """
     if network.is_flow:
         return np.asarray(run_.times), np.arange(len(run_.times))

@@ -19,14 +19,14 @@ NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward
 
 @dataclass(frozen=True, config=OPTIONS)
 class ObjectSolutionTime(Parallel):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/object_solution_time")
     """output folder"""
     networks: Some[Name] = NAMES
     """networks to compare"""
     fragments: Count = 10
-    """number of debris fragments covering each occluded digit; --recipe.fragments sets the number in training"""
+    """number of debris fragments covering each occluded test digit (in training: --recipe.fragments)"""
     images: Annotated[int, Field(ge=50)] = 200
     """number of digits, each presented both clean and occluded"""
     until: Annotated[float, Field(gt=0)] = 200.0
@@ -40,7 +40,7 @@ class ObjectSolutionTime(Parallel):
     criterion: Annotated[float, Field(gt=0)] = 2.0
     """d' at which an image is considered solved"""
     macaque_criterion: Annotated[float, Field(gt=0)] = 1.5
-    """d' at which an object is considered solved in macaque IT; d' depends on the numbers of units and repeats"""
+    """d' at which an object is considered solved in macaque IT; d' depends on the number of units and repeats"""
     penalty: Annotated[float, Field(gt=0)] = 100.0
     """L2 penalty of the decoders, 1 / C"""
     folds: Annotated[int, Field(ge=2)] = 5
@@ -52,7 +52,7 @@ class ObjectSolutionTime(Parallel):
     channels: Count = 16
     """number of feature maps in V1 of CORnet-S; V2, V4 and IT have two, three and four times this number"""
     neural: Path | None = None
-    """folder with the recordings; if omitted, the folder in PCSIM_NEURAL is used, if set"""
+    """folder with the recordings; by default, the folder in PCSIM_NEURAL, if that is set"""
 
 
 PRESETS = {

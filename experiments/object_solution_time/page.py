@@ -33,8 +33,8 @@ def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
             "solution_times",
             solution_times(networks),
             "Time at which the decoder's d' between an image and the other digits reaches "
-            f"{config.criterion:g}. Dots: images; diamonds: means with 95 % bootstrap intervals; percentages: images "
-            "solved. In CORnet-S, IT has two steps, which are 100 ms apart in its authors' mapping; times between "
+            f"{config.criterion:g}. Dots: images; diamonds: means with 95 % bootstrap intervals; percentages: solved "
+            "images. In CORnet-S, IT has two steps, which are 100 ms apart in its authors' mapping. Times between "
             "them are interpolated.",
             ("networks",),
         ),
@@ -44,7 +44,7 @@ def report(config: ObjectSolutionTime, results: dict[str, Any]) -> Report:
     recordings = (
         ""
         if results["macaque"]
-        else " To decode IT and compare similarities, pass the recordings with --neural FOLDER."
+        else " To decode IT and compare similarities, pass the folder of recordings: --neural FOLDER."
     )
     summary = (
         f"{config.images} digits, each clean and under {config.fragments} pieces of debris, are decoded from an upper "
@@ -76,12 +76,12 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 def decoding_sentence(results: dict[str, Any]) -> str:
     """Return the caption of the decoding figure."""
-    sentence = "Accuracy over time of decoding the digit linearly from an upper area. Dashed lines: chance. "
+    sentence = "Accuracy of decoding the digit linearly from an upper area, over time. Dashed lines: chance. "
     if results["macaque"]:
         sentence += (
             "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) was tested with seven "
-            "objects instead of digits. Its panel illustrates the time course in the brain; its accuracy is not "
-            "comparable with that of the networks. "
+            "objects instead of digits. Its panel illustrates the time course in the brain; the accuracy is not "
+            "comparable to that of the networks. "
         )
     return sentence + NO_MODEL
 

@@ -57,9 +57,9 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
 
 
 def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
-    """Decode the digit from an area over time, with the clean and occluded versions of a digit in the same fold.
+    """Decode the digit from an area over time, with the clean and the occluded version of each digit in the same fold.
 
-    Writes the class probabilities (time, 2 n, class), which of the answers are correct, the decoding times, and the
+    Writes the class probabilities (time, 2 n, class), the correctness of the answers, the decoding times, and the
     largest change in the area's activity.
     """
     path = base.kept(config, "decoded", name, lesion)
@@ -88,7 +88,7 @@ def decode(config: ObjectSolutionTime, name: Name, lesion: str) -> None:
 
 
 def clean_and_occluded(config: ObjectSolutionTime, name: Name) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the digits, clean and then occluded, (2 n, 1, side, side), and their labels."""
+    """Return the clean digits followed by the occluded digits, (2 n, 1, side, side), and their labels."""
     shown = [
         flows.digits(fragments, TEST_SEED + config.seed, config.images, side(name))
         for fragments in (0, config.fragments)
@@ -183,5 +183,5 @@ def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]
 
 
 def compare(matrix: NDArray, brains: dict[str, NDArray]) -> dict[str, float | None]:
-    """Return Spearman's correlation between a dissimilarity matrix and that of each brain."""
+    """Return Spearman's correlation between a dissimilarity matrix and the matrix of each brain."""
     return {name: base.finite_or_none(similarity.compare(matrix, other)) for name, other in brains.items()}

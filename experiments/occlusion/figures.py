@@ -18,7 +18,7 @@ def error_by_condition(
 ) -> Axes:
     """Plot the error rate of each model (colour) in each condition, with 95 % intervals.
 
-    estimates[model][condition] is the error rate; chance[condition], drawn in grey, is the error rate of guessing.
+    estimates[model][condition] is the error rate, and chance[condition], drawn in grey, that of random guessing.
     """
     conditions = list(next(iter(estimates.values())))
     ax = ax or axes(1.5 + 1.3 * len(conditions), 4.0)
@@ -43,7 +43,7 @@ def accuracy_over_time(
 ) -> Figure:
     """Plot accuracy against time step, with one panel per condition.
 
-    curves[condition][model] has shape (time,). A feed-forward network has only one step and appears as a dashed line.
+    curves[condition][model] has shape (time,). A feed-forward network has only one step and is drawn as a dashed line.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -73,7 +73,8 @@ def accuracy_over_time(
 def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | None = None) -> Figure:
     """Plot the relative change of the state per step (log scale), one panel per model, one line per condition.
 
-    curves[model][condition], (steps,), starts with the change at step 1; `trained` marks the last trained step.
+    curves[model][condition], (steps,), starts with the change at step 1; `trained` marks the last step used in
+    training.
     """
     figure = Figure(figsize=(1.0 + 2.8 * len(curves), 3.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
@@ -102,8 +103,8 @@ def state_change(curves: Mapping[str, Mapping[str, ArrayLike]], trained: int | N
 def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: ArrayLike) -> Figure:
     """Plot stimuli and, below each one, the class probabilities of every network over time.
 
-    The shapes are images (n, height, width), probabilities[model] (time, n, classes) and targets (n, classes). Targets
-    are 1 for each class that is present, which is marked by a red triangle. A network with one step has one column.
+    Shapes: images (n, height, width), probabilities[model] (time, n, classes), targets (n, classes). Targets are 1 for
+    each class that is present, and a red triangle marks these classes. A network with one step has one column.
     """
     images, targets = np.asarray(images), np.asarray(targets)
     count = len(images)

@@ -14,7 +14,7 @@ from ..base import OPTIONS, Count, Device, Repeated, Some
 
 @dataclass(frozen=True, config=OPTIONS)
 class Occlusion(Repeated):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/occlusion")
     """output folder"""
@@ -35,11 +35,11 @@ class Occlusion(Repeated):
     test_images: Count = 2_000
     """number of test images in each condition"""
     training: Training = Training()
-    """training settings; the task determines the loss, and the repetition determines the seed"""
+    """training settings; the loss is determined by the task and the seed by the repetition"""
     digits: Literal["rendered", "handwritten"] = "rendered"
     """source of the digits: rendered from a font, or MNIST"""
     mnist: Path | None = None
-    """folder with the MNIST idx files; if omitted, the folder in PCSIM_MNIST is used, or else MNIST is downloaded"""
+    """folder with the MNIST idx files; if omitted, PCSIM_MNIST is used or, if that is unset, MNIST is downloaded"""
     pretrained: bool = False
     """use the weights that ship with pcsim instead of training the networks"""
     checkpoint_every: Count = 100

@@ -46,19 +46,19 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
             "accuracy_over_time",
             figures.accuracy_over_time(results["accuracy_over_time"], chance),
             "Accuracy at each time step. Step 0 is a feed-forward pass. Networks without recurrence have "
-            "only this step and appear as dashed lines. Grey lines: chance.",
+            "only this step and are drawn as dashed lines. Grey lines: chance.",
             ("accuracy_over_time", "chance"),
         ),
         Picture(
             "guesses",
             figures.guesses(images, results["guesses"], targets),
-            f"The first {len(images)} test images (unselected), and the probability that each network assigns to "
+            f"The first {len(images)} test images (not selected), and the probability that each network assigns to "
             "each digit at each step. Red triangles mark the digits that are present.",
             ("guesses",),
         ),
     ]
     if results["lesions_at_test"]:
-        sentence = "Error of the trained networks after cutting connections at test time, without retraining."
+        sentence = "Error of the trained networks after connections are cut at test time, without retraining."
         drawn = figures.lesions(results["lesions_at_test"])
         found.append(Picture("lesions", drawn, sentence, ("lesions_at_test",)))
     if results["settling"]:
@@ -72,8 +72,8 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
         sentence = f"Training loss per time step (mean over {CHECK_EVERY} updates) in the first repetition."
         curves = figures.training_curves(results["loss_per_step"], CHECK_EVERY)
         found.append(Picture("training", curves, sentence, ("loss_per_step",)))
-    circuit = plots.circuit(models.build(config.models[-1], width=config.width))
-    found.append(Picture("network", circuit, "The network as a graph. Numbers beside edges are delays in steps.", ()))
+    circuit = plots.network(models.build(config.models[-1], width=config.width))
+    found.append(Picture("network", circuit, "The network as a graph. Numbers next to edges are delays in steps.", ()))
     return found
 
 

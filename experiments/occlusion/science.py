@@ -81,7 +81,7 @@ def trained(config: Occlusion, model: str, repetition: int) -> Network:
 
 
 def score(config: Occlusion, model: str, repetition: int) -> None:
-    """Test one network in each condition, intact and lesioned; write the correctness of each answer at each step."""
+    """Test one network in each condition, intact and lesioned; write whether each answer at each step is correct."""
     path = base.kept(config, "scores", model, repetition)
     if path.exists():
         return
@@ -103,7 +103,7 @@ def score(config: Occlusion, model: str, repetition: int) -> None:
 
 
 def settling(config: Occlusion, network: Network) -> dict[str, torch.Tensor]:
-    """Return the top area's relative state change per step, also beyond the trained steps; {} for one-step networks."""
+    """Return the relative state change of the top area for `SETTLING_STEPS` steps, or {} for one-step networks."""
     if network.steps == 1:
         return {}
     sim, changes = Simulator(network, solver=Iterate(), record=Record(states=["l2"])), {}
@@ -131,7 +131,7 @@ def test_conditions(task: str) -> tuple[str, ...]:
 
 
 def lesion_conditions(task: str) -> tuple[str, str]:
-    """Return the training condition and the hardest condition of its kind, or "clean" and `task` if both are equal."""
+    """Return the training condition and the hardest one of its type, or "clean" and `task` if these are the same."""
     hardest = CLUTTER[-1] if task in CLUTTER else DEBRIS[-1]
     return (task, hardest) if task != hardest else ("clean", task)
 

@@ -31,7 +31,7 @@ class Areas(nn.Module):
             plain.transforms[f"{source}_to_{target}"] for source, target in zip(sources, targets, strict=True)
         )
         if isinstance(self.u1, nn.Sequential):
-            self.u1 = self.u1[-1]  # skip the normalisation, whose mean is 0 and sd 1
+            self.u1 = self.u1[-1]  # skip the normalisation, which has mean 0 and sd 1
         for name, up in zip(names, (self.u1, self.u2, self.u3), strict=True):
             if (bias := dict(plain.rules[name].named_parameters()).get("rule.bias")) is not None:
                 (up[-1] if isinstance(up, nn.Sequential) else up).bias = bias
@@ -65,7 +65,7 @@ class Areas(nn.Module):
         return dict(zip(self.names, state, strict=True))
 
     def products(self, image: Tensor, steps: int) -> Result:
-        """Run each convolution once per step, except that of the image, which runs only once."""
+        """Run each convolution once per step, except the convolution of the image, which runs only once."""
         r1, r2, r3 = (channels_last(r) for r in self.start(image))
         self.u1(image)
         for _ in range(steps):
@@ -85,7 +85,7 @@ class Areas(nn.Module):
 def three_areas(channels: Sequence[int], size: int, batch: int) -> tuple[Network, Areas, Tensor]:
     """Build W4: three areas with tau = 5, 10 and 20 ms and no bias, driven by a static image.
 
-    Bottom-up (stride 1, 2, 2) and lateral convolutions are 3x3; top-down transposed convolutions are 4x4.
+    Bottom-up (stride 1, 2, 2) and lateral convolutions are 3x3, and top-down transposed convolutions are 4x4.
     """
     names, taus = ("v1", "v2", "v4"), (5.0, 10.0, 20.0)
     a, b, c = channels
@@ -151,11 +151,11 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload that compares dopri5 over 50 ms, at tolerances of 1e-3, with 50 plain Euler steps."""
+    """Return the workload that compares dopri5 over 50 ms, with tolerances of 1e-3, to 50 plain Euler steps."""
     by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
     del by_pcsim["pcsim compiled"]  # its step size depends on the values, so it cannot be compiled
     return Work(
-        f"W4, batch {len(image)}: dopri5 at tolerances of 1e-3 over 50 ms, against Euler",
+        f"W4, batch {len(image)}: dopri5 with tolerances of 1e-3 over 50 ms, compared with Euler",
         {
             "plain": lambda: plain.run(image, 50, 1.0),
             "torchdiffeq": lambda: plain.by_torchdiffeq(image, 50.0, method="dopri5", rtol=1e-3, atol=1e-3),
@@ -166,7 +166,7 @@ def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def trained(net: Network, plain: Areas, image: Tensor, steps: int) -> Work:
-    """Return the workload that backpropagates sum r^2 of the final state to the weights through all steps."""
+    """Return the workload that backpropagates sum r^2 of the final state through all steps to the weights."""
     network = net.train()
     weights = [p for p in network.parameters() if p.requires_grad and p.dim() == 4]
     plain_weights = [p for p in plain.parameters() if p.dim() == 4]

@@ -1,4 +1,4 @@
-"""Hand-written JAX implementations in `experiments.speed`: the equations in a jitted `lax.scan`."""
+"""Hand-written JAX implementations for `experiments.speed`, which evaluate the equations in a jitted `lax.scan`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .work import Contender, Result
 
 
 def by_jax(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
-    """Return `relaxing.plain_relaxation`, implemented in idiomatic JAX."""
+    """Return an implementation of `relaxing.plain_relaxation` in idiomatic JAX."""
     import jax
     import jax.numpy as jnp
     from jax import lax
@@ -49,7 +49,7 @@ def by_jax(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Conten
 
 
 def areas_by_jax(plain: Areas, image: Tensor, steps: int) -> Contender | None:
-    """Return `Areas.run` with dt = 1 ms as a `lax.scan`, or None if any map is not a convolution without bias."""
+    """Return `Areas.run` with dt = 1 ms as a `lax.scan`, or None unless all maps are convolutions without bias."""
     maps = [plain.u1, plain.u2, plain.u3, plain.l1, plain.l2, plain.l3, plain.d1, plain.d2]
     known = (nn.Conv2d, nn.ConvTranspose2d)
     if any(not isinstance(one, known) or one.bias is not None for one in maps):

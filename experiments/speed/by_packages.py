@@ -1,4 +1,4 @@
-"""FabricPC and ngc-learn implementations of W1 and W2b in `experiments.speed`, using the packages' own components."""
+"""FabricPC and ngc-learn implementations of W1 and W2b in `experiments.speed`, built from the packages' components."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_fabricpc(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
 def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:
     """Build a network of rate cells, error cells and static synapses. The `slope` cells only compute tanh'(W z).
 
-    Each step advances W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors use the old z.
+    Each step updates W, mu = tanh, e = z - mu, e tanh'(W z), W^T and z in this order, so all errors use the old z.
     """
     import jax
     import jax.numpy as jnp
@@ -82,7 +82,7 @@ def by_ngclearn(weights: Sequence[Any], image: Any, label: Any, steps: int) -> C
             z[k - 1].z >> e[k - 1].target
             z[k - 1].z >> w[k].inputs
             w[k].outputs >> slope[k].z
-            e[k].dmu >> slope[k].j  # a rate cell multiplies its j in place by tanh'(z)
+            e[k].dmu >> slope[k].j  # a rate cell multiplies its j by tanh'(z) in place
             slope[k].j >> back[k].inputs
             back[k].outputs >> z[k - 1].j
             e[k - 1].dtarget >> z[k - 1].j_td

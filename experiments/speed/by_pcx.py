@@ -1,8 +1,8 @@
-"""pcx implementation in `experiments.speed`, run in a separate process because pcx 0.6.3 needs JAX below 0.5.
+"""pcx implementation for `experiments.speed`, which runs in a separate process because pcx 0.6.3 needs JAX below 0.5.
 
 `contenders.Worker` runs this file with the Python of an environment that contains pcx but not PyTorch or pcsim. The
-process receives (weights, image, label, steps) from standard input, followed by requests, each a number of calls. For
-0, it returns z_1 and z_2; otherwise, it returns the seconds per call.
+process receives (weights, image, label, steps) from standard input, followed by requests. Each is a number of calls.
+For 0, it returns z_1 and z_2; otherwise, the seconds per call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def layer(weight: Any) -> Any:
 
 
 batched = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))
-free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # two, as `to` modifies a mask
+free, differentiated = (pxu.M_hasnot(pxc.VodeParam, frozen=True) for _ in range(2))  # two, because `to` modifies them
 
 
 @pxf.vmap({"model": batched}, in_axes=(0, 0), out_axes=0)

@@ -1,11 +1,11 @@
 """Other implementations in `experiments.speed`, using JAX on a CPU: FabricPC, ngc-learn, pcx and hand-written JAX.
 
-pcsim does not need these packages, and only installed packages are timed. FabricPC, ngc-learn and pcx run W1 and W2b
-with their own components and inference. The hand-written JAX code also runs the areas as an ODE, using `lax.scan` over
-the equations. Each implementation is compiled as a single function that computes the initial values and all steps, with
-channels last (channels first in pcx, whose layers come from Equinox). Because only z_1 and z_2 are returned, XLA omits
-unused computations such as the gradient with respect to z_0. pcx needs an older JAX than the others and therefore runs
-in a separate process (`Worker`).
+pcsim does not need these packages, and only those that are installed are timed. FabricPC, ngc-learn and pcx run W1 and
+W2b with their own components and inference. The hand-written JAX code also runs the areas as an ODE, using `lax.scan`
+over the equations. Each implementation is compiled as a single function that computes the initial values and all steps,
+with channels last (channels first in pcx, whose layers come from Equinox). Because only z_1 and z_2 are returned, XLA
+omits unused computations such as the gradient with respect to z_0. pcx needs an older JAX than the others and therefore
+runs in a separate process (`Worker`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
 
 
 def is_installed(package: str) -> bool:
-    """Check if a package can be imported."""
+    """Return True if a package can be imported."""
     return find_spec(package) is not None
 
 
 def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitStack) -> dict[str, Contender]:
-    """Return an implementation for each package that can run this workload; closing `ended` ends their processes.
+    """Return an implementation for each package that can run this workload. Closing `ended` terminates their processes.
 
     JAX runs on the CPU and keeps the number of threads with which it was started.
     """
@@ -56,7 +56,7 @@ def others(work: Work, packages: tuple[str, ...], pcx_python: str, ended: ExitSt
 
 
 def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> Contender:
-    """Return `relaxing.plain_relaxation`, implemented with the given package."""
+    """Return an implementation of `relaxing.plain_relaxation` with the given package."""
     made = {"fabricpc": by_fabricpc, "ngclearn": by_ngclearn, "jax": by_jax}[package]
     of_weight, of_image = ((2, 3, 1, 0), (0, 2, 3, 1)) if image.dim() == 4 else ((1, 0), (0, 1))
     arrays = [to_jax(weight, of_weight) for weight in weights]
@@ -64,7 +64,7 @@ def _relaxation(package: str, weights: list[Tensor], image: Tensor, label: Tenso
 
 
 class Worker:
-    """An implementation that runs `by_pcx.py` in another Python, on as many threads as PyTorch currently uses."""
+    """An implementation that runs `by_pcx.py` in another Python, with the current number of PyTorch threads."""
 
     def __init__(self, python: str, weights: list[Tensor], image: Tensor, label: Tensor, steps: int) -> None:
         threads = str(torch.get_num_threads())

@@ -1,6 +1,6 @@
 """Workloads of `experiments.speed` that measure the cost of options.
 
-The options are recording, checkpointing, bfloat16, larger batches, many settings in one run, and steps late in a run.
+The options are recording, checkpointing, bfloat16, larger batches, many settings in one run, and late steps of a run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AREAS = ("l1", "l2", "l3")
 
 
 def recording(batch: int, steps: int) -> Work:
-    """Return the workload that compares recording only the last step of W2b, the norm of each error, and all states."""
+    """Return the workload that compares recording only the last step of W2b, every error norm, and every state."""
     net, shown = build(IMAGES, batch)
     top = ("r1", "r2")
 
@@ -48,7 +48,7 @@ def recording(batch: int, steps: int) -> Work:
 
 
 def checkpointing(batch: int, steps: int) -> Work:
-    """Return the workload that compares backpropagation through (b) with all steps stored and with checkpointing."""
+    """Return the workload that compares backpropagation through (b) with and without checkpointing."""
     net, _, image = leaky_blt(batch)
     weights = [p for p in net.parameters() if p.requires_grad and p.dim() == 4]
 
@@ -63,14 +63,14 @@ def checkpointing(batch: int, steps: int) -> Work:
         return contender
 
     return Work(
-        f"(b), batch {batch}, {steps} steps: storing every step (reference), or {square_root(steps)} at a time",
+        f"(b), batch {batch}, {steps} steps: storing all steps (reference), or {square_root(steps)} at a time",
         {"plain": run(Full()), "checkpointed": run(Checkpointed())},
         gradient=True,
     )
 
 
 def rounding(batch: int, steps: int) -> Work:
-    """Return the workload that compares (a) in float32 with (a) using bfloat16 for the products of its projections."""
+    """Return the workload that compares (a) in float32 with (a) with bfloat16 products in its projections."""
     net, _, image = leaky_blt(batch)
     record = Record(states=AREAS, every=steps)
 
@@ -112,7 +112,7 @@ def batches(few: int, many: int, steps: int) -> Work:
 def time_constants(points: int, batch: int, steps: int) -> Work:
     """Return the workload that compares separate runs for several pairs of time constants with one batched run.
 
-    Each run calls `simulate` once, as in a parameter sweep.
+    Each run is one call to `simulate`, as in a parameter sweep.
     """
     torch.manual_seed(0)
     net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)

@@ -34,7 +34,7 @@ SECONDS, ROUNDS = 0.02, 5
 
 
 def fastest(call: Callable[[], object]) -> float:
-    """Return the duration of a call in microseconds, as the minimum over `ROUNDS` rounds."""
+    """Return the duration of a call in microseconds: the minimum over `ROUNDS` rounds."""
     call()
     begun = time.perf_counter()
     call()
@@ -49,7 +49,7 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def row(inputs: int, outputs: int, kernel: int, stride: int, side: int, up: bool) -> tuple[str, ...]:
-    """Return the times of oneDNN and torch's own kernel in us for each batch size; * marks pcsim's choice."""
+    """Return the times of oneDNN and torch's own kernel in us for each batch size, with * at pcsim's choice."""
     extra = 1 if up and kernel % 2 else 0
     settings = Convolution((stride, stride), (1, 1), up=up, extra=(extra, extra))
     shape = (inputs, outputs) if up else (outputs, inputs)

@@ -52,7 +52,7 @@ WORKS: dict[str, Callable[[], Work]] = {
 
 @dataclass(frozen=True, config=OPTIONS)
 class Speed(Options):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/speed")
     """output folder"""
@@ -68,11 +68,11 @@ class Speed(Options):
     )
     """workloads to time; each is one row of the table"""
     threads: Some[Count] = (1,)
-    """numbers of PyTorch threads to test; a single thread is pinned to one core"""
+    """numbers of PyTorch threads to test; with one thread, the process is pinned to one core"""
     rounds: Count = 5
     """number of rounds; each implementation is timed once per round"""
     seconds: Annotated[float, Field(gt=0)] = 0.2
-    """approximate duration of the plain loop's calls in each round, s; at least one call is made"""
+    """approximate total duration of the plain loop's calls in each round, s; there is at least one call"""
     compiled: bool = False
     """also time compiled implementations; each takes 5 to 60 s to compile"""
     against: tuple[str, ...] = ()

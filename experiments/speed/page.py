@@ -24,8 +24,8 @@ def report(config: Speed, results: dict[str, Any]) -> Report:
     sentence = "Time divided by the time of the plain loop. Bars span the quartiles over rounds."
     return Report(
         "Speed",
-        "Times are relative to a plain PyTorch loop with the same arithmetic, timed alternately. Values below 1 are "
-        "faster than the plain loop. " + provenance(results),
+        "Times are relative to a plain PyTorch loop with the same arithmetic, timed in alternation. Values below "
+        "1 are faster than the plain loop. " + provenance(results),
         [Picture("speed", figure(against_plain), sentence, ("rows",))] if against_plain else [],
         [*tables, Table("Workloads", ["workload", "description"], descriptions(rows))],
     )

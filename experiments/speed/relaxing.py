@@ -98,7 +98,7 @@ def plain_relaxation(
 
 
 def relaxation_products(w: list[Tensor], x: Tensor, y: Tensor, steps: int, up: Linear, down: Linear) -> Result:
-    """Run only the maps needed when z_0 is clamped: two up and two down per step."""
+    """Run only the maps that are needed with z_0 clamped: two up and two down per step."""
     if x.dim() == 4:
         w, x, y = [channels_last(weight) for weight in w], channels_last(x), channels_last(y)
     z1 = up(x, w[0])

@@ -21,11 +21,11 @@ from .options import WORKS, Speed
 from .work import Contender
 
 FEWEST, LONGEST = 3, 60.0
-"""minimum number of rounds, and time limit in s after which a workload gets no further rounds"""
+"""minimum number of rounds, and time in s after which no further round of a workload is started"""
 
 
 def check(config: Speed) -> None:
-    """Raise PcsimError for unknown names; print which packages are skipped."""
+    """Raise PcsimError for unknown names, and print which packages are skipped."""
     for option, given, known in (("works", config.works, WORKS), ("against", config.against, PACKAGES)):
         if unknown := [name for name in given if name not in known]:
             raise PcsimError(
@@ -35,13 +35,13 @@ def check(config: Speed) -> None:
             )
     for package in config.against:
         if package == "pcx" and not config.pcx_python:
-            tqdm.write("skipping pcx: to include it, pass the Python of its environment: --pcx-python PCX/bin/python")
+            tqdm.write("skipping pcx; to include it, pass the Python of its environment: --pcx-python PCX/bin/python")
         elif package != "pcx" and not is_installed(package):
-            tqdm.write(f"skipping {package}: to include it, pip install {package}")
+            tqdm.write(f"skipping {package}; to include it, run pip install {package}")
 
 
 def find(config: Speed) -> dict[str, Any]:
-    """Time the workloads missing from the output folder; return the rows of all workloads."""
+    """Time the workloads that are missing from the output folder, and return the rows of all workloads."""
     rows, device = [], device_of(config)
     jobs = [(work, threads) for threads in config.threads for work in config.works]
     for work, threads in tqdm(jobs, desc="workloads", disable=None):
@@ -65,7 +65,7 @@ def measure(name: str, config: Speed, device: torch.device) -> dict[str, Any]:
     """Time all implementations of a workload, taking turns over several rounds."""
     torch.compiler.reset()
     torch.manual_seed(config.seed)
-    with torch.device(device):  # only for building, because this context slows down every torch call
+    with torch.device(device):  # only while building, because this context slows down every torch call
         work = WORKS[name]()
     contenders = {n: c for n, c in work.contenders.items() if config.compiled or "compiled" not in n}
     baseline = "plain" if "plain" in contenders else next(iter(contenders))
@@ -117,13 +117,13 @@ def timed(contender: Contender, calls: int, device: torch.device) -> float:
 
 
 def differing(answer: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> float:
-    """Return the largest difference relative to the largest value, or 0 without an answer."""
+    """Return the largest difference relative to the largest value, or 0 if there is no answer."""
     return max((float((answer[n] - plain[n]).abs().max() / plain[n].abs().max()) for n in answer), default=0.0)
 
 
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """Run the block with the given number of PyTorch threads; a single thread is pinned to one core."""
+    """Run the block with the given number of PyTorch threads, pinned to one core if there is a single thread."""
     before = torch.get_num_threads()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     torch.set_num_threads(threads)

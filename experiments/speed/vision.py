@@ -1,4 +1,4 @@
-"""Further workloads of `experiments.speed`: PCN global, PredNet, local learning and stimuli."""
+"""Other workloads of `experiments.speed`: PCN global, PredNet, local learning and stimuli."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int)
 
 
 class PlainPCN(nn.Module):
-    """Hand-written loop of algorithm 1 in Wen et al. 2018."""
+    """Hand-written loop that implements algorithm 1 of Wen et al. 2018."""
 
     def __init__(self, net: Network, layers: int, cycles: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class PlainPCN(nn.Module):
         return {"readout": self.head(r[-1])}
 
     def products(self, image: Tensor) -> Result:
-        """Run only the maps, including pooling and upsampling; bottom-up maps run once more than top-down maps."""
+        """Run only the maps, including pooling and upsampling. Bottom-up maps run once more than top-down maps."""
         r = self.feed_forward(image)
         for _ in range(self.cycles):
             for layer in range(self.layers):

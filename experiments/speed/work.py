@@ -1,9 +1,9 @@
-"""Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and only its products.
+"""Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and just its products.
 
-The plain loops are typical research code: they follow the equations without optimisation, and their weights have the
-default memory layout of torch modules. "torch's products" runs only the convolutions (by oneDNN, as selected by torch)
-or matrix products of the plain loop, in their fastest order and layout. It is not a lower bound, because other kernels
-are faster on small maps.
+The plain loops are written like typical research code: they follow the equations without optimisation, and their
+weights have the default memory layout of torch modules. "torch's products" runs only the convolutions (by oneDNN, as
+selected by torch) or matrix products of the plain loop, in their fastest order and layout. It is not a lower bound,
+because other kernels are faster on small maps.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pcsim.stimuli.timeline import Stimulus
 Result = dict[str, Tensor]
 Contender = Callable[[], Result]
 NOTHING: Result = {}
-"""answer of implementations that return no values"""
+"""answer of implementations that do not return values"""
 
 
 @dataclass(frozen=True)
 class Work:
     """A workload, shown as one row of the table.
 
-    contenders  name -> function to time; times are relative to "plain", whose answer all functions must reproduce
+    contenders  name -> function to time; times are relative to "plain", and all functions must reproduce its answer
     tolerance   largest allowed difference from the plain answer, relative to its largest value
     gradient    True if gradients are enabled
     relaxation  (weights, image, label, steps) for other packages (`experiments.speed.contenders`)

@@ -69,9 +69,9 @@ def accuracy_by_dt(
 ) -> Figure:
     """Plot accuracy against dt / tau for each solver, one panel per network.
 
-    curves[network][solver] is (dt / tau, accuracy). The accuracy is NaN, drawn as a cross at the bottom, if samples
+    curves[network][solver] is (dt / tau, accuracy). The accuracy is NaN, and drawn as a cross at the bottom, if samples
     diverge or pcsim refuses the step. borders[network][solver] is the stability limit (largest stable dt / tau), drawn
-    as a dotted line. The grey line is chance.
+    as a dotted line. The grey line shows chance.
     """
     figure, panels, known = _in_a_row(curves, 3.6)
     for panel, (network, solvers) in zip(panels, curves.items(), strict=True):
@@ -82,7 +82,7 @@ def accuracy_by_dt(
             gone = np.isnan(y)
             panel.plot(x[gone], np.full(gone.sum(), -3.0 - 4.0 * index), "x", ms=5, color=colour)
             if np.isfinite(border := borders[network].get(solver, np.inf)):
-                # Euler and Heun have the same limit for real eigenvalues; offset the dots to keep both lines visible.
+                # Euler and Heun have the same limit for real eigenvalues, so offset dots keep both lines visible.
                 panel.axvline(border, color=colour, linestyle=(3 * index, (2, 4)), linewidth=1.4, zorder=0)
         panel.axhline(100 * chance, color="0.8", linewidth=1, zorder=0)
         panel.axhspan(-20, -1, color="0.96", zorder=-1)
@@ -110,7 +110,7 @@ def work_precision(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def _in_a_row(curves: Mapping[str, Mapping[str, Curve]], height: float) -> tuple[Figure, Sequence[Axes], list[str]]:
-    """Create a row of panels, one per network; return the figure, panels and line names, which fix the line colours."""
+    """Create a row of panels, one per network; return the figure, panels and line names, which fix the colours."""
     figure = Figure(figsize=(1.0 + 2.9 * len(curves), height), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     return (

@@ -40,14 +40,14 @@ EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}
 """number of right-hand-side evaluations per step"""
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5)
 FINEST = 1 / 64
-"""dt of the reference solution, ms; for rectified units, adaptive high-order solvers are no more efficient"""
+"""dt of the reference solution, ms; for rectified units, adaptive high-order solvers would not be more efficient"""
 ROWS = 200
-"""number of recorded times in the settling measurements"""
+"""number of recorded times in the measurements of settling"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A point in the sweeps; `folder` contains the trained networks."""
+    """A point in the sweeps. `folder` contains the trained networks."""
 
     recipe: flows.Recipe
     network: flows.Name
@@ -109,7 +109,7 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
         initial=True,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PcsimWarning)  # warns of diverging samples, treated as not settled
+        warnings.simplefilter("ignore", PcsimWarning)  # about diverging samples, which are treated as not settled
         run_ = simulate(many.network, many.tile(shown.images), solver=Euler(first.dt), until=first.until, record=record)
     times, areas = run_.times, [many.split(run_[area]) for area in (low, high)]
     outputs = many.split(run_[answers][1:])
@@ -140,7 +140,7 @@ def respond(setting: Setting) -> dict[str, Any]:
     every = round(setting.until / setting.dt)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PcsimWarning)  # warns of large steps, tested here on purpose
+            warnings.simplefilter("ignore", PcsimWarning)  # about large steps, which are tested here on purpose
             solver, record = FIXED[setting.solver](setting.dt), Record(states=[answers], every=every)
             run_ = simulate(network, shown.images, solver=solver, until=setting.until, record=record)
     except SolverError as reason:
@@ -151,7 +151,7 @@ def respond(setting: Setting) -> dict[str, Any]:
 
 
 def border(setting: Setting) -> dict[str, Any]:
-    """Return the stability limit of each explicit solver (largest stable dt) around the final state for one image."""
+    """Return the stability limit (largest stable dt) of each explicit solver at the final state for one image."""
     network, image = setting.trained().double(), setting.shown.images[setting.image][None].double()
     dynamics = stability.Dynamics(network, image)
     end = simulate(network, image, solver=Euler(1.0), until=setting.until, record=Record(every=1)).final
@@ -161,7 +161,7 @@ def border(setting: Setting) -> dict[str, Any]:
 
 
 def precision(setting: Setting) -> dict[str, Any]:
-    """Return the number of dr/dt evaluations and the largest final error of each solver, for each dt or tolerance."""
+    """Return the number of dr/dt evaluations and the largest final error of each solver for each dt or tolerance."""
     network, images, until = setting.trained().double(), setting.shown.images.double(), setting.until
     reference, _ = final_state(network, images, RK4(FINEST), until)
     solvers: dict[str, list[FlowSolver]] = {

@@ -16,7 +16,7 @@ from ..base import OPTIONS, Count, Parallel, Some
 
 @dataclass(frozen=True, config=OPTIONS)
 class TimeConstants(Parallel):
-    """Options of the experiment; the preset sets the defaults."""
+    """Options of the experiment, whose defaults depend on the preset."""
 
     out: Path = Path("results/time_constants")
     """output folder"""
@@ -45,7 +45,7 @@ class TimeConstants(Parallel):
     recipe: flows.Recipe = flows.Recipe()
     """training settings of the networks"""
     where: str = "processes:2"
-    """where to run the sweeps: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
+    """executor of the sweeps: here, processes:4, dask:4, dask:tcp://host:8786, slurm:partition=cpu,timeout_min=60"""
 
 
 QUICK = flows.Recipe(

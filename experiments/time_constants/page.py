@@ -43,10 +43,10 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
             "maps",
             plots.tau_maps(maps, config.taus, config.taus, f"> {0.75 * config.until:g}"),
             "Top: settling time, after which the distance of both areas from their state at "
-            f"{config.until:g} ms stays below 5 % of its maximum (median over images); undefined if the network still "
-            "drifts. Middle: time after which the answer no longer changes (median over images). Bottom: accuracy in % "
-            f"on {config.images} test images after {config.deadline:g} ms. In training, the time constants are "
-            f"{flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
+            f"{config.until:g} ms stays below 5 % of its maximum (median over images). It is undefined if the network "
+            "still drifts. Middle: time after which the answer no longer changes (median over images). Bottom: "
+            f"accuracy in % on {config.images} test images after {config.deadline:g} ms. In training, time constants "
+            f"are {flows.TAUS[0]:g} and {flows.TAUS[1]:g} ms.",
             ("networks",),
         ),
         Picture(
@@ -56,7 +56,7 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
                 middle_tau(config),
                 "answer settles after (ms)",
             ),
-            "Anti-diagonal of the middle maps: the ratio of the time constants varies while their product is constant.",
+            "Anti-diagonal of the middle maps, along which the ratio of time constants varies at a constant product.",
             ("networks",),
         ),
         Picture(
@@ -68,7 +68,7 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
             f"Accuracy on {config.read_images} test images after {config.read:g} ms, by dt and solver. Dotted lines: "
             "stability limit (largest stable dt), computed from the eigenvalues of the Jacobian at the final state "
             "(minimum over two images). Crosses: samples diverged, or pcsim refused the step. The exponential solver "
-            "has no such limit.",
+            "has no stability limit.",
             ("networks",),
         ),
         Picture(
@@ -81,7 +81,7 @@ def pictures_of(config: TimeConstants, networks: Mapping[str, Any]) -> list[Pict
             ),
             "Numerical error against cost: largest state error after 40 ms against the number of right-hand-side "
             "evaluations, in float64. The reference is RK4 with dt = 1/64 ms. Because rectified units have "
-            "kinks, high-order solvers lose their order of accuracy and adaptive solvers take many steps.",
+            "kinks, high-order solvers lose their order of accuracy, and adaptive solvers take many steps.",
             ("networks",),
         ),
     ]
@@ -108,7 +108,7 @@ def report(config: TimeConstants, results: dict[str, Any]) -> Report:
         f"{points} points: {', '.join(f'{count} of {name}' for name, count in results['points'].items())}. Networks "
         f"are trained on {config.recipe.images:,} centred digits under {config.recipe.fragments} pieces of debris and "
         f"tested under {config.fragments}. The networks are small and trained only once, so the results demonstrate "
-        "the method and do not support claims about these models."
+        "the method but do not support claims about these models."
     )
     pages = [(page(config, name, row), SENTENCE) for name, row in networks.items()] if find_spec("plotly") else []
     if not pages:
@@ -118,11 +118,11 @@ def report(config: TimeConstants, results: dict[str, Any]) -> Report:
     return Report(title, summary, pictures_of(config, networks), [table], pages)
 
 
-SENTENCE = "The slider sets the time constant of the lower area. Each line shows one time constant of the upper area."
+SENTENCE = "The slider sets the time constant of the lower area. Each line is for one time constant of the upper area."
 
 
 def as_array(rows: Any) -> NDArray:
-    """Convert numbers loaded from JSON to an array: None becomes NaN."""
+    """Convert numbers loaded from JSON to an array, with NaN in place of None."""
     return np.array(rows, float)
 
 
@@ -141,7 +141,7 @@ def middle_curves(config: TimeConstants, row: Mapping[str, Any]) -> dict[str, di
 
 
 def ratios(config: TimeConstants, row: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Return the ratios of upper to lower time constant along the anti-diagonal, and when the answer settles."""
+    """Return the ratio of upper to lower time constant along the anti-diagonal, and the settling time of the answer."""
     taus, deciding = config.taus, as_array(row["deciding"])
     pairs = [
         (taus[j] / taus[i], deciding[i, j])

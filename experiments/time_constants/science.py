@@ -21,7 +21,7 @@ TOGETHER = 5
 
 def find(config: TimeConstants) -> dict[str, Any]:
     """Train all networks, then run the sweeps."""
-    # Start the longest training first: another worker can train two of the others in the meantime.
+    # The longest training starts first; in the meantime, another worker can train two of the other networks.
     order = sorted(config.networks, key=lambda name: name != "pcn_global")
     base.train_all(config, fit, [(name,) for name in order])
     tables = {name: sweep.run(config.where) for name, sweep in sweeps(config).items()}
@@ -78,7 +78,7 @@ def gather(config: TimeConstants, tables: dict[str, Table]) -> dict[str, Any]:
         fixed, times = list(fixed_solvers(name)), settling.results[0]["times"]
         curve = "error" if "error" in settling.columns else "change"
         at = int(np.searchsorted(times, config.deadline + 1e-9)) - 1
-        # Samples that never settle or decide are treated as later than all others.
+        # Samples that never settle or decide are treated as later than all other samples.
         settled, decided = (
             np.nan_to_num(settling.over(column, "low", "high")[:, :, 0], nan=np.inf)
             for column in ("settled", "decided")

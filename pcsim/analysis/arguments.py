@@ -1,4 +1,4 @@
-"""Shared checks of array arguments: named axes, masks, ids, labels, and times compared up to rounding."""
+"""Shared checks of array arguments: named axes, masks, ids, labels, and times (compared up to rounding)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
 def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
     """Return `times` (time,) as floats.
 
-    Raises StimulusError unless the times are finite, increasing, and as many as `rows`.
+    Raises StimulusError unless the times are finite and increasing, with one for each of `rows`.
     """
     at = np.asarray(times, float)
     if (
@@ -47,7 +47,7 @@ def as_array(values: Any, *axes: str, more: bool = False) -> NDArray[Any]:
     """Return an array with the given axes. Labelled arrays (xarray) are transposed by name.
 
     axes  accepted names for each axis, such as "image presentation"
-    more  accept further axes after these
+    more  accept additional axes after these
 
     Raises StimulusError for a labelled array with other axes.
     """
@@ -64,7 +64,7 @@ def as_array(values: Any, *axes: str, more: bool = False) -> NDArray[Any]:
         raise StimulusError(
             given=f"an array with the axes ({', '.join(map(str, dims))})",
             expected=f"the axes ({wanted}), in any order",
-            remedy="name its axes with array.rename(OLD='NEW'), or pass array.values in the expected order",
+            remedy="rename its axes with array.rename(OLD='NEW'), or pass array.values in the expected order",
         )
     return np.asarray(values.transpose(*order, *others).values)
 
@@ -75,7 +75,7 @@ def as_mask(values: Any, name: str) -> NDArray[np.bool_]:
     if mask.dtype.kind not in "biuf" or not ((mask == 0) | (mask == 1)).all():
         raise StimulusError(
             given=f"{name} {mask.shape} of type {mask.dtype} with values other than 0 and 1",
-            expected="True or False, or 1 or 0, for each entry",
+            expected="True or False (or 1 or 0) for each entry",
             remedy=f"compare first, as in {name} = answers == labels",
         )
     return mask == 1
@@ -87,7 +87,7 @@ def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
     if known.dtype.kind not in "iub" or known.ndim != 1:
         raise StimulusError(
             given=f"labels {known.shape} of type {known.dtype}",
-            expected="integers (n,) from 0",
+            expected="integers (n,), starting at 0",
             remedy="convert them to integers: names, labels = np.unique(labels, return_inverse=True)",
         )
     return known.astype(np.int64)
@@ -125,7 +125,7 @@ def as_ids(values: ArrayLike, name: str, count: int | None = None) -> NDArray[An
     if ids.dtype.kind == "f" and np.isclose(known[1:], known[:-1], rtol=1e-9, atol=0.0).any():
         raise StimulusError(
             given=f"{name} with floats that differ only by rounding",
-            expected="identical values for the same id",
+            expected="exactly the same value wherever an id occurs",
             remedy=f"round them, as in {name} = np.round({name}, 6)",
         )
     return ids

@@ -19,8 +19,8 @@ def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
     `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
-    is the accuracy. Logits with NaN, as in a sample that diverged, are never correct. Raises StimulusError for targets
-    that do not fit.
+    is the accuracy. Logits with NaN, as in a sample that diverged, are never correct. Raises StimulusError if the
+    targets do not match the logits in shape, or contain other values.
     """
     wanted = _wanted(logits, targets)
     return (_chosen(logits, wanted) == wanted).all(-1) & ~logits.isnan().any(-1)
@@ -30,7 +30,7 @@ def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
 def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
 
-    The rate is NaN for logits with NaN. The arguments and errors are those of `correct_choices`.
+    The rate is NaN if the logits contain NaN. The arguments and errors are those of `correct_choices`.
     """
     wanted = _wanted(logits, targets)
     rate = (_chosen(logits, wanted) & wanted).sum(-1) / wanted.sum(-1)
@@ -39,7 +39,7 @@ def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
 
 @checked(StimulusError)
 def accuracy_over_time(correct: Annotated[Tensor, Axes("time, sample", is_float=False)]) -> Tensor:
-    """Return the mean of `correct` (time, n), True or False, over samples: (time,)."""
+    """Return the mean of the Boolean array `correct` (time, n) over samples: (time,)."""
     return torch.from_numpy(as_mask(correct, "correct")).double().mean(-1).to(correct.device)
 
 

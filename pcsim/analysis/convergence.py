@@ -1,9 +1,9 @@
 """Convergence of curves over time, such as prediction errors, energies, state changes or readout losses.
 
-Curves are (time,), or (time, n) for n samples, at `times` in ms, which must increase. Functions return one value for
-each sample, and `summary` averages these values. Undefined values are NaN, such as the settling time of a curve that
-never settles. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged. For
-states with NaN, rates, distances and changes are NaN.
+Curves have shape (time,), or (time, n) for n samples, and are given at increasing `times` in ms. Functions return one
+value per sample, and `summary` averages these values. Undefined values, such as the settling time of a curve that never
+settles, are NaN. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged. Rates,
+distances and changes of states with NaN are NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit x(t) = end + amplitude exp(-rate t), with t from the window's start; rate per ms with its 95 % interval."""
+    """A fit x(t) = end + amplitude exp(-rate t) from the window's start, with the rate per ms and its 95 % interval."""
 
     rate: float
     low: float
@@ -70,8 +70,8 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 def rate_of_change(times: ArrayLike, *states: States) -> Samples:
     """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
 
-    The rate decreases as a network settles, with or without predictions. `states` are (time, n, ...) at `times` in ms.
-    Raises StimulusError for states that differ in time or samples, and for times that do not fit.
+    The rate decreases as a network settles, even without predictions. `states` are (time, n, ...) at `times` in ms.
+    Raises StimulusError if the states differ in time or samples, or if the times do not match them.
     """
     parts = _states(states)
     squares = sum(state.diff(dim=0).square().sum(2).detach().cpu().numpy() for state in parts)
@@ -82,7 +82,7 @@ def rate_of_change(times: ArrayLike, *states: States) -> Samples:
 def distance_from_end(*states: States) -> Samples:
     """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n).
 
-    Raises StimulusError for states that differ in time or samples.
+    Raises StimulusError if the states differ in time or samples.
     """
     squares = sum((state - state[-1]).square().sum(2).detach().cpu().numpy() for state in _states(states))
     return np.sqrt(squares)
@@ -92,7 +92,7 @@ def distance_from_end(*states: States) -> Samples:
 def state_change(values: States) -> Tensor:
     """Return |x(t) - x(t-1)| / |x(t)|, the relative change of each sample at each step: (time - 1, batch).
 
-    `values` are (time, batch, ...). The change is defined as 0 where x(t) is zero.
+    `values` are (time, batch, ...). The change is defined as 0 if x(t) is zero.
     """
     flat = values.reshape(*values.shape[:2], -1)
     change, size = torch.linalg.vector_norm(flat.diff(dim=0), dim=2), torch.linalg.vector_norm(flat[1:], dim=2)
@@ -103,9 +103,9 @@ def state_change(values: States) -> Tensor:
 def decay_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> Samples:
     """Return the interpolated time in ms after which |x(t)| stays below `share` of its maximum: (n,).
 
-    Use it for curves that decay to zero, such as a rate of change or a distance from the end, even if they are still
-    falling slightly. The time is NaN if it is in the last quarter, which is too short to show that the curve stays
-    below. Raises StimulusError unless 0 < share < 1.
+    Use this function for curves that decay to zero, such as a rate of change or a distance from the end, even if they
+    are still falling slightly. The time is NaN if it lies in the last quarter, because the rest of the curve is then
+    too short to show that it stays below. Raises StimulusError unless 0 < share < 1.
     """
     _require_share(share)
     at, values = _checked(times, curves)
@@ -137,7 +137,7 @@ def half_life(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 @checked(StimulusError)
 def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
-    """Return how far a curve overshoots its end, as a fraction of the distance from start to end, or 0: (n,)."""
+    """Return how far a curve overshoots its end, as a fraction of its distance from start to end, or 0: (n,)."""
     at, values = _checked(times, curves)
 
     def beyond(x: Samples) -> float:
@@ -149,7 +149,7 @@ def overshoot(times: ArrayLike, curves: ArrayLike) -> Samples:
 
 @checked(StimulusError)
 def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Samples:
-    """Count how often a curve crosses its end value by more than `share` of its range: (n,), 0 without ringing."""
+    """Count how often a curve crosses its end value by more than `share` of its range: (n,); 0 without ringing."""
     at, values = _checked(times, curves)
 
     def count(x: Samples) -> float:
@@ -166,7 +166,7 @@ def crossings(times: ArrayLike, curves: ArrayLike, share: float = 0.01) -> Sampl
 def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
     """Classify the end of each curve.
 
-    diverged   not finite, or the maximum more than doubles from third to third and the end is above half the maximum
+    diverged   not finite, or the maximum more than doubles from each third to the next, and the end is above half of it
     steady     the range of the last quarter is at most 0.1 % of the total range
     cycle      the last half is periodic, with at least two periods that do not fade
     unsettled  none of these; simulate longer
@@ -177,11 +177,11 @@ def ending(times: ArrayLike, curves: ArrayLike) -> list[Ending]:
 
 @checked(StimulusError)
 def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
-    """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using times from `start` ms on.
+    """Fit x(t) = end + amplitude exp(-rate t) to one curve (time,), using the times from `start` ms on.
 
-    In a late window, fast modes have decayed, so the rate is that of the slowest mode. SciPy fits by least squares, and
-    the interval follows from the covariance. Raises StimulusError for fewer than five time points in the window, and
-    if no exponential fits.
+    In a late window, fast modes have decayed, so the rate is that of the slowest mode. SciPy performs a least-squares
+    fit, and the interval follows from the covariance. Raises StimulusError if the window contains fewer than five time
+    points, or if the fit does not converge.
     """
     from scipy.optimize import curve_fit
 
@@ -191,13 +191,13 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         raise StimulusError(
             given=f"{chosen.sum()} time points from {start:g} ms on, {values.shape[1]} curves",
             expected="at least five time points of one curve",
-            remedy="pass start=0.0, record with every=1, or fit one curve at a time: curves[:, 0]",
+            remedy="pass start=0.0, record with every=1, or fit one curve at a time, such as curves[:, 0]",
         )
     t, x = at[chosen] - at[chosen][0], values[chosen, 0]
     way = x[0] - x[-1]
     if not way:
         return Fit(math.nan, math.nan, math.nan, float(x[-1]), 0.0)
-    # After rescaling, a curve with values of 1e-9 is fitted as well as one with values of 1e3.
+    # The curve is rescaled, so that values of 1e-9 are fitted as well as values of 1e3.
     unit, scale = float(t[-1]), float(abs(way))
     fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
     guess = unit / max(t[fallen[0]], t[1])
@@ -209,7 +209,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         left = np.exp(-rate * s)
         return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
 
-    # With finite differences, rounding would spoil the derivative with respect to an end near 0, and thus the interval.
+    # Finite differences would be inaccurate for an end near 0, because of rounding, and so would the interval.
     begin = (x[-1] / scale, way / scale, guess)
     try:
         found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)
@@ -217,7 +217,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         raise StimulusError(
             given=f"a curve for which the fit does not converge ({reason})",
             expected="a curve that falls or rises exponentially to its end",
-            remedy="pass start=TIME, such as a third of the run, or check convergence.ending(times, curve)",
+            remedy="pass a later start, such as a third of the run, or check convergence.ending(times, curve)",
         ) from reason
     end, amplitude, rate = (float(value) for value in found)
     half = 1.96 * math.sqrt(max(float(covariance[2, 2]), 0.0))
@@ -283,7 +283,7 @@ def _checked(times: ArrayLike, curves: ArrayLike, finite: bool = True) -> tuple[
         raise StimulusError(
             given="curves with NaN or infinite values",
             expected="finite curves",
-            remedy="pass only the finite curves, curves[:, np.isfinite(curves).all(0)]",
+            remedy="pass only the finite curves: curves[:, np.isfinite(curves).all(0)]",
         )
     return at, values
 
@@ -351,7 +351,7 @@ def _repeats(x: Samples) -> bool:
     size = float(np.sqrt((away**2).mean()))
     for lag in range(2, len(x) // 2 + 1):
         off = float(np.sqrt(((away[lag:] - away[:-lag]) ** 2).mean()))
-        # A slow drift also resembles itself one step later, so a curve must leave its start and return within a period.
+        # Even a slow drift resembles itself one step later, so the curve must also leave its start within the period.
         left = float(np.abs(away[: lag + 1] - away[0]).max())
         if off < 0.05 * size and left > size:
             return True

@@ -1,6 +1,6 @@
 """Linear decoding from a population over time with scikit-learn (extra `analysis`).
 
-decoded = decode_over_time(run["l2"], labels)       one decoder for each time and fold, cross-validated
+decoded = decode_over_time(run["l2"], labels)       cross-validated, with one decoder for each time and fold
 decoded.accuracy                                    (time,)
 """
 
@@ -25,10 +25,10 @@ INTERCEPT = 100.0
 
 @dataclass(frozen=True)
 class Decoded:
-    """Cross-validated predictions: each sample is decoded by a decoder that was not fitted to it.
+    """Cross-validated predictions, in which each sample is decoded by a decoder that was not fitted to it.
 
     probabilities  (time, n, class); for the SVM, the softmax of its margins, which preserves their order
-    correct        (time, n), True where the most probable class is the label
+    correct        (time, n), True if the most probable class is the label
     """
 
     probabilities: Array
@@ -56,12 +56,13 @@ def decode_over_time(
     decoder   "logistic": (multinomial) logistic regression, minimising total cross-entropy + penalty / 2 |W|^2;
               "svm": linear one-vs-rest SVM, minimising total squared hinge loss + penalty / 2 |W|^2
     penalty   1 / C in scikit-learn; biases are not penalised
-    groups    (n,); samples of the same group, such as an image and its occluded version, stay in the same fold
-    seed      seed for the stratified folds; every sample is tested once
+    groups    (n,); samples of a group, such as an image and its occluded version, are kept in the same fold
+    seed      random seed of the stratified folds; every sample is tested once
 
     Features are z-scored with the statistics of the training samples, in double precision; units that do not vary
-    have no effect. Raises StimulusError if features are not finite, labels or groups do not fit, a class has fewer
-    samples than `folds` or is missing from the training samples of a fold, or scikit-learn is missing.
+    have no effect. Raises StimulusError if features are not finite, if labels or groups do not match the features, if
+    a class has fewer samples than `folds` or is missing from the training samples of a fold, or if scikit-learn is not
+    installed.
     """
     x = as_array(features, "time time_bin", "sample presentation image", more=True).astype(float)
     values = x.reshape(*x.shape[:2], -1)
@@ -71,8 +72,8 @@ def decode_over_time(
         raise StimulusError(
             given=f"features {values.shape} with NaN or infinite values in {len(spoiled)} units {spoiled[:5]}",
             expected="finite features",
-            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0), and leave out units without "
-            "data: features[..., np.isfinite(features).all((0, 1))]",
+            remedy="average over the available repetitions with np.nanmean(repetitions, 0), and leave out units "
+            "without data: features[..., np.isfinite(features).all((0, 1))]",
         )
     counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
     if values.ndim != 3 or len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
@@ -107,7 +108,7 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike 
         raise StimulusError(
             given=f"{len(np.unique(together))} groups for {folds} folds",
             expected="at least as many groups as folds",
-            remedy="pass folds=2, or finer groups",
+            remedy="pass folds=2, or more groups",
         )
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, together)
 
@@ -123,12 +124,6 @@ def _require_classes(labels: NDArray[np.int64], classes: int, folds: int) -> Non
 
 def _pipeline(decoder: str, penalty: float) -> Any:
     """Return a scikit-learn decoder that z-scores its features."""
-    if decoder not in ("logistic", "svm") or not penalty > 0:
-        raise StimulusError(
-            given=f"decoder={decoder!r}, penalty={penalty}",
-            expected='decoder="logistic" or "svm", and a penalty above 0',
-            remedy='pass decoder="logistic", penalty=1.0',
-        )
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -136,7 +131,7 @@ def _pipeline(decoder: str, penalty: float) -> Any:
 
     if decoder == "logistic":
         return make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, tol=1e-6, max_iter=2_000))
-    # The primal problem converges even with a bias that is hardly penalised.
+    # The primal problem converges even if the bias is hardly penalised.
     options = {"dual": False, "intercept_scaling": INTERCEPT, "tol": 1e-6, "max_iter": 10_000}
     return make_pipeline(StandardScaler(), LinearSVC(C=1 / penalty, **options))
 
@@ -146,6 +141,6 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     if hasattr(fitted, "predict_proba"):
         return fitted.predict_proba(values)
     margins = fitted.decision_function(values)
-    if margins.ndim == 1:  # with two classes, the margin of the second
+    if margins.ndim == 1:  # with two classes, there is only the margin of the second
         margins = np.stack([-margins, margins], -1)
     return torch.softmax(torch.from_numpy(margins), -1).numpy()

@@ -3,7 +3,7 @@
     MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            for pixels from 0 to 1
     SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
-Variants of SSIM (Wang et al. 2004) differ more than models do, so each score name specifies the variant.
+Scores from variants of SSIM (Wang et al. 2004) can differ more than those of models, so each name specifies a variant.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -51,7 +51,7 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Return predictions and frames of equal shape as floating point, at least float32, with white as 1."""
+    """Return predictions and frames of equal shape in floating point (at least float32), with white as 1."""
     if predicted.shape != true.shape:
         raise StimulusError(
             given=f"predictions {tuple(predicted.shape)} and frames {tuple(true.shape)}",
@@ -64,9 +64,10 @@ def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(predicted: Tensor) -> Tensor:
-    """Return predictions as floating point, at least float32, with NaN where they are not finite.
+    """Return predictions in floating point (at least float32), with NaN in place of non-finite values.
 
-    They may lie outside [0, 1], as a network's output does. Raises StimulusError if their scale is not that of pixels.
+    Values outside [0, 1] are allowed, as networks may return them. Raises StimulusError for a scale other than that of
+    pixels.
     """
     require_floating(shown := as_pixels(predicted))
     known = shown.where(shown.isfinite(), math.nan)
@@ -75,7 +76,7 @@ def _scaled(predicted: Tensor) -> Tensor:
         raise StimulusError(
             given=f"predictions with values up to {most:g}",
             expected="the scale of pixels, with black as 0 and white as 1",
-            remedy="pass predictions / 255 if white is 255; a network whose output grows further has diverged",
+            remedy="pass predictions / 255 if white is 255; otherwise, the network may have diverged",
         )
     return known.to(torch.promote_types(known.dtype, torch.float32))
 
@@ -88,14 +89,8 @@ def ssim(predicted: Tensor, true: Tensor, window: Window = "uniform") -> Tensor:
             "gaussian": 11x11 with sd 1.5 and population variances, as in Wang et al. 2004
 
     Pixels range from 0 to 1, and the constants are c1 = 0.01^2 and c2 = 0.03^2. Raises StimulusError for frames smaller
-    than the window, or an unknown window.
+    than the window, and for an unknown window.
     """
-    if window not in get_args(Window):
-        raise StimulusError(
-            given=f"window={window!r}",
-            expected=f"one of {', '.join(get_args(Window))}",
-            remedy="pass window='uniform'",
-        )
     predicted, true = _pair(predicted, true)
     side = 7 if window == "uniform" else 11
     if min(true.shape[-2:]) < side:
@@ -141,7 +136,7 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @checked(StimulusError)
 def copy_last(frames: Tensor, closed_loop_from: int | None = None) -> Tensor:
-    """Predict every frame as a copy of the last input frame; the result has the shape of `frames`, with row 0 NaN.
+    """Predict every frame as a copy of the last input frame, in the shape of `frames`; row 0 is NaN.
 
     From frame `closed_loop_from` on, the last input frame is frame closed_loop_from - 1.
     """
@@ -171,7 +166,7 @@ def training_mean(frames: Tensor, training: Tensor) -> Tensor:
     if training.shape[2:] != frames.shape[2:]:
         raise StimulusError(
             given=f"training frames {tuple(training.shape)} for frames {tuple(frames.shape)}",
-            expected="frames of the same channels, height and width",
+            expected="frames with the same channels, height and width",
             remedy="fit both to the same size, as in film.fitted(size=(64, 64))",
         )
     return training.to(frames).mean((0, 1)).expand_as(frames)
@@ -192,7 +187,7 @@ def _last_input(frames: Tensor, closed_loop_from: int | None) -> Tensor:
 class Scored:
     """Frame-by-frame scores of predictions and baselines, averaged over clips: rows[name][score] is (time,).
 
-    Rows are NaN if they were not predicted or if a clip diverged in them. `horizon` is the number of frames from the
+    Rows are NaN if they were not predicted, or if a clip diverged there. `horizon` is the number of frames from the
     last input frame to each row, and `begins` is the first predicted row.
     """
 
@@ -210,7 +205,7 @@ class Scored:
         return float(self._of(name, score, 1, is_scored)[is_scored].mean())
 
     def at(self, horizon: int, name: str = "network", score: str = "mse") -> float:
-        """Return the score `horizon` frames after the last input frame (`one_step` averages all rows of horizon 1)."""
+        """Return the score `horizon` frames after the last input frame. `one_step` averages all rows with horizon 1."""
         is_scored = self.horizon == horizon
         return float(self._of(name, score, horizon, is_scored)[is_scored][-1])
 
@@ -221,7 +216,7 @@ class Scored:
                 given=f"{name!r}, {score!r}, {horizon} frame{'s' * (horizon != 1)} ahead",
                 expected=f"1 to {int(self.horizon.max())} frames ahead, for {', '.join(self.rows)}, scored by "
                 + ", ".join(self.rows["network"])
-                + "; one_step() needs a third frame that was an input or follows one",
+                + "; one_step() requires a third frame that was an input or follows one",
                 remedy="pass closed_loop_from=k to score() for longer horizons, or training=frames for a training mean",
             )
         return self.rows[name][score]
@@ -238,11 +233,11 @@ def score(
 ) -> Scored:
     """Score predictions (n, time, channel, height, width) and baselines against frames of the same shape.
 
-    predictions  8-bit or in floating point, with white as 1; NaN where nothing was predicted or a clip diverged
+    predictions  8-bit or in floating point, with white as 1; NaN if nothing was predicted or a clip diverged
     frames       8-bit or in [0, 1]
     training     frames whose mean serves as a third baseline, "training mean", besides "copy last frame" and "linear"
 
-    Raises StimulusError for invalid frames, predictions of another scale, different shapes or unknown scores.
+    Raises StimulusError for invalid frames, predictions on another scale, different shapes or unknown scores.
     """
     predictions, frames = _scaled(predictions), as_frames(frames)
     if predictions.shape != frames.shape or not scores or not set(scores) <= set(SCORES):
@@ -269,17 +264,17 @@ def score(
 def is_dead(predictions: Predictions, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
     """Return a message if predictions (n, time, ...) are degenerate, else None.
 
-    Degenerate predictions are not finite in a predicted frame, all zero, or constant from `closed_loop_from` on.
-    Zero and constant predictions score well on dark or static clips.
+    Predictions are degenerate if they are not finite in a predicted frame, all zero, or constant from frame
+    `closed_loop_from` on. Zero and constant predictions score well on dark or static clips.
     """
     made = as_pixels(predictions).double()
     first = closed_loop_from or 1
     was_predicted = ~made.isnan().flatten(2).all(2).all(0)
     was_predicted[0] = False
     if not made[:, was_predicted].isfinite().all() or (made.shape[1] > 1 and not was_predicted.any()):
-        return "the prediction is not finite: the network has diverged. Lower the learning rate"
+        return "the prediction is not finite: the network has diverged. Reduce the learning rate"
     if bool((made[:, was_predicted].abs() <= tolerance).all()):
-        return "the prediction is empty: all pixels are 0. Give R_0 more channels and P_0 a positive bias"
+        return "the prediction is empty: all pixels are 0. Use more channels in R_0 and a positive bias in P_0"
     later = made[:, first:][:, was_predicted[first:]]
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
         return "the prediction is static: all frames are the same"

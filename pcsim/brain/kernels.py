@@ -38,7 +38,7 @@ class Kernel:
     def of(cls, features: Iterable[ArrayLike | Tensor] | ArrayLike | Tensor) -> Kernel:
         """Compute the kernel of features (image, ...), or of an iterable of feature blocks (image, block).
 
-        Raises StimulusError for features that are not finite, and for blocks with different numbers of images.
+        Raises StimulusError for features that are not finite, or blocks with different numbers of images.
         """
         whole = isinstance(features, Tensor | np.ndarray) or hasattr(features, "dims") or np.isscalar(features)
         parts = [features] if whole else cast(Iterable[ArrayLike | Tensor], features)
@@ -56,7 +56,7 @@ class Kernel:
             x = x.flatten(1)
             for columns in x.split(CHUNK, 1):
                 wide = columns.double()
-                # Features are centred, because products of numbers far from zero lose precision.
+                # Features are centred first, because products of values far from zero lose precision.
                 wide = wide - wide.mean(0)
                 products = wide @ wide.T if products is None else products.addmm_(wide, wide.T)
         if products is None or not bool(torch.isfinite(products).all()):
@@ -101,7 +101,7 @@ def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
         t = left @ u
         size = t.norm()
         if not size > 1e-10 * whole * u.norm():
-            break  # no variance is left; further components would only fit rounding errors
+            break  # without remaining variance, more components would only fit rounding errors
         t = t / size
         scores.append(t)
         weights.append(u)
@@ -119,8 +119,8 @@ def ridge(k: Matrix, across: Matrix, y: Matrix, penalties: Sequence[float] = RID
     """Predict responses (m, neuroid) to other images by ridge regression, with one penalty per neuroid.
 
     Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
-    `penalties` are values of lambda relative to the mean of K's diagonal; for each neuroid, the one with the smallest
-    mean squared residual is used. Raises StimulusError for NaN.
+    `penalties` are values of lambda relative to the mean of K's diagonal. For each neuroid, the penalty with the
+    smallest mean squared residual is used. Raises StimulusError for NaN.
     """
     _require_fitting(k, across, y)
     values, vectors = torch.linalg.eigh(k)

@@ -33,8 +33,8 @@ def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
 
     p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm
     rate is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5. Classes without images, or
-    of which both probabilities are 0, are excluded from the average. Source: Kar et al. 2019, as implemented in
-    Brain-Score. Raises StimulusError for probabilities that are NaN or negative, and for labels that do not fit.
+    for which both probabilities are 0, are excluded from the average. Source: Kar et al. 2019, as implemented in
+    Brain-Score. Raises StimulusError if probabilities are NaN or negative, or if the labels do not match them.
     """
     from scipy.special import ndtri
 
@@ -44,7 +44,7 @@ def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
         raise StimulusError(
             given=f"probabilities {p.shape}" + (" with negative values or NaN" if fits else "") + f", labels {y.shape}",
             expected="probabilities (..., n, class) of at least 0, and labels (n,) from 0 to class - 1",
-            remedy="pass Decoded.probabilities and the labels that were decoded",
+            remedy="pass Decoded.probabilities and the same labels as in decode_over_time",
         )
     truth = np.take_along_axis(p, np.broadcast_to(y[:, None], (*p.shape[:-1], 1)), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -56,7 +56,7 @@ def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
             ],
             -2,
         )
-        # alarm[..., c, a] is how often images of class c are mistaken for class a: the false alarms for class a.
+        # alarm[..., c, a] is the false alarm rate for class a: how often images of class c are mistaken for it.
         d = np.clip(ndtri(1.0 - distracted) - ndtri(np.swapaxes(alarm, -1, -2)[..., y, :]), -LARGEST, LARGEST)
     d[..., np.arange(len(y)), y] = np.nan
     known = np.isfinite(d)
@@ -72,21 +72,21 @@ def solution_times(
 
     times       (time,), starts of the time bins, in any order; the solution times have the same unit
     i1          (time, n), as returned by `image_d_prime`; bins with NaN are skipped
-    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image; NaN yields
-                NaN
-    last        earlier value to interpolate from: "record", the highest so far (Brain-Score), or "previous", the value
+    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image; for NaN, the
+                solution time is NaN
+    last        value from which to interpolate: "record", the highest so far (Brain-Score), or "previous", the value
                 in the preceding bin
 
-    If I1 reaches the threshold in the first bin, the solution time is the start of that bin. Raises StimulusError for
-    shapes that do not fit, and for times that are NaN or occur twice.
+    If I1 reaches the threshold in the first bin, the solution time is the start of that bin. Raises StimulusError if
+    the shapes do not match, or if a time is NaN or occurs twice.
     """
     at, values = np.asarray(times, float), np.asarray(i1, float)
     wanted = np.asarray(thresholds, float)
     fits = at.ndim == 1 and values.ndim == 2 and len(values) == len(at) and wanted.shape in ((), values.shape[1:])
-    if not fits or last not in ("record", "previous"):
+    if not fits:
         raise StimulusError(
-            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
-            expected="times (time,), i1 (time, n), thresholds (n,) or one number, and last='record' or 'previous'",
+            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}",
+            expected="times (time,), i1 (time, n), and thresholds (n,) or one number",
             remedy="call solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
         )
     order = np.argsort(at)
@@ -109,11 +109,11 @@ def _solved(at: Array, x: Array, threshold: float, last: str) -> float:
 
 @checked(StimulusError)
 def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: Number = 1.0) -> float:
-    """Return Spearman's correlation over images with both values, divided by `ceiling` (0.79 in Kar et al. 2019).
+    """Return Spearman's correlation over images that have both values, divided by `ceiling` (0.79 in Kar et al. 2019).
 
-    Images without both, such as those that are never solved, are left out. The result is NaN if fewer than three images
-    are left, or if either value is the same for all of them. Raises StimulusError for values of different images, and
-    for a ceiling that is not above 0.
+    Images that lack either value, such as those that are never solved, are left out. The result is NaN if fewer than
+    three images remain, or if either value is the same for all of them. Raises StimulusError if the shapes differ, or
+    if the ceiling is not above 0.
     """
     first, second = _paired(predicted, measured)
     if not ceiling > 0.0:
@@ -126,11 +126,11 @@ def rank_correlation(predicted: ArrayLike, measured: ArrayLike, ceiling: Number 
 def control_and_challenge(
     reference: ArrayLike, model: ArrayLike, alike: float = 0.4, behind: float = 1.5
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of images on which a model matches the reference (control) or is far worse (challenge).
+    """Return masks of the images on which a model matches the reference (control) or is much worse (challenge).
 
     `reference` and `model` (feed-forward) are the I1 of each image, (n,). Control images have |reference - model| <=
-    alike, and challenge images have reference - model >= behind; images with NaN are neither. Source: Kar et al. 2019
-    (monkeys and humans versus AlexNet). Raises StimulusError for values of different images.
+    alike, and challenge images have reference - model >= behind. Images with NaN are in neither mask. Source: Kar et
+    al. 2019 (monkeys and humans versus AlexNet). Raises StimulusError if the shapes differ.
     """
     first, second = _paired(reference, model)
     difference = first - second
@@ -153,7 +153,7 @@ def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
     if one.ndim != 1 or one.shape != other.shape:
         raise StimulusError(
             given=f"values of shapes {one.shape} and {other.shape}",
-            expected="two arrays (n,) with one value for each image, NaN where it is undefined",
-            remedy="pass values of the same images in the same order",
+            expected="two arrays (n,) with one value for each image, or NaN if it is undefined",
+            remedy="pass values for the same images in the same order",
         )
     return one, other

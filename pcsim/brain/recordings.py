@@ -1,11 +1,11 @@
-"""Neural recordings as labelled arrays (presentation, neuroid, time_bin), in the format of Brain-Score.
+"""Neural recordings as labelled arrays (presentation, neuroid, time_bin), in Brain-Score's format.
 
     recorded = load("dicarlo.MajajHong2015.nc")          xarray.DataArray, from .nc or .npz
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN if missing
     regression.predictivity(features, np.nanmean(each, 0)[..., 0])
 
-Axes are found by name, so a recording may have them in any order. Requires the extra `analysis` (xarray, and h5netcdf
-for netCDF files).
+Axes are identified by their names, so a recording may have them in any order. Requires the extra `analysis` (xarray,
+and h5netcdf for netCDF files).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def load(path: str | Path) -> xarray.DataArray:
 
     .nc   netCDF with one variable that has these dimensions, in any order, and coordinates along them
     .npz  an array `responses` with these axes, and 1-D coordinates named presentation_*, neuroid_* or time_bin_*, such
-          as presentation_stimulus_id; the prefixes presentation_ and neuroid_ are removed from the names, and time_bin_
-          is kept, as in time_bin_start
+          as presentation_stimulus_id. The prefixes presentation_ and neuroid_ are removed from the names; time_bin_ is
+          kept, as in time_bin_start
 
-    Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError for a file that is missing or has
-    other contents, and StimulusError for labels that do not fit.
+    Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError if the file is missing or has other
+    contents, and StimulusError if the labels do not match the responses.
     """
     path = require_file(path)
     with needs_extra("analysis", StorageError, str(path)):
@@ -90,8 +90,8 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
 
         labelled(x, presentation_stimulus_id=names, neuroid_region=regions, time_bin_start=begins)
 
-    The prefixes presentation_ and neuroid_ are removed from the names, and time_bin_ is kept. Raises StimulusError for
-    coordinates with an unsuitable name or shape, and for duplicate names.
+    The prefixes presentation_ and neuroid_ are removed from the names; time_bin_ is kept. Raises StimulusError if a
+    coordinate has an unsuitable name or shape, or if names are duplicated.
     """
     with needs_extra("analysis", StimulusError, "labelled()"):
         import xarray
@@ -121,9 +121,9 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
 
 @checked(StimulusError)
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
-    """Return the unique ids of the presented images, sorted, in the order used by `repetitions`.
+    """Return the unique ids of the presented images in sorted order, which is the order used by `repetitions`.
 
-    Arrange the features in this order. Strings sort alphabetically, so "image 10" comes before "image 2". Raises
+    Features must have the same order. Strings sort alphabetically, so "image 10" comes before "image 2". Raises
     StimulusError if an id is missing (NaN, None or blank).
     """
     return np.unique(_shown(recorded, by))
@@ -158,11 +158,11 @@ def of_images(recorded: xarray.DataArray, coordinate: str, by: str | None = None
 def repetitions(recorded: xarray.DataArray, by: str | None = None) -> NDArray[np.float64]:
     """Return responses (repetition, image, neuroid[, time_bin]), padded with NaN for images with fewer repetitions.
 
-    by  the coordinate that identifies images; by default stimulus_id or image_id
+    by  the coordinate that identifies images; by default, stimulus_id or image_id
 
-    Missing trials, and images not presented in a session, are also NaN. `numpy.nanmean(..., 0)` averages over
-    repetitions. `regression.split_half_ceiling` requires a single time bin. Time bins may overlap. Raises StimulusError
-    for other axes, for ids that are missing, for a neuroid_id that occurs twice, and for time bins out of order.
+    Missing trials, and images that were not presented in a session, are also NaN. `numpy.nanmean(..., 0)` averages over
+    repetitions. `regression.split_half_ceiling` requires a single time bin. Time bins may overlap. Raises
+    StimulusError for other axes, missing ids, a neuroid_id that occurs twice, or time bins that are out of order.
     """
     _, image = np.unique(_shown(recorded, by), return_inverse=True)
     values = np.asarray(_checked(recorded).values, float)
@@ -204,7 +204,7 @@ def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
         raise StimulusError(
             given=f"a recording with the dimensions {', '.join(map(str, dims))}",
             expected=f"the dimensions {', '.join(DIMENSIONS)} in any order (the last is optional)",
-            remedy="rename them with recorded.rename(OLD='NEW'); add one with recorded.expand_dims('neuroid')",
+            remedy="rename dimensions with recorded.rename(OLD='NEW'), or add one with recorded.expand_dims('neuroid')",
         )
     if "neuroid_id" in recorded.coords:
         names, counts = np.unique(
@@ -213,7 +213,7 @@ def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
         if twice := names[counts > 1].tolist():
             raise StimulusError(
                 given=f"neuroid_id {', '.join(map(str, twice[:5]))}, which occurs more than once",
-                expected="one entry along neuroid for each neuroid",
+                expected="one entry for each neuroid",
                 remedy="concatenate sessions along presentation: xarray.concat(sessions, 'presentation')",
             )
     _require_bins(recorded)
@@ -221,7 +221,7 @@ def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
 
 
 def _edges(recorded: xarray.DataArray) -> list[NDArray[np.float64]]:
-    """Return time_bin_start and time_bin_end (time_bin,), without those that the recording lacks."""
+    """Return those of time_bin_start and time_bin_end (time_bin,) that the recording has."""
     known = [recorded[name] for name in BIN_EDGES if name in recorded.coords]
     return [np.asarray(edge.values, float) for edge in known if edge.dims == ("time_bin",)]
 
@@ -236,7 +236,7 @@ def _in_order(recorded: xarray.DataArray) -> xarray.DataArray:
 
 
 def _require_bins(recorded: xarray.DataArray) -> None:
-    """Raise StimulusError unless time bins have finite edges, start before they end, and follow each other."""
+    """Raise StimulusError unless time bins have finite edges, start before they end, and are in order."""
     edges = _edges(recorded)
     if not edges:
         return

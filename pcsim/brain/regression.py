@@ -1,13 +1,13 @@
 """Neural predictivity: regression from model features to responses to held-out images, and noise ceilings.
 
-    k = Kernel.of(features)                                  features (image, ...), all together or in blocks
+    k = Kernel.of(features)                                  features (image, ...), in one array or in blocks
     score = predictivity(k, responses)                       responses (image, neuroid), splits as in Brain-Score
     ceiling = split_half_ceiling(repetitions)                (repetition, image, neuroid)
     normalised(score, ceiling)                               r / ceiling, (r / ceiling)^2, and the median over neuroids
 
 NaN in the responses marks a missing value. A neuroid without data for some images is scored on its other images, and
 neuroids with data for the same images (as in one session) are fitted together. The score is NaN for a neuroid that has
-no data, does not vary, or has responses to fewer than five of the images compared. A warning lists these neuroids, and
+no data, does not vary, or has responses to fewer than five of the compared images. A warning lists these neuroids, and
 medians and means ignore them.
 """
 
@@ -34,7 +34,7 @@ from pcsim.core.exceptions import PcsimWarning, StimulusError, needs_extra
 
 Array = NDArray[np.float64]
 FEWEST = 5
-"""smallest number of images for a correlation, which is meaningless with fewer"""
+"""minimum number of images for a correlation"""
 Splits = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -49,8 +49,8 @@ Responses = Annotated[ArrayLike, Axes("image, neuroid", is_float=False)]
 class Predictivity:
     """Pearson's r between predicted and measured responses to held-out images: `r` (split, neuroid).
 
-    r is NaN where the responses or the predictions do not vary, and where a neuroid has responses to fewer than five of
-    the held-out images.
+    r is NaN if the responses or the predictions do not vary, or if a neuroid has responses to fewer than five of the
+    held-out images.
     """
 
     r: Array
@@ -61,7 +61,7 @@ class Predictivity:
 
     @property
     def score(self) -> float:
-        """Median of r over neuroids where r is not NaN, averaged over splits."""
+        """Median of r over neuroids, ignoring NaN, averaged over splits."""
         return float(_medians(self.r).mean())
 
     @property
@@ -83,15 +83,13 @@ def predictivity(
     """Correlate responses (image, neuroid) to held-out images with predictions from `features` (image, ...).
 
     regression  "pls" with 25 components, or "ridge" with a leave-one-out penalty for each neuroid
-    splits      (training, test) indices or masks; by default ten random splits into 90 and 10 %, stratified by `labels`
-                if given
+    splits      (training, test) indices or masks. The default is ten random splits into 90 % and 10 %, stratified by
+                `labels` if given
 
-    NaN marks missing responses (see the module's docstring). Raises StimulusError if the images do not match or
-    are too few, if training and test images overlap, or if no neuroid has responses.
+    NaN marks missing responses (see the module's docstring). Raises StimulusError if the images do not match, if
+    there are too few, if training and test images overlap, or if no neuroid has responses.
     """
     kernel, y = _kernel(features), _responses(as_array(responses, "image presentation", "neuroid"))
-    if regression not in REGRESSIONS:
-        raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="pass regression='pls'")
     if len(kernel) != len(y):
         raise _other_images([len(kernel)], len(y))
     chosen = _held_out(splits, len(y), labels, seed)
@@ -112,19 +110,18 @@ def predictivity_over_time(
 ) -> list[Predictivity]:
     """Return the predictivity in each bin of responses (image, neuroid, bin) from features (image, ...) of that bin.
 
-    weights  "each" fits a separate regression for every bin. "shared" fits one regression to all bins of the training
-             images together, so predictions change over time only if the features do. It requires features instead of
+    weights  "each" fits a separate regression for every bin. "shared" fits one regression to the training images in
+             all bins, so predictions change over time only if the features do. It requires features instead of
              `Kernel`s, and memory for (images * bins)^2 values
 
-    `steps_of` assigns a model's steps to bins. Raises StimulusError as `predictivity` does, and if the numbers of bins
-    differ.
+    `steps_of` assigns a model's steps to bins. Raises the same errors as `predictivity`, and StimulusError if the
+    numbers of bins differ.
     """
     y = as_array(responses, "image presentation", "neuroid", "time_bin bin").astype(float)
-    if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
+    if y.ndim != 3 or len(features) != y.shape[2]:
         raise StimulusError(
-            given=f"{len(features)} bins of features, responses {y.shape}, weights={weights!r}, {regression=}",
-            expected="responses (image, neuroid, bin), features for the same number of bins, "
-            "weights='each' or 'shared', regression='pls' or 'ridge'",
+            given=f"{len(features)} bins of features, responses {y.shape}",
+            expected="responses (image, neuroid, bin), and features for the same number of bins",
             remedy="pass [values[rows].mean(0) for rows in regression.steps_of(run.times, bins)] as features",
         )
     chosen = _held_out(splits, len(y), labels, seed)
@@ -159,8 +156,8 @@ def shuffled_splits(
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
-    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`). Raises StimulusError for labels that
-    are missing or wrong in number, and if scikit-learn cannot split the images.
+    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`). Raises StimulusError if labels are
+    missing, if their number is wrong, or if scikit-learn cannot split the images.
     """
     with needs_extra("analysis", StimulusError, "random splits of images"):
         from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
@@ -173,7 +170,7 @@ def shuffled_splits(
     except ValueError as reason:
         raise StimulusError(
             given=f"{count} images, splits={splits}, test={test}: {reason}",
-            expected="enough images, of each class if labels are given, for both parts of a split",
+            expected="enough images (of each class, if labels are given) for both parts of a split",
             remedy="use more images, another fraction such as test=0.3, or labels=None",
         ) from reason
     return [(np.sort(training), np.sort(held_out)) for training, held_out in drawn]
@@ -183,8 +180,8 @@ def shuffled_splits(
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
     """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,).
 
-    r is NaN where a column is constant or contains NaN; other columns are not affected. Raises StimulusError for arrays
-    of different shapes.
+    r is NaN for columns that are constant or contain NaN; other columns are not affected. Raises StimulusError for
+    arrays of different shapes.
     """
     one, other = np.asarray(first, float), np.asarray(second, float)
     if one.shape != other.shape or not one.ndim:
@@ -199,24 +196,24 @@ def pearson(first: ArrayLike, second: ArrayLike) -> Array:
 
 
 def _known_pearson(first: Array, second: ArrayLike) -> Array:
-    """Return r between columns over the rows where neither is NaN, or NaN if there are fewer than `FEWEST` rows."""
+    """Return r between columns over the rows in which neither is NaN, or NaN for fewer than `FEWEST` such rows."""
     pair = np.stack([first, np.asarray(second)])
     both = ~np.isnan(pair).any(0)
-    # Replacing missing values by the mean of the others changes neither the mean nor the sums of deviations.
+    # Replacing missing values with the mean of the others changes neither the mean nor the sums of deviations.
     means = _mean_of_known(np.where(both, pair, np.nan).swapaxes(0, 1))
     r = pearson(*np.where(both, pair, means[:, None]))
     return np.where(both.sum(0) >= FEWEST, r, np.nan)
 
 
 def _named(values: Array, name: str) -> Array:
-    """Return values (split, neuroid), after a warning that lists columns with NaN, unless all have NaN."""
+    """Return values (split, neuroid), after a warning that lists the columns with NaN, unless all contain NaN."""
     undefined = np.flatnonzero(np.isnan(values).any(0))
     if 0 < len(undefined) < values.shape[1]:
         more = f" and {len(undefined) - 10} more" if len(undefined) > 10 else ""
         warnings.warn(
             f"{name} is NaN, at least in some splits, for {len(undefined)} of {values.shape[1]} neuroids: "
             f"{', '.join(map(str, undefined[:10]))}{more}. They do not vary, or have responses to fewer than "
-            f"{FEWEST} of the images compared. Medians and means over neuroids leave them out.",
+            f"{FEWEST} of the compared images. Medians and means over neuroids ignore them.",
             PcsimWarning,
             stacklevel=3,
         )
@@ -227,11 +224,11 @@ def _named(values: Array, name: str) -> Array:
 def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
     """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
 
-    `repetitions` (repetition, image, neuroid) contain NaN where a repetition is missing. Halves are redrawn for each
-    split. For each neuroid, both halves of an image contain the same number of its repetitions, and images with fewer
-    than two are left out; with fewer than five images left, and for a neuroid that does not vary, the reliability is
-    NaN. The square root of the reliability is the expected r between a perfect model and the mean response. Raises
-    StimulusError for infinite values, and if no neuroid has five images with two repetitions.
+    `repetitions` (repetition, image, neuroid) contain NaN for missing repetitions. Halves are redrawn for each
+    split. For each neuroid, both halves contain the same number of repetitions of an image, and images with fewer than
+    two repetitions are left out. The reliability is NaN if fewer than five images remain, or if the neuroid does not
+    vary. The square root of the reliability is the expected r between a perfect model and the mean response. Raises
+    StimulusError for infinite values, or if no neuroid has five images with two repetitions.
     """
     x = as_array(repetitions, "repetition", "image presentation", "neuroid").astype(float)
     known = ~np.isnan(x)
@@ -261,11 +258,11 @@ class Normalised:
     ratio is 1 / sqrt(ceiling), which is above 1. Dividing r by sqrt(ceiling) instead would give 1.
 
     ratio       median r / median ceiling (Brain-Score 1)
-    squared     square of the ratio (current Brain-Score); its sign is lost
+    squared     square of the ratio (current Brain-Score), in which the sign is lost
     neuroids    median over neuroids of each neuroid's r / ceiling
 
-    All three use only neuroids with both an r and a ceiling. If a ceiling is not above 0, the ratio is undefined: it is
-    NaN, and `neuroids` ignores it.
+    All three use only neuroids with both an r and a ceiling. If a ceiling is not above 0, the ratio is NaN, and
+    `neuroids` ignores it.
     """
 
     ratio: float
@@ -277,7 +274,7 @@ class Normalised:
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
     """Divide `score` by a `split_half_ceiling` (split, neuroid). Raises StimulusError if the neuroids differ."""
     limit = np.asarray(ceiling, float)
-    if not isinstance(score, Predictivity) or limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
+    if limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
         raise StimulusError(
             given=f"{score!r} and a ceiling of shape {limit.shape}",
             expected="a single Predictivity and the ceiling (split, neuroid) of the same neuroids",
@@ -313,7 +310,7 @@ def best_layer(
     """Choose the layer that predicts best on a fraction `share` of the images, and score it on the remaining images.
 
     `layers` maps names to features (image, ...), and `responses` are (image, neuroid). Both parts are stratified by
-    `labels` (image,). Raises StimulusError if the images do not match or are too few to be split twice.
+    `labels` (image,). Raises StimulusError if the images do not match, or if there are too few to split twice.
     """
     y = as_array(responses, "image presentation", "neuroid").astype(float)
     kernels = {name: _kernel(layer) for name, layer in layers.items()} if isinstance(layers, Mapping) else {}
@@ -331,7 +328,7 @@ def best_layer(
         return predictivity(chosen, y[images], regression=regression, labels=classes, seed=seed)
 
     chosen_by = {name: scored(kernel, choosing) for name, kernel in kernels.items()}
-    # A layer with the same prediction for all images has a score of NaN.
+    # The score of a layer with the same prediction for all images is NaN.
     if all(math.isnan(row.score) for row in chosen_by.values()):
         raise StimulusError(
             given=f"layers {', '.join(chosen_by)}, whose scores are all NaN",
@@ -348,10 +345,10 @@ def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArra
 
     times  ends of the steps, such as `run.times`; a bin contains the steps that end in it or, if there are none, the
            step that contains the middle of the bin
-    bins   in any order; they may overlap. Their ends may differ from the times by rounding (`arguments.ROUNDING`)
+    bins   in any order; they may overlap, and their ends may differ from the times by rounding (`arguments.ROUNDING`)
 
-    Raises StimulusError for times out of order, for a bin that is empty or reversed, and for a bin before the
-    model's first step or after its last step.
+    Raises StimulusError if times are out of order, or if a bin is empty, reversed, before the model's first step or
+    after its last step.
     """
     ends = as_times(np.asarray(times, float) + latency)
     begin = ends[0] - (ends[1] - ends[0] if len(ends) > 1 else ends[0] - latency)
@@ -379,14 +376,14 @@ def steps_of(times: ArrayLike, bins: Bins, latency: Number = 0.0) -> list[NDArra
 
 
 def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed: int) -> Splits:
-    """Return the splits as indices. Raises StimulusError for too few images, and for images used twice in a split."""
+    """Return the splits as indices. Raises StimulusError for too few images, or for images used twice in a split."""
     chosen = shuffled_splits(count, labels=labels, seed=seed) if splits is None else list(splits)
     every = np.arange(count)
     try:
         parts = [(every[np.asarray(training)], every[np.asarray(held)]) for training, held in chosen]
     except (IndexError, TypeError, ValueError) as reason:
         raise StimulusError(
-            given=f"splits that do not fit {count} images ({reason})",
+            given=f"splits that do not match {count} images ({reason})",
             expected="(training, test) indices or masks of the images for each split",
             remedy="pass splits=regression.shuffled_splits(n)",
         ) from reason
@@ -400,7 +397,7 @@ def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed:
     if any(len(np.unique(np.concatenate(split))) < sum(map(len, split)) for split in parts):
         raise StimulusError(
             given="a split in which an image is both held out and trained on, or occurs twice",
-            expected="(training, test) indices, or masks of type bool, without an image in common",
+            expected="(training, test) indices, or masks of type bool, that have no image in common",
             remedy="pass splits=regression.shuffled_splits(n), or convert masks with mask.astype(bool)",
         )
     return parts
@@ -436,8 +433,8 @@ def _predicted(
 ) -> Array:
     """Fit a regression to the training images and return its predictions for the test images: (test, neuroid).
 
-    Neuroids with responses to the same training images are fitted together. Predictions for neuroids
-    without responses are NaN.
+    Neuroids with responses to the same training images are fitted together. Predictions for neuroids without responses
+    are NaN.
     """
     found = np.full((len(test), y.shape[1]), np.nan)
     patterns, of_neuroid = np.unique(~y[training].isnan().numpy(), axis=1, return_inverse=True)
@@ -459,7 +456,7 @@ def _responses(responses: ArrayLike) -> Tensor:
         raise StimulusError(
             given=f"responses {tuple(y.shape)}"
             + ("" if bool(torch.isfinite(y).all()) else " with NaN or infinite values"),
-            expected="responses (image, neuroid), finite or NaN where they are missing",
+            expected="responses (image, neuroid), which are finite, or NaN if they are missing",
             remedy="average with np.nanmean(repetitions, 0), and select the first time bin with responses[..., 0]",
         )
     return y

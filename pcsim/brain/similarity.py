@@ -31,7 +31,7 @@ def dissimilarity(
     correlation  1 - Pearson's r between the responses to two images
     euclidean    squared distance divided by the number of units
 
-    If all units respond equally to an image, its correlations are undefined and therefore NaN. Units that respond
+    If all units respond equally to an image, its correlations are undefined and set to NaN. Units that respond
     equally to all images are included, because patterns are compared across units. Raises StimulusError for responses
     that are not finite.
     """
@@ -43,20 +43,16 @@ def dissimilarity(
             given=f"responses {x.shape} with NaN or infinite values in units {spoiled[:5].tolist()}"
             + (f" and {len(spoiled) - 5} more" if len(spoiled) > 5 else ""),
             expected="finite responses (image, ...)",
-            remedy="skip missing repetitions by averaging with np.nanmean(repetitions, 0), and leave out units without "
-            "data: responses[:, np.isfinite(responses).all(0)]",
+            remedy="average over the available repetitions with np.nanmean(repetitions, 0), and leave out units "
+            "without data: responses[:, np.isfinite(responses).all(0)]",
         )
     if metric == "correlation":
         away, size = centred(x.T)
         patterns = (away / size).T
         matrix = 1.0 - patterns @ patterns.T
-    elif metric == "euclidean":
+    else:
         squares = (x**2).sum(1)
         matrix = np.maximum(squares[:, None] + squares - 2.0 * x @ x.T, 0.0) / x.shape[1]
-    else:
-        raise StimulusError(
-            given=f"metric={metric!r}", expected="correlation or euclidean", remedy="pass metric='correlation'"
-        )
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
@@ -74,7 +70,7 @@ def upper(matrix: ArrayLike) -> Array:
     if not np.allclose(square, square.T, rtol=1e-5, atol=1e-8, equal_nan=True):
         raise StimulusError(
             given="a matrix that is not symmetric",
-            expected="one dissimilarity for each pair of images",
+            expected="the same dissimilarity above and below the diagonal for each pair of images",
             remedy="average both directions: (matrix + matrix.T) / 2",
         )
     return square[np.triu_indices(len(square), 1)]
@@ -107,7 +103,7 @@ def ceiling_of_matrices(
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects
 
-    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, and for subjects whose matrix contains
+    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, or if the matrix of a subject contains
     NaN or does not vary.
     """
     from scipy.stats import rankdata
@@ -119,7 +115,7 @@ def ceiling_of_matrices(
             given=f"{len(triangles)} matrices"
             + (f", of which {undefined} have NaN or do not vary" if undefined else ""),
             expected="finite matrices (subject, image, image) of two or more subjects for the same images",
-            remedy=f"leave these subjects out, as in np.delete(matrices, {undefined}, axis=0), or the images with NaN",
+            remedy=f"leave out these subjects, as in np.delete(matrices, {undefined}, axis=0), or the images with NaN",
         )
     ranks = np.stack([rankdata(triangle) for triangle in triangles])
     high = np.mean([np.corrcoef(row, ranks.mean(0))[0, 1] for row in ranks])

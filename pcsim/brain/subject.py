@@ -36,15 +36,16 @@ class Subject:
 
     regions   mapping of brain regions to the populations that model them, fixed before scoring
     solver    solver for each run
-    until     ms for which each image is presented; by default the network's own number of steps
+    until     duration of each image in ms; by default, the network's own number of steps
     prepare   function that turns a stimulus into an image (channel, height, width) in the network's input range; a
               stimulus is a path (Brain-Score) or a value of the mapping passed to `look_at`
-    latency   ms of processing in the eye and optic nerve before the network's time 0; one value, or one per region
+    latency   processing time in the eye and optic nerve before the network's time 0, in ms; one value, or one per
+              region
     degrees   visual angle of an image
 
-    A flow's times are in ms. A discrete network's steps last net.step_ms or follow its published timing. CORnet-S's
-    published times are relative to image onset, so it needs no latency. Raises WiringError for unknown populations, and
-    StimulusError for a latency that is missing or not finite.
+    The times of a flow are in ms. The steps of a discrete network last net.step_ms or follow its published timing.
+    CORnet-S's published times are relative to image onset, so it needs no latency. Raises WiringError for unknown
+    populations, and StimulusError if a latency is missing or not finite.
     """
 
     def __init__(
@@ -109,9 +110,9 @@ class Subject:
                           and `get_stimulus(id)`
         number_of_trials  has no effect on the activations, because all trials are identical
 
-        `regression.steps_of` assigns steps to bins, which may overlap and be in any order. Activations of a sample that
-        diverges are NaN, with a warning. Raises StimulusError for bins outside the run, and for ids that are missing or
-        occur twice.
+        `regression.steps_of` assigns steps to bins, which may overlap and be in any order. If a sample diverges, its
+        activations are NaN and a warning is issued. Raises StimulusError for bins outside the run, and if an id is
+        missing or occurs twice.
         """
         with needs_extra("analysis", StimulusError, "look_at()"):
             import xarray
@@ -164,7 +165,7 @@ class Subject:
             return (rows + 1) * network.step_ms, rows
         first, end = network.populations[population].active or (0, len(times))
         rows = rows[int(first) : int(min(end, len(times)))]
-        # The published timing gives the starts of steps.
+        # The published timing specifies the starts of steps.
         return np.array([network.time_of(population, int(row)) for row in rows]) + network.timing[population][1], rows
 
 

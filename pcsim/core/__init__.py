@@ -1,1 +1,1 @@
-"""Foundations that do not depend on networks: states, the clock, exceptions, files and logging."""
+"""Utilities that do not depend on networks: states, the clock, exceptions, files and logging."""

@@ -37,7 +37,8 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 def finite(value: Tensor, first: int = 1) -> Tensor:
     """Return whether all values are finite along the axes from `first` onwards; by default for each sample, (batch,).
 
-    Checks only the maximum and the minimum, which propagate NaN. A sum could overflow although all values are finite.
+    Only the maximum and the minimum are checked, as both propagate NaN. A sum could overflow even if all values are
+    finite.
     """
     axes = tuple(range(first, value.dim()))
     if not axes:
@@ -51,7 +52,7 @@ def units(value: Tensor) -> tuple[int, ...]:
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape `values`, (channel,), to broadcast over the activity `like`, (batch, channel, ...)."""
+    """Reshape `values`, (channel,), to broadcast against the activity `like`, (batch, channel, ...)."""
     return values.to(like).reshape(-1, *(1,) * (like.dim() - 2))
 
 

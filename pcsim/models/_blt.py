@@ -19,7 +19,6 @@ from torch import nn
 
 from pcsim.connections import LocalResponseNorm
 from pcsim.core.checks import Count
-from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.network import Network
@@ -35,8 +34,8 @@ OPTIONS = """
     unroll    "engineering": the image passes through all layers within a step; "biological": each projection takes
               one step
     lrn       "state": lateral and top-down projections use the activity after local response normalisation, as
-              published; "output": they use the activity before it, which l1 and l2 then record. In both
-              cases, the next layer and the readout receive the activity after it.
+              published; "output": they use the unnormalised activity, which is then also recorded as l1 and l2.
+              In both cases, the next layer and the readout receive the normalised activity.
     size, channels  size and channels of the image, (channels, size, size)
     classes   number of classes; the readout is computed at every step
 
@@ -57,13 +56,6 @@ def _blt(
     kernel: Count,
     widening: int,
 ) -> Network:
-    if unroll not in DELAYS or lrn not in ("state", "output"):
-        raise WiringError(
-            given=f"unroll={unroll!r}, lrn={lrn!r}",
-            expected="unroll 'engineering' (a feed-forward pass within every step) or 'biological' (one step per "
-            "projection); lrn 'state' (recurrence uses normalised activity) or 'output' (unnormalised activity)",
-            remedy="pass unroll='engineering', lrn='state'",
-        )
     maps = widening * width
     normalised = lrn == "state"
     rules = [Rate(maps, normalise=LocalResponseNorm(maps) if normalised else None) for _ in range(2)]

@@ -77,7 +77,8 @@ def cornet_r(
 ) -> Network:
     """Build CORnet-R as in the published code: after step 0, areas receive the current output of the area below.
 
-    It has 5,208,936 parameters. Each of the `channels`, one per area, must be divisible by the `groups` of group norm.
+    It has 5,208,936 parameters. `channels` has one entry per area, which must be divisible by the number of `groups` in
+    group norm.
     """
     return _cornet_recurrent("cornet_r", 0, channels, steps, image, classes, groups)
 
@@ -91,9 +92,10 @@ def cornet_rt(
     classes: Count = 1000,
     groups: Count = 32,
 ) -> Network:
-    """Build CORnet-RT: each area receives the area below one step later, so the image reaches IT in the fourth step.
+    """Build CORnet-RT, in which each area receives the output of the area below one step later.
 
-    It has 5,208,936 parameters and the options of `cornet_r`. The 2018 paper calls it R.
+    The image therefore reaches IT in the fourth step. The network has 5,208,936 parameters and the options of
+    `cornet_r`. The 2018 paper calls it R.
     """
     return _cornet_recurrent("cornet_rt", 1, channels, steps, image, classes, groups)
 
@@ -146,12 +148,12 @@ def cornet_s(
 
     channels  number of channels in each area
     times     number of repeats in V2, V4 and IT
-    scale     number of channels in the middle of a repeat, relative to those of the area
+    scale     number of channels in the middle of a repeat, relative to the number of channels of the area
 
-    V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have further
+    V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have additional
     populations. In V2, for example, in_v2 is the 1x1 convolution of the input, first_v2 and wide_v2 are the expanded
     stage in the first and in later repeats, and deep_v2 is the 3x3 convolution after that stage. Populations keep their
-    values when they are not active. Convolution weights start from N(0, 2 / (kernel area * output channels)).
+    values while they are inactive. Convolution weights are drawn from N(0, 2 / (kernel area * output channels)).
     """
     v1 = channels[0]
     entry = [

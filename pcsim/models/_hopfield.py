@@ -5,9 +5,9 @@
     modern  xi <- X softmax( beta X^T xi )
 
 The weights store patterns and are not learned by gradient descent. Each network starts from the input "cue". Its
-energy is a population and can be recorded at every step. The energy never rises under asynchronous updates (1982),
-along the flow (1984), or from step to step (modern). Under synchronous updates (1982) it may rise, and the network may
-end in a cycle of two states.
+energy is a population and can be recorded at every step. The energy never increases under asynchronous updates (1982),
+along the flow (1984), or from step to step (modern). Under synchronous updates (1982), it may increase, and the network
+may end in a cycle of two states.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Weights = Annotated[Tensor, Axes("unit, unit")]
 
 @checked(WiringError)
 def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
-    """Return `count` random patterns of -1 and 1, independent and equally likely: (count, units)."""
+    """Return random patterns (count, units) whose values are -1 or 1, drawn independently with equal probability."""
     generator = torch.Generator().manual_seed(seed)
     return (
         2.0 * torch.randint(0, 2, (count, units), generator=generator, device="cpu").to(torch.get_default_dtype()) - 1.0
@@ -43,9 +43,10 @@ def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
 
 @checked(WiringError)
 def hebbian(patterns: Patterns, centred: bool = False) -> Tensor:
-    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), in the precision of the patterns.
+    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), with the dtype of the patterns.
 
-    `centred` first subtracts the overall mean of the patterns, for images with unequal amounts of black and white.
+    With `centred`, the overall mean of the patterns is subtracted first, which suits images with unequal amounts of
+    black and white.
     """
     sums, divisor = _hebbian_sums(patterns, centred)
     return (sums / divisor).to(_precision(patterns))
@@ -69,13 +70,14 @@ def hopfield(
     `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state. The fields
     of stored patterns are exact, because weights are stored as integers and the sum is divided by an integer.
 
-    patterns   values of -1 and 1, (count, units); by default `count` random patterns of `units` units
+    patterns   values of -1 and 1, (count, units); by default, `count` random patterns of `units` units
     weights    (units, units), used instead of the Hebbian weights. Fields are exact if the weights are, up to
-               rounding error, integers divided by the number of units, like those of `hebbian`; others are rounded
-    threshold  theta, with which the field is compared
+               rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, they are
+               rounded
+    threshold  theta, to which the field is compared
     centred    see `hebbian`
 
-    With float64 patterns or weights, the network is in float64.
+    If the patterns or weights are float64, so is the network.
 
     Raises WiringError for patterns with other values or an unknown mode.
 
@@ -83,10 +85,6 @@ def hopfield(
         run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), rounds=10)}, solver=Iterate())
     """
     stored = _patterns(patterns, count, units, seed)
-    if mode not in ("asynchronous", "synchronous"):
-        raise WiringError(
-            given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="pass mode='asynchronous'"
-        )
     matrix = (
         _field(*_hebbian_sums(stored, centred), _precision(stored))
         if weights is None
@@ -128,9 +126,9 @@ def hopfield_continuous(
     gain: float = 4.0,
     drive: bool = False,
 ) -> Network:
-    """Build the graded Hopfield network, which is a flow.
+    """Build the graded Hopfield network as a flow.
 
-    Its inputs are "cue" (units,), the initial value of u, and with `drive` also "current" (units,), which is I.
+    Its inputs are "cue" (units,), the initial value of u, and, if `drive` is True, "current" (units,), which is I.
 
     tau   time constant in ms
     gain  g in v = tanh(g u)
@@ -221,7 +219,7 @@ def _linear(weights: Tensor) -> nn.Linear:
 
 
 def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
-    """Return K and n with W = K / n; K, in float64, holds integers if the patterns do.
+    """Return K and n with W = K / n; K is float64 and contains integers if the patterns do.
 
     With the overall mean m = M / (P N) of P patterns, sum_mu (xi_i - m)(xi_j - m) = G_ij - m (a_i + a_j) + P m^2, where
     G_ij = sum_mu xi_i xi_j and a_i = sum_mu xi_i.
@@ -237,7 +235,7 @@ def _hebbian_sums(patterns: Tensor, centred: bool) -> tuple[Tensor, int]:
 
 
 def _as_fractions(weights: Tensor) -> tuple[Tensor, int]:
-    """Return K and n with W = K / n: integers and the number of units if W equals such a ratio, else W and 1."""
+    """Return K and n with W = K / n: integers and the number of units if W is such a ratio, or else W and 1."""
     if not bool(torch.isfinite(weights).all()):
         raise WiringError(
             given="weights with NaN or infinite values", expected="finite weights", remedy="pass hebbian(patterns)"
@@ -257,10 +255,10 @@ def _field(sums: Tensor, divisor: int, dtype: torch.dtype) -> ScaledLinear:
 def _patterns(patterns: Patterns | None, count: int, units: int, seed: int) -> Tensor:
     if patterns is None:
         return random_patterns(count, units, seed)
-    if patterns.dim() != 2 or not bool((patterns.double().abs() == 1).all()):
+    if not bool((patterns.double().abs() == 1).all()):
         raise WiringError(
             given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
-            expected="shape (count, units) and values of -1 and 1",
+            expected="values of -1 and 1",
             remedy="pass 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
         )
     return patterns

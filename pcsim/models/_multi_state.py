@@ -4,7 +4,7 @@
     K = conv( ReLU( BN_t( conv( ReLU( BN_t( . ) ) ) ) ) )
 
 With one state, this recurrent network equals a residual network whose T - 1 blocks share their weights. With several
-states, of decreasing resolution, any adjacency of transitions between them is possible. Each step has a separate batch
+states of decreasing resolution, any set of transitions between them is possible. Each step has a separate batch
 norm, with its own statistics, weights and biases. A step updates all states simultaneously, so in a chain of S states
 the image reaches the top after S - 1 transitions. A transition starts once the image has reached its source.
 """
@@ -52,11 +52,11 @@ def multi_state(
     """Build a network of states of decreasing resolution with transitions between them.
 
     channels   number of channels in each state; each state has half the resolution of the previous one
-    adjacency  "feed-forward", "feedback" (neighbouring states), "full", or a matrix whose row i, column j is 1 where
-               state i receives state j
+    adjacency  "feed-forward", "feedback" (neighbouring states), "full", or a matrix whose entry (i, j) is 1 if state i
+               receives input from state j
     shared     use the same convolutions in every step; False gives an ordinary residual network
     norm       "step": one batch norm per step; "shared": one for all steps; "none": no normalisation
-    given      "first": the image is the input in the first step only; "every": in every step
+    given      "first": the image is the input only in the first step; "every": it is the input in every step
     stride     stride of the pre-net, a 3x3 convolution
 
     Raises WiringError for an invalid option, too few steps, or an image that cannot be halved often enough.
@@ -69,12 +69,11 @@ def multi_state(
             expected="transitions through which the image reaches every state, starting from the first",
             remedy="pass adjacency='feed-forward', or connect each unreached state to one that the image reaches",
         )
-    if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
+    if steps < needed:
         raise WiringError(
-            given=f"steps={steps}, norm={norm!r}, given={given!r}",
-            expected=f"at least {needed:g} steps (enough to reach every state, plus one); norm 'step', 'shared' "
-            "or 'none'; given 'first' or 'every'",
-            remedy=f"pass steps={max(steps, int(needed))}, norm='step', given='first'",
+            given=f"steps={steps}",
+            expected=f"at least {needed:g} steps (enough to reach every state, plus one)",
+            remedy=f"pass steps={needed:g}",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
@@ -139,11 +138,11 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
         return [[upward is None or i - j in upward for j in range(states)] for i in range(states)]
     rows = [] if isinstance(adjacency, str) else [[bool(entry) for entry in row] for row in adjacency]
     entries = {entry for row in adjacency for entry in row} if not isinstance(adjacency, str) else set()
-    if states == 0 or [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
+    if [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
         raise WiringError(
             given=f"adjacency {adjacency!r} for {states} states",
             expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} zeros and ones",
-            remedy="set row i, column j to 1 where state i receives state j",
+            remedy="set entry (i, j) to 1 if state i receives input from state j, and to 0 otherwise",
         )
     return rows
 
@@ -156,7 +155,7 @@ def _transitions(
     shared: bool,
     norm: Norm,
 ) -> list[Projection]:
-    """Build K_ij for each pair of states in which state i receives state j."""
+    """Build K_ij for each pair of states in which state i receives input from state j."""
     reached = _reached(reads)
     edges: list[Projection] = []
     for i, target in enumerate(names):
@@ -195,7 +194,7 @@ def _norms(norm: Norm, steps: int, shared: bool) -> Callable[[int], list[nn.Modu
 
 
 def _transition(channels: int, out: int, upward: int, norms: Callable[[int], list[nn.Module]]) -> Chain | nn.Sequential:
-    """Build K: norm, ReLU and 3x3 convolution, twice. The first convolution divides the size by 2^upward."""
+    """Build K: norm, ReLU and 3x3 convolution, twice. The first convolution divides the map size by 2^upward."""
     first: nn.Module = conv(channels, out, 3, 2**upward) if upward >= 0 else up_conv(channels, out, 3, 2**-upward)
     parts = [*norms(channels), nn.ReLU(), first, *norms(out), nn.ReLU(), conv(out, out)]
     return Chain(*parts) if any(isinstance(part, StepNorm) for part in parts) else nn.Sequential(*parts)

@@ -10,7 +10,7 @@ The result of the top-down pass is a separate population, `prior`, so each popul
 order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution, both without
 biases. In a layer that downsamples, FF is followed by 2x2 max pooling and FB is preceded by bilinear upsampling. The
 rates a (initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not
-include the prediction error; `Training(reconstruction=...)` adds it.
+include the prediction error, which can be added with `Training(reconstruction=...)`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def pcn_global(
     channels   number of feature maps in layers 1..L
     pooled     numbers (from 1) of the layers that halve the map size
     cycles     number of cycles of the loop; 0 gives the feed-forward network
-    tied       share weights between FF and FB, with Xavier normal initialisation, as published
-    order      "sequential": a top-down pass, then a bottom-up pass, as published; "synchronous": all layers are updated
-               from the previous cycle
+    tied       share weights between FF and FB and initialise them by Xavier normal, as published
+    order      "sequential": a top-down pass followed by a bottom-up pass, as published; "synchronous": all layers are
+               updated from the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
                layer has a single norm, shared by the feed-forward, top-down and bottom-up passes
     rates      initial values of a and b
@@ -62,7 +62,7 @@ def pcn_global(
     Raises WiringError for pooled layers that do not exist, or an image that cannot be halved often enough.
     """
     count = len(channels)
-    _check(count, pooled, cycles, order, norm, image)
+    _check(count, pooled, image)
     ff, fb = _sweep_modules(channels, pooled, tied, align_corners, image[0])
     norms = [nn.GroupNorm(1, channel) if norm == "group" else None for channel in channels]
     nodes = ["image", *(f"r{layer}" for layer in range(1, count + 1))]
@@ -146,17 +146,11 @@ def _sweep_modules(
     return ff, fb
 
 
-def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: str, image: tuple[int, int, int]) -> None:
+def _check(layers: int, pooled: Sequence[int], image: tuple[int, int, int]) -> None:
     multiple = 2 ** len(pooled)
     if not set(pooled) <= set(range(1, layers + 1)) or image[1] % multiple or image[2] % multiple:
         raise WiringError(
             given=f"pooled={tuple(pooled)} for {layers} layers, an image of {image[1]}x{image[2]}",
             expected=f"layer numbers from 1 to {layers}, and a height and width divisible by {multiple}",
             remedy="pass pooled=() for no pooling, or crop or pad the images",
-        )
-    if cycles < 0 or order not in ("sequential", "synchronous") or norm not in ("none", "group"):
-        raise WiringError(
-            given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
-            expected="cycles >= 0; order 'sequential' or 'synchronous'; norm 'none' or 'group'",
-            remedy="pass cycles=6, order='sequential', norm='none'",
         )

@@ -1,6 +1,6 @@
 """Predictive coding network with local recurrent processing (Han et al. 2018, NeurIPS, arXiv 1805.07526).
 
-The blocks run one after another; each completes its T cycles before the next one starts:
+The blocks run sequentially. Each block completes its T cycles before the next one starts:
 
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
     y(0) = ReLU( FF( x ) )
@@ -37,8 +37,8 @@ Variant = Literal["published", "chainer"]
 class Architecture:
     """Sizes of a PCN with local loops.
 
-    `channels` are the output channels of each block, `pooled` the numbers (from 1) of the blocks followed by pooling,
-    and `stem` the number of channels of an initial 7x7 convolution of stride 2, if there is one.
+    `channels` lists the number of output channels of each block, and `pooled` the numbers (from 1) of the blocks
+    followed by pooling. `stem` is the number of channels of an initial 7x7 convolution of stride 2, or None.
     """
 
     channels: tuple[Count, ...]
@@ -51,7 +51,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""C and D (CIFAR) and E (ImageNet) of the paper; pooling is one block later than in the paper, as in its code"""
+"""C and D (CIFAR) and E (ImageNet) of the paper; pooling comes one block later than in the paper, as in its code"""
 
 
 @register(paper="Han et al. 2018")
@@ -73,7 +73,7 @@ def pcn_local(
 
     Raises WiringError for an unknown architecture or variant, or an image that cannot be halved often enough.
     """
-    plan = _plan(architecture, cycles, variant, image)
+    plan = _plan(architecture, image)
     published = variant == "published"
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -93,7 +93,7 @@ def pcn_local(
         source, channels = f"out{block}", out
         entry = [pool()] if block in plan.pooled else []
     steps = len(plan.channels) * (cycles + 1)
-    # The Chainer code averages first, so that its last batch norm has the statistics of the averages.
+    # The Chainer code averages first, so its last batch norm uses the statistics of the averages.
     head = (
         [*entry, nn.BatchNorm2d(channels), nn.ReLU(), GlobalMeanPool()]
         if published
@@ -148,7 +148,7 @@ def _block(
     )
 
 
-def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tuple[int, int, int]) -> Architecture:
+def _plan(architecture: str | Architecture, image: tuple[int, int, int]) -> Architecture:
     if isinstance(architecture, str) and architecture not in ARCHITECTURES:
         raise WiringError(
             given=f"architecture {architecture!r}",
@@ -162,11 +162,5 @@ def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tu
             given=f"an image of {image[1]}x{image[2]}",
             expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or pool after fewer blocks",
-        )
-    if cycles < 0 or variant not in ("published", "chainer"):
-        raise WiringError(
-            given=f"cycles={cycles}, variant={variant!r}",
-            expected="cycles >= 0; variant 'published' or 'chainer'",
-            remedy="pass cycles=5, variant='published'",
         )
     return plan

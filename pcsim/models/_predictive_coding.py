@@ -6,10 +6,10 @@
     dW_l = e_l f( r_{l+1} )^T,  db_l = e_l                   = - dE/dW_l, at the relaxed state (`pcsim.training.local`)
 
 Layer 0 is the lowest, and every layer predicts the one below. If layer 0 is clamped to an image, the layers above infer
-its causes; if the top is clamped, the network generates an image; if both are clamped, it can learn with supervision.
+its causes. If the top is clamped, the network generates an image. If both are clamped, it can learn with supervision.
 W^T shares the weights of W. The equations are those of Whittington & Bogacz 2017 (eq. 2.15-2.19), with f inside the
-prediction. Rao & Ballard 1999 have f outside, p_l = f( W_l r_{l+1} + b_l ); the error passed up is then W_l^T d_l, with
-d_l = f'( W_l r_{l+1} + b_l ) e_l.
+prediction. In Rao & Ballard 1999, f is outside, p_l = f( W_l r_{l+1} + b_l ), and the error passed up is W_l^T d_l,
+with d_l = f'( W_l r_{l+1} + b_l ) e_l.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def predictive_coding(
     tau        time constant in ms, one for all layers or one per layer
     nonlinearity  position of f: "inside", p = W f(r) + b, or "outside", p = f(W r + b)
     precision  pi, one for all errors or one per error, e0 first
-    start      "zeros", or "predictions": each layer starts at its prediction, which requires a clamped top layer
+    start      "zeros", or "predictions": each layer starts at its prediction, so the top layer must be clamped
 
     Raises WiringError for fewer than two layers, incompatible map sizes, or a `start` that requires a clamped top.
 
@@ -64,12 +64,6 @@ def predictive_coding(
     precisions = list(precision) if isinstance(precision, Sequence) else [precision] * (count - 1)
     top = f"r{count - 1}"
     _check(layers, len(taus), precisions, start, start == "zeros" or top in clamped)
-    if nonlinearity not in ("inside", "outside"):
-        raise WiringError(
-            given=f"nonlinearity={nonlinearity!r}",
-            expected="'inside', p = W f(r) + b, or 'outside', p = f(W r + b)",
-            remedy="pass nonlinearity='inside'",
-        )
     inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
     populations = [
         Population(f"r{layer}", ErrorRelaxation(taus[layer], inside), tuple(shape))

@@ -31,12 +31,12 @@ WIDER = (11, 7, 5, 5, 5, 5, 3)
 OPTIONS = """
 
     maps      number of feature maps in each layer of B
-    kernels   kernel size of each layer, one for each entry of `maps`; by default the published sizes
-    steps     number of steps, each with its own batch norms; by default 8 with lateral connections, else 1
-    size, channels  size and channels of the image, (channels, size, size); 2^(len(maps) - 1) must divide `size`
+    kernels   kernel size of each layer, with one entry for each entry of `maps`; by default, the published sizes
+    steps     number of steps, each with its own batch norms; by default, 8 with lateral connections and 1 without
+    size, channels  shape of the image, (channels, size, size); `size` must be divisible by 2^(len(maps) - 1)
     classes   number of classes; the readout is computed at every step
 
-    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels`, `size` or `steps` is invalid.
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels` or `size` is invalid.
     """
 
 
@@ -52,11 +52,11 @@ def _rcnn_sat(
     deepening: int,
 ) -> Network:
     multiple, (channels, size, _) = 2 ** (len(maps) - 1), image
-    if len(maps) != len(kernels) or size % multiple or steps < 1:
+    if len(maps) != len(kernels) or size % multiple:
         raise WiringError(
-            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}, {steps} steps",
-            expected=f"as many kernels as maps, a size divisible by {multiple}, and at least 1 step",
-            remedy=f"pass size={-(-size // multiple) * multiple}, steps={max(steps, 1)} and "
+            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}",
+            expected=f"as many kernels as maps, and a size divisible by {multiple}",
+            remedy=f"pass size={-(-size // multiple) * multiple} and "
             f"kernels={(*kernels, *(3 for _ in maps))[: len(maps)]}",
         )
     populations: list[Population] = []

@@ -4,8 +4,8 @@
     p_{n-1}(t) = P_n( r_n(t) ),   eps_{n-1}(t) = mean( ( p_{n-1}(t) - r_{n-1}(t) )^2 )         r_0 the image
     r_n(0) = F_n( r_{n-1}(0) )
 
-The stages F of a trained network become areas, and each stage gets a predictor P. The error is computed per sample. The
-reference implementation averages it over the batch, so that the dynamics of a sample depend on the rest of its batch.
+The stages F of a trained network become areas, and a predictor P is added to each stage. The error is computed for each
+sample. The reference implementation averages it over the batch, so the dynamics of a sample depend on its batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
 
-Stages = Annotated[Sequence[nn.Module] | nn.Sequential, Field(examples=["[first, second], or an nn.Sequential"])]
+Stages = Annotated[
+    Sequence[nn.Module] | nn.Sequential | nn.ModuleList, Field(examples=["[first, second], or an nn.Sequential"])
+]
 
 
 @checked(WiringError)
@@ -46,34 +48,28 @@ def retrofit(
 ) -> Network:
     """Turn the stages of a feed-forward network into areas r1, r2, ..., each of which predicts the area below.
 
-    stages      modules that compute each area from the one below, used without copying: an nn.Sequential, or a
+    stages      modules that compute each area from the one below (they are not copied): an nn.Sequential, or a
                 list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
-    head        module from the last area to the readout; by default the identity
-    predictors  affine modules, one per stage, that map an area to the shape of the one below; by default transposed
-                convolutions between maps, and dense layers elsewhere
+    head        module that maps the last area to the readout; by default, the identity
+    predictors  affine modules, one per stage, that map an area to the shape of the one below; by default,
+                transposed convolutions between maps and dense layers otherwise
     feed_forward, feedback, correction  initial values of beta, lambda and alpha, which are learnable for each area
     scale       scaling of the gradient: "mean", as in the equation, or "receptive_field", as in the reference's
                 PCoderN, where 1/sqrt(C) replaces the 1/N of the mean and C is the number of predicted values that
                 depend on one unit
 
-    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError for predictors
-    that have the wrong shape or are not affine, or if beta, lambda or 1 - beta - lambda is not positive.
+    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError if a predictor
+    has the wrong shape or is not affine, or if beta, lambda or 1 - beta - lambda is not positive.
     """
-    if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
-        raise WiringError(
-            given=f"a single {type(stages).__name__}",
-            expected="a sequence of stages, one for each area",
-            remedy="pass an nn.Sequential, or a list such as [nn.Sequential(net.conv1, net.relu), net.layer1]",
-        )
     shapes = _shapes(stages, image)
     count = len(shapes) - 1
     chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
-    if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
+    if len(chosen) != count or count == 0:
         raise WiringError(
-            given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
-            expected="at least one stage, a predictor for every stage, and scale 'mean' or 'receptive_field'",
-            remedy=f"pass predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
+            given=f"{count} stages, {len(chosen)} predictors",
+            expected="at least one stage, and a predictor for every stage",
+            remedy=f"pass predictors=[...] with {count} modules, lowest first",
         )
     populations: list[Population] = [Population("readout", Sum())]
     projections: list[Projection] = []

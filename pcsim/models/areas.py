@@ -26,20 +26,20 @@ def areas(
     delays: tuple[int | None, int | None] = (None, None),
     bottom_up: Callable[[], nn.Module] = nn.Identity,
 ) -> Wiring:
-    """Build areas l1, l2, ... above the input "image", with `maps` feature maps, each half the size of the one below.
+    """Build areas l1, l2, ... with `maps` feature maps above the input "image", each half the size of the one below.
 
     Bottom-up projections are 2x2 max pooling (from area 2 on) and a convolution, lateral projections are convolutions,
     and top-down projections are transposed convolutions of stride 2. Biases belong to the rules.
-    `delays` are the delay of bottom-up projections between areas, and the delay of lateral and top-down projections.
+    `delays` is a pair: the delay of bottom-up projections between areas, and that of lateral and top-down projections.
     `bottom_up` builds the module that precedes pooling in bottom-up projections between areas.
-    Raises WiringError unless the image can be halved once for every area but the first.
+    Raises WiringError unless the image size can be halved once for every area but the first.
     """
     channels, height, width = image
     multiple = 2 ** (len(maps) - 1)
-    if height % multiple or width % multiple or not maps:
+    if height % multiple or width % multiple:
         raise WiringError(
             given=f"an image of {height}x{width} for {len(maps)} areas",
-            expected=f"at least one area, and a height and width divisible by {multiple}",
+            expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or use fewer areas",
         )
     up, back = delays

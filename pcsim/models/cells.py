@@ -1,6 +1,6 @@
 """Recurrent cells for ConvRNN layers, each driven by the feed-forward input x of its layer (Nayebi et al. 2018).
 
-The cell of layer n has an output population h{n}, which projects to other layers, and may have further memories.
+The cell of layer n has an output population h{n}, which projects to other layers, and may have memory populations.
 
     reciprocal    h = f( [1 - s(W_ch c)] x + [1 - s(W_hh h)] h ),   c = f( [1 - s(W_hc h)] x + [1 - s(W_cc c)] c )
     time_decay    s = a s + x,  h = f(s)
@@ -51,7 +51,7 @@ class ReciprocalCell:
     """
 
     depth: Annotated[int | None, Field(ge=0)] = None
-    """number of channels of c; None for as many as the layer has, 0 for no c"""
+    """number of channels of c; None for the same number as in the layer, 0 for no c"""
     tau: Gate = Gate()
     """retention gate: the fraction of its previous value that a unit keeps"""
     gate: Gate = Gate()
@@ -124,7 +124,7 @@ SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activat
 @checked(WiringError)
 @dataclass(frozen=True)
 class Site:
-    """Layer n, for which a cell is built. Its input `res` comes from `source`; the drive x{n} is its convolution.
+    """Layer n, for which a cell is built. Its input `res` comes from `source`, and x{n} is the convolution of `res`.
 
     entry   function that builds the modules from `source` to `res`, such as a pooling layer
     stride  stride of the convolution from `res` to x{n}
@@ -198,7 +198,7 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     units = [(h, maps, cell.out_activation), *([(c, depth, cell.cell_activation)] if depth else [])]
     populations = []
     projections = [drive(h, maps, cell.input_to_out_kernel)]
-    # The bias of a gate belongs to the convolution from the other unit, without which the gate has none.
+    # The bias of a gate belongs to the convolution from the other unit; without this convolution, there is no bias.
     is_gated = {h: bool(depth) and not cell.cell_to_out, c: True}
     for name, out, activation in units:
         rule = ReciprocalGated(out, activation, cell.gate, cell.tau, cell.bias, is_gated[name])
@@ -218,7 +218,7 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     if depth:
         through = site.conv(depth, maps, cell.gate_kernel, gate, cell.bias and cell.cell_to_out)
         outward = edge(c, h, through, "lateral", 1, "drive" if cell.cell_to_out else "gate")
-        # The bias of the convolution drives h from the first step, although c starts from 0.
+        # The bias of the convolution drives h from the first step, even though c starts at 0.
         projections.append(replace(outward, before="zeros") if cell.cell_to_out else outward)
         projections.append(edge(h, c, site.conv(maps, depth, cell.gate_kernel, gate), "lateral", 1, "gate"))
         if cell.input_to_cell:
@@ -235,7 +235,7 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
 def _check(cell: ReciprocalCell, depth: int, maps: int) -> None:
     if depth and not (cell.input_to_cell or cell.cell_residual):
         raise WiringError(
-            given="a cell state that nothing drives",
+            given="a cell state c without any input",
             expected="input_to_cell=True or cell_residual=True",
             remedy="pass input_to_cell=True, or depth=0 for no cell state",
         )

@@ -15,7 +15,7 @@ from pcsim.network import Network
 def matched(build: Callable[[int], Network], parameters: Count, largest: Count = 4096) -> Network:
     """Return build(width) for the width in 1..largest whose parameter count is closest to `parameters`.
 
-    The parameter count of `build` must increase with the width. The initial weights are those of a direct call of
+    The parameter count of `build` must increase with the width. The initial weights are those of a direct call to
     build(width). Raises WiringError if even the largest width has too few parameters.
 
         control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)

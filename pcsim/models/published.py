@@ -1,12 +1,11 @@
-"""Functions that load weights published for other code into pcsim's networks.
+"""Functions that load published weights of other implementations into pcsim's networks.
 
     tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
     models.published.load(net, tensors, models.published.libilab_pcn)
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
 code, their shape, and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape
-raises StorageError, as does a network that does not fit the mapping. pcsim itself does not include any published
-weights.
+raises StorageError, as does a network that does not match the mapping. pcsim does not ship any published weights.
 """
 
 from __future__ import annotations
@@ -42,10 +41,12 @@ class Source(NamedTuple):
 
 
 Sources = dict[str, Source]
-"""name of a tensor of the network -> its origin"""
+"""name of a tensor of the network, or UNUSED -> its origin"""
+UNUSED = ""
+"""key of tensors of the original code that the network does not need and that may be missing"""
 Naming = Callable[[Network], Sources]
 COUNTER = "num_batches_tracked"
-"""a tensor of batch norms that does not affect their output and is missing from old state dicts"""
+"""a tensor in batch norms that does not affect their output and is missing from old state dicts"""
 
 
 @checked(StorageError)
@@ -56,11 +57,12 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
             or `cornet` for the CORnets
 
     Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
-    missing, left over or of the wrong shape, or if the mapping does not fit the network.
+    missing, left over or of the wrong shape, or if the mapping does not match the network.
     """
     own = trained_tensors(network)
     counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
     sources = _sources(network, naming, set(own) - set(counted))
+    unused = sources.pop(UNUSED, Source(())).names
     expected = {
         name: tuple(own[ours].shape) if source.shape is None else source.shape
         for ours, source in sources.items()
@@ -69,6 +71,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     shared = "module." if all(name.startswith("module.") for name in tensors) else ""
     counters = {shared + name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")}
     plain = {name.removeprefix(shared): value for name, value in tensors.items() if name not in counters}
+    plain = {name: value for name, value in plain.items() if name not in unused}
     if expected.keys() != plain.keys():
         raise StorageError(
             given=_differences(set(expected), set(plain)),
@@ -90,11 +93,14 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
     """Return the mapping of a network. Raises StorageError unless it covers exactly the tensors in `wanted`."""
     try:
         sources = naming(network)
-        differences = "" if set(sources) == wanted else _differences(set(sources), wanted)
+        mapped = set(sources) - {UNUSED}
+        differences = "" if mapped == wanted else _differences(mapped, wanted)
     except StorageError:
         raise
-    except (LookupError, ValueError) as error:  # an edge or tensor that this kind of network does not have
+    except LookupError as error:  # a projection or population that this kind of network does not have
         sources, differences = {}, f"its wiring lacks {error}"
+    except ValueError:  # unpacking, or zip(strict=True)
+        sources, differences = {}, "the transform of a projection has more or fewer parts than in the original code"
     if differences:
         raise StorageError(
             given=f"the network {network.name!r}: {differences}",
@@ -108,6 +114,8 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
 @checked(StorageError)
 def libilab_pcn(network: Network) -> Sources:
     """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
+
+    The network must have at least one cycle, which shows whether its weights are tied.
 
     The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
     b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 belongs to layer 1. The original rates have
@@ -138,24 +146,29 @@ def libilab_pcn(network: Network) -> Sources:
 def libilab_local(network: Network) -> Sources:
     """Map `PredNetBpD` and `PredNetBpE` of libilab/PCN-with-Local-Recurrent-Processing to the published `pcn_local`.
 
-    The network must have at least one cycle. The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight,
-    PcConvs.L.b0.0, PcConvs.L.bypass.weight, the batch norms BNs.L and BNend, linear.weight and linear.bias, where L
-    counts from 0; with a stem, also baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have
-    shape (1, channel, 1, 1), and those of pcsim (channel,).
+    The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight, PcConvs.L.b0.0, PcConvs.L.bypass.weight,
+    the batch norms BNs.L and BNend, linear.weight and linear.bias, where L counts from 0; with a stem, also
+    baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have shape (1, channel, 1, 1), and those
+    of pcsim (channel,). A network without cycles does not use FBconv and b0.
     """
     naming = _OfModules(network)
     source = "image"
-    for layer, block in enumerate(range(1, len(network.predicted) + 1)):
+    blocks = sum(name.startswith("out") for name in network.populations)
+    for layer, block in enumerate(range(1, blocks + 1)):
         x, end, theirs = f"x{block}", f"out{block}", f"PcConvs.{layer}"
         is_stem = source == "image" and len(naming.holding("image->x1")) > 1
         stem = ["baseconv.conv", "baseconv.featBN"] if is_stem else []
         naming.add(f"{source}->{x}", [*stem, f"BNs.{layer}"])
         naming.add(f"{x}->s{block}", [f"{theirs}.FFconv"])
-        naming.add(f"y{block}->p{block}", [f"{theirs}.FBconv"])
         naming.add(f"{x}->{end}", [f"{theirs}.bypass"])
-        naming.sources[f"rules.y{block}.rate.weight"] = _rate(f"{theirs}.b0.0", network.shape(end)[0])
+        if network.predicted:
+            naming.add(f"y{block}->p{block}", [f"{theirs}.FBconv"])
+            naming.sources[f"rules.y{block}.rate.weight"] = _rate(f"{theirs}.b0.0", network.shape(end)[0])
         source = end
     naming.add(f"{source}->readout", ["BNend", "linear"])
+    if not network.predicted:
+        names = (f"PcConvs.{layer}.{name}" for layer in range(blocks) for name in ("FBconv.weight", "b0.0"))
+        naming.sources[UNUSED] = Source(tuple(names))
     return naming.sources
 
 
@@ -256,7 +269,7 @@ class _OfModules:
         return [module for module in self.transforms[edge].modules() if any(True for _ in module._parameters)]
 
     def add(self, edge: str, theirs: list[str]) -> None:
-        """Map the modules on `edge` to the original names `theirs`; rows of a `StepNorm` are numbered consecutively."""
+        """Map the modules on `edge` to the names `theirs`, numbering the rows of a `StepNorm` consecutively."""
         for module, prefix in zip(self.holding(edge), theirs, strict=True):
             tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
             for name, tensor in tensors.items():

@@ -28,7 +28,7 @@ MODELS: dict[str, Entry] = {}
 
 @checked(WiringError)
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Return a decorator that registers a function that builds a `Network`, under the function's name.
+    """Return a decorator that registers a function that builds a `Network` as a model of the same name.
 
     The function's options are checked against their annotations.
 

@@ -41,7 +41,7 @@ def available() -> dict[str, tuple[str, ...]]:
 def pretrained(model: str, weights: str, **options: Any) -> Network:
     """Build `model` with the trained `weights`; `options` override those used in training.
 
-    Raises StorageError if the weights do not exist for this model or do not fit the `options`.
+    Raises StorageError if the weights do not exist for this model or do not match the `options`.
     """
     known = available().get(model, ())
     if weights not in known:

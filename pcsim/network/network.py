@@ -1,4 +1,4 @@
-"""Networks: descriptions of populations and projections that `pcsim.simulate` runs."""
+"""Networks of populations and projections, which `pcsim.simulate` runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Network(Graph):
     """
 
     EXAMPLE: ClassVar[str] = "a pcsim.Network, such as pcsim.models.build('blt')"
-    # Set by pcsim.simulation, which imports this package; networks contain no loop over time.
+    # Set by pcsim.simulation, which imports this package; networks themselves contain no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
     if not TYPE_CHECKING:
@@ -54,16 +54,16 @@ class Network(Graph):
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the readout, (batch, ...), after `net.steps` steps on constant inputs.
 
-        Like any PyTorch module, it runs in the current mode (training or evaluation) and tracks gradients if they are
-        enabled. Use `pcsim.simulate` for flows, other numbers of steps, and records of states or errors.
-        Raises SolverError if the network is a flow, has no readout or does not define `steps`.
+        Like any PyTorch module, a network runs in its current mode (training or evaluation) and tracks gradients if
+        they are enabled. Use `pcsim.simulate` for flows, to run a different number of steps, or to record states and
+        errors. Raises SolverError if the network is a flow, has no readout or does not define `steps`.
         """
         if Network.runner is None:  # nothing but networks has been imported
             import_module("pcsim.simulation")
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(
                 given=f"{self.name!r} called as a function",
-                expected="a discrete network with a readout and a number of steps",
+                expected="a discrete network with a readout and a default number of steps",
                 remedy="call pcsim.simulate(net, images, solver=..., until=...)",
             )
         return Network.runner(self, inputs)
@@ -74,15 +74,15 @@ class Network(Graph):
 
         If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
-        `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name, whose
-        values can also be a `LearnableTau` or a sequence with one number per channel. A wire with delayed outgoing
-        edges also becomes a memory, because its past values are needed. `step_ms` is the time in ms that one step of
-        the discrete network represents. It is used to convert windows, lesions, per-step transforms and delays of more
-        than one step to ms. Defaults to `tau` if `tau` is a scalar.
+        `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name. The
+        values of a dict can also be a `LearnableTau` or a sequence with one number per channel. A wire with delayed
+        outgoing edges also becomes a memory, because its past values are needed. `step_ms` is the time in ms that one
+        step of the discrete network represents. It is used to convert windows, lesions, per-step transforms and
+        delays of more than one step to ms, and defaults to `tau` if `tau` is a scalar.
 
         A delay of 0 between two memories has no meaning in continuous time: every edge of the flow transmits the
-        current value, regardless of the unrolling. Unrollings differ only under one-stage solvers (Euler,
-        ExponentialEuler), which advance one population after another in evaluation order. With dt = tau, Euler
+        current value, regardless of the unrolling. The unrolling matters only for one-stage solvers
+        (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
         """
         return variants.as_ode(self, tau, step_ms)
@@ -110,8 +110,8 @@ class Network(Graph):
     def autocast(self, dtype: torch.dtype = torch.bfloat16) -> Network:
         """Return a network whose edges compute convolutions and matrix products in bfloat16 or float16.
 
-        Sums, rules and states keep their dtype, and float64 values are not rounded. Parameters are shared. The result
-        is accurate to two or three digits, and faster for large networks on hardware that supports the dtype.
+        Sums, rules and states keep their dtype, and float64 values are not rounded. Parameters are shared.
+        Results are accurate to two or three digits. Large networks run faster on hardware that supports the dtype.
         """
         return variants.autocast(self, dtype)
 

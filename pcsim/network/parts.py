@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from pcsim.core.checks import checked
@@ -18,6 +19,8 @@ from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Delay = Annotated[int, Field(ge=0, examples=["0 for the current step, or delay=1 for the previous step"])]
 ALWAYS: Window = (-math.inf, math.inf)
 
 
@@ -27,8 +30,8 @@ class Population:
     """A named group of units that share one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside it the value is
-            constant
+    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside the window,
+            its value is constant
     starts_from  a population from which the value and extra variables are copied when the window opens
     """
 
@@ -45,9 +48,9 @@ class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
-            None (the default) means 0 in a discrete network; in a flow every edge transmits the current value.
+            None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
-    before  output of a delayed edge before its source has a value: nothing ("absent"), or its transform applied to
+    before  output of a delayed edge before its source has a value: nothing ("absent"), or the transform applied to
             zeros ("zeros").
     active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
             `connections.Phased` transform is counted from a.
@@ -63,7 +66,7 @@ class Projection:
     target: str
     transform: nn.Module = field(default_factory=nn.Identity)
     kind: Kind = "bottom_up"
-    delay: int | None = None
+    delay: Delay | None = None
     port: str | None = None
     before: Literal["absent", "zeros"] = "absent"
     active: Window | None = None

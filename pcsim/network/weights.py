@@ -1,4 +1,4 @@
-"""The tensors of a network, each with a single name, as stored in weight files and checkpoints."""
+"""The tensors of a network under unique names, as stored in weight files and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcsim.network.network import Network
 
 
 def trained_tensors(network: Network) -> dict[str, Tensor]:
-    """Return every parameter and persistent buffer once, by its first name, as stored in weight files."""
+    """Return every parameter and persistent buffer once, under its first name, as stored in weight files."""
     lasting = network.state_dict(keep_vars=True)
     unique: dict[int, str] = {}
     for name, tensor in lasting.items():
@@ -21,7 +21,7 @@ def trained_tensors(network: Network) -> dict[str, Tensor]:
 
 
 def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy the result of `trained_tensors` into a network. Raises StorageError unless names and shapes match."""
+    """Copy the result of `trained_tensors` into a network. Raises StorageError unless all names and shapes match."""
     wanted = trained_tensors(network)
     mismatched = [
         f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"

@@ -1,13 +1,21 @@
-"""Pure functions that plot numbers or a network and return an `Axes` or `Figure`, without saving or displaying it.
+"""Plots of results with matplotlib.
 
-Figures specific to one experiment are in `experiments/`, next to its code.
+Every function takes `ax=` and draws there; without it, it draws on a new pyplot figure, which appears in a notebook or
+with `plt.show()`. A function with one panel returns the `Axes`. A function with several panels returns the `Figure`;
+with `ax`, the panels replace it in its figure. Further keyword arguments are passed to the main artist, which the
+docstring names. Close figures that are no longer needed with `plt.close(figure)`, as with any pyplot figure.
+
+`animation` returns images, and `explore` a plotly figure. Figures specific to one experiment are in `experiments/`.
 """
 
-from pcsim.plots.canvas import axes
-from pcsim.plots.circuits import circuit
-from pcsim.plots.curves import accuracy_by_cycles, activity, decoding_over_time, error_convergence
+from pcsim.plots.canvas import axes, style
+from pcsim.plots.curves import accuracy_by_cycles, decoding_over_time
+from pcsim.plots.diagrams import network
 from pcsim.plots.films import animation, errors_over_frames, forecast, surprise
+from pcsim.plots.grids import heatmap, matrix, receptive_fields
 from pcsim.plots.interactive import explore
+from pcsim.plots.planes import phase_plane
+from pcsim.plots.runs import activity, compare, error_convergence, unit_map
 from pcsim.plots.sweeps import search_progress, tau_maps
 
 __all__ = [
@@ -15,13 +23,20 @@ __all__ = [
     "activity",
     "animation",
     "axes",
-    "circuit",
+    "compare",
     "decoding_over_time",
     "error_convergence",
     "errors_over_frames",
     "explore",
     "forecast",
+    "heatmap",
+    "matrix",
+    "network",
+    "phase_plane",
+    "receptive_fields",
     "search_progress",
+    "style",
     "surprise",
     "tau_maps",
+    "unit_map",
 ]

@@ -9,17 +9,18 @@ import numpy as np
 from einops import rearrange, repeat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import as_numbers, axes, require
+from pcsim.plots.canvas import as_numbers, drawing, merged, panels, require, tidy, whole
 from pcsim.stimuli.film import as_frames
 from pcsim.stimuli.pixels import as_pixels
 
-OWN = "#d62728"
+OWN = "#d55e00"
 
 
 @checked(StimulusError)
@@ -28,13 +29,16 @@ def forecast(
     predictions: Mapping[str, ArrayLike],
     closed_loop_from: int | None = None,
     rate: Positive | None = None,
+    *,
+    ax: Axes | None = None,
+    **image: Any,
 ) -> Figure:
     """Draw a clip (time, channel, height, width), with a row of predictions and a row of errors for each network.
 
     Errors are prediction - frame, averaged over channels: red where the prediction is too bright, blue where it is too
-    dark. From `closed_loop_from` on, each network's input is its own prediction, which is outlined in red. With `rate`,
-    in frames per second, columns are labelled in ms. Raises StimulusError for predictions of another shape, or if
-    `closed_loop_from` is outside the clip.
+    dark. From `closed_loop_from` on, each network's input is its own prediction, which has a coloured frame. With
+    `rate`, in frames per second, columns are labelled in ms. `image` is passed to the `ax.imshow` of frames and
+    predictions. Raises StimulusError for predictions of another shape, or if `closed_loop_from` is outside the clip.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
@@ -43,25 +47,22 @@ def forecast(
     length, height, width = len(true), true.shape[2], true.shape[3]
     side = min(1.0, 14.0 / length)
     size = (length * side + 1.2, len(rows) * (side * height / width + 0.06) + 0.7)
-    picture = Figure(figsize=size, layout="constrained")
-    grid = np.atleast_2d(picture.subplots(len(rows), length))
-    for (name, values, is_error), line in zip(rows, grid, strict=True):
-        for step, ax in enumerate(line):
-            _show(ax, values[step], is_error)
-            if closed_loop_from is not None and step >= closed_loop_from and name != "frame":
-                for spine in ax.spines.values():
-                    spine.set(visible=True, color=OWN, linewidth=1.5)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    for step, ax in enumerate(grid[0]):
-        when = f"{step}" if rate is None else f"{1000 * step / rate:g}"
-        ax.set_title(
-            when, fontsize=8, color=OWN if closed_loop_from is not None and step >= closed_loop_from else "black"
-        )
-    unit = "frame" if rate is None else "time (ms)"
-    picture.suptitle(
-        unit + ("" if closed_loop_from is None else "; red: the input is the network's own prediction"), fontsize=9
-    )
-    return picture
+    with panels(ax, len(rows), length, *size) as (picture, grid):
+        for (name, values, is_error), line in zip(rows, grid, strict=True):
+            for step, panel in enumerate(line):
+                _show(panel, values[step], is_error, {} if is_error else image)
+                if closed_loop_from is not None and step >= closed_loop_from and name != "frame":
+                    for spine in panel.spines.values():
+                        spine.set(visible=True, color=OWN, linewidth=1.5)
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+        for step, panel in enumerate(grid[0]):
+            when = f"{step}" if rate is None else f"{1000 * step / rate:g}"
+            is_own = closed_loop_from is not None and step >= closed_loop_from
+            panel.set_title(when, fontsize="small", color=OWN if is_own else "black")
+        unit = "frame" if rate is None else "time (ms)"
+        loop = "" if closed_loop_from is None else "; framed: the input is the network's own prediction"
+        picture.suptitle(unit + loop, fontsize="small")
+        return whole(picture)
 
 
 def _one_clip(
@@ -79,7 +80,7 @@ def _one_clip(
     return true, predicted
 
 
-def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
+def _show(ax: Axes, value: NDArray[Any], is_error: bool, style: Mapping[str, Any]) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
@@ -91,37 +92,37 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool) -> None:
         ax.imshow(value, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
     else:
         image = rearrange(value.clip(0, 1), "channel height width -> height width channel")
-        ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+        ax.imshow(image if image.shape[2] == 3 else image[..., 0], **{"cmap": "gray", "vmin": 0, "vmax": 1, **style})
 
 
 @checked(StimulusError)
 def errors_over_frames(
-    errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, ax: Axes | None = None
+    errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, *, ax: Axes | None = None, **line: Any
 ) -> Axes:
     """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
 
-    A line marks `closed_loop_from`. Frame 0 is omitted, as it is predicted before there is any input.
+    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, as it is predicted before
+    there is any input. `line` is passed to `ax.plot`.
     """
-    ax = ax or axes(5.0, 3.4)
-    for number, (name, values) in enumerate(errors.items()):
-        _mean_and_error(ax, np.asarray(values, float), name, color=f"C{number}")
-    if closed_loop_from is not None:
-        _event(ax, closed_loop_from, "closed loop", OWN)
-    ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("frame")
-    ax.set_ylabel("mean squared prediction error")
-    ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    with drawing(ax, 5.0, 3.4) as ax:
+        for number, (name, values) in enumerate(errors.items()):
+            _mean_and_error(ax, np.asarray(values, float), name, merged(Line2D, {"color": f"C{number}"}, line))
+        if closed_loop_from is not None:
+            _event(ax, closed_loop_from, "closed loop", OWN)
+        ax.set_yscale("log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel="frame", ylabel="mean squared prediction error")
+        ax.legend(frameon=False, fontsize="small")
+        tidy(ax)
+        return ax
 
 
 @checked(StimulusError)
-def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
+def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int, *, ax: Axes | None = None, **line: Any) -> Figure:
     """Draw the prediction errors around a surprise at frame `at`, with one panel per layer.
 
     errors[kind][layer] is (time, n). The first kind is the baseline without a surprise. Bands are standard errors over
-    clips. Frame 0 is omitted.
+    clips. Frame 0 is omitted. `line` is passed to `ax.plot`.
     """
     first: Mapping[str, ArrayLike] = next(iter(errors.values()), {})
     require(
@@ -130,29 +131,29 @@ def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int) -> Figure:
         "the errors of the same layers for every kind",
         "pass {'standard': forecast.run.errors, 'surprise': other.run.errors}",
     )
-    figure = Figure(figsize=(1.0 + 2.9 * len(first), 3.2), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(first)))
-    for panel, layer in zip(panels, first, strict=True):
-        for kind, layers in errors.items():
-            style: dict[str, Any] = {"color": "0.4", "ls": "--"} if layers is first else {"color": _next_colour(panel)}
-            _mean_and_error(panel, np.asarray(layers[layer], float), kind, **style)
-        _event(panel, at, "surprise" if panel is panels[0] else "", "0.3")
-        panel.set(title=layer, xlabel="frame")
-        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the label above the curves
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("mean squared prediction error")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(errors), frameon=False, fontsize=9
-    )
-    return figure
+    with panels(ax, 1, len(first), 1.0 + 2.9 * len(first), 3.2) as (figure, (row,)):
+        for panel, layer in zip(row, first, strict=True):
+            for kind, layers in errors.items():
+                style: dict[str, Any] = (
+                    {"color": "0.4", "ls": "--"} if layers is first else {"color": _next_colour(panel)}
+                )
+                _mean_and_error(panel, np.asarray(layers[layer], float), kind, merged(Line2D, style, line))
+            _event(panel, at, "surprise" if panel is row[0] else "", "0.3")
+            panel.set(title=layer, xlabel="frame")
+            panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the label above the curves
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            tidy(panel)
+        row[0].set_ylabel("mean squared prediction error")
+        handles, labels = row[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(errors), frameon=False, fontsize="small")
+        return whole(figure)
 
 
 def _next_colour(ax: Axes) -> str:
-    return ("C3", "C0", "C2", "C4")[(len(ax.lines) - 1) % 4]
+    return ("#d55e00", "#0072b2", "#cc79a7", "#e69f00")[(len(ax.lines) - 1) % 4]
 
 
-def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
+def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, style: Mapping[str, Any]) -> None:
     """Draw values (time,) or (time, n) from frame 1 on: their mean over samples, with a band of one standard error."""
     require(
         values.ndim > 0 and len(values) > 1 and values.size > 0,
@@ -162,7 +163,7 @@ def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) ->
     )
     over = values[1:].reshape(len(values) - 1, -1)
     frames, mean = np.arange(1, len(values)), over.mean(1)
-    ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
+    ax.plot(frames, np.where(mean > 0, mean, np.nan), **{"marker": "o", "markersize": 3, "label": label, **style})
     if over.shape[1] > 1:
         spread = over.std(1, ddof=1) / np.sqrt(over.shape[1])
         low = np.where(mean - spread > 0, mean - spread, np.nan)
@@ -180,7 +181,7 @@ def animation(
 ) -> list[Image.Image]:
     """Draw one image per frame of a clip (time, channel, height, width), with each network's prediction beside it.
 
-    The frame number is printed below. A red border marks predictions in closed loop. To write a GIF:
+    The frame number is printed below. A coloured border marks predictions in closed loop. To write a GIF:
 
         first, *others = animation(frames, {"PredNet": predictions}, closed_loop_from=10)
         first.save("film.gif", save_all=True, append_images=others, duration=100, loop=0)
@@ -216,7 +217,7 @@ def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
     levels = np.rint(255 * np.nan_to_num(value, nan=0.9).clip(0, 1)).astype(np.uint8)
     coloured = np.broadcast_to(levels, (3, *levels.shape[1:]))
     image = repeat(coloured, "colour y x -> (y a) (x b) colour", a=scale, b=scale)
-    colour = (214, 39, 40) if own else (0, 0, 0)
+    colour = (213, 94, 0) if own else (0, 0, 0)
     framed = np.full((image.shape[0] + 6, image.shape[1] + 6, 3), colour, np.uint8)
     framed[3:-3, 3:-3] = image
     return framed

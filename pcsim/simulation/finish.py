@@ -1,4 +1,4 @@
-"""The end of a run, where diverged samples are reported and their later values set to NaN."""
+"""Completion of a run: diverged samples are reported, and their later values are set to NaN."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float) -> None:
-    """Warn about diverged samples: report where and when one of them diverged, and suggest a remedy."""
+    """Warn about diverged samples. The message states where and when one of them diverged, and suggests a remedy."""
     bad = monitor.step
     if not monitor.has_diverged:
         return
@@ -79,7 +79,7 @@ def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float) -> None:
     spoiled = [name for name, value in network.module.named_parameters() if not bool(torch.isfinite(value).all())]
     remedy = f"{spoiled[0]} is not finite: reload or retrain it" if spoiled else "Use a smaller dt or weaker feedback"
     warn(
-        f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} in "
+        f"{int((bad >= 0).sum())} of {len(bad)} samples diverged; sample {first} became non-finite in "
         f"{monitor.names[monitor.population[first]]!r} at {bad[first] * dt:g} ms. "
         f"Values after divergence are NaN. {remedy}."
     )

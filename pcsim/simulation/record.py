@@ -23,7 +23,7 @@ Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
 
 
 def _norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample in one pass over memory, without storing squares."""
+    """Return the norm of each sample, computed in one pass over memory without storing squares."""
     return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
 
 
@@ -71,7 +71,7 @@ class Record:
     initial  if True, also keep a row before the first step. In a discrete network, wires have a value before the first
              step only if the initialiser provides one
 
-    For records with different rows, pass a list: simulate(..., record=[Record(...), Record(...)]).
+    To keep values at different times, pass several records: simulate(..., record=[Record(...), Record(...)]).
     """
 
     EXAMPLE: ClassVar[str] = "Record(states=[...], errors='all')"
@@ -85,7 +85,7 @@ class Record:
     initial: bool = False
 
     def kept(self, network: Wiring) -> list[Kept]:
-        """Return the entries to keep. Raises RecordError for unknown names."""
+        """Return the entries that this record keeps. Raises RecordError for unknown names."""
         states = names_of(self.states, tuple(network.populations))
         errors = names_of(self.errors, network.errors)
         if wrong := [name for name in errors if name not in network.errors]:
@@ -119,10 +119,6 @@ class Record:
 
     def steps(self, begin: int, end: int, dt: float) -> tuple[int, ...]:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise RecordError(
-                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="pass every=1"
-            )
         if self.at is None:
             rows = tuple(range(begin + self.every, end + 1, self.every))
             if not rows:
@@ -185,7 +181,7 @@ def _values_of(network: Wiring) -> dict[str, None]:
 
 
 def kept_by(records: Sequence[Record], network: Wiring) -> list[list[Kept]]:
-    """Return the entries of each record. Raises RecordError for unknown names and for keys in several records."""
+    """Return the entries of each record. Raises RecordError for unknown names and for keys in more than one record."""
     all_kept = [record.kept(network) for record in records]
     keys = [key for kept in all_kept for key, _, _ in kept]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
@@ -229,7 +225,7 @@ class Recorder:
             self._written[number] += 1
 
     def _write(self, key: str, number: int, value: Tensor) -> None:
-        if value.requires_grad:  # the backward pass would copy a buffer with in-place writes once per row
+        if value.requires_grad:  # with in-place writes, the backward pass would copy the whole buffer for every row
             self._listed.setdefault(key, []).append(value)
             return
         if key not in self.buffers:

@@ -28,7 +28,7 @@ Times = NDArray[np.float64]
 
 
 class Status(Enum):
-    """The state of a sample at the end of a run."""
+    """The status of a sample at the end of a run."""
 
     COMPLETED = "ran to the end with finite values"
     DIVERGED = "became NaN or infinite; all values after `valid_until` are NaN. Use a smaller dt or weaker feedback"
@@ -156,7 +156,7 @@ class Run:
 
     @checked(StorageError)
     def save(self, path: str | Path) -> None:
-        """Save the run to a single file without code, which is verified when loaded."""
+        """Save the run to a single file, which contains no code and is verified when loaded."""
         facts = {
             "status": [status.name for status in self.status],
             "diverged_in": list(self.diverged_in),
@@ -208,6 +208,6 @@ def _order(value: Tensor) -> list[int]:
 
 
 def _laid_out_as(value: Tensor, order: Sequence[int]) -> Tensor:
-    """Restore the memory order of the axes: files contain contiguous tensors, but rounding depends on the layout."""
+    """Restore the memory order of the axes, on which rounding depends. Files contain only contiguous tensors."""
     moved = value.permute(*order).contiguous()
     return moved.permute(*(order.index(axis) for axis in range(value.dim())))

@@ -1,7 +1,7 @@
 """Digit debris and digit clutter (Spoerer, McClure & Kriegeskorte 2017): grey-scale images of 32x32 pixels.
 
-Debris   one digit, covered by n fragments (6- to 9-pixel-wide crops of other digits) pasted one after another
-Clutter  k different digits drawn on top of one another; all k are targets
+Debris   one digit covered by n fragments, which are 6- to 9-pixel-wide crops of other digits, pasted sequentially
+Clutter  k different digits drawn on top of one another, all of which are targets
 
 Every image is a function of (seed, index). The rules and constants are those of the authors' generator. The images
 match the authors' in their statistics (mean, sd, occluded fraction) but not pixel by pixel, because the font differs.
@@ -27,7 +27,7 @@ from pcsim.stimuli.random import integers, normal, uniform
 from pcsim.stimuli.timeline import Timeline, held
 
 # Largest offsets of a digit from the image centre, as fractions of the image size. The reference adds 0.076 to y
-# because its glyph box is not centred; the glyphs here are centred.
+# because its glyph box is not centred. The glyphs used here are centred.
 SPREAD_X, SPREAD_Y = 0.29, 0.19
 FRAGMENT_SIDES = (6, 9)
 CHUNK = 500
@@ -37,7 +37,7 @@ CHUNK = 500
 class Condition:
     """A stimulus condition: the number of digits, the number of fragments, and the sd of the Gaussian pixel noise.
 
-    `spread` scales the published range of offsets from the centre; with spread=0 every digit is centred.
+    `spread` scales the published range of offsets from the centre; with spread=0, every digit is centred.
     """
 
     digits: int = 1
@@ -82,7 +82,7 @@ class Scenes:
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:
-        """Return float32 targets (n, 10): 1 for each digit in the image, 0 for the others."""
+        """Return float32 targets (n, 10): 1 for digits in the image and 0 for all others."""
         return torch.zeros(len(self.images), 10).scatter_(1, torch.from_numpy(self.identities), 1.0)
 
 
@@ -90,15 +90,9 @@ class Scenes:
 def scenes(condition: Condition | str, seed: Whole, first: Whole, count: Count, glyphs: Glyphs | None = None) -> Scenes:
     """Draw `count` scenes of a condition, starting at index `first`; `glyphs` defaults to rendered digits.
 
-    Raises StimulusError for a condition that is unknown or cannot be drawn.
+    Raises StimulusError if the condition is unknown or cannot be drawn.
     """
     condition = _named_condition(condition)
-    if first < 0 or count < 1:
-        raise StimulusError(
-            given=f"{count} images starting at index {first}",
-            expected="count >= 1 and first >= 0",
-            remedy="pass count=64 (batch=64 in the stimulus functions) and first=0",
-        )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
     return Scenes(*(np.concatenate(field) for field in zip(*(vars(part).values() for part in parts), strict=True)))
@@ -164,7 +158,7 @@ def _chunk(condition: Condition, seed: int, first: int, count: int, glyphs: Glyp
 
 
 def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Glyphs) -> tuple:
-    """Return canvases of `digits` digits each, the digits' identities and visible fractions, and the top silhouette."""
+    """Return canvases of `digits` digits each, the identities and visible fractions, and the topmost silhouette."""
     digits, spread = condition.digits, condition.spread
     drawn = uniform(seed, "digits", first, count, 10 + 3 * digits)
     identities = np.argsort(drawn[:, :10], axis=1)[:, :digits]
@@ -198,7 +192,7 @@ def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: T
     """Return the images with `fragments` fragments pasted over them, and the mask of the fragments.
 
     As in the reference, a fragment replaces its entire square, so it erases earlier fragments even where its own crop
-    is background. The covered fraction therefore saturates near the average fraction of a crop that is digit.
+    is background. The covered fraction therefore saturates near the average fraction of a crop that shows a digit.
     """
     count = len(images)
     low, high = FRAGMENT_SIDES

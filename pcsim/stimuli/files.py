@@ -1,4 +1,4 @@
-"""Files of public data sets, read from a local folder or downloaded once, and verified in both cases."""
+"""Files of public data sets, which are read from a local folder or downloaded once, and always verified."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_affordable(size: int, path: Path) -> None:
 
 
 def folder_of(given: Path | str | None, variable: str) -> Path | None:
-    """Return the full path of `given` if set, else of the folder in the environment variable, else None."""
+    """Return the full path of `given`, or else of the folder in the environment variable, or None if neither is set."""
     folder = given or os.environ.get(variable)
     return full_path(folder) if folder else None
 
@@ -56,7 +56,7 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
     cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:
-            # No hash here: `checked` verifies the decompressed content, as files may be compressed differently.
+            # pooch checks no hash, because files may be compressed differently; `checked` verifies their content.
             return Path(pooch.retrieve(f"{mirror}{name}", known_hash=None, fname=name, path=cache))
         except (OSError, ValueError) as reason:  # includes network and HTTP errors from requests
             failures.append(f"{mirror}: {reason}")

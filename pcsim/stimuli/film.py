@@ -1,4 +1,4 @@
-"""Video clips with a frame rate, and functions that load, fit and split them and draw sequences by (seed, index).
+"""Video clips with a frame rate, and functions that load, fit and split them, or draw sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -25,7 +25,7 @@ from pcsim.stimuli.layout import clips_of
 from pcsim.stimuli.pixels import as_pixels, require_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.readers import mapped, read_clips
-from pcsim.stimuli.timeline import Epoch, Timeline, require_duration
+from pcsim.stimuli.timeline import Epoch, Timeline
 
 Frames = NDArray[Any]
 """an array of frames, uint8 or float32 in [0, 1]"""
@@ -91,14 +91,14 @@ class Film:
 
         how  "crop" keeps the centre, "pad" repeats the border pixels, "resize" rescales (bilinear, antialiased)
 
-        A PredNet with n layers needs multiple=2 ** (n - 1). Raises StimulusError for cropping to a larger size, padding
-        to a smaller size, or an unknown `how`.
+        A PredNet with n layers needs multiple=2 ** (n - 1). Raises StimulusError when cropping to a larger size or
+        padding to a smaller size, and for an unknown `how`.
         """
         given = self.shape[1:]
         up = how == "pad"
         height, width = size or tuple((-(-side // multiple) if up else side // multiple) * multiple for side in given)
         wrong = {"crop": (height > given[0] or width > given[1]), "pad": (height < given[0] or width < given[1])}
-        if how not in ("crop", "pad", "resize") or wrong.get(how) or height < 1 or width < 1:
+        if wrong.get(how) or height < 1 or width < 1:
             raise StimulusError(
                 given=f"size {height}x{width} with how={how!r} for frames of {given[0]}x{given[1]}",
                 expected="cropping to a smaller size, padding to a larger size, or how='resize'",
@@ -125,18 +125,17 @@ class Film:
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
     @checked(StimulusError)
-    def every(self, frames: int) -> Film:
+    def every(self, frames: Count) -> Film:
         """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
-        _require_positive(frames=frames)
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
         """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
-        if by not in ("time", "clip") or not 0 < share < 1:
+        if not 0 < share < 1:
             raise StimulusError(
-                given=f"split(share={share}, by={by!r})",
-                expected="a fraction between 0 and 1 as share, and by='time' or 'clip'",
+                given=f"split(share={share})",
+                expected="a fraction between 0 and 1",
                 remedy="call film.split(0.2)",
             )
         if by == "clip":
@@ -151,7 +150,7 @@ class Film:
         if not parts[0]:
             raise StimulusError(
                 given=f"split by {by} of {self!r}",
-                expected="at least one frame or clip left to train on",
+                expected="at least one frame or clip left for training",
                 remedy="call film.split(0.2, by='time'), or load more clips",
             )
         train, test = (replace(self, clips=part) for part in parts)
@@ -163,7 +162,6 @@ class Film:
 
         The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
         """
-        _require_positive(count=count)
         starts = np.array([max(0, len(clip) - length + 1) for clip in self.clips])
         self._require_length(length, starts)
         chosen = integers(uniform(seed, "sequences", first, count, 1)[:, 0], int(starts.sum()))
@@ -180,7 +178,6 @@ class Film:
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])
 
     def _require_length(self, length: int, starts: NDArray) -> None:
-        _require_positive(length=length)
         if not starts.sum():
             longest = max(len(clip) for clip in self.clips)
             raise StimulusError(
@@ -192,12 +189,11 @@ class Film:
 
 @checked(StimulusError, frames=None)
 def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
-    """Turn `frames` (n, time, channel, height, width), 8-bit or in [0, 1], into a stimulus with `every` ms per frame.
+    """Convert `frames` (n, time, channel, height, width), 8-bit or in [0, 1], to a stimulus with `every` ms per frame.
 
-    The default is one step of a discrete network (`net.step_ms`). A frame is converted to floating point only when it
-    is presented, so a long 8-bit clip takes no extra memory.
+    By default, each frame lasts one step of a discrete network (`net.step_ms`). Frames are converted to floating point
+    only when they are presented, so a long 8-bit clip needs no extra memory.
     """
-    require_duration(every)
     shown = rearrange(as_frames(frames), "n time ... -> time n ...")
     return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k])),))
 
@@ -236,8 +232,8 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
     """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
 
-    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes as many
-         pixels as the step it reverses
+    how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes the same
+         pixels as the step that it reverses
          "cut": the clip continues with the frames of the next clip
 
     Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
@@ -275,17 +271,17 @@ def read_film(
 ) -> Film:
     """Load a film from an array, a file or a folder of images.
 
-    source  an array, .npy file or .npz file (frames under "frames", rate under "fps"); a folder of 8-bit images, sorted
-            by the numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file,
-            which needs the extra `video`
-    rate    frames per second; required if the source has no rate, and otherwise overrides the source's rate
-    axes    names of the axes of an array, such as "n time height width channel"; by default (time, height, width),
-            (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
+    source  an array, .npy file or .npz file (with arrays "frames" and "fps"); a folder of 8-bit images, sorted by the
+            numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file, which needs the
+            extra `video`
+    rate    frames per second; required if the source does not specify a rate, and otherwise replaces that rate
+    axes    names of the axes of an array, such as "n time height width channel"; by default, (time, height,
+            width), (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
     background  grey level behind transparent pixels, from 0 (black) to 1 (white)
 
     Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), for
-    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for several images in
-    one file of a folder, and for frames of unequal duration.
+    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for folders in which a
+    file contains several images, and for frames of unequal duration.
     """
     if isinstance(source, Path | str):
         clips, found, path = read_clips(source, axes, background)
@@ -310,13 +306,13 @@ def _array(source: NDArray | Tensor) -> NDArray:
         raise StimulusError(
             given=f"a {type(source).__name__} that is not a numeric array ({reason})",
             expected="an array or tensor of frames, or a path",
-            remedy="pass np.stack(frames) for frames of the same size, and values.float() for a tensor in bfloat16",
+            remedy="pass np.stack(frames) for frames of the same size, and values.float() for a bfloat16 tensor",
         ) from reason
     if np.ma.is_masked(source):
         raise StimulusError(
             given="a masked array with masked values",
             expected="frames without missing values",
-            remedy="fill them, for example with frames.filled(0)",
+            remedy="fill in the missing values, for example with frames.filled(0)",
         )
     return array
 
@@ -359,9 +355,3 @@ def _as_type(values: NDArray, like: Frames) -> Frames:
         if like.dtype == np.uint8
         else values.clip(0, 1).astype(np.float32)
     )
-
-
-def _require_positive(**values: int) -> None:
-    if wrong := {name: value for name, value in values.items() if value < 1}:
-        example = ", ".join(f"{name}=1" for name in wrong)
-        raise StimulusError(given=f"{wrong}", expected="at least 1", remedy=f"pass {example} or more")

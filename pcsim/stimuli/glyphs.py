@@ -37,7 +37,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Glyph:
-    """Layers of a digit on a patch of the canvas (height, width): transmitted fraction, added value, silhouette."""
+    """Layers of a digit on a patch (height, width) of the canvas: transmitted fraction, added value and silhouette."""
 
     through: Array
     added: Array
@@ -46,7 +46,7 @@ class Glyph:
 
 @dataclass(frozen=True)
 class Templates:
-    """Digits at image resolution, cropped: `grey` and `mask` are (n, side, side), `height` and `width` (n,)."""
+    """Cropped digits at image resolution: `grey` and `mask` are (n, side, side), and `height` and `width` are (n,)."""
 
     grey: Array
     mask: NDArray[np.bool_]
@@ -195,7 +195,7 @@ def _render() -> Array:
 
 
 def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
-    """Return the maximum over a disk whose edge is softened over one sample."""
+    """Return the maximum over a disk whose edge is smoothed over one sample."""
     reach = int(np.ceil(radius))
     padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
     height, width = faces.shape[1:]

@@ -1,4 +1,4 @@
-"""Inference of the axes of frame arrays, the order of numbered files, and the rate of frames of given durations.
+"""Inference of the axes of frame arrays, the order of numbered files, and the frame rate from frame durations.
 
 Ambiguous cases raise an error that states which information to pass.
 """
@@ -66,8 +66,8 @@ def _axes_of(shape: tuple[int, ...]) -> str | None:
 def in_order(files: Sequence[Path]) -> list[Path]:
     """Return files sorted by the numbers in their names, or alphabetically if the names contain no numbers.
 
-    Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if names with different text
-    have another order alphabetically than by number, or if two names have the same number.
+    Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if the alphabetical and
+    numerical orders of names with different text disagree, or if two names have the same number.
     """
     found = sorted(files, key=lambda file: _key(file, WHOLE))
     patterns = {_key(file, WHOLE)[::2] for file in files}
@@ -101,6 +101,6 @@ def even_rate(durations: Sequence[int | float], tick: Fraction, path: Path) -> f
         raise StimulusError(
             given=f"{path}, whose frames last from {least:g} to {most:g} ms",
             expected="frames of equal duration, because a film has a single rate",
-            remedy=f"resample it with ffmpeg -i {path.name} -vf fps=25 even.mp4",
+            remedy=f"resample the video with ffmpeg -i {path.name} -vf fps=25 even.mp4",
         )
     return float(len(durations) / (tick * sum(map(Fraction, durations))))

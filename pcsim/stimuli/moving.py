@@ -1,6 +1,6 @@
 """Moving digits that bounce off the image borders (Srivastava, Mansimov & Salakhutdinov 2015, arXiv 1502.04681).
 
-    x(t+1) = x(t) + v,   at a border x is clipped and v changes sign;   overlapping digits are merged by the maximum
+    x(t+1) = x(t) + v;   at a border, x is clipped and v changes sign;   overlapping digits are merged by the maximum
 
 Every clip is a function of (seed, index).
 """
@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 
-from pcsim.core.checks import Number, Whole, checked
+from pcsim.core.checks import Count, Number, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
@@ -53,7 +53,7 @@ class MovingDigits:
     digits  number of digits, usually 1 to 3, in frames of size x size pixels
     side    side length of the square around a digit: 28 as in MNIST, or 14 or 7 for smaller digits
     speed   range of speeds in pixels per frame; speed and direction are drawn uniformly
-    bars    number of vertical grey bars that occlude the digits, each `width` pixels wide, spaced `size / bars` apart
+    bars    number of vertical grey bars that occlude the digits; they are `width` pixels wide and `size / bars` apart
     rate    frames per second (not specified in the publication)
     """
 
@@ -77,14 +77,8 @@ class MovingDigits:
             )
 
     @checked(StimulusError)
-    def draw(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
+    def draw(self, seed: Whole, first: Whole, count: Count, length: Count, glyphs: Glyphs | None = None) -> Moving:
         """Draw `count` clips of `length` frames starting at index `first`; `glyphs` defaults to rendered digits."""
-        if count < 1 or length < 1:
-            raise StimulusError(
-                given=f"{count} clips of {length} frames",
-                expected="at least one clip and one frame",
-                remedy="pass count=16 and length=20",
-            )
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
         chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)
@@ -107,7 +101,7 @@ class MovingDigits:
         return Moving(frames, identities, corners, visible)
 
     @checked(StimulusError)
-    def film(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
+    def film(self, seed: Whole, first: Whole, count: Count, length: Count, glyphs: Glyphs | None = None) -> Film:
         """Draw clips with `draw`, and return them as a `Film`."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 

@@ -37,10 +37,10 @@ def require_pixels(values: Tensor | NDArray[Any], what: str = "frames") -> None:
 
 def _remedy(low: float, high: float) -> str:
     if not math.isfinite(low + high):
-        return "leave out the invalid frames, or fill them with torch.nan_to_num(frames)"
+        return "leave out the invalid frames, or replace their values with torch.nan_to_num(frames)"
     if low < 0 and high <= 1:
         return "pass (frames + 1) / 2 if black is -1, or frames.clip(0, 1)"
-    return "divide by the full scale: frames / 255, or frames / 4095 for a 12-bit camera"
+    return "divide the frames by the full scale: frames / 255, or frames / 4095 for a 12-bit camera"
 
 
 def require_floating(images: Tensor) -> None:

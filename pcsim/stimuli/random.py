@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, index), independent of which other items are drawn.
+"""Random numbers that depend only on (seed, index), and not on which other items are drawn.
 
 The counter-based generator Philox (Salmon et al. 2011) is advanced to the first index, so the numbers of a range of
 items are drawn in a single vectorised call.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def uniform(seed: int, purpose: str, first: int, count: int, draws: int) -> NDArray[np.float64]:
-    """Draw U(0, 1) numbers (count, draws) for items starting at `first`; each `purpose` has its own stream."""
+    """Draw U(0, 1) numbers (count, draws) for items starting at `first`; each `purpose` has a separate stream."""
     blocks = -(-draws // 4)  # Philox generates four 64-bit numbers per counter step
     generator = np.random.Philox(key=[seed % 2**64, zlib.crc32(purpose.encode())]).advance(first * blocks)
     return np.random.Generator(generator).random((count, 4 * blocks))[:, :draws]

@@ -1,7 +1,7 @@
 """Readers of frames from array files, images, folders of images, and videos.
 
-A file is rejected, with its path in the message, if it is damaged, would take more than `files.MOST_BYTES` of memory,
-or has content that would be lost: further pages or arrays, more than 8 bits per channel, or uneven frame times.
+A file is rejected, with its path in the message, if it is damaged, if it needs more than `files.MOST_BYTES` of memory,
+or if content would be lost: additional pages or arrays, more than 8 bits per channel, or uneven frame times.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Clips = tuple[NDArray[Any], ...]
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 STACKS = (".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg")
-# Some of Pillow's other formats, such as EPS, may start a program.
+# Pillow's other formats are excluded, because some of them, such as EPS, may start a program.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")
 GREYS = ("1", "L", "LA", "La")
 COLOURS = ("P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")
@@ -93,13 +93,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise StimulusError(
             given=f"{path}: {reason}",
             expected="images within Pillow's size limit",
-            remedy="make the images smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
+            remedy="make the images smaller, or increase PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
         ) from reason
     except Exception as reason:  # a damaged file can make a decoder fail in any way
         raise StimulusError(
             given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
             expected="a complete file whose content matches its extension",
-            remedy="restore it from a backup, or create it again",
+            remedy="restore the file from a backup, or create it again",
         ) from reason
 
 
@@ -132,7 +132,7 @@ def _read_npz(path: Path) -> tuple[NDArray[Any], float | None]:
 
 
 def _array(file: IO[bytes], size: int, path: Path) -> NDArray[Any]:
-    """Read an array from `size` bytes in the npy format. The header is checked before memory is allocated."""
+    """Read an array from `size` bytes in the npy format, checking the header before memory is allocated."""
     head = io.BytesIO(file.read(HEAD_BYTES))
     shape, _, dtype = HEADERS[np.lib.format.read_magic(head)](head)
     if dtype.hasobject:
@@ -151,7 +151,7 @@ def _array(file: IO[bytes], size: int, path: Path) -> NDArray[Any]:
 
 
 def _read_folder(path: Path, background: float) -> tuple[list[NDArray[Any]], None]:
-    # macOS writes a hidden file "._0.png" beside 0.png.
+    # Hidden files are skipped, because macOS writes "._0.png" next to 0.png.
     images = [file for file in path.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
     frames = []
     for file in in_order(images):
@@ -174,7 +174,7 @@ def _read_stack(path: Path, background: float) -> tuple[list[NDArray[Any]], None
 def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float | None]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - HEAD_BYTES))
-        if not file.read().rstrip(b"\0").endswith(b";"):  # Pillow would stop at the last complete frame
+        if not file.read().rstrip(b"\0").endswith(b";"):  # without this check, Pillow stops at the last complete frame
             raise ValueError("the end of the file is missing")
     pages, durations = _pages(path, background)
     # The last frame may last longer, because no frame follows it.

@@ -5,9 +5,9 @@
     table = sweep.run("processes:4")
     table.over("settling", "tau", "solver.dt")                 (3, 2, 3): the two axes, then the repeats
 
-A point is identified by the name and compiled code of the function and by the configuration, except dataclass fields
-with `field(compare=False)`, such as paths and devices. A sweep can therefore be extended, resumed, read during a run,
-and merged with another folder. Results are written atomically.
+A point is identified by the name and compiled code of the function and by the configuration, except for dataclass
+fields with `field(compare=False)`, such as paths and devices. A sweep can therefore be extended, resumed, read during a
+run, and merged with another folder. Results are written atomically.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WAIT_S = 0.5
 def grid(axes: Axes) -> list[Point]:
     """Return all combinations of values; the last axis varies fastest.
 
-    Names in a tuple vary together, and their values are tuples.
+    Names in a tuple vary together, and each of their values is a tuple.
 
     grid({("tau.low", "tau.high"): [(5.0, 10.0), (10.0, 20.0)], "seed": range(3)})
     """
@@ -72,7 +72,7 @@ def sample(
             raise SweepError(
                 given=f"{name}: {ranges[name]}",
                 expected='(low, high) with low < high, or (low, high, "log") with low > 0',
-                remedy=f"write {{{name!r}: (1.0, 100.0, 'log')}}",
+                remedy=f"pass {{{name!r}: (1.0, 100.0, 'log')}}",
             )
     if how == "latin_hypercube":
         shares = qmc.LatinHypercube(len(ranges), rng=np.random.default_rng(seed)).random(count)
@@ -135,7 +135,7 @@ class Sweep:
             raise SweepError(
                 given=f"the function {getattr(plain_function, '__qualname__', repr(plain_function))}",
                 expected="a function defined at the top level of a module, so that other processes can import it",
-                remedy="define it with `def` outside any function, and pass its parameters in the configuration",
+                remedy="define it with `def` outside other functions, and pass its parameters in the configuration",
             )
         self.function, self.base, self.together = function, base, together
         self.folder = storage.full_path(folder)
@@ -256,7 +256,7 @@ class Sweep:
         bugs = {number: reason for number, reason in failures.items() if not _is_result(reason)}
         number, reason = min((bugs or failures).items(), key=lambda failure: failure[0])
         what = (
-            f"{len(failures)} of {len(self.points)} points without a result, first {self.points[number]}: "
+            f"{len(failures)} of {len(self.points)} points without a result, the first being {self.points[number]}: "
             f"{type(reason).__name__}: {reason}"
         )
         if not bugs and len(self.missing()) < len(self.points):
@@ -293,7 +293,7 @@ class Sweep:
 
     def _read(self, id_: str) -> dict[str, Any]:
         tensors, facts = storage.read_tensors(self.path(id_), KIND)
-        with storage.content_of(self.path(id_), "the result of a point", "delete it, and call run() again"):
+        with storage.content_of(self.path(id_), "the result of a point", "delete this file and call run() again"):
             return {name: tensors[name].numpy() if name in tensors else facts["texts"][name] for name in facts["order"]}
 
     def _write(self, number: int, result: Mapping[str, Any]) -> None:
@@ -351,14 +351,14 @@ def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:
                 raise SweepError(
                     given=f"{value!r} for {', '.join(names_)}",
                     expected="a tuple with one value for each name, or a single value for all",
-                    remedy=f"write tuple({value!r})",
+                    remedy=f"pass tuple({value!r})",
                 )
             values = value if isinstance(value, tuple) else (value,) * len(names_)
             if len(values) != len(names_):
                 raise SweepError(
                     given=f"{value} for {', '.join(names_)}",
                     expected=f"{len(names_)} values, one for each name",
-                    remedy=f"write {{{names_}: [{tuple(range(len(names_)))}]}}",
+                    remedy=f"pass {{{names_}: [{tuple(range(len(names_)))}]}}",
                 )
             point |= dict(zip(names_, values, strict=True))
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in point.items()}
@@ -385,7 +385,7 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
         raise SweepError(
             given=f"the name {name!r}",
             expected=f"one of {', '.join(names(whole))}",
-            remedy=f"write {names(whole)[0]!r}, or another of these names",
+            remedy=f"use {names(whole)[0]!r} or another of these names",
         )
     inner = _with(parts[first], rest, value, name, whole)
     if isinstance(config, Mapping):

@@ -14,7 +14,7 @@ from pcsim.core.checks import checked
 from pcsim.core.exceptions import SweepError, needs_extra
 
 Point = dict[str, Any]
-"""a point: dotted name -> value that replaces the one in the base configuration"""
+"""a point: dotted name -> value that replaces the value in the base configuration"""
 FAILURE = "failure"
 """variable of `to_xarray` with the exception of each failed point"""
 

@@ -45,7 +45,7 @@ class Training:
     Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
     (at a fixed point, with over_time="last") store no steps"""
     seed: Whole = 0
-    """seed that determines the order of the images, but not the initial weights"""
+    """seed for the order of the images; it does not affect the initial weights"""
 
     @checked(TrainingError)
     def rate(self, update: Whole) -> float:

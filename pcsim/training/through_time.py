@@ -1,4 +1,4 @@
-"""Training through time, with a loss at every step and checkpoints from which training resumes bit for bit."""
+"""Training through time, with a loss at every step and checkpoints from which training resumes exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pcsim.solvers import Iterate, Solver
 from pcsim.stimuli.pixels import as_pixels
 from pcsim.training import distributed
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.memory import available, predict_peak_memory
+from pcsim.training.memory import free_memory, predict_peak_memory
 from pcsim.training.settings import Training
 from pcsim.training.updates import GradientOf, batch_of, optimise
 
@@ -60,7 +60,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the loss over all steps, combined by `settings.over_time` and differentiated by `settings.gradient`."""
+    """Return the loss over all steps, combined as in `settings.over_time`, with gradients from `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -110,15 +110,15 @@ def train(
     until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place; return the mean loss of every 20 updates.
+    """Train a network in place, and return the mean loss of every 20 updates.
 
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
     targets  (n, classes), 1 for every class present
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
-    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it, with
+    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it with
              bit-identical results
-    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint continues
+    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint resumes
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
@@ -138,7 +138,7 @@ def train(
         shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
         require_adjoint(network, shown, wanted, settings, solver, steps)
     way = _way_back(network.train(), images, targets, settings, solver, steps)
-    if distributed.rank() == 0 and _may_be_too_large(network, settings, steps):
+    if distributed.rank() == 0 and _may_be_too_large(network, len(images), settings, steps):
         _report_memory(network, images, targets, settings, solver, steps)
     return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
 
@@ -167,9 +167,9 @@ def memory_of_update(
 ) -> float:
     """Estimate the extra memory, in bytes, that training needs for activities, gradients and optimiser state.
 
-    `train` calls this function when memory may be tight, and warns if the estimate exceeds the memory of the device. It
-    runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate includes
-    the memory that libraries allocate at the first convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the estimate exceeds the free memory of the
+    device. It runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate
+    includes the memory that libraries allocate at the first convolution of a process.
     """
     _require_data(network, images, targets)
     _check_gradient(network, settings)
@@ -182,8 +182,7 @@ def memory_of_update(
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
-    share = -(-min(settings.batch, len(images)) // distributed.size())
-    return predict_peak_memory(update, share) + kept * weights
+    return predict_peak_memory(update, _share(len(images), settings)) + kept * weights
 
 
 def _checked_steps(network: Network, steps: int | None) -> int:
@@ -202,34 +201,40 @@ def _checked_steps(network: Network, steps: int | None) -> int:
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as steps count from 0",
+            expected=f"at least {arrival + 1} steps, as steps are counted from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
 
 
-def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Return whether the stored activities alone would fill more than an eighth of the device's memory.
+def _may_be_too_large(network: Network, samples: int, settings: Training, steps: int) -> bool:
+    """Return whether the stored activities alone would fill more than an eighth of the device's free memory.
 
     Only then is it worth running all steps twice to estimate the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
-    least = 4.0 * activities * kept * settings.batch / distributed.size()
-    return least > available(next(network.parameters()).device) / 8
+    parameter = next(network.parameters())
+    least = parameter.element_size() * activities * kept * _share(samples, settings)
+    return least > free_memory(parameter.device) / 8
+
+
+def _share(samples: int, settings: Training) -> int:
+    """Return the number of samples of a batch that this process handles."""
+    return -(-min(settings.batch, samples) // distributed.size())
 
 
 def _report_memory(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
 ) -> None:
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
-    there = available(next(network.parameters()).device)
-    work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
+    there = free_memory(next(network.parameters()).device)
+    work = f"{min(settings.batch, len(images))} images through {steps} steps, gradient={settings.gradient.kind}"
     logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warn(
-            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
-            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
+            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
@@ -266,7 +271,7 @@ def require_adjoint(
 
 
 def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
-    """Raise TrainingError unless the targets fit the images and the readout."""
+    """Raise TrainingError unless the targets match the images and the readout in shape."""
     classes = network.shape(_readout(network))
     count = len(images) if images.dim() else 0
     if tuple(targets.shape) != (count, *classes) or not count or not targets.is_floating_point():
@@ -287,7 +292,7 @@ def evaluate(
     batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` is as for `train`.
+    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` are as in `train`.
 
     The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
     from that step on, and a warning is issued.
@@ -335,5 +340,5 @@ def _require_errors(network: Network) -> None:
         raise TrainingError(
             given=f"reconstruction > 0 for {network.name!r}, which has no prediction errors",
             expected="populations whose rule is PredictionError",
-            remedy="write Training(reconstruction=0.0), or train a network with prediction errors",
+            remedy="pass Training(reconstruction=0.0), or train a network with prediction errors",
         )

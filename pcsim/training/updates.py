@@ -1,4 +1,4 @@
-"""The training loop, with checkpoints from which training resumes bit for bit."""
+"""The training loop, with checkpoints from which training resumes exactly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def optimise(
     until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Run the training loop; return the mean loss of every 20 updates.
+    """Run the training loop, and return the mean loss of every 20 updates.
 
     count     number of samples from which batches are drawn
     gradient  adds to every parameter's `grad` and returns the loss to report
@@ -113,7 +113,7 @@ def _checked_mean(losses: list[Tensor], history: list[float], update: int, setti
     beginning = history[0] if history else float(losses[0])
     if not mean <= EXPLODED * beginning:
         raise TrainingError(
-            given=f"a loss of {mean:.4g} up to update {update + 1}, after {beginning:.4g} at the start",
+            given=f"a mean loss of {mean:.4g} up to update {update + 1}, compared with {beginning:.4g} at the start",
             expected=f"a finite loss, at most {EXPLODED} times the initial loss",
             remedy=f"lower the learning rate to {settings.learning_rate / 10:g}, or adjust clip (now {settings.clip})",
         )
@@ -150,11 +150,11 @@ def _resume(
             remedy="use another folder, or the settings with which training was started",
         )
     load_tensors(network, storage.under("network/", tensors), str(path))
-    with storage.content_of(path, "a training checkpoint", "delete it, and train again"):
+    with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
         optimiser.load_state_dict(storage.restore_nested(tensors, facts["optimiser"]))
         for parameter, kept in optimiser.state.items():
             for name, value in kept.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # Files store contiguous tensors; a bit-identical resume needs the layout of the parameters.
+                    # Files store contiguous tensors, but resuming exactly requires the memory layout of the parameters.
                     kept[name] = torch.empty_like(parameter).copy_(value)
         return int(facts["done"]), [float(loss) for loss in facts["history"]]

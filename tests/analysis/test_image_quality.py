@@ -190,7 +190,7 @@ def test_continue_linearly_never_uses_later_frames() -> None:
     assert f.continue_linearly(true, 1).isnan().all(), "one frame has no direction"
     scored = f.score(true, true, closed_loop_from=1)
     assert scored.at(2) == 0.0 and math.isnan(scored.at(2, "linear"))
-    with pytest.raises(StimulusError, match="needs a third frame"):
+    with pytest.raises(StimulusError, match="requires a third frame"):
         scored.one_step()
     for wrong in (0, -1, 6):
         for baseline in (f.copy_last, f.continue_linearly):

@@ -19,7 +19,7 @@ from support import swept
 from support.swept import Setting
 
 import pcsim
-from pcsim import StorageError, models, training
+from pcsim import PcsimError, StorageError, models, training
 from pcsim.core import storage
 from pcsim.models import weights
 from pcsim.network.weights import trained_tensors
@@ -304,3 +304,12 @@ except StorageError as reason: print(reason)
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "cannot be written" in printed and "MB are free" in printed
     assert storage.read_tensors(path, "run")[0]["a"].tolist() == [1.0] * 3 and os.listdir(tmp_path) == ["run"]
+
+
+def test_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pathlib takes an empty string, such as that of an unset variable, for the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for use in (storage.full_path, storage.make_folder, lambda path: Sweep(swept.measure, Setting(), [{}], path)):
+        with pytest.raises(PcsimError, match="'' as a path .it is empty"):
+            use("")
+    assert storage.full_path(".") == Path() and not list(tmp_path.iterdir())

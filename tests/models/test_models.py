@@ -31,7 +31,7 @@ def test_model_runs_in_both_precisions_draws_and_describes(name: str) -> None:
         for key, value in run.values.items():
             assert value.dtype == dtype and value.shape[:2] == (steps, 2) and torch.isfinite(value).all(), key
             assert value.shape[2:] == net.shape(key)
-    axes = pcsim.plots.circuit(net)
+    axes = pcsim.plots.network(net)
     boxes = {text.get_text().split("\n")[0] for text in axes.texts}
     assert set(net.populations) <= boxes
     assert all(population in net.describe() for population in net.populations)

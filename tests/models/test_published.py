@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def refused(network: Network, tensors: dict[str, Tensor], naming: published.Nami
 
 
 @pytest.mark.parametrize("stem", [None, 4])
-@pytest.mark.parametrize("cycles", [1, 4])
+@pytest.mark.parametrize("cycles", [0, 1, 4])
 def test_local_pcn_weights_give_logits_of_published_code(stem: int | None, cycles: int, float64: None) -> None:
     theirs = LocalPCN((4, 5, 6), (1, 2), 2, 3, cycles, stem)
     tensors = randomised(theirs)
@@ -151,7 +152,9 @@ FOREIGN: dict[str, Callable[[], Network]] = {
     "predictive_coding": lambda: models.predictive_coding(((4,), (3,))),
     "pcn_global without cycles": lambda: models.pcn_global((4, 5, 6), (2,), 0, image=(2, 8, 8), classes=3),
     "pcn_global with norm": lambda: models.pcn_global((4, 5, 6), (2,), 2, norm="group", image=(2, 8, 8), classes=3),
-    "pcn_local without cycles": lambda: models.pcn_local(LOCAL, 0, image=(2, 16, 16), classes=3),
+    "pcn_local without cycles, Chainer": lambda: models.pcn_local(
+        LOCAL, 0, variant="chainer", image=(2, 16, 16), classes=3
+    ),
     "pcn_local, Chainer": lambda: models.pcn_local(LOCAL, 3, variant="chainer", image=(2, 16, 16), classes=3),
     "prednet, subConvLSTM": lambda: models.prednet(PORT, cell="subconvlstm", size=(8, 8)),
     "prednet, logistic gates": lambda: models.prednet(PORT, gate="sigmoid", size=(8, 8)),
@@ -168,6 +171,31 @@ def test_published_weights_are_refused_by_other_networks(network: str) -> None:
     for weights, (_, make, naming) in CASES.items():
         if weights != network:
             refused(FOREIGN[network](), make(), naming)
+
+
+def test_misfit_weights_are_refused_without_cycles() -> None:
+    tensors = local_tensors()
+
+    def build() -> Network:
+        return models.pcn_local(LOCAL, 0, image=(2, 16, 16), classes=3)
+
+    key = "PcConvs.2.FFconv.weight"
+    refused(build(), {k: v for k, v in tensors.items() if k != key}, published.libilab_local, f"without {key}")
+    refused(build(), tensors | {"PcConvs.3.b0.0": torch.zeros(1)}, published.libilab_local, r"with PcConvs\.3\.b0\.0")
+    refused(build(), local_tensors(stem=True), published.libilab_local, "with baseconv")
+
+
+def test_refusal_explains_transform_with_other_parts() -> None:
+    """The mapping fails on the number of modules on an edge, which Python reports as a ValueError."""
+    net = models.cornet_z(**CORNET)
+    edges = [
+        replace(edge, transform=nn.Sequential(edge.transform, nn.Linear(3, 3))) if edge.target == "readout" else edge
+        for edge in net.projections
+    ]
+    other = Network(net.inputs, tuple(net.populations.values()), edges, readout="readout")
+    refused(
+        other, randomised(CORnetZ((4, 4, 8, 8), 2, 3)), published.cornet, "more or fewer parts than in the original"
+    )
 
 
 def test_subconvlstm_refusal_names_keys_and_cells() -> None:

@@ -5,37 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from matplotlib.patches import FancyArrowPatch
-from support.examples import dense, linear_pc
 
 import pcsim
-from pcsim import Euler, Iterate, Record, models, plots, simulate
-
-
-def test_circuit_distinguishes_edge_kinds_and_lesions() -> None:
-    ax = plots.circuit(pcsim.models.blt().without("top_down"))
-    words = {text.get_text() for text in ax.texts}
-    assert "l1\n32x32x32" in words and "readout\n10" in words
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down", "lesioned"]
-    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
-    assert len(arrows) == 6
-    assert sum(arrow.get_linestyle() == ":" for arrow in arrows) == 1
-
-
-def test_circuit_draws_each_population_once_without_overlap() -> None:
-    ax = plots.circuit(linear_pc(dense(6, 3)))
-    places = [(round(t.get_position()[0], 3), round(t.get_position()[1], 3)) for t in ax.texts if "\n" in t.get_text()]
-    assert len(places) == len(set(places)) == 4
-
-
-def test_error_convergence_draws_median() -> None:
-    run = simulate(
-        linear_pc(dense(6, 3)), torch.randn(5, 6), solver=Euler(dt=1.0), until=20.0, record=Record(errors="all")
-    )
-    ax = plots.error_convergence(run)
-    (line,) = ax.get_lines()
-    assert np.allclose(line.get_ydata(), np.median(run.errors["e"].numpy(), axis=1))
-    assert ax.get_xlabel() == "time (ms)"
+from pcsim import plots
 
 
 def test_tau_maps_show_values() -> None:
@@ -111,29 +83,8 @@ def test_forecast_draws_frames_and_marks_closed_loop() -> None:
     assert len(plots.animation(clip, {"net": clip}, closed_loop_from=3)) == 5
 
 
-def test_circuit_places_populations_by_row_number() -> None:
-    ax = plots.circuit(pcsim.models.pcn_global((4, 4, 4), (), image=(1, 4, 4)))
-    place = {text.get_text().split("\n")[0]: text.get_position() for text in ax.texts if "\n" in text.get_text()}
-    assert place["r1"][1] == place["e1"][1] == place["p1"][1] < place["r2"][1] < place["readout"][1]
-    assert place["r1"][0] == place["r2"][0] == place["r3"][0]
-    assert place["image"][1] < place["e0"][1]
-    assert len(set(place.values())) == len(place)
-
-
 def test_accuracy_by_cycles_shows_values() -> None:
     figure = plots.accuracy_by_cycles({"T=0": [[0.5], [0.7]], "T=2": [[0.2, 0.8, 0.3]] * 2}, {"T=0": 0, "T=2": 2})
     left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.get_lines()] == [[50.0, 70.0], [80.0, 80.0]]
     assert right.get_lines()[-1].get_xdata().tolist() == [2]
-
-
-def test_activity_is_root_mean_square_over_units() -> None:
-    net = models.blt(width=2)
-    record = Record(states=["l1", "readout"], reduce={"l2": "mean"})
-    run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)
-    ax = plots.activity(run)
-    assert [line.get_label() for line in ax.lines] == ["l1", "readout", "l2.mean"]
-    expected = run["l1"].square().mean((2, 3, 4)).sqrt().median(1).values
-    assert np.allclose(ax.lines[0].get_ydata(), expected, atol=1e-6)
-    assert np.allclose(ax.lines[2].get_ydata(), run["l2.mean"].median(1).values, atol=1e-6)
-    assert len(plots.activity(run, ["l1"]).lines) == 1

@@ -86,6 +86,15 @@ def test_standardise_uses_mean_and_sd_of_training_set() -> None:
     assert shown.mean().item() == pytest.approx(0.0, abs=1e-12) and shown.std().item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_standardise_built_in_single_precision_is_exact_after_double(dtype: torch.dtype) -> None:
+    torch.set_default_dtype(torch.float32)
+    transform, pixels = Standardise(0.485, 0.229), [0.0, 0.1, 0.9]
+    assert transform(torch.tensor(pixels, dtype=dtype)).dtype == dtype
+    shown = transform.double()(torch.tensor(pixels, dtype=torch.float64))
+    assert shown.tolist() == pytest.approx([(pixel - 0.485) / 0.229 for pixel in pixels], rel=1e-15)
+
+
 @pytest.mark.parametrize("forward", [nn.Linear(4, 7), conv(3, 5), conv(2, 4, 3, stride=2), conv(2, 4, 5, stride=1)])
 def test_tied_is_transpose(forward: nn.Module) -> None:
     forward = forward.double()

@@ -99,7 +99,7 @@ def test_read_film_reads_video_file(tmp_path: Path) -> None:
         (np.zeros((0, 8, 8)), 1.0, "at least one"),
         (np.zeros((3, 0, 8)), 1.0, "at least one"),
         (GREY.astype(np.int64), 1.0, "8-bit pixels"),
-        (GREY.astype(np.float32), 1.0, "divide by the full scale"),
+        (GREY.astype(np.float32), 1.0, "divide the frames by the full scale"),
         (np.zeros((0, 3, 8, 8, 3)), 1.0, "at least one"),
     ],
 )
@@ -125,7 +125,7 @@ def test_read_film_takes_channels_last_and_named_axes() -> None:
 
 
 def test_film_refuses_values_that_are_no_pixels() -> None:
-    with pytest.raises(StimulusError, match="divide by the full scale"):
+    with pytest.raises(StimulusError, match="divide the frames by the full scale"):
         Film((np.full((2, 1, 4, 4), 200.0),), 1.0)
     with pytest.raises(StimulusError, match="at least one NumPy array"):
         Film((torch.zeros(2, 1, 4, 4),), 1.0)  # type: ignore[arg-type]
@@ -196,7 +196,7 @@ def test_film_split_has_no_common_frame() -> None:
         seen, kept = (set(np.concatenate([numbers(c) for c in part.clips])) for part in (train, test))
         assert not seen & kept and len(seen | kept) == 60
     assert [len(clip) for clip in film.split(0.2)[1].clips] == [4, 6, 2]
-    with pytest.raises(StimulusError, match="left to train on"):
+    with pytest.raises(StimulusError, match="left for training"):
         numbered(5).split(0.2, "clip")
 
 
@@ -323,8 +323,8 @@ def test_moving_digits_reject_invalid_settings(wrong: dict) -> None:
 
 
 def test_moving_digits_reject_empty_batches() -> None:
-    for count, length in ((0, 5), (5, 0)):
-        with pytest.raises(StimulusError, match=f"{count} clips of {length} frames"):
+    for name, count, length in (("count", 0, 5), ("length", 5, 0)):
+        with pytest.raises(StimulusError, match=f"{name}=0 for draw"):
             MovingDigits().draw(0, 0, count, length)
     with pytest.raises(StimulusError, match="count"):
         numbered(9).draw(0, 0, 0, 4)

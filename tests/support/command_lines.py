@@ -1,8 +1,8 @@
-"""Run many command lines quickly: import everything once, then fork for each.
+"""Run many command lines quickly by importing everything once and forking for each line.
 
-    python command_lines.py SECONDS < lines.json     [[module, argument, ...], ...] -> a JSON row for each line
+    python command_lines.py SECONDS < lines.json     [[module, argument, ...], ...] -> one JSON row per line
 
-A line that takes longer than SECONDS is ended by SIGTERM.
+A command line that takes longer than SECONDS is terminated with SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import threading
 import warnings
 
 MOST_BYTES = 2**33
-"""memory that a command line may reserve"""
+"""maximum memory that a command line may reserve"""
 
 
 def run(words: list[str], seconds: float) -> dict:
-    """Run one command line in a process of its own; return its status and what it printed."""
+    """Run one command line in a separate process, and return its exit status and output."""
     with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
         child = os.fork()
         if child == 0:
@@ -37,12 +37,12 @@ def run(words: list[str], seconds: float) -> dict:
 
 
 def as_program(words: list[str], out: int, err: int) -> None:
-    """Become `python -m WORDS`."""
+    """Make this process act as `python -m WORDS`."""
     os.setsid()
     os.dup2(out, 1)
     os.dup2(err, 2)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    warnings.simplefilter("ignore", RuntimeWarning)  # that the module to run is imported already
+    warnings.simplefilter("ignore", RuntimeWarning)  # about running a module that has already been imported
     sys.argv = [words[0], *words[1:]]
     status = 1
     try:

@@ -19,7 +19,7 @@ def dense(out: int, inside: int, scale: float = 1.0) -> nn.Linear:
 
 
 def leaky_net(units: int = 16, tau: float = 10.0, activation: str = "tanh", scale: float = 0.9) -> Network:
-    """tau dr/dt = -r + f(W r + V u) with dense weights."""
+    """Return tau dr/dt = -r + f(W r + V u) with dense weights."""
     return Network(
         {"u": (units,)},
         [Population("r", leaky_rate(units, tau, activation, bias=False))],
@@ -42,7 +42,7 @@ def chain(delays: tuple[int, ...], before: str = "absent", activation: str = "id
 
 
 def linear_pc(weights: nn.Linear, tau: float = 10.0) -> Network:
-    """e = x - W r, tau dr/dt = W^T e: linear predictive coding with two layers."""
+    """Return linear predictive coding with two layers: e = x - W r, tau dr/dt = W^T e."""
     causes = weights.in_features
     return Network(
         {"x": (weights.out_features,)},

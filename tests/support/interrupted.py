@@ -1,4 +1,4 @@
-"""Work that is killed and started again: a training, a sweep or a search, in a separate program."""
+"""A separate program that runs a training, a sweep or a search, which tests kill and restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UPDATES, POINTS, TRIALS = 4_000, 120, 40
 
 
 def training(folder: Path) -> dict[str, torch.Tensor]:
-    """Train a small network with a checkpoint every 20 updates; return its tensors."""
+    """Train a small network with a checkpoint every 20 updates, and return its tensors."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     net = models.blt(width=2)

@@ -1,5 +1,7 @@
-"""Operations of the published equations in float64 NumPy, written from their definitions as loops over kernel
-positions, independently of torch. Arrays are (batch, channel, height, width)."""
+"""Operations of the published equations in float64 NumPy, independent of torch.
+
+They follow the definitions, as loops over kernel positions. Arrays are (batch, channel, height, width).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1, pa
 
 
 def conv_transpose(x: Array, weight: Array, stride: int = 1, bias: Array | None = None) -> Array:
-    """Apply the transpose of `conv` with this weight and padding kernel // 2, to a map `stride` times as large."""
+    """Apply the transpose of `conv` with this weight and padding kernel // 2; maps become `stride` times as large."""
     batch, _, rows, columns = x.shape
     _, out, height, width = weight.shape
     pad = height // 2
@@ -83,7 +85,7 @@ def elu(x: Array) -> Array:
 
 
 def same_conv(x: Array, weight: Array, bias: Array | None = None, stride: int = 1) -> Array:
-    """Convolve with TensorFlow's SAME padding: kernel - stride rows in total, an odd row at the end."""
+    """Convolve with TensorFlow's SAME padding: kernel - stride rows in total, with any odd row at the end."""
     extra = weight.shape[2] - stride
     before, after = extra // 2, extra - extra // 2
     x = np.pad(x, ((0, 0), (0, 0), (before, after), (before, after)))

@@ -1,6 +1,6 @@
 """The recognition models as ordinary PyTorch modules, written from the layer tables of their papers and code.
 
-Module names are those of the published code, so that state dicts use the published names. The modules share nothing
+The module names are those of the published code, so the state dicts have the published names. The modules share no code
 with pcsim, whose networks are compared with them in values, time and memory.
 """
 
@@ -59,7 +59,7 @@ class AreaRT(nn.Module):
 
 
 class CORnetRT(nn.Module):
-    """CORnet-RT or, with `within`, CORnet-R, whose areas receive outputs of the current step."""
+    """CORnet-RT or, with `within`, CORnet-R, in which areas receive outputs of the current step."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class CORnetS(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """A block of Han et al. 2018, with the names of the authors' code."""
+    """A block of Han et al. 2018, with the names used in the authors' code."""
 
     def __init__(self, below: int, channels: int, cycles: int) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class MedianLayer(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The intermediate ConvRNN, in which every layer receives the previous step of the layer below."""
+    """The intermediate ConvRNN, in which every layer receives the output of the layer below from the previous step."""
 
     maps = (64, 128, 128, 128, 128, 256, 256, 256, 512, 512)
     pooled = (1, 4, 6, 7, 10)
@@ -336,7 +336,7 @@ def full_size(name: str) -> tuple[Network, nn.Module]:
 
 
 def fill(target: nn.Module, *sources: nn.Module) -> None:
-    """Copy the tensors of `sources`, in order, to those of `target`."""
+    """Copy the tensors of `sources`, in order, to the tensors of `target`."""
     theirs = [tensor for source in sources for tensor in source.state_dict().values()]
     for ours, other in zip(target.state_dict().values(), theirs, strict=True):
         ours.copy_(other)

@@ -12,7 +12,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Return the processes that run points, identified by their command lines."""
+    """Return the processes that compute points, which are identified by their command lines."""
     found = []
     for child in children_of(parent):
         words = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")

@@ -1,8 +1,8 @@
 """Float64 NumPy references of predictive coding networks and the Hopfield network.
 
-Written from the papers by a reader who had not seen the package, and shared with nothing in it. Maps are (batch,
-channel, height, width); weights of convolutions are (out, in, k, k), and a transposed convolution with weights V is the
-adjoint of the convolution with V. Every function returns one dict per step.
+They were written from the papers by an author who had not seen the package, and they share no code with it. Maps are
+(batch, channel, height, width), and convolution weights are (out, in, k, k). A transposed convolution with weights V is
+the adjoint of the convolution with V. Every function returns one dict per step.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ def group_norm1(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> Array
 def pcn_global(
     w: Weights, x: Array, steps: int, pool: list[bool], align_corners: bool = False, is_normed: bool = False
 ) -> Steps:
-    """Wen et al. 2018, algorithm 1, with both passes in place; cycle 0 is the plain pass.
+    """Run algorithm 1 of Wen et al. 2018, with in-place updates in both passes; cycle 0 is the feed-forward pass.
 
-    w: FF1.., FB1.. (tied: the same arrays), a1.. and b1.. (rectified here), W and c of the readout; g1.. and h1.. of
-    the group norm of each layer, which follows every update of the layer, as in the authors' code of November 2018. A
-    pool belongs to FF, before the ReLU, and bilinear upsampling to FB.
+    `w` contains FF1.., FB1.. (tied: the same arrays), a1.. and b1.. (rectified here), W and c of the readout, and g1..
+    and h1.. of each layer's group norm, which follows every update of the layer, as in the authors' code of November
+    2018. Pooling is part of FF, before the ReLU, and bilinear upsampling is part of FB.
     """
     top = len(pool)
 
@@ -128,7 +128,7 @@ def pcn_global(
 def pcn_local_block(w: Weights, r: Array, steps: int, chainer: bool, training: bool) -> Steps:
     """Han et al. 2018: x = BN(r), y = ReLU(FF(x)); T times p = FB(y), e = ReLU(x - p), y <- y + b FF(e).
 
-    The output is y + BP(x). The Chainer code predicts r instead of x, has biases, and one rate |b| per block; the
+    The output is y + BP(x). The Chainer code predicts r instead of x, and has biases and one rate |b| per block. The
     published code has rates ReLU(b0 + 1).
     """
     x = batch_norm(r, w, training)
@@ -149,7 +149,8 @@ def pcn_local(
 ) -> tuple[list[Steps], Array]:
     """Return the steps of every block, and the logits. Each block finishes its cycles before the next one starts.
 
-    The head is BN, ReLU, average, linear; in the Chainer code (commit 4cf5a51) average, BN, linear without bias.
+    The head is BN, ReLU, average pooling, linear. In the Chainer code (commit 4cf5a51), it is average pooling, BN,
+    linear without bias.
     """
     found = []
     r = x
@@ -171,7 +172,7 @@ def hopfield_sums(patterns: Array) -> NDArray[np.int64]:
 
 
 def hopfield_update(sums: NDArray[np.int64], s: Array, threshold: int, turns: NDArray[np.int64] | None) -> Array:
-    """Return s after one update of all units, or of the unit in `turns` of each sample; a tie keeps the state.
+    """Return s after one update of all units, or of the unit in `turns` of each sample. A tie keeps the state.
 
     Integer fields N W s are compared with the integer N theta.
     """

@@ -1,8 +1,8 @@
 """Float64 NumPy references of BLT networks and of ConvRNNs with reciprocal gated cells.
 
-Written from the papers and the authors' published code by a reader who had not seen the package, and shared with
-nothing in it. Maps are (batch, channel, height, width); weights of convolutions are (out, in, k, k), those of
-transposed convolutions (from, to, k, k). Every function returns one dict per step.
+They were written from the papers and the authors' published code by an author who had not seen the package, and they
+share no code with it. Maps are (batch, channel, height, width). Weights are (out, in, k, k) for convolutions and (from,
+to, k, k) for transposed convolutions. Every function returns one dict per step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def same_pads(n: int, kernel: int, stride: int) -> tuple[int, int]:
 def conv2d(
     x: Array, w: Array, b: Array | None = None, stride: int = 1, groups: int = 1, is_padded: bool = True
 ) -> Array:
-    """Correlate with TensorFlow's SAME padding, or with none."""
+    """Correlate with TensorFlow's SAME padding, or without padding."""
     kh, kw = w.shape[2:]
     if is_padded:
         x = np.pad(x, ((0, 0), (0, 0), same_pads(x.shape[2], kh, stride), same_pads(x.shape[3], kw, stride)))
@@ -99,8 +99,9 @@ def lrn(x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.5, k: floa
 def blt(w: Weights, frames: list[Array], lrn_in_state: bool, unroll: str, alpha: float) -> list[dict[str, Array]]:
     """Spoerer et al. 2017: z = Wb*pool(h below) + Wl*h(t-1) + Wt *T h above(t-1) + b; h = LRN(ReLU(z)); Wr max h + br.
 
-    w: b1, b2, l1, l2, t1 (missing: absent), bias1, bias2, wr, br. With `lrn_in_state`, lateral and top-down connections
-    read h, else r = ReLU(z). What is handed on, to the next layer and to the readout, is h in both cases.
+    `w` contains b1, b2, l1, l2, t1, bias1, bias2, wr and br; connections without weights are absent. Lateral and
+    top-down connections receive h with `lrn_in_state`, and r = ReLU(z) without. The next layer and the readout always
+    receive h.
     """
     h: dict[int, Array] = {}
     r: dict[int, Array] = {}
@@ -110,7 +111,7 @@ def blt(w: Weights, frames: list[Array], lrn_in_state: bool, unroll: str, alpha:
         new_r: dict[int, Array] = {}
         for m in (1, 2):
             source = image if m == 1 else (new_h if unroll == "engineering" else h).get(1)
-            if source is None:  # biological, t = 0: nothing has arrived
+            if source is None:  # biological, t = 0: no input has arrived
                 z = np.zeros((len(image), len(w["bias2"]), image.shape[2] // 2, image.shape[3] // 2))
             else:
                 z = conv2d(source if m == 1 else max_pool2(source), w[f"b{m}"])
@@ -153,9 +154,10 @@ def rg_cell(
 ) -> tuple[Array, Array]:
     """Return the next c and o of the reference cell of Nayebi et al. 2018 (median_rgcell.py of the authors' code).
 
-    The input activation comes first, after feedback that enters the input: all else in the cell reads the activated x.
-    w: ff (x to c), ff_res, tau_c, gate_c, tau_o, gate_o, io (x to o; missing: x itself), co (c to o), res_proj, fb, and
-    the optional terms (tau|gate)_(c|o)_(x|res). With `cell_to_out`, c drives o, and the gate of o is that of 0.
+    The input activation is applied first, after any feedback to the input, so the rest of the cell receives the
+    activated x. `w` contains ff (x to c), ff_res, tau_c, gate_c, tau_o, gate_o, io (x to o; if missing, x itself), co
+    (c to o), res_proj, fb, and the optional terms (tau|gate)_(c|o)_(x|res). With `cell_to_out`, c drives o, and the
+    gate of o is computed from 0.
     """
     p = CELL | settings
 
@@ -190,12 +192,13 @@ def rg_cell(
 def convrnn(
     w: Weights, frames: list[Array], layers: list[dict[str, Any]], edges: list[tuple[int, int]], unroll: str, head: str
 ) -> list[dict[str, Array]]:
-    """Nayebi et al. 2018: a chain of nodes with long-range feedback, as in the authors' graphs.
+    """Run a chain of nodes with long-range feedback, as in the graphs of Nayebi et al. 2018.
 
-    layers: stride, pool, cell (None, or settings of `rg_cell` with "depth"). A node without a cell is ELU(conv). The
-    first layer has the number 1; w[n] holds w, b and cell of layer n, w["readout"] the head. Biological: a node sees
-    the image of this step and every node of the step before. Engineering: only feedback comes from the step before.
-    Feedback is resized to the cell's maps and concatenated in the order of the sources.
+    Each entry of `layers` has stride, pool and cell (None, or settings of `rg_cell` with "depth"). A node without a
+    cell is ELU(conv). Layers are numbered from 1; w[n] contains w, b and cell of layer n, and w["readout"] the head. In
+    biological unrolling, a node receives the image of the current step and all nodes of the previous step. In
+    engineering unrolling, only feedback comes from the previous step. Feedback is resized to the cell's maps and
+    concatenated in the order of the sources.
     """
     count, batch = len(layers), len(frames[0])
     maps, sent = {}, {}

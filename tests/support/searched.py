@@ -1,4 +1,4 @@
-"""The score that tests of searches maximise, in a separate module that other processes can import."""
+"""The score that is maximised in tests of searches, in a separate module that other processes can import."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def score(place: Place, number: int, stage: int) -> float:
 
 
 def fails_for_round_ones(place: Place, number: int, stage: int) -> float | str:
-    """Fail for round trials until a file `mended` exists."""
+    """Fail for round trials until the file `mended` exists."""
     if place.kind == "round" and not (place.folder / "mended").exists():
         if number % 2:
             return "round"
@@ -50,7 +50,7 @@ if __name__ == "__main__":
     import sys
     from functools import partial
 
-    from support import searched  # imported by name, because functions of __main__ are different objects
+    from support import searched  # imported, because functions in __main__ would be different objects
 
     from pcsim.sweeps.search import Search
 

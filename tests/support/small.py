@@ -37,7 +37,7 @@ EVERY_EDGE = ReciprocalCell(
 """All optional edges of the reciprocal cell except cell_to_out, which replaces a gate."""
 CORNET = {"channels": (4, 4, 8, 8), "image": (2, 32, 32), "classes": 3}
 
-# A key is a registered model, or "model/variant".
+# Keys are names of registered models, or "model/variant".
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"width": 3, "size": 8} for name in ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")},
     "leaky_rcnn": {"channels": (3, 4), "tau": (10.0, 10.0), "size": 8},
@@ -92,7 +92,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hopfield_modern": {"units": 20, "count": 3},
 }
 
-PUBLISHED_COUNTS = {  # for default settings, where the count is published or follows from published code
+PUBLISHED_COUNTS = {  # for default settings, if the count is published or follows from published code
     "blt_b": 9_898,
     "blt_bk": 26_794,
     "blt_bf": 38_218,
@@ -120,7 +120,7 @@ PUBLISHED_COUNTS = {  # for default settings, where the count is published or fo
 
 
 def small(name: str) -> Network:
-    """Return a small network with randomly perturbed weights, so that zeros hide no errors."""
+    """Return a small network with randomly perturbed weights, because zeros could hide errors."""
     net = models.build(name.split("/")[0], **SMALL[name])
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def small(name: str) -> Network:
 
 
 def shown(net: Network, batch: int, seed: int = 2) -> dict[str, Tensor]:
-    """Return different random samples from U(0, 1) for every input."""
+    """Return random samples from U(0, 1), which differ between inputs."""
     generator = torch.Generator().manual_seed(seed)
     like = torch.zeros(())
     return {
@@ -142,5 +142,5 @@ def shown(net: Network, batch: int, seed: int = 2) -> dict[str, Tensor]:
 
 
 def stepping(net: Network) -> tuple[Solver, int]:
-    """Return a suitable solver and a number of steps."""
+    """Return a suitable solver and number of steps."""
     return (Euler(dt=2.0), 8) if net.is_flow else (Iterate(), min(net.steps or 8, 12))

@@ -40,7 +40,7 @@ def slowly(setting: Setting) -> dict[str, Any]:
     if calls := os.environ.get("PCSIM_CALLS"):
         with Path(calls).open("a") as file:
             file.write(f"{os.getpid()}\n")
-    time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))  # not part of the setting, so that the points stay the same
+    time.sleep(float(os.environ.get("PCSIM_SLOWLY", "0")))  # not part of the setting, so the points stay the same
     return measure(setting)
 
 
@@ -72,7 +72,7 @@ def longer(setting: Setting) -> dict[str, Any]:
 
 
 def dies_at_first(marker: Path, value: int) -> int:
-    """Kill the current process the first time a value occurs."""
+    """Kill the current process the first time that a value occurs."""
     mark = marker / str(value)
     if not mark.exists():
         mark.touch()
@@ -92,7 +92,7 @@ def returns_a_list_of_lists(setting: Setting) -> dict[str, Any]:
 if __name__ == "__main__":
     import sys
 
-    from support import swept  # imported by name, because functions of __main__ are different objects
+    from support import swept  # imported, because functions in __main__ would be different objects
 
     from pcsim.sweeps import Sweep, grid
 

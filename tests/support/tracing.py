@@ -33,7 +33,7 @@ def agree(net: Network, expected: Trace, inputs: dict, names: list[str] | None =
 
 
 def norms(net: Network, edge: str) -> list[tuple[Array, Array, Array, Array]]:
-    """Return (mean, variance, weight, bias) of every batch norm on an edge, in order; per step for a `StepNorm`."""
+    """Return (mean, variance, weight, bias) of every batch norm on an edge, in order; one per step for a `StepNorm`."""
     (found,) = [e.transform for e in net.projections if e.name == edge]
     return [
         tuple(array(tensor) for tensor in (module.running_mean, module.running_var, module.weight, module.bias))
@@ -43,7 +43,7 @@ def norms(net: Network, edge: str) -> list[tuple[Array, Array, Array, Array]]:
 
 
 def scatter(net: Network, size: float = 0.2) -> Network:
-    """Perturb every parameter and running statistic, so that ones and zeros hide no errors."""
+    """Perturb every parameter and running statistic, because ones and zeros could hide errors."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(size * torch.randn_like(parameter))

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -229,7 +230,11 @@ def test_processes_dead_worker_loses_only_its_call(tmp_path: Path) -> None:
         outcomes = list(completed(executor, swept.dies_at_first, [(tmp_path, value) for value in range(2)]))
         assert sorted(outcome.result for outcome in outcomes) == [0, 1]
         (lost,) = completed(executor, swept.always_dies, [(3,)], tries=1)
-        assert lost.result is None and "terminated abruptly" in str(lost.reason)
+        assert lost.result is None and isinstance(lost.reason, SweepError)
+        assert re.search("(?s)died 1 time .*terminated abruptly.*fewer workers", str(lost.reason))
+        assert isinstance(lost.reason.__cause__, BrokenExecutor)
+        (lost,) = completed(executor, swept.always_dies, [(3,)], tries=2)
+        assert "died 2 times" in str(lost.reason)
 
 
 @pytest.mark.slow
