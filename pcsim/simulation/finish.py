@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from pcsim.core.clock import Window
 from pcsim.core.exceptions import warn
 from pcsim.core.state import finite
+from pcsim.core.version import VERSION
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Rule
 from pcsim.simulation.monitor import Monitor
@@ -141,7 +141,7 @@ def _finite(time: float) -> float | None:
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions of pcsim, torch and Python."""
-    return {"pcsim": metadata.version("pcsim"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"pcsim": VERSION, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def provenance(

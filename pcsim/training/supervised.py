@@ -70,8 +70,8 @@ def train(
     callbacks  functions that are called with a `Progress` after every update, and may call its `stop()`
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
-    checkpoint  path (`~` is expanded), written every `every` updates and at the end, from which training resumes with
-             the same bits; finished training continues with more updates
+    checkpoint  a path (`~` is expanded), written every `every` updates and at the end, from which training resumes with
+             the same bits. Finished training continues if `updates` or `epochs` has grown
     until    number of updates after which to pause; a later call with the same checkpoint continues
     bar      constructor of the progress bar
 
