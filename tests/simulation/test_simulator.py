@@ -148,6 +148,7 @@ def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
         (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # depends on values
         (lambda v: v.clone().relu_(), "traced"),
         (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
+        (lambda v: 0.1 * v + torch.randn(v.shape, device=v.device), "traced"),  # a draw that depends on no tensor
         (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # uses a view of the tensor it multiplies
         (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
         (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # creates a tensor
