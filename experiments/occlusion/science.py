@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 import torch
 
-from experiments import base
-from experiments.base import TEST_SEED
-from experiments.occlusion.options import Occlusion
 from pcsim import Iterate, Network, Record, Simulator, models, stimuli
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
 from pcsim.core import storage
 from pcsim.network.saving import save_network
 from pcsim.training import Training, evaluate
+
+from .. import base
+from ..base import TEST_SEED
+from .options import Occlusion
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")

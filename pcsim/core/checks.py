@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from pcsim.core.exceptions import PcsimError
 from pcsim.core.kinds import Axes, Kind, OfLabels, OrNaN, kind_of
+from pcsim.core.renamed import OPTIONS
 
 Count = Annotated[int, Field(ge=1)]
 """a count of at least 1"""
@@ -170,6 +171,12 @@ def _misnamed(
 ) -> PcsimError:
     known = [each for each in signature.parameters if each != "self"]
     unknown = next((option for option in options if option not in known), None)
+    if unknown and OPTIONS.get(unknown) in known:
+        return error(
+            given=f"{unknown}=... for {name}",
+            expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
+            remedy=f"write {OPTIONS[unknown]}=...",
+        )
     return error(
         given=f"{name}(...): {reason}",
         expected=f"the arguments {', '.join(known) or '(none)'}",

@@ -1,5 +1,8 @@
 """Published models. Each is a function that builds a `Network` from populations and projections."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.models import published, weights
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
@@ -78,3 +81,6 @@ __all__ = [
     "sublstm",
     "weights",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from pcsim.core.checks import checked
 from pcsim.core.clock import Window
 from pcsim.core.exceptions import SolverError, StimulusError, StorageError, WiringError
+from pcsim.core.renamed import attribute
 from pcsim.network import variants
 from pcsim.network.describe import describe
 from pcsim.network.graph import Graph
@@ -40,6 +42,16 @@ class Network(Graph):
     # Set by pcsim.simulation, which imports this package; networks themselves contain no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a submodule, parameter or buffer; raise RenamedError for an attribute that was renamed."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                attribute("Network", name)
+                raise
+
     @checked(StimulusError)
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the readout, (batch, ...), after `net.steps` steps on constant inputs.
@@ -48,6 +60,8 @@ class Network(Graph):
         they are enabled. Use `pcsim.simulate` for flows, to run a different number of steps, or to record states and
         errors. Raises SolverError if the network is a flow, has no readout or does not define `steps`.
         """
+        if Network.runner is None:  # nothing but networks has been imported
+            import_module("pcsim.simulation")
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(
                 given=f"{self.name!r} called as a function",

@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from pcsim.core.clock import Window
 from pcsim.core.exceptions import warn
+from pcsim.core.state import finite
+from pcsim.core.version import VERSION
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Rule
 from pcsim.simulation.monitor import Monitor
@@ -34,12 +35,15 @@ def finished(
 ) -> Run:
     """Return the Run with all recorded values, and warn about samples that diverged or did not settle."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
-    for key, value in values.items():
-        monitor.look_at_rows(key, steps[key], value)
+    checked = {monitor.names[place] for place, _ in network.memory_keys}  # for NaN and infinity, in the run
+    reduced = {key for key, name in recorder.reduced.items() if name in checked}
+    for key in values.keys() - reduced:
+        monitor.look_at_rows(key, steps[key], values[key])
     bad, end, settled = monitor.step, final.clock.time, None
     if monitor.has_diverged:
         _blank(values, steps, bad)
         warn_of_divergence(network, monitor, dt)
+    _warn_of_overflow({key: values[key] for key in sorted(reduced & values.keys())}, steps, bad)
     if monitor.settled is not None:
         settled = np.where(monitor.settled_step < 0, math.nan, monitor.settled_step * dt)
         if unsettled := int(np.isnan(settled[bad < 0]).sum()):
@@ -70,6 +74,19 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
                 values[key] = value.masked_fill(gone, math.nan)
             elif value.is_floating_point():
                 value[late, sample] = math.nan
+
+
+def _warn_of_overflow(reduced: Mapping[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
+    """Warn about reductions that are not finite although the values that they reduce are."""
+    for key, value in reduced.items():
+        if not value.is_floating_point() or math.isfinite(value.detach().sum()):
+            continue
+        fine = finite(value.detach(), 2).cpu().numpy() | ((bad >= 0) & (steps[key][:, None] >= bad))
+        if not fine.all():
+            warn(
+                f"{key!r} is NaN or infinite in {int((~fine.all(0)).sum())} of {len(bad)} samples whose states are "
+                "finite. Reduce to a smaller number, or run the network in double precision with net.double()."
+            )
 
 
 def warn_of_divergence(network: Wiring, monitor: Monitor, dt: float) -> None:
@@ -124,7 +141,7 @@ def _finite(time: float) -> float | None:
 @lru_cache
 def versions() -> dict[str, str]:
     """Return the versions of pcsim, torch and Python."""
-    return {"pcsim": metadata.version("pcsim"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"pcsim": VERSION, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def provenance(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
@@ -13,7 +14,7 @@ from torch import Tensor
 from pcsim.core.checks import Count, checked
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import RecordError
-from pcsim.core.state import State, units, variable_key
+from pcsim.core.state import State, norm, units, variable_key
 from pcsim.network.wiring import Wiring
 
 Names = Sequence[str] | str
@@ -23,12 +24,12 @@ Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
 
 
 def _norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample, computed in one pass over memory without storing squares."""
-    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
+    return norm(value).to(value.dtype)
 
 
 def _mean_square(value: Tensor) -> Tensor:
-    return _norm(value).square() / value[0].numel()
+    # The square of the norm may overflow although the mean of the squares does not.
+    return (norm(value) / math.sqrt(value[0].numel())).square().to(value.dtype)
 
 
 def _mean(value: Tensor) -> Tensor:
@@ -49,8 +50,8 @@ REDUCTIONS: dict[str, Function] = {
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     """Return sum e^2 / sum r^2 for each sample, (batch,): the prediction error relative to the predicted activity."""
-    activity = _norm(predicted).square()
-    return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+    activity = norm(predicted)
+    return (norm(error) / activity.clamp_min(torch.finfo(activity.dtype).tiny)).square().to(error.dtype)
 
 
 @checked(RecordError)
@@ -65,7 +66,8 @@ class Record:
              "error.relative"
     reduce   {population: one or more reductions}, each "mean_square", "norm" or "mean" (all (time, batch)), "max_space"
              (time, batch, channel), or a function from (batch, ...) to (batch, ...). The keys are
-             "population.reduction"; for a function, "population.name_of_the_function"
+             "population.reduction"; for a function, "population.name_of_the_function". They are computed in the dtype
+             of the state (half precision in float32), where squares of values above 1e19 or below 1e-19 are lost
     every    number of steps between two rows
     at       times of the rows in ms, as an alternative to `every`
     initial  if True, also keep a row before the first step. In a discrete network, wires have a value before the first
@@ -255,6 +257,11 @@ class Recorder:
                 elif key in self.buffers:
                     found[key] = self.buffers[key][:count]
         return found
+
+    @property
+    def reduced(self) -> dict[str, str]:
+        """Keys of reductions, with the population that each reduces."""
+        return {key: names[0] for kept in self.kept for key, names, function in kept if function is not _whole}
 
     def steps(self) -> dict[str, np.ndarray]:
         """Return the steps of the stored rows by key."""

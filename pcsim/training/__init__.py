@@ -1,5 +1,8 @@
 """Training through time, to predict frames, or by local rules, in one or several processes."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.training import distributed, frames, local
 from pcsim.training.gradients import Adjoint, Checkpointed, Full, Gradient, Implicit, Truncated
 from pcsim.training.settings import Training, published_settings
@@ -36,3 +39,6 @@ __all__ = [
     "require_adjoint",
     "train",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
