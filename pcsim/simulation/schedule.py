@@ -11,9 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pcsim.core.clock import dividing_step, whole_steps
+from pcsim.core.clock import Window, dividing_step, whole_steps
 from pcsim.core.exceptions import SolverError, StimulusError, warn
 from pcsim.core.state import State, laid_out
+from pcsim.network.parts import Projection
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime, Regimes, window_ends
@@ -178,9 +179,20 @@ def warn_of_end(network: Wiring, stimulus: Stimulus, until: float, dt: float) ->
 def _last_use(network: Wiring, name: str, dt: float) -> float:
     """Return the time in ms after which the windows of edges and populations exclude an input."""
     unit = 1.0 if network.is_flow else dt
-    edges = [edge for edge in network.projections if edge.source == name]
-    windows = [(edge.active, network.populations[edge.target].active) for edge in edges]
-    return max((min(window[1] * unit if window else math.inf for window in both) for both in windows), default=0.0)
+
+    def end_of(window: Window | None) -> float:
+        return math.inf if window is None else window[1] * unit
+
+    def last(source: str) -> float:
+        return max((last_of(edge) for edge in network.projections if edge.source == source), default=math.inf)
+
+    def last_of(edge: Projection) -> float:
+        if edge.delay or edge.delay_ms is not None:
+            return math.inf
+        passed_on = last(edge.target) if edge.target in network.wires else math.inf
+        return min(end_of(edge.active), end_of(network.populations[edge.target].active), passed_on)
+
+    return last(name)
 
 
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:
