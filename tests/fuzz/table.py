@@ -709,6 +709,13 @@ def _stimuli() -> Part:
             stimuli.denormalise,
             lambda: {"images": tensor(2, 3, 8, 8), "mean": [0.5, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
         ),
+        "stimuli.presented": (
+            stimuli.presented,
+            lambda: (
+                {"images": image(), "duration": 20.0, "onset": torch.tensor([5.0, 0.0])}
+                | {"contrast": torch.tensor([0.2, 1.0]), "background": 0.5, "name": "face"}
+            ),
+        ),
         "stimuli.oddball": (stimuli.oddball, lambda: {"frames": clip(), "at": 4, "how": "reverse"}),
         "stimuli.read_film": (stimuli.read_film, lambda: {"source": shown_film(), "rate": 10.0, "name": "x"}),
         "stimuli.read_moving_mnist": (stimuli.read_moving_mnist, lambda: {"path": moving_mnist()}),
@@ -1146,7 +1153,6 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
         "activity": lambda: {"run": run(), "keys": ["l1"], "ax": plots.axes()},
         "animation": lambda: shown() | {"scale": 1},
         "axes": lambda: {"width": 3.0, "height": 2.0},
-        "circuit": lambda: {"net": network(), "ax": None},
         "decoding_over_time": lambda: {"curves": {"a": {"clean": curve}}, "chance": {"a": 0.1}},
         "error_convergence": lambda: {"run": error_run(), "ax": None},
         "errors_over_frames": lambda: {"errors": {"a": numbers(6, 2)}, "closed_loop_from": 3, "ax": None},
