@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         WiringError,
     )
     from pcsim.network import Batched, Network, Population, Projection, batched
+    from pcsim.saved import load
     from pcsim.simulation import (
         Forecast,
         Full,
@@ -64,7 +65,7 @@ _PACKAGES = (
     *("analysis", "brain", "connections", "core", "dynamics", "models", "network", "plots", "rules", "simulation"),
     *("solvers", "stimuli", "sweeps", "training"),
 )
-_HOMES = ("core.exceptions", "core.clock", "network", "solvers", "simulation")
+_HOMES = ("core.exceptions", "core.clock", "network", "solvers", "simulation", "saved")
 """where the public names that are not packages are defined"""
 
 
@@ -123,6 +124,7 @@ __all__ = [
     "core",
     "dynamics",
     "initial_state",
+    "load",
     "models",
     "plots",
     "predict",

@@ -10,6 +10,7 @@ raises StorageError, as does a network that does not match the mapping. pcsim do
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 
     naming  mapping: `libilab_pcn` for `pcn_global`, `libilab_local` for `pcn_local`, `zcrwind_prednet` for `prednet`,
-            or `cornet` for the CORnets
+            `cornet` for the CORnets, or `torchvision_resnet` for `resnet18` and `resnet34`
 
     Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
     missing, left over or of the wrong shape, or if the mapping does not match the network.
@@ -75,9 +76,9 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     if expected.keys() != plain.keys():
         raise StorageError(
             given=_differences(set(expected), set(plain)),
-            expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}",
-            remedy="build the network with the published options (layers, times, tied, classes), or "
-            'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
+            expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}: "
+            f"{', '.join(list(expected)[:3])}, ...",
+            remedy=_renaming(set(expected), set(plain)),
         )
     if wrong := [name for name, shape in expected.items() if tuple(plain[name].shape) != shape]:
         raise StorageError(
@@ -256,6 +257,29 @@ def cornet(network: Network) -> Sources:
     return naming.sources
 
 
+@checked(StorageError)
+def torchvision_resnet(network: Network) -> Sources:
+    """Map torchvision's `resnet18` and `resnet34` to the networks of the same names.
+
+    The original names are conv1, bn1, layer1.0.conv1, layer1.0.bn1, layer1.0.conv2, layer1.0.bn2, layer2.0.downsample.0
+    (convolution), layer2.0.downsample.1 (norm) and so on, and fc. timm uses the same names. Images must be normalised
+    with `stimuli.normalise`.
+    """
+    naming = _OfModules(network)
+    naming.add("image->h0", ["conv1", "bn1"])
+    stage, block, n = 1, 0, 1
+    while f"h{n}" in network.populations:
+        edge = f"h{n - 1}->h{n}"
+        if skip := naming.holding(f"{edge}:skip"):
+            stage, block = stage + 1, 0
+        theirs = f"layer{stage}.{block}"
+        naming.add(edge, [f"{theirs}.{part}" for part in ("conv1", "bn1", "conv2", "bn2")])
+        naming.add(f"{edge}:skip", [f"{theirs}.downsample.{part}" for part in range(len(skip))])
+        block, n = block + 1, n + 1
+    naming.add(f"h{n - 1}->readout", ["fc"])
+    return naming.sources
+
+
 class _OfModules:
     """A builder of `Sources` from the modules in each projection that have tensors."""
 
@@ -313,3 +337,20 @@ def _differences(wanted: set[str], given: set[str]) -> str:
         if names
     ]
     return "tensors " + " and ".join(parts)
+
+
+def _renaming(wanted: set[str], given: set[str]) -> str:
+    """Return what to do about tensors with other names: remove a prefix, rename them, or build another network."""
+    given = {name for name in given if not name.endswith(COUNTER)}
+    missing, other = sorted(wanted - given), sorted(given - wanted)
+    for name in other:
+        prefix = next((name[:end] for end in range(1, len(name)) if name[end:] in wanted), None)
+        if prefix and all(each.removeprefix(prefix) in wanted for each in given if each.startswith(prefix)):
+            return f"remove the prefix: {{name.removeprefix({prefix!r}): tensor for name, tensor in tensors.items()}}"
+    pairs = [(name, near[0]) for name in other if (near := difflib.get_close_matches(name, missing, 1, 0.8))]
+    if pairs and len(missing) == len(other):
+        return "rename " + ", ".join(f"{name!r} to {near!r}" for name, near in pairs[:3])
+    return (
+        "build the network with the published options (layers, times, tied, classes), or "
+        'pass tensors["state_dict"] if the tensors are nested in the checkpoint'
+    )

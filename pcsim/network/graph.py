@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Population, Projection
+from pcsim.network.recipe import Recipe
 from pcsim.network.shapes import Shapes, infer_shapes
 from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_windows
 from pcsim.network.wiring import Wiring
@@ -28,6 +29,11 @@ class Graph(nn.Module):
     Modules are stored only in `rules`, `transforms` and `delays`; `populations` and `projections` always contain the
     current modules.
     """
+
+    # Set by pcsim.models, which imports this package.
+    construct: ClassVar[Callable[..., Any]]
+    recipe: Recipe | None = None
+    """the calls that built the network, for registered models and their variants"""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.clock import dividing_step, whole_steps
-from pcsim.core.exceptions import SolverError, StimulusError
+from pcsim.core.exceptions import SolverError, StimulusError, warn
 from pcsim.core.state import State, laid_out
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
@@ -161,6 +161,18 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
             else f"pass steps=..., or until as a multiple of net.step_ms = {dt:g} ms, the duration of a discrete step",
         )
     return count
+
+
+def warn_of_end(stimulus: Stimulus, inputs: Sequence[str], until: float) -> None:
+    """Warn about timelines that end before the run, which ends at `until` ms."""
+    for name, line in as_timelines(stimulus, inputs).items():
+        if line.first_end < until * (1.0 - 1e-9):
+            which = "" if line.first_end == line.duration else " for some samples"
+            warn(
+                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
+                f"its last frame, {line.epochs[-1].name!r}, stays on. "
+                "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
+            )
 
 
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:

@@ -188,14 +188,15 @@ class Film:
 
 
 @checked(StimulusError, frames=None)
-def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
+def as_timeline(frames: Frames | Tensor, every: Positive = 10.0, *, name: str = "frames") -> Timeline:
     """Convert `frames` (n, time, channel, height, width), 8-bit or in [0, 1], to a stimulus with `every` ms per frame.
 
     By default, each frame lasts one step of a discrete network (`net.step_ms`). Frames are converted to floating point
     only when they are presented, so a long 8-bit clip needs no extra memory.
     """
     shown = rearrange(as_frames(frames), "n time ... -> time n ...")
-    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k])),))
+    shape = tuple(shown.shape[1:])
+    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k]), name, "sequence", {}, shape),))
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:

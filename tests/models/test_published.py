@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.backbones import Bottleneck, ResNet
 from support.plain_torch import CORnetRT, CORnetS, CORnetZ, LocalPCN
 from support.small import CORNET
 from torch import Tensor, nn
@@ -92,6 +93,11 @@ CASES: dict[str, tuple[Callable[[], Network], Callable[[], dict[str, Tensor]], p
         lambda: randomised(CORnetS((4, 4, 8, 8), (2, 3, 1), 2, 3)),
         published.cornet,
     ),
+    "resnet18": (
+        lambda: models.resnet18((4, 4, 8, 8), image=(3, 64, 64), classes=3),
+        lambda: randomised(ResNet(channels=(4, 4, 8, 8), classes=3)),
+        published.torchvision_resnet,
+    ),
 }
 
 
@@ -161,7 +167,7 @@ FOREIGN: dict[str, Callable[[], Network]] = {
     "prednet, peepholes": lambda: models.prednet(PORT, peephole="full", size=(8, 8)),
     "prednet, other channels of R": lambda: models.prednet(PORT, (3, 3, 4), size=(8, 8)),
     "hopfield": lambda: models.hopfield(units=9),
-    "resnet18": lambda: models.resnet18(**CORNET),
+    "resnet34": lambda: models.resnet34((4, 4, 8, 8), image=(3, 64, 64), classes=3),
     "convlstm": lambda: models.convlstm((4,), input_frames=2, output_frames=2, image=(1, 8, 8)),
 }
 
@@ -171,6 +177,33 @@ def test_published_weights_are_refused_by_other_networks(network: str) -> None:
     for weights, (_, make, naming) in CASES.items():
         if weights != network:
             refused(FOREIGN[network](), make(), naming)
+
+
+@pytest.mark.parametrize(("build", "layers"), [(models.resnet18, (2, 2, 2, 2)), (models.resnet34, (3, 4, 6, 3))])
+def test_torchvision_weights_give_logits_of_torchvision(
+    build: Callable[..., Network], layers: tuple[int, ...], float64: None
+) -> None:
+    theirs = ResNet(layers=layers, channels=(4, 8, 8, 16), classes=3)
+    tensors = randomised(theirs)
+    net = build((4, 8, 8, 16), image=(3, 64, 64), classes=3).eval()
+    published.load(net, tensors, published.torchvision_resnet)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(image)
+    found = simulate(net, image, solver=Iterate())["readout"][-1]
+    assert (found - expected).abs().max() <= 1e-11 * expected.abs().max()
+
+
+def test_wrong_names_are_answered_with_the_expected_ones() -> None:
+    tensors = randomised(ResNet(channels=(4, 4, 8, 8), classes=3))
+    build = lambda: models.resnet18((4, 4, 8, 8), image=(3, 64, 64), classes=3)  # noqa: E731
+    naming = published.torchvision_resnet
+    renamed = {name.replace("downsample.0", "downsample.conv"): tensor for name, tensor in tensors.items()}
+    refused(build(), renamed, naming, r"rename 'layer2.0.downsample.conv.weight' to 'layer2.0.downsample.0.weight'")
+    refused(build(), {f"model.{k}": v for k, v in tensors.items()}, naming, r"remove the prefix: .*'model\.'")
+    refused(build(), tensors | {"fc.wieght": tensors["fc.weight"]}, naming, "with fc.wieght")
+    deeper = randomised(ResNet(Bottleneck, channels=(4, 4, 8, 8), classes=3))
+    refused(build(), deeper, naming, "122 tensors|conv1.weight, bn1.weight")
 
 
 def test_misfit_weights_are_refused_without_cycles() -> None:

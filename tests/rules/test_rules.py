@@ -124,3 +124,13 @@ def test_rules_and_transforms_pass_gradcheck() -> None:
     leaky = rules.leaky_rate(6, tau, "tanh")
     assert torch.autograd.gradcheck(lambda o, d: leaky(o, drive=d), (own, drive))
     assert torch.autograd.gradcheck(up_conv(6, 2), (drive,))
+
+
+def test_switch_takes_stimulus_at_a_share_of_one_half() -> None:
+    share = torch.tensor([0.0, 0.5, math.nextafter(0.5, 1.0), 1.0])[:, None]
+    made = rules.Switch()(given=torch.zeros(4, 1), own=torch.ones(4, 1), share=share)
+    assert made.flatten().tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_learnable_tau_starts_in_the_middle_by_default() -> None:
+    assert rules.LearnableTau(3, minimum=2.0, span=6.0)().tolist() == pytest.approx([5.0] * 3)

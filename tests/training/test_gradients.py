@@ -250,8 +250,8 @@ def test_train_predicts_memory_for_samples_that_exist(
 ) -> None:
     """A batch larger than the data set needs no more memory than the data set."""
     monkeypatch.setattr("pcsim.training.through_time.free_memory", lambda device: free)
-    monkeypatch.setattr("pcsim.training.through_time._report_memory", lambda *_: predicted.append(True))
     predicted: list[bool] = []
+    monkeypatch.setattr("pcsim.training.through_time.memory_of_update", lambda *_, **__: predicted.append(True) or 0.0)
     net = small("leaky_rcnn")
     images, targets = shown(net, 4)["image"], torch.eye(net.shape("readout")[0])[:4]
     train(net, images, targets, Training(updates=1, batch=batch), solver=Euler(dt=2.0), steps=3)
