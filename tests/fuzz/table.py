@@ -1150,11 +1150,12 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
     curve = (np.arange(4.0), numbers(4))
     return {
         "accuracy_by_cycles": lambda: {"curves": {"a": [numbers(3)]}, "cycles": {"a": 3}, "unit": "cycle"},
-        "activity": lambda: {"run": run(), "keys": ["l1"], "ax": plots.axes()},
+        "activity": lambda: {"runs": run(), "keys": ["l1"], "samples": "each", "units": "mean", "ax": plots.axes()},
         "animation": lambda: shown() | {"scale": 1},
         "axes": lambda: {"width": 3.0, "height": 2.0},
+        "compare": lambda: {"runs": {"a": run()}, "keys": ["l1"], "samples": "sem", "units": "rms", "bars": False},
         "decoding_over_time": lambda: {"curves": {"a": {"clean": curve}}, "chance": {"a": 0.1}},
-        "error_convergence": lambda: {"run": error_run(), "ax": None},
+        "error_convergence": lambda: {"runs": error_run(), "relative_to": "none", "unit": "ms", "ax": None},
         "errors_over_frames": lambda: {"errors": {"a": numbers(6, 2)}, "closed_loop_from": 3, "ax": None},
         "explore": lambda: {
             "curves": {1.0: {2.0: {"a": curve}}, 2.0: {2.0: {"a": curve}}},
@@ -1164,6 +1165,31 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "log": True,
         },
         "forecast": lambda: shown() | {"rate": 10.0},
+        "heatmap": lambda: {
+            "table": sweeps.Table([{"a": a, "b": b} for a in (1, 2) for b in (1, 2)], [{"v": 0.5}] * 4),
+            "x": "a",
+            "y": "b",
+            "value": "v",
+            "repeats": "mean",
+            "label": "value",
+            "numbers": ".2f",
+        },
+        "matrix": lambda: {"values": np.ones((3, 3)) - np.eye(3), "labels": ["a", "a", "b"], "ranked": True},
+        "network": lambda: {"net": models.blt(width=2), "shapes": True, "legend": False},
+        "phase_plane": lambda: {
+            "dynamics": Dynamics(plane(), torch.ones(1, 2)),
+            "xlim": (-1.0, 1.0),
+            "ylim": (-1.0, 1.0),
+            "points": [torch.zeros(1, 2)],
+            "grid": 20,
+        },
+        "receptive_fields": lambda: {
+            "weights": numbers(4, 6),
+            "shape": (2, 3),
+            "columns": 2,
+            "most": 3,
+            "each": False,
+        },
         "search_progress": lambda: {
             "scores": numbers(6),
             "complete": numbers(6) > 0.3,
@@ -1173,6 +1199,8 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "scale": 1.0,
             "ax": None,
         },
+        "stimulus": lambda: {"timeline": stimuli.held(image()), "until": 50.0, "sample": 0, "most": 4},
+        "style": lambda: {"name": "paper", "columns": 1},
         "surprise": lambda: {"errors": {"a": {"l1": numbers(6, 2)}, "b": {"l1": numbers(6, 2)}}, "at": 3},
         "tau_maps": lambda: {
             "maps": {"time (ms)": {"a": numbers(2, 3) + 1}},
@@ -1180,4 +1208,5 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "high": (5.0, 10.0, 20.0),
             "beyond": "none",
         },
+        "unit_map": lambda: {"run": run(), "key": "l1", "sample": 0},
     }
