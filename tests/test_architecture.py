@@ -117,7 +117,7 @@ def test_imports_check_finds_run_time_import(tmp_path: Path, monkeypatch: pytest
 
 
 def test_modules_are_not_shadowed_by_public_functions() -> None:
-    """`import pcsim.X as x` returns the module, because neither its package nor a module beside it exports a function of this name.
+    """`import pcsim.X as x` returns the module: no package exports a function with the name of one of its modules.
 
     Names in other packages do not matter: `pcsim.plots.network` draws a network, and `pcsim.network` is a package.
     """
@@ -199,7 +199,7 @@ def test_package_files_have_no_pickle_or_heavy_imports() -> None:
 def test_run_leaves_module_containers_unchanged() -> None:
     """Modules must not cache networks, programs or fingerprints; only a Simulator does."""
     before = {name: len(value) for name, value in module_containers()}
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(dt=1.0), until=400.0)
     sim = pcsim.Simulator(net, solver=Euler(dt=1.0))
     sim(torch.rand(1, 1, 8, 8), until=400.0)
@@ -247,7 +247,11 @@ def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int
 def test_step_calls_few_functions(solver: object) -> None:
     """The depth was 13 before the engine was rewritten; calls were 87, 363 and 99 before layers bypassed modules."""
     discrete = isinstance(solver, Iterate)
-    net = models.blt(width=3, size=8) if discrete else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    net = (
+        models.blt(channels=(3, 3), image=(1, 8, 8))
+        if discrete
+        else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8))
+    )
     calls_of_a_step(net, solver, 1)  # fills caches that last for the process
     few, depth = calls_of_a_step(net, solver, 10)
     more, _ = calls_of_a_step(net, solver, 11)

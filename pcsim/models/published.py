@@ -72,7 +72,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
         raise StorageError(
             given=_differences(set(expected), set(plain)),
             expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}",
-            remedy="build the network with the published options (layers, times, tied, classes), or "
+            remedy="build the network with the published options (layers, iterations, tied, classes), or "
             'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
         )
     if wrong := [name for name, shape in expected.items() if tuple(plain[name].shape) != shape]:

@@ -22,7 +22,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
 
     Raises WiringError for an unknown model or option, and StorageError for unknown weights.
 
-        pcsim.models.build("blt", width=16)
+        pcsim.models.build("blt", channels=(16, 16))
         pcsim.models.build("blt", weights="debris-light")
     """
     return construct(name, **options) if weights is None else pretrained(name, weights, **options)

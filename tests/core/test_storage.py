@@ -127,12 +127,12 @@ def test_nested_containers_round_trip(nested: object) -> None:
 
 
 def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
-    net = models.blt(width=3)
-    weights.save(net, tmp_path / "w", "blt", {"width": 3}, scores={"error": 0.5})
+    net = models.blt(channels=(3, 3))
+    weights.save(net, tmp_path / "w", "blt", {"channels": (3, 3)}, scores={"error": 0.5})
     back = weights.load(tmp_path / "w")
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), back.parameters(), strict=True))
     with pytest.raises(StorageError, match="options used when the weights were trained"):
-        weights.load(tmp_path / "w", width=4)
+        weights.load(tmp_path / "w", channels=(4, 4))
     with pytest.raises(StorageError, match="for which pcsim includes weights"):
         models.build("leaky_rcnn", weights="debris-light")
 
@@ -206,7 +206,7 @@ def test_foreign_files_are_never_replaced(tmp_path: Path) -> None:
 
 
 def test_foreign_file_is_named_as_such_without_advice_to_delete(tmp_path: Path) -> None:
-    torch.save(models.blt(width=2).state_dict(), tmp_path / "w.pth")
+    torch.save(models.blt(channels=(2, 2)).state_dict(), tmp_path / "w.pth")
     (tmp_path / "n.txt").write_text("notes")
     for path in (tmp_path / "w.pth", tmp_path / "n.txt"):
         for read in (pcsim.Run.load, weights.load, storage.read_json):
@@ -241,7 +241,7 @@ def test_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 def test_tilde_is_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    weights.save(models.blt(width=2), "~/w", "blt", {"width": 2})
+    weights.save(models.blt(channels=(2, 2)), "~/w", "blt", {"channels": (2, 2)})
     assert (tmp_path / "w").exists() and weights.load("~/w").name == "blt"
     with pytest.raises(StorageError, match="as a path"):
         storage.write_json("~nobody-of-this-name/f", {})
@@ -272,7 +272,7 @@ def test_remove_partials_spares_files_of_others_and_of_running_processes(tmp_pat
 @pytest.mark.parametrize("kind", ["run", "weights", "training", "point"])
 def test_missing_facts_are_storage_errors_with_path(kind: str, tmp_path: Path) -> None:
     """A file with a good checksum that lacks what its kind holds, as another version may write it."""
-    net, path = models.blt(width=2), tmp_path / kind
+    net, path = models.blt(channels=(2, 2)), tmp_path / kind
     storage.write_tensors(path, {}, {"kind": kind})
     images, targets = torch.rand(2, 1, 32, 32), torch.eye(10)[:2]
     sweep = Sweep(swept.measure, Setting(), [{"seed": 1}], tmp_path / "sweep")

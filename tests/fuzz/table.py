@@ -43,7 +43,7 @@ from pcsim.models import weights
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
 FOLDER = Path(tempfile.mkdtemp(prefix="pcsim-fuzz-"))
-DIGITS = models.blt(width=2, size=8, classes=3).eval()
+DIGITS = models.blt(channels=(2, 2), image=(1, 8, 8), classes=3).eval()
 RNG = np.random.default_rng(0)
 
 
@@ -101,7 +101,7 @@ def network() -> Network:
 
 @lru_cache
 def prednet() -> Network:
-    return models.prednet((1, 2), size=(16, 16))
+    return models.prednet((1, 2), image=(1, 16, 16))
 
 
 @lru_cache
@@ -166,7 +166,7 @@ class _Bar:
 
 def images_for_training() -> dict[str, Any]:
     return {
-        "network": models.blt(width=2, size=8, classes=3),
+        "network": models.blt(channels=(2, 2), image=(1, 8, 8), classes=3),
         "images": image(4),
         "targets": classes(4),
         "settings": training.Training(updates=1, batch=2),
@@ -183,7 +183,7 @@ def saved_run() -> Path:
 def saved_weights() -> Path:
     path = FOLDER / "weights.safetensors"
     if not path.exists():
-        weights.save(DIGITS, path, "blt", {"width": 2, "size": 8, "classes": 3})
+        weights.save(DIGITS, path, "blt", {"channels": (2, 2), "image": (1, 8, 8), "classes": 3})
     return path
 
 
@@ -211,7 +211,7 @@ def square(value: float) -> float:
 
 
 def build_of_width(width: int) -> Network:
-    return models.blt(width=width, size=8)
+    return models.blt(channels=(width, width), image=(1, 8, 8))
 
 
 def doubled(x: torch.Tensor) -> torch.Tensor:
@@ -528,7 +528,10 @@ def _models() -> Part:
             lambda: {"target": "h2", "port": "drive", "out": 4, "kernel": 3, "separable": True},
         ),
         "models.available": (models.available, dict),
-        "models.build": (models.build, lambda: {"name": "blt", "width": 2, "size": 8, "weights": None}),
+        "models.build": (
+            models.build,
+            lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8), "weights": None},
+        ),
         "models.hebbian": (models.hebbian, lambda: {"patterns": patterns(), "centred": True}),
         "models.hopfield of patterns": (
             models.hopfield,
@@ -564,7 +567,7 @@ def _models() -> Part:
             models.published.load,
             lambda: {"network": prednet(), "tensors": {"a": tensor(3)}, "naming": models.published.zcrwind_prednet},
         ),
-        "models.weights.build": (weights.build, lambda: {"name": "blt", "width": 2, "size": 8}),
+        "models.weights.build": (weights.build, lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8)}),
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
@@ -573,7 +576,7 @@ def _models() -> Part:
             weights.save,
             lambda: (
                 {"network": DIGITS, "path": FOLDER / "other.safetensors", "model": "blt"}
-                | {"options": {"width": 2, "size": 8, "classes": 3}, "note": "fact"}
+                | {"options": {"channels": (2, 2), "image": (1, 8, 8), "classes": 3}, "note": "fact"}
             ),
         ),
     }
@@ -762,7 +765,7 @@ def _training() -> Part:
         "training.optimise": (
             training.optimise,
             lambda: (
-                {"network": models.blt(width=2, size=8), "count": 4, "settings": settings}
+                {"network": models.blt(channels=(2, 2), image=(1, 8, 8)), "count": 4, "settings": settings}
                 | {"gradient": no_gradient, "checkpoint": None, "every": 200, "until": None, "bar": no_bar}
             ),
         ),
@@ -787,7 +790,7 @@ def _training() -> Part:
         "training.frames.train_to_predict": (
             training.frames.train_to_predict,
             lambda: (
-                {"network": models.prednet((1, 2), size=(16, 16)), "clip": one_clip, "count": 2}
+                {"network": models.prednet((1, 2), image=(1, 16, 16)), "clip": one_clip, "count": 2}
                 | {"settings": settings, "goal": training.frames.Goal("absolute"), "checkpoint": None, "every": 200}
                 | {"bar": no_bar}
             ),

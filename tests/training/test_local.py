@@ -117,7 +117,7 @@ def test_local_learn_restores_checkpoint(tmp_path: Path) -> None:
 
 
 def test_local_learning_refuses_invalid_input() -> None:
-    blt = models.blt(width=2)
+    blt = models.blt(channels=(2, 2))
     with pytest.raises(pcsim.WiringError, match="no prediction errors"):
         local.local_gradient(blt, {})
     net = coding(clamped=("r0",))
