@@ -61,7 +61,9 @@ class Network(Graph):
         If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
         `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name, whose
-        values can also be a `LearnableTau` or a sequence with one number per channel. A wire with delayed outgoing
+        values can also be a `LearnableTau` or a sequence with one number per channel. The entry "default" of a dict is
+        for populations without an entry. If there is no "default", a flow keeps the time constants of these
+        populations, and a discrete network is refused, because it has none. A wire with delayed outgoing
         edges also becomes a memory, because its past values are needed. `step_ms` is the time in ms that one step of
         the discrete network represents. It is used to convert windows, lesions, per-step transforms and delays of more
         than one step to ms. Defaults to `tau` if `tau` is a scalar.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.connections.functions import Function, Gain
 from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, units
@@ -429,6 +430,10 @@ def summary(transform: nn.Module) -> str:
         return f"max pool {transform.kernel_size}"
     if isinstance(transform, nn.Upsample):
         return f"{transform.mode} up {transform.scale_factor:g}"
+    if isinstance(transform, Gain):
+        return f"gain {transform.gain:g}"
+    if isinstance(transform, Function):
+        return "function" if transform.name == "<lambda>" else transform.name
     if isinstance(transform, Activation):
         return "" if transform.name == "identity" else transform.name
     if isinstance(transform, Tied | Adjoint):
