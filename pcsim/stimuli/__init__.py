@@ -13,6 +13,7 @@ from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
+from pcsim.stimuli.pictures import read_images
 from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "noise",
     "oddball",
     "read_film",
+    "read_images",
     "read_moving_mnist",
     "scenes",
     "sequence",

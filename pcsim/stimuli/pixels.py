@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsim.core.exceptions import StimulusError
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""luminance weights of red, green and blue, ITU-R BT.601"""
 
 
 def as_pixels(images: Tensor) -> Tensor:
