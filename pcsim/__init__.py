@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, including `plots` before it is imported."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 __all__ = [

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -138,6 +139,21 @@ def test_public_names_match_list() -> None:
     """Adding or removing a public name requires changing this list."""
     assert sorted(pcsim.__all__) == sorted(PUBLIC)
     assert set(pcsim.__all__) <= set(dir(pcsim))
+
+
+def public_modules(module: ModuleType = pcsim) -> list[ModuleType]:
+    """Return a module and the modules among its public names, and so on; figures are imported on first use."""
+    names = [name for name in getattr(module, "__all__", ()) if name != "plots"]
+    inner = [getattr(module, name) for name in names]
+    return [module, *(each for part in inner if isinstance(part, ModuleType) for each in public_modules(part))]
+
+
+def test_dir_lists_public_names_only() -> None:
+    found = {module.__name__: module for module in public_modules()}
+    assert {"pcsim", "pcsim.models", "pcsim.models.weights", "pcsim.brain.similarity", "pcsim.connections"} <= {*found}
+    for name, module in found.items():
+        if not name.startswith("pcsim.core."):
+            assert dir(module) == sorted(module.__all__), name
 
 
 def names_defined(path: Path) -> set[str]:

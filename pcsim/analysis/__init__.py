@@ -36,3 +36,8 @@ __all__ = [
     "reaction_times",
     "state_change",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -150,3 +150,11 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     if margins.ndim == 1:  # with two classes, there is only the margin of the second
         margins = np.stack([-margins, margins], -1)
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
+
+
+__all__ = ["Decoded", "decode_over_time"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -126,3 +126,11 @@ def ceiling_of_matrices(
     others = [np.delete(ranks, number, 0).mean(0) for number in range(len(ranks))]
     low = np.mean([np.corrcoef(row, rankdata(other))[0, 1] for row, other in zip(ranks, others, strict=True)])
     return float(low), float(high)
+
+
+__all__ = ["ceiling_of_matrices", "compare", "dissimilarity", "upper"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

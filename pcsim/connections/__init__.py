@@ -439,3 +439,36 @@ def summary(transform: nn.Module) -> str:
     if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
     return type(transform).__name__
+
+
+__all__ = [
+    "Activation",
+    "Adjoint",
+    "Chain",
+    "Function",
+    "Gain",
+    "GlobalMaxPool",
+    "GlobalMeanPool",
+    "HalfSquare",
+    "LocalResponseNorm",
+    "PerStep",
+    "Phased",
+    "Resize",
+    "ScaledLinear",
+    "Standardise",
+    "StepNorm",
+    "Strided",
+    "Tied",
+    "channels_last",
+    "conv",
+    "draw",
+    "pool",
+    "same_conv",
+    "summary",
+    "up_conv",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

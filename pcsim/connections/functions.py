@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import pickle
 import types
 from collections.abc import Callable
 from importlib import import_module
@@ -93,20 +92,20 @@ def _is_state(value: object) -> bool:
     )
 
 
-def _picklable(function: object, name: str) -> object:
+def _picklable(function: Any, name: str) -> object:
     """Return a function that can be imported by name, or an object that cloudpickle stores by value."""
-    try:
-        pickle.dumps(function)
+    inner = function.func if isinstance(function, functools.partial) else function
+    if "<" not in getattr(inner, "__qualname__", ""):  # as in "<lambda>" and "f.<locals>.g"
         return function
-    except (pickle.PicklingError, AttributeError, TypeError) as reason:
-        try:
-            return _ByValue(import_module("cloudpickle"), function)
-        except ImportError:
-            raise StorageError(
-                given=f"a network whose transform is the function {name!r}, which cannot be pickled ({reason})",
-                expected="a function defined with def at the top level of a module that can be imported",
-                remedy="move the function to a file and import it, or pip install cloudpickle",
-            ) from reason
+    try:
+        return _ByValue(import_module("cloudpickle"), function)
+    except ImportError as reason:
+        raise StorageError(
+            given=f"a network whose transform is the function {name!r}, which cannot be pickled, as it has no name "
+            "under which it can be imported",
+            expected="a function defined with def at the top level of a module",
+            remedy="move the function to a file and import it, or pip install cloudpickle",
+        ) from reason
 
 
 class _ByValue:

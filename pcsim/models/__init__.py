@@ -78,3 +78,8 @@ __all__ = [
     "sublstm",
     "weights",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -299,3 +299,11 @@ def _differences(wanted: set[str], given: set[str]) -> str:
         if names
     ]
     return "tensors " + " and ".join(parts)
+
+
+__all__ = ["Source", "cornet", "libilab_local", "libilab_pcn", "load", "zcrwind_prednet"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

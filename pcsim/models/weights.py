@@ -77,3 +77,11 @@ def save(network: Network, path: str | Path, model: str, options: dict[str, Any]
     storage.write_tensors(
         path, trained_tensors(network), {"kind": "weights", "model": model, "options": options, **facts}
     )
+
+
+__all__ = ["about", "available", "build", "load", "pretrained", "save"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

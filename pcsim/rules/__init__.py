@@ -59,3 +59,8 @@ __all__ = [
     "leaky_rate",
     "time_constant",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -44,3 +44,8 @@ __all__ = [
     "sequence",
     "turns",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

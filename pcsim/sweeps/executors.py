@@ -320,3 +320,11 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="pass where='processes:2'")
     return int(text)
+
+
+__all__ = ["Outcome", "Processes", "SerialExecutor", "SupportsSubmit", "completed", "executor_named", "one_thread"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -36,3 +36,8 @@ __all__ = [
     "require_adjoint",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

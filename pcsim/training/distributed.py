@@ -96,3 +96,11 @@ def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for tensor, part in zip(own, (row / size()).split([tensor.numel() for tensor in own]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+__all__ = ["all_reduce_mean", "barrier", "broadcast", "process_group", "rank", "shard", "size"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -161,3 +161,11 @@ def learn(
     return optimise(
         network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar
     )
+
+
+__all__ = ["Relaxation", "learn", "local_gradient", "relax"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
