@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from support.examples import leaky_net, linear_pc, two_layers
 from support.small import SMALL
 from support.swept import Setting, measure
@@ -45,6 +46,15 @@ Call = tuple[Callable[..., Any], dict[str, Any]]
 FOLDER = Path(tempfile.mkdtemp(prefix="pcsim-fuzz-"))
 DIGITS = models.blt(channels=(2, 2), image=(1, 8, 8), classes=3).eval()
 RNG = np.random.default_rng(0)
+
+
+def pictures() -> Path:
+    """Return a folder with two pictures."""
+    folder = FOLDER / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, level in (("a1.png", 50), ("a2.png", 200)):
+        Image.new("L", (6, 5), level).save(folder / name)
+    return folder
 
 
 def image(batch: int = 2) -> torch.Tensor:
@@ -282,6 +292,7 @@ MADE_BY_PCSIM = {
         "analysis.frames.Scored",
         "brain.regression.Normalised",
         "brain.regression.BestLayer",
+        "brain.similarity.Similarity",
     ),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
     *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
@@ -337,6 +348,8 @@ def _connections() -> dict[str, Callable[[], dict[str, Any]]]:
         },
         "connections.up_conv": lambda: {"channels": 3, "out": 4, "kernel": 3, "stride": 2, "bias": True},
         "connections.pool": lambda: {"size": 2},
+        "connections.Gain": lambda: {"gain": 0.5},
+        "connections.Function": lambda: {"function": torch.tanh},
         "connections.GlobalMaxPool": dict,
         "connections.GlobalMeanPool": dict,
         "connections.HalfSquare": lambda: {"factor": 1.0},
@@ -696,6 +709,16 @@ def _stimuli() -> Part:
         ),
         "stimuli.oddball": (stimuli.oddball, lambda: {"frames": clip(), "at": 4, "how": "reverse"}),
         "stimuli.read_film": (stimuli.read_film, lambda: {"source": shown_film(), "rate": 10.0, "name": "x"}),
+        "stimuli.read_images": (
+            stimuli.read_images,
+            lambda: {
+                "source": pictures(),
+                "size": (4, 4),
+                "channels": 1,
+                "fit": "crop",
+                "background": 0.5,
+            },
+        ),
         "stimuli.read_moving_mnist": (stimuli.read_moving_mnist, lambda: {"path": moving_mnist()}),
         "stimuli.scenes": (stimuli.scenes, scenes),
         "stimuli.scenes by name": (stimuli.scenes, lambda: scenes() | {"condition": next(iter(stimuli.CONDITIONS))}),
@@ -876,6 +899,7 @@ def _analysis() -> Part:
             "folds": 2,
             "groups": None,
             "seed": 0,
+            "permutations": 1,
         },
         "frames.mse": two,
         "frames.mae": two,
@@ -1010,6 +1034,15 @@ def _brain() -> dict[str, Callable[[], dict[str, Any]]]:
         "similarity.dissimilarity": lambda: {"responses": numbers(6, 4), "metric": "euclidean"},
         "similarity.upper": lambda: {"matrix": matrix()},
         "similarity.compare": lambda: {"first": matrix(), "second": matrix() * 0.5, "method": "spearman"},
+        "similarity.mantel": lambda: {
+            "first": matrix(),
+            "second": matrix() * 0.5,
+            "method": "spearman",
+            "permutations": 3,
+            "draws": 3,
+            "alternative": "greater",
+            "seed": 0,
+        },
         "similarity.ceiling_of_matrices": lambda: {"matrices": np.stack([matrix(), matrix() * 0.9, matrix() * 0.8])},
         "subject.Subject": lambda: {
             "network": DIGITS,
