@@ -91,7 +91,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "tau of relaxation": (lambda: ErrorRelaxation(-1.0), "-1.0", "tau > 0"),
     "as_ode tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
-    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "starts at 9", "the middle of the range"),
+    "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "initial value of 9", "the middle of the range"),
     "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
     "channels of a rule": (
         lambda: Network({"u": (3,)}, [Population("a", Rate(2))], [Projection("u", "a")]),
@@ -112,10 +112,15 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "every=9",
         "or less, or run more steps",
     ),
-    "integer labels": (
-        lambda: train(blt(), IMAGE, torch.tensor([1, 2]), Training(updates=1)),
+    "floating-point labels": (
+        lambda: train(blt(), IMAGE, torch.tensor([1.0, 2.0]), Training(updates=1)),
         "targets of shape (2,)",
-        "one_hot",
+        "labels.long()",
+    ),
+    "labels from 1": (
+        lambda: train(blt(), IMAGE, torch.tensor([1, 10]), Training(updates=1)),
+        "labels from 1 to 10",
+        "subtract the first label",
     ),
     "too few targets": (lambda: train(blt(), IMAGE, torch.eye(10)[:1], Training(updates=1)), "2 images", "one_hot"),
     "no images": (lambda: stimuli.digit_debris(batch=0), "batch=0", "batch=64"),
@@ -234,7 +239,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "edge never active": (lambda: one(Rate(2), active=(3, 3)), "edge u->a active in (3, 3)", "math.inf"),
     "step lost in a Sequential": (
         lambda: one(Rate(2), transform=nn.Sequential(StepNorm(2, 3))),
-        "a Sequential around",
+        "a Sequential with a part",
         "connections.Chain",
     ),
     "steps of unknown length": (
@@ -314,10 +319,10 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "3 steps of 'convrnn', whose readout first depends on the image in step 3",
         "pass steps=4 or more",
     ),
-    "NumPy images to train": (
-        lambda: train(blt(), IMAGE.numpy(), torch.eye(10)[:2], Training(updates=1)),
-        "a ndarray",
-        "torch.from_numpy",
+    "lists to train": (
+        lambda: train(blt(), IMAGE.tolist(), torch.eye(10)[:2], Training(updates=1)),
+        "images=",
+        "a Dataset or a DataLoader",
     ),
     "reaction time beyond the run": (
         lambda: analysis.entropy_threshold(torch.rand(8, 3, 4), 50.0),

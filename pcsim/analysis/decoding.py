@@ -109,24 +109,7 @@ def decode_over_time(
             expected="labels (n,), unless the stimulus of a run has labels, and a key only for a run",
             remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
         )
-    x = as_array(features, "time time_bin", "sample presentation image", more=True).astype(float)
-    values = x.reshape(*x.shape[:2], -1)
-    y = as_labels(labels.cpu() if isinstance(labels, Tensor) else labels)
-    if not np.isfinite(values).all():
-        spoiled = np.flatnonzero(~np.isfinite(values).all((0, 1))).tolist() if values.ndim == 3 else []
-        raise StimulusError(
-            given=f"features {values.shape} with NaN or infinite values in {len(spoiled)} units {spoiled[:5]}",
-            expected="finite features",
-            remedy="average over the available repetitions with np.nanmean(repetitions, 0), and leave out units "
-            "without data: features[..., np.isfinite(features).all((0, 1))]",
-        )
-    counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
-    if values.ndim != 3 or len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
-        raise StimulusError(
-            given=f"features {values.shape}, {len(y)} labels, class counts {counts.tolist()}, {folds} folds",
-            expected="features (time, n, ...), n labels 0, 1, ..., and two or more classes of at least `folds` samples",
-            remedy="number the classes with np.unique(labels, return_inverse=True)[1], or pass folds=2",
-        )
+    values, y, counts = _checked(features, labels, folds)
     with needs_extra("analysis", StimulusError, "decode_over_time()"):
         from threadpoolctl import threadpool_limits
 
@@ -157,6 +140,29 @@ def decode_over_time(
         p=((reached >= at_least).sum(0) + 1) / (permutations + 1),
         p_corrected=((reached.max(1)[:, None] >= at_least).sum(0) + 1) / (permutations + 1),
     )
+
+
+def _checked(features: Any, labels: Any, folds: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the features (time, n, unit), the labels and the number of samples of each class."""
+    x = as_array(features, "time time_bin", "sample presentation image", more=True).astype(float)
+    values = x.reshape(*x.shape[:2], -1)
+    y = as_labels(labels.cpu() if isinstance(labels, Tensor) else labels)
+    if not np.isfinite(values).all():
+        spoiled = np.flatnonzero(~np.isfinite(values).all((0, 1))).tolist() if values.ndim == 3 else []
+        raise StimulusError(
+            given=f"features {values.shape} with NaN or infinite values in {len(spoiled)} units {spoiled[:5]}",
+            expected="finite features",
+            remedy="average over the available repetitions with np.nanmean(repetitions, 0), and leave out units "
+            "without data: features[..., np.isfinite(features).all((0, 1))]",
+        )
+    counts = np.bincount(y) if len(y) and y.min() >= 0 else np.zeros(1, int)
+    if values.ndim != 3 or len(y) != values.shape[1] or len(counts) < 2 or counts.min() < folds or folds < 2:
+        raise StimulusError(
+            given=f"features {values.shape}, {len(y)} labels, class counts {counts.tolist()}, {folds} folds",
+            expected="features (time, n, ...), n labels 0, 1, ..., and two or more classes of at least `folds` samples",
+            remedy="number the classes with np.unique(labels, return_inverse=True)[1], or pass folds=2",
+        )
+    return values, y, counts
 
 
 def _finite_samples(values: Tensor, name: str) -> Tensor:
@@ -223,12 +229,6 @@ def _require_classes(labels: NDArray[np.int64], classes: int, folds: int) -> Non
 
 def _pipeline(decoder: str, penalty: float) -> Any:
     """Return a scikit-learn decoder that z-scores its features."""
-    if decoder not in ("logistic", "svm") or not penalty > 0:
-        raise StimulusError(
-            given=f"decoder={decoder!r}, penalty={penalty}",
-            expected='decoder="logistic" or "svm", and a penalty above 0',
-            remedy='pass decoder="logistic", penalty=1.0',
-        )
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

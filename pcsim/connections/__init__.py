@@ -1,6 +1,6 @@
-"""Transforms for the edges of a network: modules that map activities (batch, channel, height, width).
+"""Transforms for the edges of a network: modules whose input is an activity (batch, channel, height, width).
 
-Any `torch.nn.Module` can be a transform; this module contains transforms that several models use.
+Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Made = TypeVar("Made", bound=nn.Module)
 def channels_last(module: Made) -> Made:
     """Convert the convolution weights of a module in place to the faster channels_last format, and return the module.
 
-    Used for modules that pcsim builds; modules provided by the user keep their layout.
+    pcsim applies this only to modules that it builds; user-provided modules keep their layout.
     """
     for parameter in module.parameters():
         if parameter.dim() == 4:
@@ -40,7 +40,7 @@ def draw(
     *arguments: float,
     **options: str,
 ) -> None:
-    """Initialise a weight with a `torch.nn.init` function, independently of the memory format of the weight."""
+    """Initialise a weight with a `torch.nn.init` function, regardless of the memory format of the weight."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
@@ -48,7 +48,7 @@ def draw(
 
 @checked(WiringError)
 def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False) -> nn.Conv2d:
-    """Build a convolution that preserves the size (or divides it by `stride`), with zero padding of kernel // 2."""
+    """Build a convolution with zero padding of kernel // 2, which preserves the size or divides it by `stride`."""
     return channels_last(nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=bias))
 
 
@@ -56,11 +56,11 @@ def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias
 def same_conv(
     channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
-    """Build a convolution with TensorFlow's SAME padding: any odd pixel of padding goes to the right and bottom.
+    """Build a convolution with TensorFlow's SAME padding, which adds any odd pixel at the right and bottom.
 
-    The output is 1/stride times the size of the input.
+    The output has 1/stride times the size of the input.
 
-    separable  use a depthwise convolution followed by a 1x1 convolution that mixes the channels
+    separable  if True, use a depthwise convolution followed by a 1x1 convolution that mixes the channels
     """
     extra = max(kernel - stride, 0)
     before, after = extra // 2, extra - extra // 2
@@ -113,7 +113,7 @@ class GlobalMeanPool(nn.Module):
 
 @checked(WiringError)
 class HalfSquare(nn.Module):
-    """y = 1/2 factor sum x^2 over all axes except the batch, a term of an energy; (batch, ...) -> (batch, 1)."""
+    """y = 1/2 factor sum x^2, an energy term summed over all axes except the batch; (batch, ...) -> (batch, 1)."""
 
     def __init__(self, factor: float = 1.0) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class HalfSquare(nn.Module):
 
 @checked(WiringError)
 class Activation(nn.Module):
-    """y = f(gain x), where f is the pointwise nonlinearity `name`; for edges that transmit f of a memory's value."""
+    """y = f(gain x) with the pointwise nonlinearity f called `name`, for edges that apply f to the source's value."""
 
     def __init__(self, name: str, gain: float = 1.0) -> None:
         super().__init__()
@@ -139,10 +139,10 @@ class Activation(nn.Module):
 
 @checked(WiringError)
 class ScaledLinear(nn.Module):
-    """y = K x / n with fixed weights K, (out, in), for weights that are integers divided by n.
+    """y = K x / n, with fixed weights K (out, in): a linear map whose weights are integers divided by n.
 
     If K is an integer matrix and x = -1 or 1, the sums are exact below 2^24 in float32 and 2^53 in float64, so y is
-    correctly rounded. Sums of the rounded weights K / n would not be.
+    correctly rounded. This would not hold if the weights K / n were rounded first.
     """
 
     def __init__(self, weight: Annotated[Tensor, Axes("out, in")], divisor: Count) -> None:
@@ -157,15 +157,17 @@ class ScaledLinear(nn.Module):
 
 @checked(WiringError)
 class Standardise(nn.Module):
-    """y = (x - mean) / sd with the pixel mean and sd of a training set, stored as buffers. Defaults to the identity."""
+    """y = (x - mean) / sd, with the pixel mean and sd of a training set stored as buffers; by default the identity."""
 
     mean: Tensor
     sd: Tensor
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("sd", torch.tensor(sd))
+        # In float64, as float32 would round the numbers of a network that is later converted with `.double()`. The
+        # result has the type of the images, because these buffers have no axes.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("sd", torch.tensor(sd, dtype=torch.float64))
 
     def fit(self, images: Tensor) -> None:
         """Set mean and sd to the mean and standard deviation of all pixels in `images`."""
@@ -181,9 +183,9 @@ class Standardise(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
-    alpha is not divided by n. (torch's own operator divides alpha by n, so its alpha is n times this one; TensorFlow's
-    operator takes the radius n//2.) The window sum is a 1x1 convolution with a banded matrix. On a CPU this is several
-    times faster, forwards and backwards, than the 3-d average pooling of torch's operator.
+    alpha is not divided by n, whereas torch's own operator divides it, so its alpha is n times this one. TensorFlow's
+    operator takes the radius n//2. The window sum is a 1x1 convolution with a banded matrix. On a CPU, its forward and
+    backward passes are several times faster than the 3-d average pooling of torch's operator.
     Source: Krizhevsky et al. 2012 section 3.3; constants from Spoerer et al. 2017.
     """
 
@@ -191,10 +193,10 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: Count, n: Count = 5, alpha: float = 1e-4, beta: float = 0.5, c: float = 1.0) -> None:
         super().__init__()
-        index = torch.arange(channels, device="cpu")  # torch takes a second to set up arithmetic on the meta device
+        index = torch.arange(channels, device="cpu")  # setting up arithmetic on the meta device takes torch a second
         band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
         self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
-        # Python numbers, not buffers: after `.double()`, buffers would still be rounded to float32.
+        # Python numbers instead of buffers, which would still be rounded to float32 after `.double()`.
         self.alpha, self.beta, self.c = alpha, beta, c
 
     def forward(self, value: Tensor) -> Tensor:
@@ -205,10 +207,11 @@ class LocalResponseNorm(nn.Module):
 
 
 class Phased(nn.Module):
-    """A transform that differs from step to step: `forward(value, phase)`.
+    """A transform that may differ from step to step, with the interface `forward(value, phase)`.
 
-    `phase` is the number of steps since the start of the run, or since the edge's window opened if it has one. `phases`
-    is the number of distinct phases; the last one applies to all later steps. If it is None, all steps may differ.
+    `phase` is the number of steps since the start of the run, or since the edge's window opened if the edge has one.
+    `phases` is the number of distinct phases, the last of which applies to all later steps. If `phases` is None, the
+    transform may differ at every step.
     """
 
     phases: int | None = None
@@ -220,7 +223,7 @@ class Phased(nn.Module):
 
 @checked(WiringError)
 class Chain(Phased):
-    """A sequence of transforms, like `nn.Sequential`, some of which may be `Phased`."""
+    """A sequence of transforms like `nn.Sequential`, except that some of them may be `Phased`."""
 
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
@@ -245,7 +248,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`, or the last transform if there is none for this step."""
+        """Apply the transform of step `phase`, or the last transform if this step has none of its own."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
@@ -306,7 +309,7 @@ class Strided(nn.Module):
         self.convolution, self.stride = convolution, stride
 
     def forward(self, value: Tensor) -> Tensor:
-        """Convolve: (batch, channel, height, width) -> (batch, out, about height / stride, width / stride)."""
+        """Convolve `value` with the new stride, which divides the height and width by about `stride`."""
         owner = self.convolution
         padding = cast(tuple[int, int], owner.padding)
         return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding, owner.dilation, owner.groups)
@@ -329,9 +332,9 @@ class Resize(nn.Module):
 class Tied(nn.Module):
     """The transpose of a linear map: y = W^T x for `Linear`, the transposed convolution for `Conv2d`.
 
-    The weight is shared with `forward_map`, so training either changes both; the bias is not used. Stride, dilation and
-    groups are taken from the convolution. Raises WiringError for other modules and for convolutions without numeric
-    zero padding.
+    The weight is shared with `forward_map`, so training either map changes both. The bias is not used. Stride, dilation
+    and groups are taken from the convolution. Raises WiringError for other modules, and for convolutions without
+    numeric zero padding.
     """
 
     def __init__(self, forward_map: nn.Linear | nn.Conv2d) -> None:

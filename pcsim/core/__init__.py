@@ -1,4 +1,4 @@
-"""Foundations that do not depend on networks: states, the clock, exceptions, files and logging."""
+"""Utilities that do not depend on networks: states, the clock, exceptions, files and logging."""
 
 __all__ = ["checks", "clock", "command_line", "exceptions", "kinds", "log", "state", "storage"]
 

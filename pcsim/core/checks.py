@@ -1,9 +1,9 @@
-"""Argument checks derived from type annotations, so that the requirements are stated only once.
+"""Argument checks derived from type annotations, so that every requirement is stated only once.
 
     @checked(WiringError)
     def blt(width: Count = 32, *, unroll: Literal["engineering", "biological"] = "engineering") -> Network: ...
 
-Supported annotations are numbers, literals, tensors, arrays and classes, as well as unions and containers of these.
+Numbers, literals, tensors, arrays and classes can be checked, as can unions and containers of these.
 Bounds are specified with pydantic's `Field`. An example in the `Field`, or the EXAMPLE attribute of a class, appears
 in the remedy of the error message. Booleans and NaN are not accepted as numbers.
 """
@@ -17,6 +17,7 @@ import math
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -27,9 +28,10 @@ from torch import Tensor, nn
 
 from pcsim.core.exceptions import PcsimError
 from pcsim.core.kinds import Axes, Kind, OfLabels, OrNaN, kind_of
+from pcsim.core.renamed import OPTIONS
 
 Count = Annotated[int, Field(ge=1)]
-"""a count, at least 1"""
+"""a count of at least 1"""
 Whole = Annotated[int, Field(ge=0)]
 """a non-negative integer, such as an index, a seed or a count"""
 Finite = Annotated[float, Field(gt=-math.inf, lt=math.inf)]
@@ -41,7 +43,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 Number = Annotated[float, OrNaN()]
-"""a number that may be NaN, either because NaN has a meaning or because the function itself rejects it"""
+"""a number that may be NaN, either because NaN is meaningful or because the function itself checks for it"""
 Labels = Annotated[ArrayLike, OfLabels()]
 """labels of samples: an array, a tensor, or a list of numbers or strings"""
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -50,10 +52,10 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Callable[[Target], Target]:
     """Return a decorator that raises `error` if an argument of a function or class does not match its annotation.
 
-    others  exceptions for individual arguments, by name; None for an argument that the function itself checks
+    others  exceptions for individual arguments, by name; None if the function itself checks the argument
 
-    Defaults are not checked. NumPy scalars are converted to Python numbers, and integers to floats if the annotation is
-    float. Annotations are evaluated at the first call, when all the names they use are defined.
+    Default values are not checked. NumPy scalars are converted to Python numbers, and integers to floats if the
+    annotation is float. Annotations are evaluated on the first call, when all names that they use have been defined.
     """
 
     def decorate(target: Target) -> Target:
@@ -98,7 +100,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
 
 
 class _Arguments:
-    """The parameters of a function. `bind` is faster than inspect.Signature.bind, which is slower than all checks."""
+    """The parameters of a function. `bind` replaces inspect.Signature.bind, which takes longer than all checks."""
 
     def __init__(self, signature: inspect.Signature, error: type[PcsimError]) -> None:
         self._signature, self._error = signature, error
@@ -111,7 +113,7 @@ class _Arguments:
     def bind(
         self, owner: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[dict[str, Any], inspect.BoundArguments | None]:
-        """Return the arguments by name, and the BoundArguments if they cannot all be passed by name."""
+        """Return a dict of the arguments, and BoundArguments if some of them cannot be passed as keywords."""
         if self._is_simple and len(args) <= len(self._plain):
             given = dict(zip(self._plain, args, strict=False))
             is_known = given.keys().isdisjoint(options) and self._named.issuperset(options)
@@ -126,10 +128,17 @@ class _Arguments:
 
 
 def shown(value: object) -> str:
-    """Format a value for a message, in one line of at most 100 characters; arrays as their shape and type."""
+    """Format a value for a message in one line of at most 100 characters. For an array, show its shape and type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and type {value.dtype}"
-    text = f"a {type(value).__name__}" if isinstance(value, nn.Module) else " ".join(repr(value).split())
+    if type(value) is dict:
+        text = "{" + ", ".join(f"{key!r}: {shown(each)}" for key, each in islice(value.items(), 100)) + "}"
+    elif type(value) is list:
+        text = "[" + ", ".join(map(shown, islice(value, 100))) + "]"
+    elif type(value) is tuple:
+        text = "(" + ", ".join(map(shown, value[:100])) + ("," if len(value) == 1 else "") + ")"
+    else:
+        text = f"a {type(value).__name__}" if isinstance(value, nn.Module) else " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
@@ -141,7 +150,7 @@ def _namespaces(target: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy scalars to Python numbers, also inside tuples and lists; return other values unchanged."""
+    """Convert NumPy scalars to Python numbers, including those in tuples and lists. Return others unchanged."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) not in (tuple, list):
@@ -151,7 +160,7 @@ def _plain(value: Any) -> Any:
 
 
 def _each(parameter: inspect.Parameter, value: Any) -> Iterable[Any]:
-    """Return the values passed to a parameter: several for *args and **options, otherwise one."""
+    """Return all values passed to a parameter: possibly several for *args and **options, otherwise one."""
     if parameter.kind is parameter.VAR_POSITIONAL:
         return typing.cast(Iterable[Any], value)
     return value.values() if parameter.kind is parameter.VAR_KEYWORD else (value,)
@@ -162,12 +171,18 @@ def _misnamed(
 ) -> PcsimError:
     known = [each for each in signature.parameters if each != "self"]
     unknown = next((option for option in options if option not in known), None)
+    if unknown and OPTIONS.get(unknown) in known:
+        return error(
+            given=f"{unknown}=... for {name}",
+            expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
+            remedy=f"write {OPTIONS[unknown]}=...",
+        )
     return error(
         given=f"{name}(...): {reason}",
         expected=f"the arguments {', '.join(known) or '(none)'}",
         remedy=f"add the missing argument or remove the extra one; help({name}) explains all arguments"
         if unknown is None or not known
-        else f"write {_nearest(unknown, known)!r} instead of {unknown!r}",
+        else f"use {_nearest(unknown, known)!r} instead of {unknown!r}",
     )
 
 

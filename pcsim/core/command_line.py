@@ -1,4 +1,4 @@
-"""Exit statuses of programs, with messages instead of tracebacks.
+"""Exit statuses of command-line programs, which print messages instead of tracebacks.
 
     0    success
     1    a bug; the traceback is printed
@@ -6,7 +6,7 @@
     130  stopped by Ctrl-C; run the same command again to resume
     143  stopped by SIGTERM; run the same command again to resume
 
-Import this module before PyTorch, whose import takes more than a second, so that signals are handled during it.
+Import this module before PyTorch, so that signals are handled during the import of PyTorch, which takes over a second.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from pcsim.core.exceptions import PcsimError, StorageError
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+COMMAND = "pcsim"
+"""the command that pip installs"""
 PROGRAMS = ("pcsim", "experiments")
 """packages whose modules can be run with `python -m`"""
 STOPPED = "stopped: run the same command again to resume"
 PATIENCE_S = 10.0
 """maximum time for cleaning up after a program is stopped"""
 _NO_MEMORY = re.compile("can't allocate memory|out of memory|Storage size calculation overflowed")
-"""messages of the RuntimeErrors that PyTorch raises if memory runs out"""
+"""messages of the RuntimeErrors that PyTorch raises when it runs out of memory"""
 _received = 0
 """number of the signal that stopped the program"""
 
 
 class _Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM."""
+    """Raised on Ctrl-C or SIGTERM."""
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def program() -> Iterator[None]:
             sys.stdout.flush()
     except BaseException as reason:
         _on_signals(signal.SIG_IGN)
-        if _received:  # a library may have replaced _Stopped by another exception
+        if _received:  # a library may have replaced _Stopped with another exception
             status = 128 + _received
         elif isinstance(reason, PcsimError):
             status = 2
@@ -74,8 +76,16 @@ def program() -> Iterator[None]:
         raise SystemExit(status)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let signals end a program at once while it imports packages, where an exception could be swallowed."""
+    _on_signals(_leave)
+    yield
+    _on_signals(_stop)
+
+
 def _release(reason: BaseException) -> None:
-    """Clear the frames of an exception, which closes generators with workers, and terminate all child processes."""
+    """Clear the frames of an exception, to close generators that have workers, and terminate all child processes."""
     import multiprocessing
     import traceback
 
@@ -135,7 +145,7 @@ class _Output(io.FileIO):
 
 
 def _open_streams() -> None:
-    """Replace closed streams by the null device, and wrap standard output in `_Output`."""
+    """Replace closed streams with the null device, and wrap standard output in `_Output`."""
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - open until the program ends
     old = sys.stdout
     if old is None:
@@ -160,5 +170,12 @@ def _say(message: str) -> None:
             os.write(sys.stderr.fileno(), f"{below_bars}{message}\n".encode())
 
 
-if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] in PROGRAMS:
-    _on_signals(_leave)  # Python is importing the package of a program; there is nothing to clean up yet
+def _is_program() -> bool:
+    """Return whether Python is starting the command `pcsim`, or a module of these packages with `python -m`."""
+    if sys.argv[:1] != ["-m"]:
+        return os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == COMMAND
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] in PROGRAMS
+
+
+if _is_program():
+    _on_signals(_leave)  # Python is still importing packages; there is nothing to clean up yet

@@ -33,7 +33,7 @@ class SolverError(PcsimError):
 
 
 class StimulusError(PcsimError):
-    """A stimulus or data array with an invalid shape, type, values or times."""
+    """A stimulus or data array with an invalid shape or type, or with invalid values or times."""
 
 
 class RecordError(PcsimError, KeyError):
@@ -45,7 +45,7 @@ class RecordError(PcsimError, KeyError):
 
 
 class StorageError(PcsimError):
-    """A file that is missing, damaged or not of the expected kind."""
+    """A file that is missing, damaged or of the wrong kind."""
 
 
 class TrainingError(PcsimError):

@@ -56,7 +56,7 @@ class OrNaN:
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that an annotation allows: a description, and a test of a value."""
+    """A description of the values that an annotation allows, and a function that tests a value."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -66,7 +66,7 @@ class Kind:
 
 
 def kind_of(annotation: Any, names: Mapping[str, Any]) -> Kind | None:
-    """Return the values that an annotation allows, or None if it allows any value or is not supported."""
+    """Return the `Kind` of an annotation, or None if the annotation allows any value or is not supported."""
     if isinstance(annotation, str | typing.ForwardRef):
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         try:
@@ -206,7 +206,7 @@ def _size(value: Any) -> int:
 
 
 def _bounded(kind: Kind, rules: Sequence[Any]) -> Kind:
-    """Return `kind` restricted to values that satisfy the bounds or axes; None is checked by `kind` alone."""
+    """Restrict `kind` to values that satisfy the bounds or axes, which do not apply to None."""
     axes = next((rule for rule in rules if isinstance(rule, Axes)), None)
     if axes is not None:
         return Kind(

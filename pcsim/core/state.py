@@ -8,7 +8,7 @@ during a run.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -37,7 +37,8 @@ def axpy(state: State, terms: Iterable[tuple[float, State]], names: Iterable[str
 def finite(value: Tensor, first: int = 1) -> Tensor:
     """Return whether all values are finite along the axes from `first` onwards; by default for each sample, (batch,).
 
-    Checks only the maximum and the minimum, which propagate NaN. A sum could overflow although all values are finite.
+    Only the maximum and the minimum are checked, as both propagate NaN. A sum could overflow even if all values are
+    finite.
     """
     axes = tuple(range(first, value.dim()))
     if not axes:
@@ -50,8 +51,14 @@ def units(value: Tensor) -> tuple[int, ...]:
     return tuple(range(1, value.dim()))
 
 
+def norm(value: Tensor) -> Tensor:
+    """Return the norm of each sample, (batch,), in one pass over memory; for half precision, in float32."""
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value), dtype=torch.float32 if half else None))
+
+
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape `values`, (channel,), to broadcast over the activity `like`, (batch, channel, ...)."""
+    """Reshape `values`, (channel,), to broadcast against the activity `like`, (batch, channel, ...)."""
     return values.to(like).reshape(-1, *(1,) * (like.dim() - 2))
 
 

@@ -1,7 +1,7 @@
-"""Safe file formats: a file is either complete or absent, is verified when read, and never runs code.
+"""Safe file formats: files are either complete or absent, are verified when read, and contain no code.
 
 Tensors are stored in safetensors files with JSON metadata. Every tensor file and JSON file contains the SHA-256 of its
-own bytes, computed with zeros in place of the digest. From pcsim, this module imports only the exceptions.
+own bytes, computed with zeros in place of the digest. This module imports only the exceptions from pcsim.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMAT = 2
 MARK = "written by pcsim"
 """text near the start of every pcsim file, or near the end of a PDF; files without it are never overwritten"""
 MOST_JSON_BYTES = 2**28
-"""maximum size of a JSON file to read; raise it to read larger files"""
+"""maximum size of a JSON file; increase it to read larger files"""
 HEAD_BYTES, MOST_HEADER_BYTES, CHUNK_BYTES = 4096, 100_000_000, 2**20
 NO_DIGEST = b"0" * 64
 _HOST = re.sub(r"\W", "-", socket.gethostname())[:40]
@@ -44,8 +44,10 @@ _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 
 
 def full_path(path: str | Path) -> Path:
-    """Return a path with `~` expanded. Raises StorageError for a value that is not a valid path."""
+    """Return a path with `~` expanded. Raises StorageError for values that are not valid paths."""
     try:
+        if path == "":  # pathlib would take it for the current folder
+            raise ValueError("it is empty")
         expanded = Path(path).expanduser()
         if "\0" in str(expanded):
             raise ValueError("it contains a NUL character")
@@ -61,7 +63,7 @@ def full_path(path: str | Path) -> Path:
 def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Path:
     """Return the path of a regular file, or of a link to a regular file, with `~` expanded.
 
-    Raises `error` for anything else, because reading from a pipe or a device could block indefinitely.
+    Raises `error` for anything else, because reads from a pipe or a device could block indefinitely.
     """
     full = full_path(path)
     try:
@@ -79,18 +81,30 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
     return full
 
 
+def require_new(path: str | Path, overwrite: bool) -> None:
+    """Raise StorageError if `path` exists, unless `overwrite` is True."""
+    if not overwrite and os.path.lexists(full := full_path(path)):
+        raise StorageError(
+            given=f"{full}, which exists",
+            expected="a new path, because nothing is overwritten by default",
+            remedy="pass overwrite=True to replace this file, or choose another path",
+        )
+
+
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, is_ours: bool = True) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` once it is complete and on disk.
 
     If `path` is a link, the link is kept and its target is replaced. Raises StorageError if the file cannot be written,
-    or if `path` exists and was not written by pcsim.
+    or if `path` exists and was not written by pcsim. With `is_ours=False`, any regular file may be
+    replaced; this is for formats that cannot contain `MARK`.
     """
     target = Path(os.path.realpath(full_path(path)))
     name = f".{target.name[:120]}.{_HOST}.{os.getpid()}-{threading.get_ident()}.pcsim-part"
     partial = target.with_name(name)
     try:
-        _require_own(target)
+        if is_ours or not target.is_file():
+            _require_own(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as written:
@@ -117,7 +131,7 @@ def _require_own(target: Path) -> None:
     if not is_own:
         raise StorageError(
             given=f"{target}, which exists and was not written by pcsim",
-            expected="a new path, or a file that pcsim wrote",
+            expected="a new path, or a file written by pcsim",
             remedy="choose another path, or move the existing file",
         )
 
@@ -128,7 +142,7 @@ def _unwritable(path: Path, reason: OSError) -> StorageError:
         return StorageError(
             given=f"{path}, which cannot be written ({reason.strerror or reason}; {free / 1e6:,.0f} MB are free)",
             expected="a writable directory with enough free space",
-            remedy="choose another path or free some space; an existing file at this path is unchanged",
+            remedy="choose another path or free some space; any existing file at this path is unchanged",
         )
     return StorageError(
         given=f"{path}, which cannot be written ({reason.strerror or reason})",
@@ -148,7 +162,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove the temporary files below `folder` left behind by killed processes of this machine."""
+    """Remove temporary files left in `folder` or its subfolders by killed processes on this machine."""
     for partial in folder.rglob(".*.pcsim-part"):
         parts = _PARTIAL.fullmatch(partial.name)
         if parts is not None and parts["host"] == _HOST and not _is_alive(int(parts["pid"])):
@@ -157,12 +171,12 @@ def remove_partials(folder: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    """Return whether a process of this machine is running."""
+    """Return whether a process is running on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it belongs to another user
+    except OSError:  # the process belongs to another user
         return True
     return True
 
@@ -171,7 +185,7 @@ def _is_alive(process: int) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Convert a configuration to JSON types: dataclasses become dicts, tuples lists, and paths strings."""
+    """Convert a configuration to JSON types: dataclasses to dicts, tuples to lists, and paths to strings."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -182,13 +196,13 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically. It can be replaced later if `MARK` occurs near its start."""
+    """Write a text file atomically. It can be replaced later only if `MARK` occurs near its start."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file with a checksum atomically, with keys in the given order.
+    """Write a JSON file atomically, with a checksum and with the keys in the given order.
 
     Raises StorageError for NaN, infinity and types that JSON does not support.
     """
@@ -198,14 +212,14 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
         raise StorageError(
             given=f"a value for {path} that JSON cannot represent ({reason})",
             expected="finite numbers, strings, lists and dicts",
-            remedy="replace NaN by None, and an array by array.tolist()",
+            remedy="replace NaN with None, and arrays with array.tolist()",
         ) from reason
     with replacing(path) as partial:
         partial.write_bytes(_signed(text.encode()))
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a file written by `write_json`. Raises StorageError if it is missing, altered or not from pcsim."""
+    """Read a file written by `write_json`. Raises StorageError if it is missing, altered or not a pcsim file."""
     path = require_file(path)
     try:
         if path.stat().st_size > MOST_JSON_BYTES:
@@ -262,7 +276,7 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-serialisable `facts`, including a "kind", to a single file with a checksum."""
-    # Copy, because safetensors rejects tensors that share memory, as past values of delayed edges may do.
+    # Copy the tensors, because safetensors rejects tensors that share memory, which stored past values may do.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     try:
         described = json.dumps({"sha256": NO_DIGEST.decode(), "format": FORMAT, **facts})
@@ -276,8 +290,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
         partial.write_bytes(_signed(save(dense, {MARK: described})))
 
 
-def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts from a file of the given kind written by `write_tensors`.
+def read_tensors(path: str | Path, *kinds: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts from a file written by `write_tensors`, which must be of one of the given kinds.
 
     Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
     """
@@ -292,18 +306,19 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as reason:
         raise _damaged(path, reason) from reason
-    if facts.get("format") != FORMAT or facts.get("kind") != kind:
+    if facts.get("format") != FORMAT or facts.get("kind") not in kinds:
+        wanted = " or ".join(map(repr, kinds))
         raise StorageError(
             given=f"{path}, a file of kind {facts.get('kind')!r} and format version {facts.get('format')}",
-            expected=f"a file of kind {kind!r} and format version {FORMAT}",
-            remedy=f"pass a file of kind {kind!r}, or load this file with the pcsim version that wrote it",
+            expected=f"a file of kind {wanted} and format version {FORMAT}",
+            remedy=f"pass a file of kind {wanted}, or load this file with the pcsim version that wrote it",
         )
     del facts["sha256"]
     return tensors, facts
 
 
 def _check_tensors(path: Path) -> None:
-    """Verify the checksum of a file. Raises ValueError if it is damaged, StorageError if it is not a pcsim file."""
+    """Verify a checksum. Raises ValueError if the file is damaged, and StorageError if it is not a pcsim file."""
     with path.open("rb") as file:
         start = file.read(8)
         size = int.from_bytes(start, "little")
@@ -322,7 +337,7 @@ def _check_tensors(path: Path) -> None:
 
 @contextmanager
 def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
-    """Convert errors caused by missing or invalid content to StorageError with the path and the key."""
+    """Convert errors caused by missing or invalid content to a StorageError that names the path and the key."""
     try:
         yield
     except PcsimError:
@@ -338,35 +353,3 @@ def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Flatten nested dicts and lists to a dict of tensors by path and a JSON skeleton that refers to these paths."""
-    if isinstance(nested, Tensor):
-        return {prefix: nested}, {"tensor": prefix}
-    if isinstance(nested, dict):
-        tensors: dict[str, Tensor] = {}
-        items = []
-        for key, value in nested.items():
-            inner, skeleton = flatten_nested(value, f"{prefix}/{key}")
-            tensors |= inner
-            items.append([key, skeleton])
-        return tensors, {"dict": items}
-    if isinstance(nested, list | tuple):
-        parts = [flatten_nested(value, f"{prefix}/{index}") for index, value in enumerate(nested)]
-        return {name: tensor for inner, _ in parts for name, tensor in inner.items()}, {
-            "list": [skeleton for _, skeleton in parts]
-        }
-    return {}, {"value": nested}
-
-
-def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """Rebuild the dicts and lists flattened by `flatten_nested`."""
-    (kind, content), *_ = skeleton.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: restore_nested(tensors, value) for key, value in content}
-    if kind == "list":
-        return [restore_nested(tensors, value) for value in content]
-    return content

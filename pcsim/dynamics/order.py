@@ -63,15 +63,15 @@ def check_order(
     *,
     until: Positive,
     dt: Positive | None = None,
-    halvings: Annotated[int, Field(ge=1, le=12)] = 5,
+    halvings: Annotated[int, Field(ge=2, le=12)] = 5,
     solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
-    """Measure the errors of solvers after `until` ms at dt, dt/2, ..., relative to RK4 at an eighth of the last dt.
+    """Measure the errors of solvers after `until` ms for dt, dt/2, ..., relative to RK4 with an eighth of the last dt.
 
-    dt  the largest step in ms, by default the largest that divides `until` and is at most half the smallest tau. If the
-        stimulus changes, dt must divide the times of the changes
+    dt  the largest step in ms; by default, the largest value that divides `until` and is at most half the smallest tau.
+        If the stimulus changes, dt must divide the times of the changes
 
-    Smooth networks show the theoretical orders (1, 2 and 4); rectified units lower them. All computations use double
+    Smooth networks show the theoretical orders (1, 2 and 4), which rectified units lower. All computations use double
     precision. Raises SolverError for a discrete network.
     """
     if not network.is_flow:
@@ -80,8 +80,6 @@ def check_order(
             expected="a flow, because the step of a discrete network cannot be reduced",
             remedy="pass net.as_ode(tau=20.0)",
         )
-    if halvings < 2:
-        raise SolverError(given=f"halvings={halvings}", expected="2 or more", remedy="pass halvings=5")
     smallest = min(rule.tau.smallest() for rule in network.flows.values())
     largest = dt or until / math.ceil(until / (0.5 * smallest) - 1e-9)
     dts = tuple(largest / 2**n for n in range(halvings + 1))

@@ -1,4 +1,4 @@
-"""Stability of a network on a constant stimulus, as a function of a single state vector.
+"""Stability of a network on a constant stimulus, treating the state of the network as a single vector.
 
 flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
 map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
@@ -105,7 +105,7 @@ class Dynamics:
         return self._plans[solver]
 
     def pushed(self, x: Tensor, direction: Tensor, solver: Solver | None = None) -> tuple[Tensor, Tensor]:
-        """Return (f(x), J(x) direction), both (n, size). If a solver is given, f is one step of it."""
+        """Return (f(x), J(x) direction), both (n, size). If a solver is given, f is one step of this solver."""
         function: Callable[[Tensor], Tensor] = self if solver is None else lambda y: self.step(y, solver)
         with warnings.catch_warnings():
             # The first forward-mode product in torch uses a function that torch itself has deprecated.
@@ -130,8 +130,8 @@ def eigenvalues(
 ) -> NDArray[np.complex128]:
     """Return the eigenvalues of J at x (1, size), in 1/ms for a flow.
 
-    leading  start with the eigenvalues that determine stability: by real part for a flow, by modulus for a map
-    largest  select by modulus: the largest eigenvalues limit the dt of an explicit solver
+    leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
+    largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver
 
     Up to a size of 1,024, all eigenvalues are computed. For larger states, or if `count` is given, `count` eigenvalues
     (default 6) are computed by Arnoldi iteration (SciPy's ARPACK), which needs only Jacobian-vector products.
@@ -157,13 +157,13 @@ def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
 def largest_stable_dt(
     values: Annotated[NDArray[np.complex128], Axes("eigenvalue", is_float=False)], solver: type[Solver]
 ) -> float:
-    """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R: the solver's stability function).
+    """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R is the stability function).
 
-    values  all eigenvalues, or the largest ones; the leading ones alone do not determine the limit
+    values  all eigenvalues, or the largest; the leading eigenvalues alone do not determine the limit
     solver  the class Euler, Heun or RK4
 
     The result is 0 if an eigenvalue has a positive real part, because the fixed point itself is then unstable. Raises
-    SolverError for other solvers.
+    SolverError for solvers without such a limit.
     """
     grows = _stability_function(solver)
     if (values.real > 0).any():
@@ -189,13 +189,13 @@ def fixed_point(
     tolerance: Positive = 1e-8,
     iterations: Count = 500,
 ) -> FixedPoint:
-    """Solve f(x) = 0, or F(x) = x, from `start` (1, size), by default the initial state of a simulation.
+    """Solve f(x) = 0, or F(x) = x, starting from `start` (1, size), by default the initial state of a simulation.
 
     anderson       Anderson acceleration: needs few evaluations if plain iteration almost converges
     newton_krylov  Newton's method based on products J v; also finds unstable fixed points
 
-    Both methods are SciPy's. Raises SolverError if the residual stays above the tolerance, as it does if there is no
-    fixed point.
+    Both methods are implemented in SciPy. Raises SolverError if the residual stays above the tolerance, for example
+    because there is no fixed point.
     """
     from scipy import optimize
 
@@ -240,9 +240,9 @@ def lyapunov_exponent(
 ) -> float:
     """Return the largest Lyapunov exponent, the rate at which nearby states separate, per ms (per step with Iterate()).
 
-    1 / (n dt) sum log |J_step v| / |v|, where v follows the linearised dynamics and is normalised after every step
-    (Benettin et al. 1980), over `steps` steps after the first `settle` steps. A negative exponent indicates a stable
-    fixed point, zero a limit cycle, and a positive exponent chaos.
+    The exponent is 1 / (n dt) sum log |J_step v| / |v| over `steps` steps, after the first `settle` steps. Here v
+    follows the linearised dynamics and is normalised after every step (Benettin et al. 1980). A negative exponent
+    indicates a stable fixed point, zero a limit cycle, and a positive exponent chaos.
     """
     x = dynamics.start if start is None else _one_state(dynamics, start)
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x)
@@ -304,7 +304,7 @@ def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
         raise SolverError(
             given=f"the stability limit of {solver.__name__}",
             expected="Euler, Heun or RK4",
-            remedy="pass pcsim.RK4: adaptive and exponential solvers have no stability limit of this kind",
+            remedy="pass pcsim.RK4; adaptive and exponential solvers have no stability limit of this kind",
         )
     rows, weights = solver(1.0).tableau
     a = np.zeros((len(weights), len(weights)))
@@ -316,7 +316,7 @@ def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
 
 def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> float:
     """Return the first dt at which |R(dt lambda)| exceeds 1."""
-    # On the imaginary axis, |R| first exceeds 1 by less than rounding: from 0 for Euler, from 2.83 for RK4.
+    # On the imaginary axis, |R| exceeds 1 from 0 on for Euler and from 2.83 on for RK4, at first by less than rounding.
     bound = 1.0 + 1e-12
     grid = np.linspace(0.0, 6.0, 1_201) / abs(value)
     beyond = np.flatnonzero(grows(grid * value) > bound)

@@ -1,9 +1,13 @@
 """Published models. Each is a function that builds a `Network` from populations and projections."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.models import published, weights
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
+from pcsim.models._cutting import cut, node_names
 from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
 from pcsim.models._grcnn import grcnn
 from pcsim.models._hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
@@ -47,6 +51,7 @@ __all__ = [
     "cornet_rt",
     "cornet_s",
     "cornet_z",
+    "cut",
     "grcnn",
     "hebbian",
     "hopfield",
@@ -55,6 +60,7 @@ __all__ = [
     "leaky_rcnn",
     "matched",
     "multi_state",
+    "node_names",
     "paper",
     "pcn_global",
     "pcn_local",
@@ -78,6 +84,9 @@ __all__ = [
     "sublstm",
     "weights",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
 
 
 def __dir__() -> list[str]:

@@ -46,8 +46,7 @@ def grcnn(
     stem        number of channels of the first convolution
     image       shape of the image, (channel, height, width)
 
-    Raises WiringError if 2^len(channels) does not divide
-    the height and width of the image.
+    Raises WiringError if 2^len(channels) does not divide the height and width of the image.
     """
     multiple = 2 ** len(channels)
     if image[1] % multiple or image[2] % multiple:

@@ -63,7 +63,7 @@ def prednet(
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)
-    _check(channels, len(maps), cell, feedback, image)
+    _check(channels, len(maps), image)
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
@@ -123,9 +123,7 @@ def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
             nn.init.zeros_(convolution.bias)
 
 
-def _check(
-    channels: Sequence[int], representations: int, cell: str, feedback: str, image: tuple[int, int, int]
-) -> None:
+def _check(channels: Sequence[int], representations: int, image: tuple[int, int, int]) -> None:
     layers, multiple = len(channels), 2 ** (len(channels) - 1)
     if channels[0] != image[0]:
         raise WiringError(
@@ -138,11 +136,4 @@ def _check(
             given=f"{layers} channels, {representations} representations, frames of {image[1]}x{image[2]}",
             expected=f"as many representations as channels, and a height and width divisible by {multiple}",
             remedy="crop or pad the frames, or use fewer layers",
-        )
-    if cell not in ("convlstm", "subconvlstm") or feedback not in ("current", "previous"):
-        raise WiringError(
-            given=f"cell={cell!r}, feedback={feedback!r}",
-            expected="cell 'convlstm' or 'subconvlstm', feedback 'current' or 'previous'",
-            remedy="pass cell='convlstm', feedback='current'"
-            + ("" if cell in ("convlstm", "subconvlstm") else "; for a ConvLSTM with peepholes, pass peephole='full'"),
         )

@@ -37,8 +37,7 @@ OPTIONS = """
     image     shape of the image, (channel, height, width); height and width must be divisible by 2^(layers - 1)
     classes   number of classes; the readout is computed at every step
 
-    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels`, `image` or `steps` is
-    invalid.
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels` or `image` is invalid.
     """
 
 
@@ -54,12 +53,11 @@ def _rcnn_sat(
     deepening: int,
 ) -> Network:
     multiple, (below, height, width) = 2 ** (len(channels) - 1), image
-    if len(channels) != len(kernels) or height % multiple or width % multiple or steps < 1:
+    if len(channels) != len(kernels) or height % multiple or width % multiple:
         raise WiringError(
-            given=f"{len(channels)} entries in channels, {len(kernels)} in kernels, images of {height}x{width}, "
-            f"{steps} steps",
-            expected=f"as many kernels as channels, a height and width divisible by {multiple}, and at least 1 step",
-            remedy=f"pass image={enlarged(image, multiple)}, steps={max(steps, 1)} and "
+            given=f"{len(channels)} entries in channels, {len(kernels)} in kernels, images of {height}x{width}",
+            expected=f"as many kernels as channels, and a height and width divisible by {multiple}",
+            remedy=f"pass image={enlarged(image, multiple)} and "
             f"kernels={(*kernels, *(3 for _ in channels))[: len(channels)]}",
         )
     populations: list[Population] = []

@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import WiringError
 from pcsim.network import Network
+from pcsim.network.graph import Graph
+from pcsim.network.recipe import Recipe
 
 Model = TypeVar("Model", bound=Callable[..., Network])
 
@@ -46,15 +48,21 @@ def register(*, paper: str) -> Callable[[Model], Model]:
     """
 
     def known(model: Model) -> Model:
-        inner = checked(WiringError)(model)
+        build, signature = checked(WiringError)(model), inspect.signature(model)
 
-        @functools.wraps(inner)
-        def build(*args: Any, **options: Any) -> Network:
+        @functools.wraps(model)
+        def recorded(*arguments: Any, **options: Any) -> Network:
             _require_current(model, options)
-            return inner(*args, **options)
+            network = build(*arguments, **options)
+            given = signature.bind(*arguments, **options).arguments
+            inner = [name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD]
+            for name in inner:
+                given |= given.pop(name, {})
+            network.recipe = Recipe.of(model.__name__, given)
+            return network
 
-        MODELS[model.__name__] = Entry(build, paper)
-        return cast(Model, build)
+        MODELS[model.__name__] = Entry(recorded, paper)
+        return cast(Model, recorded)
 
     return known
 
@@ -84,6 +92,9 @@ def construct(name: str, **options: Any) -> Network:
         if option not in known and len(known) == len(parameters):
             raise unknown(f"{name} option", option, known)
     return model(**options)
+
+
+Graph.construct = construct
 
 
 def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) -> None:

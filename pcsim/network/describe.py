@@ -1,4 +1,4 @@
-"""Formatting of the wiring of a network as a table."""
+"""Formatting of a network's wiring as a table."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _edge_text(edge: Projection, is_flow: bool, rule: Rule) -> str:
 
 
 def _window(active: tuple[float, float] | None) -> str:
-    """Return the window as text: its start and, unless infinite, its end (exclusive), in steps or ms."""
+    """Return the window as text: its start and, unless infinite, its (exclusive) end, in steps or ms."""
     if active is None:
         return ""
     return f", from {active[0]:g}" + ("" if math.isinf(active[1]) else f", before {active[1]:g}")

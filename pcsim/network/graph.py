@@ -1,19 +1,20 @@
-"""The structure of a network, populations joined by projections, and the properties derived from it."""
+"""The structure of a network (populations joined by projections), and the properties derived from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from pcsim.core.checks import checked
+from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Population, Projection
+from pcsim.network.recipe import Recipe
 from pcsim.network.shapes import Shapes, infer_shapes
 from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_taus, check_windows
 from pcsim.network.wiring import Wiring
@@ -29,6 +30,11 @@ class Graph(nn.Module):
     current modules.
     """
 
+    # Set by pcsim.models, which imports this package.
+    construct: ClassVar[Callable[..., Any]]
+    recipe: Recipe | None = None
+    """the calls that built the network, for registered models and their variants"""
+
     def __init__(
         self,
         inputs: Mapping[str, Shape],
@@ -37,7 +43,7 @@ class Graph(nn.Module):
         *,
         readout: str | None = None,
         steps: int | None = None,
-        step_ms: float = 10.0,
+        step_ms: Positive = 10.0,
         timing: Mapping[str, tuple[float, float]] | None = None,
         name: str = "network",
         initialiser: Graph | None = None,
@@ -47,12 +53,6 @@ class Graph(nn.Module):
         self.timing = dict(timing or {})
         self.inputs = dict(inputs)
         check_names(self.inputs, populations, projections, readout)
-        if not (isinstance(step_ms, int | float) and math.isfinite(step_ms) and step_ms > 0):
-            raise WiringError(
-                given=f"step_ms={step_ms!r}",
-                expected="a positive number of ms",
-                remedy="pass step_ms=10.0, a common value for models of vision",
-            )
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})
@@ -182,8 +182,8 @@ class Graph(nn.Module):
     def arrivals(self) -> Mapping[str, float]:
         """The time at which an input onset first reaches each population, along the path with the shortest delay.
 
-        In steps for a discrete network (0 is the first step), in ms for a flow; infinite if the onset never arrives.
-        Edges with a permanent lesion are ignored.
+        Times are in steps for a discrete network (0 is the first step) and in ms for a flow. They are infinite if the
+        onset never arrives. Edges with a permanent lesion are ignored.
         """
         return self.wiring().arrivals
 
@@ -208,8 +208,8 @@ class Graph(nn.Module):
         """Return the time in ms after image onset that a step (0, 1, ...) of a population represents.
 
         By default this is the end of the step, (step + 1) step_ms. For populations in `timing`, it is computed from
-        their entry, with steps counted from the start of the population's window. Only for discrete networks. Raises
-        WiringError for a step outside that window.
+        their entry, with steps counted from the start of the population's window. Only discrete networks
+        have such times. Raises WiringError for a step outside that window.
         """
         if name not in self.timing:
             return (step + 1) * self.step_ms
@@ -217,7 +217,7 @@ class Graph(nn.Module):
         if not begin <= step < end:
             raise WiringError(
                 given=f"step {step} of {name!r}",
-                expected=f"a step in which it is active: {begin:g} <= step < {end:g}",
+                expected=f"a step in which the population is active: {begin:g} <= step < {end:g}",
                 remedy=f"pass step={begin:g}, for example; outside its window the value of the population is constant",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

@@ -1,4 +1,4 @@
-"""Pure functions that derive the evaluation order of populations and their arrival times from the edges."""
+"""Pure functions that derive the evaluation order and arrival times of populations from the edges."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple
 
 def _refuse_cycle(cycle: Sequence[object]) -> None:
     raise WiringError(
-        given=f"a cycle of zero delay: {' -> '.join(map(str, cycle))}",
+        given=f"a cycle with zero delay: {' -> '.join(map(str, cycle))}",
         expected="at least one edge with a delay in every cycle",
         remedy="set delay=1 on the edge that should transmit the previous value (usually a lateral or top-down edge)",
     )
@@ -57,7 +57,7 @@ def arrivals(
     is_flow: bool,
     early: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Return the time at which an input onset first reaches each population, by the shortest delay (Bellman-Ford).
+    """Return the time at which an input onset first reaches each population, along the shortest path (Bellman-Ford).
 
     Times are in steps, or in ms for a flow. Windows of edges and populations can delay the arrival. The onset reaches
     the populations in `early` before the first step.

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from pcsim.connections.functions import as_transform
@@ -20,6 +21,8 @@ from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Delay = Annotated[int, Field(ge=0, examples=["0 for the current step, or delay=1 for the previous step"])]
 ALWAYS: Window = (-math.inf, math.inf)
 
 
@@ -29,8 +32,8 @@ class Population:
     """A named group of units that share one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside it the value is
-            constant
+    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside the window,
+            its value is constant
     starts_from  a population from which the value and extra variables are copied when the window opens
     """
 
@@ -58,9 +61,9 @@ class Projection:
     transform  a module, a function without state (see `connections.Function`), or a number (a fixed gain); by default,
             the identity
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
-            None (the default) means 0 in a discrete network; in a flow every edge transmits the current value.
+            None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
-    before  output of a delayed edge before its source has a value: nothing ("absent"), or its transform applied to
+    before  output of a delayed edge before its source has a value: nothing ("absent"), or the transform applied to
             zeros ("zeros").
     active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
             `connections.Phased` transform is counted from a.
@@ -79,7 +82,7 @@ class Projection:
     else:
         transform: nn.Module | Callable[..., torch.Tensor] | float = field(default_factory=nn.Identity)
     kind: Kind = "bottom_up"
-    delay: int | None = None
+    delay: Delay | None = None
     port: str | None = None
     before: Literal["absent", "zeros"] = "absent"
     active: Window | None = None

@@ -35,8 +35,8 @@ from pcsim.rules.base import Rule
 def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
     """Return the output shape of `transform` for an activity of `shape`, without computing the output.
 
-    For common layer types the shape follows from a formula. Others run on the meta device, which takes 0.1 to 4 ms per
-    layer and 0.8 s for the first. If the transform does not accept the shape, its exception is raised.
+    For common layer types, the shape is given by a formula. Other layers are run on the meta device, which takes 0.1 to
+    4 ms per layer and 0.8 s for the first one. If the transform does not accept the shape, its exception is raised.
     """
     return _by_type(transform, shape) or _on_meta(transform, shape)
 
@@ -147,8 +147,8 @@ def infer_shapes(
 ) -> Shapes:
     """Propagate the input and declared shapes along the edges to every node, and check every edge.
 
-    Raises WiringError if two shapes disagree, naming the edge and both shapes, or if populations cannot be reached,
-    naming these populations.
+    Raises WiringError if two shapes disagree or if a population cannot be reached. The message names the edge and both
+    shapes, or all unreachable populations.
     """
     found = Shapes(dict(inputs) | dict(declared), {}, {name: {} for name in rules})
     arriving: dict[str, Shape] = {}

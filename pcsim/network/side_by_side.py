@@ -1,4 +1,4 @@
-"""Several settings of a network in one run, where each sample of a large batch has its own time constants and gains.
+"""Runs of several settings of a network in one large batch, whose samples have their own time constants and gains.
 
     many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
@@ -28,7 +28,7 @@ Values = Mapping[str, Sequence[float] | Tensor]
 
 
 class PerSampleTau(TimeConstant):
-    """Time constants of each sample in ms, (n,) or (n, channel). Raises WiringError unless all are positive."""
+    """Time constants in ms for each sample, (n,) or (n, channel). Raises WiringError unless all are positive."""
 
     values: Tensor
 
@@ -47,7 +47,7 @@ class PerSampleTau(TimeConstant):
         return self.values.shape[1] if self.values.dim() > 1 and self.values.shape[1] > 1 else None
 
     def for_(self, like: Tensor) -> Tensor:
-        """Return the values, reshaped to broadcast over the activity `like`, (n, channel, ...)."""
+        """Return the values, reshaped to broadcast against the activity `like`, (n, channel, ...)."""
         return _beside(self.values, like)
 
 
@@ -67,7 +67,7 @@ class PerSampleGain(nn.Module):
 
 @dataclass(frozen=True)
 class Batched:
-    """A network that runs `points` settings on `batch` samples each, and tiles stimuli and splits records."""
+    """A network that runs `points` settings on `batch` samples each, with methods to tile stimuli and split records."""
 
     network: Network
     points: int
@@ -94,27 +94,31 @@ class Batched:
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
         if not isinstance(shown, Timeline):
             return self._tensor(shown)
-        line = replace(shown, labels=None).mapped(self._tensor)
-        return line if shown.labels is None else line.with_labels(self._tensor(shown.labels))
+        for epoch in shown.epochs:
+            self._check(epoch.shape)
+        return shown.samples(list(range(self.batch)) * self.points)
 
     def _tensor(self, images: Tensor) -> Tensor:
-        count = len(images) if images.dim() else 0
+        self._check(tuple(images.shape))
+        return repeat(images, "n ... -> (point n) ...", point=self.points)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        count = shape[0] if shape else 0
         if count != self.batch:
             raise WiringError(
-                given=f"{count} samples, in a tensor of shape {tuple(images.shape)}",
+                given=f"{count} samples, in a tensor of shape {shape}",
                 expected=f"{self.batch} samples, the batch size of the network",
                 remedy=f"build the network with batched(..., batch={count})",
             )
-        return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
 @checked(WiringError)
 def batched(network: Network, taus: Values | None = None, gains: Values | None = None, batch: Count = 1) -> Batched:
     """Build one network that runs several settings of `network`; point k uses the k-th value of each tau and gain.
 
-    taus   population -> time constants in ms, (points,) or (points, channel); these turn a discrete network into a
+    taus   population -> time constants in ms, (points,) or (points, channel). They turn a discrete network into a
            flow, in which every population with memory needs a time constant
-    gains  edge -> factors on its output, one per point
+    gains  edge -> factors that multiply the output of the edge, one per point
 
     Parameters are shared. Raises WiringError for unknown names, names in both dicts, or different numbers of values.
     """
@@ -122,7 +126,7 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
         raise WiringError(
-            given=f"numbers of values {counts}",
+            given=f"taus and gains with the numbers of values {counts}",
             expected="the same number of values for each tau and gain, and at least one tau or gain",
             remedy="give every tau and gain one value per point, repeating values that do not change",
         )

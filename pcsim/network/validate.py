@@ -15,8 +15,6 @@ from pcsim.network.parts import Population, Projection
 from pcsim.rules.base import Flow, Map, Wire
 from pcsim.rules.time_constants import TimeConstant
 
-KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")
-
 
 def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> None:
     """Raise WiringError for an invalid conduction delay; `has_memory` is None if the source is an input."""
@@ -33,7 +31,8 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="connect from the population that drives it, or wrap its rule in rules.Leaky(rule, tau)",
+            remedy="start the edge at the population that drives its source, or wrap the rule of the source in "
+            "rules.Leaky(rule, tau)",
         )
 
 
@@ -108,7 +107,7 @@ def _check_window(what: str, window: Window | None, is_flow: bool, begins: float
         raise WiringError(
             given=f"{what} with the window {window} in a discrete network",
             expected="whole numbers of steps",
-            remedy="give the window in steps, such as (5, 10); windows in ms require a flow, such as net.as_ode(...)",
+            remedy="pass a window in steps, such as (5, 10); windows in ms require a flow, such as net.as_ode(...)",
         )
 
 
@@ -124,7 +123,7 @@ def check_names(
         if not name.isidentifier() or names.count(name) > 1:
             raise WiringError(
                 given=f"population {name!r}, which occurs {names.count(name)} times in {', '.join(names)}",
-                expected="unique names of letters, digits and underscores, for populations and inputs",
+                expected="a unique name of letters, digits and underscores for each population and input",
                 remedy="rename it, for instance to 'v1' or 'v1_b'",
             )
     known = set(names)
@@ -136,24 +135,12 @@ def check_names(
                 expected=f"a source among {', '.join(names)} and a target among {', '.join(sorted(targets))}",
                 remedy="add the missing population, or rename the source or target of the edge",
             )
-        if edge.kind not in KINDS or edge.before not in ("absent", "zeros"):
-            raise WiringError(
-                given=f"edge {edge.name} with kind={edge.kind!r}, before={edge.before!r}",
-                expected=f"kind as one of {', '.join(KINDS)}, and before='absent' or 'zeros'",
-                remedy=f"use Projection({edge.source!r}, {edge.target!r}, kind='bottom_up', before='absent')",
-            )
         _check_phases(edge)
-        if edge.delay is not None and (not isinstance(edge.delay, int) or edge.delay < 0):
-            raise WiringError(
-                given=f"edge {edge.name} with delay={edge.delay!r}",
-                expected="a whole number of steps >= 0",
-                remedy="pass delay=0 for the current step, or delay=1 for the previous step",
-            )
     keys = [edge.key for edge in projections]
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="names that still differ when characters other than letters, digits and underscores become '_'",
+            expected="names that still differ after replacing all but letters, digits and underscores with '_'",
             remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:
@@ -167,7 +154,7 @@ def check_names(
 def _check_phases(edge: Projection) -> None:
     if not isinstance(edge.transform, Phased) and any(isinstance(part, Phased) for part in edge.transform.modules()):
         raise WiringError(
-            given=f"edge {edge.name}: a {type(edge.transform).__name__} around a transform that differs between steps",
+            given=f"edge {edge.name}: a {type(edge.transform).__name__} with a part that differs between steps",
             expected="a container that passes the step number on to its parts",
             remedy="use connections.Chain(...) instead of nn.Sequential(...)",
         )

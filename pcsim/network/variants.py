@@ -131,7 +131,7 @@ def rebuilt(
 
 
 def current(network: Net) -> Net:
-    """Return the network itself or, if modules were replaced since it was built, a rebuilt and checked network."""
+    """Return the network or, if any modules have been replaced since it was built, a rebuilt and checked network."""
     return network if network.is_as_built else rebuilt(network, tuple(network.populations.values()))
 
 
@@ -179,7 +179,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
     """Convert a window from steps to ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants but no step_ms, which {name} requires",
+            given=f"several time constants but no step_ms, which is required by {name}",
             expected="the time in ms that one step of the discrete network represents",
             remedy="call as_ode(tau=..., step_ms=10.0)",
         )
@@ -187,7 +187,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
 
 
 def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
-    """Convert an edge for a flow: windows to ms, and delay steps beyond the first to a conduction delay."""
+    """Convert an edge for a flow: its windows to ms, and its delay beyond the first step to a conduction delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
         edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))

@@ -1,4 +1,4 @@
-"""The tensors of a network, each with a single name, as stored in weight files and checkpoints."""
+"""The tensors of a network under unique names, as stored in weight files and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import StorageError
-from pcsim.network.network import Network
+from pcsim.network.graph import Graph
 
 
-def trained_tensors(network: Network) -> dict[str, Tensor]:
-    """Return every parameter and persistent buffer once, by its first name, as stored in weight files."""
+def trained_tensors(network: Graph) -> dict[str, Tensor]:
+    """Return every parameter and persistent buffer once, under its first name, as stored in weight files."""
     lasting = network.state_dict(keep_vars=True)
     unique: dict[int, str] = {}
     for name, tensor in lasting.items():
@@ -20,8 +20,8 @@ def trained_tensors(network: Network) -> dict[str, Tensor]:
     return {name: lasting[name] for name in unique.values()}
 
 
-def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy the result of `trained_tensors` into a network. Raises StorageError unless names and shapes match."""
+def load_tensors(network: Graph, tensors: dict[str, Tensor], origin: str) -> None:
+    """Copy the result of `trained_tensors` into a network. Raises StorageError unless all names and shapes match."""
     wanted = trained_tensors(network)
     mismatched = [
         f"{name}: {tuple(tensors[name].shape) if name in tensors else 'missing'}"

@@ -1,4 +1,4 @@
-"""A snapshot of the wiring of a network as plain data, with its derived properties.
+"""A snapshot of a network's wiring and its derived properties, as plain data.
 
 A network looks up its modules on every access, because they may be replaced at any time. A run needs the same
 properties many times, so it first creates a `Wiring`, which computes each property only once.
@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """The dict that contains the first parameter, and the key of the parameter."""
+        """The dict that contains the first parameter, and the parameter's key in this dict."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -51,7 +51,7 @@ class Wiring:
 
     @property
     def parameter(self) -> nn.Parameter | None:
-        """The current first parameter, which has the dtype and device of the network."""
+        """The first parameter, which has the dtype and device of the network."""
         return None if self._first is None else self._first[0].get(self._first[1])
 
     @property

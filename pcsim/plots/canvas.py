@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
@@ -11,7 +11,9 @@ import numpy as np
 from cycler import cycler
 from matplotlib import font_manager, pyplot, rc_context, rcParams, rcParamsDefault
 from matplotlib.axes import Axes
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -139,6 +141,11 @@ def panels(
         raise
 
 
+def merged(artist: type, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of an artist, updated with keywords, which may be aliases such as "lw"."""
+    return {**normalize_kwargs(dict(defaults), artist), **normalize_kwargs(dict(given), artist)}
+
+
 def whole(figure: Figure | SubFigure) -> Figure:
     """Return the figure that contains a subfigure, or the figure itself."""
     return figure.get_figure(root=True)
@@ -156,14 +163,15 @@ def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
 
 
 def plain_logs(ax: Axes) -> None:
-    """Label logarithmic axes with plain numbers instead of powers of ten, where they are between 0.001 and 100,000."""
+    """Label logarithmic axes with plain numbers instead of powers of ten, unless they are very small or large."""
     for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"):
         low, high = sorted(axis.get_view_interval())
-        if not 1e-3 <= low <= high <= 1e5:
-            continue
-        axis.set_major_formatter("{x:g}")
-        few = high / low < 50  # less than two decades have too few labels otherwise
-        axis.set_minor_formatter(partial(_two_or_five, few))
+        if high / low < 8:  # may contain no power of ten
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_minor_locator(NullLocator())
+        if 1e-4 < low < high < 1e6:
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(partial(_two_or_five, high / low < 50))
 
 
 def _two_or_five(shown: bool, value: float, _: int | None = None) -> str:

@@ -15,7 +15,7 @@ from matplotlib.path import Path
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.network import Network, Projection
-from pcsim.plots.canvas import as_numbers, drawing
+from pcsim.plots.canvas import as_numbers, drawing, merged
 from pcsim.plots.routes import HIGH, WIDE, Layout, Route, laid_out
 
 STYLES: dict[str, tuple[str, Any, str, str]] = {
@@ -108,7 +108,7 @@ def _edge(ax: Axes, net: Network, edge: Projection, route: Route, size: float, o
         style["color"] = LESION
     path = _rounded(route)
     arrow = {"mutation_scale": 1.3 * size, "shrinkA": 0, "shrinkB": 0, "zorder": 2, "capstyle": "butt"}
-    ax.add_patch(FancyArrowPatch(path=path, **{**arrow, **style, **options}))
+    ax.add_patch(FancyArrowPatch(path=path, **merged(FancyArrowPatch, {**arrow, **style}, options)))
     middle = _middle(route)
     if edge.lesioned:
         ax.plot(*middle, "x", color="k", markersize=0.8 * size, markeredgewidth=1.5, zorder=5)

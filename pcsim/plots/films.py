@@ -9,13 +9,14 @@ import numpy as np
 from einops import rearrange, repeat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import as_numbers, drawing, panels, require, tidy, whole
+from pcsim.plots.canvas import as_numbers, drawing, merged, panels, require, tidy, whole
 from pcsim.stimuli.film import as_frames
 from pcsim.stimuli.pixels import as_pixels
 
@@ -105,7 +106,7 @@ def errors_over_frames(
     """
     with drawing(ax, 5.0, 3.4) as ax:
         for number, (name, values) in enumerate(errors.items()):
-            _mean_and_error(ax, np.asarray(values, float), name, **{"color": f"C{number}", **line})
+            _mean_and_error(ax, np.asarray(values, float), name, merged(Line2D, {"color": f"C{number}"}, line))
         if closed_loop_from is not None:
             _event(ax, closed_loop_from, "closed loop", OWN)
         ax.set_yscale("log")
@@ -136,7 +137,7 @@ def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int, *, ax: Axes
                 style: dict[str, Any] = (
                     {"color": "0.4", "ls": "--"} if layers is first else {"color": _next_colour(panel)}
                 )
-                _mean_and_error(panel, np.asarray(layers[layer], float), kind, **{**style, **line})
+                _mean_and_error(panel, np.asarray(layers[layer], float), kind, merged(Line2D, style, line))
             _event(panel, at, "surprise" if panel is row[0] else "", "0.3")
             panel.set(title=layer, xlabel="frame")
             panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the label above the curves
@@ -152,7 +153,7 @@ def _next_colour(ax: Axes) -> str:
     return ("#d55e00", "#0072b2", "#cc79a7", "#e69f00")[(len(ax.lines) - 1) % 4]
 
 
-def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) -> None:
+def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, style: Mapping[str, Any]) -> None:
     """Draw values (time,) or (time, n) from frame 1 on: their mean over samples, with a band of one standard error."""
     require(
         values.ndim > 0 and len(values) > 1 and values.size > 0,
@@ -162,7 +163,7 @@ def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, **style: Any) ->
     )
     over = values[1:].reshape(len(values) - 1, -1)
     frames, mean = np.arange(1, len(values)), over.mean(1)
-    ax.plot(frames, np.where(mean > 0, mean, np.nan), marker="o", ms=3, label=label, **style)
+    ax.plot(frames, np.where(mean > 0, mean, np.nan), **{"marker": "o", "markersize": 3, "label": label, **style})
     if over.shape[1] > 1:
         spread = over.std(1, ddof=1) / np.sqrt(over.shape[1])
         low = np.where(mean - spread > 0, mean - spread, np.nan)

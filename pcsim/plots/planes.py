@@ -56,7 +56,8 @@ def phase_plane(
         "increasing finite ranges and a grid of at least 2",
         "pass xlim=(0.0, 1.0), ylim=(0.0, 1.0)",
     )
-    names = list(dynamics.named(dynamics.start))
+    sizes = {name: value[0].numel() for name, value in dynamics.named(dynamics.start).items()}
+    names = [name if n == 1 else f"{name}[{at}]" for name, n in sizes.items() for at in range(n)]
     x, y = np.linspace(*xlim, grid), np.linspace(*ylim, grid)
     states = torch.tensor(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)).to(dynamics.start)
     with torch.no_grad():
@@ -79,12 +80,16 @@ def phase_plane(
                 [], [], line, color=colour, label=f"d{name}/dt = 0" if dynamics.network.is_flow else f"{name} fixed"
             )
         for run in [runs] if isinstance(runs, Run) else runs:
-            first, second = (as_numbers(run[name]).reshape(len(run[name]), -1) for name in names)
+            states = torch.cat(
+                [run[name].flatten(2) if run[name].dim() > 2 else run[name][..., None] for name in sizes], 2
+            )
+            first, second = np.moveaxis(as_numbers(states), 2, 0)
             ax.plot(first, second, color="k", linewidth=1.0, label="_")
             ax.plot(first[0], second[0], "o", color="k", markersize=4, fillstyle="none", label="_")
         for point in points:
             ax.plot(*as_numbers(point).reshape(2), "o", color="k", markersize=6, label="_")
         ax.set(xlim=xlim, ylim=ylim, xlabel=names[0], ylabel=names[1])
+        ax.locator_params(nbins=5)
         tidy(ax)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small")
         return ax

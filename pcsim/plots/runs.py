@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import as_numbers, drawing, panels, plain_logs, require, tidy, whole
+from pcsim.plots.canvas import as_numbers, drawing, merged, panels, plain_logs, require, tidy, whole
 from pcsim.simulation.record import REDUCTIONS
 from pcsim.simulation.run import Run
 
@@ -303,7 +304,7 @@ def _over_start(values: NDArray[np.float64], times: NDArray[np.float64], error: 
         bool((values[0] > 0).all()),
         f"errors of {error!r} that are {values[0].min():g} at t = 0",
         "errors above 0 at t = 0",
-        "pass relative_to='none'",
+        "leave this population out with errors=[...], or pass relative_to='none'",
     )
     return values / values[0]
 
@@ -342,13 +343,13 @@ def _curve(
 ) -> None:
     style = {"marker": "o", "markersize": 3} if len(times) < 2 else {}
     if how == "each":
-        (first, *others) = ax.plot(times, values, **{**style, "alpha": 0.8, **line, "label": "_"})
+        (first, *others) = ax.plot(times, values, **{**merged(Line2D, {**style, "alpha": 0.8}, line), "label": "_"})
         first.set_label(label)
         for other in others:
             other.set_color(first.get_color())
         return
     middle, low, high = _summary(values, how)
-    (drawn,) = ax.plot(times, middle, **{**style, **line, "label": label})
+    (drawn,) = ax.plot(times, middle, **{**merged(Line2D, style, line), "label": label})
     ax.fill_between(times, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import drawing, panels, require, tidy, whole
+from pcsim.plots.canvas import drawing, merged, panels, require, tidy, whole
 
 
 @checked(StimulusError)
@@ -119,11 +120,11 @@ def search_progress(
     number, window = np.arange(len(values)), min(window, len(values))
     known = np.isfinite(values)
     with drawing(ax, 6.5, 3.8) as ax:
-        style = {"marker": "o", "linestyle": "", "ms": 3.5, "color": "C0", "alpha": 0.8, **line}
+        style = merged(Line2D, {"marker": "o", "ls": "", "ms": 3.5, "color": "C0", "alpha": 0.8}, line)
         ax.plot(number[known & whole], values[known & whole], **style, label="trial")
         pruned = known & ~whole
         if pruned.any():
-            ax.plot(number[pruned], values[pruned], **{**style, "mfc": "none"}, label="pruned")
+            ax.plot(number[pruned], values[pruned], **{**style, "markerfacecolor": "none"}, label="pruned")
         mean = [_mean(values[max(0, last + 1 - window) : last + 1]) for last in number]
         ax.plot(number, mean, color="C1", linewidth=2, label=f"mean of the last {window}")
         best = np.maximum.accumulate(np.where(known & whole, values, -np.inf))

@@ -1,5 +1,8 @@
 """Rules that determine how a population responds to its input: flows, maps and wires."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
 from pcsim.rules.gated import LSTM, SubLSTM
@@ -59,6 +62,9 @@ __all__ = [
     "leaky_rate",
     "time_constant",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@
     p = softmax( beta drive )                                                   Ramsauer et al. 2020
     E = -1/beta log sum_mu exp(beta X_mu.xi) + 1/2 xi.xi + log(N)/beta + 1/2 M^2
 
-Energies are wires with one value per sample and can be recorded like any other population.
+An energy is a wire with one value per sample, and can be recorded like any other population.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Rule(nn.Module):
     `ports` lists the input ports. A projection without a port name targets the port named after its `kind`
     ("prediction", "error") if there is one, and the first port otherwise.
     `extra` lists variables stored in addition to the value; other populations receive only the value. A rule with extra
-    variables receives and returns a dict with the keys "value" and these names; other rules use a tensor.
+    variables receives and returns a dict, with "value" and these names as keys; other rules use a single tensor.
     `gates` lists intermediate values that can be recorded as "population.gate"; see `gate_values`.
     """
 
@@ -109,13 +109,13 @@ class Rule(nn.Module):
         raise NotImplementedError
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of "value" and the extra variables, given the port shapes. By default, all are equal."""
+        """Return the shapes of "value" and the extra variables, given the port shapes. By default, they are equal."""
         given = set(ports.values())
         if len(given) != 1:
             raise WiringError(
                 given=", ".join(f"{port}: {shape}" for port, shape in ports.items()) or "no input",
                 expected=f"the same shape at every port of {type(self).__name__}",
-                remedy="make all incoming projections deliver the same (channel, height, width)",
+                remedy="make all incoming projections deliver the same shape (channel, height, width)",
             )
         shape = given.pop()
         return dict.fromkeys(("value", *self.extra), shape)
@@ -169,8 +169,8 @@ class Flow(Rule):
 class Leaky(Flow):
     """tau d own/dt = F(own, ports) - own, for any map or wire F.
 
-    An Euler step with dt = tau recovers own <- F(own, ports). `tau` (ms) is one number, one number per channel, or a
-    `LearnableTau`.
+    An Euler step with dt = tau recovers own <- F(own, ports). `tau`, in ms, is a single number, one number per channel,
+    or a `LearnableTau`.
     """
 
     def __init__(self, rule: Map | Wire, tau: float | Sequence[float] | Tensor | TimeConstant) -> None:
@@ -210,7 +210,7 @@ def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
 def with_tau(rule: Rule, tau: float | Sequence[float] | Tensor | TimeConstant) -> Flow:
     """Return a flow with time constant `tau`. Maps and wires become leaky; flows are copied with the new tau.
 
-    Parameters are shared.
+    Parameters are shared with `rule`.
     """
     if isinstance(rule, Map | Wire):
         return Leaky(rule, tau)

@@ -1,7 +1,7 @@
 """Gated cells, which receive the stacked inputs of all their gates at a single port.
 
 Each projection to a cell drives all gates with one transform, such as a convolution; the bias belongs to the cell.
-The cell is convolutional between image-shaped populations and dense between vectors.
+Cells are convolutional for image-shaped populations and dense for vectors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LSTM(Map):
     c(t-1), and the peephole of o uses c(t).
 
     peephole  "none"; "channel", with one weight per gate and channel; or "full", with one weight per gate, channel and
-              position, which requires images of `size` (height, width)
+              position, which requires feature maps of fixed `size` (height, width)
     gate      the nonlinearity s: "sigmoid" or "hard_sigmoid", which is clip(0.2 x + 0.5, 0, 1)
     forget    initial bias of the forget gate
 
@@ -49,7 +49,7 @@ class LSTM(Map):
         forget: float = 0.0,
     ) -> None:
         super().__init__()
-        if peephole not in ("none", "channel", "full") or (peephole == "full") != (size is not None):
+        if (peephole == "full") != (size is not None):
             raise WiringError(
                 given=f"LSTM(peephole={peephole!r}, size={size})",
                 expected="peephole='none' or 'channel' without size, or peephole='full' with size=(height, width)",
@@ -65,11 +65,11 @@ class LSTM(Map):
         self.peephole = nn.Parameter(torch.zeros(weights)) if weights else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of h and c, with a quarter of the input channels."""
+        """Return the shapes of h and c, which have a quarter of the input channels."""
         shapes = self._shapes_of_gates(self.channels, 4, ports)
         if self.size is not None and shapes["value"][1:] != self.size:
             raise WiringError(
-                given=f"feature maps of size {shapes['value'][1:]} for full peepholes of {self.size}",
+                given=f"feature maps of size {shapes['value'][1:]} for full peepholes of size {self.size}",
                 expected="the same height and width for both",
                 remedy="build the network for this image size, or pass peephole='channel'",
             )
@@ -108,8 +108,8 @@ class SubLSTM(Map):
     """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
 
     Inhibition is subtractive: the input and output gates are subtracted instead of multiplied. All four gates are
-    logistic. The port "gates" receives i, o, z and f stacked, (batch, 4 * channels, ...). With `fixed_forget` it
-    receives only i, o and z, and f is one learned number in [0, 1] per channel, constant in time (fix-subLSTM).
+    logistic. The port "gates" receives i, o, z and f stacked, (batch, 4 * channels, ...). With `fixed_forget`, it
+    receives only i, o and z, and f is a learned constant in [0, 1] for each channel (fix-subLSTM).
 
     Source: Costa et al. 2017 eq. 5-10; subConvLSTM replaces the matrices with convolutions.
     """
@@ -128,7 +128,7 @@ class SubLSTM(Map):
                 self.bias[3 * channels :] = forget
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of h and c: a quarter of the input channels, or a third if the forget gate is fixed."""
+        """Return the shapes of h and c, with 1/4 of the input channels, or 1/3 if the forget gate is fixed."""
         return self._shapes_of_gates(self.channels, len(self.gates), ports)
 
     def forward(self, own: State, *, gates: Tensor) -> State:
@@ -139,7 +139,7 @@ class SubLSTM(Map):
         return {"value": torch.sigmoid(c) - o, "c": c}
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return i, o, z and, unless it is fixed, f, each between 0 and 1."""
+        """Return i, o, z and (unless it is fixed) f, each between 0 and 1."""
         gates = ports["gates"]
         values = torch.sigmoid(gates + per_channel(self.bias, gates)).chunk(len(self.gates), dim=1)
         return dict(zip(self.gates, values, strict=True))

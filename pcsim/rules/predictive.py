@@ -32,9 +32,9 @@ from pcsim.rules.time_constants import TimeConstant, time_constant
 
 @checked(WiringError)
 class Prediction(Wire):
-    """p = min(f(drive + b), ceiling), with the shape of its target.
+    """p = min(f(drive + b), ceiling), a prediction with the shape of its target.
 
-    `channels` adds one bias per channel; `ceiling` limits the prediction (the SatLU of Lotter et al. 2017).
+    If `channels` is set, b is one bias per channel. `ceiling` limits the prediction (the SatLU of Lotter et al. 2017).
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Prediction(Wire):
 
 
 class ErrorUnit(Wire):
-    """Base class of prediction errors. Edges of kind `prediction` target the port "prediction", others "target"."""
+    """Base class of prediction errors. Edges of kind `prediction` target the port "prediction", all others "target"."""
 
     ports = ("target", "prediction")
 
 
 @checked(WiringError)
 class PredictionError(ErrorUnit):
-    """e = f( pi * (target - prediction) ) for each sample, with precision pi and f usually the identity."""
+    """e = f( pi * (target - prediction) ) for each sample, with precision pi; f is usually the identity."""
 
     def __init__(self, precision: float = 1.0, activation: str = "identity") -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class PredictionError(ErrorUnit):
 class SplitError(ErrorUnit):
     """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: errors as non-negative rates.
 
-    The output has twice the channels of the target. Source: Lotter et al. 2017 eq. 3, with the channel order of the
+    The output has twice as many channels as the target. Source: Lotter et al. 2017 eq. 3, with the channel order of the
     authors' code.
     """
 
@@ -106,8 +106,8 @@ _THROUGH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class ErrorThrough(Wire):
     """d = f'(x) e for a prediction p = f(x): the prediction error passed backwards through f.
 
-    The ports receive e ("error") and p ("prediction"), from which f' is computed. Raises WiringError for an f whose
-    slope cannot be computed from p.
+    The port "error" receives e, and "prediction" receives p, from which f' is computed. Raises WiringError if the slope
+    of f cannot be computed from p.
     """
 
     ports = ("error", "prediction")
@@ -135,8 +135,8 @@ class ErrorThrough(Wire):
 class ErrorRelaxation(Flow):
     """tau dr/dt = f'(r) drive - error: gradient descent on the squared errors of this level and the one below.
 
-    `drive` is the error of the level below, passed through the transpose of the prediction's transform; the prediction
-    must be a function of f(r). `error` is the prediction error of this level.
+    `drive` is the error of the level below, passed through the transpose of the prediction's transform. `error` is the
+    prediction error of this level. The prediction of the level below must be a function of f(r).
     """
 
     ports = ("drive", "error")
@@ -155,7 +155,7 @@ class ErrorRelaxation(Flow):
 
 @checked(WiringError)
 class UpdateRate(nn.Module):
-    """g = ReLU(offset + w), or |offset + w| if "absolute", with a learnable w per channel; `start` is the initial g."""
+    """g = ReLU(offset + w), or |offset + w| for "absolute", with one learnable w per channel; g starts at `start`."""
 
     def __init__(
         self, channels: Count, start: float, offset: float = 0.0, form: Literal["rectified", "absolute"] = "rectified"
@@ -165,7 +165,7 @@ class UpdateRate(nn.Module):
         self.offset, self.form = offset, form
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return g, reshaped to broadcast over the activity `like`."""
+        """Return g, reshaped to broadcast against the activity `like`."""
         value = self.weight + self.offset
         return per_channel(value.abs() if self.form == "absolute" else functional.relu(value), like)
 
@@ -174,7 +174,7 @@ class UpdateRate(nn.Module):
 class Blend(Wire):
     """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction from the layer above.
 
-    `rate` is a. Source: Wen et al. 2018 algorithm 1, the top-down pass.
+    `rate` is a, and `normalise` is N. Source: Wen et al. 2018 algorithm 1, the top-down pass.
     """
 
     ports = ("state", "prediction")
@@ -195,8 +195,8 @@ class Blend(Wire):
 class Correction(Map):
     """r <- N( f( prior + b drive ) ): a representation corrected by its drive, the error of the layer below.
 
-    `rate` is b. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018 algorithm 1, where
-    the prior is the representation itself and f is the identity.
+    `rate` is b, and `normalise` is N. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018
+    algorithm 1, in which the prior is the representation itself and f is the identity.
     """
 
     ports = ("prior", "drive")
@@ -230,13 +230,14 @@ class Mixture(Map):
         self, feed_forward: float = 0.33, feedback: float = 0.33, correction: float = 0.01, has_feedback: bool = True
     ) -> None:
         super().__init__()
-        shares = [feed_forward, feedback, 1.0 - feed_forward - feedback]
+        # The sum is rounded only once: 1 - 0.7 - 0.3 is above 0.
+        shares = [feed_forward, feedback, 1.0 - (feed_forward + feedback)]
         if not has_feedback:
             shares = [feed_forward, 1.0 - feed_forward]
         if min(shares) <= 0.0:
             raise WiringError(
                 given=f"Mixture(feed_forward={feed_forward}, feedback={feedback})",
-                expected="positive fractions with a sum below 1, so that a fraction remains for memory",
+                expected="positive fractions that sum to less than 1, so that the memory fraction is also positive",
                 remedy="pass feed_forward=0.33, feedback=0.33; to remove feedback, call net.without('top_down')",
             )
         self.has_feedback = has_feedback

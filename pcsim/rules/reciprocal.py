@@ -6,8 +6,8 @@
     y = s(gate) drive                                       gated, without memory
     y = u drive + (1 - u) f(candidate)                      highway, without memory
 
-Every gate is a port that populations drive through ordinary edges with transforms, lesions and delays. The input at
-an unconnected port is zero, where the gate 1 - s(0) equals one half.
+Every gate is a port that populations drive through ordinary edges, which can have transforms, lesions and delays.
+The input at an unconnected port is zero, so its gate 1 - s(0) equals one half.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ReciprocalGated(Map):
     A reciprocal gated cell consists of two such units, h and c. Each unit drives the gate of the other and its own
     retention.
 
-    bias       adds one bias per channel to both gates
-    gate_bias  whether the gate of the drive has a bias as well; False for a gate without input
+    bias       if True, the gates have one bias per channel
+    gate_bias  if False, only the retention gate has a bias; for units whose drive gate has no input
 
     Source: Nayebi et al. 2018 eq. 4-5 (g = k = 1 - sigmoid, no bias); other variants follow the authors' code.
     """
@@ -68,7 +68,7 @@ class ReciprocalGated(Map):
         self.function = activation_named(activation)
         self.gate, self.retention = gate, retention
         activation_named(gate.nonlinearity), activation_named(retention.nonlinearity)
-        # The bias of the gate, if any, comes before the bias of the retention.
+        # The bias of the drive gate, if any, comes before the bias of the retention gate.
         self.bias = nn.Parameter(torch.zeros(1 + gate_bias, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -81,7 +81,7 @@ class ReciprocalGated(Map):
         return self.function(gates["open"] * drive + gates["kept"] * own)
 
     def gate_values(self, own: Own | None, **ports: Tensor) -> State:
-        """Return g ("open"), the factor on the drive, and k ("kept"), the factor on the previous value."""
+        """Return g ("open"), which multiplies the drive, and k ("kept"), which multiplies the previous value."""
         gate, retention = ports["gate"], ports["retention"]
         if self.bias is not None:
             retention = retention + per_channel(self.bias[-1], retention)
@@ -98,8 +98,8 @@ class GatedUpdate(Map):
     """h(t) = u h(t-1) + (1 - u) f(candidate + b),  u = s(update + b_u).
 
     `kept` is the initial b_u; if it is positive, the unit initially retains most of its value. Source: the UGRNN of
-    Collins et al. 2017 eq. 5-7. With a candidate that receives h through a `Gated` reset, the unit is the GRU of Cho
-    et al. 2014.
+    Collins et al. 2017 eq. 5-7. If the candidate receives h through a `Gated` reset, the unit is the GRU of Cho et
+    al. 2014.
     """
 
     ports = ("candidate", "update")

@@ -25,7 +25,7 @@ class TimeConstant(nn.Module, ABC):
         """Return the current value in ms, a number or a tensor (channel,)."""
 
     def for_(self, like: Tensor) -> float | Tensor:
-        """Return the current value, reshaped to broadcast over the activity `like`."""
+        """Return the current value, reshaped to broadcast against the activity `like`."""
         value = self()
         return per_channel(value, like) if isinstance(value, Tensor) else value
 
@@ -55,7 +55,7 @@ class TimeConstant(nn.Module, ABC):
 
 @checked(WiringError)
 class FixedTau(TimeConstant):
-    """A constant tau, one number or one per channel. Raises WiringError unless all values are positive and finite."""
+    """A constant tau: one number, or one per channel. Raises WiringError unless all values are positive and finite."""
 
     per_channel: Tensor
 
@@ -63,8 +63,8 @@ class FixedTau(TimeConstant):
         super().__init__()
         if isinstance(tau, Tensor) and tau.requires_grad:
             raise WiringError(
-                given="a tensor with a gradient as a fixed time constant or delay",
-                expected="numbers, a tensor without a gradient, or a LearnableTau",
+                given="a tensor with a gradient, passed as a fixed time constant or delay",
+                expected="numbers, a tensor that does not require gradients, or a LearnableTau",
                 remedy="use LearnableTau(channels, minimum, span), which stays positive during training",
             )
         values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
@@ -87,9 +87,9 @@ class FixedTau(TimeConstant):
 class LearnableTau(TimeConstant):
     """tau = minimum + span sigmoid(xi), with one xi per channel, so that tau stays in (minimum, minimum + span).
 
-    `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` no smaller than
-    the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` is strictly
-    inside the range.
+    `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` that is not
+    smaller than the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` is
+    strictly inside the range.
     """
 
     def __init__(self, channels: Count, minimum: float, span: float, start: float | None = None) -> None:
@@ -98,8 +98,8 @@ class LearnableTau(TimeConstant):
         share = 0.5 if start is None else (start - minimum) / span
         if not 0.0 < share < 1.0:
             raise WiringError(
-                given=f"a learnable tau that starts at {start:g} ms",
-                expected=f"a start strictly between {minimum:g} and {minimum + span:g} ms",
+                given=f"a learnable tau with an initial value of {start:g} ms",
+                expected=f"an initial value strictly between {minimum:g} and {minimum + span:g} ms",
                 remedy=f"pass start={minimum + span / 2:g}, the middle of the range, or a larger span",
             )
         self.minimum, self.span = minimum, span

@@ -1,6 +1,7 @@
 """Wires: rules without memory.
 
-y = f( drive + b ),   and   y = own where share > 1/2, given elsewhere
+y = f( drive + b )
+y = own where share > 1/2, and given elsewhere
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Sum(Wire):
 
 
 class Switch(Wire):
-    """y = own where share > 1/2, given elsewhere: a switch between the network's own prediction and the stimulus.
+    """y = own where share > 1/2, and given elsewhere: a switch between the network's own prediction and the stimulus.
 
-    `share` has shape (batch, 1, ...), with one value per sample. Gradients flow only to the selected value.
+    `share` has shape (batch, 1, ...), with one value per sample. Gradients flow only to the selected values.
     """
 
     ports = ("given", "own", "share")
@@ -52,5 +53,5 @@ class Switch(Wire):
         return super().shapes({port: shape for port, shape in ports.items() if port != "share"})
 
     def forward(self, *, given: Tensor, own: Tensor, share: Tensor) -> Tensor:
-        """y = own where share > 1/2, given elsewhere."""
+        """y = own where share > 1/2, and given elsewhere."""
         return torch.where(share > 0.5, own, given)

@@ -31,7 +31,7 @@ def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], li
     for each, keys in zip(records, kept, strict=True):
         if not keys and each != Record():
             raise RecordError(
-                given=f"{each} for {network.name!r}, which keeps nothing",
+                given=f"{each}, which keeps nothing of {network.name!r}",
                 expected="at least one name in states=, errors= or reduce=",
                 remedy="pass Record(states='all'), or omit `record` to keep the readout",
             )

@@ -4,7 +4,8 @@
     closed loop    the input at step t is the network's own prediction of frame t
 
 The wiring determines which frame an output predicts. In a PredNet, a frame affects the output one step later, so the
-output at step t predicts frame t. If a frame affects the output in the same step, the output predicts frame t + 1.
+output at step t predicts frame t. If a frame affects the output in the same step, the output at step t predicts
+frame t + 1.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Forecast:
     predictions  (n, time, channel, height, width). Row t was computed before frame t was presented. Row 0 was computed
                  without any input and should be excluded from scores. Rows before the first prediction are NaN
     closed_loop_from  the first frame that was not presented, or None
-    run          the simulation. `run.errors` contains (time, n) for each layer; in closed loop, the errors refer to the
-                 network's own predictions instead of frames
+    run          the simulation. `run.errors` contains the errors of each layer, (time, n). In closed loop, they refer
+                 to the network's own predictions instead of the frames
     """
 
     predictions: Tensor
@@ -73,12 +74,12 @@ def predict(
     """Predict every frame of `frames` (n, time, channel, height, width), with 8-bit values or values in [0, 1].
 
     closed_loop_from  the first frame that is not presented; from this frame on, the input is the network's prediction
-    length   number of frames to predict, by default that of `frames`; a larger number requires closed_loop_from
+    length   number of frames to predict, by default the length of `frames`; a larger number requires closed_loop_from
     solver   Iterate() by default
     every    duration of a frame in ms, by default one step of a discrete network; required for a flow
     record   values to keep in addition to the predictions; by default the prediction errors
 
-    Raises StimulusError if closed_loop_from is outside the clip, and WiringError if the network predicts no frames.
+    Raises StimulusError if closed_loop_from is outside the clip, and WiringError if the network cannot predict frames.
 
         forecast = pcsim.predict(net, clips, closed_loop_from=10, length=15)
         forecast.predictions[:, 12]  # the prediction of frame 12, which was not presented
@@ -111,7 +112,8 @@ def stream(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield (t, prediction of frame t) one at a time without storing them, for clips of any length.
 
-    The arguments are those of `predict`. Call network.eval() first if normalisation layers track running statistics.
+    The arguments are those of `predict`. If the network has layers that track running statistics, call
+    network.eval() first.
     """
     task = _Task(network, frames, closed_loop_from, length, solver or Iterate(), every)
     for clock, values in rollout(task.network, task.stimulus, task.solver, task.length * task.steps, [task.readout]):
@@ -163,7 +165,9 @@ class _Task:
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
         film = as_timeline(shown, every)
         self.network: Network = network
-        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film}
+        # A forecast may go on after the last frame, which the network then no longer receives.
+        shown_last = held(film.at(film.duration), name="last frame")
+        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film.then(shown_last)}
         if self.begins > self.lead:
             if closed_loop_from not in (None, self.begins):
                 raise StimulusError(
@@ -175,7 +179,9 @@ class _Task:
         elif closed_loop_from is not None:
             self.network = closed_loop(network)
             switch = film.at(0.0).new_zeros(len(shown), 1, 1, 1)
-            self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
+            self.stimulus[SHARE] = held(switch, closed_loop_from * every, name="open loop").then(
+                held(switch + 1, name="closed loop")
+            )
 
     def rows(self, predicted: Tensor) -> Tensor:
         """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), where row t predicts frame t."""
@@ -199,8 +205,8 @@ def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
 def closed_loop(network: Network) -> Network:
     """Return the network with an additional input, "closed_loop", that replaces frames with the network's predictions.
 
-    The input is (batch, 1, 1, 1): 0 selects the frame and 1 the prediction, so each sample can close and reopen its
-    loop at different times.
+    This input has shape (batch, 1, 1, 1), and selects the frame if it is 0 and the prediction if it is 1. Every sample
+    can therefore close and reopen its loop at different times.
 
     Parameters are shared. Raises WiringError unless the network has an edge, lesioned or not, from the readout to the
     population that receives the frame.

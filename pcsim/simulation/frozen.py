@@ -20,9 +20,9 @@ def frozen(network: Network) -> Network:
     memo: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     for module in network.modules():
         for kind in HOOKS:
-            # Do not copy hooks that are bound methods: otherwise a copy of their owner would receive the calls.
+            # Do not copy hooks that are bound methods, because a copy of their owner would then receive the calls.
             memo |= {id(hook): hook for hook in getattr(module, kind, {}).values()}
-        # Tensors computed from parameters (by prune, weight_norm): torch cannot copy tensors with a gradient history.
+        # Detach tensors computed from parameters (by prune, weight_norm): torch cannot copy them with their history.
         computed = [value for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf]
         memo |= {id(value): value.detach().clone() for value in computed}
     try:
@@ -39,7 +39,7 @@ def frozen(network: Network) -> Network:
 
 
 def without_compilers(network: Network) -> None:
-    """Replace modules wrapped by torch.compile by the original modules, which are compiled together with the steps."""
+    """Replace modules wrapped by torch.compile with the original modules, which are compiled as part of the steps."""
     for module in network.modules():
         for name, child in module._modules.items():
             if (original := getattr(child, "_orig_mod", None)) is not None:
@@ -47,7 +47,7 @@ def without_compilers(network: Network) -> None:
 
 
 class Places:
-    """The locations of a network's parameters and buffers, so that `now()` does not have to traverse the modules."""
+    """The locations of a network's parameters and buffers, stored so that `now()` need not traverse the modules."""
 
     def __init__(self, network: nn.Module) -> None:
         self._places = [
@@ -65,6 +65,6 @@ class Places:
             gone = next(path for path, kept, name in self._places if name not in kept)
             raise SolverError(
                 given=f"a Simulator of a network whose {gone!r} has been removed",
-                expected="the parameters and buffers that existed at its creation; only their values may change",
+                expected="the parameters and buffers that existed when it was created; only their values may change",
                 remedy="create a new Simulator after weight_norm, prune, parametrize or a similar change",
             ) from None

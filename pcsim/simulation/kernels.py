@@ -38,7 +38,7 @@ from torch.nn import functional
 
 START = 27.0
 START_UP = 20.0
-"""in us; less than the overhead of oneDNN, because in a step of many operations the windows are not in the cache"""
+"""in us; less than the overhead of oneDNN, because the windows are not in the cache if a step has many operations"""
 PER_COPY, PER_NUMBER, PER_PRODUCT = 2.5e-3, 1e-4, 4.5e-6
 PER_NUMBER_UP = 4e-4
 
@@ -121,11 +121,11 @@ def as_product(
     extra: Sequence[int],
     groups: int,
 ) -> Any:
-    """Compute a small convolution as a matrix product; return NotImplemented for others.
+    """Compute a small convolution as a matrix product; return NotImplemented for other convolutions.
 
-    The arguments are those of the corresponding aten op. A matrix product has an overhead of only 1 us, and a compiler
-    fuses the copy and the sum of the windows with neighbouring operations. With batch size 1, a compiled step of the
-    three areas of W4 takes 305 us, against 412 us with oneDNN.
+    The arguments are those of the corresponding aten op. A matrix product has an overhead of only 1 us, and its copies
+    and sums of windows can be fused with neighbouring operations by a compiler. With batch size 1, a compiled step of
+    the three areas of W4 takes 305 us, compared with 412 us with oneDNN.
     """
     if image.dim() != 4 or groups != 1 or tuple(dilation) != (1, 1) or image.device.type != "cpu":
         return NotImplemented
@@ -178,7 +178,7 @@ def _spread(
     """Compute a transposed convolution: multiply each pixel by the weight, and add the overlapping windows.
 
     Windows are padded to a multiple of the stride. Row k = m stride + r of the window at i is then row r of the block
-    at i + m. Blocks are therefore shifted and added, first along rows and then along columns.
+    at i + m. The blocks are therefore shifted and added, first along rows and then along columns.
     """
     batch, channels, *size = image.shape
     out, spans = weight.shape[1], weight.shape[2:]
@@ -210,7 +210,7 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 def products() -> dict[Any, Callable[..., Tensor]]:
     """Return replacements for operators in traces to be compiled, as a dict for make_fx."""
     aten = torch.ops.aten
-    # Traced calls omit arguments that are equal to the defaults of the operator.
+    # Traced calls omit arguments that equal the defaults of the operator.
     none, one = (0, 0), (1, 1)
 
     def own(image: Tensor, weight: Tensor, _: Any, bias: Any = None, stride: Any = one, padding: Any = none) -> Tensor:

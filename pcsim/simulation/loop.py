@@ -2,8 +2,8 @@
 
     (state, rows) = loop.run(given, state, gap)          `rows` times: `gap` unrecorded steps, then a recorded step
 
-A single step and the loop over time are compiled to C++ once, within seconds. On a GPU, steps are instead unrolled to
-a CUDA graph (`program.Program`).
+A single step and the loop over time are compiled to C++ once, within seconds. On a GPU, steps are instead unrolled
+into a CUDA graph (`program.Program`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ATEN = torch.ops.aten
 
 
 class Loop:
-    """A loop that records `rows` rows, each after a number of unrecorded steps specified in `run`.
+    """A loop that records `rows` rows, each after the number of unrecorded steps passed to `run`.
 
     With rows=0, it takes only unrecorded steps. If the steps cannot be compiled, the first run raises the compiler's
     exception.
@@ -62,14 +62,14 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute the values that the steps need from `fixed`, with contiguous matrices for fast multiplication."""
+        """Precompute the values that steps need from `fixed`. Matrices are made contiguous for fast multiplication."""
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))
             return tuple(value.contiguous() if value.dim() == 2 else value for value in made)
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors, gap: int) -> tuple[Tensors, list[Tensors]]:
-        """Return the moving values after the last step, and the recorded rows."""
+        """Return the values of `moving` after the last step, and the recorded rows."""
         state = [moving[name] for name in self.takes]
         if self._strides is None:
             self._strides = [_strides(value) for value in state]
@@ -147,7 +147,7 @@ class Loop:
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
-    """Return a graph of all placeholders and some results, as separate tensors; states get the canonical layout."""
+    """Return a graph of all placeholders and some results, which are separate tensors; states have the usual layout."""
     part = fx.Graph()
     ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import SolverError
-from pcsim.core.state import State, finite
+from pcsim.core.state import State, finite, norm
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
@@ -25,14 +25,14 @@ class Settled:
     """A stopping criterion: the run ends once every sample has settled, as in `until=Settled(1e-4, at_most=2000.0)`.
 
     tolerance  maximum relative change |x(t+1) - x(t)| / |x| of any variable of a settled sample, per step of a
-               discrete network or per ms of a flow (for any dt)
+               discrete network or per ms of a flow (regardless of dt)
     at_most    maximum duration of the run in ms; a warning reports samples that have not settled by this time
     every      number of steps between checks; the run ends at the first check at which all samples have settled
 
     Samples are considered settled only after the last change of stimulus, window, lesion or phase within `at_most`, and
-    only once a stimulus onset can have reached every area.
+    only once a stimulus onset has had time to reach every area.
 
-    `run.settled_at` is the time at which each sample first settled, or NaN.
+    `run.settled_at` is the time at which each sample first settled, or NaN if it did not settle.
     """
 
     tolerance: Positive
@@ -44,7 +44,7 @@ class Settled:
 class Monitor:
     """A monitor of the states of a run, which checks several states at a time to reduce transfers to the host.
 
-    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if all finite
+    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if none
     settled_step      (batch,): the first step after which a sample had settled; -1 if it has not
     """
 
@@ -54,7 +54,7 @@ class Monitor:
     span: float = 1.0
     """duration of a step in the unit of the tolerance: 1 for a map, dt in ms for a flow"""
     last_change: float = 0
-    """the last step at which no sample is considered settled"""
+    """the last step at which no sample can be considered settled"""
     step: np.ndarray = field(init=False)
     population: np.ndarray = field(init=False)
     settled_step: np.ndarray = field(init=False)
@@ -91,7 +91,7 @@ class Monitor:
             return False
         # A flow adds to its state, so non-finite values remain non-finite, and checking the last state is enough.
         latest = waiting[-1:] if self.network.is_flow else waiting
-        # The sum is the fastest check: it is not finite if a value is not. As it may overflow, values are then checked.
+        # A sum is the fastest check: it is not finite if a value is not. As it may overflow, values are then checked.
         sums = [state[key].sum() for _, state in latest for _, key in self._keys]
         if not math.isfinite((torch.stack(sums).sum() if len(sums) > 1 else sums[0]).item()):
             for step, state in waiting:
@@ -116,7 +116,7 @@ class Monitor:
         self.has_diverged |= bool(new.any())
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
-        """Check recorded values (time, batch, ...) of a population as well; `rows` are their steps."""
+        """Check recorded values (time, batch, ...) of a population as well; `rows` contains their steps."""
         if not values.is_floating_point() or math.isfinite(values.detach().sum()):
             return
         fine = finite(values.detach(), 2)
@@ -130,15 +130,13 @@ class Monitor:
         self.has_diverged |= bool(earlier.any())
 
     def mark(self, fine: Tensor) -> None:
-        """Mark samples as diverged where `fine` (batch,) is False; a second run then determines the step."""
+        """Mark samples as diverged where `fine` (batch,) is False. A second run then determines the step."""
         self.step[~fine.cpu().numpy()], self.has_diverged = 0, True
 
     def _movement(self, before: State, after: State) -> Tensor:
         """Return the largest relative change of any variable in a step, (batch,)."""
         shares = []
         for _, key in self._keys:
-            axes = tuple(range(1, after[key].dim()))
-            moved = torch.linalg.vector_norm(after[key] - before[key], dim=axes)
-            size = torch.linalg.vector_norm(after[key], dim=axes).clamp_min(torch.finfo(moved.dtype).tiny)
-            shares.append(moved / size / self.span)
+            moved, size = norm(after[key] - before[key]), norm(after[key])
+            shares.append(moved / size.clamp_min(torch.finfo(size.dtype).tiny) / self.span)
         return torch.stack(shares).amax(0)

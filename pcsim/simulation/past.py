@@ -1,8 +1,8 @@
 """The past values that delayed edges need, which are part of the state.
 
 "v1@n" is the value of v1 n steps before the current state, and "image@n" the image presented n steps ago. In a flow,
-past values are interpolated linearly between steps: a conduction delay need not be a multiple of dt and is
-differentiable, but interpolation limits the order of the solver to 2.
+past values are interpolated linearly between steps. Conduction delays are therefore differentiable and need not be
+multiples of dt, but the interpolation limits the order of the solver to 2.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def recall(
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
     """Return how to evaluate an edge with a conduction delay at a fraction of a step, or None if it delivers nothing.
 
-    left  number of steps until the delay has elapsed since the start of the run
+    left  number of steps until the delay, counted from the start of the run, has elapsed
     """
     delay = edge.delay_ms() if isinstance(edge.delay_ms, TimeConstant) else 0.0
     ago = float(delay.detach()) if isinstance(delay, Tensor) else delay

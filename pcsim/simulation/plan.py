@@ -1,11 +1,11 @@
 """A plan: the computations of a network in one step of one regime, as a flat list of nodes.
 
     plan = Plan(network, regime, solver, wanted)    built once for each regime
-    precomputed = plan.precompute(inputs)           computed once, as long as the inputs do not change
+    precomputed = plan.precompute(inputs)           computed again only if the inputs change
     state = plan.step(precomputed, state)           a pure function that preserves keys, shapes and types
 
-Unused wires are omitted. The source of every value is determined when the list is built, and `evaluate` evaluates the
-list in a single loop.
+Unused wires are omitted. The source of every value is determined when the list is built, so `evaluate` is a
+single loop over the list.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Plan:
         return precomputed
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
-        """Return the time constant in a shape that broadcasts over `like`, or its ratio for a one-stage solver."""
+        """Return the time constant, or for a one-stage solver its ratio, in a shape that broadcasts against `like`."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
@@ -152,7 +152,7 @@ class Plan:
         return self.stepper()(precomputed, state)
 
     def stepper(self) -> Callable[[State, State], State]:
-        """Return the function (precomputed, state) -> state. The plan does not store it, to avoid a cycle."""
+        """Return the function (precomputed, state) -> state. It is not stored, to avoid a reference cycle."""
         step = self._step_once if self.solver.is_one_stage else partial(self.solver.step, self)
         return partial(self._after_opening, step) if self._sources else step
 
@@ -193,7 +193,7 @@ class Plan:
         return self.evaluate([node for node in self._observed if node.name == wire], precomputed, values, values)[wire]
 
     def complete(self, precomputed: State, state: State, after: State) -> State:
-        """Return the state after a step, with its past advanced, from the newly computed values `after`."""
+        """Return the state after a step from the newly computed values `after`, and shift the stored past values."""
         tables = (after, state, precomputed)
         return {key: tables[table][source] for key, table, source in self._carry}
 
@@ -201,7 +201,7 @@ class Plan:
         return step(precomputed, self._opened(precomputed, state))
 
     def _opened(self, precomputed: State, state: State) -> State:
-        """Return the state in which populations whose window opens have their starting values."""
+        """Return the state with the starting values of populations whose window opens at this step."""
         wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():
@@ -335,7 +335,7 @@ class Plan:
         return Node(name, self._ports(name, fraction), respond, variables, reads_own, update, ratios=ratios)
 
     def _ports(self, name: str, fraction: float | None) -> list[tuple[str, list[Read]]]:
-        """Return the inputs to each port, or zeros if none; `fraction` is None for a step in evaluation order."""
+        """Return the inputs of each port, or zeros if it has none; `fraction` is None for steps in evaluation order."""
         sums: dict[str, list[Read]] = {}
         for edge in self._incoming[name]:
             if self._is_open(edge) and (read := self._read(edge, fraction)) is not None:
@@ -378,5 +378,5 @@ class Plan:
 
 
 def _push(_own: Tensor, push: Tensor, tau: Any) -> Tensor:
-    """Return d own / dt per ms."""
+    """Return the rate of change per ms."""
     return cast(Tensor, push / tau)

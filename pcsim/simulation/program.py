@@ -22,13 +22,13 @@ from torch.fx.node import Node
 Tensors = dict[str, Tensor]
 Function = Callable[[Tensors, Tensors], Tensors]
 
-# Elementwise operations whose out= argument may be an operand.
+# Elementwise operations whose out= argument may be one of their operands.
 INTO = frozenset({"add", "sub", "mul", "div", "neg", "abs", "exp", "sqrt", "rsqrt", "square", "tanh", "sigmoid"})
 INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
-# torch functions equivalent to the operators of the same name, at half the overhead of a call through torch.ops.
+# torch functions equivalent to the operators of the same name, with half the overhead of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# Likewise for the kernels of `kernels`, by the name of their operator in a trace.
+# The same for the kernels in `kernels`, by the names of their operators in a trace.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
@@ -36,7 +36,7 @@ LONG = 16
 
 
 class UntraceableError(Exception):
-    """A function that reads tensor values or writes to its arguments, so it can be run but not replayed."""
+    """A function that reads tensor values or writes to its arguments, and therefore can be run but not replayed."""
 
 
 class Trace:
@@ -70,7 +70,7 @@ class Trace:
         tensors = [tensor.detach() for tensor in (*fixed.values(), *moving.values())]
         module = _traced(flat, tensors, instead)
         if _has_writes(module.graph):
-            # The function writes to tensors that it created: replace in-place operations by out-of-place operations.
+            # The function writes to tensors that it created: replace in-place operations with out-of-place operations.
             module = _traced(torch.func.functionalize(module), tensors, None)
         if _has_writes(module.graph):
             raise UntraceableError("it writes to its own tensors in place")
@@ -109,15 +109,15 @@ class Trace:
 def _traced(
     function: Callable[..., Any], tensors: Sequence[Tensor], instead: Mapping[Any, Callable[..., Any]] | None
 ) -> fx.GraphModule:
-    """Trace a function with these tensors. Raises UntraceableError."""
+    """Trace a function with these tensors. Raises UntraceableError if it cannot be traced."""
     try:
-        # This is a private part of torch. If it is missing, steps are run one by one.
+        # This is a private part of torch. If it is missing, steps are run one at a time.
         from torch.fx.experimental.proxy_tensor import make_fx
 
         # Trace real tensors: some kernels depend on the layout, and fake tensors may have layouts that never occur.
         with torch.no_grad(), torch.random.fork_rng():
             return make_fx(function, dict(instead or {}), "real")(*tensors)
-    except Exception as reason:  # a step-by-step run raises the exception again
+    except Exception as reason:  # a step-by-step run will raise the exception again
         raise UntraceableError("; ".join([str(reason), *getattr(reason, "__notes__", [])])) from reason
 
 
@@ -155,10 +155,10 @@ class Program:
     """A program of len(due) steps, which records values after each step for which `due` is True.
 
     unrecorded, recording  traces of one step, without and with results "recorded ..."; all other results match `moving`
-    compiled  whether to compile with torch.compile at the first run, which is faster but equal only up to rounding
+    compiled  whether to compile the steps at the first run, which is faster, but with results equal only up to rounding
 
-    `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes them and the moving values, and
-    returns the moving values after the last step and the recorded rows.
+    `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes these values and `moving`, and
+    returns the values of `moving` after the last step and the recorded rows.
     """
 
     def __init__(self, unrecorded: Trace, recording: Trace, due: Sequence[bool], compiled: bool = False) -> None:
@@ -190,8 +190,8 @@ class Program:
             return self._before(*(known[name] for name in self.fixed))
 
     def run(self, given: tuple[Tensor, ...], moving: Tensors) -> tuple[Tensors, list[Tensors]]:
-        """Return the moving values after the last step, and the recorded rows."""
-        # Inference mode makes small operations 10 % faster. Cloning the results turns them into normal tensors cheaply.
+        """Return the values of `moving` after the last step, and the recorded rows."""
+        # Inference mode makes small operations 10 % faster. Cloning its results is a cheap way to get normal tensors.
         inference = self.is_long and not self.is_compiled
         with torch.inference_mode(inference), torch.no_grad():
             made = self._run(*given, *[moving[name] for name in self.takes])
@@ -275,7 +275,7 @@ def _owner(node: Node, owners: dict[Node, Node]) -> Node:
 
 
 def _reusing(graph: fx.Graph) -> fx.Graph:
-    """Return the graph with results written to free memory of the same layout, preferably that of an operand."""
+    """Return the graph with results written to free buffers of the same layout, preferably to that of an operand."""
     result = fx.Graph()
     nodes: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -291,7 +291,7 @@ def _reusing(graph: fx.Graph) -> fx.Graph:
     spare: dict[object, list[Node]] = defaultdict(list)
 
     def ends_with(operand: Node, node: Node) -> bool:
-        """Return whether `operand` fills a buffer of this graph that is used here for the last time."""
+        """Return whether `operand` fills a buffer of this graph that is not used after `node`."""
         own = owners[operand]
         return own.op != "placeholder" and last[own] == order[node] and _size(operand) == _size(own)
 

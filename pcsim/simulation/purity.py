@@ -79,7 +79,7 @@ class Nature:
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all modules inside it; faster than `modules()`, as it is called in every run."""
+    """Return a module and all modules inside it. It is called in every run, so it must be faster than `modules()`."""
     known = {module}
     waiting = [module]
     for part in waiting:
@@ -130,7 +130,8 @@ def _kind(layer: type[nn.Module]) -> _Kind:
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:
     """Return the module as a function that cannot modify values used elsewhere.
 
-    A module with `inplace=True` receives copies. A user-defined module that writes to its arguments raises WiringError.
+    A module with `inplace=True` receives copies. For a user-defined module that writes to its arguments, the function
+    raises WiringError.
     """
     if known.writes:
         return partial(_on_copies, module)
@@ -159,8 +160,8 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
         raise
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
-            given=f"{what}, a {type(module).__name__} that writes in place to its arguments",
+            given=f"{what}, a {type(module).__name__} that modifies its arguments in place",
             expected="a module that returns a new tensor, as its argument may be recorded or used elsewhere",
-            remedy="replace value.relu_() by value.relu(), and value += x by value + x, or call value.clone() first",
+            remedy="replace value.relu_() with value.relu() and value += x with value + x, or call value.clone() first",
         )
     return made

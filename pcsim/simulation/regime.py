@@ -20,7 +20,7 @@ from pcsim.simulation.past import ROUNDING
 
 MOST_KEPT = 10_000
 LATE = 10**6
-"""a step by which all sources have a value"""
+"""a step at which all sources have a value"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Regime:
     opening  populations whose window opens at this step and that start from the value of another population
     shut     edges that deliver nothing: outside their window, lesioned, or with a source that has no value yet
     phases   (edge, index of its step) for transforms that differ from step to step
-    waiting  (edge, steps until its conduction delay has elapsed), if positive; numbers above 1 are replaced by infinity
+    waiting  (edge, steps until its conduction delay has elapsed), if positive; infinity replaces values above 1
     ages     (edge, current conduction delay in ms) for learned delays
     """
 

@@ -1,7 +1,7 @@
 """Execution of several steps per call in a Simulator, either traced (bitwise identical) or compiled.
 
 A step is traced at its first run with inputs of a given shape and type. Steps with user-defined modules are traced
-twice: if the traces differ, the step changes from call to call, and the network runs step by step instead, as `how`
+twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which `how`
 reports.
 """
 
@@ -40,13 +40,13 @@ BLOCK = 32
 IN_A_ROW = {True: 5, False: 20}
 """steps in a compiled program for a GPU, with and without convolutions; more would slow down compilation"""
 KEPT = 16
-"""maximum number of programs per trace; once it is reached, other numbers of steps are run one by one"""
+"""maximum number of programs per trace; once it is reached, other numbers of steps are run one step at a time"""
 MOST_COMPILED = 4
 """maximum number of compiled programs or loops per trace"""
 ROWS_BYTES = 2**23
-"""maximum size of the rows per call in bytes; larger calls allocate memory, smaller calls amortise less overhead"""
+"""maximum size of the rows per call in bytes; larger calls allocate memory, and smaller ones amortise less overhead"""
 ROWS, GAP, CHUNK = 32, 8, 100
-"""limits of compiled loops: rows per call (several only if at most GAP steps apart), and steps before the first row"""
+"""limits of compiled loops: rows per call (one if they are over GAP steps apart), and steps before the first row"""
 SHOWN = "shown "
 """prefix of the names of inputs among the fixed tensors"""
 FINITE = "finite?"
@@ -88,7 +88,7 @@ class _Traced:
         return self.programs[due, compiled]
 
     def has_room(self, due: Due, compiled: bool) -> bool:
-        """Return whether this program is cached, or the cache has room for it."""
+        """Return whether this program is cached or can be added to the cache."""
         count = sum(other == compiled for _, other in self.programs)
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
@@ -108,7 +108,7 @@ class Replay:
         self._places = places
         self.network, self.solver, self.compile, self.compile_seconds = network, solver, compile, 0.0
         self._unit, self._watched = _Unit(network.module), _watched(network)
-        # Modules of known types do not change from call to call, so one trace suffices. Otherwise two must agree.
+        # Modules of known types do not change between calls, so one trace suffices. Otherwise, two traces must agree.
         unknown = [part for part in parts_of(network).values() if not nature(part).is_known]
         self._strangers = [module for part in unknown for module in part.modules()]
         self._traced: dict[tuple[object, ...], _Traced | None] = {}
@@ -133,7 +133,7 @@ class Replay:
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
-        # If blocks end at the recorded step, two programs suffice; otherwise its position would vary between blocks.
+        # If blocks end at a recorded step, two programs suffice; otherwise its position would vary between blocks.
         self._ends_at_rows = recorder.every is not None and recorder.every > most and not self._in_a_row
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
@@ -141,7 +141,7 @@ class Replay:
     def end(self) -> None:
         """Release the tensors of a run."""
         if self.compile and self.steps["traced"] and not self.steps["compiled"]:
-            self._warn(f"{self.network.name!r} is not compiled but traced: no compiled program fits these steps.")
+            self._warn(f"{self.network.name!r} is traced instead of compiled: no compiled program fits these steps.")
         self._inputs, self._given, self._tensors = {}, {}, {}
         del self._monitor
 
@@ -157,7 +157,7 @@ class Replay:
         return f"step by step: {self._why}" if self._why else "step by step"
 
     def leap(self, plan: Plan, inputs: State, carry: Carry, end: int, taps: Taps) -> list[tuple[int, State]] | None:
-        """Advance by several steps and return the requested values, or None if steps must be run one by one."""
+        """Advance by several steps and return the requested values, or None if steps must be run one at a time."""
         if self._why or plan.regime.opening:
             return None
         traced = self._trace_of(plan, inputs, carry.state)
@@ -191,7 +191,7 @@ class Replay:
         """Advance with a compiled loop. Return the rows (None if no loop fits) and the number of steps."""
         rows, gap = _cadence(carry.step, end, taps, min(ROWS, traced.most_rows))
         count = rows * (gap + 1) if rows else gap
-        # A single remaining step does not justify a separate loop, unless every frame lasts one step.
+        # A single remaining step does not justify a separate loop, unless every frame lasts only one step.
         is_left_over = count == 1 and any(known != (1, False) for known in traced.loops)
         if is_left_over or (loop := traced.loop(rows, gap > 0)) is None:
             return None, count
@@ -203,8 +203,8 @@ class Replay:
             if loop.runs:
                 raise
             # The error comes from the compiler, because the steps have been traced successfully.
-            self._no_loops = f"the compiler fails on its steps ({type(reason).__name__}: {str(reason)[:200]})"
-            self._warn(f"{self.network.name!r} is not compiled but traced: {self._no_loops}.")
+            self._no_loops = f"the compiler failed on its steps ({type(reason).__name__}: {str(reason)[:200]})"
+            self._warn(f"{self.network.name!r} is traced instead of compiled: {self._no_loops}.")
             return None, count
         steps = range(carry.step + gap + 1, carry.step + count + 1, gap + 1) if rows else ()
         return self._moved(carry, state, count, list(zip(steps, made, strict=False)), "compiled"), count
@@ -239,7 +239,7 @@ class Replay:
         return made
 
     def _say_that_it_is_not_compiled(self) -> None:
-        self._warn(f"{self.network.name!r} is not compiled but run step by step: {self._why}.")
+        self._warn(f"{self.network.name!r} is run step by step instead of compiled: {self._why}.")
 
     def _warn(self, message: str) -> None:
         if not self._warned:
@@ -301,7 +301,7 @@ class Replay:
         if not self._strangers:
             return Trace(step, fixed, state, instead)
         with _as_before(self._strangers):
-            # Modules that write in place write to copies.
+            # Pass copies, because these modules may write in place.
             first, second = (
                 Trace(step, {name: value.clone() for name, value in fixed.items()}, state, instead) for _ in range(2)
             )
@@ -322,7 +322,7 @@ class Replay:
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return how many rows follow (at most `most`), and the steps before each; without rows, 0 and the steps."""
+    """Return how many rows follow (at most `most`) and the steps before each, or 0 and the steps if no row follows."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
@@ -356,7 +356,7 @@ def _watched(network: Wiring) -> str:
 
 
 def _suspects(network: Wiring) -> str:
-    """Return a note that lists the modules of unknown type, one of which prevents tracing."""
+    """Return a note that lists the modules of unknown type, as one of them must prevent tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [modules of unknown type: {', '.join(own)}]" if own else ""

@@ -44,7 +44,7 @@ def scan(
 ) -> Iterator[Moment]:
     """Advance the state through the schedule, and yield the requested values after each step in `taps`.
 
-    The loop is differentiable if gradients are enabled, and ends early if the monitor reports that the run is over.
+    The loop is differentiable if gradients are enabled. It ends early if the monitor reports that the run is over.
     """
     dt, inputs = schedule.dt, State()
     precomputed: State | None = None
@@ -86,8 +86,8 @@ def _require_same(plan: Plan, before: State, after: State) -> None:
                 given=f"{key!r} of {plan.network.name!r}, with shape {tuple(value.shape)} and type {value.dtype} "
                 f"before a step, but {tuple(after[key].shape)} and {after[key].dtype} after it",
                 expected="a state that keeps its shape, including the batch size, and its type",
-                remedy="let the rule return a tensor with the shape and type of its arguments; batched settings "
-                "require as many samples as settings",
+                remedy="make the rule return a tensor with the shape and type of its arguments; for a batched "
+                "network, pass many.tile(images)",
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.clock import dividing_step, whole_steps
-from pcsim.core.exceptions import SolverError, StimulusError
+from pcsim.core.exceptions import SolverError, StimulusError, warn
 from pcsim.core.state import State, laid_out
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
@@ -36,7 +36,7 @@ class Segment:
 class Schedule:
     """The steps [begin, end) of a run, divided into segments with a constant regime and image.
 
-    Raises StimulusError if the stimulus does not fit the inputs, and SolverError if a change falls between two steps.
+    Raises StimulusError if the stimulus does not match the inputs, and SolverError if a change falls between two steps.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
     Raises SolverError if both are given, if the run has no end, or if `until` is not a whole number of steps.
     """
     if steps is not None:
-        if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        if until is not None or steps < 1:
             raise SolverError(
                 given=f"steps={steps!r} and until={until!r}",
                 expected="either a positive whole number of steps or a time in ms",
@@ -160,21 +160,29 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
                     remedy="pass until=100.0 (ms) or steps=10, or a stimulus with a finite duration",
                 )
             return network.steps
-    if isinstance(until, bool) or not isinstance(until, int | float):
-        raise SolverError(
-            given=f"until={until!r}", expected="a time in ms or pcsim.Settled(...)", remedy="pass until=100.0"
-        )
     count = whole_steps(until, dt) if math.isfinite(until) and until > 0 else None
     if not count:
         near = dividing_step(dt, [until]) if math.isfinite(until) and until > 0 else dt
         raise SolverError(
             given=f"until = {until:g} ms with dt = {dt:g} ms",
             expected="a positive whole number of steps",
-            remedy=f"use dt = {near:.12g} ms, which divides it, or change until"
+            remedy=f"use dt = {near:.12g} ms, which divides `until`, or change `until`"
             if network.is_flow
             else f"pass steps=..., or until as a multiple of net.step_ms = {dt:g} ms, the duration of a discrete step",
         )
     return count
+
+
+def warn_of_end(stimulus: Stimulus, inputs: Sequence[str], until: float) -> None:
+    """Warn about timelines that end before the run, which ends at `until` ms."""
+    for name, line in as_timelines(stimulus, inputs).items():
+        if line.first_end < until * (1.0 - 1e-9):
+            which = "" if line.first_end == line.duration else " for some samples"
+            warn(
+                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
+                f"its last frame, {line.epochs[-1].name!r}, stays on. "
+                "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
+            )
 
 
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:
@@ -183,7 +191,7 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
             near = f"use dt = {dividing_step(dt, [*changes, until]):.12g} ms, or move the change"
             raise SolverError(
                 given=f"a change of the stimulus (or a lesion) at {change:g} ms and dt = {dt:g} ms",
-                expected="changes that coincide with steps",
+                expected="changes at multiples of dt",
                 remedy=near
                 if is_flow
                 else f"change the stimulus at multiples of net.step_ms = {dt:g} ms, the duration of a discrete step",

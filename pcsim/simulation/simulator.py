@@ -29,7 +29,7 @@ from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay, parts_of
 from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
-from pcsim.simulation.schedule import Schedule, steps_of
+from pcsim.simulation.schedule import Schedule, steps_of, warn_of_end
 from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, labels_of
@@ -50,11 +50,12 @@ class Simulator:
     if they change.
 
     record    the values that each run keeps; by default the readout at every step
-    gradient  `Full()` or another gradient through time from `pcsim.training`; None computes no gradients
+    gradient  `Full()` or another gradient through time from `pcsim.training`; by default, no gradients are
+              computed
     compile   whether to compile a step and the loop over time with torch's compiler. This takes 3 to 20 s at the first
               run; later runs are up to three times as fast, and results are equal up to rounding
 
-    With `gradient`, the network runs in its current mode, otherwise in evaluation mode. `run.about["how"]` reports
+    If `gradient` is set, the network runs in its current mode, otherwise in evaluation mode. `run.about["how"]` reports
     how the steps were run. Raises SolverError if the solver cannot advance the network, or if a module cannot be
     copied.
 
@@ -83,7 +84,7 @@ class Simulator:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
                 expected="only one of the two, as compiled steps compute no gradients",
-                remedy="omit compile=True or gradient=...",
+                remedy="omit either compile=True or gradient=...",
             )
         if gradient is None:
             own.eval()
@@ -122,7 +123,7 @@ class Simulator:
     ) -> Simulator:
         """Return a Simulator for a single run, which uses the network itself instead of a copy.
 
-        chooses  whether convolutions use the kernel for their size; by default, only if there is no `gradient`
+        chooses  whether convolutions use the kernel selected for their size; by default, only if there is no `gradient`
         """
         made = cls.__new__(cls)
         made._chooses = gradient is None if chooses is None else chooses
@@ -161,11 +162,12 @@ class Simulator:
             end = steps_of(network, stimulus, solver, None, most if steps is None else -1)
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
+            warn_of_end(stimulus, list(network.inputs), end * dt)
         begun, random = time.perf_counter(), _random_state()
         # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
         with self._own_settings(), mode:
-            # Replayed steps return only the final state. If a sample has diverged, they are repeated one by one.
+            # Replayed steps return only the final state. If a sample has diverged, they are repeated one at a time.
             quick = None if settled else self._replay or self._worth_tracing(end - first)
             if self._places is not None and quick is None:
                 self._places.now()  # raises if a tensor has been removed; traced steps check this themselves
@@ -189,7 +191,7 @@ class Simulator:
                     break
                 torch.set_rng_state(random[0])
                 torch.cuda.set_rng_state_all(random[1])
-        about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
+        about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule, self.records)
         at_once = {kind: count for kind, count in replay.steps.items() if count} if replay is not None else {}
         single = carry.step - first - sum(at_once.values())
         about |= {"how": self._how(settled, quick) if replay is None else replay.how()}
@@ -238,13 +240,15 @@ class Simulator:
         return schedule, Carry(begin, {k: v.to(device=like.device, dtype=like.dtype) for k, v in start.state.items()})
 
     def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str]) -> Iterator[Iterable[Moment]]:
-        """Yield windows of (clock, values of `names`) after every step, with gradients.
+        """Yield (clock, values of `names`) after every step, in windows and with gradients.
 
-        A loss can be backpropagated through each window separately: all steps, or one span of `Truncated`.
+        A loss can be backpropagated through each window separately. A window contains all steps, or for `Truncated` one
+        span.
         """
         gradient = self.gradient or Full()
         if self._places is not None:
             self._places.now()
+        warn_of_end(stimulus, list(self.wiring.inputs), steps * self.solver.step_ms(self.wiring))
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 
@@ -318,7 +322,7 @@ def simulate(
     compile: bool = False,  # noqa: A002
     progress: bool = False,
 ) -> Run:
-    """Run `network` on `stimulus` and return the values that `record` names (by default the readout at every step).
+    """Run `network` on `stimulus` and return the values selected by `record` (by default the readout at every step).
 
     until    end of the run in ms, a multiple of the solver's dt (for a discrete network, of `net.step_ms`), or
              `Settled(...)`; by default the end of the stimulus or, for a discrete model on a static image, the number
@@ -326,10 +330,10 @@ def simulate(
     steps    number of steps, as an alternative to `until`
     initial  key -> (batch, ...), initial values of memories such as "r1" or "r0.c", which replace zeros or the values
              of the initialiser. Delayed edges deliver these values from the first step on
-    start    the `final` of an earlier run, from which the state and the clock are continued
-    gradient  `Full()` or another gradient through time from `pcsim.training`; None (the default) computes no gradients
+    start    the `final` snapshot of an earlier run, from which the new run continues
+    gradient  `Full()` or another gradient through time from `pcsim.training`; by default, no gradients are computed
     compile  whether to compile the steps with torch's compiler, which takes 3 to 20 s and pays off only for a very
-             long run; a `Simulator` reuses the compiled code
+             long run. A `Simulator` reuses the compiled code
 
     The network runs in evaluation mode, or in its current mode if `gradient` is set. If a sample becomes NaN or
     infinite, `run.status` reports it and its later values are NaN; other samples are unaffected. `run.times` are in ms.

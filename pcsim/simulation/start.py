@@ -75,7 +75,7 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
             raise StimulusError(
                 given=f"an initial value of {key!r}",
                 expected=f"one of the memories of {network.name!r}: {', '.join(known)}",
-                remedy="omit it, as all other values are computed in the first step; to restore past values (name@n), "
+                remedy="omit it, because the first step computes all other values; to restore past values (name@n), "
                 "pass start=run.final",
             )
         if not isinstance(value, Tensor) or value.shape != state[key].shape or not value.is_floating_point():
@@ -96,7 +96,7 @@ def _given(network: Wiring, state: State, initial: Mapping[str, Tensor], like: T
 
 
 def require_state(network: Wiring, state: State, step_ms: float, batch: int) -> None:
-    """Raise StimulusError unless a state fits this network and batch size."""
+    """Raise StimulusError unless a state matches this network and batch size."""
     wanted = {key: (batch, *shape) for key, shape in state_shapes(network, step_ms).items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
     if wanted != given:

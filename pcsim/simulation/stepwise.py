@@ -37,13 +37,13 @@ def rollout(
     initial: Mapping[str, Tensor] | None = None,
     start: Snapshot | None = None,
 ) -> Iterator[Moment]:
-    """Yield the time reached and the values of `names` as (clock, values) after each of `steps` steps.
+    """Yield (clock, values) after each of `steps` steps: the time reached, and the values of `names`.
 
     names  populations, other variables and gates, as in a `Record`; by default all populations
 
-    The network stays in its current mode. All arguments are checked before the first step. The values are
-    differentiable, and `rollout` supports vmap, jacfwd, jacrev and functional_call of torch.func. A warning at the end
-    reports samples that diverged.
+    The network runs in its current mode. All arguments are checked before the first step. The values are
+    differentiable, and `rollout` supports vmap, jacfwd, jacrev and functional_call of torch.func. If samples
+    diverge, a warning at the end reports them.
     """
     chooses = not torch.is_grad_enabled() and not _is_transformed(network, stimulus)
     sim = Simulator.once(network, solver, Record(), Full(), chooses)

@@ -1,4 +1,4 @@
-"""Solvers: the step of a discrete network as published, and numerical methods for flows."""
+"""Solvers: the published steps of discrete networks, and numerical methods for flows."""
 
 from pcsim.solvers.base import FlowSolver, Solver
 from pcsim.solvers.dopri5 import Dopri5

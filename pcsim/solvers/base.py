@@ -1,4 +1,4 @@
-"""The interface of solvers, which compute the state one step later from a plan and a state.
+"""The interface of solvers, which compute the next state from a plan and the current state.
 
     state <- step(plan, precomputed, state)
 
@@ -23,7 +23,7 @@ from pcsim.core.state import State
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Rule
 
-Step = Annotated[Positive, Field(examples=["1.0 for tau=10.0; a tenth of the smallest tau is a good start"])]
+Step = Annotated[Positive, Field(examples=["1.0 for tau=10.0; a tenth of the smallest tau is a good first choice"])]
 
 
 class Plan(Protocol):
@@ -34,7 +34,7 @@ class Plan(Protocol):
     """The state keys of the variables that the solver integrates."""
 
     def rates(self, fraction: float = 0.0) -> Any:
-        """Return the nodes to evaluate for the rates at a fraction of the step."""
+        """Return the nodes that compute the rates at a fraction of the step."""
 
     def begin_step(self, state: State) -> State:
         """Return the state from which the stages of a step start."""
@@ -46,14 +46,14 @@ class Plan(Protocol):
         """Return the values that depend only on the inputs and parameters."""
 
     def complete(self, precomputed: State, state: State, after: State) -> State:
-        """Build the state after a step, with the stored past advanced, from the new values `after` of `flow_keys`."""
+        """Build the state after a step from the new values `after` of `flow_keys`, and shift the stored past values."""
 
 
 class Solver(ABC):
     """Base class of solvers, which advance a network by one step.
 
-    is_one_stage  True if the solver advances one population after another in evaluation order, using `update`
-    is_traceable  True if every step consists of the same tensor operations, independent of the values
+    is_one_stage  True if the solver uses `update` to advance populations sequentially, in evaluation order
+    is_traceable  True if every step consists of the same tensor operations, regardless of the values
     """
 
     EXAMPLE: ClassVar[str] = (
@@ -76,7 +76,7 @@ class Solver(ABC):
         return () if self.is_one_stage else (0.0,)
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor] | None:
-        """Return a function (own, response, ratio) -> next value, or None if the response itself is the next value."""
+        """Return a function (own, response, ratio) -> next value, or None if the response is itself the next value."""
         return None
 
     def ratio(self, tau: float | Tensor) -> float | Tensor:
@@ -104,7 +104,7 @@ class FlowSolver(Solver):
             raise SolverError(
                 given=f"{type(self).__name__}(dt={self.dt!r})",
                 expected="a positive, finite step in ms",
-                remedy="pass dt=1.0 for tau=10.0; a tenth of the smallest tau is a good start",
+                remedy="pass dt=1.0 for tau=10.0; a tenth of the smallest tau is a good first choice",
             )
 
     @property
@@ -146,8 +146,8 @@ def refuse_delays(solver: Solver, network: Wiring) -> None:
     if network.conduction_delays:
         raise SolverError(
             given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
-            expected="a fixed-step solver, since adaptive solvers do not support delays",
-            remedy="pass solver=pcsim.RK4(dt=1.0), or use Heun, Euler or ExponentialEuler",
+            expected="Euler, ExponentialEuler, Heun or RK4, which read the delayed values at every stage of a step",
+            remedy="pass solver=pcsim.RK4(dt=1.0)",
         )
 
 

@@ -36,11 +36,11 @@ SAFETY, SMALLEST, LARGEST = 0.9, 0.2, 5.0
 class Dopri5(FlowSolver):
     """The Dormand-Prince pair of orders 5 and 4, with adaptive steps inside each interval of `dt` ms.
 
-    rtol, atol  tolerances for each sample, which has its own step sizes, so that samples do not affect each other
+    rtol, atol  tolerances for each sample; as every sample has its own step size, samples do not affect each other
     max_evaluations  maximum number of rate evaluations in one dt; exceeding it raises SolverError
 
-    `dt` is the interval at which the state can be recorded and the stimulus can change; the last adaptive step ends
-    exactly at the end of the interval. The solver is differentiable; gradients treat step sizes as constants.
+    `dt` is the interval at which the state can be recorded and the stimulus can change. The last adaptive step ends
+    exactly at the end of the interval. The solver is differentiable, with step sizes treated as constants.
     Source: Dormand & Prince 1980; step-size control and first step as in Hairer, Norsett & Wanner 1993, section II.4.
     """
 
@@ -55,7 +55,7 @@ class Dopri5(FlowSolver):
         if not (self.rtol > 0 and self.atol > 0):
             raise SolverError(
                 given=f"Dopri5(rtol={self.rtol}, atol={self.atol})",
-                expected="both tolerances, as positive numbers",
+                expected="positive numbers for both tolerances",
                 remedy=f"use Dopri5(dt={self.dt:g}, rtol=1e-5, atol=1e-7)",
             )
 
@@ -115,7 +115,7 @@ class Dopri5(FlowSolver):
 
     @torch.no_grad()
     def _first(self, rates: object, state: State, rate: State) -> Tensor:
-        """Return the first step size, (batch,), from an estimate of the second derivative, with one rate evaluation."""
+        """Return the first step size, (batch,), using one evaluation of the rates to estimate the second derivative."""
         size, speed = self._largest(state, state), self._largest(state, rate)
         guess = torch.where(torch.minimum(size, speed) < 1e-5, 1e-6, 0.01 * size / speed)
         after = rates({n: torch.addcmul(state[n], _beside(guess, state[n]), rate[n]) for n in state})  # type: ignore[operator]
@@ -135,13 +135,13 @@ class Dopri5(FlowSolver):
 
 
 def _beside(values: Tensor, like: Tensor) -> Tensor:
-    """Reshape `values`, (batch,), to broadcast over the activity `like`; booleans stay booleans."""
+    """Reshape `values`, (batch,), to broadcast against the activity `like`; booleans stay booleans."""
     other = values if values.dtype == torch.bool else values.to(like.dtype)
     return other.reshape(-1, *(1,) * (like.dim() - 1))
 
 
 def _weighted(weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
-    """sum_i w_i x_i, accumulated in one tensor."""
+    """Return sum_i w_i x_i, accumulated in one tensor."""
     terms = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight]
     result = terms[0][0] * terms[0][1]
     for weight, value in terms[1:]:
@@ -150,5 +150,5 @@ def _weighted(weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
 
 
 def _ahead(value: Tensor, size: Tensor, row: tuple[float, ...], ks: list[Tensor]) -> Tensor:
-    """value + h sum_j a_j k_j."""
+    """Return value + h sum_j a_j k_j."""
     return torch.addcmul(value, _beside(size, value), _weighted(row, ks))

@@ -1,4 +1,4 @@
-"""One-stage solvers, which evaluate rates once per step, one population after another in evaluation order.
+"""One-stage solvers, which evaluate every rate once per step, sequentially in evaluation order.
 
 An edge between two memories transmits the newly updated value if its delay is 0 (a semi-implicit step), and the
 previous value if its delay is 1. In a network built from flows, every edge between memories has delay 1.
@@ -30,7 +30,7 @@ class Euler(FlowSolver):
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau, 2: |1 - dt/tau| < 1."""
+        """The largest stable dt / tau, 2, from |1 - dt/tau| < 1."""
         return 2.0
 
     def update(self, rule: Rule) -> Callable[[Tensor, Tensor, Any], Tensor]:
@@ -45,7 +45,7 @@ class Euler(FlowSolver):
 @checked(SolverError)
 @dataclass(frozen=True)
 class ExponentialEuler(FlowSolver):
-    """r(t + dt) = F + (r - F) exp(-dt / tau): exact if F is constant during the step, stable for any dt. Order 1."""
+    """r(t + dt) = F + (r - F) exp(-dt / tau): exact if F is constant during the step and stable for any dt. Order 1."""
 
     is_one_stage: ClassVar[bool] = True
 
@@ -70,7 +70,7 @@ class ExponentialEuler(FlowSolver):
 
 
 def _add(value: Tensor, push: Tensor, ratio: float | Tensor) -> Tensor:
-    """value + ratio push."""
+    """Return value + ratio push."""
     if isinstance(ratio, Tensor):
         return torch.addcmul(value, ratio, push)
     return torch.add(value, push, alpha=ratio)

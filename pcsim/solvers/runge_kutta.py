@@ -77,7 +77,7 @@ class RK4(RungeKutta):
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau, 2.785: the negative real end of the stability region."""
+        """The largest stable dt / tau, 2.785, where the stability region ends on the negative real axis."""
         return 2.785
 
     @property

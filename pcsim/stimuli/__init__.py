@@ -14,10 +14,12 @@ from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
 from pcsim.stimuli.pictures import read_images
-from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
+from pcsim.stimuli.pixels import IMAGENET, denormalise, normalise
+from pcsim.stimuli.timeline import Timeline, blank, held, noise, presented, sequence, turns
 
 __all__ = [
     "CONDITIONS",
+    "IMAGENET",
     "Characters",
     "Condition",
     "Film",
@@ -30,13 +32,16 @@ __all__ = [
     "Timeline",
     "as_timeline",
     "blank",
+    "denormalise",
     "digit_clutter",
     "digit_debris",
     "held",
     "load_mnist",
     "load_omniglot",
     "noise",
+    "normalise",
     "oddball",
+    "presented",
     "read_film",
     "read_images",
     "read_moving_mnist",

@@ -1,9 +1,9 @@
 """Executors, selected by name, which run calls locally or on a cluster:
 
-    here                               in this process, one call after another, on one thread
+    here                               sequentially in this process, on one thread
     processes:4                        in 4 single-threaded processes on this machine
     dask, dask:4, dask:tcp://host:8786   on a Dask cluster, either local or at the given address
-    slurm:partition=cpu,timeout_min=60   as a SLURM job array, submitted through submitit with its options
+    slurm:partition=cpu,timeout_min=60   as a SLURM job array, submitted through submitit with these options
 
 All follow the interface of `concurrent.futures`: submit(function, *arguments) returns a future with done() and
 result(). Any other executor with this interface can be passed instead of a name.
@@ -21,17 +21,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import cloudpickle
 import torch
 
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.renamed import names_of
+from pcsim.sweeps.identity import is_interactive
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""names of the exceptions that Dask and submitit raise for a lost worker; neither package needs to be imported"""
+"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
@@ -59,7 +63,7 @@ def completed(
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
     Calls may be appended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
-    total. An exception raised by the function is part of its outcome.
+    total; the outcome is then a SweepError. An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -78,7 +82,7 @@ def completed(
                 if _worker_died(reason) and tried < tries:
                     waiting.append((executor.submit(function, *arguments), arguments, tried + 1))
                 else:
-                    yield Outcome(arguments, None, reason)
+                    yield Outcome(arguments, None, _lost(reason, tried) if _worker_died(reason) else reason)
         if not ended:
             time.sleep(POLL_S)
 
@@ -86,6 +90,17 @@ def completed(
 def _worker_died(reason: BaseException) -> bool:
     """Return whether a call failed because its worker was lost, rather than by raising an exception itself."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
+
+
+def _lost(reason: BaseException, tried: int) -> SweepError:
+    """Return the exception for a call whose worker was lost in every attempt."""
+    lost = SweepError(
+        given=f"a call whose worker died {tried} time{'s' * (tried > 1)} ({type(reason).__name__}: {reason})",
+        expected="workers that survive their calls; the system kills processes if memory runs out",
+        remedy="run fewer workers at once, such as where='processes:1', or use smaller batches, and start again",
+    )
+    lost.__cause__ = reason
+    return lost
 
 
 @contextmanager
@@ -116,10 +131,11 @@ class _Later(NamedTuple):
 
 @checked(SweepError)
 class Processes(Executor):
-    """An executor with single-threaded processes. If a process dies, it is replaced and only its current call fails.
+    """An executor that runs calls in single-threaded processes. If one dies, it is replaced, and only its call fails.
 
     prepare  called with the arguments `with_` in every new process
-    Functions and arguments must be importable in the processes.
+    The processes must be able to import the functions and the types of the arguments, unless these were typed into an
+    interactive session, such as a notebook.
     """
 
     def __init__(self, workers: Count, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
@@ -131,7 +147,7 @@ class Processes(Executor):
         self._is_open, self._failed_starts = True, 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
-        """Return a future, which raises BrokenExecutor if its process died."""
+        """Return a future, which raises BrokenExecutor if its process dies."""
         return self._threads.submit(self._in_child, function, arguments, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -155,14 +171,14 @@ class Processes(Executor):
         try:
             child = getattr(self._own, "child", None) or self._begin()
             self._own.child = child
-            return self._children[child].submit(function, *arguments, **options).result()
+            return self._children[child].submit(*_portable(function, arguments, options)).result()
         except BrokenExecutor:
             self._children.pop(self._own.__dict__.pop("child", -1), None)
             raise
 
     def _begin(self) -> int:
         pool = ProcessPoolExecutor(1, self._context, _start, (self._prepare, self._with))
-        # Child processes inherit the mask. Ctrl-C reaches all processes of a terminal, but this process must stop them.
+        # Child processes inherit this mask, so Ctrl-C, which reaches the whole terminal, interrupts only this process.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             child: int = pool.submit(os.getpid).result()
@@ -177,9 +193,24 @@ class Processes(Executor):
             ) from reason
         self._failed_starts = 0
         self._children[child] = pool
-        if not self._is_open:  # `shutdown` did not know this process yet
+        if not self._is_open:  # `shutdown` did not yet know about this process
             os.kill(child, signal.SIGTERM)
         return child
+
+
+def _portable(function: Callable[..., Any], arguments: tuple, options: dict) -> tuple[Any, ...]:
+    """Return a call that another process can receive.
+
+    Functions and classes are sent by name, which fails for those typed into a notebook; cloudpickle sends their code.
+    """
+    if is_interactive():
+        return _unpacked, cloudpickle.dumps((function, arguments, options))
+    return partial(function, **options), *arguments
+
+
+def _unpacked(call: bytes) -> Any:
+    function, arguments, options = cloudpickle.loads(call)
+    return function(*arguments, **options)
 
 
 def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
@@ -251,7 +282,7 @@ def _slurm(detail: str, folder: Path) -> SupportsSubmit:
 
 
 class _Slurm:
-    """An executor that extends the one of submitit to detect lost jobs.
+    """An executor that extends submitit's executor to detect lost jobs.
 
     submitit itself queries `sacct` only every ten minutes, and waits indefinitely if SLURM has no accounting.
     """
@@ -271,7 +302,7 @@ class _Queue:
         self._asked, self._jobs = -math.inf, frozenset[str]()
 
     def has(self, job: str, since: float) -> bool:
-        """Return whether a job is in the queue, using a query made after the job was submitted at time `since`."""
+        """Return whether a job is in the queue, according to a query made after it was submitted at time `since`."""
         if time.monotonic() - self._asked > QUEUE_S or self._asked < since:
             asked = time.monotonic()
             answer = subprocess.run(
@@ -321,6 +352,9 @@ def _count(text: str) -> int:
         raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="pass where='processes:2'")
     return int(text)
 
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
 
 __all__ = ["Outcome", "Processes", "SerialExecutor", "SupportsSubmit", "completed", "executor_named", "one_thread"]
 

@@ -28,7 +28,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._read = (0, 0)
-        """number and position of the first line that this object has not verified yet"""
+        """number and position of the first line that has not been verified by this object"""
         if path.exists():
             _require_own(path)
 
@@ -56,7 +56,7 @@ class Journal:
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries, and wait until they are written to disk."""
-        with self.path.open("ab+") as file, waiting_for(file):  # the numbers of lines must not be taken twice
+        with self.path.open("ab+") as file, waiting_for(file):  # no line number may be used twice
             first, position = self._read
             file.seek(position)
             first += file.read().count(b"\n")
@@ -77,7 +77,7 @@ def _require_own(path: Path) -> None:
     complete = line.endswith(b"\n")
     if _checked(line, 0) is None if complete else not START.startswith(line[: len(START)]):
         raise StorageError(
-            given=f"{path}, which is not the journal of a pcsim search, or whose first line was modified",
+            given=f"{path}, which is not the journal of a pcsim search or has a modified first line",
             expected="a journal written by pcsim, or no file",
             remedy="use another folder for the search; the file was not modified",
         )

@@ -1,7 +1,7 @@
-"""File locks, with which processes that share a folder avoid computing the same result twice.
+"""File locks that keep processes with a shared folder from computing the same result twice.
 
 The operating system releases a lock when its process exits or is killed, so stale locks cannot occur. If the
-system or the file system does not support locks, every process acquires every lock: results are still written
+system or the file system does not support locks, every attempt to acquire a lock succeeds. Results are still written
 atomically, but two processes may compute the same result.
 """
 
@@ -17,7 +17,7 @@ from pcsim.core.log import logger
 
 try:
     import fcntl
-except ImportError:  # not a Unix
+except ImportError:  # not a Unix system
     fcntl = None  # type: ignore[assignment]
 
 
@@ -37,7 +37,7 @@ def waiting_for(file: IO[bytes]) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Lock a file for the duration of a block, then remove it. Yield False if another process holds the lock."""
+    """Lock a file for the duration of a block, then remove it. Yield whether this process holds the lock."""
     file = _acquire(path)
     try:
         yield file is not None

@@ -1,4 +1,4 @@
-"""Searches over configurations proposed by Optuna, run in stages so that poor trials can be pruned (extra `sweep`).
+"""Searches over configurations proposed by Optuna, in stages so that poor trials can be pruned (extra `sweep`).
 
     def propose(trial): return Cell(kernel=trial.suggest_int("kernel", 1, 5), gate=trial.suggest_float("gate", 0, 1))
     def score(cell, number, stage): ...        runs trial `number` to the end of a stage; larger scores are better
@@ -7,8 +7,9 @@
     trials = search.run("processes:2", at_once=2)
 
 The first third of the trials is random; the others are sampled as in Bergstra et al. 2011 (tree-structured Parzen
-estimators, independent for every parameter). Only the process that calls `run` writes results, to a journal that
-Optuna's own tools can read. A search can therefore be killed at any time; the next run resumes unfinished trials.
+estimators, independent for every parameter). Results are written only by the process that calls `run`, in a
+journal that Optuna's own tools can read. A search can therefore be killed at any time, and the next run resumes
+unfinished trials.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pcsim.sweeps.lock import locked
 Propose = Callable[[Any], Any]
 """a function of an optuna.Trial that builds a configuration with suggest_int(), suggest_float(), ..."""
 Score = Callable[[Any, int, int], float]
-"""a function (configuration, trial number, stage from 0) -> score at the end of the stage, NaN if there is none"""
+"""a function (configuration, trial number, stage from 0) -> score at the end of the stage, or NaN if there is none"""
 State = Literal["complete", "pruned", "failed", "running"]
 NAME = "search"
 
@@ -73,7 +74,7 @@ class Search:
     seed    seed of the sampler; the proposed configurations depend on the seed and on the results known at that time
 
     Raises SweepError if Optuna is missing, or if the folder contains a search with other settings or function names.
-    Code is not compared: after changing a function, use another folder.
+    The code of functions is not compared, so use another folder after changing a function.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Search:
     def run(
         self, where: str | SupportsSubmit = "here", *, at_once: Count = 1, tries: Count = 5, progress: bool = True
     ) -> list[Trial]:
-        """Run the missing trials, `at_once` at a time, and return all trials.
+        """Run the missing trials, `at_once` of them at a time, and return all trials.
 
         where  as for `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
 
@@ -121,7 +122,7 @@ class Search:
             if not is_ours:
                 raise SweepError(
                     given=f"{self.folder}, in which another process is running a search",
-                    expected="one process at a time per search; other processes can only call trials()",
+                    expected="only one process per search at a time; other processes can only call trials()",
                     remedy="wait for it to finish, or use another folder; to run trials in parallel, pass at_once=4",
                 )
             return self._run(where, at_once, tries, progress)
@@ -171,7 +172,7 @@ class Search:
         if failures:
             (first, reason), *_ = failures
             raise SweepError(
-                given=f"{len(failures)} of {self.count} trials without a score, first {first}: "
+                given=f"{len(failures)} of {self.count} trials without a score, the first being trial {first}: "
                 f"{type(reason).__name__}: {reason}",
                 expected="a score from each trial, or NaN",
                 remedy="fix the cause and call run() again; finished trials are kept",
@@ -188,7 +189,7 @@ class Search:
                 state = (
                     "complete" if kept.state.name == "COMPLETE" else "failed" if math.isnan(values[-1]) else "pruned"
                 )
-            # A trial lacks parameters if the search was killed while proposing it; they are drawn when it resumes.
+            # If the search was killed while proposing a trial, its parameters are missing until the search resumes.
             config = self.propose(kept) if state != "running" or values else None
             found.append(Trial(kept.number, config, dict(kept.params), values, state))
         return found
@@ -200,7 +201,7 @@ class Search:
         make_folder(self.folder)
         storage = optuna.storages.JournalStorage(cast(Any, Journal(self.journal)))
         pruner = optuna.pruners.PercentilePruner(100.0 * self.keep, n_startup_trials=1)
-        # create_study would write to the journal even if the study exists, also where it is only read.
+        # create_study would write to the journal even if the study exists and is only being read.
         if NAME not in optuna.get_all_study_names(storage):
             optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
         sampler = _sampler(self.seed, self.random)
@@ -235,7 +236,7 @@ class Search:
             return 0
         last = values[max(values)]
         if math.isnan(last) or (len(values) < self.stages and trial.number >= self.random and trial.should_prune()):
-            # Optuna's sampler ignores failed trials. Reported as pruned, a trial without a score counts as poor.
+            # Optuna's sampler ignores failed trials. If reported as pruned, a trial without a score counts as poor.
             study.tell(trial.number, state=TrialState.PRUNED)
         elif len(values) == self.stages:
             study.tell(trial.number, last)
@@ -275,7 +276,7 @@ def _sampler(seed: int, random: int) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function or partial, without the module name, which changes when it is run as a script."""
+    """Return the name of a function or partial without the module name, which differs in a module run as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)

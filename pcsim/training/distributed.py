@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 -m experiments.occlusion           runs a script on two GPUs or in two CPU processes
 
-Because shards have equal size, the averaged gradient is that of the full batch, and training matches a single process
-to rounding. Normalisation layers use the statistics of their own shard; running statistics are averaged. Only the
-first process writes files.
+Because all shards have the same size, the averaged gradient is that of the full batch, and results equal those of a
+single process up to rounding. Normalisation layers use the statistics of their own shard, and running statistics are
+averaged. Only the first process writes files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import distributed as dist
 
 from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import TrainingError
+from pcsim.core.renamed import names_of
 
 
 def rank() -> int:
@@ -43,9 +44,9 @@ def process_group() -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or _is_joined():
         yield rank()
         return
-    # This module stores the current process group in default arguments when it is imported, which otherwise happens at
-    # the first optimiser step. Importing it before a group exists avoids that: a stored group keeps gloo's threads
-    # alive until Python exits, and a thread that is freeing a tensor at that point aborts the process.
+    # When the following module is imported, by default at the first optimiser step, it stores the current process group
+    # in default arguments. Import it before a group exists, because a stored group keeps gloo's threads alive until
+    # Python exits, and a thread that is freeing a tensor at that point aborts the process.
     importlib.import_module("torch.distributed.nn.functional")
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -87,7 +88,7 @@ def shard(chosen: Annotated[Tensor, Axes("sample", is_float=False)]) -> Tensor:
 
 @checked(TrainingError)
 def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
-    """Replace each floating-point tensor by its mean over all processes, in a single message."""
+    """Replace each floating-point tensor with its mean over all processes, using a single message."""
     own = [tensor for tensor in tensors if tensor.is_floating_point()]
     if size() == 1 or not own:
         return
@@ -97,6 +98,9 @@ def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
         for tensor, part in zip(own, (row / size()).split([tensor.numel() for tensor in own]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)
 
 __all__ = ["all_reduce_mean", "barrier", "broadcast", "process_group", "rank", "shard", "size"]
 

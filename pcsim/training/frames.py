@@ -35,6 +35,7 @@ from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 from pcsim.training.gradients import Checkpointed, Full, Truncated
 from pcsim.training.settings import Training
+from pcsim.training.stepper import scaler_of
 from pcsim.training.updates import CHECK_EVERY, optimise
 
 Clip = Callable[[int], Frames]
@@ -51,10 +52,10 @@ class Goal:
     above: Annotated[float, Field(ge=0)] = 0.0
     """weight of the errors above layer 0: 0 gives L_0 of Lotter et al. 2017, and 0.1 gives L_all"""
     closed_loop_from: Annotated[int | None, Field(gt=0)] = None
-    """first frame that the network's own prediction replaces, as in the paper's fine-tuning; requires a pixel loss"""
+    """first frame replaced with the network's own prediction, as in the paper's fine-tuning; requires a pixel loss"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
     """schedule by which the probability that the network's own prediction replaces a frame rises from 0 to 1 during
-    training (Bengio et al. 2015); each frame of each clip is drawn separately. step: jumps from 0 to 1 halfway"""
+    training (Bengio et al. 2015), drawn separately for each frame of each clip. step: jumps from 0 to 1 halfway"""
     steepness: Annotated[float, Field(gt=0)] = 20.0
     """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - fraction of updates completed)))"""
 
@@ -85,18 +86,21 @@ def train_to_predict(
     every: Count = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place to predict the frames of clips 0 to count - 1; return the mean loss of every 20 updates.
+    """Train a network in place to predict the frames of clips 0 to count - 1; return the mean loss of every 20 updates.
 
     clip      generates each clip on demand: `lambda i: film.draw(0, i, 1, length=10)[0]`
     settings  as for `training.train`, with gradient Full(), Checkpointed() or, for long clips, Truncated(span)
-    Raises TrainingError if the goal does not fit the network. Warns if the predictions become zero, or identical
-    for all frames.
+    Raises TrainingError if the goal is incompatible with the network. Warns if the predictions become zero, or
+    identical for all frames.
 
         train_to_predict(net, lambda i: film.draw(0, i, 1, 10)[0], 1_000, Training(updates=500, batch=8))
     """
     goal = goal or Goal()
     _check(network, goal, settings)
+    scaler = scaler_of(network, settings)
     acting = (closed_loop(network) if goal.is_closed else network).train()
+    if settings.precision != "float32":
+        acting = acting.autocast(getattr(torch, settings.precision))
     sim = Simulator(acting, solver=Iterate(), record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
     warned: set[str] = set()
@@ -106,7 +110,7 @@ def train_to_predict(
         share = _share(goal, settings, update, chosen, frames.shape[1]).to(device)
         total, predictions = torch.zeros((), device=device), []
         for loss, rows in _losses(sim, network, frames, share, goal):
-            loss.backward()
+            (loss if scaler is None else scaler.scale(loss)).backward()
             total = total + loss.detach()
             predictions += rows
         if (update + 1) % CHECK_EVERY == 0:
@@ -116,7 +120,7 @@ def train_to_predict(
                 warned.add(why)
         return total
 
-    return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+    return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, scaler=scaler, bar=bar)
 
 
 def _losses(
@@ -151,7 +155,7 @@ def _losses(
 def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: int) -> Tensor:
     """Return a mask (time, n, 1, 1, 1) that is 1 where the network's own prediction replaces the frame.
 
-    It is determined by the seed, the update and the clip indices.
+    The mask is determined by the seed, the update and the clip indices.
     """
     chance = goal.chance(update / settings.updates)
     drawn = np.concatenate([uniform(settings.seed, f"own {update}", int(i), 1, length) for i in chosen])
@@ -163,17 +167,23 @@ def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: 
 
 
 def _check(network: Network, goal: Goal, settings: Training) -> None:
-    if not isinstance(settings.gradient, Full | Checkpointed | Truncated) or network.is_flow:
+    if network.is_flow:
         raise TrainingError(
-            given=f"gradient={settings.gradient!r} for {network.name!r}",
-            expected="a discrete network, and Full(), Checkpointed() or Truncated(span) as the gradient",
-            remedy="write Training(gradient=Checkpointed()), which is exact and needs little memory",
+            given=f"{network.name!r}, which is a flow",
+            expected="a discrete network, in which each step processes one frame",
+            remedy="train the discrete network, then call net.as_ode(tau=...) on it",
+        )
+    if not isinstance(settings.gradient, Full | Checkpointed | Truncated):
+        raise TrainingError(
+            given=f"gradient={settings.gradient!r} for frame prediction",
+            expected="Full(), Checkpointed() or Truncated(span) as the gradient",
+            remedy="pass Training(gradient=Checkpointed()), which is exact and needs little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):
         raise TrainingError(
             given=f"{goal} for {network.name!r} with errors {', '.join(network.errors) or 'none'}",
             expected="a network with prediction errors, in open loop, as the errors compare predictions with the input",
-            remedy="write Goal(loss='absolute', ...)",
+            remedy="pass Goal(loss='absolute', ...)",
         )
 
 

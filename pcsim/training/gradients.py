@@ -2,7 +2,7 @@
 
     Full          stores every step
     Checkpointed  recomputes spans of steps in the backward pass; exact, memory proportional to sqrt(number of steps)
-    Truncated     treats the state at the start of every span as a constant; not exact
+    Truncated     treats the state at the start of each span as a constant; not exact
     Implicit      at a fixed point z = F(z, w):  dL/dw = u dF/dw,  u = dL/dz + u dF/dz          exact there
     Adjoint       integrates the gradient backwards with torchdiffeq without storing steps; not exact
 
@@ -120,7 +120,7 @@ class Implicit(Gradient):
     """Gradient at a fixed point: the network runs without storing steps, and must have settled by the last step.
 
     tolerance   maximum relative change of the state in one further step
-    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converge as fast as the dynamics
+    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converges as fast as the dynamics
     Values are available only at the last step. Raises TrainingError if the network has not settled, and in the backward
     pass if the fixed point is barely stable.
     """
@@ -139,7 +139,7 @@ class Implicit(Gradient):
             raise TrainingError(
                 given=f"{schedule.network.name!r} with values recorded before the last step, or a discrete network",
                 expected="a flow, with values only at the last step, where it has reached a fixed point",
-                remedy="write Record(at=[until]) or over_time='last', or use gradient=Checkpointed()",
+                remedy="pass Record(at=[until]) or over_time='last', or use gradient=Checkpointed()",
             )
         yield [self._moment(schedule, carry, monitor)]
 
@@ -155,7 +155,7 @@ class Implicit(Gradient):
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
             raise TrainingError(
-                given=f"{schedule.network.name!r} at step {schedule.end}, where another step moves the state by "
+                given=f"{schedule.network.name!r} at step {schedule.end}, where another step changes the state by "
                 f"{moved:.2g} of its norm",
                 expected=f"a network that has settled to within {self.tolerance:g}",
                 remedy="run longer, scale the weights down, or use gradient=Checkpointed(), which needs no fixed point",
@@ -209,7 +209,7 @@ class Adjoint(Gradient):
             raise SolverError(
                 given=f"gradient=Adjoint() with {solver}",
                 expected="solver=TorchDiffEq(...), which implements the adjoint",
-                remedy="write solver=pcsim.TorchDiffEq(...), or use gradient=Checkpointed(), which is exact for every "
+                remedy="pass solver=pcsim.TorchDiffEq(...), or use gradient=Checkpointed(), which is exact for every "
                 "network",
             )
         return solver.with_adjoint()

@@ -36,7 +36,7 @@ ITERATIONS = 16
 
 @checked(TrainingError)
 class Relaxation:
-    """Relaxation of a network for `until` ms under clamped inputs, without gradients, to be called repeatedly.
+    """Relaxation of a network for `until` ms with clamped inputs and without gradients, for repeated use.
 
     Each call uses the current weights, as with a `Simulator`. `relaxation(shown)` returns the final values (batch, ...)
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
@@ -66,7 +66,7 @@ class Relaxation:
 
 @checked(TrainingError)
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: Positive) -> State:
-    """Return the values of one batch after relaxing for `until` ms under the inputs `shown`; see `Relaxation`."""
+    """Return the values of one batch after relaxation for `until` ms on the inputs `shown`; see `Relaxation`."""
     run = Simulator.once(network, solver, _at_the_end(network, until))(dict(shown), until=until)
     if network.errors:
         _require_stable(_plan(network), shown, run, solver)
@@ -74,7 +74,7 @@ def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: 
 
 
 def _at_the_end(network: Network, until: Positive) -> Record:
-    """Return a `Record` of the values that the local rule needs, at the last step."""
+    """Return a `Record` that keeps, at the last step, the values needed by the local rule."""
     incoming = network.incoming
     makers = [edge.source for name in network.errors for edge in incoming[name] if edge.port == "prediction"]
     read = [edge.source for maker in makers if maker in incoming for edge in incoming[maker]]
@@ -148,7 +148,7 @@ def local_gradient(network: Network, values: State) -> Tensor:
         raise TrainingError(
             given=f"values {', '.join(f'{name} {tuple(value.shape)} {value.dtype}' for name, value in values.items())}",
             expected=f"values (batch, ...) of {', '.join(f'{name} {shape}' for name, shape in wanted.items())}",
-            remedy="pass training.local.relax(network, shown, solver, until)",
+            remedy="pass the result of training.local.relax(network, shown, solver, until)",
         )
     return _local_gradient(plan, values)
 
@@ -195,7 +195,7 @@ def learn(
     every: Count = 200,
     bar: Callable[..., tqdm] = tqdm,
 ) -> list[float]:
-    """Train in place by the local rule; return the mean energy after relaxation, averaged over every 20 updates.
+    """Train the network in place by the local rule; return the mean energy after relaxation for every 20 updates.
 
     shown   data (n, ...) for each input of the network, that is, its clamped layers: images for inference and
             generation, images and one-hot targets for supervised learning
@@ -210,11 +210,16 @@ def learn(
     sizes = {name: len(values) if values.dim() else 0 for name, values in shown.items()}
     if len(set(sizes.values())) != 1 or set(sizes) != set(network.inputs):
         raise TrainingError(
-            given=f"shown with numbers of samples {sizes}",
+            given=f"shown with the sample counts {sizes}",
             expected=f"the same number of samples for each input: {', '.join(network.inputs)}",
             remedy="clamp the layers that receive data, as in net.clamped('r0'), and pass the same number of samples",
         )
-
+    if settings.precision != "float32":
+        raise TrainingError(
+            given=f"precision={settings.precision!r} for the local rule",
+            expected="precision='float32', as relaxation ends at a fixed point only in the precision of the weights",
+            remedy="omit precision=",
+        )
     relaxation = Relaxation(network, solver, until)
 
     def gradient(chosen: Tensor, _: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 FEW, MORE = 2, 4
-"""numbers of samples in the two trial runs from which memory is extrapolated"""
+"""numbers of samples in the two trial runs from which the estimate is extrapolated"""
 
 
 class Live(TorchDispatchMode):
-    """Tracks the memory of tensors created in its context, in bytes: `now` is the current total, `most` the peak."""
+    """A mode that tracks the memory of tensors created in its context, in bytes: the total `now` and peak `most`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +48,9 @@ class Live(TorchDispatchMode):
 def predict_peak_memory(work: Callable[[int], object], samples: int) -> float:
     """Estimate the extra memory of work(samples), in bytes, by extrapolation from runs with 2 and 4 samples.
 
-    The estimate is a + b * samples, where b is the memory of tensors. a includes the memory that libraries allocate on
-    first use (about 100 MB for convolutions), measured as the growth of this process during the two runs.
-    The state of the random number generators is restored.
+    The estimate is a + b * samples, where b is the memory of tensors per sample, and a includes the memory allocated by
+    libraries on first use (about 100 MB for convolutions), measured as the growth of this process in the two runs.
+    The states of the random number generators are restored.
     """
     taken: dict[int, int] = {}
     before = _held()
@@ -69,9 +70,15 @@ def _held() -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-def available(device: torch.device) -> float:
-    """Return the total memory of a device in bytes, or infinity if it is unknown."""
+def free_memory(device: torch.device) -> float:
+    """Return the memory of a device that a computation can still use, in bytes, or infinity if it is unknown.
+
+    On a GPU this includes the memory that PyTorch has reserved but does not use. On a CPU it is the memory available on
+    the machine (only known on Linux), regardless of a smaller limit for this process, such as that of a container.
+    """
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[1])
-    names = getattr(os, "sysconf_names", {})
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if "SC_PHYS_PAGES" in names else float("inf")
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused)
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable: +(\d+) kB$", meminfo.read_text(), re.M) if meminfo.exists() else None
+    return 1024.0 * int(found[1]) if found else float("inf")

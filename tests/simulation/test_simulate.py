@@ -127,7 +127,7 @@ def test_diverged_sample_is_named_and_leaves_others_unchanged(sample: int, step:
 
     shown, record = torch.randn(5, 3), Record(states="all")
     clean = simulate(build(False), shown, solver=Iterate(), steps=45, record=record)
-    with pytest.warns(PcsimWarning, match=f"sample {sample} in '{area}'"):
+    with pytest.warns(PcsimWarning, match=f"sample {sample} became non-finite in '{area}'"):
         run = simulate(build(True), shown, solver=Iterate(), steps=45, record=record)
     others = [i for i in range(5) if i != sample]
     at = step + 1  # a lateral edge first transmits at step 1

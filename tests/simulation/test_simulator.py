@@ -281,7 +281,7 @@ def test_compile_failure_falls_back_to_trace_with_warning(monkeypatch: pytest.Mo
     net, record = small("leaky_rcnn"), Record(states="all", every=5)
     plain = simulate(net, shown(net, 2), solver=Euler(dt=2.0), steps=40, record=record)
     sim = Simulator(net, solver=Euler(dt=2.0), record=record, compile=True)
-    with pytest.warns(PcsimWarning, match="not compiled but traced: .*no C\\+\\+ here"):
+    with pytest.warns(PcsimWarning, match="traced instead of compiled: .*no C\\+\\+ here"):
         run = sim(shown(net, 2), steps=40)
     same(run, plain)
     assert run.about["how"] == "traced" and run.about["steps_by"] == {"traced": 40}
@@ -344,10 +344,18 @@ def test_divergence_of_map_found_at_step_of_transient_infinity() -> None:
     net = Network({"u": (1,)}, [Population("h", Growing())], [Projection("u", "h")])
     runs = []
     for run in (simulate, lambda net, shown, solver, steps: Simulator(net, solver=solver)(shown, steps=steps)):
-        with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+        with pytest.warns(PcsimWarning, match="sample 0 became non-finite in 'h'"):
             runs.append(run(net, torch.tensor([[1.0], [0.0]]), solver=Iterate(), steps=100))
     assert all(run.valid_until.tolist() == [640.0, 1000.0] for run in runs)
     assert runs[1].about["how"] == "step by step: a sample diverged"
+
+
+def test_divergence_of_one_of_two_maps_is_found_in_traced_steps() -> None:
+    areas = [Population("h", Growing()), Population("still", pcsim.rules.Rate(1))]
+    net = Network({"u": (1,)}, areas, [Projection("u", "h"), Projection("u", "still")])
+    with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+        run = Simulator(net, solver=Iterate())(torch.tensor([[1.0], [0.0]]), steps=100)
+    assert run.valid_until.tolist() == [640.0, 1000.0]
 
 
 def test_divergence_in_traced_block_found_at_correct_step() -> None:
@@ -438,7 +446,7 @@ def test_simulator_refuses_uncopyable_network() -> None:
 def test_compile_obstacles_are_reported() -> None:
     net = one_area(lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v)
     sim = Simulator(net, solver=Euler(dt=1.0), compile=True)
-    with pytest.warns(PcsimWarning, match=r"not compiled but run step by step: .*edge area->area"):
+    with pytest.warns(PcsimWarning, match=r"run step by step instead of compiled: .*edge area->area"):
         run = sim(torch.rand(1, 2, 4, 4), until=50.0)
     assert run.about["steps_by"] == {"step by step": 50}
     with pytest.warns(PcsimWarning, match="Settled checks every step"):

@@ -178,7 +178,7 @@ def test_search_reports_failures_and_retries_them(tmp_path: Path) -> None:
     failing = Search(
         searched.fails_for_round_ones, partial(searched.propose, tmp_path), tmp_path, count=12, stages=3, random=12
     )
-    with pytest.raises(SweepError, match=r"of 12 trials without a score, first \d+: \w+Error: ") as told:
+    with pytest.raises(SweepError, match=r"12 trials without a score, the first being trial \d+: \w+Error: ") as told:
         failing.run()
     assert len(failing.trials()) == 12
     left = [trial.number for trial in failing.trials() if trial.state == "running"]

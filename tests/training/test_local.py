@@ -123,7 +123,7 @@ def test_local_learning_refuses_invalid_input() -> None:
     net = coding(clamped=("r0",))
     with pytest.raises(pcsim.TrainingError, match="same number of samples for each input: r0"):
         local.learn(net, {"r1": torch.zeros(3, 2)}, Training(), solver=Euler(dt=1.0), until=10.0)
-    with pytest.raises(pcsim.SolverError, match="which divides it"):
+    with pytest.raises(pcsim.SolverError, match="which divides `until`"):
         local.relax(net, {"r0": torch.zeros(3, *LAYERS[0])}, Euler(dt=3.0), 10.0)
 
 
