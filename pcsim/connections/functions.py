@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from importlib import import_module
@@ -39,6 +41,7 @@ class Function(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function, self.name = function, getattr(function, "__name__", type(function).__name__)
+        self.code = _digest(function)  # by which pcsim.load(path, into=net) recognises a lambda
         if isinstance(function, type):
             raise WiringError(
                 given=f"the class {self.name} as a transform",
@@ -64,6 +67,40 @@ class Function(nn.Module):
         return self.__dict__ | {"function": _picklable(self.function, self.name)}
 
 
+def _digest(function: Any) -> str:
+    """Return a digest of the code of a function that cannot be imported by name, or an empty string for others."""
+    if not inspect.isfunction(function) or _is_importable(function):
+        return ""
+    found = hashlib.sha256()
+    waiting = [function.__code__]
+    for code in waiting:
+        inner = [each for each in code.co_consts if inspect.iscode(each)]
+        found.update(code.co_code + repr((code.co_names, [c for c in code.co_consts if c not in inner])).encode())
+        waiting += inner
+    values = {**_referred(function), "defaults": (function.__defaults__, function.__kwdefaults__)}
+    plain = {name: value for name, value in values.items() if isinstance(value, int | float | str | tuple)}
+    found.update(repr(sorted(plain.items())).encode())
+    return f"{found.hexdigest()[:12]} in Python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _referred(function: Any) -> dict[str, Any]:
+    """Return the values of the variables outside a function to which it refers, by name."""
+    try:
+        names = inspect.getclosurevars(function)
+    except ValueError as reason:  # an empty cell
+        raise WiringError(
+            given=f"the function {function.__name__!r} as a transform, which refers to a variable without a value",
+            expected="a function whose variables have values when the network is built",
+            remedy="assign the variable before you build the projection",
+        ) from reason
+    return {**names.globals, **names.nonlocals}
+
+
+def _is_importable(function: Any) -> bool:
+    """Return whether a function has a name at the top level of its module, unlike "<lambda>" and "f.<locals>.g"."""
+    return "<" not in getattr(function, "__qualname__", "")
+
+
 def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
     """Return the names of the modules and tensors to which a function refers, also through functions that it calls."""
     if isinstance(function, functools.partial):
@@ -72,9 +109,8 @@ def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
     elif inspect.ismethod(function):
         found = {"its object": function.__self__, "its function": function.__func__}
     elif inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
         defaults = {f"default {n}": value for n, value in enumerate(function.__defaults__ or ())}
-        found = {**names.globals, **names.nonlocals, **defaults, **(function.__kwdefaults__ or {})}
+        found = {**_referred(function), **defaults, **(function.__kwdefaults__ or {})}
     else:  # an object with a method __call__, or a built-in function
         found = dict(vars(function)) if hasattr(function, "__dict__") else {}
     held = [f"{name} (a {type(value).__name__})" for name, value in found.items() if _is_state(value)]
@@ -95,7 +131,7 @@ def _is_state(value: object) -> bool:
 def _picklable(function: Any, name: str) -> object:
     """Return a function that can be imported by name, or an object that cloudpickle stores by value."""
     inner = function.func if isinstance(function, functools.partial) else function
-    if "<" not in getattr(inner, "__qualname__", ""):  # as in "<lambda>" and "f.<locals>.g"
+    if _is_importable(inner):
         return function
     try:
         return _ByValue(import_module("cloudpickle"), function)

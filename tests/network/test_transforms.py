@@ -8,6 +8,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +128,36 @@ def test_lambda_stored_by_cloudpickle() -> None:
     loaded = pickle.loads(pickle.dumps(net(lambda x: -x)))  # noqa: S301 - written here
     assert isinstance(loaded.projections[0].transform, Function)
     assert answer(loaded, torch.ones(1, 3)).tolist() == [[-1.0, -1.0, -1.0]]
+
+
+def test_saved_network_recognises_its_functions(tmp_path: Path) -> None:
+    def scaled(gain: float) -> Callable[[Tensor], Tensor]:
+        return lambda x: gain * x
+
+    for number, (own, other) in enumerate(
+        (
+            (0.5, 0.25),
+            (lambda x: x.relu(), lambda x: x.abs()),
+            (lambda x: 2 * x, lambda x: 3 * x),
+            (scaled(2.0), scaled(3.0)),
+            (torch.tanh, torch.sigmoid),
+        )
+    ):
+        path = tmp_path / f"{number}.pcsim"
+        net(own).save(path)
+        assert pcsim.load(path, into=net(own)).shape("a") == (3,)
+        with pytest.raises(StorageError, match="edge 'u->a': transform"):
+            pcsim.load(path, into=net(other))
+
+
+def test_function_with_unassigned_variable_refused() -> None:
+    def build() -> Network:
+        made = net(lambda x: later * x)
+        later = 2.0
+        return made
+
+    with pytest.raises(WiringError, match="without a value"):
+        build()
 
 
 # ---------------------------------------------------------------------- time constants
