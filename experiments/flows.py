@@ -104,7 +104,11 @@ def build(name: Name, taus: tuple[float, float] = TAUS) -> Network:
     if name == "pcn_global":
         net = models.pcn_global((8, 16), (1, 2), 3, tied=True, rates=(0.1, 0.1), norm="group", image=image)
         return net.as_ode(taus)
-    return models.blt(width=8, size=SIDE).as_ode(taus) if name == "blt" else models.leaky_rcnn((8, 16), taus, size=SIDE)
+    return (
+        models.blt(channels=(8, 8), image=(1, SIDE, SIDE)).as_ode(taus)
+        if name == "blt"
+        else models.leaky_rcnn((8, 16), taus, image=(1, SIDE, SIDE))
+    )
 
 
 def answers_of(network: Network) -> str:

@@ -120,7 +120,7 @@ def glyphs(split: str, folder: Path | None) -> stimuli.Glyphs:
 def build(config: Transfer, name: str) -> Network:
     """Build an untrained network."""
     torch.manual_seed(config.seed)
-    return models.build(name, width=config.width)
+    return models.build(name, channels=(config.width, config.width))
 
 
 def fit(config: Transfer, name: str) -> list[float]:

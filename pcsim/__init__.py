@@ -84,7 +84,7 @@ if not TYPE_CHECKING:  # otherwise, type checkers would accept every name
 
 def __dir__() -> list[str]:
     """List the public names, including those that are not imported yet."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 __all__ = [

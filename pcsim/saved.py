@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast, overload
 
+import pcsim.models  # noqa: F401 - registers the models that a file names
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -140,6 +141,21 @@ def test_public_names_match_list() -> None:
     assert set(pcsim.__all__) <= set(dir(pcsim))
 
 
+def public_modules(module: ModuleType = pcsim) -> list[ModuleType]:
+    """Return a module and the modules among its public names, and so on; figures are imported on first use."""
+    names = [name for name in getattr(module, "__all__", ()) if name != "plots"]
+    inner = [getattr(module, name) for name in names]
+    return [module, *(each for part in inner if isinstance(part, ModuleType) for each in public_modules(part))]
+
+
+def test_dir_lists_public_names_only() -> None:
+    found = {module.__name__: module for module in public_modules()}
+    assert {"pcsim", "pcsim.models", "pcsim.models.weights", "pcsim.brain.similarity", "pcsim.connections"} <= {*found}
+    for name, module in found.items():
+        if not name.startswith("pcsim.core."):
+            assert dir(module) == sorted(module.__all__), name
+
+
 def names_defined(path: Path) -> set[str]:
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
 
@@ -207,7 +223,7 @@ def test_package_files_have_no_pickle_or_heavy_imports() -> None:
 def test_run_leaves_module_containers_unchanged() -> None:
     """Modules must not cache networks, programs or fingerprints; only a Simulator does."""
     before = {name: len(value) for name, value in module_containers()}
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(dt=1.0), until=400.0)
     sim = pcsim.Simulator(net, solver=Euler(dt=1.0))
     sim(torch.rand(1, 1, 8, 8), until=400.0)
@@ -255,7 +271,11 @@ def calls_of_a_step(net: pcsim.Network, solver: object, steps: int) -> tuple[int
 def test_step_calls_few_functions(solver: object) -> None:
     """The depth was 13 before the engine was rewritten; calls were 87, 363 and 99 before layers bypassed modules."""
     discrete = isinstance(solver, Iterate)
-    net = models.blt(width=3, size=8) if discrete else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    net = (
+        models.blt(channels=(3, 3), image=(1, 8, 8))
+        if discrete
+        else models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8))
+    )
     calls_of_a_step(net, solver, 1)  # fills caches that last for the process
     few, depth = calls_of_a_step(net, solver, 10)
     more, _ = calls_of_a_step(net, solver, 11)

@@ -39,7 +39,7 @@ IMAGE = torch.rand(2, 1, 32, 32)
 
 
 def blt() -> Network:
-    return models.blt(width=2)
+    return models.blt(channels=(2, 2))
 
 
 def flow() -> Network:
@@ -84,7 +84,7 @@ def one(rule: object, **edge: object) -> Network:
 
 CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attempt, words of message, words of remedy)
     "unknown model": (lambda: models.build("btl"), "model 'btl'", "did you mean"),
-    "unknown option": (lambda: models.build("blt", kernel=3), "blt option 'kernel'", "such as 'width'"),
+    "unknown option": (lambda: models.build("blt", kernel=3), "blt option 'kernel'", "such as 'channels'"),
     "unknown unrolling": (lambda: models.blt(unroll="bio"), "unroll='bio'", "unroll='engineering'"),
     "channel count": (lambda: simulate(blt(), torch.rand(2, 3, 32, 32), solver=Iterate()), "(2, 3, 32, 32)", "resize"),
     "image size": (lambda: simulate(blt(), torch.rand(2, 1, 28, 28), solver=Iterate()), "(batch, 1, 32, 32)", "pad"),
@@ -276,10 +276,14 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "adjacency [[1, 0], [0, 1]]",
         "each unreached state",
     ),
-    "maps without kernels": (lambda: models.rcnn_sat_b((2, 3)), "2 entries in maps, 7 in kernels", "kernels=(7, 5)"),
-    "image too small for Gated RCNN": (lambda: models.grcnn(size=12), "images of 12x12", "size=16"),
+    "maps without kernels": (
+        lambda: models.rcnn_sat_b((2, 3)),
+        "2 entries in channels, 7 in kernels",
+        "kernels=(7, 5)",
+    ),
+    "image too small for Gated RCNN": (lambda: models.grcnn(image=(1, 12, 12)), "images of 12x12", "image=(1, 16, 16)"),
     "size out of reach": (
-        lambda: models.matched(lambda width: models.blt_b(width=width), 10**9, largest=4),
+        lambda: models.matched(lambda width: models.blt_b(channels=(width, width)), 10**9, largest=4),
         "1,000,000,000 parameters",
         "largest",
     ),

@@ -20,18 +20,18 @@ from pcsim.training import Training, train
 
 
 def run(folder: Path) -> tuple[Path, Callable[[], object]]:
-    simulate(models.blt(width=2), torch.rand(1, 1, 32, 32), solver=Iterate()).save(folder / "f")
+    simulate(models.blt(channels=(2, 2)), torch.rand(1, 1, 32, 32), solver=Iterate()).save(folder / "f")
     return folder / "f", lambda: Run.load(folder / "f")
 
 
 def trained(folder: Path) -> tuple[Path, Callable[[], object]]:
-    models.blt(width=2).save(folder / "f")
+    models.blt(channels=(2, 2)).save(folder / "f")
     return folder / "f", lambda: pcsim.load(folder / "f")
 
 
 def checkpoint(folder: Path) -> tuple[Path, Callable[[], object]]:
     def go_on() -> list[float]:
-        net, images, targets = models.blt(width=2), torch.rand(2, 1, 32, 32), torch.eye(10)[:2]
+        net, images, targets = models.blt(channels=(2, 2)), torch.rand(2, 1, 32, 32), torch.eye(10)[:2]
         return train(net, images, targets, Training(updates=1, batch=2), checkpoint=folder / "f")
 
     go_on()

@@ -75,7 +75,7 @@ def test_copies_keep_the_recipe(name: str, tmp_path: Path) -> None:
 
 def test_network_answers_with_the_same_bits_in_another_process(tmp_path: Path) -> None:
     torch.manual_seed(3)
-    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8).without("l2->l1", during=(4.0, 8.0))
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8)).without("l2->l1", during=(4.0, 8.0))
     net.save(tmp_path / "net.pcsim")
     images = torch.rand(2, 1, 8, 8)
     torch.save(images, tmp_path / "images.pt")
@@ -119,7 +119,7 @@ def test_arguments_are_stored_as_they_were_at_the_call(tmp_path: Path) -> None:
     patterns = models.random_patterns(2, 20, seed=5)
     net = models.hopfield(patterns)
     taus = [10.0, 20.0]
-    flow = models.leaky_rcnn((3, 4), tau=taus, size=8)
+    flow = models.leaky_rcnn((3, 4), tau=taus, image=(1, 8, 8))
     weights = net.transforms.state_dict()
     patterns.neg_().add_(3.0)
     taus[0] = 99.0
@@ -219,18 +219,18 @@ def test_variants_and_dtypes_of_own_networks_differ(tmp_path: Path) -> None:
     ],
 )
 def test_registered_model_changed_by_hand_is_an_own_network(change: object, tmp_path: Path) -> None:
-    net = models.blt(width=3, size=8)
+    net = models.blt(channels=(3, 3), image=(1, 8, 8))
     change(net)
     net.save(tmp_path / "net")
     with pytest.raises(StorageError, match="changed after it was built"):
         pcsim.load(tmp_path / "net")
     with pytest.raises(StorageError, match="differ"):
-        pcsim.load(tmp_path / "net", into=models.blt(width=3, size=8))
+        pcsim.load(tmp_path / "net", into=models.blt(channels=(3, 3), image=(1, 8, 8)))
     assert pcsim.load(tmp_path / "net", into=copy.deepcopy(net)).name == "blt"
 
 
 def test_argument_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
-    build = lambda: models.leaky_rcnn((3, 4), tau=[LearnableTau(3, 5.0, 20.0), FixedTau(20.0)], size=8)  # noqa: E731
+    build = lambda: models.leaky_rcnn((3, 4), tau=[LearnableTau(3, 5.0, 20.0), FixedTau(20.0)], image=(1, 8, 8))  # noqa: E731
     net, other = build(), build()
     net.save(tmp_path / "net")
     with pytest.raises(StorageError, match="argument 'tau'"):
@@ -239,19 +239,19 @@ def test_argument_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
 
 
 def test_registered_model_fills_another(tmp_path: Path) -> None:
-    net, other = models.blt(width=3, size=8), models.blt(width=3, size=8)
+    net, other = models.blt(channels=(3, 3), image=(1, 8, 8)), models.blt(channels=(3, 3), image=(1, 8, 8))
     net.save(tmp_path / "net")
     assert_same_bits(net, pcsim.load(tmp_path / "net", into=other))
     with pytest.raises(StorageError, match="tensor"):
-        pcsim.load(tmp_path / "net", into=models.blt(width=4, size=8))
+        pcsim.load(tmp_path / "net", into=models.blt(channels=(4, 4), image=(1, 8, 8)))
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
-    net, path = models.blt(width=2, size=8), tmp_path / "net"
+    net, path = models.blt(channels=(2, 2), image=(1, 8, 8)), tmp_path / "net"
     net.save(path)
     content = path.read_bytes()
     with pytest.raises(StorageError, match="overwrite=True"):
-        models.blt(width=2, size=8).save(path)
+        models.blt(channels=(2, 2), image=(1, 8, 8)).save(path)
     assert path.read_bytes() == content
     net.double().save(str(path), overwrite=True)
     assert next(pcsim.load(path).parameters()).dtype == torch.float64
@@ -262,13 +262,13 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
 
 def test_network_on_the_meta_device_is_refused(tmp_path: Path) -> None:
     with torch.device("meta"):
-        net = models.blt(width=2)
+        net = models.blt(channels=(2, 2))
     with pytest.raises(StorageError, match="meta"):
         net.save(tmp_path / "net")
 
 
 def test_unknown_model_and_other_kinds_are_refused(tmp_path: Path) -> None:
-    models.blt(width=2, size=8).save(tmp_path / "net")
+    models.blt(channels=(2, 2), image=(1, 8, 8)).save(tmp_path / "net")
     tensors, facts = storage.read_tensors(tmp_path / "net", "network")
     for changed, words in (
         ({"recipe": facts["recipe"] | {"model": "blt_z"}}, "blt_z"),
@@ -279,11 +279,11 @@ def test_unknown_model_and_other_kinds_are_refused(tmp_path: Path) -> None:
         storage.write_tensors(tmp_path / "other", tensors, json.loads(json.dumps({**facts, **changed})))
         with pytest.raises(pcsim.PcsimError, match=words):
             pcsim.load(tmp_path / "other")
-    run = simulate(models.blt(width=2, size=8), torch.rand(1, 1, 8, 8), solver=pcsim.Iterate())
+    run = simulate(models.blt(channels=(2, 2), image=(1, 8, 8)), torch.rand(1, 1, 8, 8), solver=pcsim.Iterate())
     run.save(tmp_path / "run")
     assert torch.equal(pcsim.load(tmp_path / "run")["readout"], run["readout"])
     with pytest.raises(StorageError, match="a file of kind 'run'"):
-        pcsim.load(tmp_path / "run", into=models.blt(width=2))
+        pcsim.load(tmp_path / "run", into=models.blt(channels=(2, 2)))
     for name, reader in (("a.nc", "xarray"), ("a.csv", "pandas"), ("a.nwb", "pynwb")):
         with pytest.raises(StorageError, match=reader):
             pcsim.load(tmp_path / name)

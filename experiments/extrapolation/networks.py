@@ -68,7 +68,7 @@ def build(config: Extrapolation, name: Name) -> Network:
     else:
         channels = (test.shape[0], *config.channels[1:])
         cell: Literal["convlstm", "subconvlstm"] = "convlstm" if name == "prednet-convlstm" else "subconvlstm"
-        network = models.prednet(channels, config.representations, cell=cell, size=test.shape[1:])
+        network = models.prednet(channels, config.representations, cell=cell, image=(channels[0], *test.shape[1:]))
     for predicting in network.populations.keys() & BIAS.keys():
         rule = network.populations[predicting].rule
         if isinstance(rule, Prediction) and rule.bias is not None:

@@ -43,7 +43,11 @@ def build(config: ObjectSolutionTime, name: Name) -> Network:
     if name == "cornet_s":
         c = config.channels
         return models.cornet_s((c, 2 * c, 3 * c, 4 * c), image=(1, side(name), side(name)), classes=10)
-    return models.blt_b(width=8, size=flows.SIDE) if name == "feed_forward" else flows.build(name)
+    return (
+        models.blt_b(channels=(8, 8), image=(1, flows.SIDE, flows.SIDE))
+        if name == "feed_forward"
+        else flows.build(name)
+    )
 
 
 def side(name: Name) -> int:

@@ -72,7 +72,7 @@ def pictures(config: Occlusion, results: dict[str, Any]) -> list[Picture]:
         sentence = f"Training loss per time step (mean over {CHECK_EVERY} updates) in the first repetition."
         curves = figures.training_curves(results["loss_per_step"], CHECK_EVERY)
         found.append(Picture("training", curves, sentence, ("loss_per_step",)))
-    circuit = plots.network(models.build(config.models[-1], width=config.width))
+    circuit = plots.network(models.build(config.models[-1], channels=(config.width, config.width)))
     found.append(Picture("network", circuit, "The network as a graph. Numbers next to edges are delays in steps.", ()))
     return found
 

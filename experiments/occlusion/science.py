@@ -31,7 +31,7 @@ SETTLING_IMAGES, SETTLING_STEPS = 100, 12
 def check(config: Occlusion) -> None:
     """Raise an error for invalid options before any network is trained."""
     for model in config.models:
-        models.build(model, width=config.width, unroll=config.unroll)
+        models.build(model, channels=(config.width, config.width), unroll=config.unroll)
         if config.pretrained:
             models.build(model, weights=config.task)
     glyphs(config, "test")
@@ -61,7 +61,7 @@ def settings_for(config: Occlusion, repetition: int) -> Training:
 
 def options_for(config: Occlusion) -> dict[str, Any]:
     """Return the options for building the networks."""
-    return {"width": config.width, "unroll": config.unroll}
+    return {"channels": (config.width, config.width), "unroll": config.unroll}
 
 
 def fit(config: Occlusion, model: str, repetition: int) -> list[float]:
@@ -227,8 +227,8 @@ def lesion_costs(config: Occlusion, scores: dict[str, list[dict[str, torch.Tenso
 
 def count_parameters(config: Occlusion, model: str) -> int:
     """Return the number of learnable parameters of a network."""
-    width = models.weights.about(model, config.task)["options"]["width"] if config.pretrained else config.width
-    return models.build(model, width=width).parameter_count
+    options = models.weights.about(model, config.task)["options"] if config.pretrained else options_for(config)
+    return models.build(model, **options).parameter_count
 
 
 def loss_curves(config: Occlusion) -> dict[str, list[float]]:

@@ -115,7 +115,7 @@ def time_constants(points: int, batch: int, steps: int) -> Work:
     Each run is one call to `simulate`, as in a parameter sweep.
     """
     torch.manual_seed(0)
-    net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), size=16), torch.rand(batch, 1, 16, 16)
+    net, images = models.leaky_rcnn((8, 16), tau=(10.0, 20.0), image=(1, 16, 16)), torch.rand(batch, 1, 16, 16)
     taus = {"l1": [5.0 + point for point in range(points)], "l2": [10.0 + point for point in range(points)]}
     many = batched(net, taus, batch=batch)
     alone = [net.as_ode({name: values[point] for name, values in taus.items()}) for point in range(points)]

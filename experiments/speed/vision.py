@@ -84,7 +84,7 @@ def prednet(
     batch: int, frames: int, channels: Sequence[int] = (3, 48, 96, 192), size: tuple[int, int] = (128, 160)
 ) -> Work:
     """Return workload (d): PredNet at its KITTI size."""
-    net = models.prednet(channels, size=size).eval()
+    net = models.prednet(channels, image=(channels[0], *size)).eval()
     plain = PlainPredNet(net, channels)
     film = torch.rand(frames, batch, channels[0], *size)
     shown = stimuli.sequence(film, every=net.step_ms)

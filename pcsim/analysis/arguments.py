@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcsim.core.exceptions import StimulusError
+
+
+@runtime_checkable
+class Run(Protocol):
+    """The parts of a `pcsim.Run` that an analysis reads: records, their times in ms, and the labels of the stimulus."""
+
+    values: dict[str, Tensor]
+    times_of: dict[str, NDArray[np.float64]]
+    labels: Tensor | None
+
 
 ROUNDING = 1e-6
 """largest difference in ms between times that are treated as equal, such as 0.1 + 0.2 and 0.3"""
@@ -41,6 +51,20 @@ def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
             remedy="pass run.times, or sort both: k = np.argsort(times); times, values = times[k], values[k]",
         )
     return at
+
+
+def recorded(run: Run, key: str | None) -> str:
+    """Return the key of a record of a run, by default its only one. Raises StimulusError for other keys."""
+    known = ", ".join(run.values) or "none, as nothing was recorded"
+    if key is None and len(run.values) == 1:
+        return next(iter(run.values))
+    if key is None or key not in run.values:
+        raise StimulusError(
+            given=f"key={key!r} for a run that recorded {known}",
+            expected="the key of one record",
+            remedy=f"pass key={next(iter(run.values), 'l2')!r}",
+        )
+    return key
 
 
 def as_array(values: Any, *axes: str, more: bool = False) -> NDArray[Any]:

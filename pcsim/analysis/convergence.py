@@ -356,3 +356,26 @@ def _repeats(x: Samples) -> bool:
         if off < 0.05 * size and left > size:
             return True
     return False
+
+
+__all__ = [
+    "Convergence",
+    "Ending",
+    "Fit",
+    "crossings",
+    "decay_time",
+    "distance_from_end",
+    "ending",
+    "fit_rate",
+    "half_life",
+    "overshoot",
+    "rate_of_change",
+    "settling_time",
+    "state_change",
+    "summary",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,12 +1,14 @@
 """Linear decoding from a population over time with scikit-learn (extra `analysis`).
 
-decoded = decode_over_time(run["l2"], labels)       cross-validated, with one decoder for each time and fold
-decoded.accuracy                                    (time,)
+decoded = decode_over_time(run, key="l2", permutations=200)      cross-validated: one decoder for each time and fold
+decoded.times, decoded.accuracy, decoded.p                       (time,), next to decoded.chance
+low, high = decoded.interval()                                   (time,)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcsim.analysis.arguments import as_array, as_ids, as_labels
+from pcsim.analysis.arguments import Run, as_array, as_ids, as_labels, recorded
 from pcsim.core.checks import Axes, Count, Labels, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError, needs_extra
 
@@ -29,44 +31,122 @@ class Decoded:
 
     probabilities  (time, n, class); for the SVM, the softmax of its margins, which preserves their order
     correct        (time, n), True if the most probable class is the label
+    chance         chance level: the fraction of samples in the largest class, 1 / classes if all classes are equal
+    times          (time,) in ms, if a `Run` was decoded
+    p              (time,), p-values of the accuracy if `permutations` were requested
+    p_corrected    (time,), corrected for the number of times by the maximum statistic (Nichols & Holmes 2002)
+    groups         (n,), the groups of the samples, if there are any
     """
 
     probabilities: Array
     correct: NDArray[np.bool_]
+    chance: float = math.nan
+    times: Array | None = None
+    p: Array | None = None
+    p_corrected: Array | None = None
+    groups: NDArray[Any] | None = None
 
     @property
     def accuracy(self) -> Array:
         """Fraction of correctly decoded samples: (time,)."""
         return self.correct.mean(1)
 
+    @checked(StimulusError)
+    def interval(self, draws: Count = 2_000, seed: Whole = 0) -> tuple[Array, Array]:
+        """Return the 95 % percentile bootstrap interval (low, high) of the accuracy, each (time,).
+
+        Samples, or their groups, are resampled with replacement; the decoders are not fitted again.
+        """
+        names = np.arange(self.correct.shape[1]) if self.groups is None else self.groups
+        members = names[:, None] == np.unique(names)  # (n, group)
+        groups = members.shape[1]
+        drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws)
+        means = (drawn @ (self.correct.astype(float) @ members).T) / (drawn @ members.sum(0))[:, None]
+        low, high = np.quantile(means, [0.025, 0.975], axis=0)
+        return low, high
+
 
 @checked(StimulusError, groups=None)
 def decode_over_time(
-    features: Annotated[ArrayLike | Tensor, Axes("time, sample, ...", is_float=False)],
-    labels: Labels,
+    features: Annotated[ArrayLike | Tensor, Axes("time, sample, ...", is_float=False)] | Run,
+    labels: Labels | None = None,
     *,
+    key: str | None = None,
     decoder: Literal["logistic", "svm"] = "logistic",
     penalty: Positive = 1.0,
     folds: Count = 5,
     groups: Labels | None = None,
     seed: Whole = 0,
+    permutations: Whole = 0,
 ) -> Decoded:
     """Decode integer `labels` (n,) from `features` (time, n, ...), with a separate decoder for each time and fold.
 
+    features  (time, n, ...), or a `pcsim.Run`, whose record `key` is decoded; `key` may be omitted if there is only one
+    labels    0, 1, ...; by default, the labels of the run's stimulus
     decoder   "logistic": (multinomial) logistic regression, minimising total cross-entropy + penalty / 2 |W|^2;
               "svm": linear one-vs-rest SVM, minimising total squared hinge loss + penalty / 2 |W|^2
     penalty   1 / C in scikit-learn; biases are not penalised
     groups    (n,); samples of a group, such as an image and its occluded version, are kept in the same fold
-    seed      random seed of the stratified folds; every sample is tested once
+    seed      random seed of the stratified folds and of the permutations; every sample is tested once
+    permutations  number m of random permutations of the labels, each of which is decoded like the labels themselves.
+              p = (b + 1) / (m + 1), where b permutations reach at least the same accuracy (Phipson & Smyth 2010).
+              Groups whose samples share a label are permuted as a whole, among groups of the same size. If the labels
+              in some group differ, labels are permuted within groups
 
     Features are z-scored with the statistics of the training samples, in double precision; units that do not vary
     have no effect. Raises StimulusError if features are not finite, if labels or groups do not match the features, if
     a class has fewer samples than `folds` or is missing from the training samples of a fold, or if scikit-learn is not
     installed.
     """
+    times = None
+    if isinstance(features, Run):
+        name = recorded(features, key)
+        times, labels = features.times_of[name], features.labels if labels is None else labels
+        features = _finite_samples(features.values[name], name)
+    if labels is None or (key is not None and times is None):
+        raise StimulusError(
+            given=f"{'no labels' if labels is None else 'labels'} and key={key!r}",
+            expected="labels (n,), unless the stimulus of a run has labels, and a key only for a run",
+            remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
+        )
+    values, y, counts = _checked(features, labels, folds)
+    with needs_extra("analysis", StimulusError, "decode_over_time()"):
+        from threadpoolctl import threadpool_limits
+
+        fitted = _pipeline(decoder, penalty)
+    together = None if groups is None else as_ids(groups, "groups", len(y))
+    if together is not None and len(np.unique(together)) < folds:
+        raise StimulusError(
+            given=f"{len(np.unique(together))} groups for {folds} folds",
+            expected="at least as many groups as folds",
+            remedy="pass folds=2, or more groups",
+        )
+    # Limited to torch's thread count, because parallel processes would otherwise compete for the cores.
+    with threadpool_limits(torch.get_num_threads()):
+        probabilities = _held_out(fitted, values, y, folds, seed, together)
+        decoded = Decoded(
+            probabilities, probabilities.argmax(-1) == y, float(counts.max() / len(y)), times, groups=together
+        )
+        if not permutations:
+            return decoded
+        generator = np.random.default_rng(seed)
+        reached = np.empty((permutations, len(values)))
+        for row in reached:
+            other = _permuted(y, together, generator)
+            row[:] = (_held_out(fitted, values, other, folds, seed, together).argmax(-1) == other).mean(1)
+    at_least = decoded.accuracy - 1e-12
+    return replace(
+        decoded,
+        p=((reached >= at_least).sum(0) + 1) / (permutations + 1),
+        p_corrected=((reached.max(1)[:, None] >= at_least).sum(0) + 1) / (permutations + 1),
+    )
+
+
+def _checked(features: Any, labels: Any, folds: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the features (time, n, unit), the labels and the number of samples of each class."""
     x = as_array(features, "time time_bin", "sample presentation image", more=True).astype(float)
     values = x.reshape(*x.shape[:2], -1)
-    y = as_labels(labels)
+    y = as_labels(labels.cpu() if isinstance(labels, Tensor) else labels)
     if not np.isfinite(values).all():
         spoiled = np.flatnonzero(~np.isfinite(values).all((0, 1))).tolist() if values.ndim == 3 else []
         raise StimulusError(
@@ -82,35 +162,60 @@ def decode_over_time(
             expected="features (time, n, ...), n labels 0, 1, ..., and two or more classes of at least `folds` samples",
             remedy="number the classes with np.unique(labels, return_inverse=True)[1], or pass folds=2",
         )
-    with needs_extra("analysis", StimulusError, "decode_over_time()"):
-        from threadpoolctl import threadpool_limits
-
-        fitted = _pipeline(decoder, penalty)
-    probabilities = np.empty((*values.shape[:2], len(counts)))
-    # Limited to torch's thread count, because parallel processes would otherwise compete for the cores.
-    with threadpool_limits(torch.get_num_threads()):
-        for training, test in _splits(y, folds, seed, groups):
-            _require_classes(y[training], len(counts), folds)
-            for time, sheet in enumerate(values):
-                fitted.fit(sheet[training], y[training])
-                probabilities[time, test] = _probabilities(fitted, sheet[test])
-    return Decoded(probabilities, probabilities.argmax(-1) == y)
+    return values, y, counts
 
 
-def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: ArrayLike | None) -> Any:
+def _finite_samples(values: Tensor, name: str) -> Tensor:
+    """Return the values (time, n, ...). Raises StimulusError if a sample has diverged."""
+    diverged = (~torch.isfinite(values.detach()).reshape(*values.shape[:2], -1).all(2)).any(0).nonzero().flatten()
+    if len(diverged):
+        raise StimulusError(
+            given=f"run[{name!r}], in which {len(diverged)} of {values.shape[1]} samples diverged, such as sample "
+            f"{int(diverged[0])}",
+            expected="finite values of all samples",
+            remedy=f"use a smaller dt, or leave them out: ok = run[{name!r}].isfinite().flatten(2).all(2).all(0); "
+            f"decode_over_time(run[{name!r}][:, ok], labels[ok])",
+        )
+    return values
+
+
+def _held_out(
+    fitted: Any, values: Array, y: NDArray[np.int64], folds: int, seed: int, groups: NDArray[Any] | None
+) -> Array:
+    """Return the class probabilities of each sample (time, n, class) from decoders that were not fitted to it."""
+    classes = int(y.max()) + 1
+    probabilities = np.empty((*values.shape[:2], classes))
+    for training, test in _splits(y, folds, seed, groups):
+        _require_classes(y[training], classes, folds)
+        for time, sheet in enumerate(values):
+            fitted.fit(sheet[training], y[training])
+            probabilities[time, test] = _probabilities(fitted, sheet[test])
+    return probabilities
+
+
+def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: NDArray[Any] | None) -> Any:
     """Return the (training, test) indices of stratified folds that keep groups together."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    return kind(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+
+
+def _permuted(y: NDArray[np.int64], groups: NDArray[Any] | None, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return permuted labels: of samples, of whole groups if each has one label, or within groups."""
     if groups is None:
-        return StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)
-    together = as_ids(groups, "groups", len(labels))
-    if len(np.unique(together)) < folds:
-        raise StimulusError(
-            given=f"{len(np.unique(together))} groups for {folds} folds",
-            expected="at least as many groups as folds",
-            remedy="pass folds=2, or more groups",
-        )
-    return StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, together)
+        return generator.permutation(y)
+    members = [np.flatnonzero(groups == name) for name in np.unique(groups)]
+    other = y.copy()
+    if any(len(np.unique(y[each])) > 1 for each in members):
+        for each in members:
+            other[each] = generator.permutation(y[each])
+        return other
+    for size in {len(each) for each in members}:
+        alike = [each for each in members if len(each) == size]
+        for each, label in zip(alike, generator.permutation([y[each[0]] for each in alike]), strict=True):
+            other[each] = label
+    return other
 
 
 def _require_classes(labels: NDArray[np.int64], classes: int, folds: int) -> None:
@@ -144,3 +249,11 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     if margins.ndim == 1:  # with two classes, there is only the margin of the second
         margins = np.stack([-margins, margins], -1)
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
+
+
+__all__ = ["Decoded", "decode_over_time"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

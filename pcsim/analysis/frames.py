@@ -279,3 +279,23 @@ def is_dead(predictions: Predictions, closed_loop_from: int | None = None, toler
     if later.shape[1] > 1 and float((later[:, 1:] - later[:, :-1]).abs().max()) <= tolerance:
         return "the prediction is static: all frames are the same"
     return None
+
+
+__all__ = [
+    "SCORES",
+    "Scored",
+    "continue_linearly",
+    "copy_last",
+    "is_dead",
+    "mae",
+    "mse",
+    "psnr",
+    "score",
+    "ssim",
+    "training_mean",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

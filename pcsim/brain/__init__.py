@@ -12,3 +12,8 @@ __all__ = [
     "similarity",
     "subject",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -157,3 +157,11 @@ def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
             remedy="pass values for the same images in the same order",
         )
     return one, other
+
+
+__all__ = ["control_and_challenge", "image_d_prime", "rank_correlation", "solution_times", "split_half_reliability"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -250,3 +250,11 @@ def _require_bins(recorded: xarray.DataArray) -> None:
             expected="bins from time_bin_start to time_bin_end in ms, in order and without duplicates",
             remedy="sort them with recorded.sortby(['time_bin_start', 'time_bin_end']), and remove duplicates",
         )
+
+
+__all__ = ["images_of", "labelled", "load", "of_images", "repetitions"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -460,3 +460,24 @@ def _responses(responses: ArrayLike) -> Tensor:
             remedy="average with np.nanmean(repetitions, 0), and select the first time bin with responses[..., 0]",
         )
     return y
+
+
+__all__ = [
+    "REGRESSIONS",
+    "BestLayer",
+    "Normalised",
+    "Predictivity",
+    "best_layer",
+    "normalised",
+    "pearson",
+    "predictivity",
+    "predictivity_over_time",
+    "shuffled_splits",
+    "split_half_ceiling",
+    "steps_of",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -7,6 +7,8 @@ Source: Kriegeskorte et al. 2008.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,11 +17,12 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_array
 from pcsim.analysis.statistics import centred, correlation
-from pcsim.core.checks import Axes, checked
+from pcsim.core.checks import Axes, Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
 Array = NDArray[np.float64]
 Metric = Literal["correlation", "euclidean"]
+Method = Literal["spearman", "pearson", "kendall"]
 
 
 @checked(StimulusError)
@@ -77,9 +80,7 @@ def upper(matrix: ArrayLike) -> Array:
 
 
 @checked(StimulusError)
-def compare(
-    first: ArrayLike, second: ArrayLike, method: Literal["spearman", "pearson", "kendall"] = "spearman"
-) -> float:
+def compare(first: ArrayLike, second: ArrayLike, method: Method = "spearman") -> float:
     """Return the correlation of the upper triangles of two dissimilarity matrices.
 
     The result is NaN if either triangle contains NaN or does not vary. "kendall" is tau-b. Raises StimulusError for
@@ -92,6 +93,61 @@ def compare(
             remedy="call compare(dissimilarity(responses), dissimilarity(others)) with the same images",
         )
     return correlation(upper(first), upper(second), method)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The correlation of two dissimilarity matrices, its p-value, and its 95 % interval from `low` to `high`."""
+
+    correlation: float
+    p: float
+    low: float
+    high: float
+
+
+@checked(StimulusError)
+def mantel(
+    first: ArrayLike,
+    second: ArrayLike,
+    method: Method = "spearman",
+    *,
+    permutations: Count = 1_000,
+    draws: Count = 1_000,
+    alternative: Literal["greater", "two-sided"] = "greater",
+    seed: Whole = 0,
+) -> Similarity:
+    """Compare two dissimilarity matrices by a Mantel test, with a bootstrap interval over images.
+
+    permutations  number m of random permutations of the images of `first`. p = (b + 1) / (m + 1), where b permutations
+                  reach at least the same correlation, or the same |correlation| if "two-sided" (Mantel 1967;
+                  Phipson & Smyth 2010)
+    draws         number of bootstrap samples of the images, with replacement; pairs of the same image are left out
+                  (Nili et al. 2014). The interval contains the central 95 % of their correlations
+
+    The other arguments and errors are those of `compare`. All results are NaN if a matrix contains NaN or does not
+    vary.
+
+        similarity.mantel(dissimilarity(run["l2"][-1]), dissimilarity(recording))
+    """
+    found = compare(first, second, method)
+    if math.isnan(found):
+        return Similarity(*[math.nan] * 4)
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    generator, images = np.random.default_rng(seed), len(one)
+    theirs, above = upper(other), np.triu_indices(images, 1)
+    size = abs if alternative == "two-sided" else float
+    count = 0
+    for _ in range(permutations):
+        order = generator.permutation(images)
+        count += size(correlation(one[np.ix_(order, order)][above], theirs, method)) >= size(found) - 1e-12
+    resampled = np.empty(draws)
+    for draw in range(draws):
+        chosen = generator.integers(images, size=images)
+        differ = chosen[above[0]] != chosen[above[1]]
+        pairs = chosen[above[0]][differ], chosen[above[1]][differ]
+        resampled[draw] = correlation(one[pairs], other[pairs], method) if differ.sum() > 1 else math.nan
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    return Similarity(found, (count + 1) / (permutations + 1), float(low), float(high))
 
 
 @checked(StimulusError)
@@ -122,3 +178,11 @@ def ceiling_of_matrices(
     others = [np.delete(ranks, number, 0).mean(0) for number in range(len(ranks))]
     low = np.mean([np.corrcoef(row, rankdata(other))[0, 1] for row, other in zip(ranks, others, strict=True)])
     return float(low), float(high)
+
+
+__all__ = ["Similarity", "ceiling_of_matrices", "compare", "dissimilarity", "mantel", "upper"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

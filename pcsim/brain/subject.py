@@ -196,3 +196,11 @@ def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tupl
             remedy="resize them in prepare, the function given to Subject",
         )
     return names, images
+
+
+__all__ = ["Subject"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

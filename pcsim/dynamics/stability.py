@@ -334,3 +334,20 @@ def _mixing(dynamics: Dynamics) -> float:
     if not dynamics.network.is_flow:
         return 1.0
     return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())
+
+
+__all__ = [
+    "Dynamics",
+    "FixedPoint",
+    "eigenvalues",
+    "fixed_point",
+    "is_stable",
+    "largest_eigenvalue",
+    "largest_stable_dt",
+    "lyapunov_exponent",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -87,3 +87,8 @@ __all__ = [
 
 if not TYPE_CHECKING:
     __getattr__ = names_of(__name__)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

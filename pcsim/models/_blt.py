@@ -30,23 +30,23 @@ DELAYS: dict[str, tuple[int, int]] = {"engineering": (0, 1), "biological": (1, 1
 
 OPTIONS = """
 
-    width     number of feature maps per layer; BF has twice as many
+    channels  number of feature maps in each of the two layers; BF has twice as many
     unroll    "engineering": the image passes through all layers within a step; "biological": each projection takes
               one step
     lrn       "state": lateral and top-down projections use the activity after local response normalisation, as
               published; "output": they use the unnormalised activity, which is then also recorded as l1 and l2.
               In both cases, the next layer and the readout receive the normalised activity.
-    size, channels  size and channels of the image, (channels, size, size)
+    image     shape of the image, (channel, height, width)
     classes   number of classes; the readout is computed at every step
 
-    See docs/models/blt.md for equations and source. Raises WiringError for an unknown `unroll` or `lrn`, or an odd
-    `size`.
+    See docs/models/blt.md for equations and source. Raises WiringError for an unknown `unroll` or `lrn`, or an
+    image with an odd height or width.
     """
 
 
 def _blt(
     name: str,
-    width: Count,
+    channels: tuple[Count, Count],
     unroll: Unroll,
     lrn: Literal["state", "output"],
     image: tuple[Count, Count, Count],
@@ -56,20 +56,22 @@ def _blt(
     kernel: Count,
     widening: int,
 ) -> Network:
-    maps = widening * width
+    maps = tuple(widening * count for count in channels)
     normalised = lrn == "state"
-    rules = [Rate(maps, normalise=LocalResponseNorm(maps) if normalised else None) for _ in range(2)]
+    rules = [Rate(count, normalise=LocalResponseNorm(count) if normalised else None) for count in maps]
     wiring = areas(
         rules,
-        (maps, maps),
+        maps,
         image,
         kernel=kernel,
         lateral=lateral,
         top_down=top_down,
         delays=DELAYS[unroll],
-        bottom_up=nn.Identity if normalised else lambda: LocalResponseNorm(maps),
+        bottom_up=nn.Identity if normalised else LocalResponseNorm,
     )
-    populations, projections = add_readout(wiring, maps, classes, [] if normalised else [LocalResponseNorm(maps)])
+    populations, projections = add_readout(
+        wiring, maps[-1], classes, [] if normalised else [LocalResponseNorm(maps[-1])]
+    )
     return Network(
         {"image": image},
         populations,
@@ -86,16 +88,14 @@ def _member(
     """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
-        width: Count = 32,
+        channels: tuple[Count, Count] = (32, 32),
         *,
         unroll: Unroll = "engineering",
         lrn: Literal["state", "output"] = "state",
-        size: Count = 32,
-        channels: Count = 1,
+        image: tuple[Count, Count, Count] = (1, 32, 32),
         classes: Count = 10,
     ) -> Network:
-        image = (channels, size, size)
-        return _blt(name, width, unroll, lrn, image, classes, lateral, top_down, kernel, widening)
+        return _blt(name, channels, unroll, lrn, image, classes, lateral, top_down, kernel, widening)
 
     member.__name__ = member.__qualname__ = name
     member.__doc__ = f"Build {what} (Spoerer et al. 2017).{OPTIONS}"

@@ -30,6 +30,8 @@ from pcsim.models.registry import register, unknown
 from pcsim.network import Network, Population, Projection
 from pcsim.rules.wires import Sum
 
+Five = tuple[Count, Count, Count, Count, Count]
+Ten = tuple[Count, Count, Count, Count, Count, Count, Count, Count, Count, Count]
 Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 
 
@@ -113,19 +115,18 @@ def convrnn(
 def convrnn_shallow(
     cell: Choice = SHALLOW,
     *,
+    channels: Five = (64, 128, 256, 256, 512),
     feedback: Sequence[tuple[Count, Count]] = (),
     unroll: Unroll = "biological",
     steps: Count = 16,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
-    width: Count = 64,
 ) -> Network:
     """Build the shallow ConvRNN: five layers with cells in the upper three.
 
-    `width` is the number of maps in the first layer.
+    `channels` are the numbers of maps in the layers. The other options are those of `convrnn`.
     """
-    maps = [width, 2 * width, 4 * width, 4 * width, 8 * width]
-    layers = [Layer(maps[0], True, 7, 2), *(Layer(count, True) for count in maps[1:])]
+    layers = [Layer(channels[0], True, 7, 2), *(Layer(count, True) for count in channels[1:])]
     net = convrnn(
         layers,
         cell,
@@ -145,24 +146,21 @@ def convrnn_shallow(
 def convrnn_intermediate(
     cell: Choice = MEDIAN,
     *,
+    channels: Ten = (64, 128, 128, 128, 128, 256, 256, 256, 512, 512),
     feedback: Sequence[tuple[Count, Count]] = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9)),
     unroll: Unroll = "biological",
     steps: Count = 17,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
-    width: Count = 64,
 ) -> Network:
     """Build the intermediate ConvRNN: ten layers, cells in layers 4 to 10, and five long-range feedback projections.
 
-    It has 15,445,800 parameters. `width` is the number of maps in the first layer. With steps=12 it is the published
-    control with minimal unrolling.
+    It has 15,445,800 parameters. `channels` are the numbers of maps in the layers. With steps=12 it is the published
+    control with minimal unrolling. The other options are those of `convrnn`.
     """
-    w = width
-    layers = [
-        Layer(w, True, 7, 2),
-        *(Layer(2 * w), Layer(2 * w), Layer(2 * w, True), Layer(2 * w)),
-        *(Layer(4 * w, True), Layer(4 * w, True), Layer(4 * w), Layer(8 * w), Layer(8 * w, True)),
-    ]
+    pooled = (4, 6, 7, 10)
+    layers = [Layer(count, n in pooled) for n, count in enumerate(channels[1:], 2)]
+    layers = [Layer(channels[0], True, 7, 2), *layers]
     net = convrnn(
         layers,
         cell,

@@ -138,7 +138,7 @@ def _cornet_recurrent(
 @register(paper="Kubilius et al. 2019")
 def cornet_s(
     channels: tuple[Count, Count, Count, Count] = CHANNELS,
-    times: tuple[Count, Count, Count] = (2, 4, 2),
+    iterations: tuple[Count, Count, Count] = (2, 4, 2),
     *,
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
@@ -146,9 +146,9 @@ def cornet_s(
 ) -> Network:
     """Build CORnet-S, which has 53,416,616 parameters.
 
-    channels  number of channels in each area
-    times     number of repeats in V2, V4 and IT
-    scale     number of channels in the middle of a repeat, relative to the number of channels of the area
+    channels    number of channels in each area
+    iterations  number of repeats in V2, V4 and IT
+    scale       number of channels in the middle of a repeat, relative to the number of channels of the area
 
     V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have additional
     populations. In V2, for example, in_v2 is the 1x1 convolution of the input, first_v2 and wide_v2 are the expanded
@@ -170,7 +170,7 @@ def cornet_s(
     begin, below = 1, v1
     timing = {"v1": (50.0, 100.0)}
     onsets = {"v2": (70.0, 100.0), "v4": (90.0, 50.0), "it": (100.0, 100.0)}
-    for position, (count, repeats) in enumerate(zip(channels[1:], times, strict=True), 1):
+    for position, (count, repeats) in enumerate(zip(channels[1:], iterations, strict=True), 1):
         area = AREAS[position]
         nodes, edges = _repeated(area, AREAS[position - 1], below, count, scale * count, begin, begin + repeats)
         populations += nodes

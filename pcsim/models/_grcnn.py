@@ -18,6 +18,7 @@ from torch import nn
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
 from pcsim.core.checks import Count, Counts, Whole
 from pcsim.core.exceptions import WiringError
+from pcsim.models.areas import enlarged
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
@@ -31,8 +32,7 @@ def grcnn(
     iterations: Whole = 3,
     *,
     stem: Count = 64,
-    size: Count = 32,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
     classes: Count = 10,
 ) -> Network:
     """Build a GRCNN: a convolution, gated recurrent layers, global average pooling and a linear layer.
@@ -44,19 +44,20 @@ def grcnn(
     channels    number of channels in each recurrent layer
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network
     stem        number of channels of the first convolution
+    image       shape of the image, (channel, height, width)
 
-    Raises WiringError if 2^len(channels) does not divide `size`.
+    Raises WiringError if 2^len(channels) does not divide the height and width of the image.
     """
     multiple = 2 ** len(channels)
-    if size % multiple:
+    if image[1] % multiple or image[2] % multiple:
         raise WiringError(
-            given=f"{len(channels)} layers, images of {size}x{size}",
-            expected=f"a size divisible by {multiple}",
-            remedy=f"pass size={-(-size // multiple) * multiple}",
+            given=f"images of {image[1]}x{image[2]} for {len(channels)} layers",
+            expected=f"a height and width divisible by {multiple}",
+            remedy=f"pass image={enlarged(image, multiple)}",
         )
     steps = len(channels) * (iterations + 1)
     populations = [Population("features", Sum("relu", stem), active=(0, 1))]
-    projections = [Projection("image", "features", nn.Sequential(Standardise(), conv(image_channels, stem)))]
+    projections = [Projection("image", "features", nn.Sequential(Standardise(), conv(image[0], stem)))]
     source, below = "features", stem
     for layer, count in enumerate(channels, 1):
         begin = (layer - 1) * (iterations + 1)
@@ -67,7 +68,7 @@ def grcnn(
     populations.append(Population("readout", Sum(), active=(steps - 1, steps)))
     head = nn.Sequential(GlobalMeanPool(), nn.Linear(below, classes))
     return Network(
-        {"image": (image_channels, size, size)},
+        {"image": image},
         populations,
         [*projections, Projection(source, "readout", head)],
         readout="readout",

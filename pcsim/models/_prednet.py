@@ -43,11 +43,11 @@ def prednet(
     gate: str = "hard_sigmoid",
     feedback: Feedback = "current",
     kernel: Count = 3,
-    size: tuple[Count, Count] = (64, 64),
+    image: tuple[Count, Count, Count] = (1, 64, 64),
 ) -> Network:
-    """Build PredNet. The default size is the one used in the paper for rotating faces.
+    """Build PredNet. The default is the network used in the paper for rotating faces.
 
-    channels         channels of A and P in layers 0, 1, ...; the first entry is the number of channels of the frames
+    channels         channels of A and P in layers 0, 1, ...; the first entry is the number of channels of the image
     representations  channels of R, by default equal to `channels`. Small networks may collapse to predicting black
                      for dark frames; more channels in layer 0 and a positive initial bias of P_0 prevent this
     cell      "convlstm" or "subconvlstm"
@@ -55,14 +55,15 @@ def prednet(
     feedback  input in the closed loop (`pcsim.predict(..., closed_loop_from=10)`): "current", the prediction of the
               current frame, so that the error of layer 0 is zero; or "previous", the prediction of the previous frame,
               as in the original code
-    size      size of the frames, (height, width); both must be divisible by 2^(layers - 1)
+    image     shape of a frame, (channel, height, width); height and width must be divisible by 2^(layers - 1)
 
     Weights are initialised as in Keras: Glorot uniform, with zero biases. Raises WiringError for an unknown option or
-    an invalid size.
+    an
+    image that does not match `channels`.
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)
-    _check(layers, len(maps), size)
+    _check(channels, len(maps), image)
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
@@ -70,7 +71,7 @@ def prednet(
         Projection("p0", "a0", kind="prediction", delay=int(feedback == "previous"), lesioned=(ALWAYS,)),
     ]
     for layer, (count, rep) in enumerate(zip(channels, maps, strict=True)):
-        at = (size[0] >> layer, size[1] >> layer)
+        at = (image[1] >> layer, image[2] >> layer)
         rule: Rule = (
             SubLSTM(rep) if cell == "subconvlstm" else LSTM(rep, peephole, at if peephole == "full" else None, gate)
         )
@@ -101,15 +102,15 @@ def prednet(
                 Projection(f"r{layer + 1}", f"r{layer}", enlarged, "top_down"),
                 Projection(f"e{layer}", f"a{layer + 1}", nn.Sequential(to_target, nn.ReLU(), pool())),
             ]
-    return Network({"frame": (channels[0], *size)}, populations, projections, readout="p0", steps=10, name="prednet")
+    return Network({"frame": image}, populations, projections, readout="p0", steps=10, name="prednet")
 
 
 @register(paper="Lotter et al. 2017")
 def prednet_kitti(
-    channels: Counts = (3, 48, 96, 192), *, size: tuple[Count, Count] = (128, 160), **options: Any
+    channels: Counts = (3, 48, 96, 192), *, image: tuple[Count, Count, Count] = (3, 128, 160), **options: Any
 ) -> Network:
     """Build PredNet in the size used in the paper for KITTI (6,915,948 parameters). Options are those of `prednet`."""
-    return prednet(channels, size=size, **options)
+    return prednet(channels, image=image, **options)
 
 
 def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
@@ -122,11 +123,17 @@ def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
             nn.init.zeros_(convolution.bias)
 
 
-def _check(layers: int, representations: int, size: tuple[int, int]) -> None:
-    multiple = 2 ** (layers - 1)
-    if layers != representations or size[0] % multiple or size[1] % multiple:
+def _check(channels: Sequence[int], representations: int, image: tuple[int, int, int]) -> None:
+    layers, multiple = len(channels), 2 ** (len(channels) - 1)
+    if channels[0] != image[0]:
         raise WiringError(
-            given=f"{layers} channels, {representations} representations, frames of {size[0]}x{size[1]}",
+            given=f"channels={tuple(channels)} for an image of shape {image}",
+            expected="the number of channels of the image as the first entry of `channels`",
+            remedy=f"pass channels={(image[0], *channels[1:])}",
+        )
+    if layers != representations or image[1] % multiple or image[2] % multiple:
+        raise WiringError(
+            given=f"{layers} channels, {representations} representations, frames of {image[1]}x{image[2]}",
             expected=f"as many representations as channels, and a height and width divisible by {multiple}",
             remedy="crop or pad the frames, or use fewer layers",
         )

@@ -18,31 +18,32 @@ from torch import nn
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
 from pcsim.core.checks import Count, Counts
 from pcsim.core.exceptions import WiringError
+from pcsim.models.areas import enlarged
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
 from pcsim.rules.rate import Rate
 from pcsim.rules.wires import Sum
 
-MAPS = (96, 128, 192, 256, 512, 1024, 2048)
+CHANNELS = (96, 128, 192, 256, 512, 1024, 2048)
 KERNELS = (7, 5, 3, 3, 3, 3, 1)
 WIDER = (11, 7, 5, 5, 5, 5, 3)
 
 
 OPTIONS = """
 
-    maps      number of feature maps in each layer of B
-    kernels   kernel size of each layer, with one entry for each entry of `maps`; by default, the published sizes
+    channels  number of feature maps in each layer of B
+    kernels   kernel size of each layer, with one entry for each entry of `channels`; by default, the published sizes
     steps     number of steps, each with its own batch norms; by default, 8 with lateral connections and 1 without
-    size, channels  shape of the image, (channels, size, size); `size` must be divisible by 2^(len(maps) - 1)
+    image     shape of the image, (channel, height, width); height and width must be divisible by 2^(layers - 1)
     classes   number of classes; the readout is computed at every step
 
-    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels` or `size` is invalid.
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels` or `image` is invalid.
     """
 
 
 def _rcnn_sat(
     name: str,
-    maps: Sequence[int],
+    channels: Sequence[int],
     kernels: Sequence[int],
     steps: int,
     image: tuple[int, int, int],
@@ -51,20 +52,20 @@ def _rcnn_sat(
     widening: int,
     deepening: int,
 ) -> Network:
-    multiple, (channels, size, _) = 2 ** (len(maps) - 1), image
-    if len(maps) != len(kernels) or size % multiple:
+    multiple, (below, height, width) = 2 ** (len(channels) - 1), image
+    if len(channels) != len(kernels) or height % multiple or width % multiple:
         raise WiringError(
-            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}",
-            expected=f"as many kernels as maps, and a size divisible by {multiple}",
-            remedy=f"pass size={-(-size // multiple) * multiple} and "
-            f"kernels={(*kernels, *(3 for _ in maps))[: len(maps)]}",
+            given=f"{len(channels)} entries in channels, {len(kernels)} in kernels, images of {height}x{width}",
+            expected=f"as many kernels as channels, and a height and width divisible by {multiple}",
+            remedy=f"pass image={enlarged(image, multiple)} and "
+            f"kernels={(*kernels, *(3 for _ in channels))[: len(channels)]}",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
-    source, below = "image", channels
+    source = "image"
     plan = [
         (count * widening, kernel, copy)
-        for count, kernel in zip(maps, kernels, strict=True)
+        for count, kernel in zip(channels, kernels, strict=True)
         for copy in range(deepening)
     ]
     for n, (count, kernel, copy) in enumerate(plan, 1):
@@ -99,17 +100,15 @@ def _member(
     """Return a function that builds one member of the family; all members have the same options."""
 
     def member(
-        maps: Counts = MAPS,
+        channels: Counts = CHANNELS,
         kernels: Sequence[Count] | None = None,
         *,
         steps: Count | None = None,
-        size: Count = 128,
-        channels: Count = 3,
+        image: tuple[Count, Count, Count] = (3, 128, 128),
         classes: Count = 1000,
     ) -> Network:
         kernels, steps = published if kernels is None else kernels, (8 if lateral else 1) if steps is None else steps
-        image = (channels, size, size)
-        return _rcnn_sat(name, maps, kernels, steps, image, classes, lateral, widening, deepening)
+        return _rcnn_sat(name, channels, kernels, steps, image, classes, lateral, widening, deepening)
 
     member.__name__ = member.__qualname__ = name
     member.__doc__ = f"Build {what} for 1,000 classes (Spoerer et al. 2020).{OPTIONS}"

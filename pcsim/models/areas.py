@@ -24,14 +24,14 @@ def areas(
     lateral: bool = True,
     top_down: bool = True,
     delays: tuple[int | None, int | None] = (None, None),
-    bottom_up: Callable[[], nn.Module] = nn.Identity,
+    bottom_up: Callable[[int], nn.Module] = nn.Identity,
 ) -> Wiring:
     """Build areas l1, l2, ... with `maps` feature maps above the input "image", each half the size of the one below.
 
     Bottom-up projections are 2x2 max pooling (from area 2 on) and a convolution, lateral projections are convolutions,
     and top-down projections are transposed convolutions of stride 2. Biases belong to the rules.
     `delays` is a pair: the delay of bottom-up projections between areas, and that of lateral and top-down projections.
-    `bottom_up` builds the module that precedes pooling in bottom-up projections between areas.
+    `bottom_up(channels)` builds the module that precedes pooling in bottom-up projections between areas.
     Raises WiringError unless the image size can be halved once for every area but the first.
     """
     channels, height, width = image
@@ -48,7 +48,7 @@ def areas(
     first = nn.Sequential(Standardise(), conv(channels, maps[0], kernel))
     projections = [Projection("image", "l1", first)]
     for low, high, fewer, more in zip(names, names[1:], maps, maps[1:], strict=False):
-        transform = nn.Sequential(bottom_up(), pool(2), conv(fewer, more, kernel))
+        transform = nn.Sequential(bottom_up(fewer), pool(2), conv(fewer, more, kernel))
         projections.append(Projection(low, high, transform, delay=up))
     for name, count in zip(names, maps, strict=True):
         if lateral:
@@ -57,6 +57,12 @@ def areas(
         if top_down:
             projections.append(Projection(high, low, up_conv(more, fewer, kernel), "top_down", back))
     return populations, projections
+
+
+def enlarged(image: tuple[int, int, int], multiple: int) -> tuple[int, int, int]:
+    """Return the shape of the smallest image that is no smaller and has sides divisible by `multiple`."""
+    channels, height, width = image
+    return channels, -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def add_readout(wiring: Wiring, maps: int, classes: int, entry: Sequence[nn.Module] = ()) -> Wiring:

@@ -18,7 +18,7 @@ def matched(build: Callable[[int], Network], parameters: Count, largest: Count =
     The parameter count of `build` must increase with the width. The initial weights are those of a direct call to
     build(width). Raises WiringError if even the largest width has too few parameters.
 
-        control = pcsim.models.matched(lambda width: pcsim.models.blt_b(width=width), net.parameter_count)
+        control = pcsim.models.matched(lambda width: pcsim.models.blt_b((width, width)), net.parameter_count)
     """
 
     def count(width: Count) -> int:

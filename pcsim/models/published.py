@@ -351,6 +351,14 @@ def _renaming(wanted: set[str], given: set[str]) -> str:
     if pairs and len(missing) == len(other):
         return "rename " + ", ".join(f"{name!r} to {near!r}" for name, near in pairs[:3])
     return (
-        "build the network with the published options (layers, times, tied, classes), or "
+        "build the network with the published options (layers, iterations, tied, classes), or "
         'pass tensors["state_dict"] if the tensors are nested in the checkpoint'
     )
+
+
+__all__ = ["Source", "cornet", "libilab_local", "libilab_pcn", "load", "zcrwind_prednet"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -27,6 +27,15 @@ class Entry:
 
 
 MODELS: dict[str, Entry] = {}
+RENAMED = {
+    "size": "image=(channel, height, width)",
+    "image_channels": "image=(channel, height, width)",
+    "width": "channels=(8, 8), with one number per layer",
+    "maps": "channels=(8, 8), with one number per layer",
+    "layers": "channels=(96, 96, 96, 96), with one number per layer",
+    "times": "iterations=(2, 4, 2)",
+}
+"""options of pcsim 0.1 -> what to pass instead"""
 
 
 @checked(WiringError)
@@ -43,6 +52,7 @@ def register(*, paper: str) -> Callable[[Model], Model]:
 
         @functools.wraps(model)
         def recorded(*arguments: Any, **options: Any) -> Network:
+            _require_current(model, options)
             network = build(*arguments, **options)
             given = signature.bind(*arguments, **options).arguments
             inner = [name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD]
@@ -76,6 +86,7 @@ def construct(name: str, **options: Any) -> Network:
         raise unknown("model", name, available())
     model = MODELS[name].build
     parameters = inspect.signature(model).parameters
+    _require_current(model, options)
     known = tuple(option for option, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD)
     for option in options:
         if option not in known and len(known) == len(parameters):
@@ -84,6 +95,17 @@ def construct(name: str, **options: Any) -> Network:
 
 
 Graph.construct = staticmethod(construct)
+
+
+def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) -> None:
+    """Raise WiringError for an option that had another name in pcsim 0.1."""
+    for option in options:
+        if option in RENAMED and option not in inspect.signature(model).parameters:
+            raise WiringError(
+                given=f"{model.__name__}({option}=...), an option of pcsim 0.1",
+                expected=f"the options {', '.join(inspect.signature(model).parameters)}",
+                remedy=f"pass {RENAMED[option]} instead of {option}",
+            )
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:

@@ -23,7 +23,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
 
     Raises WiringError for an unknown model or option, and StorageError for unknown weights.
 
-        pcsim.models.build("blt", width=16)
+        pcsim.models.build("blt", channels=(16, 16))
         pcsim.models.build("blt", weights="debris-light")
     """
     return construct(name, **options) if weights is None else pretrained(name, weights, **options)
@@ -63,3 +63,11 @@ def about(model: str, weights: str) -> dict[str, Any]:
         saved = SavedNetwork(str(path), *storage.read_tensors(path, KIND))
         options = saved.recipe.options if saved.recipe is not None else {}
         return {"model": model, "options": options, **saved.facts["about"]}
+
+
+__all__ = ["about", "available", "build", "pretrained"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

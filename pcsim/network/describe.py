@@ -22,7 +22,8 @@ def describe(network: Graph) -> str:
     for position, name in enumerate(network.order, 1):
         rule = populations[name].rule
         reads = [_edge_text(edge, network.is_flow, rule) for edge in incoming[name]] or [""]
-        what = f"{_kind(rule)}: {rule.describe()}{_window(populations[name].active)}"
+        tau = f", tau {rule.tau.describe()} ms" if isinstance(rule, Flow) else ""
+        what = f"{_kind(rule)}: {rule.describe()}{tau}{_window(populations[name].active)}"
         rows.append((str(position), name, what, _by(network.shape(name)), reads[0]))
         rows += [("", "", "", "", text) for text in reads[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]

@@ -16,7 +16,7 @@ from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Population, Projection
 from pcsim.network.recipe import Recipe
 from pcsim.network.shapes import Shapes, infer_shapes
-from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_windows
+from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_taus, check_windows
 from pcsim.network.wiring import Wiring
 from pcsim.rules.base import Flow, Rule, Wire
 from pcsim.rules.time_constants import TimeConstant, time_constant
@@ -69,6 +69,7 @@ class Graph(nn.Module):
         rules = {population.name: population.rule for population in populations}
         self.shapes: Shapes = infer_shapes(self.inputs, rules, declared, resolved)
         self.order = evaluation_order(list(self._populations), (edge for edge in resolved if edge.delay == 0))
+        check_taus(populations, resolved, self.shapes.variables)
         check_windows(populations, resolved, self.shapes.variables, self.is_flow)
 
     def _resolved(self, edge: Projection) -> Projection:

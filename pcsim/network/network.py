@@ -77,10 +77,12 @@ class Network(Graph):
         If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
         `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name. The
-        values of a dict can also be a `LearnableTau` or a sequence with one number per channel. A wire with delayed
-        outgoing edges also becomes a memory, because its past values are needed. `step_ms` is the time in ms that one
-        step of the discrete network represents. It is used to convert windows, lesions, per-step transforms and
-        delays of more than one step to ms, and defaults to `tau` if `tau` is a scalar.
+        values of a dict can also be a `LearnableTau` or a sequence with one number per channel, and its entry "default"
+        applies to all other populations. Without a "default", a flow keeps the time constants of the others, and a
+        discrete network is refused, because it has none. A wire with delayed outgoing edges also becomes a memory,
+        because its past values are needed. `step_ms` is the time in ms that one step of the discrete network
+        represents. It is used to convert windows, lesions, per-step transforms and delays of more than one step to ms,
+        and defaults to `tau` if `tau` is a scalar.
 
         A delay of 0 between two memories has no meaning in continuous time: every edge of the flow transmits the
         current value, regardless of the unrolling. The unrolling matters only for one-stage solvers

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from pcsim.connections.functions import as_transform
 from pcsim.core.checks import checked
 from pcsim.core.clock import Window
 from pcsim.core.exceptions import WiringError
@@ -42,11 +44,22 @@ class Population:
     starts_from: str | None = None
 
 
-@checked(WiringError)
+if TYPE_CHECKING:
+
+    class _AsModule:
+        """The type of `Projection.transform`: a module when it is read, and also a function or a number when passed."""
+
+        def __get__(self, owner: object, kind: type) -> nn.Module: ...
+        def __set__(self, owner: object, value: nn.Module | Callable[..., torch.Tensor] | float) -> None: ...
+
+
+@checked(WiringError, transform=None)
 @dataclass(frozen=True)
 class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
+    transform  a module, a function without state (see `connections.Function`), or a number (a fixed gain); by default,
+            the identity
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
             None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
@@ -64,7 +77,10 @@ class Projection:
 
     source: str
     target: str
-    transform: nn.Module = field(default_factory=nn.Identity)
+    if TYPE_CHECKING:
+        transform: _AsModule = _AsModule()
+    else:
+        transform: nn.Module | Callable[..., torch.Tensor] | float = field(default_factory=nn.Identity)
     kind: Kind = "bottom_up"
     delay: Delay | None = None
     port: str | None = None
@@ -76,6 +92,7 @@ class Projection:
     name: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "transform", as_transform(self.transform))
         object.__setattr__(self, "name", self.name or f"{self.source}->{self.target}")
 
     @property

@@ -9,12 +9,13 @@ from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcsim.connections import (
     Activation,
     Chain,
+    Gain,
     GlobalMaxPool,
     GlobalMeanPool,
     HalfSquare,
@@ -40,7 +41,7 @@ def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
     return _by_type(transform, shape) or _on_meta(transform, shape)
 
 
-_KEEPING = (nn.Identity, nn.ReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout, Activation, Standardise)
+_KEEPING = (nn.Identity, nn.ReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout, Activation, Gain, Standardise)
 
 
 def _by_type(layer: nn.Module, shape: Shape) -> Shape | None:
@@ -122,7 +123,11 @@ def _on_meta(transform: nn.Module, shape: Shape) -> Shape:
     # Use the memory layout of a run, so that a transform that flattens with an unsupported `.view` fails here.
     given = laid_out(torch.empty((2, *shape), device="meta", dtype=next((t.dtype for t in tensors.values()), None)))
     with torch.no_grad():
-        return tuple(functional_call(transform, tensors, (given,)).shape[1:])
+        made = functional_call(transform, tensors, (given,))
+    if not isinstance(made, Tensor) or made.dim() < 2 or len(made) != len(given):
+        what = f"shape {tuple(made.shape)} for 2 samples" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise TypeError(f"it returns {what} instead of a tensor (batch, ...)")
+    return tuple(made.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class PerSampleTau(TimeConstant):
         """Return all values in ms, (n,) or (n, channel)."""
         return self.values
 
+    @property
+    def channels(self) -> int | None:
+        """The number of channels with separate values in each sample, or None if one value applies to all channels."""
+        return self.values.shape[1] if self.values.dim() > 1 and self.values.shape[1] > 1 else None
+
     def for_(self, like: Tensor) -> Tensor:
         """Return the values, reshaped to broadcast against the activity `like`, (n, channel, ...)."""
         return _beside(self.values, like)

@@ -36,6 +36,33 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
         )
 
 
+def check_taus(
+    populations: Sequence[Population],
+    projections: Sequence[Projection],
+    variables: Mapping[str, Mapping[str, Shape]],
+) -> None:
+    """Raise WiringError for an edge with several delays, or several time constants that do not match the channels."""
+    for name, rule in ((p.name, p.rule) for p in populations if isinstance(p.rule, Flow)):
+        count = rule.tau.channels
+        for variable, shape in variables[name].items():
+            if count not in (None, shape[0]):
+                what = (
+                    f"population {name!r}" if variable == "value" else f"variable {variable!r} of population {name!r}"
+                )
+                raise WiringError(
+                    given=f"{count} time constants for {what}, which has {shape[0]} channels",
+                    expected=f"one time constant, or {shape[0]}, one for each channel",
+                    remedy=f"pass tau=10.0, or a tensor of {shape[0]} values in ms",
+                )
+    for edge in projections:
+        if isinstance(edge.delay_ms, TimeConstant) and (count := edge.delay_ms.channels) is not None:
+            raise WiringError(
+                given=f"edge {edge.name} with {count} delays in ms",
+                expected="one delay for the edge",
+                remedy="pass delay_ms=10.0, or one projection for each delay",
+            )
+
+
 def check_windows(
     populations: Sequence[Population],
     projections: Sequence[Projection],
@@ -151,7 +178,7 @@ def all_flows(populations: Sequence[Population]) -> bool:
         raise WiringError(
             given=f"flows without a time constant: {', '.join(untimed)}",
             expected="a TimeConstant in ms as rule.tau",
-            remedy="set self.tau = time_constant(tau) in the rule's constructor, and return tau d own/dt from forward; "
-            "the solver divides it by tau",
+            remedy="set self.tau = pcsim.rules.time_constant(tau) in the rule's constructor; forward returns "
+            "tau d own/dt, which the solver divides by tau",
         )
     return bool(flows)

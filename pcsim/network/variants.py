@@ -20,17 +20,19 @@ from pcsim.rules.base import with_tau
 from pcsim.rules.time_constants import TimeConstant
 
 Net = TypeVar("Net", bound=Graph)
-Taus = float | Sequence[float] | Mapping[str, float | Tensor | TimeConstant]
-"""Time constants in ms: one for all memories, a sequence with one per memory, or a dict by name."""
+DEFAULT = "default"
+Taus = float | Sequence[float] | Mapping[str, float | Sequence[float] | Tensor | TimeConstant]
+"""Time constants in ms: one for all memories, a sequence with one per memory, or a dict by name or "default"."""
 
 
 def as_ode(network: Net, tau: Taus, step_ms: float | None) -> Net:
     """Return the network in continuous time; see `Network.as_ode`."""
     waiting = {*network.step_delays}
     remembered = [name for name in network.populations if name in network.memories or name in waiting]
-    taus = _tau_by_name(tau, remembered)
+    taus = _tau_by_name(tau, remembered, may_keep=network.is_flow)
     if network.is_flow:
-        return rebuilt(network, [_with_tau(network, p, taus, 1.0) for p in network.populations.values()])
+        changed = [_with_tau(network, p, taus, 1.0) if p.name in taus else p for p in network.populations.values()]
+        return rebuilt(network, changed)
     scale = step_ms or tau
     if any(isinstance(edge.transform, Phased) for edge in network.projections):
         _in_ms("the transforms that differ between steps", (0.0, 1.0), scale)
@@ -142,21 +144,35 @@ def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], s
     return replace(population, rule=with_tau(population.rule, taus[name]), shape=network.shape(name), active=window)
 
 
-def _tau_by_name(tau: Taus, names: Sequence[str]) -> Mapping[str, float | Tensor | TimeConstant]:
-    """Return one time constant for each of `names`, from a number, a sequence in the same order, or a dict."""
-    if isinstance(tau, Mapping):
-        given, taus = set(tau), dict(tau)
-    elif isinstance(tau, Sequence):
-        given, taus = set(names) if len(tau) == len(names) else set(), dict(zip(names, tau, strict=False))
-    else:
-        given, taus = set(names), dict.fromkeys(names, tau)
-    if given != set(names):
+def _tau_by_name(
+    tau: Taus, names: Sequence[str], may_keep: bool
+) -> Mapping[str, float | Sequence[float] | Tensor | TimeConstant]:
+    """Return the time constants by name, from a number, a sequence in the order of `names`, or a dict.
+
+    With `may_keep`, names without an entry in a dict are left out; otherwise, all need an entry or a "default".
+    """
+    if not isinstance(tau, Mapping | Sequence):
+        return dict.fromkeys(names, tau)
+    if isinstance(tau, Sequence):
+        if len(tau) != len(names):
+            raise WiringError(
+                given=f"{len(tau)} time constants, {tau}",
+                expected=f"one for each of {', '.join(names)}",
+                remedy="pass tau=10.0 for all of them, a sequence in that order, or a dict by name",
+            )
+        return dict(zip(names, tau, strict=True))
+    is_default = DEFAULT in tau and DEFAULT not in names
+    unknown = [name for name in tau if name not in names and not (is_default and name == DEFAULT)]
+    missing = [name for name in names if name not in tau]
+    if unknown or not tau or (missing and not is_default and not may_keep):
+        first = next((name for name in names if name in tau), names[0])
         raise WiringError(
-            given=f"time constants {tau}",
-            expected=f"one for each of {', '.join(names)}",
-            remedy="pass tau=10.0 for all of them, a sequence in that order, or a dict by name",
+            given=f"time constants for {', '.join(tau) or 'no population'}"
+            + (f", but not for {', '.join(missing)}" if missing and not unknown else ""),
+            expected=f"{'some' if may_keep else 'all'} of {', '.join(names)}, or {DEFAULT!r} for the others",
+            remedy=f"pass tau={{{first!r}: 10.0, {DEFAULT!r}: 20.0}}",
         )
-    return taus
+    return {name: tau[name] if name in tau else tau[DEFAULT] for name in names if name in tau or is_default}
 
 
 def _in_ms(name: str, window: Window, step_ms: object) -> Window:

@@ -10,7 +10,7 @@ populations or to the step number. The input at an unconnected port is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import cast
 
@@ -121,7 +121,7 @@ class Rule(nn.Module):
         return dict.fromkeys(("value", *self.extra), shape)
 
     def describe(self) -> str:
-        """Return a short description for the wiring table."""
+        """Return a short description for the wiring table, to which `net.describe()` adds the tau of a flow."""
         return type(self).__name__
 
     def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -173,7 +173,7 @@ class Leaky(Flow):
     or a `LearnableTau`.
     """
 
-    def __init__(self, rule: Map | Wire, tau: float | Tensor | TimeConstant) -> None:
+    def __init__(self, rule: Map | Wire, tau: float | Sequence[float] | Tensor | TimeConstant) -> None:
         super().__init__()
         self.rule = rule
         self.tau = time_constant(tau)
@@ -196,8 +196,8 @@ class Leaky(Flow):
         return _combine(torch.sub, self.target(own, **ports), own)
 
     def describe(self) -> str:
-        """Return the description of F, followed by tau."""
-        return f"{self.rule.describe()} with a leak, tau {self.tau.describe()} ms"
+        """Return the description of F."""
+        return f"{self.rule.describe()} with a leak"
 
 
 def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
@@ -207,7 +207,7 @@ def _combine(function: Callable[..., Tensor], first: Own, second: Own) -> Own:
     return function(first, second)
 
 
-def with_tau(rule: Rule, tau: float | Tensor | TimeConstant) -> Flow:
+def with_tau(rule: Rule, tau: float | Sequence[float] | Tensor | TimeConstant) -> Flow:
     """Return a flow with time constant `tau`. Maps and wires become leaky; flows are copied with the new tau.
 
     Parameters are shared with `rule`.

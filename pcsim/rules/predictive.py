@@ -152,10 +152,6 @@ class ErrorRelaxation(Flow):
             drive = self.slope(own) * drive
         return drive - error
 
-    def describe(self) -> str:
-        """Return the name of the rule and its time constant."""
-        return f"{type(self).__name__}, tau {self.tau.describe()} ms"
-
 
 @checked(WiringError)
 class UpdateRate(nn.Module):

@@ -29,6 +29,12 @@ class TimeConstant(nn.Module, ABC):
         value = self()
         return per_channel(value, like) if isinstance(value, Tensor) else value
 
+    @property
+    def channels(self) -> int | None:
+        """The number of channels with separate values, or None if one value applies to all channels."""
+        value = self()
+        return value.numel() if isinstance(value, Tensor) and value.numel() > 1 else None
+
     def smallest(self) -> float:
         """Return the smallest value over channels, in ms, which limits the dt of an explicit solver."""
         value = self()
@@ -62,6 +68,12 @@ class FixedTau(TimeConstant):
                 remedy="use LearnableTau(channels, minimum, span), which stays positive during training",
             )
         values = torch.as_tensor(tau, dtype=torch.float64, device="cpu")
+        if values.dim() > 1 or not values.numel():
+            raise WiringError(
+                given=f"time constants or delays of shape {tuple(values.shape)}",
+                expected="one number, or one for each channel: (channel,)",
+                remedy="pass tau=10.0, or tau.flatten() for a tensor (channel, 1, 1)",
+            )
         require_positive(values, "tau")
         self.value = float(values) if values.dim() == 0 else None
         self.register_buffer("per_channel", values.reshape(-1), persistent=False)

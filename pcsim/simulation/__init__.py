@@ -24,3 +24,8 @@ __all__ = [
     "rollout",
     "simulate",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as _torch_module
 
+from pcsim.connections import Function
 from pcsim.core.exceptions import WiringError
 
 # Layers without memory, random numbers or side effects in any mode
@@ -119,10 +120,11 @@ class _Kind:
 def _kind(layer: type[nn.Module]) -> _Kind:
     home = layer.__module__
     room, _, family = home.rpartition(".")
-    is_ours, is_torchs = home.startswith("pcsim."), room == "torch.nn.modules"
+    is_ours = home.startswith("pcsim.") and not issubclass(layer, Function)  # a function may do anything
+    is_torchs = room == "torch.nn.modules"
     learns = is_torchs and (family in _PURE_IN_EVALUATION or issubclass(layer, _RANDOM_IN_TRAINING))
     is_pure = is_ours or (is_torchs and (learns or family in _PURE) and not issubclass(layer, _RANDOM))
-    return _Kind(home.startswith(("torch.nn.", "pcsim.")), is_pure, learns)
+    return _Kind(is_ours or home.startswith("torch.nn."), is_pure, learns)
 
 
 def guarded(module: nn.Module, what: str, known: Nature) -> Callable[..., Any]:

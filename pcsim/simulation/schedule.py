@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +19,7 @@ from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime, Regimes, window_ends
 from pcsim.solvers.base import Solver
-from pcsim.stimuli.timeline import Stimulus, as_timelines
+from pcsim.stimuli.timeline import Stimulus, Timeline, as_timelines
 
 PlanOf = Callable[[Regime], Plan]
 
@@ -106,25 +106,35 @@ class Schedule:
 
     def shown(self, step: int) -> State:
         """Return the validated inputs of a step, with the type and device of the network."""
-        parameter = self.network.parameter
-        found: State = {}
-        for name, line in self.timelines.items():
-            image = line.at(step * self.dt)
-            check_image(name, image, self.network.shapes.nodes[name], step * self.dt)
-            if parameter is not None:
-                image = image.to(device=parameter.device, dtype=parameter.dtype)
-            found[name] = laid_out(image.clone() if image.is_inference() else image)
-        sizes = {name: len(image) for name, image in found.items()}
-        wanted = self._known if self._known is not None else next(iter(sizes.values()))
-        if set(sizes.values()) != {wanted}:
-            raise StimulusError(
-                given=", ".join(f"{count} samples for input {name!r}" for name, count in sizes.items())
-                + ("" if self._known is None else f" at {step * self.dt:g} ms, but {wanted} earlier"),
-                expected="the same number of samples for every input and at all times",
-                remedy="repeat the smaller input with images.expand(count, -1, -1, -1)",
-            )
-        self._known = wanted
+        found = shown_at(self.network, self.timelines, step * self.dt, self._known)
+        self._known = len(next(iter(found.values())))
         return found
+
+
+def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, count: int | None = None) -> State:
+    """Return the inputs at `at` ms, with the type and device of the network.
+
+    Raises StimulusError for other shapes and types, for values that are not finite, and unless all inputs have the same
+    number of samples, `count` if it is given.
+    """
+    parameter = network.parameter
+    found: State = {}
+    for name, line in timelines.items():
+        image = line.at(at)
+        _check_image(name, image, network.shapes.nodes[name], at)
+        if parameter is not None:
+            image = image.to(device=parameter.device, dtype=parameter.dtype)
+        found[name] = laid_out(image.clone() if image.is_inference() else image)
+    sizes = {name: len(image) for name, image in found.items()}
+    wanted = count if count is not None else next(iter(sizes.values()))
+    if set(sizes.values()) != {wanted}:
+        raise StimulusError(
+            given=", ".join(f"{size} samples for input {name!r}" for name, size in sizes.items())
+            + ("" if count is None else f" at {at:g} ms, but {wanted} earlier"),
+            expected="the same number of samples for every input and at all times",
+            remedy="repeat the smaller input with images.expand(count, -1, -1, -1)",
+        )
+    return found
 
 
 def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float | None, steps: int | None) -> int:
@@ -208,7 +218,7 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
             )
 
 
-def check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
+def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
     """Raise StimulusError unless `image` (batch, *shape), presented at `at` ms, has finite floating-point values."""
     if tuple(image.shape[1:]) != shape or not len(image):
         raise StimulusError(

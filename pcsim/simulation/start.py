@@ -16,9 +16,9 @@ from pcsim.simulation.layers import Layers
 from pcsim.simulation.past import state_shapes
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import regime_of
-from pcsim.simulation.schedule import check_image
+from pcsim.simulation.schedule import shown_at
 from pcsim.solvers.iterate import Iterate
-from pcsim.stimuli.timeline import as_timelines
+from pcsim.stimuli.timeline import Stimulus, as_timelines
 
 
 class Beginning:
@@ -54,15 +54,16 @@ def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) 
 
 
 @checked(StimulusError)
-def initial_state(network: Graph, inputs: Mapping[str, Tensor] | Tensor) -> State:
+def initial_state(network: Graph, inputs: Stimulus) -> State:
     """Return the initial state of a run on `inputs` (batch, ...): zeros, or the values of the initialiser.
 
-    To start from other values, pass them to `pcsim.simulate(..., initial={...})`.
+    To start from other values, pass them to `pcsim.simulate(..., initial={...})`. Inputs are converted to the type and
+    device of the network. Raises StimulusError for missing or unknown inputs, for other shapes, for values that are not
+    floating-point or not finite, and for different numbers of samples.
     """
-    named = {name: shown.at(0.0) for name, shown in as_timelines(inputs, list(network.inputs)).items()}
-    for name, image in named.items():
-        check_image(name, image, network.inputs[name], 0.0)
-    state = Beginning(network.wiring(), network.step_ms).state({name: laid_out(value) for name, value in named.items()})
+    wiring = network.wiring()
+    shown = shown_at(wiring, as_timelines(inputs, list(network.inputs)), 0.0)
+    state = Beginning(wiring, network.step_ms).state(shown)
     return {key: value for key, value in state.items() if "@" not in key}
 
 

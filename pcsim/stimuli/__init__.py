@@ -13,6 +13,7 @@ from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
+from pcsim.stimuli.pictures import read_images
 from pcsim.stimuli.pixels import IMAGENET, denormalise, normalise
 from pcsim.stimuli.timeline import Timeline, blank, held, noise, presented, sequence, turns
 
@@ -42,8 +43,14 @@ __all__ = [
     "oddball",
     "presented",
     "read_film",
+    "read_images",
     "read_moving_mnist",
     "scenes",
     "sequence",
     "turns",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -22,15 +22,13 @@ from torch.nn import functional
 from pcsim.core.checks import Count, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.layout import clips_of
-from pcsim.stimuli.pixels import as_pixels, require_pixels
+from pcsim.stimuli.pixels import LUMA, as_pixels, require_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.readers import mapped, read_clips
 from pcsim.stimuli.timeline import Epoch, Timeline
 
 Frames = NDArray[Any]
 """an array of frames, uint8 or float32 in [0, 1]"""
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""luminance weights of red, green and blue, ITU-R BT.601"""
 
 
 @checked(StimulusError, clips=None)

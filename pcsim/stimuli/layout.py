@@ -69,7 +69,7 @@ def in_order(files: Sequence[Path]) -> list[Path]:
     Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if the alphabetical and
     numerical orders of names with different text disagree, or if two names have the same number.
     """
-    found = sorted(files, key=lambda file: _key(file, WHOLE))
+    found = naturally_sorted(files)
     patterns = {_key(file, WHOLE)[::2] for file in files}
     is_clear = len({_key(file, WHOLE) for file in files}) == len(files)
     is_clear &= found == sorted(files, key=lambda file: _key(file, DECIMAL))
@@ -81,6 +81,11 @@ def in_order(files: Sequence[Path]) -> list[Path]:
             remedy="rename them to 000.png, 001.png, ..., and put each clip into a separate folder",
         )
     return found
+
+
+def naturally_sorted(files: Sequence[Path]) -> list[Path]:
+    """Return files sorted by name, with the numbers in the names compared as numbers: a2.png before a10.png."""
+    return sorted(files, key=lambda file: (_key(file, WHOLE), file.name))
 
 
 def _key(file: Path, number: re.Pattern[str]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -14,6 +15,8 @@ from torch import Tensor
 from pcsim.core.checks import Finite, checked
 from pcsim.core.exceptions import StimulusError
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""luminance weights of red, green and blue, ITU-R BT.601"""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """mean and standard deviation of red, green and blue in ImageNet, with which most published weights were trained"""
 Statistics = Annotated[Sequence[Finite], Field(min_length=1)]

@@ -155,16 +155,21 @@ def _read_folder(path: Path, background: float) -> tuple[list[NDArray[Any]], Non
     images = [file for file in path.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
     frames = []
     for file in in_order(images):
-        with _reading(require_file(file, StimulusError)):
-            pages, _ = _pages(file, background, copies=len(images))
-        if len(pages) > 1:
-            raise StimulusError(
-                given=f"{file}, which contains {len(pages)} images",
-                expected="one image in each file of a folder",
-                remedy=f"pass the path of the TIFF stack itself: stimuli.read_film({str(file)!r}, rate=10.0)",
-            )
-        frames += pages
+        frames.append(read_picture(file, background, copies=len(images)))
     return frames, None
+
+
+def read_picture(file: Path, background: float | None, copies: int = 1) -> NDArray[Any]:
+    """Return the only image in a file, uint8 (height, width, 1 or 3); see `_pages` for the arguments."""
+    with _reading(require_file(file, StimulusError)):
+        pages, _ = _pages(file, background, copies)
+    if len(pages) > 1:
+        raise StimulusError(
+            given=f"{file}, which contains {len(pages)} images",
+            expected="one image in each file of a folder",
+            remedy=f"pass the path of the TIFF stack itself: stimuli.read_film({str(file)!r}, rate=10.0)",
+        )
+    return pages[0]
 
 
 def _read_stack(path: Path, background: float) -> tuple[list[NDArray[Any]], None]:
@@ -182,9 +187,10 @@ def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float 
     return pages, even_rate(times, Fraction(1, 100), path) if any(times) else None
 
 
-def _pages(path: Path, background: float, copies: int = 1) -> tuple[list[NDArray[Any]], list[float]]:
+def _pages(path: Path, background: float | None, copies: int = 1) -> tuple[list[NDArray[Any]], list[float]]:
     """Return the pages of an image, uint8 (height, width, 1 or 3), and their durations in units of 10 ms.
 
+    background  grey level behind transparent pixels; None raises StimulusError if there are any
     copies  number of files of this size that will be loaded, for the memory limit
     """
     with Image.open(path, formats=FORMATS) as picture:
@@ -198,7 +204,14 @@ def _pages(path: Path, background: float, copies: int = 1) -> tuple[list[NDArray
             _require_8_bits(page, path)
             is_grey = page.mode in GREYS and picture.format != "GIF"  # a GIF may mix grey and colour pages
             shown = ImageOps.exif_transpose(page).convert("LA" if is_grey else "RGBA")
-            pages.append(_opaque(np.asarray(shown), background))
+            values = np.asarray(shown)
+            if background is None and values[..., -1].min() < 255:
+                raise StimulusError(
+                    given=f"{path}, which has transparent pixels",
+                    expected="the grey level to show behind them",
+                    remedy="pass background=0.0 for black, 0.5 for grey or 1.0 for white",
+                )
+            pages.append(_opaque(values, background or 0.0))
             durations.append(page.info.get("duration", 0) / 10)
     return pages, durations
 

@@ -6,3 +6,8 @@ from pcsim.sweeps.sweep import Sweep, changed, grid, sample
 from pcsim.sweeps.table import Table
 
 __all__ = ["Search", "Sweep", "Table", "Trial", "changed", "executors", "grid", "sample"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

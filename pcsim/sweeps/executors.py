@@ -355,3 +355,10 @@ def _count(text: str) -> int:
 
 if not TYPE_CHECKING:
     __getattr__ = names_of(__name__)
+
+__all__ = ["Outcome", "Processes", "SerialExecutor", "SupportsSubmit", "completed", "executor_named", "one_thread"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

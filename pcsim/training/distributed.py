@@ -101,3 +101,10 @@ def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
 
 if not TYPE_CHECKING:
     __getattr__ = names_of(__name__)
+
+__all__ = ["all_reduce_mean", "barrier", "broadcast", "process_group", "rank", "shard", "size"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

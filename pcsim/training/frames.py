@@ -185,3 +185,11 @@ def _check(network: Network, goal: Goal, settings: Training) -> None:
             expected="a network with prediction errors, in open loop, as the errors compare predictions with the input",
             remedy="pass Goal(loss='absolute', ...)",
         )
+
+
+__all__ = ["Goal", "train_to_predict"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -8,6 +8,7 @@ Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pcsim.core.checks import Count, Positive, checked
+from pcsim.core.clock import dividing_step
 from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.core.state import State, units
 from pcsim.network import Network
@@ -24,9 +26,12 @@ from pcsim.simulation.record import Record
 from pcsim.simulation.regime import LATE, regime_of
 from pcsim.simulation.run import Run
 from pcsim.simulation.simulator import Simulator
-from pcsim.solvers import Heun, Solver
+from pcsim.solvers import FlowSolver, Heun, Solver
 from pcsim.training.settings import Training
-from pcsim.training.updates import optimise
+from pcsim.training.updates import CHECK_EVERY, optimise
+
+ITERATIONS = 16
+"""steps of the power iteration that estimates the fastest rate of a relaxation"""
 
 
 @checked(TrainingError)
@@ -35,15 +40,23 @@ class Relaxation:
 
     Each call uses the current weights, as with a `Simulator`. `relaxation(shown)` returns the final values (batch, ...)
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
+
+    The first and then every 20th call of a network with prediction errors checks whether the relaxation is stable with
+    the current weights. Raises TrainingError if dt exceeds the stability limit, because the values then depend on dt.
     """
 
     def __init__(self, network: Network, solver: Solver, until: Positive) -> None:
         self._sim = Simulator(network, solver=solver, record=_at_the_end(network, until))
         self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
+        self._solver, self._calls = solver, 0
 
     def __call__(self, shown: Mapping[str, Tensor]) -> State:
         """Return the values after relaxation."""
-        return _values(self._sim(dict(shown), until=self._until), shown)
+        run = self._sim(dict(shown), until=self._until)
+        if self._plan is not None and self._calls % CHECK_EVERY == 0:
+            _require_stable(self._plan, shown, run, self._solver)
+        self._calls += 1
+        return _values(run, shown)
 
     @checked(TrainingError)
     def local_gradient(self, values: State) -> Tensor:
@@ -54,8 +67,10 @@ class Relaxation:
 @checked(TrainingError)
 def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: Positive) -> State:
     """Return the values of one batch after relaxation for `until` ms on the inputs `shown`; see `Relaxation`."""
-    sim = Simulator.once(network, solver, _at_the_end(network, until))
-    return _values(sim(dict(shown), until=until), shown)
+    run = Simulator.once(network, solver, _at_the_end(network, until))(dict(shown), until=until)
+    if network.errors:
+        _require_stable(_plan(network), shown, run, solver)
+    return _values(run, shown)
 
 
 def _at_the_end(network: Network, until: Positive) -> Record:
@@ -69,6 +84,51 @@ def _at_the_end(network: Network, until: Positive) -> Record:
 
 def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
     return {**shown, **{name: rows[-1] for name, rows in run.values.items()}}
+
+
+def _require_stable(plan: Plan, shown: Mapping[str, Tensor], run: Run, solver: Solver) -> None:
+    """Raise TrainingError if the solver's dt exceeds its stability limit at the end of a relaxation."""
+    if not isinstance(solver, FlowSolver) or plan.network.conduction_delays:
+        return
+    inputs = {name: values.to(run.final.state[plan.flow_keys[0]]) for name, values in shown.items()}
+    fastest = _fastest_rate(plan, inputs, run.final.state)
+    limit = solver.stability_limit / fastest if fastest > 0 else math.inf
+    if solver.dt >= limit:
+        near = dividing_step(limit / 2, [run.final.clock.time])
+        raise TrainingError(
+            given=f"a relaxation with {type(solver).__name__}(dt={solver.dt:g}), which overshoots with these weights "
+            f"(fastest time constant {1 / fastest:.3g} ms)",
+            expected=f"dt below {limit:.3g} ms, the stability limit; beyond it, errors do not reach their minimum",
+            remedy=f"pass solver={type(solver).__name__}(dt={near:.12g}), or lower the learning rate if the weights "
+            "have grown",
+        )
+
+
+@torch.no_grad()
+def _fastest_rate(plan: Plan, inputs: State, state: State) -> float:
+    """Return the largest |eigenvalue| of the Jacobian of the rates, per ms, over samples; NaN if they diverged.
+
+    Power iteration with finite differences: v <- (f(x + h v) - f(x)) / h.
+    """
+    nodes, precomputed = plan.rates(), plan.precompute(inputs)
+    shapes = [state[key].shape for key in plan.flow_keys]
+
+    def rates(x: Tensor) -> Tensor:
+        parts = zip(plan.flow_keys, shapes, x.split([math.prod(shape[1:]) for shape in shapes], 1), strict=True)
+        found = plan.evaluate(nodes, precomputed, state | {key: part.reshape(shape) for key, shape, part in parts})
+        return torch.cat([found[key].flatten(1) for key in plan.flow_keys], 1)
+
+    x = torch.cat([state[key].flatten(1) for key in plan.flow_keys], 1)
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(x.shape, generator=generator).to(x)
+    step = 1e-2 * (1.0 + x.norm(dim=1, keepdim=True))
+    here = rates(x)
+    size = torch.ones_like(step)
+    for _ in range(ITERATIONS):
+        direction = direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        direction = (rates(x + step * direction) - here) / step
+        size = direction.norm(dim=1, keepdim=True)
+    return float(size.max())
 
 
 @checked(TrainingError)
@@ -143,6 +203,8 @@ def learn(
     settings  batch, updates, optimiser, rates, clipping and seed; loss and over_time are ignored
     checkpoint, every, bar  as for `training.train`
 
+    Raises TrainingError if the relaxation becomes unstable at the solver's dt because the weights have grown.
+
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
     sizes = {name: len(values) if values.dim() else 0 for name, values in shown.items()}
@@ -166,3 +228,11 @@ def learn(
     return optimise(
         network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar
     )
+
+
+__all__ = ["Relaxation", "learn", "local_gradient", "relax"]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

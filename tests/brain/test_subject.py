@@ -14,7 +14,7 @@ IMAGES = {f"image-{number}": torch.rand(1, 8, 8) for number in range(5)}
 
 def subject(**options: object) -> Subject:
     torch.manual_seed(0)
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     given = {"solver": RK4(5.0), "until": 60.0, "prepare": lambda image: image, "batch": 2} | options
     return Subject(net, {"V1": "l1", "IT": "l2"}, **given)
 
@@ -45,7 +45,7 @@ def test_subject_activations_are_bin_means() -> None:
 
 def test_subject_bins_discrete_steps_by_step_ms() -> None:
     pytest.importorskip("xarray")
-    blt = models.blt(width=2)
+    blt = models.blt(channels=(2, 2))
     shown = {"image": np.random.default_rng(0).random((1, 32, 32), np.float32)}
     record = Record(states=["l2"])
     rows = simulate(blt, torch.from_numpy(shown["image"])[None], solver=Iterate(), record=record)["l2"].flatten(2)
@@ -97,7 +97,7 @@ def test_subject_reads_stimulus_set_by_id() -> None:
 
 def test_subject_rejects_invalid_arguments() -> None:
     with pytest.raises(WiringError, match="not l9"):
-        Subject(models.blt(width=2), {"IT": "l9"}, solver=RK4(1.0), until=1.0, prepare=lambda image: image)
+        Subject(models.blt(channels=(2, 2)), {"IT": "l9"}, solver=RK4(1.0), until=1.0, prepare=lambda image: image)
     looking = subject()
     with pytest.raises(StimulusError, match="start_recording first"):
         looking.look_at(IMAGES)

@@ -37,7 +37,7 @@ def test_old_name_raises_with_new_name(old: str) -> None:
 
 
 def test_old_attributes_of_networks_raise_with_new_name() -> None:
-    net = pcsim.models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = pcsim.models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     for old, new in renamed.ATTRIBUTES.items():
         owner, name = old.split(".")
         assert owner == "Network" and resolved(new if new.startswith("pcsim.") else f"pcsim.{new}")

@@ -128,13 +128,13 @@ def test_nested_containers_round_trip(nested: object) -> None:
 
 
 def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
-    net = models.blt(width=3)
+    net = models.blt(channels=(3, 3))
     save_network(net, tmp_path / "w", about={"error": 0.5})
     back = pcsim.load(tmp_path / "w")
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), back.parameters(), strict=True))
     assert storage.read_tensors(tmp_path / "w", "network")[1]["about"] == {"error": 0.5}
     with pytest.raises(StorageError, match="options used when the weights were trained"):
-        models.build("blt", weights="debris-light", width=4)
+        models.build("blt", weights="debris-light", channels=(4, 4))
     with pytest.raises(StorageError, match="for which pcsim includes weights"):
         models.build("leaky_rcnn", weights="debris-light")
 
@@ -208,7 +208,7 @@ def test_foreign_files_are_never_replaced(tmp_path: Path) -> None:
 
 
 def test_foreign_file_is_named_as_such_without_advice_to_delete(tmp_path: Path) -> None:
-    torch.save(models.blt(width=2).state_dict(), tmp_path / "w.pth")
+    torch.save(models.blt(channels=(2, 2)).state_dict(), tmp_path / "w.pth")
     (tmp_path / "n.txt").write_text("notes")
     for path in (tmp_path / "w.pth", tmp_path / "n.txt"):
         for read in (pcsim.Run.load, pcsim.load, storage.read_json):
@@ -243,7 +243,7 @@ def test_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 def test_tilde_is_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    models.blt(width=2).save("~/w")
+    models.blt(channels=(2, 2)).save("~/w")
     assert (tmp_path / "w").exists() and pcsim.load("~/w").name == "blt"
     with pytest.raises(StorageError, match="as a path"):
         storage.write_json("~nobody-of-this-name/f", {})
@@ -274,7 +274,7 @@ def test_remove_partials_spares_files_of_others_and_of_running_processes(tmp_pat
 @pytest.mark.parametrize("kind", ["run", "network", "training", "point"])
 def test_missing_facts_are_storage_errors_with_path(kind: str, tmp_path: Path) -> None:
     """A file with a good checksum that lacks what its kind holds, as another version may write it."""
-    net, path = models.blt(width=2), tmp_path / kind
+    net, path = models.blt(channels=(2, 2)), tmp_path / kind
     storage.write_tensors(path, {}, {"kind": kind})
     images, targets = torch.rand(2, 1, 32, 32), torch.eye(10)[:2]
     sweep = Sweep(swept.measure, Setting(), [{"seed": 1}], tmp_path / "sweep")

@@ -82,7 +82,7 @@ def conditioned(net: Network) -> Network:
 
 
 MODELS: dict[str, Callable[[], tuple[Network, Tensor]]] = {
-    "leaky_rcnn": lambda: (pcsim.models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8), torch.rand(1, 1, 8, 8)),
+    "leaky_rcnn": lambda: (pcsim.models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8)), torch.rand(1, 1, 8, 8)),
     "predictive_coding": lambda: (pcsim.models.predictive_coding(((1, 4, 4), (6,), (3,))), torch.rand(1, 1, 4, 4)),
 }
 

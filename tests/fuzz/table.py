@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from support.examples import leaky_net, linear_pc, two_layers
 from support.small import SMALL
 from support.swept import Setting, measure
@@ -45,8 +46,17 @@ from pcsim.models import weights
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
 FOLDER = Path(tempfile.mkdtemp(prefix="pcsim-fuzz-"))
-DIGITS = models.blt(width=2, size=8, classes=3).eval()
+DIGITS = models.blt(channels=(2, 2), image=(1, 8, 8), classes=3).eval()
 RNG = np.random.default_rng(0)
+
+
+def pictures() -> Path:
+    """Return a folder with two pictures."""
+    folder = FOLDER / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, level in (("a1.png", 50), ("a2.png", 200)):
+        Image.new("L", (6, 5), level).save(folder / name)
+    return folder
 
 
 def image(batch: int = 2) -> torch.Tensor:
@@ -107,7 +117,7 @@ def network() -> Network:
 
 @lru_cache
 def prednet() -> Network:
-    return models.prednet((1, 2), size=(16, 16))
+    return models.prednet((1, 2), image=(1, 16, 16))
 
 
 @lru_cache
@@ -172,7 +182,7 @@ class _Bar:
 
 def images_for_training() -> dict[str, Any]:
     return {
-        "network": models.blt(width=2, size=8, classes=3),
+        "network": models.blt(channels=(2, 2), image=(1, 8, 8), classes=3),
         "images": image(4),
         "targets": classes(4),
         "settings": training.Training(updates=1, batch=2),
@@ -217,7 +227,7 @@ def square(value: float) -> float:
 
 
 def build_of_width(width: int) -> Network:
-    return models.blt(width=width, size=8)
+    return models.blt(channels=(width, width), image=(1, 8, 8))
 
 
 def doubled(x: torch.Tensor) -> torch.Tensor:
@@ -288,6 +298,7 @@ MADE_BY_PCSIM = {
         "analysis.frames.Scored",
         "brain.regression.Normalised",
         "brain.regression.BestLayer",
+        "brain.similarity.Similarity",
     ),
     *("training.Validation", "training.Progress", "training.History"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
@@ -344,6 +355,8 @@ def _connections() -> dict[str, Callable[[], dict[str, Any]]]:
         },
         "connections.up_conv": lambda: {"channels": 3, "out": 4, "kernel": 3, "stride": 2, "bias": True},
         "connections.pool": lambda: {"size": 2},
+        "connections.Gain": lambda: {"gain": 0.5},
+        "connections.Function": lambda: {"function": torch.tanh},
         "connections.GlobalMaxPool": dict,
         "connections.GlobalMeanPool": dict,
         "connections.HalfSquare": lambda: {"factor": 1.0},
@@ -499,7 +512,10 @@ def _simulation() -> Part:
         "Run": (pcsim.Run, lambda: {each.name: getattr(run(), each.name) for each in dataclasses.fields(pcsim.Run)}),
         "Run.__getitem__": (run().__getitem__, lambda: {"key": "l1"}),
         "Network.save": (DIGITS.save, lambda: {"path": FOLDER / "kept.pcsim", "overwrite": True}),
-        "load": (pcsim.load, lambda: {"path": saved_network(), "into": models.blt(width=2, size=8, classes=3)}),
+        "load": (
+            pcsim.load,
+            lambda: {"path": saved_network(), "into": models.blt(channels=(2, 2), image=(1, 8, 8), classes=3)},
+        ),
         "Run.save": (run().save, lambda: {"path": FOLDER / "kept.run", "overwrite": True}),
         "Run.load": (pcsim.Run.load, lambda: {"path": saved_run()}),
         "Run.to_xarray": (run().to_xarray, dict),
@@ -537,7 +553,10 @@ def _models() -> Part:
             lambda: {"target": "h2", "port": "drive", "out": 4, "kernel": 3, "separable": True},
         ),
         "models.available": (models.available, dict),
-        "models.build": (models.build, lambda: {"name": "blt", "width": 2, "size": 8, "weights": None}),
+        "models.build": (
+            models.build,
+            lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8), "weights": None},
+        ),
         "models.hebbian": (models.hebbian, lambda: {"patterns": patterns(), "centred": True}),
         "models.hopfield of patterns": (
             models.hopfield,
@@ -565,7 +584,7 @@ def _models() -> Part:
             for name, build in (
                 ("libilab_pcn", partial(models.pcn_global, (4, 5), (2,), 2, image=(2, 8, 8), classes=3)),
                 ("libilab_local", partial(models.pcn_local, models.Architecture((4, 5), (1,)), 2, image=(2, 8, 8))),
-                ("zcrwind_prednet", partial(models.prednet, (1, 2), size=(16, 16))),
+                ("zcrwind_prednet", partial(models.prednet, (1, 2), image=(1, 16, 16))),
                 ("cornet", partial(models.cornet_z, (4, 4, 8, 8), image=(2, 32, 32), classes=3)),
             )
         },
@@ -583,7 +602,7 @@ def _models() -> Part:
             models.published.load,
             lambda: {"network": prednet(), "tensors": {"a": tensor(3)}, "naming": models.published.zcrwind_prednet},
         ),
-        "models.weights.build": (weights.build, lambda: {"name": "blt", "width": 2, "size": 8}),
+        "models.weights.build": (weights.build, lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8)}),
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
@@ -719,6 +738,16 @@ def _stimuli() -> Part:
         ),
         "stimuli.oddball": (stimuli.oddball, lambda: {"frames": clip(), "at": 4, "how": "reverse"}),
         "stimuli.read_film": (stimuli.read_film, lambda: {"source": shown_film(), "rate": 10.0, "name": "x"}),
+        "stimuli.read_images": (
+            stimuli.read_images,
+            lambda: {
+                "source": pictures(),
+                "size": (4, 4),
+                "channels": 1,
+                "fit": "crop",
+                "background": 0.5,
+            },
+        ),
         "stimuli.read_moving_mnist": (stimuli.read_moving_mnist, lambda: {"path": moving_mnist()}),
         "stimuli.scenes": (stimuli.scenes, scenes),
         "stimuli.scenes by name": (stimuli.scenes, lambda: scenes() | {"condition": next(iter(stimuli.CONDITIONS))}),
@@ -792,7 +821,7 @@ def _training() -> Part:
         "training.train dataset": (
             training.train,
             lambda: {
-                "network": models.blt(width=2, size=8, classes=3),
+                "network": models.blt(channels=(2, 2), image=(1, 8, 8), classes=3),
                 "images": TensorDataset(image(4), torch.tensor([0, 1, 2, 0])),
                 "settings": training.Training(batch=2, precision="bfloat16"),
                 "epochs": 1,
@@ -806,7 +835,7 @@ def _training() -> Part:
         "training.optimise": (
             training.optimise,
             lambda: (
-                {"network": models.blt(width=2, size=8), "count": 4, "settings": settings}
+                {"network": models.blt(channels=(2, 2), image=(1, 8, 8)), "count": 4, "settings": settings}
                 | {"gradient": no_gradient, "checkpoint": None, "every": 200, "until": None, "bar": no_bar}
             ),
         ),
@@ -831,7 +860,7 @@ def _training() -> Part:
         "training.frames.train_to_predict": (
             training.frames.train_to_predict,
             lambda: (
-                {"network": models.prednet((1, 2), size=(16, 16)), "clip": one_clip, "count": 2}
+                {"network": models.prednet((1, 2), image=(1, 16, 16)), "clip": one_clip, "count": 2}
                 | {"settings": settings, "goal": training.frames.Goal("absolute"), "checkpoint": None, "every": 200}
                 | {"bar": no_bar}
             ),
@@ -917,6 +946,7 @@ def _analysis() -> Part:
             "folds": 2,
             "groups": None,
             "seed": 0,
+            "permutations": 1,
         },
         "frames.mse": two,
         "frames.mae": two,
@@ -1051,6 +1081,15 @@ def _brain() -> dict[str, Callable[[], dict[str, Any]]]:
         "similarity.dissimilarity": lambda: {"responses": numbers(6, 4), "metric": "euclidean"},
         "similarity.upper": lambda: {"matrix": matrix()},
         "similarity.compare": lambda: {"first": matrix(), "second": matrix() * 0.5, "method": "spearman"},
+        "similarity.mantel": lambda: {
+            "first": matrix(),
+            "second": matrix() * 0.5,
+            "method": "spearman",
+            "permutations": 3,
+            "draws": 3,
+            "alternative": "greater",
+            "seed": 0,
+        },
         "similarity.ceiling_of_matrices": lambda: {"matrices": np.stack([matrix(), matrix() * 0.9, matrix() * 0.8])},
         "subject.Subject": lambda: {
             "network": DIGITS,

@@ -18,7 +18,7 @@ def test_blt_family_parameter_counts_match_paper(name: str, count: int) -> None:
 
 
 def test_blt_biological_readout_depends_on_image_from_step_2() -> None:
-    net = models.blt(width=4, unroll="biological")
+    net = models.blt(channels=(4, 4), unroll="biological")
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.3)
     images = torch.rand(2, 1, 32, 32, requires_grad=True)
@@ -37,7 +37,7 @@ def test_blt_biological_readout_depends_on_image_from_step_2() -> None:
     ("name", "expected"), [("blt_b", [8]), ("blt_bk", [14]), ("blt_bl", [8, 12, 16, 20]), ("blt", [8, 14, 20, 26])]
 )
 def test_blt_family_receptive_fields_match_paper(name: str, expected: list[int]) -> None:
-    net = models.build(name, width=2)
+    net = models.build(name, channels=(2, 2))
     for parameter in net.parameters():
         torch.nn.init.constant_(parameter, 0.1)
     for module in net.modules():
@@ -60,4 +60,4 @@ def test_models_reject_unknown_names_and_indivisible_size() -> None:
     with pytest.raises(pcsim.WiringError, match="blt option 'widht'"):
         models.build("blt", widht=3)
     with pytest.raises(pcsim.WiringError, match="divisible by 4"):
-        models.leaky_rcnn(size=30)
+        models.leaky_rcnn(image=(1, 30, 30))

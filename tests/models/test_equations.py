@@ -91,7 +91,7 @@ def test_pcn_global_synchronous_matches_numpy(tied: bool, norm: str) -> None:
 @pytest.mark.parametrize(("alpha", "iterations"), [(0.001, 2), (0.1, 2), (0.1, 0)])
 def test_rcnn_matches_numpy(alpha: float, iterations: int) -> None:
     """Each layer completes its iterations before the next starts; alpha = 0.1 exposes a wrong norm convention."""
-    net = models.rcnn(16, iterations, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
+    net = models.rcnn((16, 16), iterations, lrn=(alpha, 0.75), image=(2, 8, 8), classes=3).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -127,7 +127,7 @@ def test_rcnn_matches_numpy(alpha: float, iterations: int) -> None:
 @pytest.mark.parametrize(("feedback", "opens"), [("current", 3), ("previous", 3), ("current", 99)])
 def test_prednet_matches_numpy(cell: str, feedback: str, opens: int) -> None:
     options = {"cell": cell} if cell == "subconvlstm" else {"peephole": cell}
-    net = models.prednet((2, 3, 4), (3, 4, 5), feedback=feedback, size=(8, 8), **options)
+    net = models.prednet((2, 3, 4), (3, 4, 5), feedback=feedback, image=(2, 8, 8), **options)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -417,7 +417,7 @@ def test_order_of_pcn_global_and_prednet_follows_delays(capsys: pytest.CaptureFi
     """The papers' algorithms: PCN blends from the top down, then corrects from the bottom up. PredNet updates R from
     the top down, then computes predictions and errors from the bottom up."""
     pcn = models.pcn_global((4, 4, 4), (), image=(1, 4, 4))
-    prednet = models.prednet((1, 2, 3), size=(8, 8))
+    prednet = models.prednet((1, 2, 3), image=(1, 8, 8))
     with capsys.disabled():
         print(f"\nPCN global: {' '.join(pcn.order)}\nPredNet:    {' '.join(prednet.order)}")
 

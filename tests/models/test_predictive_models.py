@@ -113,7 +113,7 @@ def test_prednet_with_port_weights_gives_port_predictions() -> None:
         if k < 2:
             theirs |= {f"A.{2 * k}.weight": torch.randn(sizes[k + 1], 2 * n, 3, 3)}
             theirs |= {f"A.{2 * k}.bias": torch.randn(sizes[k + 1])}
-    net = models.prednet(sizes, size=(8, 8))
+    net = models.prednet(sizes, image=(sizes[0], 8, 8))
     models.published.load(net, theirs, models.published.zcrwind_prednet)
     frames = torch.rand(4, 2, 2, 8, 8)
     run = simulate(net, stimuli.sequence(frames, every=10.0), solver=Iterate(), record=Record(states=["p0", "r2"]))
@@ -146,7 +146,7 @@ def test_prednet_with_port_weights_gives_port_predictions() -> None:
 
 
 def test_prednet_first_prediction_ignores_frames() -> None:
-    net = models.prednet((1, 2, 3), size=(8, 8))
+    net = models.prednet((1, 2, 3), image=(1, 8, 8))
     nn.init.constant_(net.populations["p0"].rule.bias, 0.2)
     one, other = torch.rand(2, 3, 2, 1, 8, 8)
     first = [
@@ -157,7 +157,7 @@ def test_prednet_first_prediction_ignores_frames() -> None:
 
 
 def test_predict_closed_loop_ignores_later_frames() -> None:
-    net = models.prednet((1, 2, 3), size=(8, 8))
+    net = models.prednet((1, 2, 3), image=(1, 8, 8))
     nn.init.constant_(net.populations["p0"].rule.bias, 0.2)
     frames = torch.rand(6, 2, 1, 8, 8)
     changed = torch.cat([frames[:3], torch.rand(3, 2, 1, 8, 8)])
@@ -191,7 +191,12 @@ def test_reconstruction_loss_is_mean_relative_error() -> None:
     expected = 0.5 * torch.stack(list(run.relative_errors.values())).mean()
     assert losses[1] - losses[0] == pytest.approx(float(expected), rel=1e-4)
     with pytest.raises(pcsim.TrainingError, match="no prediction errors"):
-        train(models.blt(width=2), torch.rand(2, 1, 32, 32), target, Training(updates=1, batch=2, reconstruction=0.1))
+        train(
+            models.blt(channels=(2, 2)),
+            torch.rand(2, 1, 32, 32),
+            target,
+            Training(updates=1, batch=2, reconstruction=0.1),
+        )
 
 
 def test_largest_eigenvalue_matches_eigvalsh(float64: None) -> None:
@@ -271,7 +276,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
     "pcn local: architecture": (lambda: models.pcn_local("A"), "'A'", "Architecture(channels, pooled)"),
     "pcn local: size": (lambda: models.pcn_local(image=(3, 30, 30)), "30x30", "crop or pad"),
     "pcn local: variant": (lambda: models.pcn_local(variant="keras"), "'keras'", "variant='published'"),
-    "prednet: size": (lambda: models.prednet(size=(60, 64)), "60x64", "use fewer layers"),
+    "prednet: size": (lambda: models.prednet(image=(1, 60, 64)), "60x64", "use fewer layers"),
     "prednet: cell": (lambda: models.prednet(cell="gru"), "'gru'", "cell='convlstm'"),
     "convlstm: patch": (lambda: models.convlstm(patch=5), "patch=5", "patch=4"),
     "lstm: full without size": (lambda: pcsim.rules.LSTM(3, "full"), "size=None", "size=(height, width)), or"),

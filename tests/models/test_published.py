@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Callable[[], Network], Callable[[], dict[str, Tensor]], p
         lambda: local_tensors(stem=True),
         published.libilab_local,
     ),
-    "prednet": (lambda: models.prednet(PORT, size=(8, 8)), port_tensors, published.zcrwind_prednet),
+    "prednet": (lambda: models.prednet(PORT, image=(PORT[0], 8, 8)), port_tensors, published.zcrwind_prednet),
     "cornet_z": (
         lambda: models.cornet_z(**CORNET),
         lambda: randomised(CORnetZ((4, 4, 8, 8), 2, 3)),
@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Callable[[], Network], Callable[[], dict[str, Tensor]], p
         published.cornet,
     ),
     "cornet_s": (
-        lambda: models.cornet_s(**CORNET, times=(2, 3, 1)),
+        lambda: models.cornet_s(**CORNET, iterations=(2, 3, 1)),
         lambda: randomised(CORnetS((4, 4, 8, 8), (2, 3, 1), 2, 3)),
         published.cornet,
     ),
@@ -154,7 +154,7 @@ def test_published_weights_missing_extra_or_misshapen_are_refused(name: str) -> 
 
 FOREIGN: dict[str, Callable[[], Network]] = {
     **{name: build for name, (build, _, _) in CASES.items()},
-    "blt": lambda: models.blt(width=3, size=8),
+    "blt": lambda: models.blt(channels=(3, 3), image=(1, 8, 8)),
     "predictive_coding": lambda: models.predictive_coding(((4,), (3,))),
     "pcn_global without cycles": lambda: models.pcn_global((4, 5, 6), (2,), 0, image=(2, 8, 8), classes=3),
     "pcn_global with norm": lambda: models.pcn_global((4, 5, 6), (2,), 2, norm="group", image=(2, 8, 8), classes=3),
@@ -162,10 +162,10 @@ FOREIGN: dict[str, Callable[[], Network]] = {
         LOCAL, 0, variant="chainer", image=(2, 16, 16), classes=3
     ),
     "pcn_local, Chainer": lambda: models.pcn_local(LOCAL, 3, variant="chainer", image=(2, 16, 16), classes=3),
-    "prednet, subConvLSTM": lambda: models.prednet(PORT, cell="subconvlstm", size=(8, 8)),
-    "prednet, logistic gates": lambda: models.prednet(PORT, gate="sigmoid", size=(8, 8)),
-    "prednet, peepholes": lambda: models.prednet(PORT, peephole="full", size=(8, 8)),
-    "prednet, other channels of R": lambda: models.prednet(PORT, (3, 3, 4), size=(8, 8)),
+    "prednet, subConvLSTM": lambda: models.prednet(PORT, cell="subconvlstm", image=(PORT[0], 8, 8)),
+    "prednet, logistic gates": lambda: models.prednet(PORT, gate="sigmoid", image=(PORT[0], 8, 8)),
+    "prednet, peepholes": lambda: models.prednet(PORT, peephole="full", image=(PORT[0], 8, 8)),
+    "prednet, other channels of R": lambda: models.prednet(PORT, (3, 3, 4), image=(PORT[0], 8, 8)),
     "hopfield": lambda: models.hopfield(units=9),
     "resnet34": lambda: models.resnet34((4, 4, 8, 8), image=(3, 64, 64), classes=3),
     "convlstm": lambda: models.convlstm((4,), input_frames=2, output_frames=2, image=(1, 8, 8)),

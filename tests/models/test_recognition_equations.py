@@ -40,7 +40,7 @@ def at(norm: tuple[Array, ...], step: int) -> list[Array]:
 
 @pytest.mark.parametrize("iterations", [2, 0])
 def test_grcnn_matches_numpy(iterations: int) -> None:
-    net = scatter(models.grcnn((4, 5), iterations, stem=3, size=8, classes=3))
+    net = scatter(models.grcnn((4, 5), iterations, stem=3, image=(1, 8, 8), classes=3))
     image = shown(net, 3)["image"]
     (w,) = weights(net, "image->features")
     held = {name: np.zeros((3, *net.shape(name))) for name in net.populations}
@@ -68,7 +68,7 @@ def test_grcnn_matches_numpy(iterations: int) -> None:
 
 @pytest.mark.parametrize("name", ["rcnn_sat_b", "rcnn_sat_bl"])
 def test_rcnn_sat_matches_numpy(name: str) -> None:
-    net = scatter(models.build(name, maps=(4, 5), kernels=(3, 1), steps=4, size=8, channels=2, classes=3))
+    net = scatter(models.build(name, channels=(4, 5), kernels=(3, 1), steps=4, image=(2, 8, 8), classes=3))
     image = shown(net, 3)["image"]
     trace: Trace = {population: [] for population in net.populations}
     h = [np.zeros((3, *net.shape(f"h{n}"))) for n in (1, 2)]
@@ -215,7 +215,7 @@ def test_convrnn_matches_numpy(cell: object, step: Step, unroll: str) -> None:
 
 
 def test_convrnn_shallow_readout_is_mean_of_convolution() -> None:
-    net = scatter(models.convrnn_shallow(width=2, steps=8, image=(2, 96, 96), classes=3))
+    net = scatter(models.convrnn_shallow(channels=(2, 4, 8, 8, 16), steps=8, image=(2, 96, 96), classes=3))
     image = shown(net, 2)["image"]
     run = simulate(net, image, solver=Iterate(), steps=8, record=Record(states=["h5", "readout"]))
     top = np.pad(array(run["h5"][-2]), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)  # 3 -> 2, SAME

@@ -45,7 +45,7 @@ PUBLISHED = {
     "cornet_z": (CORnetZ((4, 4, 8, 8), 2, 3), {}),
     "cornet_r": (CORnetRT((4, 4, 8, 8), 2, 3, 2, within=True), {"groups": 2}),
     "cornet_rt": (CORnetRT((4, 4, 8, 8), 2, 3, 2), {"groups": 2}),
-    "cornet_s": (CORnetS((4, 4, 8, 8), (2, 4, 1), 2, 3), {"times": (2, 4, 1)}),
+    "cornet_s": (CORnetS((4, 4, 8, 8), (2, 4, 1), 2, 3), {"iterations": (2, 4, 1)}),
 }
 
 
@@ -135,7 +135,7 @@ def test_time_of_maps_steps_to_ms() -> None:
 
 def test_leaky_rcnn_equals_discrete_rcnn_as_ode() -> None:
     """Rate units connected like `leaky_rcnn`, with delays of 1, are bitwise the same network `as_ode`."""
-    leaky = models.leaky_rcnn((3, 4), (10.0, 20.0), size=8)
+    leaky = models.leaky_rcnn((3, 4), (10.0, 20.0), image=(1, 8, 8))
     wiring = areas([Rate(3), Rate(4)], (3, 4), (1, 8, 8), delays=(1, 1))
     transforms = {edge.name: edge.transform for edge in leaky.projections}
     populations, projections = wiring
@@ -151,7 +151,7 @@ def test_leaky_rcnn_equals_discrete_rcnn_as_ode() -> None:
 
 def test_rcnn_as_ode_layer_matches_leaky_layer_with_norm(float64: None) -> None:
     """tau dx/dt = LRN(ReLU(u + W x + b)) - x, built manually, against the published network `as_ode`."""
-    net = models.rcnn(8, 3, layers=2, lrn=(0.1, 0.75), size=8, image_channels=1, classes=3).eval()
+    net = models.rcnn((8, 8), 3, lrn=(0.1, 0.75), image=(1, 8, 8), classes=3).eval()
     flow = net.as_ode(tau=10.0)
     image = shown(net, 2)["image"]
     record = Record(states=["u1", "x1"])
@@ -205,8 +205,8 @@ def test_step_norm_counts_steps_from_edge_window() -> None:
 
 
 def test_matched_returns_nearest_parameter_count() -> None:
-    net = models.matched(lambda width: models.blt_b(width=width), 28_330)
-    counts = [models.blt_b(width=width).parameter_count for width in range(1, 80)]
+    net = models.matched(lambda width: models.blt_b(channels=(width, width)), 28_330)
+    counts = [models.blt_b(channels=(width, width)).parameter_count for width in range(1, 80)]
     assert abs(net.parameter_count - 28_330) == min(abs(count - 28_330) for count in counts)
 
 

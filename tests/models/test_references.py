@@ -135,7 +135,7 @@ BLT = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
 @pytest.mark.parametrize("lrn", ["state", "output"])
 @pytest.mark.parametrize("name", BLT)
 def test_blt_matches_reference(name: str, lrn: str, unroll: str) -> None:
-    net = filled(models.build(name, width=6, size=8, classes=3, lrn=lrn, unroll=unroll), 2, 0.5)
+    net = filled(models.build(name, channels=(6, 6), image=(1, 8, 8), classes=3, lrn=lrn, unroll=unroll), 2, 0.5)
     for module in net.modules():
         if isinstance(module, LocalResponseNorm):
             module.alpha = 0.1  # at 1e-4, rounding would hide errors in the norm
@@ -159,7 +159,9 @@ def test_blt_matches_reference(name: str, lrn: str, unroll: str) -> None:
 @pytest.mark.parametrize("unroll", ["engineering", "biological"])
 @pytest.mark.parametrize("name", ["blt_b", "blt_bk", "blt_bf"])
 def test_blt_without_recurrence_reads_same_normalised_activity_for_both_lrn(name: str, unroll: str) -> None:
-    state, output = (models.build(name, width=6, size=8, lrn=lrn, unroll=unroll) for lrn in ("state", "output"))
+    state, output = (
+        models.build(name, channels=(6, 6), image=(1, 8, 8), lrn=lrn, unroll=unroll) for lrn in ("state", "output")
+    )
     with torch.no_grad():
         for one, other in zip(state.parameters(), output.parameters(), strict=True):
             other.copy_(one)
@@ -295,14 +297,16 @@ def test_reciprocal_cell_matches_reference(name: str, unroll: str) -> None:
 
 @pytest.mark.usefixtures("float64")
 def test_convrnn_shallow_matches_reference() -> None:
-    net = filled(models.convrnn_shallow(image=(3, 72, 72), classes=3, width=2), 4, 0.25)
+    net = filled(models.convrnn_shallow(channels=(2, 4, 8, 8, 16), image=(3, 72, 72), classes=3), 4, 0.25)
     layers = [Layer(2, True, 7, 2), *(Layer(0, True) for _ in range(4))]
     compare_convrnn(net, layers, range(3, 6), (), {"input_act": "elu"}, "biological", "conv", 9)
 
 
 @pytest.mark.usefixtures("float64")
 def test_convrnn_intermediate_matches_reference() -> None:
-    net = filled(models.convrnn_intermediate(image=(3, 72, 72), classes=3, width=2), 4, 0.1)
+    net = filled(
+        models.convrnn_intermediate(channels=(2, 4, 4, 4, 4, 8, 8, 8, 16, 16), image=(3, 72, 72), classes=3), 4, 0.1
+    )
     layers = [Layer(0, n in (1, 4, 6, 7, 10), 3, 2 if n == 1 else 1) for n in range(1, 11)]
     feedback = ((8, 5), (9, 6), (10, 7), (7, 6), (10, 9))
     compare_convrnn(net, layers, range(4, 11), feedback, MEDIAN, "biological", "dense", 13)

@@ -14,8 +14,8 @@ from pcsim.solvers import Solver
 
 TAUS = [float(tau) for tau in torch.logspace(0.5, 2.0, 64)]
 NETS: dict[str, tuple[Callable[[], Network], tuple[int, ...]]] = {
-    "leaky_rcnn": (lambda: models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8), (1, 8, 8)),
-    "blt": (lambda: models.blt(width=3, size=8).as_ode(tau=10.0), (1, 8, 8)),
+    "leaky_rcnn": (lambda: models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8)), (1, 8, 8)),
+    "blt": (lambda: models.blt(channels=(3, 3), image=(1, 8, 8)).as_ode(tau=10.0), (1, 8, 8)),
     "predictive_coding": (lambda: models.predictive_coding(((1, 4, 4), (6,), (3,))), (1, 4, 4)),
 }
 SOLVERS: dict[str, Solver] = {
@@ -59,7 +59,7 @@ def test_batched_taus_equal_separate_runs(name: str, solver: str) -> None:
 
 def test_batched_gains_scale_edge() -> None:
     torch.manual_seed(0)
-    net, image = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8).double(), torch.rand(1, 1, 8, 8).double()
+    net, image = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8)).double(), torch.rand(1, 1, 8, 8).double()
     (edge,) = (e.name for e in net.projections if e.kind == "top_down")
     many = batched(net, gains={edge: [1.0, 0.0, 0.5]})
     record = Record(states=["l1"])
@@ -75,7 +75,7 @@ def test_batched_gains_scale_edge() -> None:
 
 
 def test_batched_taus_per_channel_with_shared_timeline() -> None:
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     per_channel = torch.tensor([[5.0, 10.0], [20.0, 40.0]])
     names = [name for name in net.populations if name in net.memories]
     many = batched(net, {names[0]: per_channel, names[1]: [10.0, 10.0]}, batch=2)
@@ -99,7 +99,7 @@ def test_batched_taus_per_channel_with_shared_timeline() -> None:
     ],
 )
 def test_batched_refuses_invalid_settings(taus: object, gains: object, message: str) -> None:
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8))
     with pytest.raises((WiringError, ValueError), match=message):
         batched(net, taus, gains)
     with pytest.raises(WiringError, match="batch=3"):

@@ -128,8 +128,8 @@ def test_initialiser_gives_first_state() -> None:
 
 
 def test_lesion_equals_network_without_edge() -> None:
-    whole = pcsim.models.blt(width=4)
-    cut = pcsim.models.blt_bl(width=4)
+    whole = pcsim.models.blt(channels=(4, 4))
+    cut = pcsim.models.blt_bl(channels=(4, 4))
     cut.load_state_dict({k: v for k, v in whole.state_dict().items() if "l2_to_l1" not in k})
     images = torch.rand(3, 1, 32, 32)
     lesioned = simulate(whole.without("top_down"), images, solver=Iterate())["readout"]
@@ -198,7 +198,7 @@ def test_errors_lists_prediction_errors() -> None:
 
 
 def test_dynamics_independent_of_batch(float64: None) -> None:
-    net, images = pcsim.models.blt(width=4), torch.rand(16, 1, 32, 32)
+    net, images = pcsim.models.blt(channels=(4, 4)), torch.rand(16, 1, 32, 32)
     whole = simulate(net, images, solver=Iterate())["readout"]
     for batch in (1, 3, 8):
         part = simulate(net, images[:batch], solver=Iterate())["readout"]
@@ -206,7 +206,7 @@ def test_dynamics_independent_of_batch(float64: None) -> None:
 
 
 def test_autocast_network_accurate_to_bfloat16() -> None:
-    net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16), torch.rand(3, 1, 16, 16)
+    net, images = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), image=(1, 16, 16)), torch.rand(3, 1, 16, 16)
     record = Record(states="all")
     full, rounded = (
         simulate(n, images, solver=pcsim.Euler(dt=2.0), until=100.0, record=record)["l2"] for n in (net, net.autocast())
@@ -223,7 +223,7 @@ def test_autocast_network_accurate_to_bfloat16() -> None:
 
 
 def test_autocast_network_shares_parameters_and_gradients() -> None:
-    net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), size=16)
+    net = pcsim.models.leaky_rcnn((4, 8), tau=(10.0, 20.0), image=(1, 16, 16))
     rounded, images = net.autocast(), torch.rand(2, 1, 16, 16)
     gradients = []
     for each in (net, rounded):

@@ -46,7 +46,7 @@ CASES: Mapping[str, tuple[Callable[[], dict[str, Any]], type, dict[str, Any]]] =
     "forecast": (lambda: {"frames": (clip := _clip()), "predictions": {"net": clip}}, Figure, {"cmap": "viridis"}),
     "heatmap": (lambda: {"table": _table(), "x": "a", "y": "b", "value": "v"}, Axes, {"cmap": "magma"}),
     "matrix": (lambda: {"values": np.ones((3, 3)) - np.eye(3)}, Axes, {"cmap": "magma"}),
-    "network": (lambda: {"net": models.blt(width=2)}, Axes, {"linewidth": 3}),
+    "network": (lambda: {"net": models.blt(channels=(2, 2))}, Axes, {"linewidth": 3}),
     "phase_plane": (
         lambda: {"dynamics": Dynamics(leaky_net(2), torch.ones(1, 2)), "xlim": (-1.0, 1.0), "ylim": (-1.0, 1.0)},
         Axes,

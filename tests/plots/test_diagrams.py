@@ -36,7 +36,7 @@ def test_no_edge_crosses_a_population(name: str) -> None:
 
 
 def test_parallel_edges_keep_apart() -> None:
-    net = models.blt(width=2)
+    net = models.blt(channels=(2, 2))
     layout = laid_out(net, net.projections)
     up, down = layout.routes["l1->l2"], layout.routes["l2->l1"]
     assert abs(up[0, 0] - down[-1, 0]) > 0.2 and abs(up[-1, 0] - down[0, 0]) > 0.2
@@ -46,12 +46,12 @@ def test_parallel_edges_keep_apart() -> None:
 def test_network_distinguishes_kinds_without_colour() -> None:
     styles = [(str(line), head) for _, line, head, _ in plots.diagrams.STYLES.values()]
     assert len(set(styles)) == len(styles)
-    ax = plots.network(models.blt(width=2))
+    ax = plots.network(models.blt(channels=(2, 2)))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bottom-up", "lateral", "top-down"]
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
-    assert len(arrows) == len(models.blt(width=2).projections)
+    assert len(arrows) == len(models.blt(channels=(2, 2)).projections)
     assert {"l1\n2x32x32", "readout\n10"} <= {text.get_text() for text in ax.texts}
-    assert "l1" in {text.get_text() for text in plots.network(models.blt(width=2), shapes=False).texts}
+    assert "l1" in {text.get_text() for text in plots.network(models.blt(channels=(2, 2)), shapes=False).texts}
 
 
 def test_network_labels_delays_in_ms_of_a_flow_and_in_steps_of_a_map() -> None:
@@ -72,7 +72,7 @@ def test_network_labels_delays_in_ms_of_a_flow_and_in_steps_of_a_map() -> None:
 
 
 def test_network_marks_lesions_with_their_window() -> None:
-    ax = plots.network(models.blt(width=2).without("top_down", during=(2, 4)))
+    ax = plots.network(models.blt(channels=(2, 2)).without("top_down", during=(2, 4)))
     assert "1, 2-4" in {text.get_text() for text in ax.texts}
     assert ax.get_legend().get_texts()[-1].get_text() == "lesioned"
     assert sum(line.get_marker() == "x" for line in ax.lines) == 1
@@ -111,7 +111,7 @@ def test_network_draws_what_sets_the_initial_state() -> None:
 
 
 def test_edge_keywords_reach_the_arrows() -> None:
-    ax = plots.network(models.blt(width=2), linewidth=4.0)
+    ax = plots.network(models.blt(channels=(2, 2)), linewidth=4.0)
     assert {patch.get_linewidth() for patch in ax.patches if isinstance(patch, FancyArrowPatch)} == {4.0}
     with pytest.raises(pcsim.StimulusError):
         plots.network(torch.nn.Linear(2, 2))

@@ -98,7 +98,7 @@ def test_activity_refuses_several_quantities_and_compare_draws_them() -> None:
 
 
 def test_discrete_networks_are_drawn_over_steps() -> None:
-    net = models.blt(width=2)
+    net = models.blt(channels=(2, 2))
     record = Record(states=["readout"], initial=False)
     run = simulate(net, torch.rand(5, 1, 32, 32), solver=Iterate(), record=record)
     ax = plots.activity(run, "readout")

@@ -69,7 +69,7 @@ def test_simulate_refuses_run_without_end() -> None:
 
 
 def test_discrete_model_runs_default_number_of_steps() -> None:
-    run = simulate(models.blt(width=2, size=8), torch.rand(1, 1, 8, 8), solver=Iterate())
+    run = simulate(models.blt(channels=(2, 2), image=(1, 8, 8)), torch.rand(1, 1, 8, 8), solver=Iterate())
     assert len(run.times) == 4
 
 

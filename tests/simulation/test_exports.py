@@ -21,7 +21,7 @@ def top_two(value: torch.Tensor) -> torch.Tensor:
 
 def example(labels: torch.Tensor | None = None, **options: object) -> Run:
     torch.manual_seed(0)
-    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8))
     line = stimuli.held(torch.rand(2, 1, 8, 8), 8.0)
     line = line if labels is None else line.with_labels(labels)
     record = options.pop("record", Record(states=["l2"], reduce={"l1": ["norm", "max_space"], "l2": top_two}))
@@ -32,7 +32,7 @@ def example(labels: torch.Tensor | None = None, **options: object) -> Run:
 
 
 def test_about_names_taus_record_and_step() -> None:
-    net = models.leaky_rcnn((3, 2), tau=[torch.tensor([5.0, 6.0, 7.0]), LearnableTau(2, 10.0, 20.0)], size=8)
+    net = models.leaky_rcnn((3, 2), tau=[torch.tensor([5.0, 6.0, 7.0]), LearnableTau(2, 10.0, 20.0)], image=(1, 8, 8))
     record = Record(reduce={"l1": ["norm", top_two]}, every=2, initial=True)
     at = Record(states="all", at=[4.0])
     about = simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(2.0), until=8.0, record=[record, at]).about
@@ -40,14 +40,14 @@ def test_about_names_taus_record_and_step() -> None:
     assert about["step_ms"] is None and about["solver"] == "Euler(dt=2.0)"
     assert about["record"][0]["reduce"] == {"l1": ["norm", "top_two"]} and about["record"][0]["initial"]
     assert (about["record"][1]["states"], about["record"][1]["at"]) == ("all", [4.0])
-    discrete = simulate(models.blt(width=2, size=8), torch.rand(1, 1, 8, 8), solver=Iterate()).about
+    discrete = simulate(models.blt(channels=(2, 2), image=(1, 8, 8)), torch.rand(1, 1, 8, 8), solver=Iterate()).about
     assert discrete["step_ms"] == 10.0 and set(discrete["tau"].values()) == {None}
 
 
 def test_about_describes_stimulus_and_seeds() -> None:
     images = torch.rand(2, 1, 8, 8)
     line = stimuli.blank(4.0, images, 0.5, name="fixation").then(stimuli.noise(images, 0.1, 6.0, 2.0, seed=9))
-    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8))
     first = simulate(net, line.then(stimuli.held(images)), solver=Euler(2.0), until=14.0)
     assert first.about["stimulus"]["image"] == [
         {"from": 0.0, "to": 4.0, "name": "fixation", "kind": "blank", "level": 0.5},
@@ -65,7 +65,7 @@ def test_about_describes_stimulus_and_seeds() -> None:
 
 
 def test_about_lists_lesions_in_ms() -> None:
-    net = models.blt(width=2, size=8)
+    net = models.blt(channels=(2, 2), image=(1, 8, 8))
     lesioned = net.without("top_down", during=(1, 3)).without("lateral")
     run = simulate(lesioned, torch.rand(1, 1, 8, 8), solver=Iterate())
     found = {(lesion["from"], lesion["to"]): set(lesion["edges"]) for lesion in run.about["lesions"]}

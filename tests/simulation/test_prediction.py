@@ -22,7 +22,7 @@ from pcsim.training.memory import Live
 
 
 def small(feedback: str = "current", cell: str = "convlstm") -> Network:
-    net = models.prednet((1, 3, 4), (3, 4, 4), feedback=feedback, cell=cell, size=(8, 8))
+    net = models.prednet((1, 3, 4), (3, 4, 4), feedback=feedback, cell=cell, image=(1, 8, 8))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -147,7 +147,7 @@ def test_stream_equals_predict_in_constant_memory() -> None:
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_stream_memory_constant_over_thousand_frames() -> None:
-    net = pcsim.models.prednet((3, 8, 16, 32), (3, 8, 16, 32), size=(128, 160)).eval()
+    net = pcsim.models.prednet((3, 8, 16, 32), (3, 8, 16, 32), image=(3, 128, 160)).eval()
     frames = torch.randint(0, 256, (1, 1_000, 3, 128, 160), dtype=torch.uint8)
     resident = []
     for length in (100, 1_000):

@@ -143,7 +143,7 @@ def test_record_initial_row_equals_initialiser() -> None:
 
 
 def test_record_reduce_accepts_user_function() -> None:
-    net = models.blt(width=2, size=8)
+    net = models.blt(channels=(2, 2), image=(1, 8, 8))
     record = Record(states=["l1"], reduce={"l1": [mean_of_first, "norm"]})
     run = simulate(net, torch.rand(3, 1, 8, 8), solver=Iterate(), record=record)
     assert torch.equal(run["l1.mean_of_first"], run["l1"][:, :, 0].flatten(2).mean(2))
@@ -205,7 +205,7 @@ def test_record_accepts_every_gate_inside_its_window() -> None:
 
 
 def test_simulate_until_in_ms_equals_steps() -> None:
-    net = models.blt(width=2, size=8)
+    net = models.blt(channels=(2, 2), image=(1, 8, 8))
     image = torch.rand(1, 1, 8, 8)
     assert simulate(net, image, solver=Iterate()).times.tolist() == [10.0, 20.0, 30.0, 40.0]
     assert torch.equal(
@@ -249,7 +249,7 @@ def test_settled_ends_map_and_reports_time() -> None:
 
 def test_settled_waits_for_stimuli_delays_and_lesions() -> None:
     """A network at rest can change again, because of an image after a blank, a conduction delay, or a later lesion."""
-    net, image = models.leaky_rcnn((2, 3), tau=(5.0, 10.0), size=8), torch.rand(1, 1, 8, 8)
+    net, image = models.leaky_rcnn((2, 3), tau=(5.0, 10.0), image=(1, 8, 8)), torch.rand(1, 1, 8, 8)
     until = Settled(1e-3, at_most=2_000.0)
     line = stimuli.blank(50.0, like=image).then(stimuli.held(image, 1_000.0))
     assert simulate(net, line, solver=RK4(dt=2.0), until=until).settled_at[0] > 60.0
@@ -312,7 +312,7 @@ def test_simulate_gradients_agree_with_full(way: pcsim.simulation.Gradient, floa
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # warnings from torch itself
 def test_rollout_under_torch_func_transforms(float64: None) -> None:
-    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), size=8).double().eval()
+    net = models.leaky_rcnn((2, 3), tau=(10.0, 20.0), image=(1, 8, 8)).double().eval()
     images = torch.rand(3, 1, 8, 8)
     weights = {name: p.detach() for name, p in net.named_parameters()}
     (name, *_) = (n for n in weights if "l1_to_l2" in n)
@@ -341,12 +341,12 @@ def test_rollout_under_torch_func_transforms(float64: None) -> None:
 
 
 def test_network_call_returns_last_readout() -> None:
-    net, images = models.blt(width=2, size=8), torch.rand(3, 1, 8, 8, requires_grad=True)
+    net, images = models.blt(channels=(2, 2), image=(1, 8, 8)), torch.rand(3, 1, 8, 8, requires_grad=True)
     assert torch.equal(net.eval()(images), simulate(net, images.detach(), solver=Iterate())["readout"][-1])
     net(images).sum().backward()
     assert images.grad.abs().sum() > 0
     with pytest.raises(SolverError, match=r"pcsim\.simulate"):
-        models.leaky_rcnn((2,), tau=(10.0,), size=8)(torch.rand(1, 1, 8, 8))
+        models.leaky_rcnn((2,), tau=(10.0,), image=(1, 8, 8))(torch.rand(1, 1, 8, 8))
 
 
 # ------------------------------------------------------------------ user modules and tensors
@@ -491,7 +491,7 @@ def test_simulate_refuses_changing_or_wrong_batch_size() -> None:
     two, one = torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8)
     line = stimuli.held(two, 20.0).then(stimuli.held(one, 20.0))
     with pytest.raises(StimulusError, match="1 samples for input 'image' at 20 ms, but 2 earlier"):
-        simulate(models.blt(width=2, size=8), line, solver=Iterate())
+        simulate(models.blt(channels=(2, 2), image=(1, 8, 8)), line, solver=Iterate())
     many = pcsim.batched(leaky_net(), taus={"r": [5.0, 10.0, 20.0]})
     with pytest.raises(WiringError, match="pass many.tile"):
         simulate(many.network, torch.rand(1, 16), solver=Euler(dt=1.0), until=5.0)
@@ -609,7 +609,7 @@ def test_divergence_warned_by_every_entry_point() -> None:
 
 
 def test_diverged_predict_warns_and_returns_nan() -> None:
-    net = models.prednet((1, 2), size=(8, 8))
+    net = models.prednet((1, 2), image=(1, 8, 8))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(float("inf"))

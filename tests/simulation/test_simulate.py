@@ -33,7 +33,7 @@ def test_recorded_error_is_state_less_prediction_per_sample() -> None:
 
 
 def test_max_space_keeps_channels() -> None:
-    net = pcsim.models.blt_b(width=3)
+    net = pcsim.models.blt_b(channels=(3, 3))
     run = simulate(
         net, torch.rand(2, 1, 32, 32), solver=Iterate(), record=Record(states=["l2"], reduce={"l2": "max_space"})
     )
@@ -68,7 +68,7 @@ def test_run_continued_from_file_equals_single_run(net: Network, tmp_path: Path)
 
 def test_run_save_and_load_round_trip(tmp_path: Path) -> None:
     shown = pcsim.stimuli.digit_debris(batch=3)
-    run = simulate(pcsim.models.blt(width=2), shown, solver=Iterate())
+    run = simulate(pcsim.models.blt(channels=(2, 2)), shown, solver=Iterate())
     run.save(tmp_path / "run")
     back = pcsim.Run.load(tmp_path / "run")
     assert torch.equal(back["readout"], run["readout"]) and back.times.tolist() == [10.0, 20.0, 30.0, 40.0]
@@ -78,7 +78,7 @@ def test_run_save_and_load_round_trip(tmp_path: Path) -> None:
 def test_to_xarray_labels_axes_and_times() -> None:
     shown = pcsim.stimuli.digit_debris(batch=3)
     run = simulate(
-        pcsim.models.blt(width=2),
+        pcsim.models.blt(channels=(2, 2)),
         shown,
         solver=Iterate(),
         record=Record(states=["l2", "readout"], reduce={"l1": "norm"}),
@@ -235,7 +235,7 @@ def test_run_about_records_provenance() -> None:
 @pytest.mark.timeout(1_800)
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="memory is read from /proc")
 def test_simulate_memory_constant_over_100k_steps() -> None:
-    net = pcsim.models.leaky_rcnn((2, 2), tau=(10.0, 20.0), size=8)
+    net = pcsim.models.leaky_rcnn((2, 2), tau=(10.0, 20.0), image=(1, 8, 8))
     image, solver = torch.rand(1, 1, 8, 8), pcsim.Euler(dt=1.0)
     record = Record(states=["readout"], errors="all", every=1_000)
     peaks = []

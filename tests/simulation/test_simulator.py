@@ -509,7 +509,7 @@ def test_constant_drive_precomputed_and_unrecorded_readout_skipped() -> None:
 
 
 def models_with_errors() -> Network:
-    return pcsim.models.leaky_rcnn((3, 4), tau=(10.0, 10.0), size=8)
+    return pcsim.models.leaky_rcnn((3, 4), tau=(10.0, 10.0), image=(1, 8, 8))
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_exponential_euler_exact_for_constant_drive(dt: float) -> None:
 @pytest.mark.parametrize("unroll", ["engineering", "biological"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_euler_at_tau_equals_map(model: str, unroll: str, dtype: torch.dtype) -> None:
-    net = pcsim.models.build(model, width=4, unroll=unroll).to(dtype)
+    net = pcsim.models.build(model, channels=(4, 4), unroll=unroll).to(dtype)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.1)
     images, record = torch.rand(2, 1, 32, 32).to(dtype), Record(states=["l1", "l2", "readout"])
@@ -126,7 +126,7 @@ def test_unrollings_equal_under_rk4_and_converge_under_euler() -> None:
     images, readouts, sweeps = torch.rand(2, 1, 32, 32), [], []
     for unroll in ("engineering", "biological"):
         torch.manual_seed(1)
-        flow = pcsim.models.blt(width=4, unroll=unroll).as_ode(tau=10.0)
+        flow = pcsim.models.blt(channels=(4, 4), unroll=unroll).as_ode(tau=10.0)
         readouts.append(simulate(flow, images, solver=RK4(dt=5.0), until=40.0)["readout"])
         sweeps.append([simulate(flow, images, solver=Euler(dt=d), until=40.0)["readout"][-1] for d in (0.5, 0.25)])
     assert torch.equal(*readouts)

@@ -115,7 +115,7 @@ def test_noise_with_own_durations_is_counted_from_the_onset_of_each_image() -> N
 
 
 def test_batch_of_presented_images_equals_single_runs() -> None:
-    shown, net = images(), models.leaky_rcnn((2, 3), tau=(5.0, 10.0), size=4, classes=2)
+    shown, net = images(), models.leaky_rcnn((2, 3), tau=(5.0, 10.0), image=(1, 4, 4), classes=2)
     onsets, durations, contrasts = [0.0, 3.0, 6.0], [4.0, 4.0, 8.0], [0.1, 0.5, 1.0]
     line = presented(
         shown, torch.tensor(durations), onset=torch.tensor(onsets), contrast=torch.tensor(contrasts), background=0.5
@@ -198,7 +198,7 @@ def test_timeline_that_ends_before_the_run_says_so() -> None:
     shorter = held(images(), torch.tensor([4.0, 6.0, 6.0]))
     with pytest.warns(PcsimWarning, match="ends at 4 ms for some samples"):
         simulate(net, shorter, solver=Euler(1.0), until=6.0)
-    blt, clip = models.blt(width=2, size=8), sequence(torch.rand(2, 1, 1, 8, 8), 10.0)
+    blt, clip = models.blt(channels=(2, 2), image=(1, 8, 8)), sequence(torch.rand(2, 1, 1, 8, 8), 10.0)
     with pytest.warns(PcsimWarning, match="ends at 20 ms, but the run at 30 ms"):
         simulate(blt, clip, solver=Iterate(), steps=3)
 

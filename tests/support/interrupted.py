@@ -20,7 +20,7 @@ def training(folder: Path) -> dict[str, torch.Tensor]:
     """Train a small network with a checkpoint every 20 updates, and return its tensors."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = models.blt(width=2)
+    net = models.blt(channels=(2, 2))
     images, targets = torch.rand(16, 1, 32, 32), torch.eye(10)[torch.arange(16) % 10]
     settings = Training(updates=UPDATES, batch=4)
     train(net, images, targets, settings, checkpoint=folder / "checkpoint", every=20)

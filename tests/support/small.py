@@ -39,12 +39,15 @@ CORNET = {"channels": (4, 4, 8, 8), "image": (2, 32, 32), "classes": 3}
 
 # Keys are names of registered models, or "model/variant".
 SMALL: dict[str, dict[str, Any]] = {
-    **{name: {"width": 3, "size": 8} for name in ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")},
-    "leaky_rcnn": {"channels": (3, 4), "tau": (10.0, 10.0), "size": 8},
-    "rcnn": {"channels": 4, "iterations": 2, "size": 8, "image_channels": 1, "classes": 3},
-    "grcnn": {"channels": (4, 5), "iterations": 2, "stem": 3, "size": 8, "classes": 3},
     **{
-        f"rcnn_sat_{kind}": {"maps": (4, 5), "kernels": (3, 1), "steps": steps, "size": 8, "channels": 1, "classes": 3}
+        name: {"channels": (3, 3), "image": (1, 8, 8)}
+        for name in ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
+    },
+    "leaky_rcnn": {"channels": (3, 4), "tau": (10.0, 10.0), "image": (1, 8, 8)},
+    "rcnn": {"channels": (4, 4, 4, 4), "iterations": 2, "image": (1, 8, 8), "classes": 3},
+    "grcnn": {"channels": (4, 5), "iterations": 2, "stem": 3, "image": (1, 8, 8), "classes": 3},
+    **{
+        f"rcnn_sat_{kind}": {"channels": (4, 5), "kernels": (3, 1), "steps": steps, "image": (1, 8, 8), "classes": 3}
         for kind, steps in (("b", 1), ("bk", 1), ("bf", 1), ("bd", 1), ("bl", 4))
     },
     "shared_resnet": {"channels": 4, "steps": 4, "image": (1, 8, 8), "classes": 3},
@@ -60,10 +63,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "convrnn": PLAIN_CONVRNN,
     **{f"convrnn/{cell}": PLAIN_CONVRNN | {"cell": cell} for cell in CELLS if cell != "reciprocal"},
     "convrnn/every_edge": PLAIN_CONVRNN | {"cell": EVERY_EDGE, "unroll": "engineering"},
-    "convrnn_shallow": {"width": 2, "steps": 8, "image": (2, 96, 96), "classes": 3},
+    "convrnn_shallow": {"channels": (2, 4, 8, 8, 16), "steps": 8, "image": (2, 96, 96), "classes": 3},
     "convrnn_intermediate": {
         "cell": dataclasses.replace(MEDIAN, depth=3),
-        "width": 2,
+        "channels": (2, 4, 4, 4, 4, 8, 8, 8, 16, 16),
         "image": (2, 64, 64),
         "classes": 3,
         "steps": 12,
@@ -71,7 +74,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cornet_z": CORNET,
     "cornet_r": CORNET | {"groups": 2},
     "cornet_rt": CORNET | {"groups": 2},
-    "cornet_s": CORNET | {"channels": (3, 4, 5, 6), "times": (2, 3, 1), "scale": 2},
+    "cornet_s": CORNET | {"channels": (3, 4, 5, 6), "iterations": (2, 3, 1), "scale": 2},
     "resnet18": CORNET,
     "resnet34": CORNET | {"channels": (2, 3, 4, 5)},
     "convlstm": {"channels": (4, 3), "kernel": 3, "input_frames": 3, "output_frames": 3, "image": (1, 16, 16)},
@@ -79,8 +82,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "sublstm": {"units": 5, "inputs": 3, "layers": 2, "steps": 5, "classes": 3},
     "pcn_global": {"channels": (4, 5, 6), "pooled": (2,), "cycles": 4, "image": (2, 8, 8), "classes": 3},
     "pcn_local": {"architecture": Architecture((4, 5), (1,)), "cycles": 3, "image": (2, 8, 8), "classes": 3},
-    "prednet": {"channels": (1, 4, 5), "size": (16, 16)},
-    "prednet_kitti": {"channels": (3, 4, 5), "size": (16, 24)},
+    "prednet": {"channels": (1, 4, 5), "image": (1, 16, 16)},
+    "prednet_kitti": {"channels": (3, 4, 5), "image": (3, 16, 24)},
     "predictive_coding": {"layers": ((2, 8, 8), (4, 4, 4), (6,), (3,)), "activation": "tanh"},
     "predictive_coding/outside": {
         "layers": ((4, 4, 4), (2, 8, 8), (3,)),

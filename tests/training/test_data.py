@@ -34,7 +34,7 @@ def quiet(**options: Any) -> tqdm:
 
 def net() -> pcsim.Network:
     torch.manual_seed(3)
-    return models.blt(width=2, size=8, classes=3)
+    return models.blt(channels=(2, 2), image=(1, 8, 8), classes=3)
 
 
 def bits(network: pcsim.Network) -> list[bytes]:
@@ -343,7 +343,7 @@ def test_callback_stops_training_for_good(tmp_path: Path) -> None:
 def test_train_to_predict_and_schedules_by_name() -> None:
     from pcsim.training.frames import Goal, train_to_predict
 
-    prednet = models.prednet((1, 2), size=(16, 16))
+    prednet = models.prednet((1, 2), image=(1, 16, 16))
     clip = np.random.default_rng(0).random((4, 1, 16, 16), dtype=np.float32)
     settings = Training(updates=1, batch=2, precision="float16")
     assert np.isfinite(train_to_predict(prednet, lambda _: clip, 4, settings, Goal("absolute"), bar=quiet)[0])

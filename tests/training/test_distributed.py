@@ -21,7 +21,7 @@ def fit(checkpoint: Path | None, updates: int, batch: int = 8, model: str = "blt
     """Train a small network in double precision and return its weights."""
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(4)
-    net = models.build(model, width=2, size=8).double()
+    net = models.build(model, channels=(2, 2), image=(1, 8, 8)).double()
     images, targets = torch.rand(40, 1, 8, 8), torch.eye(10)[torch.arange(40) % 10]
     train(net, images, targets, Training(updates=updates, batch=batch), checkpoint=checkpoint, every=2)
     return {name: value.detach() for name, value in net.named_parameters()}

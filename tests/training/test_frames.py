@@ -17,7 +17,7 @@ from pcsim.training.frames import Goal, train_to_predict
 
 def small(bias: float = 0.2) -> Network:
     torch.manual_seed(1)
-    net = models.prednet((1, 4), (4, 4), size=(8, 8))
+    net = models.prednet((1, 4), (4, 4), image=(1, 8, 8))
     with torch.no_grad():
         net.populations["p0"].rule.bias.fill_(bias)
     return net

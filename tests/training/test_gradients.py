@@ -173,7 +173,7 @@ def peak_bytes(net: Network, image: Tensor, steps: int, way: Gradient) -> tuple[
 
 
 def test_checkpointed_square_root_takes_quarter_of_memory(float64: None) -> None:
-    net = models.leaky_rcnn((4, 4, 4), size=8)
+    net = models.leaky_rcnn((4, 4, 4), image=(1, 8, 8))
     image = torch.rand(2, 1, 8, 8)
     (most, full), (less, again) = (peak_bytes(net, image, 400, way) for way in (Full(), Checkpointed(square_root(400))))
     assert less <= 0.25 * most  # measured 0.076
@@ -188,7 +188,7 @@ def test_memory_of_update_matches_training(
     monkeypatch.setattr(
         "pcsim.training.memory._held", lambda: 0
     )  # tensors only: the memory of libraries depends on other tests
-    net = models.leaky_rcnn((4, 8, 8), size=16)
+    net = models.leaky_rcnn((4, 8, 8), image=(1, 16, 16))
     images, targets = torch.rand(20, 1, 16, 16), torch.eye(10)[torch.arange(20) % 10]
     settings = Training(updates=2, batch=batch, gradient=mode)
     solver, before = Euler(dt=1.0), [p.clone() for p in net.parameters()]
@@ -302,7 +302,7 @@ assert set(CLASSIFIERS) <= set(SMALL)
 
 def test_adjoint_of_network_with_kinks_refused_unless_accepted(float64: None) -> None:
     """Where ReLU and max pooling switch during a run, the adjoint is 1e-4 to 1e-2 off."""
-    net = models.leaky_rcnn((3, 4), tau=(10.0, 10.0), size=8)
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 10.0), image=(1, 8, 8))
     images, targets = torch.rand(4, 1, 8, 8), torch.eye(net.shape("readout")[0])[:4]
     solver = TorchDiffEq(dt=10.0, method="dopri5", rtol=1e-6, atol=1e-6)
     settings = Training(updates=1, batch=4, gradient=Adjoint())

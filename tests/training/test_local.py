@@ -117,7 +117,7 @@ def test_local_learn_restores_checkpoint(tmp_path: Path) -> None:
 
 
 def test_local_learning_refuses_invalid_input() -> None:
-    blt = models.blt(width=2)
+    blt = models.blt(channels=(2, 2))
     with pytest.raises(pcsim.WiringError, match="no prediction errors"):
         local.local_gradient(blt, {})
     net = coding(clamped=("r0",))
@@ -125,3 +125,47 @@ def test_local_learning_refuses_invalid_input() -> None:
         local.learn(net, {"r1": torch.zeros(3, 2)}, Training(), solver=Euler(dt=1.0), until=10.0)
     with pytest.raises(pcsim.SolverError, match="which divides `until`"):
         local.relax(net, {"r0": torch.zeros(3, *LAYERS[0])}, Euler(dt=3.0), 10.0)
+
+
+def linear_learning(scale: float) -> tuple[pcsim.Network, dict[str, torch.Tensor], float]:
+    """Return a linear network with one clamped layer, data, and the largest |eigenvalue| of its Jacobian in NumPy."""
+    torch.manual_seed(0)
+    net = models.predictive_coding(((7,), (5,), (3,)), clamped=("r0",), tau=10.0, bias=False)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(scale)
+    transforms = {edge.name: edge.transform for edge in net.projections}
+    low, high = (
+        transforms[name].weight.detach().numpy() for name in ("e0->r1", "e1->r2")
+    )  # the transposes of W_0 (7, 5) and W_1 (5, 3)
+    jacobian = np.block([[-low @ low.T - np.eye(5), high.T], [high, -high @ high.T]]) / 10.0
+    return net, {"r0": torch.randn(4, 7)}, float(np.abs(np.linalg.eigvals(jacobian)).max())
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(Euler, 2.0), (pcsim.Heun, 2.0), (pcsim.RK4, 2.785)])
+def test_relaxation_refused_beyond_stability_limit(float64: None, kind: type[pcsim.Euler], limit: float) -> None:
+    net, shown, fastest = linear_learning(scale=3.0)
+    longest = limit / fastest
+    assert longest < 10.0, "the weights must limit dt more than the leak"
+    relaxed = local.relax(net, shown, kind(dt=0.95 * longest), 190.0 * longest)
+    assert bool(torch.isfinite(relaxed["r1"]).all())
+    with pytest.raises(pcsim.TrainingError, match=kind.__name__) as caught:
+        local.relax(net, shown, kind(dt=1.02 * longest), 204.0 * longest)
+    stated = float(caught.value.expected.split()[2])
+    assert stated == pytest.approx(longest, rel=0.02) and "dt=" in caught.value.remedy
+
+
+def test_local_learn_refuses_relaxation_that_became_unstable() -> None:
+    """Beyond the stability limit, the energy is stuck far above its minimum and looks like a learning curve."""
+    torch.manual_seed(0)
+    data = {"r0": torch.randn(200, 3) @ torch.randn(3, 40)}
+    settings = Training(updates=200, batch=20, learning_rate=1e-2, optimiser="adam")
+
+    def learnt(dt: float) -> list[float]:
+        torch.manual_seed(1)
+        net = models.predictive_coding(((40,), (20,), (10,)), clamped=("r0",))
+        return local.learn(net, data, settings, solver=Euler(dt=dt), until=80.0)
+
+    assert learnt(1.0)[-1] < 0.1
+    with pytest.raises(pcsim.TrainingError, match="overshoots with these weights"):
+        learnt(4.0)

@@ -23,7 +23,7 @@ def debris(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
 
 def fresh(name: str = "blt") -> pcsim.Network:
     torch.manual_seed(3)
-    return models.build(name, width=3)
+    return models.build(name, channels=(3, 3))
 
 
 def bits(net: pcsim.Network) -> list[bytes]:

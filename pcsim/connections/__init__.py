@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.connections.functions import Function, Gain
 from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape, units
@@ -432,8 +433,45 @@ def summary(transform: nn.Module) -> str:
         return f"max pool {transform.kernel_size}"
     if isinstance(transform, nn.Upsample):
         return f"{transform.mode} up {transform.scale_factor:g}"
+    if isinstance(transform, Gain):
+        return f"gain {transform.gain:g}"
+    if isinstance(transform, Function):
+        return "function" if transform.name == "<lambda>" else transform.name
     if isinstance(transform, Activation):
         return "" if transform.name == "identity" else transform.name
     if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
     return type(transform).__name__
+
+
+__all__ = [
+    "Activation",
+    "Adjoint",
+    "Chain",
+    "Function",
+    "Gain",
+    "GlobalMaxPool",
+    "GlobalMeanPool",
+    "HalfSquare",
+    "LocalResponseNorm",
+    "PerStep",
+    "Phased",
+    "Resize",
+    "ScaledLinear",
+    "Standardise",
+    "StepNorm",
+    "Strided",
+    "Tied",
+    "channels_last",
+    "conv",
+    "draw",
+    "pool",
+    "same_conv",
+    "summary",
+    "up_conv",
+]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
