@@ -1,8 +1,13 @@
 """Rules that determine how a population responds to its input: flows, maps and wires."""
 
+from pcsim.rules.accumulator import Accumulator
+from pcsim.rules.adaptation import Depletion, Facilitation, IntrinsicSuppression, Release
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
+from pcsim.rules.circuits import PowerLaw, WilsonCowan
 from pcsim.rules.gated import LSTM, SubLSTM
+from pcsim.rules.horizontal import HorizontalExcitation, HorizontalInhibition
+from pcsim.rules.normalisation import DivisiveNormalisation, Organics, OrganicsPool
 from pcsim.rules.predictive import (
     Blend,
     Correction,
@@ -22,13 +27,17 @@ from pcsim.rules.wires import Sum, Switch
 
 __all__ = [
     "LSTM",
+    "Accumulator",
     "Blend",
     "Correction",
     "Decay",
+    "Depletion",
+    "DivisiveNormalisation",
     "Energy",
     "ErrorRelaxation",
     "ErrorThrough",
     "ErrorUnit",
+    "Facilitation",
     "FixedTau",
     "Flow",
     "Gate",
@@ -36,14 +45,21 @@ __all__ = [
     "GatedUpdate",
     "GradedEnergy",
     "Highway",
+    "HorizontalExcitation",
+    "HorizontalInhibition",
+    "IntrinsicSuppression",
     "Leaky",
     "LearnableTau",
     "Map",
     "Mixture",
+    "Organics",
+    "OrganicsPool",
+    "PowerLaw",
     "Prediction",
     "PredictionError",
     "Rate",
     "ReciprocalGated",
+    "Release",
     "RetrievalEnergy",
     "Rule",
     "Softmax",
@@ -55,6 +71,7 @@ __all__ = [
     "ThresholdEnergy",
     "TimeConstant",
     "UpdateRate",
+    "WilsonCowan",
     "Wire",
     "leaky_rate",
     "time_constant",

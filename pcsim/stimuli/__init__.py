@@ -13,7 +13,7 @@ from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
-from pcsim.stimuli.timeline import Timeline, blank, held, noise, sequence, turns
+from pcsim.stimuli.timeline import Timeline, blank, held, noise, ou_noise, sequence, turns
 
 __all__ = [
     "CONDITIONS",
@@ -36,6 +36,7 @@ __all__ = [
     "load_omniglot",
     "noise",
     "oddball",
+    "ou_noise",
     "read_film",
     "read_moving_mnist",
     "scenes",

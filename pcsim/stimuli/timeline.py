@@ -7,9 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -183,6 +185,82 @@ def noise(
         return images + sd * torch.from_numpy(drawn).to(images).view_as(images)
 
     return Timeline((Epoch(duration, every, frame),))
+
+
+@checked(StimulusError, images=None)
+def ou_noise(
+    images: Tensor,
+    sd: NonNegative,
+    tau: Positive,
+    duration: Number,
+    every: Positive,
+    seed: Whole,
+    first: Whole = 0,
+    method: Literal["exact", "euler"] = "exact",
+) -> Timeline:
+    """Present `images` with Ornstein-Uhlenbeck noise, tau dx/dt = -x + sqrt(2 tau) sd xi(t), held for `every` ms.
+
+    exact  x <- rho x + sd sqrt(1 - rho^2) N(0, 1) with rho = exp(-every / tau): exact for any `every`
+    euler  x <- (1 - every / tau) x + sd sqrt(2 every / tau) N(0, 1): the Euler-Maruyama method, which requires
+           every < 2 tau. Its variance is sd^2 / (1 - every / (2 tau))
+
+    The noise starts in its stationary distribution and is correlated over time, corr(lag) = exp(-lag / tau) if exact,
+    but not over pixels. The noise of sample i is a function of (seed, first + i) and the frame, independent of the
+    batch size. Pass `torch.zeros(...)` as the images to present only the noise, such as to an input added by
+    `models.with_noise`. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact). Raises StimulusError if the
+    images do not have a floating-point type, for an invalid duration, or if `every` is too long for "euler".
+    """
+    require_duration(duration)
+    require_floating(images)
+    if not len(images) or (method == "euler" and every >= 2.0 * tau):
+        raise StimulusError(
+            given=f"Ornstein-Uhlenbeck noise with every={every:g} ms and tau={tau:g} ms on {len(images)} images",
+            expected="at least one image, and for method='euler' steps shorter than 2 tau",
+            remedy="pass method='exact', or a shorter `every`",
+        )
+    kept = math.exp(-every / tau) if method == "exact" else 1.0 - every / tau
+    size = math.sqrt(1.0 - kept**2) if method == "exact" else math.sqrt(2.0 * every / tau)
+    stationary = 1.0 if method == "exact" else 1.0 / math.sqrt(1.0 - 0.5 * every / tau)
+
+    def draw(number: int) -> NDArray[np.float64]:
+        return normal(seed, f"ou noise frame {number}", first, len(images), images[0].numel())
+
+    path = _Path(lambda: stationary * draw(0), lambda number, last: kept * last + size * draw(number))
+
+    def frame(number: int) -> Tensor:
+        return images + torch.from_numpy(sd * path.at(number)).to(images).view_as(images)
+
+    return Timeline((Epoch(duration, every, frame),))
+
+
+class _Path:
+    """A recursion x_n = step(n, x_{n-1}) from x_0 = start(), whose values are found again from stored ones."""
+
+    SPACING = 64
+
+    def __init__(
+        self,
+        start: Callable[[], NDArray[np.float64]],
+        step: Callable[[int, NDArray[np.float64]], NDArray[np.float64]],
+    ) -> None:
+        self._start, self._step = start, step
+        self._stored: dict[int, NDArray[np.float64]] = {}
+        self._last: tuple[int, NDArray[np.float64]] | None = None
+
+    def at(self, number: int) -> NDArray[np.float64]:
+        """Return x_number."""
+        known = [n for n in self._stored if n <= number]
+        begin = max(known, default=-1)
+        value = self._stored[begin] if known else self._start()
+        begin = max(begin, 0)
+        if (last := self._last) is not None and begin <= last[0] <= number:
+            begin, value = last
+        for n in range(begin, number + 1):
+            value = self._step(n, value) if n > begin else value
+            if n % self.SPACING == 0:
+                self._stored[n] = value
+        self._last = (number, value)
+        return value
 
 
 @checked(StimulusError)

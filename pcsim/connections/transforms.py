@@ -1,4 +1,4 @@
-"""Transforms for the edges of a network: modules whose input is an activity (batch, channel, height, width).
+"""Transforms of edges: convolutions, pooling, norms, and linear maps that share weights.
 
 Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
 """
@@ -307,9 +307,13 @@ class Strided(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Convolve `value` with the new stride, which divides the height and width by about `stride`."""
+        return self.with_weight(value, self.convolution.weight, self.convolution.bias)
+
+    def with_weight(self, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the output of the convolution with the given weight and bias instead of its own."""
         owner = self.convolution
         padding = cast(tuple[int, int], owner.padding)
-        return functional.conv2d(value, owner.weight, owner.bias, self.stride, padding, owner.dilation, owner.groups)
+        return functional.conv2d(value, weight, bias, self.stride, padding, owner.dilation, owner.groups)
 
 
 @checked(WiringError)
@@ -357,12 +361,16 @@ class Tied(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """y = W^T x; for a strided convolution the result is `stride` times as large as `value`."""
+        return self.with_weight(value, self.forward_map.weight)
+
+    def with_weight(self, value: Tensor, weight: Tensor) -> Tensor:
+        """Return y = W^T x for the given weight W of the forward map instead of its own."""
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
-            return functional.linear(value, owner.weight.t())
+            return functional.linear(value, weight.t())
         padding = cast(tuple[int, int], owner.padding)
         return functional.conv_transpose2d(
-            value, owner.weight, None, owner.stride, padding, self.extra, owner.groups, owner.dilation
+            value, weight, None, owner.stride, padding, self.extra, owner.groups, owner.dilation
         )
 
 
@@ -431,7 +439,10 @@ def summary(transform: nn.Module) -> str:
     if isinstance(transform, nn.Upsample):
         return f"{transform.mode} up {transform.scale_factor:g}"
     if isinstance(transform, Activation):
-        return "" if transform.name == "identity" else transform.name
+        if transform.name == "identity":
+            return "" if transform.gain == 1.0 else f"times {transform.gain:g}"
+        return transform.name
     if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
-    return type(transform).__name__
+    describe = getattr(transform, "describe", None)
+    return str(describe()) if callable(describe) else type(transform).__name__

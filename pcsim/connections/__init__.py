@@ -1,0 +1,58 @@
+"""Transforms for the edges of a network: modules whose input is an activity (batch, channel, height, width).
+
+Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
+"""
+
+from pcsim.connections.constrained import Signed, Symmetric, signed
+from pcsim.connections.transforms import (
+    Activation,
+    Adjoint,
+    Chain,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    HalfSquare,
+    LocalResponseNorm,
+    PerStep,
+    Phased,
+    Resize,
+    ScaledLinear,
+    Standardise,
+    StepNorm,
+    Strided,
+    Tied,
+    channels_last,
+    conv,
+    draw,
+    pool,
+    same_conv,
+    summary,
+    up_conv,
+)
+
+__all__ = [
+    "Activation",
+    "Adjoint",
+    "Chain",
+    "GlobalMaxPool",
+    "GlobalMeanPool",
+    "HalfSquare",
+    "LocalResponseNorm",
+    "PerStep",
+    "Phased",
+    "Resize",
+    "ScaledLinear",
+    "Signed",
+    "Standardise",
+    "StepNorm",
+    "Strided",
+    "Symmetric",
+    "Tied",
+    "channels_last",
+    "conv",
+    "draw",
+    "pool",
+    "same_conv",
+    "signed",
+    "summary",
+    "up_conv",
+]
