@@ -11,18 +11,20 @@ All edges are `connections.signed`, so training changes the size of a weight but
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from pcsim.connections import GlobalMaxPool, Signed, conv, pool, signed, up_conv
+from pcsim.connections.constrained import Sign
 from pcsim.core.checks import Count, Counts, NonNegative, Positive, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import Wiring
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
+from pcsim.network.parts import Kind
 from pcsim.rules.base import Leaky
 from pcsim.rules.circuits import Power, PowerLaw, WilsonCowan
 from pcsim.rules.rate import Rate, leaky_rate
@@ -44,6 +46,7 @@ MOTIF: Mapping[tuple[str, str], float] = MappingProxyType(
     }
 )
 """(source, target) -> initial total weight; the pairs are the main connections of Pfeffer et al. 2013 figure 8"""
+FourTaus = tuple[Positive, Positive, Positive, Positive]
 FourWeights = tuple[NonNegative, NonNegative, NonNegative, NonNegative]
 
 
@@ -81,10 +84,11 @@ def ei_rcnn(
     populations: list[Population] = []
     projections: list[Projection] = []
 
-    def join(source: str, target: str, layer: nn.Module, sign: int, gain: float, kind: str, *entry: nn.Module) -> None:
-        weights = signed(nn.Sequential(*entry, _with_gain(layer, gain)), 1 if sign > 0 else -1)
-        delay = 0 if kind == "bottom_up" else 1
-        projections.append(Projection(source, target, weights, kind, delay))  # type: ignore[arg-type]
+    def join(
+        source: str, target: str, layer: nn.Module, sign: Sign, gain: float, kind: Kind, *entry: nn.Module
+    ) -> None:
+        weights = signed(nn.Sequential(*entry, _with_gain(layer, gain)), sign)
+        projections.append(Projection(source, target, weights, kind, 0 if kind == "bottom_up" else 1))
 
     low, fewer = "image", image_channels
     for n, maps in enumerate(channels, 1):
@@ -122,12 +126,12 @@ def _with_gain(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
-def _dense(weight: torch.Tensor, sign: int) -> Signed:
+def _dense(weight: torch.Tensor, sign: Sign) -> Signed:
     """Build a signed linear map with the non-negative weights (out, in)."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     with torch.no_grad():
         linear.weight.copy_(weight)
-    return Signed(linear, 1 if sign > 0 else -1)
+    return Signed(linear, sign)
 
 
 @register(paper="Wilson & Cowan 1972")
@@ -218,7 +222,7 @@ def ssn(
 def interneuron_area(
     name: str,
     channels: tuple[Count, Count, Count, Count],
-    tau: Sequence[Positive] = (20.0, 10.0, 15.0, 15.0),
+    tau: FourTaus = (20.0, 10.0, 15.0, 15.0),
     weights: Mapping[tuple[str, str], NonNegative] = MOTIF,
     kernel: Count = 1,
 ) -> Wiring:
@@ -263,7 +267,7 @@ def interneuron_area(
 def interneurons(
     channels: tuple[Count, Count, Count, Count] = (16, 4, 4, 4),
     *,
-    tau: Sequence[Positive] = (20.0, 10.0, 15.0, 15.0),
+    tau: FourTaus = (20.0, 10.0, 15.0, 15.0),
     weights: Mapping[tuple[str, str], NonNegative] = MOTIF,
     kernel: Count = 3,
     size: Count = 16,

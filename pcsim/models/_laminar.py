@@ -66,6 +66,13 @@ def laminar_hierarchy(
             remedy="pass links such as ('image', 'v1', up, down)",
         )
 
+    if isinstance(tau, Mapping) and (missing := set(areas) - set(tau)):
+        raise WiringError(
+            given=f"time constants for {', '.join(tau) or 'no area'}",
+            expected=f"one for each area, also for {', '.join(sorted(missing))}",
+            remedy="pass tau=20.0 for all areas",
+        )
+
     def layer(rule: Sum | PredictionError, constant: float | None) -> Rule:
         return rule if constant is None else Leaky(rule, constant)
 

@@ -130,7 +130,7 @@ def motif() -> Network:
         ]
         for source, target in reference.MOTIF_PROJECTIONS
     }
-    populations, projections = models.interneuron_area("a", (1, 1, 1, 1), tau=[10.0] * 4, weights=weights)
+    populations, projections = models.interneuron_area("a", (1, 1, 1, 1), tau=(10.0,) * 4, weights=weights)
     for edge in projections:
         pair = tuple(name.removeprefix("a_") for name in (edge.source, edge.target))
         nn.init.constant_(edge.transform.stored, weights[pair])
@@ -377,7 +377,9 @@ BAD = [
     lambda: rules.Accumulator(leak=-1.0),
     lambda: models.interneuron_area("a", (1, 1, 1, 1), weights={("e", "ndnf"): 1.0}),
     lambda: models.ei_rcnn((2, 2, 2), size=6),
+    lambda: models.interneuron_area("a", (1, 1, 1, 1), tau=(10.0, 10.0)),
     lambda: models.laminar(((4,),)),
+    lambda: models.laminar_hierarchy(["u"], {"a": (2,)}, [("u", "a", nn.Identity(), nn.Identity())], tau={}),
     lambda: models.laminar_hierarchy(["image"], {"v1": (2,)}, [("image", "v2", nn.Identity(), nn.Identity())]),
 ]
 
