@@ -24,12 +24,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from experiments import base
-from experiments.base import OPTIONS, Count, Repeated, Some
-from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Iterate, Record, Simulator, models, stimuli
 from pcsim.plots import axes
 from pcsim.solvers import Solver
+
+from . import base
+from .base import OPTIONS, Count, Repeated, Some
+from .report import Picture, Report, Table, counted
 
 KINDS = ("binary", "graded", "modern")
 TAU, DT = 10.0, 1.0

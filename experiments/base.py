@@ -4,7 +4,7 @@ An experiment is a module with a docstring, `PRESETS` (name -> options) and a fu
 
     conduct(config, find, report)      find(config) -> numbers;   report(config, results) -> `report.Report`
 
-The module contains only options, computations and figures. `main()` runs it as a command-line program.
+The module contains only options, computations and figures. `main()` and `pcsim run` run it as a program.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,19 +26,22 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 import tyro
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from experiments.report import Report, publish
 from pcsim import Network
 from pcsim.core import storage
+from pcsim.core.checks import shown
 from pcsim.core.command_line import program
 from pcsim.core.exceptions import StorageError
+from pcsim.core.version import VERSION
 from pcsim.network.weights import load_tensors
 from pcsim.sweeps.executors import Processes, completed, one_thread
 from pcsim.training import Training, distributed, train
+
+from .report import Report, publish
 
 OPTIONS = ConfigDict(extra="forbid", allow_inf_nan=False)
 """pydantic configuration of the option dataclasses; unknown options and non-finite numbers raise an error"""
@@ -94,41 +98,73 @@ Config = TypeVar("Config", bound=Options)
 
 
 def main(module: ModuleType | None = None) -> None:
-    """Run an experiment as a command-line program.
+    """Run an experiment as a command-line program, `python -m experiments.NAME`.
 
     The exit statuses are listed in `pcsim.core.command_line`. To resume a program that was stopped, run the same
     command again.
 
-    module  experiment module, by default `__main__`; its optional `FLAGS` dict maps each flag to the preset that it
-            selects
+    module  experiment module, by default `__main__`
     """
-    experiment: Any = module or sys.modules["__main__"]
-    with program(), distributed.process_group():
-        config = parse(experiment.PRESETS, None, experiment.__doc__ or "", getattr(experiment, "FLAGS", {}))
+    started = sys.modules["__main__"]
+    name = started.__spec__.name.removesuffix(".__main__") if started.__spec__ else "experiments"
+    with program():
+        start(module or started, None, f"python -m {name}")
+
+
+def start(experiment: Any, arguments: Sequence[str] | None, command: str) -> None:
+    """Run an experiment with command-line arguments, by default those of this process.
+
+    experiment  module with PRESETS and run(config); its optional FLAGS dict maps each flag to the preset it selects
+    command     what the user typed before the arguments, as shown in the help and in messages
+    """
+    description = re.sub(r"python -m (pcsim\.)?experiments\.\w+", command, experiment.__doc__ or "")
+    with distributed.process_group():
+        config = parse(experiment.PRESETS, arguments, description, getattr(experiment, "FLAGS", {}), command)
         experiment.run(config)
 
 
 def parse(
-    presets: Mapping[str, Config], arguments: Sequence[str] | None, description: str, flags: Mapping[str, str] = {}
+    presets: Mapping[str, Config],
+    arguments: Sequence[str] | None,
+    description: str,
+    flags: Mapping[str, str] = {},
+    command: str | None = None,
 ) -> Config:
     """Parse command-line arguments: `--preset NAME` selects the defaults, and other options override them.
 
-    Prints a message and exits with status 2 if a preset or option is unknown or a value is out of range.
+    Prints a message and exits with status 2 if a preset or option is unknown, or a value is empty or out of range.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="quick")
+    first = argparse.ArgumentParser(prog=command, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="quick", choices=list(presets))
     given = sys.argv[1:] if arguments is None else list(arguments)
+    words = [word for each in given for word in (each.split("=", 1) if each.startswith("--") else [each])]
+    if "" in words:  # usually an unset shell variable; as a path it would mean the current folder
+        print(
+            f"{' '.join(words[: words.index('')][-1:])} '': an empty value; pass a value or omit the option",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
     for flag, preset in flags.items():
         if flag in given:
             given = ["--preset", preset, *(option for option in given if option != flag)]
     chosen, rest = first.parse_known_args(given)
-    if chosen.preset not in presets:
-        print(f"--preset {chosen.preset}: unknown preset; choose one of {', '.join(presets)}", file=sys.stderr)
-        raise SystemExit(2)
-    default = presets[chosen.preset]
-    known = ", ".join(presets)
-    usage = f"{description}\n\nPresets (--preset): {known}. The defaults below are those of the {chosen.preset} preset."
-    return tyro.cli(type(default), default=default, args=rest, description=usage)
+
+    def choose(preset: str, config: Config) -> Config:  # noqa: ARG001 - shown in the help
+        return config
+
+    size = "size of the experiment, which sets the defaults of the other options"
+    choose.__annotations__ = {
+        "preset": Annotated[Literal[tuple(presets)], tyro.conf.arg(help=size)],
+        "config": Annotated[type(presets[chosen.preset]), tyro.conf.arg(name="")],
+    }
+    choose.__defaults__ = (chosen.preset, presets[chosen.preset])
+    try:
+        return tyro.cli(choose, args=rest, prog=command, description=description)
+    except ValidationError as reason:
+        for wrong in reason.errors():
+            option = str(wrong["loc"][0]).replace("_", "-")
+            print(f"{command}: error: --{option} {shown(wrong['input'])}: {wrong['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def conduct(
@@ -194,9 +230,11 @@ def once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return the package versions, device and number of threads, all of which can affect the results."""
-    packages = ("pcsim", "torch", "numpy", "torchdiffeq", "scipy")
+    packages = ("torch", "numpy", "torchdiffeq", "scipy")
     return {
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "versions": {"pcsim": VERSION}
+        | {name: version(name) for name in packages}
+        | {"python": platform.python_version()},
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {os.cpu_count()} cores",
         "threads_per_job": 1,
     }

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments import base, flows
-from experiments.base import OPTIONS, TEST_SEED, Count, Options, Some
-from experiments.report import Picture, Report, Table
 from pcsim import Euler, Network, Record, Run, Simulator, stimuli
 from pcsim.analysis import convergence, entropy
 from pcsim.plots.canvas import plain_logs
+
+from . import base, flows
+from .base import OPTIONS, TEST_SEED, Count, Options, Some
+from .report import Picture, Report, Table
 
 Condition = Literal["clean", "occluded", "surprising"]
 Curves = dict[str, dict[str, tuple[NDArray, NDArray]]]

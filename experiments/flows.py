@@ -12,10 +12,11 @@ from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 from torch.nn import functional
 
-from experiments import base
-from experiments.base import OPTIONS, Count, Options
 from pcsim import Euler, Network, models, stimuli
 from pcsim.training import Training, local
+
+from . import base
+from .base import OPTIONS, Count, Options
 
 Name = Literal["predictive_coding", "pcn_global", "blt", "leaky_rcnn"]
 NAMES: tuple[Name, ...] = ("predictive_coding", "pcn_global", "blt", "leaky_rcnn")

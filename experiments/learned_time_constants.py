@@ -24,14 +24,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
-from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Full, Network, Population, Projection, Record, Simulator, stimuli
 from pcsim.connections import conv
 from pcsim.rules import Sum, leaky_rate
 from pcsim.rules.time_constants import LearnableTau
 from pcsim.training import CHECK_EVERY, Training, optimise
+
+from . import base
+from .base import OPTIONS, TEST_SEED, Count, Repeated
+from .report import Picture, Report, Table, counted
 
 FRAME = 2.0
 """duration of each stream value, ms"""

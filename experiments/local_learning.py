@@ -24,12 +24,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Repeated
-from experiments.report import Picture, Report, Table, counted
 from pcsim import Euler, Network, initial_state, models, stimuli
 from pcsim.plots import axes
 from pcsim.training import Training, local, optimise
+
+from . import base
+from .base import OPTIONS, TEST_SEED, Count, Repeated
+from .report import Picture, Report, Table, counted
 
 RULES = ("local", "backpropagation")
 

@@ -24,12 +24,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated, Some
-from experiments.report import Picture, Report, Table, counted
 from pcsim import Iterate, Network, Record, models, plots, rules, simulate, stimuli
 from pcsim.dynamics import largest_eigenvalue
 from pcsim.training import Training, evaluate
+
+from . import base
+from .base import OPTIONS, TEST_SEED, Count, Device, Repeated, Some
+from .report import Picture, Report, Table, counted
 
 WATCHED = 64
 """number of test images used to measure the prediction error"""

@@ -23,12 +23,13 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Device, Repeated
-from experiments.report import Picture, Report, Table, counted
 from pcsim import Network, models, plots, stimuli
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.training import Training, evaluate
+
+from . import base
+from .base import OPTIONS, TEST_SEED, Count, Device, Repeated
+from .report import Picture, Report, Table, counted
 
 CELLS = ("reciprocal", "simple_rnn", "lstm", "none")
 RESIDUAL = ("shared", "unshared")

@@ -23,13 +23,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from experiments import base
-from experiments.base import OPTIONS, TEST_SEED, Count, Parallel
-from experiments.report import Picture, Report, Table
 from pcsim import Iterate, Network, Record, models, plots, simulate, stimuli
 from pcsim.analysis import decoding, estimate
 from pcsim.core import storage
 from pcsim.training import Training, evaluate
+
+from . import base
+from .base import OPTIONS, TEST_SEED, Count, Parallel
+from .report import Picture, Report, Table
 
 NETWORKS = {"blt": "BLT", "blt_b": "B, feed-forward"}
 AREAS = ("l1", "l2")

@@ -13,49 +13,77 @@ from pcsim.core import command_line  # noqa: F401 - first, so that programs can 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pcsim import analysis, brain, connections, core, dynamics, models, rules, stimuli, sweeps, training
-from pcsim.core.clock import Clock
-from pcsim.core.exceptions import (
-    PcsimError,
-    PcsimWarning,
-    RecordError,
-    SolverError,
-    StimulusError,
-    StorageError,
-    SweepError,
-    TrainingError,
-    WiringError,
-)
-from pcsim.network import Batched, Network, Population, Projection, batched
-from pcsim.simulation import (
-    Forecast,
-    Full,
-    Record,
-    Run,
-    Settled,
-    Simulator,
-    Snapshot,
-    Status,
-    initial_state,
-    predict,
-    rollout,
-    simulate,
-)
-from pcsim.solvers import RK4, Dopri5, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+from pcsim.core.renamed import names_of
+from pcsim.core.version import VERSION
 
 if TYPE_CHECKING:
-    from pcsim import plots
+    from pcsim import (
+        analysis,
+        brain,
+        connections,
+        core,
+        dynamics,
+        models,
+        plots,
+        rules,
+        stimuli,
+        sweeps,
+        training,
+    )
+    from pcsim.core.clock import Clock
+    from pcsim.core.exceptions import (
+        PcsimError,
+        PcsimWarning,
+        RecordError,
+        SolverError,
+        StimulusError,
+        StorageError,
+        SweepError,
+        TrainingError,
+        WiringError,
+    )
+    from pcsim.network import Batched, Network, Population, Projection, batched
+    from pcsim.saved import load
+    from pcsim.simulation import (
+        Forecast,
+        Full,
+        Record,
+        Run,
+        Settled,
+        Simulator,
+        Snapshot,
+        Status,
+        initial_state,
+        predict,
+        rollout,
+        simulate,
+    )
+    from pcsim.solvers import RK4, Dopri5, Euler, ExponentialEuler, Heun, Iterate, TorchDiffEq
+
+__version__ = VERSION
+_PACKAGES = (
+    *("analysis", "brain", "connections", "core", "dynamics", "models", "network", "plots", "rules", "simulation"),
+    *("solvers", "stimuli", "sweeps", "training"),
+)
+_HOMES = ("core.exceptions", "core.clock", "network", "solvers", "simulation", "saved")
+"""where the public names that are not packages are defined"""
 
 
-def __getattr__(name: str) -> Any:
-    """Import `plots` on first use, because importing matplotlib takes as long as importing the rest of pcsim."""
-    if name == "plots":
-        return import_module("pcsim.plots")
-    raise AttributeError(f"module 'pcsim' has no attribute {name!r}")
+if not TYPE_CHECKING:  # otherwise, type checkers would accept every name
+
+    def __getattr__(name: str) -> Any:
+        """Import packages on first use, because importing PyTorch takes more than a second."""
+        if name in _PACKAGES:
+            return import_module(f"pcsim.{name}")
+        if name in __all__:
+            homes = (import_module(f"pcsim.{home}") for home in _HOMES)
+            value = globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
+            return value
+        return names_of("pcsim")(name)
 
 
 def __dir__() -> list[str]:
-    """List the public names, including `plots` before it is imported."""
+    """List the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})
 
 
@@ -96,6 +124,7 @@ __all__ = [
     "core",
     "dynamics",
     "initial_state",
+    "load",
     "models",
     "plots",
     "predict",

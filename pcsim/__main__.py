@@ -1,23 +1,19 @@
-"""Inspect the models from the command line.
-
-python -m pcsim models                              list the models with their papers, parameter counts and edge counts
-python -m pcsim describe NAME [--draw FILE]         print the wiring in evaluation order and draw the graph
-"""
+"""The command `pcsim`, also run by `python -m pcsim`."""
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
-import torch
-import tyro
-
-from pcsim import models
-from pcsim.core import storage
-from pcsim.core.command_line import program
-from pcsim.core.exceptions import StorageError
-from pcsim.network.validate import KINDS
+from pcsim.core.command_line import COMMAND, importing, program
+from pcsim.core.exceptions import PcsimError, StorageError
+from pcsim.core.version import VERSION
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 """image file suffix -> metadata field for the name of the program that wrote the file"""
@@ -25,6 +21,12 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 def list_models() -> None:
     """List the registered models with their papers, parameter counts and edge counts by kind."""
+    with importing():
+        import torch
+
+        from pcsim import models
+        from pcsim.network.parts import KINDS
+
     rows: list[tuple[str, ...]] = [("name", "parameters", *KINDS, "paper")]
     for name in models.available():
         with torch.device("meta"):  # only the shapes of the parameters are needed to count them
@@ -38,20 +40,17 @@ def list_models() -> None:
         print("  ".join([row[0].ljust(widths[0]), *cells, row[-1]]))
 
 
-def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = None) -> None:
-    """Print the wiring of a model with its published settings in evaluation order, and save a drawing of its graph.
+def describe(name: str, draw: str | Path | None = None) -> None:
+    """Print the wiring of a model with its published settings, in evaluation order.
 
-    Args:
-        name: name of a registered model
-        draw: image file to write (.png, .pdf or .svg); defaults to NAME.png
+    draw  image file (.png, .pdf or .svg) for a drawing of its graph
     """
-    from matplotlib.figure import Figure
+    with importing():
+        from pcsim import models
+        from pcsim.core import storage
 
-    from pcsim import plots
-
-    path = storage.full_path(draw or f"{name}.png")
-    kind = path.suffix.lower()
-    if kind not in MARKED_BY:
+    path = None if draw is None else storage.full_path(draw)
+    if path is not None and path.suffix.lower() not in MARKED_BY:
         raise StorageError(
             given=f"--draw {path}",
             expected=f"a file name with one of the suffixes {', '.join(MARKED_BY)}",
@@ -59,7 +58,14 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
         )
     net = models.build(name)
     print(net.describe())
-    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions if the disk is full
+    if path is None:
+        return
+    with importing():
+        from matplotlib.figure import Figure
+
+        from pcsim import plots
+    kind = path.suffix.lower()
+    picture = io.BytesIO()  # matplotlib's own writers raise other exceptions when a disk is full
     figure = cast(Figure, plots.network(net).figure)
     figure.savefig(picture, dpi=150, format=kind[1:], metadata={MARKED_BY[kind]: storage.MARK})
     with storage.replacing(path) as partial:
@@ -67,8 +73,84 @@ def describe(name: Annotated[str, tyro.conf.Positional], draw: Path | None = Non
     print(f"drawing saved to {path}")
 
 
-if __name__ == "__main__":
-    with program():
-        tyro.extras.subcommand_cli_from_dict(
-            {"models": list_models, "describe": describe}, prog="python -m pcsim", description=__doc__
+# ---------------------------------------------------------------------- experiments
+
+
+def run_experiment(name: str | None, options: Sequence[str], command: str) -> None:
+    """Run an experiment with command-line options; without a name, list the experiments."""
+    package = _experiments()
+    listing = import_module(f"{package}.__main__")
+    if name is None:
+        listing.show(f"{command} ")
+        return
+    if name not in listing.available():
+        raise PcsimError(
+            given=f"the experiment {name!r}",
+            expected=f"one of {', '.join(listing.available())}",
+            remedy=f"run `{command}` for a list with descriptions",
         )
+    with importing():
+        base, experiment = (import_module(f"{package}.{each}") for each in ("base", name))
+    base.start(experiment, options, f"{command} {name}")
+
+
+def _experiments() -> str:
+    """Return the package of the experiments: part of pcsim where it was installed, beside it in a clone."""
+    if find_spec("pcsim.experiments") is not None:
+        return "pcsim.experiments"
+    clone = Path(__file__).parents[1]
+    if not (clone / "experiments" / "base.py").is_file():
+        raise PcsimError(
+            given=f"{Path(__file__).parent}, a pcsim without experiments",
+            expected="pcsim as installed by pip, or a clone of its repository",
+            remedy="install pcsim with pip",
+        )
+    sys.path.insert(0, str(clone))  # before any other package of this name
+    return "experiments"
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands; `run` leaves the options of an experiment to the experiment."""
+    parser = argparse.ArgumentParser(command, description="Recurrent models of vision and predictive coding.")
+    parser.add_argument("--version", action="version", version=f"pcsim {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("models", help="list the models with their papers, parameter counts and edge counts")
+    text = "print the wiring of a model in evaluation order"
+    describing = commands.add_parser("describe", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    describing.add_argument("name", metavar="NAME", help="a model listed by `pcsim models`")
+    describing.add_argument("--draw", metavar="FILE", help="also draw its graph (.png, .pdf or .svg)")
+    text = "run an experiment, or list the experiments if no name is given"
+    running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
+    running.add_argument("name", nargs="?")
+    commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command `pcsim`; its exit statuses are listed in `pcsim.core.command_line`."""
+    command = f"python -m {COMMAND}" if Path(sys.argv[0]).stem == "__main__" else COMMAND
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with program():
+        if given[:1] == ["run"] and given[1:2] not in (["-h"], ["--help"]):
+            name = given[1] if len(given) > 1 else None
+            run_experiment(name, given[2:], f"{command} run")
+            return
+        options = _parser(command).parse_args(given)
+        match options.command:
+            case "models":
+                list_models()
+            case "describe":
+                describe(options.name, options.draw)
+            case "run":
+                run_experiment(None, (), f"{command} run")
+            case "doctor":
+                with importing():
+                    from pcsim.core import doctor
+                print(doctor.report())
+
+
+if __name__ == "__main__":
+    main()

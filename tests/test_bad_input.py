@@ -112,10 +112,15 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "every=9",
         "or less, or run more steps",
     ),
-    "integer labels": (
-        lambda: train(blt(), IMAGE, torch.tensor([1, 2]), Training(updates=1)),
+    "floating-point labels": (
+        lambda: train(blt(), IMAGE, torch.tensor([1.0, 2.0]), Training(updates=1)),
         "targets of shape (2,)",
-        "one_hot",
+        "labels.long()",
+    ),
+    "labels from 1": (
+        lambda: train(blt(), IMAGE, torch.tensor([1, 10]), Training(updates=1)),
+        "labels from 1 to 10",
+        "subtract the first label",
     ),
     "too few targets": (lambda: train(blt(), IMAGE, torch.eye(10)[:1], Training(updates=1)), "2 images", "one_hot"),
     "no images": (lambda: stimuli.digit_debris(batch=0), "batch=0", "batch=64"),
@@ -310,10 +315,10 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "3 steps of 'convrnn', whose readout first depends on the image in step 3",
         "pass steps=4 or more",
     ),
-    "NumPy images to train": (
-        lambda: train(blt(), IMAGE.numpy(), torch.eye(10)[:2], Training(updates=1)),
-        "a ndarray",
-        "torch.from_numpy",
+    "lists to train": (
+        lambda: train(blt(), IMAGE.tolist(), torch.eye(10)[:2], Training(updates=1)),
+        "images=",
+        "a Dataset or a DataLoader",
     ),
     "reaction time beyond the run": (
         lambda: analysis.entropy_threshold(torch.rand(8, 3, 4), 50.0),

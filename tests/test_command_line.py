@@ -1,10 +1,11 @@
-"""The commands of `python -m pcsim`, and the endings of all programs: statuses, signals, closed pipes, full disks."""
+"""The command `pcsim`, and the endings of all programs: statuses, signals, closed pipes, full disks."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from support.paths import ENVIRONMENT, ROOT, TESTS
 
+import pcsim
 from pcsim import models
 from pcsim.__main__ import describe
 from pcsim.core import command_line, storage
@@ -44,10 +46,66 @@ def test_models_command_lists_papers_and_edges(tmp_path: Path) -> None:
     assert lines["prednet_kitti"].split()[1] == "6,915,948" and "Lotter et al. 2017" in lines["prednet_kitti"]
 
 
-def test_describe_command_prints_and_draws_model(tmp_path: Path) -> None:
+def test_describe_command_draws_only_with_option(tmp_path: Path) -> None:
     code, printed = shell("describe", "hopfield_modern", cwd=tmp_path)
-    assert code == 0 and "attention" in printed and "order" in printed
-    assert (tmp_path / "hopfield_modern.png").stat().st_size > 5_000
+    assert code == 0 and "attention" in printed and "order" in printed and not list(tmp_path.iterdir())
+    code, printed = shell("describe", "hopfield_modern", "--draw", "net.png", cwd=tmp_path)
+    assert code == 0 and "net.png" in printed and (tmp_path / "net.png").stat().st_size > 5_000
+
+
+def test_version_and_help_do_not_import_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    for words in ("--version", "--help", "run", "describe --help"):
+        process = start("pcsim", *words.split(), cwd=ROOT, env=ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+        printed, said = process.communicate(timeout=60)
+        assert process.returncode == 0 and not said and printed, words
+    assert start("pcsim", "--version").communicate(timeout=60)[0] == f"pcsim {pcsim.__version__}\n"
+
+
+def test_run_command_runs_experiment_with_its_options(tmp_path: Path) -> None:
+    code, printed = shell("run", *ATTRACTORS[1:], "--out", "x", cwd=tmp_path)
+    assert code == 2 and "'--preset'" in printed, "the name of the experiment comes first"
+    words = ("run", "attractors", *ATTRACTORS[1:], "--repetitions", "2", "--workers", "2", "--out", "x")
+    code, printed = shell(*words, cwd=tmp_path)  # two workers: their functions must be importable
+    assert code == 0 and (tmp_path / "x" / "report.html").exists(), printed
+    before = (tmp_path / "x" / "config.json").read_bytes()
+    process = start("experiments.attractors", *words[2:], cwd=tmp_path)
+    assert process.communicate(timeout=120)[1] == "" and process.returncode == 0, "the same experiment, so it resumes"
+    assert (tmp_path / "x" / "config.json").read_bytes() == before
+
+
+def test_usage_shows_what_was_typed(tmp_path: Path) -> None:
+    code, printed = shell("run", "attractors", "--help", cwd=tmp_path)
+    assert code == 0 and printed.startswith("usage: python -m pcsim run attractors [-h]")
+    assert "--preset {smoke,quick,standard,large}" in printed and "(default: quick)" in printed
+    assert "    python -m pcsim run attractors --preset standard " in printed
+    printed, _ = start("experiments.attractors", "--preset", "large", "--help").communicate(timeout=60)
+    assert printed.startswith("usage: python -m experiments.attractors [-h]") and "(default: large)" in printed
+    script = tmp_path / "pcsim"  # as pip writes it
+    script.write_text("import sys\nfrom pcsim.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    for words, usage in ((["--help"], "usage: pcsim [-h]"), (["run", "occlusion", "-h"], "usage: pcsim run occlusion")):
+        done = subprocess.run(
+            [sys.executable, script, *words], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith(usage)
+
+
+def test_list_of_experiments_is_complete() -> None:
+    for words, before in {"pcsim run": "python -m pcsim run ", "experiments": "python -m experiments."}.items():
+        listed, said = start(*words.split()).communicate(timeout=60)
+        assert not said and re.findall(r"^\w+$", listed, re.M) == sorted(NAMES)
+        for name in NAMES:
+            module = import_module(f"experiments.{name}")
+            (entry,) = re.findall(rf"^{name}\n    (.*)\n    presets: (.*)\n    (.*)\n", listed, re.M)
+            assert entry[:2] == (module.__doc__.splitlines()[0], ", ".join(module.PRESETS))
+            assert "minute" in entry[2] and entry[2].startswith(f"{before}{name}")
+
+
+def test_doctor_reports_folders_and_missing_extras(tmp_path: Path) -> None:
+    code, printed = shell("doctor", cwd=tmp_path, env=ENVIRONMENT | {"PCSIM_MNIST": "/nowhere", "PCSIM_NEURAL": "/tmp"})
+    assert code == 0 and f"pcsim {pcsim.__version__} in {ROOT / 'pcsim'}" in printed
+    assert "PCSIM_MNIST: /nowhere does not exist" in printed and "PCSIM_NEURAL: /tmp (" in printed
+    assert "cpu:" in printed and "C++ compiler" in printed and "cuda:" in printed
 
 
 # ---------------------------------------------------------------------- command lines and their statuses
@@ -93,10 +151,11 @@ def test_wrong_command_lines_end_with_status_2(tmp_path: Path) -> None:
         "object_solution_time --neural /nowhere",
         "time_constants --networks nope",
     )
-    lines = [["pcsim", *words.split()] for words in ("", "nope", "models x", "describe", "describe nope")]
+    commands = ("", "nope", "models x", "describe", "describe nope", "describe blt --dra x.png", "run nope", "doctor x")
+    lines = [["pcsim", *words.split()] for words in commands]
     lines += [["pcsim", "describe", "blt", "--draw", *picture] for picture in ([], ["x.jpg"], ["x"], [str(foreign)])]
     lines += [[*ATTRACTORS, "--out", str(tmp_path / "out"), *words.split()] for words in options]
-    lines += [[*ATTRACTORS, "--out", str(folder)] for folder in folders]
+    lines += [[*ATTRACTORS, "--out", str(folder)] for folder in ("", *folders)] + [[*ATTRACTORS, "--out="]]
     for words in others:
         name, *rest = words.split()
         lines.append([f"experiments.{name}", "--preset", "smoke", "--out", str(tmp_path / name), *rest])

@@ -11,9 +11,9 @@ import pytest
 import torch
 from support import searched, swept
 
+import pcsim
 from pcsim import Iterate, PcsimError, Run, models, simulate
 from pcsim.core import storage
-from pcsim.models import weights
 from pcsim.sweeps.search import Search
 from pcsim.sweeps.sweep import Sweep
 from pcsim.training import Training, train
@@ -25,8 +25,8 @@ def run(folder: Path) -> tuple[Path, Callable[[], object]]:
 
 
 def trained(folder: Path) -> tuple[Path, Callable[[], object]]:
-    weights.save(models.blt(width=2), folder / "f", "blt", {"width": 2})
-    return folder / "f", lambda: weights.load(folder / "f")
+    models.blt(width=2).save(folder / "f")
+    return folder / "f", lambda: pcsim.load(folder / "f")
 
 
 def checkpoint(folder: Path) -> tuple[Path, Callable[[], object]]:

@@ -15,10 +15,10 @@ This experiment requires optuna (pip install -e ".[sweep]"). An interrupted run 
 
 from __future__ import annotations
 
-from experiments import base
-from experiments.cell_search.options import PRESETS, CellSearch
-from experiments.cell_search.page import report
-from experiments.cell_search.science import find, make_search
+from .. import base
+from .options import PRESETS, CellSearch
+from .page import report
+from .science import find, make_search
 
 __all__ = ["PRESETS", "run"]
 

@@ -1,6 +1,6 @@
 """Entry point of `python -m experiments.cell_search`."""
 
-from experiments import base, cell_search
+from .. import base, cell_search
 
 if __name__ == "__main__":
     base.main(cell_search)

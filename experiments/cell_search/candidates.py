@@ -8,9 +8,10 @@ from functools import partial
 from itertools import combinations
 from typing import Any, Literal
 
-from experiments import flows
 from pcsim import Network, models
 from pcsim.models import Gate, Layer, ReciprocalCell
+
+from .. import flows
 
 LAYERS = 4
 RECURRENT = (2, 3, 4)

@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Repeated
 from pcsim.training import Training
+
+from ..base import OPTIONS, Count, Repeated
 
 
 @dataclass(frozen=True, config=OPTIONS)

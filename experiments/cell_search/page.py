@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments import flows
-from experiments.base import finite_or_nan
-from experiments.cell_search.options import CellSearch
-from experiments.cell_search.science import build, candidates, make_search
-from experiments.report import Picture, Report, Table
 from pcsim import Network, plots
 from pcsim.plots import axes
+
+from .. import flows
+from ..base import finite_or_nan
+from ..report import Picture, Report, Table
+from .options import CellSearch
+from .science import build, candidates, make_search
 
 WINDOW = 20
 

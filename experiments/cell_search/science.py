@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from tqdm.auto import tqdm
 
-from experiments import base, flows
-from experiments.base import TEST_SEED
-from experiments.cell_search.candidates import EDGES, MINIMAL, Candidate, edge_name, propose
-from experiments.cell_search.options import CellSearch
 from pcsim import Network, SweepError, TrainingError, models
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.core import storage
 from pcsim.models import ReciprocalCell
 from pcsim.sweeps import Search, Trial
 from pcsim.training import Training, evaluate, train
+
+from .. import base, flows
+from ..base import TEST_SEED
+from .candidates import EDGES, MINIMAL, Candidate, edge_name, propose
+from .options import CellSearch
 
 VALIDATION_SEED = 2_000_000
 RESAMPLED = 2_000

@@ -12,10 +12,10 @@ are reversed or cut, to measure how their prediction errors respond to surprise.
 
 from __future__ import annotations
 
-from experiments import base
-from experiments.extrapolation.options import PRESETS, Extrapolation
-from experiments.extrapolation.page import report
-from experiments.extrapolation.science import check, find
+from .. import base
+from .options import PRESETS, Extrapolation
+from .page import report
+from .science import check, find
 
 __all__ = ["PRESETS", "run"]
 

@@ -1,6 +1,6 @@
 """Entry point of `python -m experiments.extrapolation`."""
 
-from experiments import base, extrapolation
+from .. import base, extrapolation
 
 if __name__ == "__main__":
     base.main(extrapolation)

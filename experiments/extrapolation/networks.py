@@ -11,9 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import base
-from experiments.base import TEST_SEED
-from experiments.extrapolation.options import Extrapolation, Name
 from pcsim import Network, StimulusError, models, stimuli
 from pcsim.rules import Prediction
 from pcsim.stimuli import Film
@@ -22,6 +19,10 @@ from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import uniform
 from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
+
+from .. import base
+from ..base import TEST_SEED
+from .options import Extrapolation, Name
 
 PATCH = 4
 """side length of the encoder-forecaster's patches, in pixels"""

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Repeated, Some
 from pcsim.stimuli import MovingDigits
 from pcsim.training import Training
+
+from ..base import OPTIONS, Count, Device, Repeated, Some
 
 Name = Literal["prednet-convlstm", "prednet-subconvlstm", "forecaster-convlstm"]
 

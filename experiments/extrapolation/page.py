@@ -14,13 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from experiments.extrapolation.networks import parts, sequences, trained
-from experiments.extrapolation.options import Extrapolation
-from experiments.extrapolation.science import SCORES, surprise_errors
-from experiments.report import Picture, Report, Table
 from pcsim import plots, predict
 from pcsim.core import storage
 from pcsim.plots import axes
+
+from ..report import Picture, Report, Table
+from .networks import parts, sequences, trained
+from .options import Extrapolation
+from .science import SCORES, surprise_errors
 
 BASELINES = ("copy last frame", "linear", "training mean")
 

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from experiments import base
-from experiments.extrapolation.networks import build, films, fit, parts, sequences, trained
-from experiments.extrapolation.options import Extrapolation, Name
 from pcsim import predict, stimuli
 from pcsim.analysis import estimate
 from pcsim.analysis import frames as scoring
 from pcsim.simulation.forecasting import Forecast
+
+from .. import base
+from .networks import build, films, fit, parts, sequences, trained
+from .options import Extrapolation, Name
 
 SCORES = ("mse", "mae", "psnr", "ssim_uniform7")
 SURPRISES: tuple[Literal["reverse", "cut"], ...] = ("reverse", "cut")

@@ -15,10 +15,10 @@ models of IT, so none of these results is a fit to brain data.
 
 from __future__ import annotations
 
-from experiments import base, neural_data
-from experiments.object_solution_time.options import PRESETS, ObjectSolutionTime
-from experiments.object_solution_time.page import report
-from experiments.object_solution_time.science import find
+from .. import base, neural_data
+from .options import PRESETS, ObjectSolutionTime
+from .page import report
+from .science import find
 
 __all__ = ["PRESETS", "run"]
 

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments import base, flows
-from experiments.object_solution_time.options import Name, ObjectSolutionTime
 from pcsim import Euler, Iterate, Network, Record, Run, models, simulate
+
+from .. import base, flows
+from .options import Name, ObjectSolutionTime
 
 AREAS = {
     "cornet_s": ("v1", "v2", "v4", "it"),

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments import flows
-from experiments.base import OPTIONS, Count, Parallel, Some
 from pcsim.training import Training
+
+from .. import flows
+from ..base import OPTIONS, Count, Parallel, Some
 
 Name = Literal["cornet_s", "blt", "predictive_coding", "feed_forward"]
 NAMES: tuple[Name, ...] = ("cornet_s", "blt", "predictive_coding", "feed_forward")

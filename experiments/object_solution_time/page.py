@@ -7,11 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.base import finite_or_nan
-from experiments.object_solution_time import figures
-from experiments.object_solution_time.options import ObjectSolutionTime
-from experiments.report import Picture, Report, Table
 from pcsim import plots
+
+from ..base import finite_or_nan
+from ..report import Picture, Report, Table
+from . import figures
+from .options import ObjectSolutionTime
 
 TITLES = {
     "cornet_s": "CORnet-S",

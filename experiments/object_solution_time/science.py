@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from experiments import base, flows, neural_data
-from experiments.base import TEST_SEED
-from experiments.object_solution_time.networks import (
+from pcsim import Record
+from pcsim.analysis import decoding, estimate
+from pcsim.brain import object_solution, similarity
+from pcsim.core import storage
+
+from .. import base, flows, neural_data
+from ..base import TEST_SEED
+from .networks import (
     AREAS,
     DECODED,
     LESIONS,
@@ -26,11 +31,7 @@ from experiments.object_solution_time.networks import (
     side,
     trained,
 )
-from experiments.object_solution_time.options import Name, ObjectSolutionTime
-from pcsim import Record
-from pcsim.analysis import decoding, estimate
-from pcsim.brain import object_solution, similarity
-from pcsim.core import storage
+from .options import Name, ObjectSolutionTime
 
 CONDITIONS = ("clean", "occluded")
 

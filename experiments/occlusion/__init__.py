@@ -11,10 +11,10 @@ the recurrent connections.
 
 from __future__ import annotations
 
-from experiments import base
-from experiments.occlusion.options import FLAGS, PRESETS, Occlusion
-from experiments.occlusion.page import report
-from experiments.occlusion.science import check, find
+from .. import base
+from .options import FLAGS, PRESETS, Occlusion
+from .page import report
+from .science import check, find
 
 __all__ = ["FLAGS", "PRESETS", "run"]
 

@@ -1,6 +1,6 @@
 """Entry point of `python -m experiments.occlusion`."""
 
-from experiments import base, occlusion
+from .. import base, occlusion
 
 if __name__ == "__main__":
     base.main(occlusion)

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Repeated, Some
 from pcsim.training import Training, published_settings
+
+from ..base import OPTIONS, Count, Device, Repeated, Some
 
 
 @dataclass(frozen=True, config=OPTIONS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.occlusion import figures
-from experiments.occlusion.options import Occlusion
-from experiments.occlusion.science import SHOWN, test_scenes
-from experiments.report import Picture, Report, Table, counted
 from pcsim import models, plots
 from pcsim.analysis import Estimate
 from pcsim.training import CHECK_EVERY
+
+from ..report import Picture, Report, Table, counted
+from . import figures
+from .options import Occlusion
+from .science import SHOWN, test_scenes
 
 
 def report(config: Occlusion, results: dict[str, Any]) -> Report:

@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import torch
 
-from experiments import base
-from experiments.base import TEST_SEED
-from experiments.occlusion.options import Occlusion
 from pcsim import Iterate, Network, Record, Simulator, models, stimuli
 from pcsim.analysis import compare_pairs, correct_choices, error_rate, hit_rate, state_change
 from pcsim.core import storage
+from pcsim.network.saving import save_network
 from pcsim.training import Training, evaluate
+
+from .. import base
+from ..base import TEST_SEED
+from .options import Occlusion
 
 DEBRIS = ("debris-light", "debris-moderate", "debris-heavy")
 CLUTTER = ("clutter-light", "clutter-moderate", "clutter-heavy")
@@ -157,16 +159,14 @@ def label(model: str) -> str:
 
 
 def export(config: Occlusion, results: dict) -> None:
-    """Save the networks of the first repetition as small files for `pcsim.models.weights.load`."""
+    """Save the networks of the first repetition as small files for `pcsim.load` and `pcsim.models.weights`."""
     for model in config.models:
         errors = {c: by_model[label(model)][0] for c, by_model in results["error_by_repetition"].items()}
-        models.weights.save(
+        save_network(
             trained(config, model, config.seed),
             config.out / "weights" / f"{model}.{config.task}.safetensors",
-            model,
-            options_for(config),
-            trained_with=base.recorded(config),
-            error=errors,
+            overwrite=True,
+            about={"trained_with": base.recorded(config), "error": errors},
         )
 
 

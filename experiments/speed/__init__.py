@@ -11,10 +11,10 @@ is the median over rounds of an implementation's time, divided by the time of th
 
 from __future__ import annotations
 
-from experiments import base
-from experiments.speed.options import PRESETS, Speed
-from experiments.speed.page import report
-from experiments.speed.science import check, find
+from .. import base
+from .options import PRESETS, Speed
+from .page import report
+from .science import check, find
 
 __all__ = ["PRESETS", "run"]
 

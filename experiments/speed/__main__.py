@@ -1,6 +1,6 @@
 """Entry point of `python -m experiments.speed`."""
 
-from experiments import base, speed
+from .. import base, speed
 
 if __name__ == "__main__":
     base.main(speed)

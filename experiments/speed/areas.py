@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from experiments.speed.work import NOTHING, Result, Work, by_torch, channels_last, simulated
 from pcsim import RK4, Dopri5, Euler, Full, Network, Population, Projection, Record, Simulator, models, simulate
 from pcsim.connections import conv, up_conv
 from pcsim.rules import leaky_rate
+
+from .work import NOTHING, Result, Work, by_torch, channels_last, simulated
 
 
 class Areas(nn.Module):

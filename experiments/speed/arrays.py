@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.speed.work import Result
+from .work import Result
 
 RATE, STRIDE, PADDING = 0.1, 2, ((1, 1), (1, 1))
 TRANSPOSED = ((1, 2), (1, 2))

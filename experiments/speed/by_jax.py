@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.speed.areas import Areas
-from experiments.speed.arrays import PADDING, RATE, STRIDE, TRANSPOSED, answer, to_jax, transposed
-from experiments.speed.work import Contender, Result
+from .areas import Areas
+from .arrays import PADDING, RATE, STRIDE, TRANSPOSED, answer, to_jax, transposed
+from .work import Contender, Result
 
 
 def by_jax(weights: Sequence[Any], image: Any, label: Any, steps: int) -> Contender:

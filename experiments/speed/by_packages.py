@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.speed.arrays import PADDING, RATE, STRIDE, TRANSPOSED, answer, layers, transposed
-from experiments.speed.work import Contender
+from .arrays import PADDING, RATE, STRIDE, TRANSPOSED, answer, layers, transposed
+from .work import Contender
 
 numbers = itertools.count()
 

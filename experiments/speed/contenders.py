@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.speed.arrays import threads_of_jax, to_jax
-from experiments.speed.by_jax import areas_by_jax, by_jax
-from experiments.speed.by_packages import by_fabricpc, by_ngclearn
-from experiments.speed.work import Contender, Result, Work
 from pcsim import PcsimError
+
+from .arrays import threads_of_jax, to_jax
+from .by_jax import areas_by_jax, by_jax
+from .by_packages import by_fabricpc, by_ngclearn
+from .work import Contender, Result, Work
 
 PACKAGES = ("fabricpc", "ngclearn", "pcx", "jax")
 

@@ -10,14 +10,15 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from experiments.speed.areas import gradients, leaky_blt
-from experiments.speed.relaxing import IMAGES, build
-from experiments.speed.work import NOTHING, Contender, Result, Work
 from pcsim import Euler, Full, Network, Record, Simulator, Snapshot, batched, initial_state, models, simulate
 from pcsim.core.clock import Clock
 from pcsim.simulation import Gradient
 from pcsim.stimuli.timeline import Stimulus
 from pcsim.training.gradients import Checkpointed, square_root
+
+from .areas import gradients, leaky_blt
+from .relaxing import IMAGES, build
+from .work import NOTHING, Contender, Result, Work
 
 AREAS = ("l1", "l2", "l3")
 

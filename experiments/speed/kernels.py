@@ -11,9 +11,10 @@ from functools import partial
 
 import torch
 
-from experiments.report import Table, text_table
-from experiments.speed.science import on_threads
 from pcsim.simulation.kernels import Convolution
+
+from ..report import Table, text_table
+from .science import on_threads
 
 SHAPES = (
     # input channels, output channels, kernel, stride, side of the map, transposed

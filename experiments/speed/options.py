@@ -9,13 +9,13 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.base import OPTIONS, Count, Device, Options, Some
-from experiments.speed.areas import adaptive, higher_order, leaky_blt, ode, three_areas, trained
-from experiments.speed.contenders import PACKAGES
-from experiments.speed.costs import batches, checkpointing, late, recording, rounding, time_constants
-from experiments.speed.relaxing import IMAGES, relaxation
-from experiments.speed.vision import local_learning, pcn, prednet, stimulus
-from experiments.speed.work import Work
+from ..base import OPTIONS, Count, Device, Options, Some
+from .areas import adaptive, higher_order, leaky_blt, ode, three_areas, trained
+from .contenders import PACKAGES
+from .costs import batches, checkpointing, late, recording, rounding, time_constants
+from .relaxing import IMAGES, relaxation
+from .vision import local_learning, pcn, prednet, stimulus
+from .work import Work
 
 DENSE_LARGE, DENSE_SMALL = ((784,), (512,), (512,), (10,)), ((32,), (64,), (64,), (10,))
 PUBLISHED = (64, 64, 128, 128, 256, 256, 256, 256)

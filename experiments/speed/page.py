@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.report import Picture, Report, Table
-from experiments.speed.options import Speed
 from pcsim.core import storage
+
+from ..report import Picture, Report, Table
+from .options import Speed
 
 
 def report(config: Speed, results: dict[str, Any]) -> Report:

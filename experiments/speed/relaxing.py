@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.speed.work import NOTHING, Result, Work, channels_last, simulated
 from pcsim import Euler, Network, models
+
+from .work import NOTHING, Result, Work, channels_last, simulated
 
 IMAGES = ((3, 32, 32), (32, 16, 16), (64, 8, 8), (64, 4, 4))
 

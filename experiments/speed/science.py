@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from experiments.base import device_of
-from experiments.speed.contenders import PACKAGES, Worker, is_installed, others
-from experiments.speed.options import WORKS, Speed
-from experiments.speed.work import Contender
 from pcsim import PcsimError
 from pcsim.core import storage
+
+from ..base import device_of
+from .contenders import PACKAGES, Worker, is_installed, others
+from .options import WORKS, Speed
+from .work import Contender
 
 FEWEST, LONGEST = 3, 60.0
 """minimum number of rounds, and time in s after which no further round of a workload is started"""

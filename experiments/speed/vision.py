@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.speed.work import NOTHING, Result, Work, by_torch, channels_last, simulated
 from pcsim import Euler, Iterate, Network, models, stimuli
 from pcsim.training import local
+
+from .work import NOTHING, Result, Work, by_torch, channels_last, simulated
 
 
 def pcn(channels: Sequence[int], pooled: Sequence[int], cycles: int, batch: int) -> Work:

@@ -12,10 +12,10 @@ interactive curves if plotly is installed (pip install "pcsim[viz]").
 
 from __future__ import annotations
 
-from experiments import base
-from experiments.time_constants.options import PRESETS, TimeConstants
-from experiments.time_constants.page import report
-from experiments.time_constants.science import find
+from .. import base
+from .options import PRESETS, TimeConstants
+from .page import report
+from .science import find
 
 __all__ = ["PRESETS", "run"]
 

@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import flows
-from experiments.base import TEST_SEED, Options
 from pcsim import (
     RK4,
     Dopri5,
@@ -33,6 +31,9 @@ from pcsim import (
 from pcsim.analysis import convergence, decision_times
 from pcsim.dynamics import stability
 from pcsim.solvers import FlowSolver
+
+from .. import flows
+from ..base import TEST_SEED, Options
 
 FIXED: dict[str, type[FlowSolver]] = {"Euler": Euler, "Heun": Heun, "RK4": RK4, "ExponentialEuler": ExponentialEuler}
 EVALUATIONS = {"Euler": 1, "Heun": 2, "RK4": 4, "ExponentialEuler": 1}

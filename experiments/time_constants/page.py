@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import flows
-from experiments.report import Picture, Report, Table, counted
-from experiments.time_constants import figures
-from experiments.time_constants.options import TimeConstants
 from pcsim import plots
+
+from .. import flows
+from ..report import Picture, Report, Table, counted
+from . import figures
+from .options import TimeConstants
 
 LABELS = {"error": "squared prediction error (image)", "change": "change of the state per ms (norm)"}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments import base, flows
-from experiments.time_constants.measures import Setting, border, fixed_solvers, precision, respond, settle
-from experiments.time_constants.options import TimeConstants
 from pcsim.sweeps import Sweep, Table, grid
+
+from .. import base, flows
+from .measures import Setting, border, fixed_solvers, precision, respond, settle
+from .options import TimeConstants
 
 ADAPTIVE = ("Dopri5", "torchdiffeq dopri8")
 PRECISE_IMAGES, BORDER_IMAGES = 4, 2

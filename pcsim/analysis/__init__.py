@@ -1,5 +1,7 @@
 """Analysis of recorded arrays: choices, decoding, convergence, frame predictions, readouts and statistics."""
 
+from typing import TYPE_CHECKING
+
 from pcsim.analysis import convergence, decoding, frames
 from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.convergence import state_change
@@ -14,6 +16,7 @@ from pcsim.analysis.readouts import (
     reaction_times,
 )
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
+from pcsim.core.renamed import names_of
 
 __all__ = [
     "Comparison",
@@ -38,3 +41,6 @@ __all__ = [
     "reaction_times",
     "state_change",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -47,12 +47,6 @@ def answer_steps(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9
     step, or NaN.
     """
     _require_known(logits, first, threshold)
-    if decoder not in ("last", "max_confidence", "threshold"):
-        raise StimulusError(
-            given=f"decoder={decoder!r}",
-            expected="last, max_confidence or threshold",
-            remedy="pass decoder='max_confidence'",
-        )
     confidence = torch.softmax(logits[first:], -1).amax(-1)
     if decoder == "last":
         return torch.full_like(confidence[0], len(logits) - 1, dtype=torch.int64)

@@ -83,10 +83,10 @@ def solution_times(
     at, values = np.asarray(times, float), np.asarray(i1, float)
     wanted = np.asarray(thresholds, float)
     fits = at.ndim == 1 and values.ndim == 2 and len(values) == len(at) and wanted.shape in ((), values.shape[1:])
-    if not fits or last not in ("record", "previous"):
+    if not fits:
         raise StimulusError(
-            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}, last={last!r}",
-            expected="times (time,), i1 (time, n), thresholds (n,) or one number, and last='record' or 'previous'",
+            given=f"times {at.shape}, I1 {values.shape}, thresholds {wanted.shape}",
+            expected="times (time,), i1 (time, n), and thresholds (n,) or one number",
             remedy="call solution_times(times, image_d_prime(decoded.probabilities, labels), thresholds)",
         )
     order = np.argsort(at)

@@ -90,8 +90,6 @@ def predictivity(
     there are too few, if training and test images overlap, or if no neuroid has responses.
     """
     kernel, y = _kernel(features), _responses(as_array(responses, "image presentation", "neuroid"))
-    if regression not in REGRESSIONS:
-        raise StimulusError(given=f"regression={regression!r}", expected="pls or ridge", remedy="pass regression='pls'")
     if len(kernel) != len(y):
         raise _other_images([len(kernel)], len(y))
     chosen = _held_out(splits, len(y), labels, seed)
@@ -120,11 +118,10 @@ def predictivity_over_time(
     numbers of bins differ.
     """
     y = as_array(responses, "image presentation", "neuroid", "time_bin bin").astype(float)
-    if y.ndim != 3 or len(features) != y.shape[2] or weights not in ("each", "shared") or regression not in REGRESSIONS:
+    if y.ndim != 3 or len(features) != y.shape[2]:
         raise StimulusError(
-            given=f"{len(features)} bins of features, responses {y.shape}, weights={weights!r}, {regression=}",
-            expected="responses (image, neuroid, bin), features for the same number of bins, "
-            "weights='each' or 'shared', regression='pls' or 'ridge'",
+            given=f"{len(features)} bins of features, responses {y.shape}",
+            expected="responses (image, neuroid, bin), and features for the same number of bins",
             remedy="pass [values[rows].mean(0) for rows in regression.steps_of(run.times, bins)] as features",
         )
     chosen = _held_out(splits, len(y), labels, seed)
@@ -277,7 +274,7 @@ class Normalised:
 def normalised(score: Predictivity, ceiling: Array) -> Normalised:
     """Divide `score` by a `split_half_ceiling` (split, neuroid). Raises StimulusError if the neuroids differ."""
     limit = np.asarray(ceiling, float)
-    if not isinstance(score, Predictivity) or limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
+    if limit.ndim != 2 or limit.shape[1] != score.r.shape[1]:
         raise StimulusError(
             given=f"{score!r} and a ceiling of shape {limit.shape}",
             expected="a single Predictivity and the ceiling (split, neuroid) of the same neuroids",

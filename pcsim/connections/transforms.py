@@ -163,8 +163,10 @@ class Standardise(nn.Module):
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("sd", torch.tensor(sd))
+        # In float64, as float32 would round the numbers of a network that is later converted with `.double()`. The
+        # result has the type of the images, because these buffers have no axes.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("sd", torch.tensor(sd, dtype=torch.float64))
 
     def fit(self, images: Tensor) -> None:
         """Set mean and sd to the mean and standard deviation of all pixels in `images`."""

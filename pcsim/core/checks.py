@@ -17,6 +17,7 @@ import math
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from pcsim.core.exceptions import PcsimError
 from pcsim.core.kinds import Axes, Kind, OfLabels, OrNaN, kind_of
+from pcsim.core.renamed import OPTIONS
 
 Count = Annotated[int, Field(ge=1)]
 """a count of at least 1"""
@@ -129,7 +131,14 @@ def shown(value: object) -> str:
     """Format a value for a message in one line of at most 100 characters. For an array, show its shape and type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and type {value.dtype}"
-    text = f"a {type(value).__name__}" if isinstance(value, nn.Module) else " ".join(repr(value).split())
+    if type(value) is dict:
+        text = "{" + ", ".join(f"{key!r}: {shown(each)}" for key, each in islice(value.items(), 100)) + "}"
+    elif type(value) is list:
+        text = "[" + ", ".join(map(shown, islice(value, 100))) + "]"
+    elif type(value) is tuple:
+        text = "(" + ", ".join(map(shown, value[:100])) + ("," if len(value) == 1 else "") + ")"
+    else:
+        text = f"a {type(value).__name__}" if isinstance(value, nn.Module) else " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
@@ -162,6 +171,12 @@ def _misnamed(
 ) -> PcsimError:
     known = [each for each in signature.parameters if each != "self"]
     unknown = next((option for option in options if option not in known), None)
+    if unknown and OPTIONS.get(unknown) in known:
+        return error(
+            given=f"{unknown}=... for {name}",
+            expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
+            remedy=f"write {OPTIONS[unknown]}=...",
+        )
     return error(
         given=f"{name}(...): {reason}",
         expected=f"the arguments {', '.join(known) or '(none)'}",

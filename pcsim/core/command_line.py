@@ -26,6 +26,8 @@ from pcsim.core.exceptions import PcsimError, StorageError
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
+COMMAND = "pcsim"
+"""the command that pip installs"""
 PROGRAMS = ("pcsim", "experiments")
 """packages whose modules can be run with `python -m`"""
 STOPPED = "stopped: run the same command again to resume"
@@ -72,6 +74,14 @@ def program() -> Iterator[None]:
     _on_signals(signal.SIG_IGN)
     if status:
         raise SystemExit(status)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let signals end a program at once while it imports packages, where an exception could be swallowed."""
+    _on_signals(_leave)
+    yield
+    _on_signals(_stop)
 
 
 def _release(reason: BaseException) -> None:
@@ -160,5 +170,12 @@ def _say(message: str) -> None:
             os.write(sys.stderr.fileno(), f"{below_bars}{message}\n".encode())
 
 
-if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] in PROGRAMS:
-    _on_signals(_leave)  # Python is importing the package of a program; there is nothing to clean up yet
+def _is_program() -> bool:
+    """Return whether Python is starting the command `pcsim`, or a module of these packages with `python -m`."""
+    if sys.argv[:1] != ["-m"]:
+        return os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == COMMAND
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] in PROGRAMS
+
+
+if _is_program():
+    _on_signals(_leave)  # Python is still importing packages; there is nothing to clean up yet

@@ -8,7 +8,7 @@ during a run.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -49,6 +49,12 @@ def finite(value: Tensor, first: int = 1) -> Tensor:
 def units(value: Tensor) -> tuple[int, ...]:
     """Return all axes except the batch, for reductions. Flattening instead would copy a channels_last tensor."""
     return tuple(range(1, value.dim()))
+
+
+def norm(value: Tensor) -> Tensor:
+    """Return the norm of each sample, (batch,), in one pass over memory; for half precision, in float32."""
+    half = value.dtype in (torch.float16, torch.bfloat16)
+    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value), dtype=torch.float32 if half else None))
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:

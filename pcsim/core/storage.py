@@ -46,6 +46,8 @@ _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 def full_path(path: str | Path) -> Path:
     """Return a path with `~` expanded. Raises StorageError for values that are not valid paths."""
     try:
+        if path == "":  # pathlib would take it for the current folder
+            raise ValueError("it is empty")
         expanded = Path(path).expanduser()
         if "\0" in str(expanded):
             raise ValueError("it contains a NUL character")
@@ -79,18 +81,30 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
     return full
 
 
+def require_new(path: str | Path, overwrite: bool) -> None:
+    """Raise StorageError if `path` exists, unless `overwrite` is True."""
+    if not overwrite and os.path.lexists(full := full_path(path)):
+        raise StorageError(
+            given=f"{full}, which exists",
+            expected="a new path, because nothing is overwritten by default",
+            remedy="pass overwrite=True to replace this file, or choose another path",
+        )
+
+
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, is_ours: bool = True) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` once it is complete and on disk.
 
     If `path` is a link, the link is kept and its target is replaced. Raises StorageError if the file cannot be written,
-    or if `path` exists and was not written by pcsim.
+    or if `path` exists and was not written by pcsim. With `is_ours=False`, any regular file may be
+    replaced; this is for formats that cannot contain `MARK`.
     """
     target = Path(os.path.realpath(full_path(path)))
     name = f".{target.name[:120]}.{_HOST}.{os.getpid()}-{threading.get_ident()}.pcsim-part"
     partial = target.with_name(name)
     try:
-        _require_own(target)
+        if is_ours or not target.is_file():
+            _require_own(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as written:
@@ -276,8 +290,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
         partial.write_bytes(_signed(save(dense, {MARK: described})))
 
 
-def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts from a file of the given kind written by `write_tensors`.
+def read_tensors(path: str | Path, *kinds: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts from a file written by `write_tensors`, which must be of one of the given kinds.
 
     Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
     """
@@ -292,11 +306,12 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as reason:
         raise _damaged(path, reason) from reason
-    if facts.get("format") != FORMAT or facts.get("kind") != kind:
+    if facts.get("format") != FORMAT or facts.get("kind") not in kinds:
+        wanted = " or ".join(map(repr, kinds))
         raise StorageError(
             given=f"{path}, a file of kind {facts.get('kind')!r} and format version {facts.get('format')}",
-            expected=f"a file of kind {kind!r} and format version {FORMAT}",
-            remedy=f"pass a file of kind {kind!r}, or load this file with the pcsim version that wrote it",
+            expected=f"a file of kind {wanted} and format version {FORMAT}",
+            remedy=f"pass a file of kind {wanted}, or load this file with the pcsim version that wrote it",
         )
     del facts["sha256"]
     return tensors, facts
@@ -338,35 +353,3 @@ def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def flatten_nested(nested: object, prefix: str = "") -> tuple[dict[str, Tensor], object]:
-    """Split nested dicts and lists into a dict path -> tensor and a JSON skeleton that refers to the paths."""
-    if isinstance(nested, Tensor):
-        return {prefix: nested}, {"tensor": prefix}
-    if isinstance(nested, dict):
-        tensors: dict[str, Tensor] = {}
-        items = []
-        for key, value in nested.items():
-            inner, skeleton = flatten_nested(value, f"{prefix}/{key}")
-            tensors |= inner
-            items.append([key, skeleton])
-        return tensors, {"dict": items}
-    if isinstance(nested, list | tuple):
-        parts = [flatten_nested(value, f"{prefix}/{index}") for index, value in enumerate(nested)]
-        return {name: tensor for inner, _ in parts for name, tensor in inner.items()}, {
-            "list": [skeleton for _, skeleton in parts]
-        }
-    return {}, {"value": nested}
-
-
-def restore_nested(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
-    """Rebuild the dicts and lists flattened by `flatten_nested`."""
-    (kind, content), *_ = skeleton.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: restore_nested(tensors, value) for key, value in content}
-    if kind == "list":
-        return [restore_nested(tensors, value) for value in content]
-    return content

@@ -1,10 +1,14 @@
 """Published models. Each is a function that builds a `Network` from populations and projections."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.models import published, weights
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
 from pcsim.models._circuits import ei_rcnn, interneuron_area, interneurons, ssn, wilson_cowan
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
+from pcsim.models._cutting import cut, node_names
 from pcsim.models._decisions import with_decision, with_noise
 from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
 from pcsim.models._grcnn import grcnn
@@ -58,6 +62,7 @@ __all__ = [
     "cornet_rt",
     "cornet_s",
     "cornet_z",
+    "cut",
     "delayed_normalisation",
     "dynamic_synapses",
     "ei_rcnn",
@@ -75,6 +80,7 @@ __all__ = [
     "leaky_rcnn",
     "matched",
     "multi_state",
+    "node_names",
     "organics",
     "paper",
     "pcn_global",
@@ -104,3 +110,6 @@ __all__ = [
     "with_decision",
     "with_noise",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -19,7 +19,6 @@ from torch import nn
 
 from pcsim.connections import LocalResponseNorm
 from pcsim.core.checks import Count
-from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
 from pcsim.network import Network
@@ -57,13 +56,6 @@ def _blt(
     kernel: Count,
     widening: int,
 ) -> Network:
-    if unroll not in DELAYS or lrn not in ("state", "output"):
-        raise WiringError(
-            given=f"unroll={unroll!r}, lrn={lrn!r}",
-            expected="unroll 'engineering' (a feed-forward pass within every step) or 'biological' (one step per "
-            "projection); lrn 'state' (recurrence uses normalised activity) or 'output' (unnormalised activity)",
-            remedy="pass unroll='engineering', lrn='state'",
-        )
     maps = widening * width
     normalised = lrn == "state"
     rules = [Rate(maps, normalise=LocalResponseNorm(maps) if normalised else None) for _ in range(2)]

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import nn
 
 from pcsim.connections import GlobalMeanPool, Resize, Standardise, channels_last, same_conv
@@ -47,7 +48,7 @@ class Layer:
 
 @register(paper="Nayebi et al. 2018")
 def convrnn(
-    layers: Sequence[Layer] = (Layer(16, True), Layer(16, True), Layer(16)),
+    layers: Annotated[Sequence[Layer], Field(min_length=1)] = (Layer(16, True), Layer(16, True), Layer(16)),
     cell: Choice = "reciprocal",
     *,
     recurrent: Sequence[Count] = (2, 3),
@@ -71,11 +72,11 @@ def convrnn(
     steps      number of steps: by default, one per layer, one for the readout and 6 more for recurrence. The
                published control with minimal unrolling uses len(layers) + 2
 
-    Raises WiringError if `layers`, `cell`, `recurrent`, `feedback` or `unroll` is invalid.
+    Raises WiringError if `cell`, `recurrent` or `feedback` is invalid.
 
         net = pcsim.models.convrnn(cell="gru", feedback=())
     """
-    _check(layers, cell, recurrent, feedback, unroll)
+    _check(layers, cell, recurrent, feedback)
     cell = ReciprocalCell() if cell == "reciprocal" else cell
     up, back = DELAYS[unroll]
     populations: list[Population] = []
@@ -235,22 +236,14 @@ def _check(
     cell: Choice,
     recurrent: Sequence[int],
     feedback: Sequence[tuple[int, int]],
-    unroll: str,
 ) -> None:
-    if not layers or not all(isinstance(layer, Layer) for layer in layers):
-        raise WiringError(
-            given=f"layers={list(layers)}",
-            expected="at least one layer, each of type Layer",
-            remedy="pass layers=[Layer(8, pooled=True), Layer(8)]",
-        )
     if isinstance(cell, str) and cell not in CELLS:
         raise unknown("cell", cell, tuple(CELLS))
     known = range(1, len(layers) + 1)
     wrong = [edge for edge in feedback if not (edge[0] in known and edge[1] in known and edge[0] > edge[1])]
-    if wrong or not set(recurrent) <= set(known) or unroll not in DELAYS:
+    if wrong or not set(recurrent) <= set(known):
         raise WiringError(
-            given=f"{len(layers)} layers, recurrent={tuple(recurrent)}, feedback={tuple(feedback)}, unroll={unroll!r}",
-            expected=f"layer numbers from 1 to {len(layers)}, feedback pairs (from, to) that point to a "
-            f"lower layer, and unroll {' or '.join(map(repr, DELAYS))}",
-            remedy=f"pass recurrent=({len(layers)},), feedback=(), unroll='biological'",
+            given=f"{len(layers)} layers, recurrent={tuple(recurrent)}, feedback={tuple(feedback)}",
+            expected=f"layer numbers from 1 to {len(layers)}, and feedback (from, to) to a lower layer",
+            remedy=f"pass recurrent=({len(layers)},), feedback=()",
         )

@@ -51,7 +51,7 @@ def convlstm(
     input_frames, output_frames  numbers of input and output frames, each of which takes one step
     patch         side length of the patches that become channels
 
-    Raises WiringError if there are no layers or no frames, or if `patch` does not divide the image size.
+    Raises WiringError if `patch` does not divide the image size.
     """
     at = (image[1] // patch, image[2] // patch) if peephole == "full" else None
     rules = [lambda maps=maps: LSTM(maps, peephole, at, gate) for maps in channels]
@@ -100,15 +100,8 @@ def sublstm(
     fixed_forget  build a fix-subLSTM, whose forget factors are learned but constant in time
     forget        initial bias of the forget gate; the published value is 0, but 1 works better
 
-    Weights are drawn uniformly between -1/sqrt(units) and 1/sqrt(units). Raises WiringError unless there is at least
-    one layer and one unit.
+    Weights are drawn uniformly between -1/sqrt(units) and 1/sqrt(units).
     """
-    if layers < 1 or units < 1:
-        raise WiringError(
-            given=f"{layers} layers of {units} units",
-            expected="at least one layer and one unit",
-            remedy="pass units=50, layers=1",
-        )
     gates = (3 if fixed_forget else 4) * units
     names = ["input", *(f"h{layer}" for layer in range(1, layers + 1))]
     populations = [Population(name, SubLSTM(units, fixed_forget, forget)) for name in names[1:]]
@@ -141,12 +134,12 @@ def _forecaster(
     image: tuple[int, int, int],
     patch: int,
 ) -> Network:
-    if input_frames < 1 or output_frames < 1 or image[1] % patch or image[2] % patch or not channels:
+    if image[1] % patch or image[2] % patch:
+        fitting = max(side for side in range(1, patch) if image[1] % side == image[2] % side == 0)
         raise WiringError(
-            given=f"{len(channels)} layers, input_frames={input_frames}, output_frames={output_frames}, image={image}, "
-            f"patch={patch}",
-            expected="at least one layer, input frame and output frame, and a height and width divisible by `patch`",
-            remedy="pass channels=(128, 64, 64), input_frames=10, output_frames=10, and patch=4 for 64x64 images",
+            given=f"image={image}, patch={patch}",
+            expected="a height and width divisible by `patch`",
+            remedy=f"pass patch={fitting}, or crop or pad the frames",
         )
     maps, height, width = image[0] * patch**2, image[1] // patch, image[2] // patch
     populations = [Population("frame", Sum()), Population("forecast", Prediction("sigmoid", maps))]

@@ -16,7 +16,7 @@ import math
 from torch import nn
 
 from pcsim.connections import Chain, GlobalMeanPool, Standardise, StepNorm, conv, pool
-from pcsim.core.checks import Count, Counts
+from pcsim.core.checks import Count, Counts, Whole
 from pcsim.core.exceptions import WiringError
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
@@ -28,7 +28,7 @@ from pcsim.rules.wires import Sum
 @register(paper="Wang & Hu 2017")
 def grcnn(
     channels: Counts = (64, 128, 256),
-    iterations: Count = 3,
+    iterations: Whole = 3,
     *,
     stem: Count = 64,
     size: Count = 32,
@@ -45,14 +45,14 @@ def grcnn(
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network
     stem        number of channels of the first convolution
 
-    Raises WiringError if there are no layers, `iterations` is negative, or 2^len(channels) does not divide `size`.
+    Raises WiringError if 2^len(channels) does not divide `size`.
     """
     multiple = 2 ** len(channels)
-    if not channels or iterations < 0 or size % multiple:
+    if size % multiple:
         raise WiringError(
-            given=f"{len(channels)} layers, {iterations} iterations, images of {size}x{size}",
-            expected=f"at least one layer, iterations >= 0, and a size divisible by {multiple}",
-            remedy=f"pass iterations=3, size={max(-(-size // multiple), 1) * multiple} and a non-empty `channels`",
+            given=f"{len(channels)} layers, images of {size}x{size}",
+            expected=f"a size divisible by {multiple}",
+            remedy=f"pass size={-(-size // multiple) * multiple}",
         )
     steps = len(channels) * (iterations + 1)
     populations = [Population("features", Sum("relu", stem), active=(0, 1))]

@@ -85,10 +85,6 @@ def hopfield(
         run = simulate(net, {"cue": cues, "turn": stimuli.turns(100, len(cues), rounds=10)}, solver=Iterate())
     """
     stored = _patterns(patterns, count, units, seed)
-    if mode not in ("asynchronous", "synchronous"):
-        raise WiringError(
-            given=f"mode={mode!r}", expected="'asynchronous' or 'synchronous'", remedy="pass mode='asynchronous'"
-        )
     matrix = (
         _field(*_hebbian_sums(stored, centred), _precision(stored))
         if weights is None
@@ -259,10 +255,10 @@ def _field(sums: Tensor, divisor: int, dtype: torch.dtype) -> ScaledLinear:
 def _patterns(patterns: Patterns | None, count: int, units: int, seed: int) -> Tensor:
     if patterns is None:
         return random_patterns(count, units, seed)
-    if patterns.dim() != 2 or not bool((patterns.double().abs() == 1).all()):
+    if not bool((patterns.double().abs() == 1).all()):
         raise WiringError(
             given=f"patterns of shape {tuple(patterns.shape)} with values {patterns.unique()[:4].tolist()}",
-            expected="shape (count, units) and values of -1 and 1",
+            expected="values of -1 and 1",
             remedy="pass 2.0 * (images.flatten(1) > 0.5) - 1.0 for images in [0, 1]",
         )
     return patterns

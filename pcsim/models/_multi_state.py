@@ -69,12 +69,11 @@ def multi_state(
             expected="transitions through which the image reaches every state, starting from the first",
             remedy="pass adjacency='feed-forward', or connect each unreached state to one that the image reaches",
         )
-    if steps < needed or norm not in ("step", "shared", "none") or given not in ("first", "every"):
+    if steps < needed:
         raise WiringError(
-            given=f"steps={steps}, norm={norm!r}, given={given!r}",
-            expected=f"at least {needed:g} steps (enough to reach every state, plus one); norm 'step', 'shared' "
-            "or 'none'; given 'first' or 'every'",
-            remedy=f"pass steps={max(steps, int(needed))}, norm='step', given='first'",
+            given=f"steps={steps}",
+            expected=f"at least {needed:g} steps (enough to reach every state, plus one)",
+            remedy=f"pass steps={needed:g}",
         )
     multiple = stride * 2 ** (len(channels) - 1)
     if image[1] % multiple or image[2] % multiple:
@@ -139,7 +138,7 @@ def _matrix(adjacency: Adjacency, states: int) -> list[list[bool]]:
         return [[upward is None or i - j in upward for j in range(states)] for i in range(states)]
     rows = [] if isinstance(adjacency, str) else [[bool(entry) for entry in row] for row in adjacency]
     entries = {entry for row in adjacency for entry in row} if not isinstance(adjacency, str) else set()
-    if states == 0 or [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
+    if [len(row) for row in rows] != [states] * states or not entries <= {0, 1}:
         raise WiringError(
             given=f"adjacency {adjacency!r} for {states} states",
             expected=f"one of {', '.join(ADJACENCIES)}, or {states} rows of {states} zeros and ones",

@@ -62,7 +62,7 @@ def pcn_global(
     Raises WiringError for pooled layers that do not exist, or an image that cannot be halved often enough.
     """
     count = len(channels)
-    _check(count, pooled, cycles, order, norm, image)
+    _check(count, pooled, image)
     ff, fb = _sweep_modules(channels, pooled, tied, align_corners, image[0])
     norms = [nn.GroupNorm(1, channel) if norm == "group" else None for channel in channels]
     nodes = ["image", *(f"r{layer}" for layer in range(1, count + 1))]
@@ -146,17 +146,11 @@ def _sweep_modules(
     return ff, fb
 
 
-def _check(layers: int, pooled: Sequence[int], cycles: int, order: str, norm: str, image: tuple[int, int, int]) -> None:
+def _check(layers: int, pooled: Sequence[int], image: tuple[int, int, int]) -> None:
     multiple = 2 ** len(pooled)
     if not set(pooled) <= set(range(1, layers + 1)) or image[1] % multiple or image[2] % multiple:
         raise WiringError(
             given=f"pooled={tuple(pooled)} for {layers} layers, an image of {image[1]}x{image[2]}",
             expected=f"layer numbers from 1 to {layers}, and a height and width divisible by {multiple}",
             remedy="pass pooled=() for no pooling, or crop or pad the images",
-        )
-    if cycles < 0 or order not in ("sequential", "synchronous") or norm not in ("none", "group"):
-        raise WiringError(
-            given=f"cycles={cycles}, order={order!r}, norm={norm!r}",
-            expected="cycles >= 0; order 'sequential' or 'synchronous'; norm 'none' or 'group'",
-            remedy="pass cycles=6, order='sequential', norm='none'",
         )

@@ -73,7 +73,7 @@ def pcn_local(
 
     Raises WiringError for an unknown architecture or variant, or an image that cannot be halved often enough.
     """
-    plan = _plan(architecture, cycles, variant, image)
+    plan = _plan(architecture, image)
     published = variant == "published"
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -148,7 +148,7 @@ def _block(
     )
 
 
-def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tuple[int, int, int]) -> Architecture:
+def _plan(architecture: str | Architecture, image: tuple[int, int, int]) -> Architecture:
     if isinstance(architecture, str) and architecture not in ARCHITECTURES:
         raise WiringError(
             given=f"architecture {architecture!r}",
@@ -162,11 +162,5 @@ def _plan(architecture: str | Architecture, cycles: int, variant: str, image: tu
             given=f"an image of {image[1]}x{image[2]}",
             expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or pool after fewer blocks",
-        )
-    if cycles < 0 or variant not in ("published", "chainer"):
-        raise WiringError(
-            given=f"cycles={cycles}, variant={variant!r}",
-            expected="cycles >= 0; variant 'published' or 'chainer'",
-            remedy="pass cycles=5, variant='published'",
         )
     return plan

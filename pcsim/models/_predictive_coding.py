@@ -64,12 +64,6 @@ def predictive_coding(
     precisions = list(precision) if isinstance(precision, Sequence) else [precision] * (count - 1)
     top = f"r{count - 1}"
     _check(layers, len(taus), precisions, start, start == "zeros" or top in clamped)
-    if nonlinearity not in ("inside", "outside"):
-        raise WiringError(
-            given=f"nonlinearity={nonlinearity!r}",
-            expected="'inside', p = W f(r) + b, or 'outside', p = f(W r + b)",
-            remedy="pass nonlinearity='inside'",
-        )
     inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
     populations = [
         Population(f"r{layer}", ErrorRelaxation(taus[layer], inside), tuple(shape))

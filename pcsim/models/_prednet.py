@@ -62,7 +62,7 @@ def prednet(
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)
-    _check(layers, len(maps), cell, feedback, size)
+    _check(layers, len(maps), size)
     populations = [Population("a0", Sum())]
     projections = [
         Projection("frame", "a0"),
@@ -122,18 +122,11 @@ def _glorot(convolutions: Sequence[nn.Conv2d], out: int) -> None:
             nn.init.zeros_(convolution.bias)
 
 
-def _check(layers: int, representations: int, cell: str, feedback: str, size: tuple[int, int]) -> None:
+def _check(layers: int, representations: int, size: tuple[int, int]) -> None:
     multiple = 2 ** (layers - 1)
     if layers != representations or size[0] % multiple or size[1] % multiple:
         raise WiringError(
             given=f"{layers} channels, {representations} representations, frames of {size[0]}x{size[1]}",
             expected=f"as many representations as channels, and a height and width divisible by {multiple}",
             remedy="crop or pad the frames, or use fewer layers",
-        )
-    if cell not in ("convlstm", "subconvlstm") or feedback not in ("current", "previous"):
-        raise WiringError(
-            given=f"cell={cell!r}, feedback={feedback!r}",
-            expected="cell 'convlstm' or 'subconvlstm', feedback 'current' or 'previous'",
-            remedy="pass cell='convlstm', feedback='current'"
-            + ("" if cell in ("convlstm", "subconvlstm") else "; for a ConvLSTM with peepholes, pass peephole='full'"),
         )

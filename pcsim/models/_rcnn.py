@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcsim.connections import GlobalMaxPool, LocalResponseNorm, conv
-from pcsim.core.checks import Count, Counts
+from pcsim.core.checks import Count, Counts, Whole
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import add_readout, areas
 from pcsim.models.registry import register
@@ -65,7 +65,7 @@ def leaky_rcnn(
 @register(paper="Liang & Hu 2015")
 def rcnn(
     channels: Count = 96,
-    iterations: Count = 3,
+    iterations: Whole = 3,
     *,
     layers: Count = 4,
     dropout: float = 0.5,
@@ -84,13 +84,13 @@ def rcnn(
     dropout     dropout probability between layers in training
     lrn         alpha and beta; alpha is divided by the window N, as in PyTorch but not in TensorFlow
 
-    Raises WiringError for an odd number of layers, negative `iterations`, or a `size` that is not divisible by 4.
+    Raises WiringError for an odd number of layers, or a `size` that is not divisible by 4.
     """
-    if layers < 2 or layers % 2 or iterations < 0 or size % 4:
+    if layers % 2 or size % 4:
         raise WiringError(
-            given=f"{layers} layers, {iterations} iterations, images of {size}x{size}",
-            expected="a positive even number of layers, iterations >= 0, and a size divisible by 4",
-            remedy=f"pass layers=4, iterations=3, size={max(-(-size // 4), 1) * 4}",
+            given=f"{layers} layers, images of {size}x{size}",
+            expected="an even number of layers, and a size divisible by 4",
+            remedy=f"pass layers={layers + layers % 2}, size={-(-size // 4) * 4}",
         )
     window = channels // 8 + 1
     steps = layers * (iterations + 1)

@@ -36,7 +36,7 @@ OPTIONS = """
     size, channels  shape of the image, (channels, size, size); `size` must be divisible by 2^(len(maps) - 1)
     classes   number of classes; the readout is computed at every step
 
-    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels`, `size` or `steps` is invalid.
+    See docs/models/rcnn_sat.md for equations and source. Raises WiringError if `kernels` or `size` is invalid.
     """
 
 
@@ -52,11 +52,11 @@ def _rcnn_sat(
     deepening: int,
 ) -> Network:
     multiple, (channels, size, _) = 2 ** (len(maps) - 1), image
-    if len(maps) != len(kernels) or size % multiple or steps < 1:
+    if len(maps) != len(kernels) or size % multiple:
         raise WiringError(
-            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}, {steps} steps",
-            expected=f"as many kernels as maps, a size divisible by {multiple}, and at least 1 step",
-            remedy=f"pass size={-(-size // multiple) * multiple}, steps={max(steps, 1)} and "
+            given=f"{len(maps)} entries in maps, {len(kernels)} in kernels, images of {size}x{size}",
+            expected=f"as many kernels as maps, and a size divisible by {multiple}",
+            remedy=f"pass size={-(-size // multiple) * multiple} and "
             f"kernels={(*kernels, *(3 for _ in maps))[: len(maps)]}",
         )
     populations: list[Population] = []

@@ -23,12 +23,15 @@ from pcsim.connections import Adjoint, up_conv
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
+from pcsim.models._cutting import cut
 from pcsim.network import Network, Population, Projection
 from pcsim.network.shapes import transformed_shape
 from pcsim.rules.predictive import Mixture, Prediction, PredictionError
 from pcsim.rules.wires import Sum
 
-Stages = Annotated[Sequence[nn.Module] | nn.Sequential, Field(examples=["[first, second], or an nn.Sequential"])]
+Stages = Annotated[
+    Sequence[nn.Module] | nn.Module, Field(examples=["[first, second], or a module, and nodes=['layer1', 'layer2']"])
+]
 
 
 @checked(WiringError)
@@ -36,6 +39,7 @@ def retrofit(
     stages: Stages,
     image: Shape,
     *,
+    nodes: Sequence[str] | None = None,
     head: nn.Module | None = None,
     predictors: Sequence[nn.Module] | None = None,
     feed_forward: float = 0.33,
@@ -49,7 +53,10 @@ def retrofit(
     stages      modules that compute each area from the one below (they are not copied): an nn.Sequential, or a
                 list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
-    head        module that maps the last area to the readout; by default, the identity
+    nodes       with a single module as `stages`: the nodes of its graph that become areas, as in `cut`, for example
+                ["relu", "layer1", "layer2", "layer3", "layer4"] of a ResNet
+    head        module that maps the last area to the readout; by default, the rest of the module that was cut, or
+                the identity
     predictors  affine modules, one per stage, that map an area to the shape of the one below; by default,
                 transposed convolutions between maps and dense layers otherwise
     feed_forward, feedback, correction  initial values of beta, lambda and alpha, which are learnable for each area
@@ -57,23 +64,19 @@ def retrofit(
                 PCoderN, where 1/sqrt(C) replaces the 1/N of the mean and C is the number of predicted values that
                 depend on one unit
 
-    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError if a predictor
-    has the wrong shape or is not affine, or if beta, lambda or 1 - beta - lambda is not positive.
+    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError for nodes at
+    which the module cannot be cut, for predictors that have the wrong shape or are not affine, or if beta, lambda or
+    1 - beta - lambda is not positive.
     """
-    if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
-        raise WiringError(
-            given=f"a single {type(stages).__name__}",
-            expected="a sequence of stages, one for each area",
-            remedy="pass an nn.Sequential, or a list such as [nn.Sequential(net.conv1, net.relu), net.layer1]",
-        )
+    stages, head = _stages(stages, nodes, head)
     shapes = _shapes(stages, image)
     count = len(shapes) - 1
     chosen = list(predictors or (_predictor(high, low) for low, high in pairwise(shapes)))
-    if len(chosen) != count or scale not in ("mean", "receptive_field") or count == 0:
+    if len(chosen) != count or count == 0:
         raise WiringError(
-            given=f"{count} stages, {len(chosen)} predictors, scale={scale!r}",
-            expected="at least one stage, a predictor for every stage, and scale 'mean' or 'receptive_field'",
-            remedy=f"pass predictors=[...] with {count} modules, lowest first, and scale='receptive_field'",
+            given=f"{count} stages, {len(chosen)} predictors",
+            expected="at least one stage, and a predictor for every stage",
+            remedy=f"pass predictors=[...] with {count} modules, lowest first",
         )
     populations: list[Population] = [Population("readout", Sum())]
     projections: list[Projection] = []
@@ -107,6 +110,29 @@ def retrofit(
         name="retrofit",
         initialiser=plain,
     ).train(any(module.training for stage in stages for module in stage.modules()))
+
+
+def _stages(
+    stages: Sequence[nn.Module] | nn.Module, nodes: Sequence[str] | None, head: nn.Module | None
+) -> tuple[list[nn.Module], nn.Module | None]:
+    """Return one module for each area, and the module after the last area."""
+    if nodes is not None:
+        if not isinstance(stages, nn.Module) or isinstance(stages, nn.ModuleList):
+            raise WiringError(
+                given=f"nodes={list(nodes)} with {len(stages)} stages",
+                expected="nodes= only with a single module, which is cut into stages",
+                remedy="omit nodes=, or pass the module itself",
+            )
+        parts, rest = cut(stages, nodes)
+        return parts, rest if head is None else head
+    if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
+        raise WiringError(
+            given=f"a {type(stages).__name__} without nodes",
+            expected="nodes at which it is cut, or a sequence of stages, one for each area",
+            remedy="pass nodes=[...], a choice of models.node_names(module), or a list of stages such as "
+            "[nn.Sequential(net.conv1, net.relu), net.layer1]",
+        )
+    return list(stages), head
 
 
 def _shapes(stages: Iterable[nn.Module], image: Shape) -> list[Shape]:

@@ -36,10 +36,10 @@ def areas(
     """
     channels, height, width = image
     multiple = 2 ** (len(maps) - 1)
-    if height % multiple or width % multiple or not maps:
+    if height % multiple or width % multiple:
         raise WiringError(
             given=f"an image of {height}x{width} for {len(maps)} areas",
-            expected=f"at least one area, and a height and width divisible by {multiple}",
+            expected=f"a height and width divisible by {multiple}",
             remedy="crop or pad the images, or use fewer areas",
         )
     up, back = delays

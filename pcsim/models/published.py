@@ -10,6 +10,7 @@ raises StorageError, as does a network that does not match the mapping. pcsim do
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,7 +42,9 @@ class Source(NamedTuple):
 
 
 Sources = dict[str, Source]
-"""name of a tensor of the network -> its origin"""
+"""name of a tensor of the network, or UNUSED -> its origin"""
+UNUSED = ""
+"""key of tensors of the original code that the network does not need and that may be missing"""
 Naming = Callable[[Network], Sources]
 COUNTER = "num_batches_tracked"
 """a tensor in batch norms that does not affect their output and is missing from old state dicts"""
@@ -52,7 +55,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     """Load published `tensors` into a network with the same layer sizes.
 
     naming  mapping: `libilab_pcn` for `pcn_global`, `libilab_local` for `pcn_local`, `zcrwind_prednet` for `prednet`,
-            or `cornet` for the CORnets
+            `cornet` for the CORnets, or `torchvision_resnet` for `resnet18` and `resnet34`
 
     Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
     missing, left over or of the wrong shape, or if the mapping does not match the network.
@@ -60,6 +63,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     own = trained_tensors(network)
     counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
     sources = _sources(network, naming, set(own) - set(counted))
+    unused = sources.pop(UNUSED, Source(())).names
     expected = {
         name: tuple(own[ours].shape) if source.shape is None else source.shape
         for ours, source in sources.items()
@@ -68,12 +72,13 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
     shared = "module." if all(name.startswith("module.") for name in tensors) else ""
     counters = {shared + name.replace("running_mean", COUNTER) for name in expected if name.endswith("running_mean")}
     plain = {name.removeprefix(shared): value for name, value in tensors.items() if name not in counters}
+    plain = {name: value for name, value in plain.items() if name not in unused}
     if expected.keys() != plain.keys():
         raise StorageError(
             given=_differences(set(expected), set(plain)),
-            expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}",
-            remedy="build the network with the published options (layers, times, tied, classes), or "
-            'pass tensors["state_dict"] if the tensors are nested in the checkpoint',
+            expected=f"the {len(expected)} tensors that {naming.__name__} maps to {network.name!r}: "
+            f"{', '.join(list(expected)[:3])}, ...",
+            remedy=_renaming(set(expected), set(plain)),
         )
     if wrong := [name for name, shape in expected.items() if tuple(plain[name].shape) != shape]:
         raise StorageError(
@@ -89,11 +94,14 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
     """Return the mapping of a network. Raises StorageError unless it covers exactly the tensors in `wanted`."""
     try:
         sources = naming(network)
-        differences = "" if set(sources) == wanted else _differences(set(sources), wanted)
+        mapped = set(sources) - {UNUSED}
+        differences = "" if mapped == wanted else _differences(mapped, wanted)
     except StorageError:
         raise
-    except (LookupError, ValueError) as error:  # an edge or tensor that this kind of network does not have
+    except LookupError as error:  # a projection or population that this kind of network does not have
         sources, differences = {}, f"its wiring lacks {error}"
+    except ValueError:  # unpacking, or zip(strict=True)
+        sources, differences = {}, "the transform of a projection has more or fewer parts than in the original code"
     if differences:
         raise StorageError(
             given=f"the network {network.name!r}: {differences}",
@@ -107,6 +115,8 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
 @checked(StorageError)
 def libilab_pcn(network: Network) -> Sources:
     """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
+
+    The network must have at least one cycle, which shows whether its weights are tied.
 
     The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
     b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 belongs to layer 1. The original rates have
@@ -137,24 +147,29 @@ def libilab_pcn(network: Network) -> Sources:
 def libilab_local(network: Network) -> Sources:
     """Map `PredNetBpD` and `PredNetBpE` of libilab/PCN-with-Local-Recurrent-Processing to the published `pcn_local`.
 
-    The network must have at least one cycle. The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight,
-    PcConvs.L.b0.0, PcConvs.L.bypass.weight, the batch norms BNs.L and BNend, linear.weight and linear.bias, where L
-    counts from 0; with a stem, also baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have
-    shape (1, channel, 1, 1), and those of pcsim (channel,).
+    The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight, PcConvs.L.b0.0, PcConvs.L.bypass.weight,
+    the batch norms BNs.L and BNend, linear.weight and linear.bias, where L counts from 0; with a stem, also
+    baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have shape (1, channel, 1, 1), and those
+    of pcsim (channel,). A network without cycles does not use FBconv and b0.
     """
     naming = _OfModules(network)
     source = "image"
-    for layer, block in enumerate(range(1, len(network.predicted) + 1)):
+    blocks = sum(name.startswith("out") for name in network.populations)
+    for layer, block in enumerate(range(1, blocks + 1)):
         x, end, theirs = f"x{block}", f"out{block}", f"PcConvs.{layer}"
         is_stem = source == "image" and len(naming.holding("image->x1")) > 1
         stem = ["baseconv.conv", "baseconv.featBN"] if is_stem else []
         naming.add(f"{source}->{x}", [*stem, f"BNs.{layer}"])
         naming.add(f"{x}->s{block}", [f"{theirs}.FFconv"])
-        naming.add(f"y{block}->p{block}", [f"{theirs}.FBconv"])
         naming.add(f"{x}->{end}", [f"{theirs}.bypass"])
-        naming.sources[f"rules.y{block}.rate.weight"] = _rate(f"{theirs}.b0.0", network.shape(end)[0])
+        if network.predicted:
+            naming.add(f"y{block}->p{block}", [f"{theirs}.FBconv"])
+            naming.sources[f"rules.y{block}.rate.weight"] = _rate(f"{theirs}.b0.0", network.shape(end)[0])
         source = end
     naming.add(f"{source}->readout", ["BNend", "linear"])
+    if not network.predicted:
+        names = (f"PcConvs.{layer}.{name}" for layer in range(blocks) for name in ("FBconv.weight", "b0.0"))
+        naming.sources[UNUSED] = Source(tuple(names))
     return naming.sources
 
 
@@ -242,6 +257,29 @@ def cornet(network: Network) -> Sources:
     return naming.sources
 
 
+@checked(StorageError)
+def torchvision_resnet(network: Network) -> Sources:
+    """Map torchvision's `resnet18` and `resnet34` to the networks of the same names.
+
+    The original names are conv1, bn1, layer1.0.conv1, layer1.0.bn1, layer1.0.conv2, layer1.0.bn2, layer2.0.downsample.0
+    (convolution), layer2.0.downsample.1 (norm) and so on, and fc. timm uses the same names. Images must be normalised
+    with `stimuli.normalise`.
+    """
+    naming = _OfModules(network)
+    naming.add("image->h0", ["conv1", "bn1"])
+    stage, block, n = 1, 0, 1
+    while f"h{n}" in network.populations:
+        edge = f"h{n - 1}->h{n}"
+        if skip := naming.holding(f"{edge}:skip"):
+            stage, block = stage + 1, 0
+        theirs = f"layer{stage}.{block}"
+        naming.add(edge, [f"{theirs}.{part}" for part in ("conv1", "bn1", "conv2", "bn2")])
+        naming.add(f"{edge}:skip", [f"{theirs}.downsample.{part}" for part in range(len(skip))])
+        block, n = block + 1, n + 1
+    naming.add(f"h{n - 1}->readout", ["fc"])
+    return naming.sources
+
+
 class _OfModules:
     """A builder of `Sources` from the modules in each projection that have tensors."""
 
@@ -299,3 +337,20 @@ def _differences(wanted: set[str], given: set[str]) -> str:
         if names
     ]
     return "tensors " + " and ".join(parts)
+
+
+def _renaming(wanted: set[str], given: set[str]) -> str:
+    """Return what to do about tensors with other names: remove a prefix, rename them, or build another network."""
+    given = {name for name in given if not name.endswith(COUNTER)}
+    missing, other = sorted(wanted - given), sorted(given - wanted)
+    for name in other:
+        prefix = next((name[:end] for end in range(1, len(name)) if name[end:] in wanted), None)
+        if prefix and all(each.removeprefix(prefix) in wanted for each in given if each.startswith(prefix)):
+            return f"remove the prefix: {{name.removeprefix({prefix!r}): tensor for name, tensor in tensors.items()}}"
+    pairs = [(name, near[0]) for name in other if (near := difflib.get_close_matches(name, missing, 1, 0.8))]
+    if pairs and len(missing) == len(other):
+        return "rename " + ", ".join(f"{name!r} to {near!r}" for name, near in pairs[:3])
+    return (
+        "build the network with the published options (layers, times, tied, classes), or "
+        'pass tensors["state_dict"] if the tensors are nested in the checkpoint'
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import WiringError
 from pcsim.network import Network
+from pcsim.network.graph import Graph
+from pcsim.network.recipe import Recipe
 
 Model = TypeVar("Model", bound=Callable[..., Network])
 
@@ -36,9 +39,20 @@ def register(*, paper: str) -> Callable[[Model], Model]:
     """
 
     def known(model: Model) -> Model:
-        build = checked(WiringError)(model)
-        MODELS[model.__name__] = Entry(build, paper)
-        return build
+        build, signature = checked(WiringError)(model), inspect.signature(model)
+
+        @functools.wraps(model)
+        def recorded(*arguments: Any, **options: Any) -> Network:
+            network = build(*arguments, **options)
+            given = signature.bind(*arguments, **options).arguments
+            inner = [name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD]
+            for name in inner:
+                given |= given.pop(name, {})
+            network.recipe = Recipe.of(model.__name__, given)
+            return network
+
+        MODELS[model.__name__] = Entry(recorded, paper)
+        return cast(Model, recorded)
 
     return known
 
@@ -67,6 +81,9 @@ def construct(name: str, **options: Any) -> Network:
         if option not in known and len(known) == len(parameters):
             raise unknown(f"{name} option", option, known)
     return model(**options)
+
+
+Graph.construct = construct
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError
 from pcsim.models.registry import construct
 from pcsim.network import Network
-from pcsim.network.weights import load_tensors, trained_tensors
+from pcsim.network.saving import KIND, SavedNetwork
 
 FOLDER = files("pcsim.models") / "trained"
 
@@ -51,29 +50,14 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
             remedy="choose from models.weights.available(), or train your own with python -m experiments.occlusion",
         )
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
-        return load(path, **options)
-
-
-@checked(StorageError)
-def load(path: str | Path, **options: Any) -> Network:
-    """Load a trained network from a file written by `save`."""
-    tensors, facts = storage.read_tensors(path, "weights")
-    with storage.content_of(path, "weights", "save them again with models.weights.save()"):
-        network = construct(facts["model"], **{**facts["options"], **options})
-    load_tensors(network, tensors, str(path))
-    return network.eval()
+        saved = SavedNetwork(str(path), *storage.read_tensors(path, KIND))
+        return cast(Network, saved.rebuild_with(**options))
 
 
 @checked(StorageError)
 def about(model: str, weights: str) -> dict[str, Any]:
     """Return the settings and scores stored with the included weights."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
-        return storage.read_tensors(path, "weights")[1]
-
-
-@checked(StorageError)
-def save(network: Network, path: str | Path, model: str, options: dict[str, Any], **facts: Any) -> None:
-    """Save the weights of a registered `model` built with `options`, and any `facts` such as settings and scores."""
-    storage.write_tensors(
-        path, trained_tensors(network), {"kind": "weights", "model": model, "options": options, **facts}
-    )
+        saved = SavedNetwork(str(path), *storage.read_tensors(path, KIND))
+        options = saved.recipe.options if saved.recipe is not None else {}
+        return {"model": model, "options": options, **saved.facts["about"]}

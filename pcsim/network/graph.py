@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from pcsim.core.checks import checked
+from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.core.state import Shape
 from pcsim.network.order import evaluation_order
 from pcsim.network.parts import Population, Projection
+from pcsim.network.recipe import Recipe
 from pcsim.network.shapes import Shapes, infer_shapes
 from pcsim.network.validate import all_flows, check_delay_ms, check_names, check_windows
 from pcsim.network.wiring import Wiring
@@ -29,6 +30,11 @@ class Graph(nn.Module):
     current modules.
     """
 
+    # Set by pcsim.models, which imports this package.
+    construct: ClassVar[Callable[..., Any]]
+    recipe: Recipe | None = None
+    """the calls that built the network, for registered models and their variants"""
+
     def __init__(
         self,
         inputs: Mapping[str, Shape],
@@ -37,7 +43,7 @@ class Graph(nn.Module):
         *,
         readout: str | None = None,
         steps: int | None = None,
-        step_ms: float = 10.0,
+        step_ms: Positive = 10.0,
         timing: Mapping[str, tuple[float, float]] | None = None,
         name: str = "network",
         initialiser: Graph | None = None,
@@ -47,12 +53,6 @@ class Graph(nn.Module):
         self.timing = dict(timing or {})
         self.inputs = dict(inputs)
         check_names(self.inputs, populations, projections, readout)
-        if not (isinstance(step_ms, int | float) and math.isfinite(step_ms) and step_ms > 0):
-            raise WiringError(
-                given=f"step_ms={step_ms!r}",
-                expected="a positive number of ms",
-                remedy="pass step_ms=10.0, a common value for models of vision",
-            )
         self.is_flow = all_flows(populations)
         self._populations = {population.name: population for population in populations}
         self.rules = nn.ModuleDict({population.name: population.rule for population in populations})

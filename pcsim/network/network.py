@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from pcsim.core.checks import checked
 from pcsim.core.clock import Window
-from pcsim.core.exceptions import SolverError, StimulusError, WiringError
+from pcsim.core.exceptions import SolverError, StimulusError, StorageError, WiringError
+from pcsim.core.renamed import attribute
 from pcsim.network import variants
 from pcsim.network.describe import describe
 from pcsim.network.graph import Graph
+from pcsim.network.saving import save_network
 from pcsim.network.variants import Taus
 
 
@@ -38,6 +42,16 @@ class Network(Graph):
     # Set by pcsim.simulation, which imports this package; networks themselves contain no loop over time.
     runner: ClassVar[Callable[..., Tensor] | None] = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a submodule, parameter or buffer; raise RenamedError for an attribute that was renamed."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                attribute("Network", name)
+                raise
+
     @checked(StimulusError)
     def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the readout, (batch, ...), after `net.steps` steps on constant inputs.
@@ -46,6 +60,8 @@ class Network(Graph):
         they are enabled. Use `pcsim.simulate` for flows, to run a different number of steps, or to record states and
         errors. Raises SolverError if the network is a flow, has no readout or does not define `steps`.
         """
+        if Network.runner is None:  # nothing but networks has been imported
+            import_module("pcsim.simulation")
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(
                 given=f"{self.name!r} called as a function",
@@ -71,7 +87,7 @@ class Network(Graph):
         (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
         """
-        return variants.as_ode(self, tau, step_ms)
+        return self._as_variant(variants.as_ode(self, tau, step_ms), "as_ode", tau, step_ms)
 
     @checked(WiringError)
     def clamped(self, *names: str) -> Network:
@@ -80,7 +96,7 @@ class Network(Graph):
         Edges to these populations are removed, and edges from them transmit the stimulus without delay. Parameters are
         shared.
         """
-        return variants.clamped(self, names)
+        return self._as_variant(variants.clamped(self, names), "clamped", *names)
 
     @checked(WiringError)
     def without(self, *edges: str, during: Window | None = None) -> Network:
@@ -90,7 +106,7 @@ class Network(Graph):
         discrete network. Repeated lesions accumulate. Parameters are shared and keep their names, so lesioned networks
         need no extra memory and still load trained weights.
         """
-        return variants.without(self, edges, during)
+        return self._as_variant(variants.without(self, edges, during), "without", *edges, during=during)
 
     @checked(WiringError)
     def autocast(self, dtype: torch.dtype = torch.bfloat16) -> Network:
@@ -99,11 +115,27 @@ class Network(Graph):
         Sums, rules and states keep their dtype, and float64 values are not rounded. Parameters are shared.
         Results are accurate to two or three digits. Large networks run faster on hardware that supports the dtype.
         """
-        return variants.autocast(self, dtype)
+        return self._as_variant(variants.autocast(self, dtype), "autocast", dtype)
+
+    @checked(StorageError)
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Save the network to a single file without code, which `pcsim.load` verifies.
+
+        For registered models and their variants, the file contains all that is needed to rebuild the network: the model
+        and its options, tensors, dtype and mode. For other networks, and for networks that were changed after they were
+        built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` fills a network
+        with the same wiring. Raises StorageError if `path` exists, unless `overwrite` is True.
+        """
+        save_network(self, path, overwrite)
 
     def describe(self) -> str:
         """Return the wiring as a table of nodes, rules, shapes and incoming edges in evaluation order."""
         return describe(self)
+
+    def _as_variant(self, variant: Network, name: str, *arguments: Any, **options: Any) -> Network:
+        """Return a variant of this network with the recipe of this network, continued by the call that made it."""
+        variant.recipe = self.recipe.then(name, *arguments, **options) if self.recipe is not None else None
+        return variant
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the readout; see `forward`."""

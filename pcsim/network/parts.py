@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from pcsim.core.checks import checked
@@ -18,6 +19,8 @@ from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
 
 Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Delay = Annotated[int, Field(ge=0, examples=["0 for the current step, or delay=1 for the previous step"])]
 ALWAYS: Window = (-math.inf, math.inf)
 
 
@@ -63,7 +66,7 @@ class Projection:
     target: str
     transform: nn.Module = field(default_factory=nn.Identity)
     kind: Kind = "bottom_up"
-    delay: int | None = None
+    delay: Delay | None = None
     port: str | None = None
     before: Literal["absent", "zeros"] = "absent"
     active: Window | None = None

@@ -89,18 +89,22 @@ class Batched:
     def _repeated(self, shown: Timeline | Tensor) -> Timeline | Tensor:
         if not isinstance(shown, Timeline):
             return self._tensor(shown)
-        line = replace(shown, labels=None).mapped(self._tensor)
-        return line if shown.labels is None else line.with_labels(self._tensor(shown.labels))
+        for epoch in shown.epochs:
+            self._check(epoch.shape)
+        return shown.samples(list(range(self.batch)) * self.points)
 
     def _tensor(self, images: Tensor) -> Tensor:
-        count = len(images) if images.dim() else 0
+        self._check(tuple(images.shape))
+        return repeat(images, "n ... -> (point n) ...", point=self.points)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        count = shape[0] if shape else 0
         if count != self.batch:
             raise WiringError(
-                given=f"{count} samples, in a tensor of shape {tuple(images.shape)}",
+                given=f"{count} samples, in a tensor of shape {shape}",
                 expected=f"{self.batch} samples, the batch size of the network",
                 remedy=f"build the network with batched(..., batch={count})",
             )
-        return repeat(images, "n ... -> (point n) ...", point=self.points)
 
 
 @checked(WiringError)

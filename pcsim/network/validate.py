@@ -15,8 +15,6 @@ from pcsim.network.parts import Population, Projection
 from pcsim.rules.base import Flow, Map, Wire
 from pcsim.rules.time_constants import TimeConstant
 
-KINDS = ("bottom_up", "lateral", "top_down", "prediction", "error")
-
 
 def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> None:
     """Raise WiringError for an invalid conduction delay; `has_memory` is None if the source is an input."""
@@ -110,19 +108,7 @@ def check_names(
                 expected=f"a source among {', '.join(names)} and a target among {', '.join(sorted(targets))}",
                 remedy="add the missing population, or rename the source or target of the edge",
             )
-        if edge.kind not in KINDS or edge.before not in ("absent", "zeros"):
-            raise WiringError(
-                given=f"edge {edge.name} with kind={edge.kind!r}, before={edge.before!r}",
-                expected=f"kind as one of {', '.join(KINDS)}, and before='absent' or 'zeros'",
-                remedy=f"use Projection({edge.source!r}, {edge.target!r}, kind='bottom_up', before='absent')",
-            )
         _check_phases(edge)
-        if edge.delay is not None and (not isinstance(edge.delay, int) or edge.delay < 0):
-            raise WiringError(
-                given=f"edge {edge.name} with delay={edge.delay!r}",
-                expected="a whole number of steps >= 0",
-                remedy="pass delay=0 for the current step, or delay=1 for the previous step",
-            )
     keys = [edge.key for edge in projections]
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(

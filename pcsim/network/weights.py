@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pcsim.core.exceptions import StorageError
-from pcsim.network.network import Network
+from pcsim.network.graph import Graph
 
 
-def trained_tensors(network: Network) -> dict[str, Tensor]:
+def trained_tensors(network: Graph) -> dict[str, Tensor]:
     """Return every parameter and persistent buffer once, under its first name, as stored in weight files."""
     lasting = network.state_dict(keep_vars=True)
     unique: dict[int, str] = {}
@@ -20,7 +20,7 @@ def trained_tensors(network: Network) -> dict[str, Tensor]:
     return {name: lasting[name] for name in unique.values()}
 
 
-def load_tensors(network: Network, tensors: dict[str, Tensor], origin: str) -> None:
+def load_tensors(network: Graph, tensors: dict[str, Tensor], origin: str) -> None:
     """Copy the result of `trained_tensors` into a network. Raises StorageError unless all names and shapes match."""
     wanted = trained_tensors(network)
     mismatched = [

@@ -410,11 +410,14 @@ def _bars(ax: Axes, run: Run, in_steps: bool) -> None:
     rows: list[list[tuple[float, float, str, str]]] = []
     for epochs in run.about.get("stimulus", {}).values():
         if len(epochs) > 1 or (epochs and epochs[0]["to"] < run.final.clock.time):
-            tones = _tones(epochs)
-            rows.append([(e["from"], e["to"], e["name"], tones[e["name"]]) for e in epochs])
-    cuts = [each for each in run.about.get("lesions", ()) if each["from"] is not None]
+            greys = tones(epochs)
+            rows.append([(e["from"], e["to"], e["name"], greys[e["name"]]) for e in epochs])
+    cuts = [cut for cut in run.about.get("lesions", ()) if cut["from"] is not None or cut["to"] is not None]
     if cuts:
-        rows.append([(each["from"], each["to"], "lesion", "#d55e00") for each in cuts])
+        end = run.final.clock.time
+        rows.append(
+            [(cut["from"] or 0.0, end if cut["to"] is None else cut["to"], "lesion", "#d55e00") for cut in cuts]
+        )
     if not rows:
         return
     left, right = ax.get_xlim()
@@ -427,7 +430,7 @@ def _bars(ax: Axes, run: Run, in_steps: bool) -> None:
     ax.tick_params(axis="x", direction="in", pad=3.5 + (_HEIGHT + 1.0) * len(rows))
 
 
-def _tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return a grey for each name: blanks are light, and stimuli dark."""
     names = list(dict.fromkeys(epoch["name"] for epoch in epochs))
     dark = iter(("0.35", "0.55", "0.45", "0.65"))

@@ -1,5 +1,8 @@
 """Rules that determine how a population responds to its input: flows, maps and wires."""
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.rules.accumulator import Accumulator
 from pcsim.rules.adaptation import Depletion, Facilitation, IntrinsicSuppression, Release
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
@@ -76,3 +79,6 @@ __all__ = [
     "leaky_rate",
     "time_constant",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -49,7 +49,7 @@ class LSTM(Map):
         forget: float = 0.0,
     ) -> None:
         super().__init__()
-        if peephole not in ("none", "channel", "full") or (peephole == "full") != (size is not None):
+        if (peephole == "full") != (size is not None):
             raise WiringError(
                 given=f"LSTM(peephole={peephole!r}, size={size})",
                 expected="peephole='none' or 'channel' without size, or peephole='full' with size=(height, width)",

@@ -234,7 +234,8 @@ class Mixture(Map):
         self, feed_forward: float = 0.33, feedback: float = 0.33, correction: float = 0.01, has_feedback: bool = True
     ) -> None:
         super().__init__()
-        shares = [feed_forward, feedback, 1.0 - feed_forward - feedback]
+        # The sum is rounded only once: 1 - 0.7 - 0.3 is above 0.
+        shares = [feed_forward, feedback, 1.0 - (feed_forward + feedback)]
         if not has_feedback:
             shares = [feed_forward, 1.0 - feed_forward]
         if min(shares) <= 0.0:

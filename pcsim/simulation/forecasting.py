@@ -165,7 +165,9 @@ class _Task:
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
         film = as_timeline(shown, every)
         self.network: Network = network
-        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film}
+        # A forecast may go on after the last frame, which the network then no longer receives.
+        shown_last = held(film.at(film.duration), name="last frame")
+        self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film.then(shown_last)}
         if self.begins > self.lead:
             if closed_loop_from not in (None, self.begins):
                 raise StimulusError(
@@ -177,7 +179,9 @@ class _Task:
         elif closed_loop_from is not None:
             self.network = closed_loop(network)
             switch = film.at(0.0).new_zeros(len(shown), 1, 1, 1)
-            self.stimulus[SHARE] = held(switch, closed_loop_from * every).then(held(switch + 1))
+            self.stimulus[SHARE] = held(switch, closed_loop_from * every, name="open loop").then(
+                held(switch + 1, name="closed loop")
+            )
 
     def rows(self, predicted: Tensor) -> Tensor:
         """Reorder outputs (time, n, ...), one per frame, to (n, time, ...), where row t predicts frame t."""

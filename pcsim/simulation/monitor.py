@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import SolverError
-from pcsim.core.state import State, finite
+from pcsim.core.state import State, finite, norm
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
@@ -137,8 +137,6 @@ class Monitor:
         """Return the largest relative change of any variable in a step, (batch,)."""
         shares = []
         for _, key in self._keys:
-            axes = tuple(range(1, after[key].dim()))
-            moved = torch.linalg.vector_norm(after[key] - before[key], dim=axes)
-            size = torch.linalg.vector_norm(after[key], dim=axes).clamp_min(torch.finfo(moved.dtype).tiny)
-            shares.append(moved / size / self.span)
+            moved, size = norm(after[key] - before[key]), norm(after[key])
+            shares.append(moved / size.clamp_min(torch.finfo(size.dtype).tiny) / self.span)
         return torch.stack(shares).amax(0)

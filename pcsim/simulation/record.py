@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pcsim.core.checks import Count, checked
 from pcsim.core.clock import whole_steps
 from pcsim.core.exceptions import RecordError
-from pcsim.core.state import State, units, variable_key
+from pcsim.core.state import State, norm, units, variable_key
 from pcsim.network.wiring import Wiring
 
 Names = Sequence[str] | str
@@ -23,12 +24,12 @@ Kept = tuple[str, tuple[str, ...], Callable[..., Tensor]]
 
 
 def _norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample, computed in one pass over memory without storing squares."""
-    return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value)))
+    return norm(value).to(value.dtype)
 
 
 def _mean_square(value: Tensor) -> Tensor:
-    return _norm(value).square() / value[0].numel()
+    # The square of the norm may overflow although the mean of the squares does not.
+    return (norm(value) / math.sqrt(value[0].numel())).square().to(value.dtype)
 
 
 def _mean(value: Tensor) -> Tensor:
@@ -49,8 +50,8 @@ REDUCTIONS: dict[str, Function] = {
 
 def relative_square(error: Tensor, predicted: Tensor) -> Tensor:
     """Return sum e^2 / sum r^2 for each sample, (batch,): the prediction error relative to the predicted activity."""
-    activity = _norm(predicted).square()
-    return _norm(error).square() / activity.clamp_min(torch.finfo(activity.dtype).tiny)
+    activity = norm(predicted)
+    return (norm(error) / activity.clamp_min(torch.finfo(activity.dtype).tiny)).square().to(error.dtype)
 
 
 @checked(RecordError)
@@ -65,7 +66,8 @@ class Record:
              "error.relative"
     reduce   {population: one or more reductions}, each "mean_square", "norm" or "mean" (all (time, batch)), "max_space"
              (time, batch, channel), or a function from (batch, ...) to (batch, ...). The keys are
-             "population.reduction"; for a function, "population.name_of_the_function"
+             "population.reduction"; for a function, "population.name_of_the_function". They are computed in the dtype
+             of the state (half precision in float32), where squares of values above 1e19 or below 1e-19 are lost
     every    number of steps between two rows
     at       times of the rows in ms, as an alternative to `every`
     initial  if True, also keep a row before the first step. In a discrete network, wires have a value before the first
@@ -117,12 +119,19 @@ class Record:
                 )
         return list({key: (key, names, function) for key, names, function in kept}.values())
 
+    def described(self) -> dict[str, Any]:
+        """Return the settings as JSON types; reduction functions are described by their names."""
+        reduce = {
+            name: [_name_of(kind) for kind in ([kinds] if isinstance(kinds, str) or callable(kinds) else kinds)]
+            for name, kinds in self.reduce.items()
+        }
+        names = {"states": _as_written(self.states), "errors": _as_written(self.errors)}
+        at = [float(time) for time in self.at] if self.at is not None else None
+        rest = {"relative": self.relative, "every": self.every, "at": at, "initial": self.initial}
+        return {**names, "reduce": reduce, **rest}
+
     def steps(self, begin: int, end: int, dt: float) -> tuple[int, ...]:
         """Return the steps in (begin, end] after which a row is kept. Raises RecordError for times between steps."""
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise RecordError(
-                given=f"Record(every={self.every!r})", expected="a whole number of steps >= 1", remedy="pass every=1"
-            )
         if self.at is None:
             rows = tuple(range(begin + self.every, end + 1, self.every))
             if not rows:
@@ -249,6 +258,11 @@ class Recorder:
                     found[key] = self.buffers[key][:count]
         return found
 
+    @property
+    def reduced(self) -> dict[str, str]:
+        """Keys of reductions, with the population that each reduces."""
+        return {key: names[0] for kept in self.kept for key, names, function in kept if function is not _whole}
+
     def steps(self) -> dict[str, np.ndarray]:
         """Return the steps of the stored rows by key."""
         found: dict[str, np.ndarray] = {}
@@ -256,6 +270,10 @@ class Recorder:
             rows = np.asarray(self.rows[number][: self._written[number]], dtype=np.int64)
             found |= {key: rows for key, _, _ in kept}
         return found
+
+
+def _as_written(names: Names) -> str | list[str]:
+    return names if isinstance(names, str) else list(names)
 
 
 def _rows_like(value: Tensor, rows: int) -> Tensor:

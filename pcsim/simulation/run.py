@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,13 +16,14 @@ from torch import Tensor
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
-from pcsim.core.exceptions import RecordError, StorageError, needs_extra
+from pcsim.core.exceptions import RecordError, StorageError
 from pcsim.core.state import State
+from pcsim.simulation.export import EXPORTS, dataframe, dataset, export
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
-AXES = ("channel", "height", "width")
 Times = NDArray[np.float64]
 
 
@@ -59,7 +59,8 @@ class Run:
     diverged_in  the population in which each sample first diverged, or "", (batch,)
     settled_at   the time at which each sample settled, in ms, or NaN, (batch,); None without until=Settled(...)
     labels       the labels of the stimulus, if any
-    about        metadata: network, solver, steps and how they were run, versions, device, wall time
+    about        metadata: network, tau, solver, record, stimulus, lesions, seeds, versions, device, steps and how they
+                 were run, wall time
     final        the Snapshot from which the run can be continued
     """
 
@@ -136,27 +137,39 @@ class Run:
     def to_xarray(self) -> xarray.Dataset:
         """Return a labelled dataset: time in ms, sample, channel, height, width. Requires the extra `analysis`.
 
-        If records have rows at different times, each key has its own time axis, "time_key".
+        Labels are the coordinate "label" of the samples. If records have rows at different times, each key has its own
+        time axis, "time_key".
         """
-        with needs_extra("analysis", RecordError, "to_xarray()"):
-            import xarray
+        return dataset(self)
 
-        arrays: dict[str, Any] = {}
-        coordinates: dict[str, Any] = {"sample": np.arange(len(self.status))}
-        is_common = len({times.tobytes() for times in self.times_of.values()}) <= 1
-        for key, value in self.values.items():
-            axes = [f"{key.split('.')[0]}_{axis}" for axis in AXES[: value.dim() - 2]]
-            time = "time" if is_common else f"time_{key}"
-            arrays[key] = ([time, "sample", *axes], value.detach().cpu().numpy())
-            coordinates[time] = (time, self.times_of[key], {"units": "ms"})
-        data = xarray.Dataset(arrays, coordinates, {"about": json.dumps(self.about)})
-        data["status"] = ("sample", [status.name for status in self.status])
-        data["valid_until"] = ("sample", self.valid_until, {"units": "ms"})
-        return data
+    @checked(RecordError)
+    def to_dataframe(self, keys: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return a data frame with one row for each value, for all recorded `keys` or some. Requires `analysis`.
+
+        The columns are key, time_ms, sample, label (or label_0, label_1, ... for labels (batch, classes)), the unit
+        axes channel, height and width (missing where a key has no such axis), and value.
+        """
+        wanted = self.keys() if keys is None else tuple(keys)
+        for key in wanted:
+            self[key]
+        return dataframe(self, wanted)
 
     @checked(StorageError)
-    def save(self, path: str | Path) -> None:
-        """Save the run to a single file, which contains no code and is verified when loaded."""
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Save the run to a file in the format given by the extension of `path`.
+
+        .nc   the dataset of `to_xarray`, as netCDF (extra `analysis`)
+        .csv  the data frame of `to_dataframe` (extra `analysis`)
+        .nwb  Neurodata Without Borders: each key as a `TimeSeries` with timestamps in seconds (extra `nwb`)
+        Other extensions write a single file without code that `pcsim.load` verifies and restores completely.
+
+        Raises StorageError if `path` exists, unless `overwrite` is True.
+        """
+        full = storage.full_path(path)
+        if full.suffix in EXPORTS:
+            export(self, full, overwrite)
+            return
+        storage.require_new(full, overwrite)
         facts = {
             "status": [status.name for status in self.status],
             "diverged_in": list(self.diverged_in),
@@ -173,13 +186,20 @@ class Run:
             tensors["labels"] = self.labels
         if self.settled_at is not None:
             tensors["settled_at"] = torch.from_numpy(self.settled_at)
-        storage.write_tensors(path, tensors, {"kind": "run", **facts})
+        storage.write_tensors(full, tensors, {"kind": "run", **facts})
 
     @staticmethod
     @checked(StorageError)
     def load(path: str | Path) -> Run:
-        """Load a run written by `save`. Raises StorageError if the file is missing, damaged or not a run."""
-        tensors, facts = storage.read_tensors(path, "run")
+        """Load a run written by `save`, as `pcsim.load` does.
+
+        Raises StorageError if the file is missing, damaged or not a run.
+        """
+        return Run.restored(str(path), *storage.read_tensors(path, "run"))
+
+    @staticmethod
+    def restored(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Run:
+        """Return the run with the contents of the file `path`."""
         state = storage.under("state/", tensors)
         times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
         with storage.content_of(path, "a run", "run the simulation again and call run.save(path)"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcsim.core.clock import dividing_step, whole_steps
-from pcsim.core.exceptions import SolverError, StimulusError
+from pcsim.core.exceptions import SolverError, StimulusError, warn
 from pcsim.core.state import State, laid_out
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
@@ -132,7 +132,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
     Raises SolverError if both are given, if the run has no end, or if `until` is not a whole number of steps.
     """
     if steps is not None:
-        if until is not None or isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        if until is not None or steps < 1:
             raise SolverError(
                 given=f"steps={steps!r} and until={until!r}",
                 expected="either a positive whole number of steps or a time in ms",
@@ -150,10 +150,6 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
                     remedy="pass until=100.0 (ms) or steps=10, or a stimulus with a finite duration",
                 )
             return network.steps
-    if isinstance(until, bool) or not isinstance(until, int | float):
-        raise SolverError(
-            given=f"until={until!r}", expected="a time in ms or pcsim.Settled(...)", remedy="pass until=100.0"
-        )
     count = whole_steps(until, dt) if math.isfinite(until) and until > 0 else None
     if not count:
         near = dividing_step(dt, [until]) if math.isfinite(until) and until > 0 else dt
@@ -165,6 +161,18 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
             else f"pass steps=..., or until as a multiple of net.step_ms = {dt:g} ms, the duration of a discrete step",
         )
     return count
+
+
+def warn_of_end(stimulus: Stimulus, inputs: Sequence[str], until: float) -> None:
+    """Warn about timelines that end before the run, which ends at `until` ms."""
+    for name, line in as_timelines(stimulus, inputs).items():
+        if line.first_end < until * (1.0 - 1e-9):
+            which = "" if line.first_end == line.duration else " for some samples"
+            warn(
+                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
+                f"its last frame, {line.epochs[-1].name!r}, stays on. "
+                "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
+            )
 
 
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:

@@ -29,7 +29,7 @@ from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay, parts_of
 from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
-from pcsim.simulation.schedule import Schedule, steps_of
+from pcsim.simulation.schedule import Schedule, steps_of, warn_of_end
 from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, labels_of
@@ -162,6 +162,7 @@ class Simulator:
             end = steps_of(network, stimulus, solver, None, most if steps is None else -1)
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
+            warn_of_end(stimulus, list(network.inputs), end * dt)
         begun, random = time.perf_counter(), _random_state()
         # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
@@ -190,7 +191,7 @@ class Simulator:
                     break
                 torch.set_rng_state(random[0])
                 torch.cuda.set_rng_state_all(random[1])
-        about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule)
+        about = provenance(network, solver, carry.step, time.perf_counter() - begun, schedule, self.records)
         at_once = {kind: count for kind, count in replay.steps.items() if count} if replay is not None else {}
         single = carry.step - first - sum(at_once.values())
         about |= {"how": self._how(settled, quick) if replay is None else replay.how()}
@@ -247,6 +248,7 @@ class Simulator:
         gradient = self.gradient or Full()
         if self._places is not None:
             self._places.now()
+        warn_of_end(stimulus, list(self.wiring.inputs), steps * self.solver.step_ms(self.wiring))
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 

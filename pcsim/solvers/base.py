@@ -146,8 +146,8 @@ def refuse_delays(solver: Solver, network: Wiring) -> None:
     if network.conduction_delays:
         raise SolverError(
             given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
-            expected="a fixed-step solver, since adaptive solvers do not support delays",
-            remedy="pass solver=pcsim.RK4(dt=1.0), or use Heun, Euler or ExponentialEuler",
+            expected="Euler, ExponentialEuler, Heun or RK4, which read the delayed values at every stage of a step",
+            remedy="pass solver=pcsim.RK4(dt=1.0)",
         )
 
 

@@ -18,24 +18,17 @@ from pcsim.network.wiring import Wiring
 from pcsim.solvers.base import FlowSolver, Plan, integration_failed, refuse_delays
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
-# The largest stable dt / tau for a leak; None if the method is implicit or has no fixed limit.
-FIXED = {
-    "euler": 2.0,
-    "midpoint": 2.0,
-    "heun2": 2.0,
-    "heun3": 2.512,
-    "rk4": 2.785,
-    "explicit_adams": None,
-    "implicit_adams": None,
-    "fixed_adams": None,
-}
-"""Fixed-step methods by their torchdiffeq names; `scipy_solver` (with options={"solver": ...}) is adaptive."""
+FIXED = {"euler": 2.0, "midpoint": 2.0, "heun2": 2.0, "heun3": 2.512, "rk4": 2.785}
+"""Fixed-step methods by their torchdiffeq names, with the largest stable dt / tau for a leak; `scipy_solver` (with
+options={"solver": ...}) is adaptive."""
+MULTISTEP = ("explicit_adams", "implicit_adams", "fixed_adams")
+"""methods that use previous steps; called anew for every dt, torchdiffeq replaces them by Runge-Kutta steps"""
 
 
 @checked(SolverError)
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
-    """Any method of torchdiffeq, called once per interval of `dt` ms.
+    """Any method of torchdiffeq except the multistep (Adams) methods, called once per interval of `dt` ms.
 
     For a fixed-step method, `dt` is the step. For an adaptive method, it is the interval at which the state can be
     recorded and the stimulus can change, so that no step straddles a change. Adaptive methods require `rtol` and
@@ -54,6 +47,12 @@ class TorchDiffEq(FlowSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.method in MULTISTEP:
+            raise SolverError(
+                given=f"TorchDiffEq(method={self.method!r})",
+                expected="a one-step method, because every dt starts anew, without the previous steps it would use",
+                remedy="pass method='rk4', by which torchdiffeq would replace it, or an adaptive method",
+            )
         known = (*ADAPTIVE, *FIXED, "scipy_solver")
         if self.method not in known:
             raise SolverError(
@@ -70,8 +69,8 @@ class TorchDiffEq(FlowSolver):
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau of the fixed-step method; infinity if no limit is defined."""
-        return FIXED.get(self.method) or math.inf
+        """The largest stable dt / tau of a fixed-step method; infinity for an adaptive one."""
+        return FIXED.get(self.method, math.inf)
 
     def check(self, network: Wiring) -> None:
         """Also raise SolverError for conduction delays."""

@@ -1,5 +1,6 @@
 """Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
+from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -13,10 +14,12 @@ from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.omniglot import Characters, load_omniglot
-from pcsim.stimuli.timeline import Timeline, blank, held, noise, ou_noise, sequence, turns
+from pcsim.stimuli.pixels import IMAGENET, denormalise, normalise
+from pcsim.stimuli.timeline import Timeline, blank, held, noise, presented, sequence, turns
 
 __all__ = [
     "CONDITIONS",
+    "IMAGENET",
     "Characters",
     "Condition",
     "Film",
@@ -29,14 +32,17 @@ __all__ = [
     "Timeline",
     "as_timeline",
     "blank",
+    "denormalise",
     "digit_clutter",
     "digit_debris",
     "held",
     "load_mnist",
     "load_omniglot",
     "noise",
+    "normalise",
     "oddball",
     "ou_noise",
+    "presented",
     "read_film",
     "read_moving_mnist",
     "scenes",

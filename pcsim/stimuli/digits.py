@@ -24,7 +24,7 @@ from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.glyphs import CANVAS, GREY, SIZE, Glyphs, Templates, box_average, place, rendered
 from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import integers, normal, uniform
-from pcsim.stimuli.timeline import Timeline, held
+from pcsim.stimuli.timeline import Timeline, still
 
 # Largest offsets of a digit from the image centre, as fractions of the image size. The reference adds 0.076 to y
 # because its glyph box is not centred. The glyphs used here are centred.
@@ -93,12 +93,6 @@ def scenes(condition: Condition | str, seed: Whole, first: Whole, count: Count, 
     Raises StimulusError if the condition is unknown or cannot be drawn.
     """
     condition = _named_condition(condition)
-    if first < 0 or count < 1:
-        raise StimulusError(
-            given=f"{count} images starting at index {first}",
-            expected="count >= 1 and first >= 0",
-            remedy="pass count=64 (batch=64 in the stimulus functions) and first=0",
-        )
     source = glyphs or rendered()
     parts = [_chunk(condition, seed, start, size, source) for start, size in _chunks(first, count)]
     return Scenes(*(np.concatenate(field) for field in zip(*(vars(part).values() for part in parts), strict=True)))
@@ -132,14 +126,16 @@ def _named_condition(condition: Condition | str) -> Condition:
 def digit_debris(fragments: int = 10, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` digits, each occluded by `fragments` fragments, with `labels` (batch,)."""
     shown = scenes(Condition(fragments=fragments), seed, 0, batch, glyphs)
-    return held(shown.pixels()).with_labels(torch.from_numpy(shown.identities[:, 0]))
+    line = still(shown.pixels(), source="digit_debris", fragments=fragments, seed=seed)
+    return line.with_labels(torch.from_numpy(shown.identities[:, 0]))
 
 
 @checked(StimulusError)
 def digit_clutter(digits: int = 3, seed: Whole = 0, batch: Count = 64, glyphs: Glyphs | None = None) -> Timeline:
     """Build a static stimulus of `batch` images of `digits` overlapping digits, with multi-hot `labels` (batch, 10)."""
     shown = scenes(Condition(digits=digits), seed, 0, batch, glyphs)
-    return held(shown.pixels()).with_labels(shown.targets())
+    line = still(shown.pixels(), source="digit_clutter", digits=digits, seed=seed)
+    return line.with_labels(shown.targets())
 
 
 def _chunks(first: int, count: int) -> Iterator[tuple[int, int]]:

@@ -25,7 +25,7 @@ from pcsim.stimuli.layout import clips_of
 from pcsim.stimuli.pixels import as_pixels, require_pixels
 from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.readers import mapped, read_clips
-from pcsim.stimuli.timeline import Epoch, Timeline, require_duration
+from pcsim.stimuli.timeline import Epoch, Timeline
 
 Frames = NDArray[Any]
 """an array of frames, uint8 or float32 in [0, 1]"""
@@ -98,7 +98,7 @@ class Film:
         up = how == "pad"
         height, width = size or tuple((-(-side // multiple) if up else side // multiple) * multiple for side in given)
         wrong = {"crop": (height > given[0] or width > given[1]), "pad": (height < given[0] or width < given[1])}
-        if how not in ("crop", "pad", "resize") or wrong.get(how) or height < 1 or width < 1:
+        if wrong.get(how) or height < 1 or width < 1:
             raise StimulusError(
                 given=f"size {height}x{width} with how={how!r} for frames of {given[0]}x{given[1]}",
                 expected="cropping to a smaller size, padding to a larger size, or how='resize'",
@@ -125,18 +125,17 @@ class Film:
         return replace(self, clips=tuple(_as_type(grey, clip) for grey, clip in like))
 
     @checked(StimulusError)
-    def every(self, frames: int) -> Film:
-        """Return a film with only every `frames`-th frame and a rate divided by `frames`."""
-        _require_positive(frames=frames)
+    def every(self, frames: Count) -> Film:
+        """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames; test is the last `share` of each clip or of the clip list."""
-        if by not in ("time", "clip") or not 0 < share < 1:
+        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
+        if not 0 < share < 1:
             raise StimulusError(
-                given=f"split(share={share}, by={by!r})",
-                expected="a fraction between 0 and 1 as share, and by='time' or 'clip'",
+                given=f"split(share={share})",
+                expected="a fraction between 0 and 1",
                 remedy="call film.split(0.2)",
             )
         if by == "clip":
@@ -163,7 +162,6 @@ class Film:
 
         The starting frame of a sequence is a function of (seed, index), and all starting frames are equally likely.
         """
-        _require_positive(count=count)
         starts = np.array([max(0, len(clip) - length + 1) for clip in self.clips])
         self._require_length(length, starts)
         chosen = integers(uniform(seed, "sequences", first, count, 1)[:, 0], int(starts.sum()))
@@ -180,7 +178,6 @@ class Film:
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])
 
     def _require_length(self, length: int, starts: NDArray) -> None:
-        _require_positive(length=length)
         if not starts.sum():
             longest = max(len(clip) for clip in self.clips)
             raise StimulusError(
@@ -191,15 +188,15 @@ class Film:
 
 
 @checked(StimulusError, frames=None)
-def as_timeline(frames: Frames | Tensor, every: Positive = 10.0) -> Timeline:
+def as_timeline(frames: Frames | Tensor, every: Positive = 10.0, *, name: str = "frames") -> Timeline:
     """Convert `frames` (n, time, channel, height, width), 8-bit or in [0, 1], to a stimulus with `every` ms per frame.
 
     By default, each frame lasts one step of a discrete network (`net.step_ms`). Frames are converted to floating point
     only when they are presented, so a long 8-bit clip needs no extra memory.
     """
-    require_duration(every)
     shown = rearrange(as_frames(frames), "n time ... -> time n ...")
-    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k])),))
+    shape = tuple(shown.shape[1:])
+    return Timeline((Epoch(len(shown) * every, every, lambda k: as_pixels(shown[k]), name, "sequence", {}, shape),))
 
 
 def as_frames(frames: Frames | Tensor) -> Tensor:
@@ -359,9 +356,3 @@ def _as_type(values: NDArray, like: Frames) -> Frames:
         if like.dtype == np.uint8
         else values.clip(0, 1).astype(np.float32)
     )
-
-
-def _require_positive(**values: int) -> None:
-    if wrong := {name: value for name, value in values.items() if value < 1}:
-        example = ", ".join(f"{name}=1" for name in wrong)
-        raise StimulusError(given=f"{wrong}", expected="at least 1", remedy=f"pass {example} or more")

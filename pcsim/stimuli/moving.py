@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 
-from pcsim.core.checks import Number, Whole, checked
+from pcsim.core.checks import Count, Number, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.film import Film
 from pcsim.stimuli.glyphs import GREY, Glyphs, rendered
@@ -77,14 +77,8 @@ class MovingDigits:
             )
 
     @checked(StimulusError)
-    def draw(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Moving:
+    def draw(self, seed: Whole, first: Whole, count: Count, length: Count, glyphs: Glyphs | None = None) -> Moving:
         """Draw `count` clips of `length` frames starting at index `first`; `glyphs` defaults to rendered digits."""
-        if count < 1 or length < 1:
-            raise StimulusError(
-                given=f"{count} clips of {length} frames",
-                expected="at least one clip and one frame",
-                remedy="pass count=16 and length=20",
-            )
         source = glyphs or rendered()
         drawn = uniform(seed, "moving digits", first, count, 6 * self.digits + 1)
         chosen, exemplar, angle, pace, *start = rearrange(drawn[:, :-1], "n (what digit) -> what n digit", what=6)
@@ -107,7 +101,7 @@ class MovingDigits:
         return Moving(frames, identities, corners, visible)
 
     @checked(StimulusError)
-    def film(self, seed: Whole, first: Whole, count: int, length: int, glyphs: Glyphs | None = None) -> Film:
+    def film(self, seed: Whole, first: Whole, count: Count, length: Count, glyphs: Glyphs | None = None) -> Film:
         """Draw clips with `draw`, and return them as a `Film`."""
         return Film(tuple(self.draw(seed, first, count, length, glyphs).frames), self.rate, "moving digits")
 

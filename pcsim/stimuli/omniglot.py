@@ -74,8 +74,6 @@ def load_omniglot(part: Literal["small1", "small2"] = "small1", folder: Path | s
     """
     from PIL import Image
 
-    if part not in FILES:
-        raise StorageError(given=f"part {part!r}", expected="small1 or small2", remedy="pass part='small1'")
     (name, digest), where = FILES[part], files.folder_of(folder, VARIABLE)
     if where:
         path = files.local(where, (name,), VARIABLE, WHAT)

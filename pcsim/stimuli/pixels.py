@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
+from pcsim.core.checks import Finite, checked
 from pcsim.core.exceptions import StimulusError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""mean and standard deviation of red, green and blue in ImageNet, with which most published weights were trained"""
+Statistics = Annotated[Sequence[Finite], Field(min_length=1)]
+
+
+@checked(StimulusError)
+def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = IMAGENET[1]) -> Tensor:
+    """Return (x - mean) / std for each channel of images (..., channel, height, width), 8-bit or from 0 to 1.
+
+    mean, std  one value for each channel; by default those of ImageNet
+    Raises StimulusError if the images are on another scale, for example already normalised.
+
+        net(stimuli.normalise(images))
+    """
+    require_pixels(images, "images")
+    centre, scale = _per_channel(images, mean, std)
+    return (as_pixels(images) - centre) / scale
+
+
+@checked(StimulusError)
+def denormalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = IMAGENET[1]) -> Tensor:
+    """Return std x + mean for each channel, the inverse of `normalise`, for example for plots."""
+    if not images.is_floating_point():
+        raise StimulusError(
+            given=f"images of type {images.dtype}",
+            expected="normalised images, in floating point",
+            remedy="pass the images that stimuli.normalise returned",
+        )
+    centre, scale = _per_channel(images, mean, std)
+    return images * scale + centre
+
+
+def _per_channel(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    channels = images.shape[-3] if images.dim() >= 3 else 0
+    if not channels == len(mean) == len(std) or min(std) <= 0:
+        grey = ", or repeat grey images with images.expand(-1, 3, -1, -1)" if channels == 1 and len(mean) == 3 else ""
+        raise StimulusError(
+            given=f"images of shape {tuple(images.shape)} with mean={tuple(mean)} and std={tuple(std)}",
+            expected="images (..., channel, height, width), and a mean and a positive std for each channel",
+            remedy=f"pass mean=[...] and std=[...] with {max(channels, 1)} values each{grey}",
+        )
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    centre, scale = (torch.tensor(values, dtype=dtype, device=images.device) for values in (mean, std))
+    return centre[:, None, None], scale[:, None, None]
 
 
 def as_pixels(images: Tensor) -> Tensor:

@@ -7,11 +7,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -23,57 +21,136 @@ from pcsim.stimuli.random import normal, uniform
 Frame = Callable[[int], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Epoch:
-    """An epoch that presents `frame(k)` (batch, channel, height, width) from k * every to (k + 1) * every ms."""
+    """An epoch that presents `frame(k)` (batch, channel, height, width) from k * every to (k + 1) * every ms.
 
-    duration: float
+    duration  in ms; a tensor (batch,) gives each sample its own duration, and 0 skips the epoch
+    name      a label for plots and tables, such as "fixation"
+    kind      the function that made the epoch, such as "noise", and its `settings`
+    """
+
+    duration: float | Tensor
     every: Positive
     frame: Frame
+    name: str = "frames"
+    kind: str = "frames"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    known_shape: tuple[int, ...] | None = None
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a frame, (batch, channel, height, width)."""
+        return self.known_shape or tuple(self.frame(0).shape)
 
 
 @checked(StimulusError, labels=None)
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timeline:
     """A series of epochs. The first frame also applies before the first epoch, and the last frame after the last epoch.
 
-    Create timelines with `held`, `sequence`, `blank` or `noise`, and join them with `then`:
+    Create timelines with `held`, `sequence`, `blank`, `noise` or `presented`, and join them with `then`:
 
-        held(images, 100.0).then(blank(50.0, like=images)).then(held(others))
+        blank(50.0, like=images, name="fixation").then(held(images, 100.0)).then(blank(math.inf, like=images))
+
+    The durations can differ between samples, so that each image has its own onset and offset.
     """
 
     epochs: Annotated[tuple[Epoch, ...], Field(min_length=1)]
     labels: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        for epoch in self.epochs:
+            if isinstance(epoch.duration, Tensor):
+                _require_duration(epoch.duration, epoch.shape[0])
         if self.labels is not None:
-            _check_labels(self.labels, len(self.at(0.0)))
+            _check_labels(self.labels, self.epochs[0].shape[0])
+
+    def __repr__(self) -> str:
+        length = f"{self.duration:g} ms" if math.isfinite(self.duration) else "without end"
+        lines = [f"Timeline of {len(self.epochs)} epoch{'s' * (len(self.epochs) > 1)}, {length}"]
+        for epoch, facts in zip(self.epochs, self.described(), strict=True):
+            end = "..." if facts["to"] is None else f"{facts['to']:g}"
+            settings = ", ".join(f"{key} {value}" for key, value in epoch.settings.items())
+            every = f"every {epoch.every:g} ms" if math.isfinite(epoch.every) else ""
+            name = epoch.name if epoch.name == epoch.kind else f"{epoch.name} ({epoch.kind})"
+            parts = (name, "x".join(map(str, epoch.shape)), every, settings)
+            each = "  [differs between samples]" if "onsets" in facts else ""
+            lines.append(f"  {facts['from']:g} to {end} ms: {', '.join(filter(None, parts))}{each}")
+        return "\n".join(lines)
 
     @property
     def duration(self) -> float:
-        """Total duration in ms; infinite if the last image is presented indefinitely."""
-        return math.fsum(epoch.duration for epoch in self.epochs)
+        """Total duration in ms, the longest of all samples; infinite if the last image is presented indefinitely."""
+        return max(math.fsum(row) for row in self._durations)
+
+    @property
+    def first_end(self) -> float:
+        """Time in ms at which the timeline ends for the first sample; equals `duration` if all samples are alike."""
+        return min(math.fsum(row) for row in self._durations)
+
+    @cached_property
+    def _durations(self) -> list[tuple[float, ...]]:
+        """The durations of all epochs: a single row, or one row for each sample if samples differ."""
+        given = [e.duration.tolist() if isinstance(e.duration, Tensor) else e.duration for e in self.epochs]
+        rows = max((len(each) for each in given if isinstance(each, list)), default=1)
+        return [tuple(each[row] if isinstance(each, list) else each for each in given) for row in range(rows)]
+
+    @cached_property
+    def _onsets(self) -> list[tuple[float, ...]]:
+        """The onsets of all epochs, in rows like those of the durations."""
+        return [tuple(math.fsum(row[:count]) for count in range(len(row))) for row in self._durations]
 
     @cached_property
     def _is_still(self) -> bool:
         """True if a single image is presented throughout."""
         return len(self.epochs) == 1 and math.isinf(self.epochs[0].every)
 
-    @cached_property
+    @property
     def starts(self) -> list[float]:
-        """Onset of each epoch in ms."""
-        return [math.fsum(epoch.duration for epoch in self.epochs[:count]) for count in range(len(self.epochs))]
+        """Onset of each epoch in ms, the earliest of all samples."""
+        return [min(onsets) for onsets in zip(*self._onsets, strict=True)]
+
+    @checked(StimulusError)
+    def described(self, until: float = math.inf, since: float = 0.0) -> list[dict[str, Any]]:
+        """Return the epochs of a run from `since` to `until` ms as dicts of JSON types.
+
+        The keys are "from" and "to" (in ms; None without an end), "name", "kind" and the settings. If samples differ,
+        "from" and "to" enclose all of them, and "onsets" and "offsets" have a value for each sample.
+        """
+        found = []
+        for number, epoch in enumerate(self.epochs):
+            onsets = [row[number] for row in self._onsets]
+            offsets = [onset + row[number] for onset, row in zip(onsets, self._durations, strict=True)]
+            if number == len(self.epochs) - 1:  # the last frame stays on
+                offsets = [max(offset, until) if math.isfinite(until) else offset for offset in offsets]
+            begin, end = max(min(onsets), since), min(max(offsets), until)
+            if not begin < end:
+                continue
+            facts: dict[str, Any] = {"from": begin, "to": end if math.isfinite(end) else None}
+            facts |= {"name": epoch.name, "kind": epoch.kind}
+            if math.isfinite(epoch.every):
+                facts["every"] = epoch.every
+            facts |= epoch.settings
+            if len(set(onsets)) > 1 or len(set(offsets)) > 1:
+                ends = [min(offset, until) for offset in offsets]
+                facts["onsets"] = onsets
+                facts["offsets"] = [each if math.isfinite(each) else None for each in ends]
+            found.append(facts)
+        return found
 
     @checked(StimulusError)
     def change_times(self, until: float) -> list[float]:
-        """Return the times between 0 and `until` ms at which the stimulus may change."""
+        """Return the times between 0 and `until` ms at which the stimulus may change in any sample."""
         if self._is_still:
             return []
-        changes: set[float] = set(self.starts)
-        for start, epoch in zip(self.starts, self.epochs, strict=True):
-            end = min(until, start + epoch.duration)
-            if math.isfinite(epoch.every):
-                changes |= {start + k * epoch.every for k in range(math.ceil((end - start) / epoch.every))}
+        changes: set[float] = set()
+        for onsets, durations in zip(self._onsets, self._durations, strict=True):
+            changes |= set(onsets)
+            for start, duration, epoch in zip(onsets, durations, self.epochs, strict=True):
+                end = min(until, start + duration)
+                if math.isfinite(epoch.every):
+                    changes |= {start + k * epoch.every for k in range(math.ceil((end - start) / epoch.every))}
         return sorted(time for time in changes if 0.0 < time < until)
 
     @checked(StimulusError)
@@ -83,30 +160,83 @@ class Timeline:
             return self.epochs[0].frame(0)
         # Because of rounding, a time computed as step * dt may precede the change with which it should coincide.
         time = max(time, 0.0) * (1.0 + 1e-12) + 1e-12
-        starts = self.starts
-        position = bisect_right(starts, time) - 1
-        epoch = self.epochs[position]
-        into = min(time - starts[position], epoch.duration)
-        last = math.ceil(epoch.duration / epoch.every * (1.0 - 1e-12)) - 1 if math.isfinite(epoch.duration) else None
-        frame = int(into / epoch.every) if math.isfinite(epoch.every) else 0
-        return epoch.frame(frame if last is None else max(0, min(frame, last)))
+        rows = zip(self._onsets, self._durations, strict=True)
+        moments = [self._moment(time, onsets, durations) for onsets, durations in rows]
+        first, *others = dict.fromkeys(moments)
+        image = self._frame(first)
+        for other in others:
+            chosen = torch.tensor([moment == other for moment in moments], device=image.device)
+            image = torch.where(chosen.reshape(-1, *(1,) * (image.dim() - 1)), self._frame(other), image)
+        return image
+
+    def _frame(self, moment: tuple[int, int]) -> Tensor:
+        return self.epochs[moment[0]].frame(moment[1])
+
+    def _moment(self, time: float, onsets: Sequence[float], durations: Sequence[float]) -> tuple[int, int]:
+        """Return the numbers of the epoch and of its frame at a time."""
+        position = bisect_right(onsets, time) - 1
+        while position and not durations[position]:  # the last epochs may be skipped
+            position -= 1
+        epoch, duration = self.epochs[position], durations[position]
+        if math.isinf(epoch.every):
+            return position, 0
+        into = min(time - onsets[position], duration)
+        last = math.ceil(duration / epoch.every * (1.0 - 1e-12)) - 1 if math.isfinite(duration) else None
+        frame = int(into / epoch.every)
+        return position, frame if last is None else max(0, min(frame, last))
 
     @checked(StimulusError)
     def then(self, other: Timeline) -> Timeline:
-        """Return this timeline followed by `other`. Raises StimulusError if this timeline never ends."""
+        """Return this timeline followed by `other`.
+
+        Raises StimulusError if this timeline never ends, or if the two have images of different shapes or numbers.
+        """
         if not math.isfinite(self.duration):
             raise StimulusError(
                 given="then() after an epoch that never ends",
                 expected="a finite duration in ms",
                 remedy="pass a duration, such as held(images, duration=100.0)",
             )
+        own, theirs = self.epochs[-1].shape, other.epochs[0].shape
+        if own != theirs:
+            is_batch = own[1:] == theirs[1:]
+            raise StimulusError(
+                given=f"images of shape {own} ({self.epochs[-1].name!r}), then {theirs} ({other.epochs[0].name!r})",
+                expected="the same (batch, channel, height, width) throughout a timeline",
+                remedy="pass as many images in each epoch; images.expand(batch, -1, -1, -1) repeats a single image"
+                if is_batch
+                else "resize the images to the same size, and build blanks with blank(50.0, like=images)",
+            )
         return Timeline(self.epochs + other.epochs, self.labels if other.labels is None else other.labels)
 
     @checked(StimulusError)
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Timeline:
         """Return this timeline with `function` applied to each image when it is presented."""
-        epochs = [replace(epoch, frame=partial(_then, epoch.frame, function)) for epoch in self.epochs]
-        return replace(self, epochs=tuple(epochs))
+        return replace(
+            self,
+            epochs=tuple(
+                replace(epoch, frame=partial(_then, epoch.frame, function), known_shape=None) for epoch in self.epochs
+            ),
+        )
+
+    @checked(StimulusError)
+    def samples(self, indices: Sequence[int]) -> Timeline:
+        """Return the timeline of some samples, in the order of `indices`, with their labels."""
+        chosen = torch.tensor(indices)
+
+        def of(values: Tensor) -> Tensor:
+            return values[chosen.to(values.device)]
+
+        epochs = [
+            replace(
+                epoch,
+                duration=of(epoch.duration) if isinstance(epoch.duration, Tensor) else epoch.duration,
+                frame=partial(_then, epoch.frame, of),
+                known_shape=(len(indices), *epoch.shape[1:]),
+            )
+            for epoch in self.epochs
+        ]
+        return Timeline(tuple(epochs), None if self.labels is None else of(self.labels))
 
     @checked(StimulusError, labels=None)
     def with_labels(self, labels: Tensor) -> Timeline:
@@ -126,24 +256,29 @@ def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Te
 
 
 @checked(StimulusError, images=None)
-def held(images: Tensor, duration: Number = math.inf) -> Timeline:
+def held(images: Tensor, duration: Number | Tensor = math.inf, *, name: str = "image") -> Timeline:
     """Present `images` (batch, channel, height, width) unchanged for `duration` ms, by default indefinitely.
+
+    duration  one number, or a tensor (batch,) with a duration for each image
 
     Raises StimulusError unless the images have a floating-point type, which every timeline requires.
     """
-    require_duration(duration)
     require_floating(images)
-    return _still(images, duration)
+    _require_duration(duration, len(images))
+    return still(images, duration, name)
 
 
-def _still(images: Tensor, duration: float = math.inf) -> Timeline:
-    return Timeline((Epoch(duration, math.inf, lambda _: images),))
+def still(
+    images: Tensor, duration: float | Tensor = math.inf, name: str = "image", kind: str = "held", **settings: Any
+) -> Timeline:
+    """Return a timeline of one static epoch, whose `settings` are reported with runs."""
+    duration = duration.double() if isinstance(duration, Tensor) else duration
+    return Timeline((Epoch(duration, math.inf, lambda _: images, name, kind, settings, tuple(images.shape)),))
 
 
 @checked(StimulusError, frames=None)
-def sequence(frames: Tensor, every: Positive) -> Timeline:
+def sequence(frames: Tensor, every: Positive, *, name: str = "frames") -> Timeline:
     """Present `frames` (time, batch, channel, height, width) sequentially, each for `every` ms."""
-    require_duration(every)
     require_floating(frames)
     if frames.dim() != 5 or not len(frames):
         raise StimulusError(
@@ -151,121 +286,96 @@ def sequence(frames: Tensor, every: Positive) -> Timeline:
             expected="(time, batch, channel, height, width) with at least one frame",
             remedy="add the missing axis with frames[:, None]",
         )
-    return Timeline((Epoch(len(frames) * every, every, lambda k: frames[k]),))
+    count = len(frames)
+    return Timeline((Epoch(count * every, every, lambda k: frames[k], name, "sequence", {}, tuple(frames.shape[1:])),))
 
 
 @checked(StimulusError, like=None)
-def blank(duration: Number, like: Tensor, level: Finite = 0.0) -> Timeline:
-    """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`."""
+def blank(duration: Number | Tensor, like: Tensor, level: Finite = 0.0, *, name: str = "blank") -> Timeline:
+    """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`.
+
+    duration  one number, or a tensor (batch,) with a duration for each sample; 0 skips the field for this sample
+    """
     require_floating(like)
-    return held(torch.full_like(like, level), duration)
+    _require_duration(duration, len(like))
+    return still(torch.full_like(like, level), duration, name, "blank", level=level)
 
 
 @checked(StimulusError, images=None)
 def noise(
-    images: Tensor, sd: NonNegative, duration: Number, every: Positive, seed: Whole, first: Whole = 0
+    images: Tensor,
+    sd: NonNegative,
+    duration: Number | Tensor,
+    every: Positive,
+    seed: Whole,
+    first: Whole = 0,
+    *,
+    name: str = "noise",
 ) -> Timeline:
     """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
-    The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. Raises
-    StimulusError if the images do not have a floating-point type, or if `sd` or the duration is invalid.
+    The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. `duration` is
+    one number, or a tensor (batch,) with a duration for each image. Raises StimulusError if the
+    images do not have a floating-point type, or if `sd` or the duration is invalid.
     """
-    require_duration(duration)
-    require_duration(every)
     require_floating(images)
-    if not (len(images) and 0 <= sd < math.inf):
+    _require_duration(duration, len(images))
+    if not len(images):
         raise StimulusError(
-            given=f"noise of sd={sd} on {len(images)} images",
-            expected="at least one image, and a finite standard deviation of 0 or more",
-            remedy="pass sd=0.2, in units of the images",
+            given="noise on 0 images", expected="at least one image", remedy="pass images of shape (batch, ...)"
         )
 
     def frame(number: int) -> Tensor:
         drawn = normal(seed, f"noise frame {number}", first, len(images), images[0].numel())
         return images + sd * torch.from_numpy(drawn).to(images).view_as(images)
 
-    return Timeline((Epoch(duration, every, frame),))
+    settings = {"sd": sd, "seed": seed, "first": first}
+    lasts = duration.double() if isinstance(duration, Tensor) else duration
+    return Timeline((Epoch(lasts, every, frame, name, "noise", settings, tuple(images.shape)),))
 
 
 @checked(StimulusError, images=None)
-def ou_noise(
+def presented(
     images: Tensor,
-    sd: NonNegative,
-    tau: Positive,
-    duration: Number,
-    every: Positive,
-    seed: Whole,
-    first: Whole = 0,
-    method: Literal["exact", "euler"] = "exact",
+    duration: Number | Tensor,
+    *,
+    onset: NonNegative | Tensor = 0.0,
+    contrast: Finite | Tensor = 1.0,
+    background: Finite = 0.0,
+    name: str = "image",
 ) -> Timeline:
-    """Present `images` with Ornstein-Uhlenbeck noise, tau dx/dt = -x + sqrt(2 tau) sd xi(t), held for `every` ms.
+    """x(t) = b + contrast (image - b) for onset <= t < onset + duration, and the uniform field b otherwise.
 
-    exact  x <- rho x + sd sqrt(1 - rho^2) N(0, 1) with rho = exp(-every / tau): exact for any `every`
-    euler  x <- (1 - every / tau) x + sd sqrt(2 every / tau) N(0, 1): the Euler-Maruyama method, which requires
-           every < 2 tau. Its variance is sd^2 / (1 - every / (2 tau))
+    `duration`, `onset` (both in ms) and `contrast` are numbers, or tensors (batch,) with a value for each image; b is
+    the pixel value `background`. The timeline continues with the uniform field indefinitely.
 
-    The noise starts in its stationary distribution and is correlated over time, corr(lag) = exp(-lag / tau) if exact,
-    but not over pixels. The noise of sample i is a function of (seed, first + i) and the frame, independent of the
-    batch size. Pass `torch.zeros(...)` as the images to present only the noise, such as to an input added by
-    `models.with_noise`. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact). Raises StimulusError if the
-    images do not have a floating-point type, for an invalid duration, or if `every` is too long for "euler".
+        presented(images, 100.0, onset=torch.tensor([20.0, 50.0]), contrast=torch.tensor([0.2, 1.0]), background=0.5)
     """
-    require_duration(duration)
     require_floating(images)
-    if not len(images) or (method == "euler" and every >= 2.0 * tau):
-        raise StimulusError(
-            given=f"Ornstein-Uhlenbeck noise with every={every:g} ms and tau={tau:g} ms on {len(images)} images",
-            expected="at least one image, and for method='euler' steps shorter than 2 tau",
-            remedy="pass method='exact', or a shorter `every`",
-        )
-    kept = math.exp(-every / tau) if method == "exact" else 1.0 - every / tau
-    size = math.sqrt(1.0 - kept**2) if method == "exact" else math.sqrt(2.0 * every / tau)
-    stationary = 1.0 if method == "exact" else 1.0 / math.sqrt(1.0 - 0.5 * every / tau)
-
-    def draw(number: int) -> NDArray[np.float64]:
-        return normal(seed, f"ou noise frame {number}", first, len(images), images[0].numel())
-
-    path = _Path(lambda: stationary * draw(0), lambda number, last: kept * last + size * draw(number))
-
-    def frame(number: int) -> Tensor:
-        return images + torch.from_numpy(sd * path.at(number)).to(images).view_as(images)
-
-    return Timeline((Epoch(duration, every, frame),))
-
-
-class _Path:
-    """A recursion x_n = step(n, x_{n-1}) from x_0 = start(), whose values are found again from stored ones."""
-
-    SPACING = 64
-
-    def __init__(
-        self,
-        start: Callable[[], NDArray[np.float64]],
-        step: Callable[[int, NDArray[np.float64]], NDArray[np.float64]],
-    ) -> None:
-        self._start, self._step = start, step
-        self._stored: dict[int, NDArray[np.float64]] = {}
-        self._last: tuple[int, NDArray[np.float64]] | None = None
-
-    def at(self, number: int) -> NDArray[np.float64]:
-        """Return x_number."""
-        known = [n for n in self._stored if n <= number]
-        begin = max(known, default=-1)
-        value = self._stored[begin] if known else self._start()
-        begin = max(begin, 0)
-        if (last := self._last) is not None and begin <= last[0] <= number:
-            begin, value = last
-        for n in range(begin, number + 1):
-            value = self._step(n, value) if n > begin else value
-            if n % self.SPACING == 0:
-                self._stored[n] = value
-        self._last = (number, value)
-        return value
+    _require_duration(duration, len(images))
+    each = torch.as_tensor(contrast)
+    if each.dim():
+        _check_each(each, len(images), "contrasts")
+    factor = each.to(images).reshape(-1, *(1,) * (images.dim() - 1))
+    faded = torch.where(factor == 1.0, images, background + factor * (images - background))
+    line = still(faded, duration, name, "presented", background=background, contrast=each.tolist())
+    if math.isfinite(line.duration):
+        line = line.then(blank(math.inf, images, background))
+    if isinstance(onset, Tensor):
+        _check_each(onset, len(images), "onsets in ms", is_time=True)
+    return blank(onset, images, background).then(line) if torch.as_tensor(onset).any() else line
 
 
 @checked(StimulusError)
 def turns(
-    units: Count, batch: Count, rounds: Count = 10, seed: Whole = 0, first: Whole = 0, every: Positive = 10.0
+    units: Count,
+    batch: Count,
+    rounds: Count = 10,
+    seed: Whole = 0,
+    first: Whole = 0,
+    every: Positive = 10.0,
+    *,
+    name: str = "turns",
 ) -> Timeline:
     """Select one unit at a time in each sample, for `every` ms, as one-hot frames (batch, units).
 
@@ -273,13 +383,6 @@ def turns(
     asynchronously. By default, `every` is one step of a discrete network. The order for sample i in round n is a
     function of (seed, first + i, n). Raises StimulusError unless `units`, `batch` and `rounds` are at least 1.
     """
-    require_duration(every)
-    if min(units, batch, rounds) < 1:
-        raise StimulusError(
-            given=f"units={units}, batch={batch} and rounds={rounds}",
-            expected="values of at least 1",
-            remedy="pass stimuli.turns(units=100, batch=4, rounds=5)",
-        )
 
     @lru_cache(maxsize=1)
     def order(round_: int) -> Tensor:
@@ -289,16 +392,32 @@ def turns(
         chosen = order(number // units)[:, number % units]
         return torch.nn.functional.one_hot(chosen, units).to(torch.get_default_dtype())
 
-    return Timeline((Epoch(rounds * units * every, every, frame),))
+    settings = {"rounds": rounds, "seed": seed, "first": first}
+    return Timeline((Epoch(rounds * units * every, every, frame, name, "turns", settings, (batch, units)),))
 
 
-def require_duration(duration: float) -> None:
-    """Raise StimulusError unless `duration` (ms) is above 0."""
+def _require_duration(duration: float | Tensor, batch: int = 0) -> None:
+    """Raise StimulusError unless `duration` (ms) is above 0, or a tensor (batch,) of durations that are not all 0."""
+    if isinstance(duration, Tensor):
+        _check_each(duration, batch, "durations in ms", is_time=True)
+        duration = float(duration.max())
     if not duration > 0:
         raise StimulusError(
             given=f"a duration of {duration} ms",
             expected="a positive duration",
             remedy="pass a positive number such as 100.0, or omit the epoch",
+        )
+
+
+def _check_each(values: Tensor, batch: int, what: str, is_time: bool = False) -> None:
+    """Raise StimulusError unless `values` are finite numbers (batch,), or for times, numbers of 0 or more."""
+    fits = values.shape == (batch,) and not values.is_complex() and values.dtype != torch.bool
+    if not fits or not bool(((values >= 0) if is_time else torch.isfinite(values)).all()):
+        raise StimulusError(
+            given=f"{what} of shape {tuple(values.shape)}: {' '.join(str(values.tolist()).split())[:60]}",
+            expected=f"one number, or a tensor ({batch},) with {'a time of 0 or more' if is_time else 'a number'} "
+            "for each image",
+            remedy=f"pass torch.full(({batch},), {100.0 if is_time else 1.0})",
         )
 
 
@@ -351,4 +470,4 @@ def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
                 expected="a torch tensor (batch, channel, height, width) or a stimuli.Timeline",
                 remedy="convert a NumPy array with torch.from_numpy(images)",
             )
-    return {name: _still(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}
+    return {name: still(shown) if isinstance(shown, Tensor) else shown for name, shown in named.items()}

@@ -21,14 +21,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import cloudpickle
 import torch
 
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.renamed import names_of
+from pcsim.sweeps.identity import is_interactive
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
 """names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
@@ -58,8 +62,8 @@ def completed(
 ) -> Iterator[Outcome]:
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
-    `calls` may be extended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
-    total. An exception raised by the function is returned as part of the outcome.
+    Calls may be appended during the iteration. If a worker is lost, its call is retried, up to `tries` attempts in
+    total; the outcome is then a SweepError. An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0
@@ -78,7 +82,7 @@ def completed(
                 if _worker_died(reason) and tried < tries:
                     waiting.append((executor.submit(function, *arguments), arguments, tried + 1))
                 else:
-                    yield Outcome(arguments, None, reason)
+                    yield Outcome(arguments, None, _lost(reason, tried) if _worker_died(reason) else reason)
         if not ended:
             time.sleep(POLL_S)
 
@@ -86,6 +90,17 @@ def completed(
 def _worker_died(reason: BaseException) -> bool:
     """Return whether a call failed because its worker was lost, rather than by raising an exception itself."""
     return isinstance(reason, BrokenExecutor | CancelledError) or type(reason).__name__ in LOST
+
+
+def _lost(reason: BaseException, tried: int) -> SweepError:
+    """Return the exception for a call whose worker was lost in every attempt."""
+    lost = SweepError(
+        given=f"a call whose worker died {tried} time{'s' * (tried > 1)} ({type(reason).__name__}: {reason})",
+        expected="workers that survive their calls; the system kills processes if memory runs out",
+        remedy="run fewer workers at once, such as where='processes:1', or use smaller batches, and start again",
+    )
+    lost.__cause__ = reason
+    return lost
 
 
 @contextmanager
@@ -119,7 +134,8 @@ class Processes(Executor):
     """An executor that runs calls in single-threaded processes. If one dies, it is replaced, and only its call fails.
 
     prepare  called with the arguments `with_` in every new process
-    The processes must be able to import the functions and the types of the arguments.
+    The processes must be able to import the functions and the types of the arguments, unless these were typed into an
+    interactive session, such as a notebook.
     """
 
     def __init__(self, workers: Count, prepare: Callable[..., None] | None = None, with_: tuple = ()) -> None:
@@ -155,7 +171,7 @@ class Processes(Executor):
         try:
             child = getattr(self._own, "child", None) or self._begin()
             self._own.child = child
-            return self._children[child].submit(function, *arguments, **options).result()
+            return self._children[child].submit(*_portable(function, arguments, options)).result()
         except BrokenExecutor:
             self._children.pop(self._own.__dict__.pop("child", -1), None)
             raise
@@ -180,6 +196,21 @@ class Processes(Executor):
         if not self._is_open:  # `shutdown` did not yet know about this process
             os.kill(child, signal.SIGTERM)
         return child
+
+
+def _portable(function: Callable[..., Any], arguments: tuple, options: dict) -> tuple[Any, ...]:
+    """Return a call that another process can receive.
+
+    Functions and classes are sent by name, which fails for those typed into a notebook; cloudpickle sends their code.
+    """
+    if is_interactive():
+        return _unpacked, cloudpickle.dumps((function, arguments, options))
+    return partial(function, **options), *arguments
+
+
+def _unpacked(call: bytes) -> Any:
+    function, arguments, options = cloudpickle.loads(call)
+    return function(*arguments, **options)
 
 
 def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
@@ -320,3 +351,7 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise SweepError(given=f"{text!r} workers", expected="a whole number", remedy="pass where='processes:2'")
     return int(text)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -12,18 +12,13 @@ run, and merged with another folder. Results are written atomically.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
-from types import CodeType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -33,10 +28,11 @@ from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, Whole, checked
-from pcsim.core.exceptions import SweepError
+from pcsim.core.exceptions import StorageError, SweepError, warn
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
+from pcsim.sweeps.identity import content_of, identity, without_arguments
 from pcsim.sweeps.lock import locked
-from pcsim.sweeps.table import Point, Table
+from pcsim.sweeps.table import FAILURE, Point, Table
 
 Config = TypeVar("Config")
 Axes = Mapping[str | tuple[str, ...], Iterable[Any]]
@@ -106,15 +102,6 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
-def _known_by(config: Any) -> Any:
-    """Return the part of a configuration that identifies a point: all but dataclass fields with compare=False."""
-    if is_dataclass(config) and not isinstance(config, type):
-        return {field.name: _known_by(getattr(config, field.name)) for field in fields(config) if field.compare}
-    if isinstance(config, Mapping):
-        return {key: _known_by(value) for key, value in config.items()}
-    return [_known_by(value) for value in config] if isinstance(config, tuple | list) else config
-
-
 def names(config: object, prefix: str = "") -> list[str]:
     """Return the dotted names of all values in a configuration."""
     parts = _parts(config)
@@ -143,7 +130,7 @@ class Sweep:
         *,
         together: Count = 1,
     ) -> None:
-        plain_function = _without_arguments(function)
+        plain_function = without_arguments(function)
         if "<" in getattr(plain_function, "__qualname__", "<"):
             raise SweepError(
                 given=f"the function {getattr(plain_function, '__qualname__', repr(plain_function))}",
@@ -154,8 +141,8 @@ class Sweep:
         self.folder = storage.full_path(folder)
         self.points = [dict(point) for point in points]
         self.configs = [changed(base, point) for point in self.points]
-        content = _content_of(function)
-        self.ids = [_id(content, config) for config in self.configs]
+        content = content_of(function)
+        self.ids = [identity(content, config) for config in self.configs]
         twice = [point for at, point in enumerate(self.points) if self.ids[at] in self.ids[:at]]
         if twice or not self.points:
             raise SweepError(
@@ -165,7 +152,7 @@ class Sweep:
             )
 
     def __repr__(self) -> str:
-        name = _without_arguments(self.function).__name__
+        name = without_arguments(self.function).__name__
         return f"Sweep({name}: {len(self.points)} points, {len(self.missing())} to do, {self.folder})"
 
     @checked(SweepError)
@@ -185,8 +172,10 @@ class Sweep:
                submit(); workers on other machines must share `folder`
         tries  maximum number of attempts at a point whose worker is lost
 
-        If a point raises an exception, the others still run. A SweepError at the end reports the failed points, which
-        the next run() retries.
+        A point that raises an exception is marked in the table (`table.failures`), the others still run, and the next
+        run() retries it. If the exception is a result of the point's settings, such as a solver that cannot use a dt
+        (a ValueError, which pcsim's exceptions are, or an ArithmeticError or LinAlgError), a PcsimWarning reports it.
+        Raises SweepError at the end for any other exception, which is probably a bug, and if no point has a result.
         """
         storage.make_folder(self.folder / "points")
         storage.remove_partials(self.folder)
@@ -198,23 +187,27 @@ class Sweep:
         else:
             failures = self._work_off(where, lots, tries, progress)
         if failures:
-            (first, reason), *_ = failures
-            raise SweepError(
-                given=f"{len(failures)} of {len(self.points)} points without a result, the first being {first}: "
-                f"{type(reason).__name__}: {reason}",
-                expected="a result for every point",
-                remedy="fix the cause and call run() again; finished points are kept",
-            ) from reason
+            self._report(failures)
         return self.table()
 
     def table(self) -> Table:
-        """Return the finished points and their results, even while another process runs the sweep.
+        """Return the finished and failed points and their results, even while another process runs the sweep.
 
         Raises StorageError if a file is damaged.
         """
-        done = [number for number, id_ in enumerate(self.ids) if self.path(id_).exists()]
-        results = [self._read(self.ids[number]) for number in done]
-        return Table([self.points[number] for number in done], results)
+        points: list[Point] = []
+        results: list[dict[str, Any]] = []
+        failures: dict[int, str] = {}
+        for point, id_ in zip(self.points, self.ids, strict=True):
+            if self.path(id_).exists():
+                results.append(self._read(id_))
+            elif self._mark(id_).exists():
+                failures[len(points)] = storage.read_json(self._mark(id_))["exception"]
+                results.append({})
+            else:
+                continue
+            points.append(point)
+        return Table(points, results, failures)
 
     @checked(SweepError)
     def merge(self, folder: Path | str) -> int:
@@ -229,25 +222,51 @@ class Sweep:
 
     def _work_off(
         self, executor: SupportsSubmit, lots: Sequence[list[int]], tries: int, progress: bool
-    ) -> list[tuple[Point, Exception]]:
-        failures = []
+    ) -> dict[int, Exception]:
+        """Run lots of points, mark those that failed, and return their exceptions."""
+        failures: dict[int, Exception] = {}
         bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)
         with bar:
             while lots:
                 elsewhere: list[int] = []
-                for (_, lot), others, reason in completed(executor, _do, [(self, lot) for lot in lots], tries):
+                calls = [(self, lot) for lot in lots]
+                for (_, lot), others, reason in completed(executor, _do, calls, tries):
                     elsewhere += others or ()
                     lost = [n for n in lot if n not in elsewhere and not self.path(self.ids[n]).exists()]
-                    if lost and reason is None:
-                        reason = SweepError(
-                            given=f"a worker that cannot access {self.folder.resolve()}",
-                            expected="a folder shared by all workers",
-                            remedy="pass a folder on a shared file system",
-                        )
-                    failures += [(self.points[number], reason) for number in lost if reason is not None]
                     bar.update(len(lot) - len(lost) - len(others or ()))
+                    if len(lost) > 1 and reason is not None:
+                        calls += [(self, [n]) for n in lost]  # one of them failed, and the others shall not be lost
+                    else:
+                        failures |= {n: reason or self._unshared() for n in lost}
                 lots = self._wait_for(elsewhere, bar)
+        for number, reason in failures.items():
+            facts = {"point": storage.plain(self.points[number]), "exception": f"{type(reason).__name__}: {reason}"}
+            storage.write_json(self._mark(self.ids[number]), facts)
         return failures
+
+    def _unshared(self) -> SweepError:
+        return SweepError(
+            given=f"a worker that cannot access {self.folder.resolve()}",
+            expected="a folder shared by all workers",
+            remedy="pass a folder on a shared file system",
+        )
+
+    def _report(self, failures: Mapping[int, Exception]) -> None:
+        """Warn about failed points, or raise SweepError if a bug or all points failed."""
+        bugs = {number: reason for number, reason in failures.items() if not _is_result(reason)}
+        number, reason = min((bugs or failures).items(), key=lambda failure: failure[0])
+        what = (
+            f"{len(failures)} of {len(self.points)} points without a result, the first being {self.points[number]}: "
+            f"{type(reason).__name__}: {reason}"
+        )
+        if not bugs and len(self.missing()) < len(self.points):
+            warn(f"{what}\nThey are marked in the table; see table.failures")
+            return
+        raise SweepError(
+            given=what,
+            expected="a result for every point",
+            remedy="fix the cause and call run() again; finished points are kept, and table() returns them",
+        ) from reason
 
     def _wait_for(self, elsewhere: Sequence[int], bar: tqdm) -> list[list[int]]:
         """Wait for points that another process is computing, and return those that it did not finish."""
@@ -265,6 +284,10 @@ class Sweep:
                 time.sleep(WAIT_S)
         return [[number] for number in (*left, *elsewhere)]
 
+    def _mark(self, id_: str) -> Path:
+        """Return the file that marks a point as failed."""
+        return self.path(id_).with_suffix(".failed.json")
+
     def _lock(self, number: int) -> Path:
         return self.path(self.ids[number]).with_suffix(".lock")
 
@@ -274,11 +297,11 @@ class Sweep:
             return {name: tensors[name].numpy() if name in tensors else facts["texts"][name] for name in facts["order"]}
 
     def _write(self, number: int, result: Mapping[str, Any]) -> None:
-        clash = [name for name in result if name in self.points[number]]
+        clash = [name for name in result if name in (*self.points[number], FAILURE)]
         if clash:
             raise SweepError(
                 given=f"a result named {clash[0]!r}",
-                expected="a name that is not also an axis of the sweep",
+                expected=f"a name that is neither an axis of the sweep nor {FAILURE!r}",
                 remedy=f"rename it, for example to {f'{clash[0]}_result'!r}",
             )
         texts = {name: value for name, value in result.items() if isinstance(value, str)}
@@ -286,6 +309,7 @@ class Sweep:
         facts = {"kind": KIND, "point": storage.plain(self.points[number]), "texts": texts, "order": list(result)}
         facts["config"] = storage.plain(self.configs[number])
         storage.write_tensors(self.path(self.ids[number]), tensors, facts)
+        self._mark(self.ids[number]).unlink(missing_ok=True)
 
 
 def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
@@ -300,58 +324,21 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
         if left:
             configs = [sweep.configs[number] for number in left]
             results = [sweep.function(configs[0])] if sweep.together == 1 else sweep.function(configs)
+            if len(results) != len(configs):
+                raise SweepError(
+                    given=f"{len(results)} results of {len(configs)} configurations",
+                    expected="one dict for each configuration",
+                    remedy="return a list with one dict for each configuration",
+                )
             for number, result in zip(left, results, strict=True):
                 sweep._write(number, result)
     return elsewhere
 
 
-def _id(content: list[Any], config: object) -> str:
-    """Return the identifier of a point, computed from the function's fingerprint and the configuration."""
-    what = {"function": content, "config": storage.plain(_known_by(config))}
-    try:
-        text = json.dumps(what, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as reason:
-        raise SweepError(
-            given=f"a configuration that cannot be used to identify a point ({reason})",
-            expected="finite numbers, strings, None, and dataclasses, dicts, lists and tuples of these",
-            remedy="use strings or numbers instead, or declare the dataclass field with field(compare=False)",
-        ) from reason
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function without the arguments bound by `functools.partial`."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
-
-
-def _content_of(function: Callable[..., Any]) -> list[Any]:
-    """Return a fingerprint of a function: its name, a hash of its compiled code, and the arguments of a partial.
-
-    The module name is not included, because it changes when a module is run as a script.
-    """
-    if isinstance(function, partial):
-        arguments = storage.plain([_known_by(function.args), _known_by(function.keywords)])
-        return [*_content_of(function.func), arguments]
-    code = getattr(function, "__code__", None)
-    return [function.__qualname__, None if code is None else hashlib.sha256(_text_of(code).encode()).hexdigest()]
-
-
-def _text_of(code: CodeType) -> str:
-    """Return the bytecode, names and constants of compiled code as text, without docstrings and line numbers."""
-    constants = list(code.co_consts)
-    if constants and isinstance(constants[0], str) and inspect.CO_OPTIMIZED & code.co_flags:
-        constants[0] = None  # the docstring
-    listed = [
-        _text_of(value)
-        if isinstance(value, CodeType)
-        else sorted(map(repr, value))
-        if isinstance(value, frozenset)
-        else repr(value)
-        for value in constants
-    ]
-    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {listed}"
+def _is_result(reason: Exception) -> bool:
+    """Return whether an exception can be a result of a point's settings, rather than of a bug or of the machine."""
+    kinds = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)
+    return isinstance(reason, kinds) and not isinstance(reason, SweepError | StorageError)
 
 
 def _point(pairs: Iterable[tuple[str | tuple[str, ...], Any]]) -> Point:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from pcsim.core.exceptions import SweepError, needs_extra
 
 Point = dict[str, Any]
 """a point: dotted name -> value that replaces the value in the base configuration"""
+FAILURE = "failure"
+"""variable of `to_xarray` with the exception of each failed point"""
 
 
 @checked(SweepError)
@@ -24,16 +26,20 @@ class Table:
 
     table["tau"] or table["settling"] returns a column: an array with one row per point, or a list if the values differ
     in shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
+
+    failures  row -> the exception that the point raised. In columns, its numbers are NaN and its strings empty.
     """
 
     points: Sequence[Point]
     results: Sequence[dict[str, Any]]
+    failures: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.points)
 
     def __repr__(self) -> str:
-        return f"Table({len(self)} points: {', '.join(self.axes)}; {', '.join(self.columns)})"
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"Table({len(self)} points{failed}: {', '.join(self.axes)}; {', '.join(self.columns)})"
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -47,15 +53,17 @@ class Table:
 
     def __getitem__(self, name: str) -> NDArray[Any] | list[Any]:
         rows = self.points if name in self.axes else self.results
-        if any(name not in row for row in rows) or not rows:
+        known = [row for at, row in enumerate(rows) if name in row or at not in self.failures]
+        if any(name not in row for row in known) or not known:
             raise SweepError(
                 given=f"table[{name!r}]",
                 expected=f"one of {', '.join((*self.axes, *self.columns))}, present in every row",
                 remedy="use one of these names; sweep.run() computes missing rows",
             )
-        values = [row[name] for row in rows]
-        alike = len({np.shape(value) for value in values}) == 1
-        return np.array(values) if alike else values
+        shapes = {np.shape(row[name]) for row in known}
+        nothing = "" if isinstance(known[0][name], str) else np.full(next(iter(shapes)), math.nan)
+        values = [row.get(name, nothing if len(shapes) == 1 else math.nan) for row in rows]
+        return np.array(values) if len(shapes) == 1 else values
 
     @checked(SweepError)
     def where(self, **values: Any) -> Table:
@@ -72,19 +80,26 @@ class Table:
             for at, point in enumerate(self.points)
             if all(np.array_equal(np.asarray(point.get(n)), np.asarray(v)) for n, v in wanted.items())
         ]
-        return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen])
+        failures = {row: self.failures[at] for row, at in enumerate(chosen) if at in self.failures}
+        return Table([self.points[at] for at in chosen], [self.results[at] for at in chosen], failures)
 
     @checked(SweepError)
     def over(self, column: str, *axes: str) -> NDArray[Any]:
         """Return a column arranged by axes, as an array of shape (first axis, ..., repeats, *shape of a value).
 
         The values of each axis are ordered as in `values`. Points that differ only in other axes are repeats. Missing
-        points and repeats are NaN.
+        points, missing repeats and failed points are NaN.
         """
         self._require_axes(*axes)
         cells: dict[tuple, list[NDArray[Any]]] = {}
         for point, value in zip(self.points, self[column], strict=True):
-            cells.setdefault(tuple(point[axis] for axis in axes), []).append(np.asarray(value, float))
+            if isinstance(value, str):
+                raise SweepError(
+                    given=f"{column!r}, a column of strings",
+                    expected="a column of numbers",
+                    remedy=f"use table[{column!r}] or table.to_xarray()",
+                )
+            cells.setdefault(tuple(_key(point[axis]) for axis in axes), []).append(np.asarray(value, float))
         repeats = max(len(found) for found in cells.values())
         (shape, *others) = {value.shape for found in cells.values() for value in found}
         if others:
@@ -93,7 +108,7 @@ class Table:
                 expected="one shape for all points",
                 remedy=f"return arrays of the same shape from every point, or use the list table[{column!r}]",
             )
-        known = [list(self.values(axis)) for axis in axes]
+        known = [list(map(_key, self.values(axis))) for axis in axes]
         spread = np.full((*(len(values) for values in known), repeats, *shape), math.nan)
         for values, found in cells.items():
             at = tuple(axis.index(value) for axis, value in zip(known, values, strict=True))
@@ -104,7 +119,7 @@ class Table:
     def values(self, axis: str) -> list[Any]:
         """Return the distinct values of an axis, in increasing order if they can be sorted."""
         self._require_axes(axis)
-        found = list(dict.fromkeys(point[axis] for point in self.points))
+        found = list({_key(point[axis]): point[axis] for point in self.points}.values())
         try:
             return sorted(found)
         except TypeError:
@@ -119,13 +134,89 @@ class Table:
             )
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with dimension `point` and axes as coordinates. Requires the extra `analysis`."""
+        """Return an `xarray.Dataset` with one dimension per axis; requires extra `analysis`.
+
+        Names that always change together share the dimension of the first, with the others as coordinates. Points that
+        are missing or failed have NaN or empty strings, and `failure` contains the exceptions. The dimensions of an
+        array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are padded with NaN, and
+        curve_0_length contains the lengths. Raises SweepError for points with equal values of all axes.
+        """
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
 
-        coords = {axis: ("point", self[axis]) for axis in self.axes}
-        data = {}
+        self._require_axes(*self.axes)
+        groups = self._groups()
+        order = {axis: {_key(value): at for at, value in enumerate(self.values(axis))} for axis in groups}
+        cells = [tuple(order[axis][_key(point[axis])] for axis in groups) for point in self.points]
+        if len(set(cells)) < len(cells):
+            raise SweepError(
+                given="two points with the same values of all axes",
+                expected="points that differ",
+                remedy="build tables with Sweep.table(), whose points always differ",
+            )
+        data: dict[str, Any] = {}
         for column in self.columns:
-            values = np.asarray(self[column])
-            data[column] = (("point", *(f"{column}_{n}" for n in range(values.ndim - 1))), values)
+            found = {cell: row[column] for cell, row in zip(cells, self.results, strict=True) if column in row}
+            data |= _spread(column, found, {axis: len(places) for axis, places in order.items()})
+        if self.failures:
+            texts = {cell: self.failures.get(row, "") for row, cell in enumerate(cells)}
+            data |= _spread(FAILURE, texts, {axis: len(places) for axis, places in order.items()})
+        coords: dict[str, Any] = {}
+        for axis, others in groups.items():
+            rows = {order[axis][_key(point[axis])]: point for point in self.points}
+            coords |= {name: (axis, _labels([rows[at][name] for at in sorted(rows)])) for name in (axis, *others)}
         return xarray.Dataset(data, coords)
+
+    def _groups(self) -> dict[str, list[str]]:
+        """Return the axes that need a dimension, each with the names that always change together with it."""
+        groups: dict[str, list[str]] = {}
+        for axis in self.axes:
+            for first, others in groups.items():
+                pairs = {(_key(point[first]), _key(point[axis])) for point in self.points}
+                if 1 < len(pairs) == len(self.values(first)) == len(self.values(axis)):
+                    others.append(axis)
+                    break
+            else:
+                groups[axis] = []
+        return groups
+
+
+def _key(value: Any) -> Any:
+    """Return a hashable equivalent of a value: lists and arrays become tuples."""
+    return tuple(map(_key, value)) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _labels(values: Sequence[Any]) -> NDArray[Any]:
+    """Return coordinates: numbers or strings, or otherwise the values as text."""
+    kinds = {str if isinstance(value, str) else float for value in values if isinstance(value, str | int | float)}
+    is_plain = len(kinds) == 1 and all(isinstance(value, str | int | float) for value in values)
+    return np.array(values if is_plain else [str(value) for value in values])
+
+
+def _spread(column: str, cells: Mapping[tuple[int, ...], Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the variables of a column: its values over all axes, and the lengths of arrays that differ in length."""
+    arrays = {cell: np.asarray(value) for cell, value in cells.items()}
+    shapes = [array.shape for array in arrays.values()]
+    if other := [shape for shape in shapes if len(shape) != len(shapes[0])]:
+        raise SweepError(
+            given=f"{column!r} with arrays of shapes {shapes[0]} and {other[0]}",
+            expected="arrays with the same number of dimensions",
+            remedy=f"return such arrays from every point, or use the list table[{column!r}]",
+        )
+    inner = [max(lengths) for lengths in zip(*shapes, strict=True)]
+    kind = np.result_type(*arrays.values())
+    is_complete = len(arrays) == math.prod(sizes.values()) and len(set(shapes)) == 1
+    if not is_complete and kind.kind not in "USfc":
+        kind = np.dtype(float)  # integers and booleans cannot be NaN
+    nothing = "" if kind.kind in "US" else math.nan if kind.kind in "fc" else 0
+    full = np.full((*sizes.values(), *inner), nothing, kind)
+    for cell, array in arrays.items():
+        full[cell + tuple(map(slice, array.shape))] = array
+    variables: dict[str, Any] = {column: ((*sizes, *(f"{column}_{n}" for n in range(len(inner)))), full)}
+    for n, lengths in enumerate(zip(*shapes, strict=True)):
+        if len(set(lengths)) > 1:
+            counts = np.zeros(tuple(sizes.values()), int)
+            for cell, length in zip(arrays, lengths, strict=True):
+                counts[cell] = length
+            variables[f"{column}_{n}_length"] = (tuple(sizes), counts)
+    return variables

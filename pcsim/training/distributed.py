@@ -13,7 +13,7 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import distributed as dist
 
 from pcsim.core.checks import Axes, checked
 from pcsim.core.exceptions import TrainingError
+from pcsim.core.renamed import names_of
 
 
 def rank() -> int:
@@ -96,3 +97,7 @@ def all_reduce_mean(tensors: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for tensor, part in zip(own, (row / size()).split([tensor.numel() for tensor in own]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

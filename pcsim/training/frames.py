@@ -35,6 +35,7 @@ from pcsim.stimuli.random import uniform
 from pcsim.stimuli.timeline import Timeline, sequence
 from pcsim.training.gradients import Checkpointed, Full, Truncated
 from pcsim.training.settings import Training
+from pcsim.training.stepper import scaler_of
 from pcsim.training.updates import CHECK_EVERY, optimise
 
 Clip = Callable[[int], Frames]
@@ -96,7 +97,10 @@ def train_to_predict(
     """
     goal = goal or Goal()
     _check(network, goal, settings)
+    scaler = scaler_of(network, settings)
     acting = (closed_loop(network) if goal.is_closed else network).train()
+    if settings.precision != "float32":
+        acting = acting.autocast(getattr(torch, settings.precision))
     sim = Simulator(acting, solver=Iterate(), record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
     warned: set[str] = set()
@@ -106,7 +110,7 @@ def train_to_predict(
         share = _share(goal, settings, update, chosen, frames.shape[1]).to(device)
         total, predictions = torch.zeros((), device=device), []
         for loss, rows in _losses(sim, network, frames, share, goal):
-            loss.backward()
+            (loss if scaler is None else scaler.scale(loss)).backward()
             total = total + loss.detach()
             predictions += rows
         if (update + 1) % CHECK_EVERY == 0:
@@ -116,7 +120,7 @@ def train_to_predict(
                 warned.add(why)
         return total
 
-    return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, bar=bar)
+    return optimise(network, count, settings, gradient, checkpoint=checkpoint, every=every, scaler=scaler, bar=bar)
 
 
 def _losses(
@@ -163,10 +167,16 @@ def _share(goal: Goal, settings: Training, update: int, chosen: Tensor, length: 
 
 
 def _check(network: Network, goal: Goal, settings: Training) -> None:
-    if not isinstance(settings.gradient, Full | Checkpointed | Truncated) or network.is_flow:
+    if network.is_flow:
         raise TrainingError(
-            given=f"gradient={settings.gradient!r} for {network.name!r}",
-            expected="a discrete network, and Full(), Checkpointed() or Truncated(span) as the gradient",
+            given=f"{network.name!r}, which is a flow",
+            expected="a discrete network, in which each step processes one frame",
+            remedy="train the discrete network, then call net.as_ode(tau=...) on it",
+        )
+    if not isinstance(settings.gradient, Full | Checkpointed | Truncated):
+        raise TrainingError(
+            given=f"gradient={settings.gradient!r} for frame prediction",
+            expected="Full(), Checkpointed() or Truncated(span) as the gradient",
             remedy="pass Training(gradient=Checkpointed()), which is exact and needs little memory",
         )
     if goal.loss == "errors" and (goal.is_closed or not network.errors):

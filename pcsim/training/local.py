@@ -152,7 +152,12 @@ def learn(
             expected=f"the same number of samples for each input: {', '.join(network.inputs)}",
             remedy="clamp the layers that receive data, as in net.clamped('r0'), and pass the same number of samples",
         )
-
+    if settings.precision != "float32":
+        raise TrainingError(
+            given=f"precision={settings.precision!r} for the local rule",
+            expected="precision='float32', as relaxation ends at a fixed point only in the precision of the weights",
+            remedy="omit precision=",
+        )
     relaxation = Relaxation(network, solver, until)
 
     def gradient(chosen: Tensor, _: int) -> Tensor:

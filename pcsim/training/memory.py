@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -69,9 +70,15 @@ def _held() -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-def available(device: torch.device) -> float:
-    """Return the total memory of a device in bytes, or infinity if it is unknown."""
+def free_memory(device: torch.device) -> float:
+    """Return the memory of a device that a computation can still use, in bytes, or infinity if it is unknown.
+
+    On a GPU this includes the memory that PyTorch has reserved but does not use. On a CPU it is the memory available on
+    the machine (only known on Linux), regardless of a smaller limit for this process, such as that of a container.
+    """
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[1])
-    names = getattr(os, "sysconf_names", {})
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if "SC_PHYS_PAGES" in names else float("inf")
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused)
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable: +(\d+) kB$", meminfo.read_text(), re.M) if meminfo.exists() else None
+    return 1024.0 * int(found[1]) if found else float("inf")

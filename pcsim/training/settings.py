@@ -24,10 +24,11 @@ class Training:
     """images per update"""
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    """cosine: falls to zero at the last update; exponential: falls smoothly by a factor of 10 every `decade` updates"""
+    schedule: Literal["constant", "linear", "cosine", "exponential", "step"] = "cosine"
+    """linear and cosine: falls to zero at the last update; exponential: falls smoothly by a factor of 10 every `decade`
+    updates; step: the same in jumps"""
     decade: Annotated[int, Field(gt=0)] = 40_000
-    """number of updates over which the exponential schedule falls by a factor of 10"""
+    """number of updates over which the exponential and the step schedule fall by a factor of 10"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """momentum, for sgd only"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -44,16 +45,24 @@ class Training:
     """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory than Full();
     Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
     (at a fixed point, with over_time="last") store no steps"""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """type in which edges are computed, as with `Network.autocast`; weights stay in float32. float32: in the type of
+    the weights; float16: with loss scaling, because small gradients underflow"""
     seed: Whole = 0
-    """seed for the order of the images; it does not affect the initial weights"""
+    """seed for the order of the images and all random numbers drawn in training; it does not affect the initial
+    weights"""
 
     @checked(TrainingError)
     def rate(self, update: Whole) -> float:
         """Return the learning rate at an update, counted from 0."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
+        if self.schedule == "linear":
+            return self.learning_rate * max(0.0, 1.0 - update / self.updates)
         if self.schedule == "exponential":
             return self.learning_rate * 0.1 ** (update / self.decade)
+        if self.schedule == "step":
+            return self.learning_rate * 0.1 ** (update // self.decade)
         return self.learning_rate
 
 

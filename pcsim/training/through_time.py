@@ -1,4 +1,4 @@
-"""Training through time, with a loss at every step and checkpoints from which training resumes exactly."""
+"""Losses over time, their gradient, and the memory that it needs."""
 
 from __future__ import annotations
 
@@ -6,31 +6,28 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from pcsim.connections import Standardise
-from pcsim.core import storage
 from pcsim.core.checks import Axes, Count, checked
 from pcsim.core.exceptions import TrainingError, warn
 from pcsim.core.log import logger
 from pcsim.network import Network
 from pcsim.simulation.record import Record, relative_square
 from pcsim.simulation.simulator import Simulator
-from pcsim.solvers import Iterate, Solver
+from pcsim.solvers import Solver
 from pcsim.stimuli.pixels import as_pixels
 from pcsim.training import distributed
+from pcsim.training.data import Pair
 from pcsim.training.gradients import Adjoint, Full, Implicit
-from pcsim.training.memory import available, predict_peak_memory
+from pcsim.training.memory import free_memory, predict_peak_memory
 from pcsim.training.settings import Training
-from pcsim.training.updates import GradientOf, batch_of, optimise
+from pcsim.training.updates import GradientOf
 
-STANDARDISED = 10_000
 Scores = Annotated[Tensor, Axes("batch, classes")]
 
 
@@ -76,7 +73,7 @@ def losses_over_time(
 
 def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training, steps: int) -> Iterator[Tensor]:
     network = sim.network
-    readout = _readout(network)
+    readout = readout_of(network)
     watched = [readout]
     if settings.reconstruction:
         _require_errors(network)
@@ -96,65 +93,27 @@ def _losses(sim: Simulator, images: Tensor, targets: Tensor, settings: Training,
             yield torch.stack(parts).sum()
 
 
-@checked(TrainingError)
-def train(
+def gradient_of(
     network: Network,
-    images: Tensor,
-    targets: Tensor,
+    pair: Callable[[Any], Pair],
     settings: Training,
-    *,
-    solver: Solver | None = None,
-    steps: Count | None = None,
-    checkpoint: str | Path | None = None,
-    every: Count = 200,
-    until: Count | None = None,
-    bar: Callable[..., tqdm] = tqdm,
-) -> list[float]:
-    """Train a network in place, and return the mean loss of every 20 updates.
-
-    images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
-    targets  (n, classes), 1 for every class present
-    solver   Iterate() by default
-    steps    number of steps to train through; by default `network.steps`
-    checkpoint  a file, written every `every` updates and at the end. If it exists, training resumes from it with
-             bit-identical results
-    until    number of updates after which to stop, a multiple of 20; a later call with the same checkpoint resumes
-    bar      constructor of the progress bar
-
-    The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
-    Raises TrainingError if the loss explodes or is no longer finite, and StorageError if the checkpoint was written
-    with other settings.
-    """
-    solver = solver or Iterate()
-    _require_data(network, images, targets)
-    steps = _checked_steps(network, steps or network.steps)
-    is_new = checkpoint is None or not storage.full_path(checkpoint).exists()
-    if is_new:
-        _fit_standardise(network, images)
-    _check_gradient(network, settings)
-    if isinstance(settings.gradient, Adjoint) and is_new:
-        first = batch_of(len(images), settings, 0)
-        device = next(network.parameters()).device
-        shown, wanted = as_pixels(images[first]).to(device), targets[first].to(device)
-        require_adjoint(network, shown, wanted, settings, solver, steps)
-    way = _way_back(network.train(), images, targets, settings, solver, steps)
-    if distributed.rank() == 0 and _may_be_too_large(network, settings, steps):
-        _report_memory(network, images, targets, settings, solver, steps)
-    return optimise(network, len(images), settings, way, checkpoint=checkpoint, every=every, until=until, bar=bar)
-
-
-def _way_back(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+    solver: Solver,
+    steps: int,
+    scaler: GradScaler | None = None,
 ) -> GradientOf:
-    """Return the function that `optimise` calls to compute the gradient of the loss on a batch."""
-    sim = Simulator(network, solver=solver, record=Record(), gradient=settings.gradient)
+    """Return the function that `optimise` calls to compute the gradient of the loss on a batch.
+
+    pair  function that returns the images and targets of a batch
+    """
+    acting = network if settings.precision == "float32" else network.autocast(getattr(torch, settings.precision))
+    sim = Simulator(acting, solver=solver, record=Record(), gradient=settings.gradient)
     device = next(network.parameters()).device
 
-    def gradient(chosen: Tensor, _: int) -> Tensor:
-        shown, wanted = as_pixels(images[chosen]).to(device), targets[chosen].to(device)
+    def gradient(batch: Any, _: int) -> Tensor:
+        images, targets = (part.to(device) for part in pair(batch))
         total = torch.zeros((), device=device)
-        for loss in _losses(sim, shown, wanted, settings, steps):
-            loss.backward()
+        for loss in _losses(sim, images, targets, settings, steps):
+            (loss if scaler is None else scaler.scale(loss)).backward()
             total = total + loss.detach()
         return total
 
@@ -167,32 +126,31 @@ def memory_of_update(
 ) -> float:
     """Estimate the extra memory, in bytes, that training needs for activities, gradients and optimiser state.
 
-    `train` calls this function when memory may be tight, and warns if the estimate exceeds the memory of the device. It
-    runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate includes
-    the memory that libraries allocate at the first convolution of a process.
+    `train` calls this function when memory may be tight, and warns if the estimate exceeds the free memory of the
+    device. It runs all steps on a copy of the network, first with two and then with four images. On a CPU the estimate
+    includes the memory that libraries allocate at the first convolution of a process.
     """
     _require_data(network, images, targets)
-    _check_gradient(network, settings)
+    check_gradient(network, settings)
     trial = copy.deepcopy(network).train()
-    gradient = _way_back(trial, images, targets, settings, solver, steps)
+    gradient = gradient_of(trial, lambda chosen: (as_pixels(images[chosen]), targets[chosen]), settings, solver, steps)
 
     def update(count: int) -> None:
         trial.zero_grad(set_to_none=True)
-        gradient(batch_of(len(images), settings, 0)[:count], 0)
+        gradient(torch.arange(count), 0)
 
     weights = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     kept = {"adam": 2, "sgd": int(settings.momentum > 0)}[settings.optimiser]
-    share = -(-min(settings.batch, len(images)) // distributed.size())
-    return predict_peak_memory(update, share) + kept * weights
+    return predict_peak_memory(update, _share(len(images), settings)) + kept * weights
 
 
-def _checked_steps(network: Network, steps: int | None) -> int:
+def checked_steps(network: Network, steps: int | None) -> int:
     """Return the number of steps. Raises TrainingError for None, or if the image cannot reach the readout."""
     if steps is None:
         raise TrainingError(
             given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
         )
-    arrival = network.arrivals[_readout(network)]
+    arrival = network.arrivals[readout_of(network)]
     if math.isinf(arrival):
         raise TrainingError(
             given=f"{network.name!r}, whose readout does not depend on the image",
@@ -208,32 +166,46 @@ def _checked_steps(network: Network, steps: int | None) -> int:
     return steps
 
 
-def _may_be_too_large(network: Network, settings: Training, steps: int) -> bool:
-    """Return whether the stored activities alone would fill more than an eighth of the device's memory.
+def _may_be_too_large(network: Network, samples: int, settings: Training, steps: int) -> bool:
+    """Return whether the stored activities alone would fill more than an eighth of the device's free memory.
 
     Only then is it worth running all steps twice to estimate the memory that training needs.
     """
     activities = sum(math.prod(network.shape(name)) for name in network.populations)
     kept = min(steps, getattr(settings.gradient, "span", None) or steps)
-    least = 4.0 * activities * kept * settings.batch / distributed.size()
-    return least > available(next(network.parameters()).device) / 8
+    parameter = next(network.parameters())
+    least = parameter.element_size() * activities * kept * _share(samples, settings)
+    return least > free_memory(parameter.device) / 8
 
 
-def _report_memory(
-    network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: int
+def _share(samples: int, settings: Training) -> int:
+    """Return the number of samples of a batch that this process handles."""
+    return -(-min(settings.batch, samples) // distributed.size())
+
+
+def report_memory(
+    network: Network, first: Callable[[], Pair], samples: int, settings: Training, solver: Solver, steps: int
 ) -> None:
+    """Log the memory that training needs if it may be tight, and warn if it exceeds the free memory of the device.
+
+    first    function that returns the images and targets of a whole batch
+    samples  number of images from which batches are drawn
+    """
+    if not _may_be_too_large(network, samples, settings, steps):
+        return
+    images, targets = first()
     needed = memory_of_update(network, images, targets, settings, solver=solver, steps=steps)
-    there = available(next(network.parameters()).device)
-    work = f"{settings.batch} images through {steps} steps, gradient={settings.gradient.kind}"
+    there = free_memory(next(network.parameters()).device)
+    work = f"{min(settings.batch, len(images))} images through {steps} steps, gradient={settings.gradient.kind}"
     logger.info("training %r will need about %.3g MB: %s", network.name, needed / 1e6, work)
     if needed > there:
         warn(
-            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but the device "
-            f"has only {there / 1e9:.3g} GB. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
+            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
-def _check_gradient(network: Network, settings: Training) -> None:
+def check_gradient(network: Network, settings: Training) -> None:
     """Raise TrainingError if `settings.gradient` cannot be used with this network and these settings."""
     if isinstance(settings.gradient, Implicit) and (settings.over_time != "last" or not network.is_flow):
         raise TrainingError(
@@ -267,7 +239,7 @@ def require_adjoint(
 
 def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
     """Raise TrainingError unless the targets match the images and the readout in shape."""
-    classes = network.shape(_readout(network))
+    classes = network.shape(readout_of(network))
     count = len(images) if images.dim() else 0
     if tuple(targets.shape) != (count, *classes) or not count or not targets.is_floating_point():
         raise TrainingError(
@@ -277,50 +249,8 @@ def _require_data(network: Network, images: Tensor, targets: Tensor) -> None:
         )
 
 
-@checked(TrainingError)
-def evaluate(
-    network: Network,
-    images: Tensor,
-    *,
-    solver: Solver | None = None,
-    steps: Count | None = None,
-    batch: Count = 250,
-    bar: Callable[..., tqdm] | None = None,
-) -> Tensor:
-    """Return the readout at every step, on the CPU, with shape (time, n, classes). `images` are as in `train`.
-
-    The network runs in evaluation mode, and its previous mode is restored. If a sample diverges, its values are NaN
-    from that step on, and a warning is issued.
-    """
-    readout = _readout(network)
-    steps = steps or network.steps
-    if steps is None:
-        raise TrainingError(
-            given=f"no number of steps for {network.name!r}, which has no default",
-            expected="the number of steps to run",
-            remedy="pass steps=10",
-        )
-    if not images.dim() or not len(images):
-        raise TrainingError(
-            given=f"images of shape {tuple(images.shape)}", expected="at least one image", remedy="pass images[:1]"
-        )
-    sim = Simulator.once(network, solver or Iterate(), Record(states=[readout]))
-    device = next(network.parameters()).device
-    starts = range(0, len(images), batch)
-    parts = []
-    for first in bar(starts) if bar else starts:
-        shown = as_pixels(images[first : first + batch]).to(device)
-        parts.append(sim(shown, steps=steps)[readout].cpu())
-    return torch.cat(parts, dim=1)
-
-
-def _fit_standardise(network: Network, images: Tensor) -> None:
-    for module in network.modules():
-        if isinstance(module, Standardise):
-            module.fit(as_pixels(images[:STANDARDISED]))
-
-
-def _readout(network: Network) -> str:
+def readout_of(network: Network) -> str:
+    """Return the name of the readout. Raises TrainingError if there is none."""
     if network.readout is None:
         raise TrainingError(
             given=f"{network.name!r}, which has no readout",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -137,3 +139,23 @@ def test_first_difference_per_sample_and_minus_one_if_none() -> None:
     baseline = torch.zeros_like(values)
     assert first_difference(values, baseline).tolist() == [2, 4, -1]
     assert first_difference(values, baseline, tolerance=0.5).tolist() == [2, -1, -1]
+
+
+def test_probability_of_exactly_one_half_reaches_threshold() -> None:
+    """Two equal logits have a probability of 1/2 and an entropy of ln 2, which is not below ln 2."""
+    logits = torch.tensor([[[0.0, 1.0]], [[3.0, 3.0]], [[0.0, 5.0]]], dtype=torch.float64).flip(2)[[1, 0, 2]]
+    assert analysis.answer_steps(logits, "threshold", 0.5).tolist() == [0]
+    assert analysis.answer_steps(logits, "threshold", math.nextafter(0.5, 1.0)).tolist() == [1]
+    ln_2 = float(analysis.entropy(logits)[0, 0])
+    assert ln_2 == pytest.approx(math.log(2.0))
+    assert analysis.reaction_times(logits, ln_2, cumulated=False).tolist() == [1]
+    assert analysis.reaction_times(logits, math.nextafter(ln_2, 1.0), cumulated=False).tolist() == [0]
+
+
+def test_hit_rate_of_one_half_is_not_correct_and_ties_go_to_first_class() -> None:
+    targets = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]])
+    logits = torch.tensor([[[5.0, 1.0, 4.0, 0.0], [2.0, 2.0, 2.0, 2.0]], [[5.0, 4.0, 4.0, 0.0], [0.0, 1.0, 1.0, 1.0]]])
+    assert analysis.hit_rate(logits, targets).tolist() == [[0.5, 0.0], [1.0, 0.5]]
+    correct = analysis.correct_choices(logits, targets)
+    assert correct.tolist() == [[False, False], [True, False]]
+    assert analysis.accuracy_over_time(correct).tolist() == [0.0, 0.5]

@@ -125,3 +125,10 @@ def test_summary_counts_endings_and_averages_settling() -> None:
 def test_convergence_measures_reject_invalid_curves(call: object, message: str) -> None:
     with pytest.raises(StimulusError, match=message):
         call()
+
+
+def test_half_life_is_first_time_at_exactly_one_half() -> None:
+    """The curve rests at 2, halfway from 4 to 0, from 10 to 30 ms."""
+    curve = np.array([4.0, 2.0, 2.0, 2.0, *np.zeros(16)])
+    assert c.half_life(10.0 * np.arange(20), curve).tolist() == [10.0]
+    assert c.half_life(10.0 * np.arange(20), -curve).tolist() == [10.0]

@@ -168,5 +168,5 @@ def test_decoding_rejects_invalid_arguments() -> None:
         d.decode_over_time(features, [0, 1] * 3, folds=2, penalty=0.0)
     with pytest.raises(StimulusError, match="n, class"):
         object_solution.image_d_prime(np.ones((4, 2)), [0, 1, 2, 0])
-    with pytest.raises(StimulusError, match="'record' or 'previous'"):
+    with pytest.raises(StimulusError, match=r"i1 \(time, n\)"):
         object_solution.solution_times([0.0, 1.0], np.zeros((3, 2)), 1.0)

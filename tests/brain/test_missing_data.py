@@ -154,7 +154,7 @@ def test_splits_of_masks_equal_splits_of_indices() -> None:
     for training, test, message in (
         ((np.arange(100) < 80).astype(int), (np.arange(100) >= 80).astype(int), "occurs twice"),
         (np.arange(100), np.arange(80, 100), "held out and trained on"),
-        (np.arange(90), np.arange(90, 101), "do not fit 100 images"),
+        (np.arange(90), np.arange(90, 101), "do not match 100 images"),
     ):
         with pytest.raises(StimulusError, match=message):
             n.predictivity(X, Y, splits=[(training, test)])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from pcsim import Euler, PcsimError, SolverError, WiringError
-from pcsim.core.checks import Axes, Count, Positive, Share, Whole, checked
+from pcsim.core.checks import Axes, Count, Positive, Share, Whole, checked, shown
 from pcsim.core.exceptions import warn
 from pcsim.solvers import Solver
 
@@ -190,3 +190,14 @@ def test_warning_points_to_the_caller() -> None:
 
 def test_unfitting_argument_is_a_pcsim_exception() -> None:
     assert issubclass(WiringError, PcsimError)
+
+
+def test_message_shows_arrays_in_containers_by_shape() -> None:
+    """A printed array would displace everything else in the message."""
+    array = np.zeros((1, 2, 3))
+    text = "a ndarray of shape (1, 2, 3) and type float64"
+    assert shown({"image": array, 1: 2}) == f"{{'image': {text}, 1: 2}}"
+    assert shown({"image": array, 1: [array]}).startswith(f"{{'image': {text}, 1: [a ndarray of")
+    assert shown([array]) == f"[{text}]" and shown((array,)) == f"({text},)"
+    assert shown((1, "a")) == "(1, 'a')" and shown(()) == "()" and shown({}) == "{}" and shown([]) == "[]"
+    assert shown([0] * 1_000).endswith("0, ...") and len(shown([0] * 1_000)) == 100

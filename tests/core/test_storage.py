@@ -19,9 +19,10 @@ from support import swept
 from support.swept import Setting
 
 import pcsim
-from pcsim import StorageError, models, training
+from pcsim import PcsimError, StorageError, models, training
 from pcsim.core import storage
-from pcsim.models import weights
+from pcsim.core.nested import flatten_nested, restore_nested
+from pcsim.network.saving import save_network
 from pcsim.network.weights import trained_tensors
 from pcsim.sweeps.sweep import Sweep
 
@@ -67,7 +68,7 @@ def test_pickle_is_refused_and_never_executed(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Payload()))
-    for read in (lambda p: storage.read_tensors(p, "weights"), weights.load, pcsim.Run.load):
+    for read in (lambda p: storage.read_tensors(p, "network"), pcsim.load, pcsim.Run.load):
         with pytest.raises(StorageError):
             read(tmp_path / "evil.safetensors")
     assert not (tmp_path / "executed").exists()
@@ -121,18 +122,19 @@ def test_nested_containers_round_trip(nested: object) -> None:
     import json
 
     with_tensor = {"t": torch.arange(3), "rest": nested}
-    tensors, skeleton = storage.flatten_nested(with_tensor)
-    back = storage.restore_nested(tensors, json.loads(json.dumps(skeleton)))
+    tensors, skeleton = flatten_nested(with_tensor)
+    back = restore_nested(tensors, json.loads(json.dumps(skeleton)))
     assert torch.equal(back["t"], torch.arange(3)) and back["rest"] == nested
 
 
 def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
     net = models.blt(width=3)
-    weights.save(net, tmp_path / "w", "blt", {"width": 3}, scores={"error": 0.5})
-    back = weights.load(tmp_path / "w")
+    save_network(net, tmp_path / "w", about={"error": 0.5})
+    back = pcsim.load(tmp_path / "w")
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), back.parameters(), strict=True))
+    assert storage.read_tensors(tmp_path / "w", "network")[1]["about"] == {"error": 0.5}
     with pytest.raises(StorageError, match="options used when the weights were trained"):
-        weights.load(tmp_path / "w", width=4)
+        models.build("blt", weights="debris-light", width=4)
     with pytest.raises(StorageError, match="for which pcsim includes weights"):
         models.build("leaky_rcnn", weights="debris-light")
 
@@ -209,7 +211,7 @@ def test_foreign_file_is_named_as_such_without_advice_to_delete(tmp_path: Path) 
     torch.save(models.blt(width=2).state_dict(), tmp_path / "w.pth")
     (tmp_path / "n.txt").write_text("notes")
     for path in (tmp_path / "w.pth", tmp_path / "n.txt"):
-        for read in (pcsim.Run.load, weights.load, storage.read_json):
+        for read in (pcsim.Run.load, pcsim.load, storage.read_json):
             with pytest.raises(StorageError, match="not a pcsim file") as caught:
                 read(path)
             assert "delete" not in str(caught.value)
@@ -219,7 +221,7 @@ def test_pipes_devices_and_folders_are_refused_without_waiting(tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe")
     signal.alarm(10)
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        for read in (pcsim.Run.load, weights.load, storage.read_json):
+        for read in (pcsim.Run.load, pcsim.load, storage.read_json):
             with pytest.raises(StorageError, match=r"expected: a file"):
                 read(path)
     signal.alarm(0)
@@ -241,8 +243,8 @@ def test_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 def test_tilde_is_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    weights.save(models.blt(width=2), "~/w", "blt", {"width": 2})
-    assert (tmp_path / "w").exists() and weights.load("~/w").name == "blt"
+    models.blt(width=2).save("~/w")
+    assert (tmp_path / "w").exists() and pcsim.load("~/w").name == "blt"
     with pytest.raises(StorageError, match="as a path"):
         storage.write_json("~nobody-of-this-name/f", {})
 
@@ -269,7 +271,7 @@ def test_remove_partials_spares_files_of_others_and_of_running_processes(tmp_pat
     assert not dead.exists() and len([p for p in tmp_path.iterdir() if p.is_file()]) == 3
 
 
-@pytest.mark.parametrize("kind", ["run", "weights", "training", "point"])
+@pytest.mark.parametrize("kind", ["run", "network", "training", "point"])
 def test_missing_facts_are_storage_errors_with_path(kind: str, tmp_path: Path) -> None:
     """A file with a good checksum that lacks what its kind holds, as another version may write it."""
     net, path = models.blt(width=2), tmp_path / kind
@@ -278,7 +280,7 @@ def test_missing_facts_are_storage_errors_with_path(kind: str, tmp_path: Path) -
     sweep = Sweep(swept.measure, Setting(), [{"seed": 1}], tmp_path / "sweep")
     reads = {
         "run": lambda: pcsim.Run.load(path),
-        "weights": lambda: weights.load(path),
+        "network": lambda: pcsim.load(path),
         "training": lambda: training.train(net, images, targets, training.Training(updates=1), checkpoint=path),
         "point": sweep.table,
     }
@@ -304,3 +306,12 @@ except StorageError as reason: print(reason)
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "cannot be written" in printed and "MB are free" in printed
     assert storage.read_tensors(path, "run")[0]["a"].tolist() == [1.0] * 3 and os.listdir(tmp_path) == ["run"]
+
+
+def test_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pathlib takes an empty string, such as that of an unset variable, for the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for use in (storage.full_path, storage.make_folder, lambda path: Sweep(swept.measure, Setting(), [{}], path)):
+        with pytest.raises(PcsimError, match="'' as a path .it is empty"):
+            use("")
+    assert storage.full_path(".") == Path() and not list(tmp_path.iterdir())

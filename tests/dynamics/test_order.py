@@ -48,5 +48,5 @@ def test_check_order_is_nan_for_exact_solver() -> None:
 def test_check_order_rejects_invalid_arguments() -> None:
     with pytest.raises(SolverError, match="discrete network"):
         check_order(models.blt(width=3, size=8), torch.rand(1, 1, 8, 8), until=10.0)
-    with pytest.raises(SolverError, match="2 or more"):
+    with pytest.raises(SolverError, match="at least 2"):
         check_order(smooth(), torch.rand(1, 2), until=10.0, halvings=1)

@@ -18,6 +18,7 @@ from support.examples import leaky_net, linear_pc, two_layers
 from support.small import SMALL
 from support.swept import Setting, measure
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import pcsim
 from pcsim import (
@@ -69,6 +70,10 @@ def clip(count: int = 2, length: int = 6, side: int = 16) -> torch.Tensor:
 
 def conv() -> nn.Conv2d:
     return nn.Conv2d(3, 4, 3, padding=1)
+
+
+def backbone() -> nn.Module:
+    return nn.Sequential(conv(), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
 
 
 @lru_cache
@@ -180,10 +185,10 @@ def saved_run() -> Path:
     return path
 
 
-def saved_weights() -> Path:
-    path = FOLDER / "weights.safetensors"
+def saved_network() -> Path:
+    path = FOLDER / "net.pcsim"
     if not path.exists():
-        weights.save(DIGITS, path, "blt", {"width": 2, "size": 8, "classes": 3})
+        DIGITS.save(path)
     return path
 
 
@@ -283,6 +288,7 @@ MADE_BY_PCSIM = {
         "brain.regression.Normalised",
         "brain.regression.BestLayer",
     ),
+    *("training.Validation", "training.Progress"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
     *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
 }
@@ -494,7 +500,9 @@ def _simulation() -> Part:
         "Snapshot": (pcsim.Snapshot, lambda: {"clock": pcsim.Clock(1.0, 2), "state": {"r": shown()}, "spoken": ("r",)}),
         "Run": (pcsim.Run, lambda: {each.name: getattr(run(), each.name) for each in dataclasses.fields(pcsim.Run)}),
         "Run.__getitem__": (run().__getitem__, lambda: {"key": "l1"}),
-        "Run.save": (run().save, lambda: {"path": FOLDER / "kept.run"}),
+        "Network.save": (DIGITS.save, lambda: {"path": FOLDER / "kept.pcsim", "overwrite": True}),
+        "load": (pcsim.load, lambda: {"path": saved_network(), "into": models.blt(width=2, size=8, classes=3)}),
+        "Run.save": (run().save, lambda: {"path": FOLDER / "kept.run", "overwrite": True}),
         "Run.load": (pcsim.Run.load, lambda: {"path": saved_run()}),
         "Run.to_xarray": (run().to_xarray, dict),
     }
@@ -592,6 +600,16 @@ def _models() -> Part:
                 ("cornet", partial(models.cornet_z, (4, 4, 8, 8), image=(2, 32, 32), classes=3)),
             )
         },
+        "models.published.torchvision_resnet": (
+            models.published.torchvision_resnet,
+            lambda: {"network": models.resnet18((2, 2, 2, 2), image=(1, 32, 32), classes=3)},
+        ),
+        "models.cut": (models.cut, lambda: {"module": backbone(), "nodes": ["0", "2"]}),
+        "models.node_names": (models.node_names, lambda: {"module": backbone()}),
+        "models.retrofit by nodes": (
+            models.retrofit,
+            lambda: {"stages": backbone(), "image": (3, 8, 8), "nodes": ["0", "2"]},
+        ),
         "models.published.load": (
             models.published.load,
             lambda: {"network": prednet(), "tensors": {"a": tensor(3)}, "naming": models.published.zcrwind_prednet},
@@ -600,14 +618,6 @@ def _models() -> Part:
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
-        "models.weights.load": (weights.load, lambda: {"path": saved_weights()}),
-        "models.weights.save": (
-            weights.save,
-            lambda: (
-                {"network": DIGITS, "path": FOLDER / "other.safetensors", "model": "blt"}
-                | {"options": {"width": 2, "size": 8, "classes": 3}, "note": "fact"}
-            ),
-        ),
     }
 
 
@@ -741,6 +751,14 @@ def _stimuli() -> Part:
                 | {"method": "exact"}
             ),
         ),
+        "stimuli.normalise": (
+            stimuli.normalise,
+            lambda: {"images": tensor(2, 3, 8, 8), "mean": [0.5, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
+        ),
+        "stimuli.denormalise": (
+            stimuli.denormalise,
+            lambda: {"images": tensor(2, 3, 8, 8), "mean": [0.5, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
+        ),
         "stimuli.oddball": (stimuli.oddball, lambda: {"frames": clip(), "at": 4, "how": "reverse"}),
         "stimuli.read_film": (stimuli.read_film, lambda: {"source": shown_film(), "rate": 10.0, "name": "x"}),
         "stimuli.read_moving_mnist": (stimuli.read_moving_mnist, lambda: {"path": moving_mnist()}),
@@ -807,8 +825,27 @@ def _training() -> Part:
         ),
         "training.train": (
             training.train,
-            lambda: through() | {"checkpoint": None, "every": 200, "until": None, "bar": no_bar},
+            lambda: (
+                through()
+                | {"checkpoint": None, "every": 200, "until": None, "bar": no_bar, "epochs": None, "updates": None}
+                | {"validation": (image(2), classes(2)), "validate_every": 1, "keep": "best", "callbacks": ()}
+            ),
         ),
+        "training.train dataset": (
+            training.train,
+            lambda: {
+                "network": models.blt(width=2, size=8, classes=3),
+                "images": TensorDataset(image(4), torch.tensor([0, 1, 2, 0])),
+                "settings": training.Training(batch=2, precision="bfloat16"),
+                "epochs": 1,
+                "bar": no_bar,
+            },
+        ),
+        "training.score": (
+            training.score,
+            lambda: {"network": DIGITS, "images": image(), "targets": classes(2), "steps": 4, "batch": 2},
+        ),
+        "training.History": (training.History, lambda: {"losses": [1.0, 0.5]}),
         "training.optimise": (
             training.optimise,
             lambda: (

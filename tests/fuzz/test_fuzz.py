@@ -25,7 +25,7 @@ from pcsim.core.kinds import kind_of
 
 PARTS = ("models", "rules", "connections", "stimuli", "solvers", "training", "analysis", "dynamics", "brain", "sweeps")
 FEW, MANY = 800, 10_000
-TAKE_ANY_NAME = {"models.weights.save", "connections.draw", "brain.subject.Subject.start_recording"}
+TAKE_ANY_NAME = {"connections.draw", "brain.subject.Subject.start_recording"}
 """callables for which an unknown name is a fact to keep, or an option of another function"""
 
 

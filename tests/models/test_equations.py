@@ -88,10 +88,10 @@ def test_pcn_global_synchronous_matches_numpy(tied: bool, norm: str) -> None:
     agree(net, trace, {"image": x})
 
 
-@pytest.mark.parametrize("alpha", [0.001, 0.1])
-def test_rcnn_matches_numpy(alpha: float) -> None:
+@pytest.mark.parametrize(("alpha", "iterations"), [(0.001, 2), (0.1, 2), (0.1, 0)])
+def test_rcnn_matches_numpy(alpha: float, iterations: int) -> None:
     """Each layer completes its iterations before the next starts; alpha = 0.1 exposes a wrong norm convention."""
-    net = models.rcnn(16, 2, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
+    net = models.rcnn(16, iterations, layers=2, lrn=(alpha, 0.75), size=8, image_channels=2, classes=3).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -110,7 +110,7 @@ def test_rcnn_matches_numpy(alpha: float) -> None:
     for layer, source in ((1, "features"), (2, "x1")):
         u, x = f"u{layer}", f"x{layer}"
         held[u] = conv(max_pool3(held[source]), weights(net, f"{source}->{u}")[0])
-        for _ in range(3):
+        for _ in range(iterations + 1):
             drive = held[u] + conv(held[x], weights(net, f"{x}->{x}")[0])
             held[x] = lrn(relu(drive + per_channel(array(net.populations[x].rule.bias))))
             if layer == 2:

@@ -212,8 +212,9 @@ def stages() -> list[nn.Sequential]:
     ]
 
 
-def test_retrofit_starts_as_original_and_leaves_it_unchanged() -> None:
-    parts, head = stages(), nn.Linear(5, 3)
+@pytest.mark.parametrize("collect", [list, nn.ModuleList, lambda parts: nn.Sequential(*parts)])
+def test_retrofit_starts_as_original_and_leaves_it_unchanged(collect: Callable[..., nn.ModuleList]) -> None:
+    parts, head = collect(stages()), nn.Linear(5, 3)
     for part in parts:
         part.eval()
     image = torch.rand(4, 1, 8, 8)

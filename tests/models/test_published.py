@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from support.backbones import Bottleneck, ResNet
 from support.plain_torch import CORnetRT, CORnetS, CORnetZ, LocalPCN
 from support.small import CORNET
 from torch import Tensor, nn
@@ -91,6 +93,11 @@ CASES: dict[str, tuple[Callable[[], Network], Callable[[], dict[str, Tensor]], p
         lambda: randomised(CORnetS((4, 4, 8, 8), (2, 3, 1), 2, 3)),
         published.cornet,
     ),
+    "resnet18": (
+        lambda: models.resnet18((4, 4, 8, 8), image=(3, 64, 64), classes=3),
+        lambda: randomised(ResNet(channels=(4, 4, 8, 8), classes=3)),
+        published.torchvision_resnet,
+    ),
 }
 
 
@@ -102,7 +109,7 @@ def refused(network: Network, tensors: dict[str, Tensor], naming: published.Nami
 
 
 @pytest.mark.parametrize("stem", [None, 4])
-@pytest.mark.parametrize("cycles", [1, 4])
+@pytest.mark.parametrize("cycles", [0, 1, 4])
 def test_local_pcn_weights_give_logits_of_published_code(stem: int | None, cycles: int, float64: None) -> None:
     theirs = LocalPCN((4, 5, 6), (1, 2), 2, 3, cycles, stem)
     tensors = randomised(theirs)
@@ -151,14 +158,16 @@ FOREIGN: dict[str, Callable[[], Network]] = {
     "predictive_coding": lambda: models.predictive_coding(((4,), (3,))),
     "pcn_global without cycles": lambda: models.pcn_global((4, 5, 6), (2,), 0, image=(2, 8, 8), classes=3),
     "pcn_global with norm": lambda: models.pcn_global((4, 5, 6), (2,), 2, norm="group", image=(2, 8, 8), classes=3),
-    "pcn_local without cycles": lambda: models.pcn_local(LOCAL, 0, image=(2, 16, 16), classes=3),
+    "pcn_local without cycles, Chainer": lambda: models.pcn_local(
+        LOCAL, 0, variant="chainer", image=(2, 16, 16), classes=3
+    ),
     "pcn_local, Chainer": lambda: models.pcn_local(LOCAL, 3, variant="chainer", image=(2, 16, 16), classes=3),
     "prednet, subConvLSTM": lambda: models.prednet(PORT, cell="subconvlstm", size=(8, 8)),
     "prednet, logistic gates": lambda: models.prednet(PORT, gate="sigmoid", size=(8, 8)),
     "prednet, peepholes": lambda: models.prednet(PORT, peephole="full", size=(8, 8)),
     "prednet, other channels of R": lambda: models.prednet(PORT, (3, 3, 4), size=(8, 8)),
     "hopfield": lambda: models.hopfield(units=9),
-    "resnet18": lambda: models.resnet18(**CORNET),
+    "resnet34": lambda: models.resnet34((4, 4, 8, 8), image=(3, 64, 64), classes=3),
     "convlstm": lambda: models.convlstm((4,), input_frames=2, output_frames=2, image=(1, 8, 8)),
 }
 
@@ -168,6 +177,58 @@ def test_published_weights_are_refused_by_other_networks(network: str) -> None:
     for weights, (_, make, naming) in CASES.items():
         if weights != network:
             refused(FOREIGN[network](), make(), naming)
+
+
+@pytest.mark.parametrize(("build", "layers"), [(models.resnet18, (2, 2, 2, 2)), (models.resnet34, (3, 4, 6, 3))])
+def test_torchvision_weights_give_logits_of_torchvision(
+    build: Callable[..., Network], layers: tuple[int, ...], float64: None
+) -> None:
+    theirs = ResNet(layers=layers, channels=(4, 8, 8, 16), classes=3)
+    tensors = randomised(theirs)
+    net = build((4, 8, 8, 16), image=(3, 64, 64), classes=3).eval()
+    published.load(net, tensors, published.torchvision_resnet)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs(image)
+    found = simulate(net, image, solver=Iterate())["readout"][-1]
+    assert (found - expected).abs().max() <= 1e-11 * expected.abs().max()
+
+
+def test_wrong_names_are_answered_with_the_expected_ones() -> None:
+    tensors = randomised(ResNet(channels=(4, 4, 8, 8), classes=3))
+    build = lambda: models.resnet18((4, 4, 8, 8), image=(3, 64, 64), classes=3)  # noqa: E731
+    naming = published.torchvision_resnet
+    renamed = {name.replace("downsample.0", "downsample.conv"): tensor for name, tensor in tensors.items()}
+    refused(build(), renamed, naming, r"rename 'layer2.0.downsample.conv.weight' to 'layer2.0.downsample.0.weight'")
+    refused(build(), {f"model.{k}": v for k, v in tensors.items()}, naming, r"remove the prefix: .*'model\.'")
+    refused(build(), tensors | {"fc.wieght": tensors["fc.weight"]}, naming, "with fc.wieght")
+    deeper = randomised(ResNet(Bottleneck, channels=(4, 4, 8, 8), classes=3))
+    refused(build(), deeper, naming, "122 tensors|conv1.weight, bn1.weight")
+
+
+def test_misfit_weights_are_refused_without_cycles() -> None:
+    tensors = local_tensors()
+
+    def build() -> Network:
+        return models.pcn_local(LOCAL, 0, image=(2, 16, 16), classes=3)
+
+    key = "PcConvs.2.FFconv.weight"
+    refused(build(), {k: v for k, v in tensors.items() if k != key}, published.libilab_local, f"without {key}")
+    refused(build(), tensors | {"PcConvs.3.b0.0": torch.zeros(1)}, published.libilab_local, r"with PcConvs\.3\.b0\.0")
+    refused(build(), local_tensors(stem=True), published.libilab_local, "with baseconv")
+
+
+def test_refusal_explains_transform_with_other_parts() -> None:
+    """The mapping fails on the number of modules on an edge, which Python reports as a ValueError."""
+    net = models.cornet_z(**CORNET)
+    edges = [
+        replace(edge, transform=nn.Sequential(edge.transform, nn.Linear(3, 3))) if edge.target == "readout" else edge
+        for edge in net.projections
+    ]
+    other = Network(net.inputs, tuple(net.populations.values()), edges, readout="readout")
+    refused(
+        other, randomised(CORnetZ((4, 4, 8, 8), 2, 3)), published.cornet, "more or fewer parts than in the original"
+    )
 
 
 def test_subconvlstm_refusal_names_keys_and_cells() -> None:

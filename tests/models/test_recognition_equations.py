@@ -38,8 +38,9 @@ def at(norm: tuple[Array, ...], step: int) -> list[Array]:
     return [values[step] for values in norm]
 
 
-def test_grcnn_matches_numpy() -> None:
-    net = scatter(models.grcnn((4, 5), 2, stem=3, size=8, classes=3))
+@pytest.mark.parametrize("iterations", [2, 0])
+def test_grcnn_matches_numpy(iterations: int) -> None:
+    net = scatter(models.grcnn((4, 5), iterations, stem=3, size=8, classes=3))
     image = shown(net, 3)["image"]
     (w,) = weights(net, "image->features")
     held = {name: np.zeros((3, *net.shape(name))) for name in net.populations}
@@ -49,9 +50,10 @@ def test_grcnn_matches_numpy() -> None:
         f, g, m, x = (f"{name}{layer}" for name in "fgmx")
         u = max_pool(held[source])
         held[f] = batch_norm(conv(u, weights(net, f"{source}->{f}")[0]), *norms(net, f"{source}->{f}")[0])
-        held[g] = batch_norm(conv(u, weights(net, f"{source}->{g}")[0]), *norms(net, f"{source}->{g}")[0])
+        if iterations:
+            held[g] = batch_norm(conv(u, weights(net, f"{source}->{g}")[0]), *norms(net, f"{source}->{g}")[0])
         recurrent, gate = f"{x}->{m}", f"{x}->{m}:gate"
-        for t in range(3):
+        for t in range(iterations + 1):
             if t > 0:
                 r = batch_norm(conv(held[x], weights(net, recurrent)[0]), *at(norms(net, recurrent)[0], t - 1))
                 open_ = held[g] + batch_norm(conv(held[x], weights(net, gate)[0]), *at(norms(net, gate)[0], t - 1))

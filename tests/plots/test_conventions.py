@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from support.examples import dense, leaky_net, linear_pc
 
 import pcsim
-from pcsim import Euler, Record, models, plots, simulate
+from pcsim import Euler, Record, models, plots, simulate, stimuli
 from pcsim.dynamics.stability import Dynamics
 from pcsim.sweeps import Table
 
@@ -57,6 +57,7 @@ CASES: Mapping[str, tuple[Callable[[], dict[str, Any]], type, dict[str, Any]]] =
         Axes,
         {"markersize": 3},
     ),
+    "stimulus": (lambda: {"timeline": stimuli.held(torch.rand(1, 1, 4, 4))}, Axes, {"cmap": "magma"}),
     "surprise": (lambda: {"errors": {"standard": ERRORS, "surprise": ERRORS}, "at": 2}, Figure, {"linewidth": 3}),
     "tau_maps": (
         lambda: {"maps": {"correct": {"net": np.array([[0.1, 0.4]])}}, "low": [5.0], "high": [5.0, 10.0]},
@@ -100,7 +101,11 @@ def test_keywords_reach_the_main_artist(name: str) -> None:
     arguments, _, ((word, value),) = (*CASES[name][:2], CASES[name][2].items())
     drawn = getattr(plots, name)(**arguments(), **{word: value})
     axes = drawn.axes if isinstance(drawn, Figure) else [drawn]
-    artists = [artist for ax in axes for artist in (*ax.lines, *ax.images, *ax.collections, *ax.patches)]
+    artists = [
+        artist
+        for ax in axes
+        for artist in (*ax.lines, *ax.images, *ax.collections, *ax.patches, *(a.images[0] for a in ax.child_axes))
+    ]
     found = [getattr(artist, f"get_{word}")() for artist in artists if hasattr(artist, f"get_{word}")]
     assert any(getattr(each, "name", np.max(each)) == value for each in found), found
 

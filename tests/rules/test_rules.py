@@ -86,6 +86,15 @@ def test_standardise_uses_mean_and_sd_of_training_set() -> None:
     assert shown.mean().item() == pytest.approx(0.0, abs=1e-12) and shown.std().item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_standardise_built_in_single_precision_is_exact_after_double(dtype: torch.dtype) -> None:
+    torch.set_default_dtype(torch.float32)
+    transform, pixels = Standardise(0.485, 0.229), [0.0, 0.1, 0.9]
+    assert transform(torch.tensor(pixels, dtype=dtype)).dtype == dtype
+    shown = transform.double()(torch.tensor(pixels, dtype=torch.float64))
+    assert shown.tolist() == pytest.approx([(pixel - 0.485) / 0.229 for pixel in pixels], rel=1e-15)
+
+
 @pytest.mark.parametrize("forward", [nn.Linear(4, 7), conv(3, 5), conv(2, 4, 3, stride=2), conv(2, 4, 5, stride=1)])
 def test_tied_is_transpose(forward: nn.Module) -> None:
     forward = forward.double()
@@ -115,3 +124,13 @@ def test_rules_and_transforms_pass_gradcheck() -> None:
     leaky = rules.leaky_rate(6, tau, "tanh")
     assert torch.autograd.gradcheck(lambda o, d: leaky(o, drive=d), (own, drive))
     assert torch.autograd.gradcheck(up_conv(6, 2), (drive,))
+
+
+def test_switch_takes_stimulus_at_a_share_of_one_half() -> None:
+    share = torch.tensor([0.0, 0.5, math.nextafter(0.5, 1.0), 1.0])[:, None]
+    made = rules.Switch()(given=torch.zeros(4, 1), own=torch.ones(4, 1), share=share)
+    assert made.flatten().tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_learnable_tau_starts_in_the_middle_by_default() -> None:
+    assert rules.LearnableTau(3, minimum=2.0, span=6.0)().tolist() == pytest.approx([5.0] * 3)

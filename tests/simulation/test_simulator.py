@@ -350,6 +350,14 @@ def test_divergence_of_map_found_at_step_of_transient_infinity() -> None:
     assert runs[1].about["how"] == "step by step: a sample diverged"
 
 
+def test_divergence_of_one_of_two_maps_is_found_in_traced_steps() -> None:
+    areas = [Population("h", Growing()), Population("still", pcsim.rules.Rate(1))]
+    net = Network({"u": (1,)}, areas, [Projection("u", "h"), Projection("u", "still")])
+    with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+        run = Simulator(net, solver=Iterate())(torch.tensor([[1.0], [0.0]]), steps=100)
+    assert run.valid_until.tolist() == [640.0, 1000.0]
+
+
 def test_divergence_in_traced_block_found_at_correct_step() -> None:
     net = one_area(lambda value: 60.0 * value)
     image = torch.rand(3, 2, 4, 4)

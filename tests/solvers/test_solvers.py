@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,43 @@ def test_stability_limit_refused_and_overshoot_warned(solver: type, border: floa
     with pytest.warns(PcsimWarning, match="overshoots"):
         simulate(net, shown, solver=solver(dt=15.0), until=30.0)
     simulate(net, shown, solver=solver(dt=10.0), until=20.0)
+
+
+@pytest.mark.parametrize("method", FIXED)
+def test_torchdiffeq_stability_limit_is_where_leak_grows(method: str) -> None:
+    net = Network({"u": (1,)}, [Population("r", leaky_rate(1, 10.0, "identity", bias=False))], [Projection("u", "r")])
+    for ratio, grows in ((0.995, False), (1.005, True)):
+        solver = pcsim.TorchDiffEq(10 * FIXED[method] * ratio, method)
+        here, plan = {"r": torch.ones(1, 1)}, Plan(net.wiring(), Regime(), solver)
+        held = plan.precompute({"u": torch.zeros(1, 1)})
+        for _ in range(1500):
+            here = plan.step(held, here)
+        assert bool(here["r"].abs() > 1.0) is grows
+
+
+@pytest.mark.parametrize("method", ["explicit_adams", "implicit_adams", "fixed_adams"])
+def test_torchdiffeq_refuses_multistep_methods(method: str) -> None:
+    """A single step of an Adams method is the Runge-Kutta step that fills its history."""
+    from torchdiffeq import odeint
+
+    start, times = torch.ones(1), torch.tensor([0.0, 0.5])
+    one, other = (odeint(lambda t, r: -r, start, times, method=name)[-1] for name in (method, "rk4"))
+    assert torch.equal(one, other)
+    with pytest.raises(SolverError, match="(?s)every dt starts anew.*method='rk4'"):
+        pcsim.TorchDiffEq(1.0, method)
+
+
+@pytest.mark.parametrize("solver", [pcsim.TorchDiffEq(1.0, "rk4"), pcsim.Dopri5(1.0, 1e-5, 1e-7)])
+def test_refusal_of_delays_names_solvers_that_support_them(solver: pcsim.solvers.FlowSolver) -> None:
+    net = leaky_net(4)
+    edges = [replace(edge, delay_ms=3.0) if edge.source not in net.inputs else edge for edge in net.projections]
+    delayed = Network(net.inputs, tuple(net.populations.values()), edges)
+    with pytest.raises(SolverError, match="conduction delays") as refusal:
+        simulate(delayed, torch.rand(1, 4), solver=solver, until=5.0)
+    assert "adaptive" not in str(refusal.value) and "RK4" in refusal.value.expected
+    for name in ("Euler", "ExponentialEuler", "Heun", "RK4"):
+        assert name in refusal.value.expected
+        simulate(delayed, torch.rand(1, 4), solver=getattr(pcsim, name)(1.0), until=5.0)
 
 
 @pytest.mark.parametrize("method", [*ADAPTIVE, *FIXED])

@@ -323,8 +323,8 @@ def test_moving_digits_reject_invalid_settings(wrong: dict) -> None:
 
 
 def test_moving_digits_reject_empty_batches() -> None:
-    for count, length in ((0, 5), (5, 0)):
-        with pytest.raises(StimulusError, match=f"{count} clips of {length} frames"):
+    for name, count, length in (("count", 0, 5), ("length", 5, 0)):
+        with pytest.raises(StimulusError, match=f"{name}=0 for draw"):
             MovingDigits().draw(0, 0, count, length)
     with pytest.raises(StimulusError, match="count"):
         numbered(9).draw(0, 0, 0, 4)

@@ -55,6 +55,22 @@ def odd_ones_fail(setting: Setting) -> dict[str, Any]:
     return measure(setting)
 
 
+def names_unknown(setting: Setting) -> dict[str, Any]:
+    """Contain a bug that only some points reach."""
+    return {"x": undefined} if setting.seed == 1 else measure(setting)  # type: ignore[name-defined]  # noqa: F821
+
+
+def together_unless_odd(settings: list[Setting]) -> list[dict[str, Any]]:
+    return [odd_ones_fail(setting) for setting in settings]
+
+
+def longer(setting: Setting) -> dict[str, Any]:
+    """Return a curve whose length depends on the seed."""
+    if setting.seed == 3:
+        raise ZeroDivisionError("seed 3")
+    return {"curve": np.arange(1.0, 2.0 + setting.seed), "count": setting.seed, "name": f"seed {setting.seed}"}
+
+
 def dies_at_first(marker: Path, value: int) -> int:
     """Kill the current process the first time that a value occurs."""
     mark = marker / str(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from support.paths import ENVIRONMENT
 from support.processes import workers_of
 from support.swept import Setting
 
-from pcsim.core.exceptions import StorageError, SweepError
+from pcsim.core.exceptions import PcsimWarning, StorageError, SweepError
 from pcsim.sweeps import executors
 from pcsim.sweeps.executors import Processes, completed, executor_named
 from pcsim.sweeps.lock import locked
@@ -106,7 +108,10 @@ def test_table_holds_every_point_and_result(tmp_path: Path) -> None:
     assert table.over("curve", "tau.0", "seed").shape == (2, 3, 1, 3)
     assert table.where(tau__0=5.0)["ratio"].tolist() == [0.2] * 3
     labelled = table.to_xarray()
-    assert labelled.sizes == {"point": 6, "curve_0": 3} and labelled["tau.0"].values.tolist() == [5.0] * 3 + [10.0] * 3
+    assert labelled.sizes == {"tau.0": 2, "seed": 3, "curve_0": 3} and labelled["tau.0"].values.tolist() == [5.0, 10.0]
+    assert labelled["ratio"].sel({"tau.0": 5.0}).values.tolist() == [0.2] * 3
+    assert np.array_equal(labelled["curve"].sel({"tau.0": 10.0, "seed": 1}), table["curve"][4])
+    assert set(labelled["lesion"].values.ravel()) == {"None"} and "failure" not in labelled
     uneven = Table(table.points[:4], table.results[:4])
     assert np.isnan(uneven.over("ratio", "tau.0")[1]).tolist() == [False, True, True], "missing points must be NaN"
     for call in (lambda: table["tau"], lambda: table.where(tau=5.0)):
@@ -147,13 +152,77 @@ def test_sweep_gives_same_bits_in_processes_and_together(where: str, tmp_path: P
     assert same(here, there)
 
 
-def test_sweep_failing_points_do_not_stop_others(tmp_path: Path) -> None:
-    sweep = Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path)
-    with pytest.raises(SweepError, match=r"2 of 5 points.*'seed': 1.*ValueError: seed 1 is odd"):
+@pytest.mark.parametrize("where", ["here", "processes:2", "together"])
+def test_sweep_marks_failed_points_and_continues(where: str, tmp_path: Path) -> None:
+    points = grid({"seed": range(5)})
+    if where == "together":
+        sweep = Sweep(swept.together_unless_odd, Setting(), points, tmp_path, together=4)
+    else:
+        sweep = Sweep(swept.odd_ones_fail, Setting(), points, tmp_path)
+    with pytest.warns(PcsimWarning, match=r"2 of 5 points.*'seed': 1.*ValueError: seed 1 is odd"):
+        table = sweep.run("here" if where == "together" else where, progress=False)
+    assert sweep.missing() == [1, 3] and table["seed"].tolist() == [0, 1, 2, 3, 4] and "2 failed" in repr(table)
+    assert table.failures == {1: "ValueError: seed 1 is odd", 3: "ValueError: seed 3 is odd"}
+    assert np.isnan(table["ratio"]).tolist() == [False, True, False, True, False]
+    assert np.isnan(table["curve"]).all(1).tolist() == [False, True, False, True, False]
+    assert table["lesion"].tolist() == ["None", "", "None", "", "None"]
+    assert np.isnan(table.over("ratio", "seed")[:, 0]).tolist() == [False, True, False, True, False]
+    assert table.where(seed=3).failures == {0: "ValueError: seed 3 is odd"} and not table.where(seed=2).failures
+    labelled = table.to_xarray()
+    assert labelled["failure"].values.tolist() == ["", "ValueError: seed 1 is odd", "", "ValueError: seed 3 is odd", ""]
+    assert np.isnan(labelled["ratio"].values).tolist() == [False, True, False, True, False]
+
+
+def test_sweep_retries_failed_points_and_removes_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(2)}), tmp_path)
+    with pytest.warns(PcsimWarning):
         sweep.run(progress=False)
-    assert sweep.missing() == [1, 3] and sweep.table()["seed"].tolist() == [0, 2, 4]
+    monkeypatch.setattr(sweep, "function", swept.measure)  # the cause was mended in a module that the function imports
+    table = sweep.run(progress=False)
+    assert not table.failures and not np.isnan(table["ratio"]).any() and len(list((tmp_path / "points").iterdir())) == 2
+
+
+def test_sweep_raises_for_bugs_and_when_all_points_fail(tmp_path: Path) -> None:
+    sweep = Sweep(swept.names_unknown, Setting(), grid({"seed": range(3)}), tmp_path / "bug")
+    with pytest.raises(SweepError, match=r"1 of 3 points.*'seed': 1.*NameError: name 'undefined' is not defined"):
+        sweep.run(progress=False)
+    assert "NameError" in sweep.table().failures[1] and sweep.missing() == [1]
+    with pytest.raises(SweepError, match=r"2 of 2 points.*seed 1 is odd"):
+        Sweep(swept.odd_ones_fail, Setting(), grid({"seed": [1, 3]}), tmp_path / "all").run(progress=False)
     with pytest.raises(SweepError, match="a result 'ragged' of type list"):
         Sweep(swept.returns_a_list_of_lists, Setting(), [{"seed": 1}], tmp_path).run(progress=False)
+
+
+def test_to_xarray_pads_curves_of_unequal_length(tmp_path: Path) -> None:
+    sweep = Sweep(swept.longer, Setting(), grid({("tau.0", "tau.1"): [5.0, 10.0], "seed": [0, 3, 2]}), tmp_path)
+    with pytest.warns(PcsimWarning, match="2 of 6 points"):
+        table = sweep.run(progress=False)
+    data = table.to_xarray()
+    assert data.sizes == {"tau.0": 2, "seed": 3, "curve_0": 3}, "linked names share a dimension"
+    assert data["tau.1"].dims == ("tau.0",) and data["tau.1"].values.tolist() == [5.0, 10.0]
+    assert data["seed"].values.tolist() == [0, 2, 3]
+    nan = math.nan
+    assert np.array_equal(data["curve"][0], [[1, nan, nan], [1, 2, 3], [nan, nan, nan]], equal_nan=True)
+    assert data["curve_0_length"].values.tolist() == [[1, 3, 0], [1, 3, 0]]
+    assert np.array_equal(data["count"][1], [0, 2, nan], equal_nan=True)
+    assert data["name"].values.tolist() == [["seed 0", "seed 2", ""]] * 2
+    assert data["failure"].values[:, 2].tolist() == ["ZeroDivisionError: seed 3"] * 2
+
+
+def test_to_xarray_keeps_types_and_labels_values_that_are_not_numbers() -> None:
+    points = [{"taus": taus, "lesion": lesion} for taus in ([1, 2], [3, 4]) for lesion in (None, "top_down")]
+    table = Table(points, [{"n": number, "even": number % 2 == 0} for number in range(4)])
+    data = table.to_xarray()
+    assert data["n"].dtype.kind == "i" and data["even"].dtype == bool and data.sizes == {"taus": 2, "lesion": 2}
+    assert data["n"].sel(taus="[3, 4]", lesion="top_down").item() == 3 and data["n"].sel(lesion="None")[0] == 0
+    assert table.over("n", "taus", "lesion")[..., 0].tolist() == [[0, 1], [2, 3]]
+    part = Table(points[:3], table.results[:3]).to_xarray()
+    assert np.array_equal(part["n"], [[0, 1], [2, math.nan]], equal_nan=True), "points that are missing must be NaN"
+    for wrong in (Table(points[:1] * 2, table.results[:2]), Table(points[:2], [{"x": 1.0}, {"x": np.ones(2)}])):
+        with pytest.raises(SweepError):
+            wrong.to_xarray()
+    with pytest.raises(SweepError, match="a column of strings"):
+        Table(points[:1], [{"name": "x"}]).over("name", "lesion")
 
 
 def test_processes_dead_worker_loses_only_its_call(tmp_path: Path) -> None:
@@ -161,7 +230,11 @@ def test_processes_dead_worker_loses_only_its_call(tmp_path: Path) -> None:
         outcomes = list(completed(executor, swept.dies_at_first, [(tmp_path, value) for value in range(2)]))
         assert sorted(outcome.result for outcome in outcomes) == [0, 1]
         (lost,) = completed(executor, swept.always_dies, [(3,)], tries=1)
-        assert lost.result is None and "terminated abruptly" in str(lost.reason)
+        assert lost.result is None and isinstance(lost.reason, SweepError)
+        assert re.search("(?s)died 1 time .*terminated abruptly.*fewer workers", str(lost.reason))
+        assert isinstance(lost.reason.__cause__, BrokenExecutor)
+        (lost,) = completed(executor, swept.always_dies, [(3,)], tries=2)
+        assert "died 2 times" in str(lost.reason)
 
 
 @pytest.mark.slow
@@ -172,7 +245,7 @@ def test_sweep_gives_same_bits_on_clusters(where: str, tmp_path: Path, monkeypat
     pytest.importorskip("distributed" if where.startswith("dask") else "submitit", reason="extra cluster")
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     assert same(small(tmp_path / "there").run(where, progress=False), small(tmp_path / "here").run(progress=False))
-    with pytest.raises(SweepError, match=r"(?s)2 of 5 points.*seed 1 is odd"):
+    with pytest.warns(PcsimWarning, match=r"(?s)2 of 5 points.*seed 1 is odd"):
         Sweep(swept.odd_ones_fail, Setting(), grid({"seed": range(5)}), tmp_path).run(where, progress=False)
 
 
@@ -361,3 +434,58 @@ def test_processes_that_are_starting_end_with_a_failed_block(tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, str(script)], env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+SESSION = """
+import json, sys
+from dataclasses import dataclass
+import numpy as np
+from pcsim.sweeps import Sweep, grid
+
+GAIN = 2.0
+@dataclass(frozen=True)
+class Setting:
+    tau: float = 1.0
+    def doubled(self):
+        return 2 * self.tau
+def helper(tau):
+    return GAIN * tau
+def measure(setting):
+    if setting.tau == 3.0:
+        raise ValueError("too slow")
+    return {"x": helper(setting.doubled())}
+ids = lambda: Sweep(measure, Setting(), grid({"tau": [1.0]}), sys.argv[1]).ids[0]
+found = [ids(), ids()]
+GAIN = 3.0
+found.append(ids())
+GAIN = 2.0
+found.append(ids())
+def helper(tau):
+    return GAIN + tau
+found.append(ids())
+class Setting(Setting):
+    def doubled(self):
+        return 3 * self.tau
+found.append(ids())
+table = Sweep(measure, Setting(), grid({"tau": [1.0, 2.0, 3.0]}), sys.argv[1]).run("processes:2", progress=False)
+print(json.dumps([found, table["x"].tolist(), table.failures[2]]))
+"""
+
+
+def test_function_typed_into_session_runs_on_processes(tmp_path: Path) -> None:
+    """With `python -c`, as in a notebook, `__main__` cannot be imported."""
+    command = [sys.executable, "-W", "ignore", "-c", SESSION, str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert not done.stderr and done.returncode == 0
+    (first, again, other_value, old_value, other_helper, _), x, failure = json.loads(done.stdout)
+    assert first == again == old_value and len({first, other_value, other_helper}) == 3
+    assert x[:2] == [2.0 + 3.0, 2.0 + 6.0] and math.isnan(x[2]) and failure == "ValueError: too slow"
+
+
+def test_sweep_identity_includes_defaults(tmp_path: Path) -> None:
+    ids = []
+    for default in ("1", "2", "(2, None)"):
+        space: dict[str, Any] = {}
+        exec(f"def measure(setting, gain={default}):\n    return {{'x': gain}}", space)
+        ids.append(Sweep(space["measure"], Setting(), POINTS, tmp_path).ids[0])
+    assert len(set(ids)) == 3

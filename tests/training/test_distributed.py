@@ -57,8 +57,8 @@ def test_distributed_equals_single_process_and_writes_once(tmp_path: Path) -> No
     for rank in (0, 1):
         weights = torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True)
         assert all(torch.allclose(weights[name], value, rtol=0, atol=1e-10) for name, value in alone.items())
-    # Written only at update 20: despite every=2, checkpoints are written where a mean of 20 losses ends.
-    assert [(tmp_path / f"writes-{rank}").read_text() for rank in (0, 1)] == ["1", "0"]
+    # Written every two updates, by the first process only; the second call finds the training finished.
+    assert [(tmp_path / f"writes-{rank}").read_text() for rank in (0, 1)] == ["10", "0"]
 
 
 def test_distributed_helpers_do_nothing_in_single_process() -> None:

@@ -167,6 +167,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: train_to_predict(small(), drifting, 3, Training(gradient=Implicit())),
         r"Checkpointed\(\)\), which is exact",
     ),
+    "flow": (lambda: train_to_predict(small().as_ode(tau=10.0), drifting, 3, ONE), r"(?s)is a flow.*as_ode"),
     "no span": (lambda: train_to_predict(small(), drifting, 3, Training(gradient=Truncated(0))), "span=0"),
 }
 

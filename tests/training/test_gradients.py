@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from pcsim.training import (
     train,
 )
 from pcsim.training.gradients import square_root
-from pcsim.training.memory import Live
+from pcsim.training.memory import Live, free_memory
 
 EXACT = 1e-12
 END = pcsim.Record(states=["b"], every=3)
@@ -197,7 +198,7 @@ def test_memory_of_update_matches_training(
         train(net, images, targets, settings, solver=solver, steps=30)
     assert "will need about" not in capsys.readouterr().err, "far below available memory, no estimate may be printed"
     assert told == pytest.approx(live.most, rel=0.25)  # measured: 0.02 to 0.17, the latter for a batch of one image
-    monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1.1 * told)
+    monkeypatch.setattr("pcsim.training.through_time.free_memory", lambda device: 1.1 * told)
     train(net, images, targets, settings, solver=solver, steps=30)
     assert f"about {told / 1e6:.3g} MB" in capsys.readouterr().err
 
@@ -235,12 +236,38 @@ def test_memory_of_update_matches_process_growth(channels: int, batch: int) -> N
 
 
 def test_train_warns_when_memory_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcsim.training.through_time.available", lambda device: 1e3)
+    monkeypatch.setattr("pcsim.training.through_time.free_memory", lambda device: 1e3)
     net = small("leaky_rcnn")
     images = shown(net, 4)["image"]
     targets = torch.eye(net.shape("readout")[0])[:4]
     with pytest.warns(pcsim.PcsimWarning, match="Checkpointed"):
         train(net, images, targets, Training(updates=1, batch=4), solver=Euler(dt=2.0), steps=3)
+
+
+@pytest.mark.parametrize(("batch", "free", "is_predicted"), [(1_000_000, 1e7, False), (1_000_000, 1e3, True)])
+def test_train_predicts_memory_for_samples_that_exist(
+    batch: int, free: float, is_predicted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch larger than the data set needs no more memory than the data set."""
+    monkeypatch.setattr("pcsim.training.through_time.free_memory", lambda device: free)
+    predicted: list[bool] = []
+    monkeypatch.setattr("pcsim.training.through_time.memory_of_update", lambda *_, **__: predicted.append(True) or 0.0)
+    net = small("leaky_rcnn")
+    images, targets = shown(net, 4)["image"], torch.eye(net.shape("readout")[0])[:4]
+    train(net, images, targets, Training(updates=1, batch=batch), solver=Euler(dt=2.0), steps=3)
+    assert bool(predicted) is is_predicted
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="memory is read from /proc")
+def test_free_memory_is_between_unused_and_total() -> None:
+    unused, total = (os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+    assert 0.8 * unused < free_memory(torch.device("cpu")) < total
+
+
+def test_free_memory_of_gpu_includes_unused_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"mem_get_info": (30, 80), "memory_reserved": 40, "memory_allocated": 25}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 30 + 40 - 25
 
 
 def test_loss_over_time_same_for_every_gradient_method() -> None:

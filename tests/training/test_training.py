@@ -92,13 +92,11 @@ def test_train_in_stages_bitwise_equals_single_call(tmp_path: Path) -> None:
     settings = Training(updates=50, batch=8, learning_rate=1e-2)
     whole = fresh()
     history = train(whole, images, targets, settings)
-    for until in (20, 40, 100):
+    for until, means in ((20, 1), (33, 2), (100, 3)):
         staged = fresh("blt")
         again = train(staged, images, targets, settings, checkpoint=tmp_path / "staged", until=until)
-        assert len(again) == min(until // 20, 3)
+        assert len(again) == means  # the last one of the updates since the last multiple of 20
     assert bits(staged) == bits(whole) and again == history
-    with pytest.raises(TrainingError, match="a multiple of 20"):
-        train(fresh(), images, targets, settings, until=30)
 
 
 def test_train_does_not_repeat_finished_training(tmp_path: Path) -> None:
@@ -144,7 +142,7 @@ def test_train_lowers_loss_and_standardises_images() -> None:
 
 
 def test_batch_of_shuffles_all_images_each_epoch() -> None:
-    from pcsim.training.updates import batch_of
+    from pcsim.training.batches import batch_of
 
     settings = Training(batch=4, seed=5)
     epochs = [torch.cat([batch_of(20, settings, 5 * epoch + i) for i in range(5)]) for epoch in range(2)]
@@ -172,3 +170,33 @@ def test_train_network_as_ode() -> None:
 def test_training_refuses_settings_out_of_range(bad: dict) -> None:
     with pytest.raises(TrainingError, match=next(iter(bad))):
         Training(**bad)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential"])
+def test_finished_training_continues_like_a_longer_one(
+    schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, targets = debris(16)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = Training(updates=20, batch=8, schedule=schedule, learning_rate=1e-2)
+    longer = dataclasses.replace(short, updates=40)
+    whole, parts = fresh("blt_b"), fresh("blt_b")
+    history = train(whole, images, targets, longer)
+    train(parts, images, targets, short, checkpoint="~/trained/file")
+    assert (tmp_path / "trained" / "file").exists()
+    again = fresh("blt_b")
+    assert train(again, images, targets, longer, checkpoint="~/trained/file") == history
+    assert bits(again) == bits(whole)
+    with pytest.raises(StorageError, match="only updates may grow"):
+        train(again, images, targets, short, checkpoint="~/trained/file")
+    with pytest.raises(StorageError, match="only updates may grow"):
+        train(again, images, targets, dataclasses.replace(longer, batch=4), checkpoint="~/trained/file")
+
+
+def test_longer_cosine_schedule_is_reported(tmp_path: Path) -> None:
+    images, targets = debris(16)
+    settings = Training(updates=20, batch=8)
+    train(fresh("blt_b"), images, targets, settings, checkpoint=tmp_path / "file")
+    longer = dataclasses.replace(settings, updates=40)
+    with pytest.warns(pcsim.PcsimWarning, match=r"from update 20 with a cosine schedule over 40.* jumps to 0.001"):
+        train(fresh("blt_b"), images, targets, longer, checkpoint=tmp_path / "file")

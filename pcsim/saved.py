@@ -1,0 +1,49 @@
+"""Loading of the files that pcsim writes: networks and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast, overload
+
+from pcsim.core import storage
+from pcsim.core.checks import checked
+from pcsim.core.exceptions import StorageError
+from pcsim.network import Network
+from pcsim.network.saving import KIND, SavedNetwork
+from pcsim.simulation import Run
+
+READERS = {".nc": "xarray.open_dataset(path)", ".csv": "pandas.read_csv(path)", ".nwb": "pynwb.NWBHDF5IO(path).read()"}
+
+
+@overload
+def load(path: str | Path, into: Network) -> Network: ...
+
+
+@overload
+def load(path: str | Path, into: None = None) -> Any: ...
+
+
+@checked(StorageError)
+def load(path: str | Path, into: Network | None = None) -> Network | Run:
+    """Load a network saved with `net.save`, or a run saved with `run.save`.
+
+    A registered model is rebuilt with the same tensors, dtype, mode and variants. For other networks, pass a network
+    with the same wiring as `into`, which is filled with the weights and returned.
+
+    Raises StorageError if the file is missing, damaged or of another kind, if a network has to be passed as `into`, or
+    if its wiring differs from the network that was saved; the message names the differences.
+
+        net.save("net.pcsim")
+        net = pcsim.load("net.pcsim")
+    """
+    if (reader := READERS.get(storage.full_path(path).suffix)) is not None:
+        raise StorageError(
+            given=f"{path}, an export to another format",
+            expected="a file written by net.save() or by run.save() without one of these extensions",
+            remedy=f"read it with {reader}",
+        )
+    tensors, facts = storage.read_tensors(path, *([KIND] if into is not None else [KIND, "run"]))
+    if facts["kind"] == "run":
+        return Run.restored(str(path), tensors, facts)
+    saved = SavedNetwork(str(path), tensors, facts)
+    return cast(Network, saved.rebuild() if into is None else saved.fill(into))
