@@ -126,8 +126,9 @@ def test_signed_refuses_biases_and_other_layers(module: nn.Module) -> None:
 
 @pytest.mark.parametrize("options", [{"sign": 0}, {"sign": 2}, {"sign": 1, "form": "square"}])
 def test_signed_refuses_unknown_options(options: dict) -> None:
-    with pytest.raises(WiringError):
+    with pytest.raises(WiringError) as caught:
         signed(conv(1, 1), **options)
+    assert caught.value.remedy == ("pass form='absolute'" if "form" in options else "pass sign=1")
 
 
 def signs_of(net: Network) -> dict[str, set[float]]:
