@@ -93,7 +93,7 @@ def test_ssn_follows_equations_for_4_steps() -> None:
 def test_ssn_is_supralinear_then_sublinear() -> None:
     contrasts = [0.5, 5.0, 20.0, 40.0]
     drive = torch.tensor(contrasts)[:, None]
-    run = simulate(models.ssn(), drive, solver=RK4(0.5), until=2000.0, record=Record(states="all", every=1000))
+    run = simulate(models.ssn(), drive, solver=RK4(1.0), until=1500.0, record=Record(states="all", every=100))
     regimes = [reference.ssn_regime(c) for c in contrasts]
     found = np.stack([run[name][-1, :, 0].detach().numpy() for name in ("e", "i")], axis=1)
     assert near(found, [regime["r"] for regime in regimes], 1e-7)
@@ -172,7 +172,7 @@ def test_vip_disinhibits_excitatory_cells() -> None:
     ends = []
     for h in (H, more):
         (expected,) = reference.threshold_linear_fixed_points(signed, h)
-        ends.append(motif_run(h, RK4(1.0), 2000, START)[-1])
+        ends.append(motif_run(h, RK4(2.0), 400, START)[-1])
         assert near(ends[-1], expected, 1e-8)
     assert ends[1][0] > ends[0][0] and ends[1][2] < ends[0][2]
 
