@@ -83,7 +83,7 @@ def construct(name: str, **options: Any) -> Network:
     return model(**options)
 
 
-Graph.construct = construct
+Graph.construct = staticmethod(construct)
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
