@@ -19,11 +19,12 @@ from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import Wiring, add_readout, areas
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
-from pcsim.rules.adaptation import Depletion, Facilitation, IntrinsicSuppression, Release, Utilisation
+from pcsim.rules.adaptation import IntrinsicSuppression
 from pcsim.rules.base import Leaky
 from pcsim.rules.circuits import Power
 from pcsim.rules.normalisation import DivisiveNormalisation, Organics, OrganicsPool
 from pcsim.rules.rate import leaky_rate
+from pcsim.rules.synapses import Depletion, Facilitation, Release, Utilisation
 from pcsim.rules.wires import Sum
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.core.renamed import names_of
 from pcsim.rules.accumulator import Accumulator
-from pcsim.rules.adaptation import Depletion, Facilitation, IntrinsicSuppression, Release
+from pcsim.rules.adaptation import IntrinsicSuppression
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
 from pcsim.rules.circuits import PowerLaw, WilsonCowan
@@ -25,6 +25,7 @@ from pcsim.rules.predictive import (
 )
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
+from pcsim.rules.synapses import Depletion, Facilitation, Release
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
 from pcsim.rules.wires import Sum, Switch
 
