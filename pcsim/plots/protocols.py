@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import as_numbers, drawing, require
+from pcsim.plots.canvas import as_numbers, drawing, merged, require
 from pcsim.plots.runs import tones
 from pcsim.stimuli.timeline import Timeline
 
@@ -54,7 +54,8 @@ def stimulus(
     pictures = [as_numbers(timeline.at(time)[sample]).astype(float) for time in times]
     low = min(0.0, *(float(np.nanmin(each)) for each in pictures))
     high = max(1.0, *(float(np.nanmax(each)) for each in pictures))
-    style = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "nearest", **image}
+    limits = {"vmin": low, "vmax": high}
+    style = merged("imshow", {"cmap": "gray", "interpolation": "nearest", **limits}, image)
     with drawing(ax, max(4.0, 1.1 * len(times)), 1.9) as ax:
         ax.set(xlim=(0.0, end), ylim=(0.0, 1.0), xlabel="time (ms)", yticks=[])
         ax.spines[["top", "right", "left"]].set_visible(False)
@@ -68,7 +69,12 @@ def stimulus(
             place = ax.inset_axes(((slot + 0.04) * width, _PICTURES, 0.92 * width, 1.0 - _PICTURES))
             place.imshow(_as_image(picture, low, high), **style)
             place.set(xticks=[], yticks=[])
-            ends = {"xyA": (time, _BAR), "coordsA": ax.transData, "xyB": (0.5, 0.0), "coordsB": place.transAxes}
+            ends: dict[str, Any] = {
+                "xyA": (time, _BAR),
+                "coordsA": ax.transData,
+                "xyB": (0.5, 0.0),
+                "coordsB": place.transAxes,
+            }
             ax.add_artist(ConnectionPatch(**ends, color="0.6", linewidth=0.7))
         return ax
 

@@ -40,6 +40,7 @@ from pcsim import (
     sweeps,
     training,
 )
+from pcsim.dynamics.stability import Dynamics
 from pcsim.models import weights
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
@@ -1228,7 +1229,7 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
         "matrix": lambda: {"values": np.ones((3, 3)) - np.eye(3), "labels": ["a", "a", "b"], "ranked": True},
         "network": lambda: {"net": models.blt(width=2), "shapes": True, "legend": False},
         "phase_plane": lambda: {
-            "dynamics": Dynamics(plane(), torch.ones(1, 2)),
+            "dynamics": Dynamics(leaky_net(2), torch.ones(1, 2)),
             "xlim": (-1.0, 1.0),
             "ylim": (-1.0, 1.0),
             "points": [torch.zeros(1, 2)],

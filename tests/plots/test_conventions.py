@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib import pyplot, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from support.examples import dense, leaky_net, linear_pc
 
@@ -113,6 +114,20 @@ def test_keywords_reach_the_main_artist(name: str) -> None:
 def test_aliases_of_keywords_work() -> None:
     ax = plots.activity(_run(), "r", lw=4, c="k", samples="each")
     assert {(line.get_linewidth(), line.get_color()) for line in ax.lines} == {(4, "k")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_misspelt_keywords_are_refused_with_a_suggestion(name: str) -> None:
+    arguments, _, ((word, value),) = (*CASES[name][:2], CASES[name][2].items())
+    with pytest.raises(pcsim.StimulusError, match=f"did you mean '{word}'"):
+        getattr(plots, name)(**arguments(), **{f"{word}{word[-1]}": value})
+    assert not pyplot.get_fignums()
+
+
+def test_norm_replaces_limits() -> None:
+    weights = torch.randn(4, 3, 3)
+    shown = plots.receptive_fields(weights, norm=Normalize(-9.0, 9.0)).images[0]
+    assert shown.get_clim() == (-9.0, 9.0)
 
 
 def test_panels_need_axes_in_a_grid() -> None:
