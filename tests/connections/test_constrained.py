@@ -102,7 +102,7 @@ def test_signed_shares_weights_and_leaves_module_unchanged() -> None:
 def test_signed_summary_names_sign() -> None:
     assert summary(signed(nn.Sequential(pool(), conv(1, 2)), -1)) == "max pool 2, inhibitory conv 3x3 1>2"
     assert summary(signed(Tied(conv(1, 2)), 1)) == "excitatory transpose of conv 3x3 1>2"
-    assert summary(signed(nn.Sequential(conv(1, 2), pool()), -1)).endswith("times -1")
+    assert summary(signed(nn.Sequential(conv(1, 2), pool()), -1)).endswith("gain -1")
 
 
 @pytest.mark.parametrize(
