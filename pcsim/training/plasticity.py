@@ -39,6 +39,11 @@ Reward = Callable[[State, Tensor], Tensor]
 """a function of the values at the end of a trial and the indices of its samples, which returns the reward (batch,)"""
 
 
+def presented(value: Tensor) -> Tensor:
+    """Return the value itself: a reduction with which a `Record` keeps an input."""
+    return value
+
+
 @checked(TrainingError)
 class Plasticity:
     """Local learning rules for some projections of a network, which change its weights in place.
@@ -50,13 +55,13 @@ class Plasticity:
     samples of the batch; eligibility traces and rewards differ between samples. All changes of an update are computed
     from the weights before it. Signs fixed by `connections.signed` are kept.
 
-    names  the populations and inputs whose values the rules need, for `Record(states=plasticity.names)`
+    names  the populations and inputs whose values the rules need
     state  the variables of each rule, such as thresholds, by projection
 
     Raises WiringError for unknown projections, and for those whose transform has no weight or more than one.
 
         plasticity = local.Plasticity(net, {"image->v1": local.Hebb(rate=1e-3)})
-        run = simulate(net, images, solver=Euler(1.0), until=50.0, record=Record(states=plasticity.names, at=[50.0]))
+        run = simulate(net, images, solver=Euler(1.0), until=50.0, record=plasticity.record(at=[50.0]))
         plasticity.follow(run)
     """
 
@@ -71,6 +76,19 @@ class Plasticity:
             self._posts[name] = rule.post_of(network, self._edges[name])
         self.names = tuple(dict.fromkeys([*(e.source for e in self._edges.values()), *self._posts.values()]))
         self.state: dict[str, dict[str, Tensor]] = {name: {} for name in rules}
+
+    def record(self, every: Count = 1, at: Sequence[NonNegative] | None = None) -> Record:
+        """Return a `Record` of `names`, at every step or at the given times in ms, from which `follow` learns.
+
+        The values of an input "image" are under the key "image.presented".
+        """
+        inputs = {name: presented for name in self.names if name in self.network.inputs}
+        states = tuple(name for name in self.names if name not in inputs)
+        return Record(states=states, reduce=inputs, every=every, at=at)
+
+    def values(self, run: Run, row: int = -1) -> State:
+        """Return the values of `names` in a row of a run, for `step`."""
+        return {name: run[self._key(name)][row] for name in self.names}
 
     def start_trial(self) -> None:
         """Discard the variables that belong to the samples of a batch, such as eligibility traces."""
@@ -93,7 +111,7 @@ class Plasticity:
             raise TrainingError(
                 given=f"values of {', '.join(values) or 'nothing'}",
                 expected=f"values of {', '.join(missing)}, too",
-                remedy="run the network with record=Record(states=plasticity.names)",
+                remedy="call step(plasticity.values(run)) after a run with record=plasticity.record()",
             )
         pairs = {name: (values[e.source], values[self._posts[name]]) for name, e in self._edges.items()}
         return self._update(pairs, reward)
@@ -102,8 +120,8 @@ class Plasticity:
     def follow(self, run: Run, reward: Tensor | float | None = None, at: Sequence[NonNegative] | None = None) -> None:
         """Update the weights once for each row of a run, in the order of time. The run starts a new trial.
 
-        run     a run with rows of `names`. The source of a delayed projection is read at the time when it sent the
-                activity, so this time must also be recorded. The first rows, without a past, are skipped
+        run     a run with record=plasticity.record(). The source of a delayed projection is read at the time when it
+                sent the activity, so this time must also be recorded. The first rows, without a past, are skipped
         reward  (batch,) or a number, at the last row only; or (rows, batch)
         at      times of the rows in ms at which the weights are updated; by default all rows
 
@@ -124,7 +142,7 @@ class Plasticity:
         self.start_trial()
         for row, received in zip(rows, rewards, strict=True):
             pairs = {
-                name: (run[self._edges[name].source][before], run[self._posts[name]][after])
+                name: (run[self._key(self._edges[name].source)][before], run[self._key(self._posts[name])][after])
                 for name, (before, after) in row.items()
             }
             self._update(pairs, received)
@@ -157,7 +175,7 @@ class Plasticity:
         dt = solver.step_ms(self.network.wiring())
         lags = {self._lag(edge, dt) * dt for edge in self._edges.values()}
         rows = sorted({round(t - lag, 9) for t in times for lag in (0.0, *lags) if t - lag > 0})
-        sim = Simulator(self.network, solver=solver, record=Record(states=self.names, at=rows))
+        sim = Simulator(self.network, solver=solver, record=self.record(at=rows))
         settings = Training(updates=updates, batch=batch, seed=seed)
         facts = {
             "network": self.network.name,
@@ -171,8 +189,7 @@ class Plasticity:
                 chosen = batch_of(count, settings, update)
                 with seeded(seed, update, next(self.network.parameters()).device):
                     run = sim({name: values[chosen] for name, values in shown.items()}, until=until)
-                    last = {name: run[name][-1] for name in self.names}
-                    received = None if reward is None else reward(last, chosen)
+                    received = None if reward is None else reward(self.values(run), chosen)
                 self.follow(run, received, times)
                 rewards.append(math.nan if received is None else float(received.mean()))
                 progress.update()
@@ -204,9 +221,14 @@ class Plasticity:
     def _rows(self, run: Run, at: Sequence[float] | None) -> list[dict[str, tuple[int, int]]]:
         """Return, for each time, the rows of the source and of the target for every projection with a past."""
         dt = run.final.clock.dt
-        for name in self.names:
-            run[name]  # raises RecordError if it was not recorded
-        rows_of = {n: {round(float(t) / dt): row for row, t in enumerate(run.times_of[n])} for n in self.names}
+        if missing := [name for name in self.names if self._key(name) not in run]:
+            raise TrainingError(
+                given=f"a run without values of {', '.join(missing)}",
+                expected=f"rows of {', '.join(self.names)}",
+                remedy="run simulate(..., record=plasticity.record())",
+            )
+        times = {name: run.times_of[self._key(name)] for name in self.names}
+        rows_of = {name: {round(float(t) / dt): row for row, t in enumerate(times[name])} for name in times}
         wanted = [round(t / dt) for t in at] if at is not None else sorted(set().union(*rows_of.values()))
         found: list[dict[str, tuple[int, int]]] = []
         for step in wanted:
@@ -224,6 +246,9 @@ class Plasticity:
             if not any(name in pairs for pairs in found):
                 raise _unrecorded(name, -dt * self._lag(self._edges[name], dt), wanted[-1] * dt if wanted else 0.0)
         return found
+
+    def _key(self, name: str) -> str:
+        return f"{name}.{presented.__name__}" if name in self.network.inputs else name
 
     def _lag(self, edge: Projection, dt: float) -> int:
         """Return the delay of a projection in steps."""
@@ -298,5 +323,5 @@ def _unrecorded(name: str, sent: float, received: float) -> TrainingError:
     return TrainingError(
         given=f"a run without the values that {name!r} needs",
         expected=past,
-        remedy="record every step with record=Record(states=plasticity.names), or include these times in at=[...]",
+        remedy="record every step with record=plasticity.record(), or include these times in at=[...]",
     )
