@@ -77,6 +77,7 @@ class Plasticity:
         self.names = tuple(dict.fromkeys([*(e.source for e in self._edges.values()), *self._posts.values()]))
         self.state: dict[str, dict[str, Tensor]] = {name: {} for name in rules}
 
+    @checked(TrainingError)
     def record(self, every: Count = 1, at: Sequence[NonNegative] | None = None) -> Record:
         """Return a `Record` of `names`, at every step or at the given times in ms, from which `follow` learns.
 
@@ -86,6 +87,7 @@ class Plasticity:
         states = tuple(name for name in self.names if name not in inputs)
         return Record(states=states, reduce=inputs, every=every, at=at)
 
+    @checked(TrainingError)
     def values(self, run: Run, row: int = -1) -> State:
         """Return the values of `names` in a row of a run, for `step`."""
         return {name: run[self._key(name)][row] for name in self.names}
@@ -96,6 +98,7 @@ class Plasticity:
             kept = {key: value for key, value in self.state[name].items() if key not in rule.traces}
             self.state[name] = kept
 
+    @checked(TrainingError)
     @torch.no_grad()
     def step(self, values: State, reward: Tensor | float | None = None) -> dict[str, Tensor]:
         """Update the weights once from values (batch, ...); return the changes eta dw by projection.
@@ -116,6 +119,7 @@ class Plasticity:
         pairs = {name: (values[e.source], values[self._posts[name]]) for name, e in self._edges.items()}
         return self._update(pairs, reward)
 
+    @checked(TrainingError)
     @torch.no_grad()
     def follow(self, run: Run, reward: Tensor | float | None = None, at: Sequence[NonNegative] | None = None) -> None:
         """Update the weights once for each row of a run, in the order of time. The run starts a new trial.
@@ -147,6 +151,7 @@ class Plasticity:
             }
             self._update(pairs, received)
 
+    @checked(TrainingError)
     def learn(
         self,
         shown: Mapping[str, Tensor],
