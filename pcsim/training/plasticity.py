@@ -90,7 +90,15 @@ class Plasticity:
     @checked(TrainingError)
     def values(self, run: Run, row: int = -1) -> State:
         """Return the values of `names` in a row of a run, for `step`."""
-        return {name: run[self._key(name)][row] for name in self.names}
+        found = {name: run[self._key(name)] for name in self.names}
+        count = min(map(len, found.values()))
+        if not -count <= row < count:
+            raise TrainingError(
+                given=f"row={row} of a run with {count} rows",
+                expected="a row that was recorded",
+                remedy="pass row=-1 for the last row",
+            )
+        return {name: rows[row] for name, rows in found.items()}
 
     def start_trial(self) -> None:
         """Discard the variables that belong to the samples of a batch, such as eligibility traces."""

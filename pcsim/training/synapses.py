@@ -110,6 +110,8 @@ class Synapses:
 
     def products_of_samples(self, post: Tensor, pre: Tensor) -> Tensor:
         """Return the product of each sample, averaged over positions: (batch, *weight)."""
+        if type(self.layer) is nn.Linear and post.dim() == 2:
+            return torch.einsum("bo,bi->boi", post, pre)
         each = torch.func.vmap(lambda y, x: self._summed(y[None], x[None]))(post, pre)
         return each * len(post) / self._units(post)[0].numel()
 

@@ -931,6 +931,7 @@ def _training() -> Part:
 
 def plastic() -> training.local.Plasticity:
     """Return a plasticity with two rules, one of which needs a reward."""
+    torch.manual_seed(0)
     rules = {"u->a": training.local.Oja(0.01), "a->b": training.local.ThreeFactor(0.01)}
     edges = [Projection("u", "a", nn.Linear(3, 4)), Projection("a", "b", nn.Linear(4, 2))]
     net = Network({"u": (3,)}, [Population("a", pcsim.rules.Rate(4)), Population("b", pcsim.rules.Rate(2))], edges)
@@ -959,7 +960,7 @@ def _local_rules() -> Part:
         "training.local.Plasticity.values": (made.values, lambda: {"run": run, "row": -1}),
         "training.local.Plasticity.start_trial": (made.start_trial, dict),
         "training.local.Plasticity.step": (
-            plastic().step,
+            lambda **given: plastic().step(**given),
             lambda: {"values": {"u": tensor(2, 3), "a": tensor(2, 4), "b": tensor(2, 2)}, "reward": tensor(2)},
         ),
         "training.local.Plasticity.follow": (
