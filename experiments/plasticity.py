@@ -85,7 +85,7 @@ PRESETS = {
         workers=1,
     ),
     "quick": Plasticity(),
-    "standard": Plasticity(out=Path("results/plasticity-standard"), repetitions=10, trials=6_000, rate=0.005),
+    "standard": Plasticity(out=Path("results/plasticity-standard"), repetitions=10, trials=1_200, rate=0.005),
 }
 
 
@@ -250,8 +250,8 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
         Picture(
             "shifts",
             shift_curves(results["conditions"]),
-            "Shift toward the rewarded orientation against the initial distance of a unit's preferred orientation. Grey points "
-            "are units of all repetitions; lines are means in bins of 10 degrees.",
+            "Shift toward the rewarded orientation against the initial distance of a unit's preferred orientation. "
+            "Grey points are units of all repetitions; lines are means in bins of 10 degrees.",
             ("conditions",),
         ),
         Picture(
