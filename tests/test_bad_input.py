@@ -72,6 +72,12 @@ def two(first: str, second: str) -> Network:
     return Network({"u": (2,)}, [Population(first, Rate(2)), Population(second, Rate(2))], [Projection("u", first)])
 
 
+def wired(active: tuple[float, float] | None = None, **edge: object) -> Network:
+    """Return a flow with a wire s between the input and its population."""
+    populations = [Population("s", Sum(), active=active), Population("a", leaky_rate(2, 5.0))]
+    return Network({"u": (2,)}, populations, [Projection("u", "s"), Projection("s", "a", **edge)])
+
+
 def one(rule: object, **edge: object) -> Network:
     return Network({"u": (2,)}, [Population("a", rule)], [Projection("u", "a", **edge)])
 
@@ -371,6 +377,32 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "active in (0, 3)",
         "active=(from, to)",
     ),
+    "copy without a window": (
+        lambda: Network(
+            {"u": (2,)},
+            [Population("b", Rate(2)), Population("a", Rate(2), starts_from="b")],
+            [Projection("u", "a"), Projection("u", "b")],
+        ),
+        "active in None",
+        "active=(from, to)",
+    ),
+    "copy of another shape": (
+        lambda: Network(
+            {"u": (2,)},
+            [Population("b", Rate(3)), Population("a", Rate(2), active=(1, 3), starts_from="b")],
+            [Projection("u", "a"), Projection("u", "b", nn.Linear(2, 3))],
+        ),
+        "starts from 'b'",
+        "the same variables and shapes",
+    ),
+    "window between steps": (
+        lambda: Network({"u": (2,)}, [Population("a", Rate(2), active=(0.5, 2))], [Projection("u", "a")]),
+        "'a' with the window (0.5, 2",
+        "in steps, such as (5, 10)",
+    ),
+    "window of a wire in a flow": (lambda: wired(active=(1.0, 3.0)), "'s', a wire in a flow", "rules.Leaky"),
+    "delay in ms of a wire": (lambda: wired(delay_ms=3.0), "s->a with a delay in ms", "rules.Leaky"),
+    "delay of a wire in a flow": (lambda: wired(delay=1), "s->a with delay=1 in a flow", "delay_ms"),
     "unknown readout": (
         lambda: Network({"u": (2,)}, [Population("a", Sum())], [Projection("u", "a")], readout="y"),
         "readout='y'",

@@ -90,6 +90,18 @@ torch.save(pcsim.simulate(net, images, solver=pcsim.RK4(1.0), until=20.0)["reado
     assert torch.equal(mine, torch.load(tmp_path / "out.pt"))
 
 
+def test_unpickled_network_can_be_saved_in_a_fresh_process(tmp_path: Path) -> None:
+    net = models.blt(channels=(2, 2), image=(1, 8, 8))
+    torch.save(net, tmp_path / "net.pt")
+    code = f"""
+import torch
+net = torch.load({str(tmp_path / "net.pt")!r}, weights_only=False)
+net.save({str(tmp_path / "net.pcsim")!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert_same_bits(net.eval(), pcsim.load(tmp_path / "net.pcsim"))
+
+
 def test_modes_frozen_parameters_and_layout_come_back(tmp_path: Path) -> None:
     net = models.resnet18((4, 4, 8, 8), image=(2, 32, 32), classes=3).train()
     net.transforms.eval()

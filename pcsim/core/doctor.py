@@ -21,7 +21,7 @@ EXTRAS = {
     "analysis": (("h5netcdf", "sklearn", "xarray"), "labelled arrays, netCDF files, decoders, object solution times"),
     "cluster": (("distributed", "submitit"), "sweeps on Dask and SLURM clusters"),
     "data": (("pooch",), "downloads of MNIST and Omniglot"),
-    "nwb": (("pynwb",), "exports of responses to NWB files"),
+    "nwb": (("pynwb",), "runs in Neurodata Without Borders files"),
     "sweep": (("optuna",), "searches, pcsim run cell_search"),
     "video": (("av",), "video files other than GIF"),
     "viz": (("plotly",), "interactive pages"),

@@ -34,6 +34,8 @@ NAMES = {
     "pcsim.analysis.similarity": "pcsim.brain.similarity",
     "pcsim.analysis.stability": "pcsim.dynamics.stability",
     "pcsim.models.names": "pcsim.models.available",
+    "pcsim.models.weights.load": "pcsim.load",
+    "pcsim.models.weights.save": "pcsim.Network.save",
     "pcsim.rules.HandOver": "pcsim.rules.Switch",
     "pcsim.rules.Relaxed": "pcsim.rules.Leaky",
     "pcsim.sweeps.executors.Here": "pcsim.sweeps.executors.SerialExecutor",

@@ -94,7 +94,7 @@ def construct(name: str, **options: Any) -> Network:
     return model(**options)
 
 
-Graph.construct = construct
+Graph.construct = staticmethod(construct)
 
 
 def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) -> None:

@@ -8,10 +8,12 @@ from typing import Any, cast
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError
+from pcsim.core.renamed import names_of
 from pcsim.models.registry import construct
 from pcsim.network import Network
 from pcsim.network.saving import KIND, SavedNetwork
 
+__getattr__ = names_of(__name__)
 FOLDER = files("pcsim.models") / "trained"
 
 

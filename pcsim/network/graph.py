@@ -31,7 +31,7 @@ class Graph(nn.Module):
     """
 
     # Set by pcsim.models, which imports this package.
-    construct: ClassVar[Callable[..., Any]]
+    construct: ClassVar[Callable[..., Any] | None] = None
     recipe: Recipe | None = None
     """the calls that built the network, for registered models and their variants"""
 

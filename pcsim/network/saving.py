@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class SavedNetwork:
                     expected="a network to fill with the weights, because the file cannot contain your code",
                     remedy="build the network as before, and call pcsim.load(path, into=net)",
                 )
-            network: Graph = recipe.build(Graph.construct)
+            network: Graph = recipe.build(_construct())
             _fill(network, self._own(), self.facts["strides"], self.path)
             _set_modes(network, self.facts["modes"])
             network.name = str(self.facts["name"])
@@ -86,7 +87,7 @@ class SavedNetwork:
             recipe = self.recipe
             if recipe is None:
                 raise ValueError("the recipe")
-            network: Graph = recipe.build(Graph.construct, **options)
+            network: Graph = recipe.build(_construct(), **options)
             load_tensors(network, self._trained(), self.path)
         return network.eval()
 
@@ -128,7 +129,7 @@ def _checked_recipe(
     if recipe.unkept:
         return None, f"the argument {recipe.unkept!r} contains an object that a file cannot store", own
     try:
-        rebuilt = recipe.build(Graph.construct)
+        rebuilt = recipe.build(_construct())
         fresh = _all_tensors(rebuilt)
         kept = {n: t for n, t in tensors.items() if n in own or n not in fresh or not _is_alike(t, fresh[n])}
         _fill(rebuilt, tensors, {}, network.name)
@@ -138,6 +139,13 @@ def _checked_recipe(
         what = changed[0].replace("in the file", "now").replace("in this network", "as built")
         return None, f"it was changed after it was built ({what})", own
     return recipe, "", kept
+
+
+def _construct() -> Callable[..., Any]:
+    """Return the function that builds registered models."""
+    if Graph.construct is None:  # nothing but networks has been imported, as after unpickling
+        import_module("pcsim.models")
+    return cast(Callable[..., Any], Graph.construct)
 
 
 def _all_tensors(network: Graph) -> dict[str, Tensor]:

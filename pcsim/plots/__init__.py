@@ -15,6 +15,7 @@ from pcsim.plots.films import animation, errors_over_frames, forecast, surprise
 from pcsim.plots.grids import heatmap, matrix, receptive_fields
 from pcsim.plots.interactive import explore
 from pcsim.plots.planes import phase_plane
+from pcsim.plots.protocols import stimulus
 from pcsim.plots.runs import activity, compare, error_convergence, unit_map
 from pcsim.plots.sweeps import search_progress, tau_maps
 
@@ -35,6 +36,7 @@ __all__ = [
     "phase_plane",
     "receptive_fields",
     "search_progress",
+    "stimulus",
     "style",
     "surprise",
     "tau_maps",

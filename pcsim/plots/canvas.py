@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, cast
 
 import numpy as np
 from cycler import cycler
 from matplotlib import font_manager, pyplot, rc_context, rcParams, rcParamsDefault
+from matplotlib.artist import Artist, ArtistInspector
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -22,12 +29,21 @@ from pcsim.core.exceptions import StimulusError
 
 PALETTE = ("#0072b2", "#d55e00", "#56b4e9", "#cc79a7", "#e69f00", "#000000", "#009e73", "#999999")
 """colours of Okabe and Ito (2008), which remain distinct with colour blindness; green is far from vermillion"""
+ARTISTS: dict[str, type[Artist]] = {
+    "plot": Line2D,
+    "imshow": AxesImage,
+    "pcolormesh": QuadMesh,
+    "streamplot": LineCollection,
+    "arrow": FancyArrowPatch,
+}
+"""main artists of the functions in this package"""
 WIDTHS_MM = {1: 89.0, 1.5: 120.0, 2: 183.0}
 """widths of figures that span 1, 1.5 or 2 columns of a journal (Nature's guide for authors)"""
 FONTS = ("Arial", "Helvetica", "DejaVu Sans")
 """fonts of `style("paper")`, in order of preference; the last one comes with matplotlib"""
 
 
+@checked(StimulusError)
 @contextmanager
 def style(name: Literal["paper", "screen"] = "paper", columns: float = 1) -> Iterator[None]:
     """Draw the figures of a `with` block in a given style.
@@ -42,12 +58,7 @@ def style(name: Literal["paper", "screen"] = "paper", columns: float = 1) -> Ite
             ax = pcsim.plots.activity(run)
             ax.figure.savefig("activity.pdf")
     """
-    if name not in ("paper", "screen") or columns not in WIDTHS_MM:
-        raise StimulusError(
-            given=f"style({name!r}, columns={columns!r})",
-            expected=f"'paper' or 'screen', and {', '.join(map(str, WIDTHS_MM))} columns",
-            remedy="use style('paper', columns=1)",
-        )
+    require(columns in WIDTHS_MM, f"columns={columns!r}", "1, 1.5 or 2 columns", "pass columns=1")
     settings: dict[str, Any] = {
         "axes.prop_cycle": cycler(color=PALETTE),
         "axes.spines.top": False,
@@ -141,9 +152,36 @@ def panels(
         raise
 
 
-def merged(artist: type, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of an artist, updated with keywords, which may be aliases such as "lw"."""
+def merged(
+    kind: Literal["plot", "imshow", "pcolormesh", "streamplot", "arrow"],
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the keywords of an artist: `defaults`, updated with those that the user has given, under full names.
+
+    Raises StimulusError for names that neither the artist nor the method of `Axes` knows.
+    """
+    artist = ARTISTS[kind]
+    known = _keywords(kind)
+    if unknown := [name for name in given if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        raise StimulusError(
+            given=f"the keyword {unknown[0]!r}",
+            expected=f"an option of this function, or a property of a {artist.__name__} in matplotlib",
+            remedy=f"did you mean {near[0]!r}?" if near else "see the options with help(), or leave it out",
+        )
+    if "norm" in given:
+        defaults = {name: value for name, value in defaults.items() if name not in ("vmin", "vmax")}
     return {**normalize_kwargs(dict(defaults), artist), **normalize_kwargs(dict(given), artist)}
+
+
+@cache
+def _keywords(kind: str) -> frozenset[str]:
+    """Return the names and aliases of the properties of an artist, and of the arguments of the method that draws it."""
+    inspector = ArtistInspector(ARTISTS[kind])
+    names = {*inspector.get_setters(), *(alias for aliases in inspector.aliasd.values() for alias in aliases)}
+    arguments = inspect.signature(getattr(Axes, kind)).parameters if kind != "arrow" else {}
+    return frozenset({*names, *arguments} - {"self", "args", "kwargs", "data", "label", "transform"})
 
 
 def whole(figure: Figure | SubFigure) -> Figure:

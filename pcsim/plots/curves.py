@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from pcsim.core.checks import checked
@@ -54,7 +53,7 @@ def accuracy_by_cycles(
                 right.axhline(values.mean(), color=colour, linestyle="--", linewidth=1.2, label=name)
                 continue
             mean = values.mean(0)
-            right.plot(np.arange(1, len(mean) + 1), mean, **merged(Line2D, {"color": colour, "label": name}, line))
+            right.plot(np.arange(1, len(mean) + 1), mean, **merged("plot", {"color": colour, "label": name}, line))
             right.plot(at + 1, mean[at], "o", ms=7, color=colour)
         left.set_xticks(range(len(curves)), list(curves), rotation=20, ha="right", rotation_mode="anchor")
         left.set(ylabel="correct (%)", ylim=(0, 102), title=f"at the last {unit} of training")
@@ -96,7 +95,7 @@ def decoding_over_time(
             for index, (condition, (times, shares)) in enumerate(conditions.items()):
                 few = len(np.asarray(times)) < 12
                 style = {"color": COLOURS.get(condition, f"C{index + 2}"), "marker": "o" if few else "", "ms": 4}
-                panel.plot(times, 100 * np.asarray(shares), **merged(Line2D, {**style, "label": condition}, line))
+                panel.plot(times, 100 * np.asarray(shares), **merged("plot", {**style, "label": condition}, line))
                 if bands and condition in bands.get(name, {}):
                     low, high = (100 * np.asarray(end) for end in bands[name][condition])
                     panel.fill_between(times, low, high, color=panel.lines[-1].get_color(), alpha=0.2, linewidth=0)

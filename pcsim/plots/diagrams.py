@@ -108,7 +108,7 @@ def _edge(ax: Axes, net: Network, edge: Projection, route: Route, size: float, o
         style["color"] = LESION
     path = _rounded(route)
     arrow = {"mutation_scale": 1.3 * size, "shrinkA": 0, "shrinkB": 0, "zorder": 2, "capstyle": "butt"}
-    ax.add_patch(FancyArrowPatch(path=path, **merged(FancyArrowPatch, {**arrow, **style}, options)))
+    ax.add_patch(FancyArrowPatch(path=path, **merged("arrow", {**arrow, **style}, options)))
     middle = _middle(route)
     if edge.lesioned:
         ax.plot(*middle, "x", color="k", markersize=0.8 * size, markeredgewidth=1.5, zorder=5)

@@ -9,7 +9,6 @@ import numpy as np
 from einops import rearrange, repeat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -92,7 +91,10 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool, style: Mapping[str, Any
         ax.imshow(value, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
     else:
         image = rearrange(value.clip(0, 1), "channel height width -> height width channel")
-        ax.imshow(image if image.shape[2] == 3 else image[..., 0], **{"cmap": "gray", "vmin": 0, "vmax": 1, **style})
+        ax.imshow(
+            image if image.shape[2] == 3 else image[..., 0],
+            **merged("imshow", {"cmap": "gray", "vmin": 0, "vmax": 1}, style),
+        )
 
 
 @checked(StimulusError)
@@ -106,7 +108,7 @@ def errors_over_frames(
     """
     with drawing(ax, 5.0, 3.4) as ax:
         for number, (name, values) in enumerate(errors.items()):
-            _mean_and_error(ax, np.asarray(values, float), name, merged(Line2D, {"color": f"C{number}"}, line))
+            _mean_and_error(ax, np.asarray(values, float), name, merged("plot", {"color": f"C{number}"}, line))
         if closed_loop_from is not None:
             _event(ax, closed_loop_from, "closed loop", OWN)
         ax.set_yscale("log")
@@ -137,7 +139,7 @@ def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int, *, ax: Axes
                 style: dict[str, Any] = (
                     {"color": "0.4", "ls": "--"} if layers is first else {"color": _next_colour(panel)}
                 )
-                _mean_and_error(panel, np.asarray(layers[layer], float), kind, merged(Line2D, style, line))
+                _mean_and_error(panel, np.asarray(layers[layer], float), kind, merged("plot", style, line))
             _event(panel, at, "surprise" if panel is row[0] else "", "0.3")
             panel.set(title=layer, xlabel="frame")
             panel.set_ylim(0, 1.1 * panel.get_ylim()[1])  # room for the label above the curves

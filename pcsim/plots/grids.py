@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcsim.core.checks import Count, Labels, checked
 from pcsim.core.exceptions import StimulusError
-from pcsim.plots.canvas import as_numbers, drawing, require
+from pcsim.plots.canvas import as_numbers, drawing, merged, require
 from pcsim.sweeps import Table
 
 MOST_NUMBERS = 150
@@ -68,7 +68,8 @@ def heatmap(
     columns, rows = table.values(x), table.values(y)
     with drawing(ax, 1.6 + 0.5 * max(5, len(columns)), 1.0 + 0.42 * max(5, len(rows))) as ax:
         shown = ax.imshow(
-            np.ma.masked_invalid(cells.T), **{"origin": "lower", "cmap": "cividis", "aspect": "auto", **image}
+            np.ma.masked_invalid(cells.T),
+            **merged("imshow", {"origin": "lower", "cmap": "cividis", "aspect": "auto"}, image),
         )
         bar = ax.figure.colorbar(shown, ax=ax)
         bar.set_label(label or (f"{value} ({repeats} of {found.shape[2]})" if found.shape[2] > 1 else value))
@@ -134,7 +135,7 @@ def matrix(
 
         square = _square((rankdata(square[above], nan_policy="omit") - 1) / max(1, len(above[0]) - 1), len(square))
     with drawing(ax, 4.6, 3.8) as ax:
-        shown = ax.imshow(square, **{"cmap": "viridis", "interpolation": "nearest", **image})
+        shown = ax.imshow(square, **merged("imshow", {"cmap": "viridis", "interpolation": "nearest"}, image))
         ax.figure.colorbar(shown, ax=ax, label=f"rank of {label} (0 to 1)" if ranked else label)
         if labels is None:
             ax.set(xlabel="stimulus", ylabel="stimulus")
@@ -199,12 +200,15 @@ def receptive_fields(
     tiled = _tiled(scaled, columns or int(np.ceil(np.sqrt(len(shown)))))
     with drawing(ax, 4.0, 4.0 * tiled.shape[0] / tiled.shape[1] + 0.4) as ax:
         if in_colour:
-            ax.imshow(np.nan_to_num(0.5 + tiled / 2, nan=1.0).clip(0, 1), **{"interpolation": "nearest", **image})
+            ax.imshow(
+                np.nan_to_num(0.5 + tiled / 2, nan=1.0).clip(0, 1),
+                **merged("imshow", {"interpolation": "nearest"}, image),
+            )
         else:
             limits = {"vmin": -1.0, "vmax": 1.0} if each else {"vmin": -scale[0], "vmax": scale[0]}
             drawn = ax.imshow(
                 np.ma.masked_invalid(tiled * (1.0 if each else scale[0])),
-                **{"cmap": "RdBu_r", "interpolation": "nearest", **limits, **image},
+                **merged("imshow", {"cmap": "RdBu_r", "interpolation": "nearest", **limits}, image),
             )
             if not each:
                 ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.6)

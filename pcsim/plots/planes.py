@@ -13,7 +13,7 @@ from torch import Tensor
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.dynamics.stability import Dynamics
-from pcsim.plots.canvas import as_numbers, drawing, require, tidy
+from pcsim.plots.canvas import as_numbers, drawing, merged, require, tidy
 from pcsim.simulation.run import Run
 
 Limits = tuple[float, float]
@@ -70,7 +70,7 @@ def phase_plane(
             y[::few],
             rates[::few, ::few, 0],
             rates[::few, ::few, 1],
-            **{"color": "0.8", "linewidth": 0.7, "arrowsize": 0.8, "density": 1.0, **stream},
+            **merged("streamplot", {"color": "0.8", "linewidth": 0.7, "arrowsize": 0.8, "density": 1.0}, stream),
         )
         for number, (name, colour, line) in enumerate(zip(names, ("#0072b2", "#d55e00"), ("-", "--"), strict=True)):
             rate = rates[..., number]

@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
@@ -212,7 +211,9 @@ def unit_map(run: Run, key: str, sample: int = 0, *, ax: Axes | None = None, **i
     first = widths[0] if len(widths) else times[0] or 1.0
     edges = np.concatenate([[times[0] - first], times])  # a row holds the values at the end of its interval
     with drawing(ax) as ax:
-        drawn = ax.pcolormesh(edges, np.arange(rows.shape[1] + 1), rows.T, **{"cmap": "viridis", **image})
+        drawn = ax.pcolormesh(
+            edges, np.arange(rows.shape[1] + 1), rows.T, **merged("pcolormesh", {"cmap": "viridis"}, image)
+        )
         ax.figure.colorbar(drawn, ax=ax, label="activity")
         ax.set(xlabel="step" if in_steps else "time (ms)", ylabel=f"unit of {key}", title=f"sample {sample}")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -343,13 +344,13 @@ def _curve(
 ) -> None:
     style = {"marker": "o", "markersize": 3} if len(times) < 2 else {}
     if how == "each":
-        (first, *others) = ax.plot(times, values, **{**merged(Line2D, {**style, "alpha": 0.8}, line), "label": "_"})
+        (first, *others) = ax.plot(times, values, **{**merged("plot", {**style, "alpha": 0.8}, line), "label": "_"})
         first.set_label(label)
         for other in others:
             other.set_color(first.get_color())
         return
     middle, low, high = _summary(values, how)
-    (drawn,) = ax.plot(times, middle, **{**merged(Line2D, style, line), "label": label})
+    (drawn,) = ax.plot(times, middle, **{**merged("plot", style, line), "label": label})
     ax.fill_between(times, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
@@ -410,11 +411,14 @@ def _bars(ax: Axes, run: Run, in_steps: bool) -> None:
     rows: list[list[tuple[float, float, str, str]]] = []
     for epochs in run.about.get("stimulus", {}).values():
         if len(epochs) > 1 or (epochs and epochs[0]["to"] < run.final.clock.time):
-            tones = _tones(epochs)
-            rows.append([(e["from"], e["to"], e["name"], tones[e["name"]]) for e in epochs])
-    cuts = [each for each in run.about.get("lesions", ()) if each["from"] is not None]
+            greys = tones(epochs)
+            rows.append([(e["from"], e["to"], e["name"], greys[e["name"]]) for e in epochs])
+    cuts = [cut for cut in run.about.get("lesions", ()) if cut["from"] is not None or cut["to"] is not None]
     if cuts:
-        rows.append([(each["from"], each["to"], "lesion", "#d55e00") for each in cuts])
+        end = run.final.clock.time
+        rows.append(
+            [(cut["from"] or 0.0, end if cut["to"] is None else cut["to"], "lesion", "#d55e00") for cut in cuts]
+        )
     if not rows:
         return
     left, right = ax.get_xlim()
@@ -427,7 +431,7 @@ def _bars(ax: Axes, run: Run, in_steps: bool) -> None:
     ax.tick_params(axis="x", direction="in", pad=3.5 + (_HEIGHT + 1.0) * len(rows))
 
 
-def _tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return a grey for each name: blanks are light, and stimuli dark."""
     names = list(dict.fromkeys(epoch["name"] for epoch in epochs))
     dark = iter(("0.35", "0.55", "0.45", "0.65"))

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -66,7 +65,8 @@ def _map_row(
     in_ms = "(ms)" in quantity
     ends = (known.min(), known.max()) if len(known) and known.min() < known.max() else (1.0, 2.0)
     scale = LogNorm(*ends) if in_ms else Normalize(*ends)
-    style = {"norm": scale, "cmap": "magma" if in_ms else "cividis", "origin": "lower", **image}
+    defaults = {"norm": scale, "cmap": "magma" if in_ms else "cividis", "origin": "lower"}
+    style = merged("imshow", defaults, image)
     for panel, value in zip(row, found.values(), strict=True):
         shown = panel.imshow(np.ma.masked_invalid(value), **style)
         _annotate(panel, value, scale, beyond, 1.0 if in_ms else 100.0)
@@ -120,7 +120,7 @@ def search_progress(
     number, window = np.arange(len(values)), min(window, len(values))
     known = np.isfinite(values)
     with drawing(ax, 6.5, 3.8) as ax:
-        style = merged(Line2D, {"marker": "o", "ls": "", "ms": 3.5, "color": "C0", "alpha": 0.8}, line)
+        style = merged("plot", {"marker": "o", "ls": "", "ms": 3.5, "color": "C0", "alpha": 0.8}, line)
         ax.plot(number[known & whole], values[known & whole], **style, label="trial")
         pruned = known & ~whole
         if pruned.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,9 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pcsim.core.clock import dividing_step, whole_steps
+from pcsim.core.clock import Window, dividing_step, whole_steps
 from pcsim.core.exceptions import SolverError, StimulusError, warn
 from pcsim.core.state import State, laid_out
+from pcsim.network.parts import Projection
 from pcsim.network.wiring import Wiring
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.regime import Regime, Regimes, window_ends
@@ -173,16 +174,35 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
     return count
 
 
-def warn_of_end(stimulus: Stimulus, inputs: Sequence[str], until: float) -> None:
-    """Warn about timelines that end before the run, which ends at `until` ms."""
-    for name, line in as_timelines(stimulus, inputs).items():
-        if line.first_end < until * (1.0 - 1e-9):
+def warn_of_end(network: Wiring, stimulus: Stimulus, until: float, dt: float) -> None:
+    """Warn about timelines that end before the run, which ends at `until` ms, while the network receives them."""
+    for name, line in as_timelines(stimulus, list(network.inputs)).items():
+        if line.first_end < min(until, _last_use(network, name, dt)) * (1.0 - 1e-9):
             which = "" if line.first_end == line.duration else " for some samples"
             warn(
                 f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
                 f"its last frame, {line.epochs[-1].name!r}, stays on. "
                 "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
             )
+
+
+def _last_use(network: Wiring, name: str, dt: float) -> float:
+    """Return the time in ms after which the windows of edges and populations exclude an input."""
+    unit = 1.0 if network.is_flow else dt
+
+    def end_of(window: Window | None) -> float:
+        return math.inf if window is None else window[1] * unit
+
+    def last(source: str) -> float:
+        return max((last_of(edge) for edge in network.projections if edge.source == source), default=math.inf)
+
+    def last_of(edge: Projection) -> float:
+        if edge.delay or edge.delay_ms is not None:
+            return math.inf
+        passed_on = last(edge.target) if edge.target in network.wires else math.inf
+        return min(end_of(edge.active), end_of(network.populations[edge.target].active), passed_on)
+
+    return last(name)
 
 
 def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool) -> None:

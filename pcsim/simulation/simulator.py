@@ -162,7 +162,7 @@ class Simulator:
             end = steps_of(network, stimulus, solver, None, most if steps is None else -1)
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
-            warn_of_end(stimulus, list(network.inputs), end * dt)
+            warn_of_end(network, stimulus, end * dt, dt)
         begun, random = time.perf_counter(), _random_state()
         # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
@@ -248,7 +248,8 @@ class Simulator:
         gradient = self.gradient or Full()
         if self._places is not None:
             self._places.now()
-        warn_of_end(stimulus, list(self.wiring.inputs), steps * self.solver.step_ms(self.wiring))
+        dt = self.solver.step_ms(self.wiring)
+        warn_of_end(self.wiring, stimulus, steps * dt, dt)
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 

@@ -239,11 +239,13 @@ def _resume(
             expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
             remedy="use another folder, or the settings with which training was started; only updates may grow",
         )
-    if settings.updates != theirs["updates"] and settings.schedule == "cosine" and done:
+    is_longer = settings.updates != theirs["updates"]
+    if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:
         warn(
-            f"Training continues from update {done} with a cosine schedule over {settings.updates} updates; the "
-            f"earlier updates followed one over {theirs['updates']}, so the rate jumps to {settings.rate(done):g}. "
-            "With schedule='constant' or 'exponential', the result equals that of a single training."
+            f"Training continues from update {done} with a {settings.schedule} schedule over {settings.updates} "
+            f"updates; the earlier updates followed one over {theirs['updates']}, so the rate jumps to "
+            f"{settings.rate(done):g}. With schedule='constant' or 'exponential', the result equals that of a single "
+            "training."
         )
     best = storage.under("best/", tensors) if keep == "best" else {}
     schedule, ours = facts.get("scheduler_class", "NoneType"), type(stepper.scheduler).__name__
@@ -258,8 +260,8 @@ def _resume(
         stepper.load(tensors, facts)
         history = History([float(loss) for loss in facts["history"]])
         history.validation = [Validation(**one) for one in facts["validation"]]
-        history.stopped = facts["stopped"]
-        recent = list(tensors["recent"]) if "recent" in tensors else []
+        history.stopped = None if is_longer else facts["stopped"]
+        recent = list(tensors["recent"]) if "recent" in tensors else list[Tensor]()
         position = restore_nested(tensors, facts["batches"])
     batches.resume(position, done)
     device = next(network.parameters()).device

@@ -119,7 +119,7 @@ def test_occlusion_rejects_folder_of_other_configuration(undisturbed: Path) -> N
         (("--models", "blt_x"), "did you mean"),
         (("--colour", "red"), "colour"),
         (("--width", "0"), "greater than 0"),
-        (("--preset", "huge"), "choose one of smoke, quick"),
+        (("--preset", "huge"), "invalid choice: 'huge'"),
         (("--digits", "handwritten", "--mnist", "nowhere"), "four idx files"),
     ],
 )

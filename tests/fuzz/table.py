@@ -41,6 +41,7 @@ from pcsim import (
     sweeps,
     training,
 )
+from pcsim.dynamics.stability import Dynamics
 from pcsim.models import weights
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
@@ -299,7 +300,7 @@ MADE_BY_PCSIM = {
         "brain.regression.BestLayer",
         "brain.similarity.Similarity",
     ),
-    *("training.Validation", "training.Progress"),
+    *("training.Validation", "training.Progress", "training.History"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
     *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
 }
@@ -728,6 +729,13 @@ def _stimuli() -> Part:
             stimuli.denormalise,
             lambda: {"images": tensor(2, 3, 8, 8), "mean": [0.5, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
         ),
+        "stimuli.presented": (
+            stimuli.presented,
+            lambda: (
+                {"images": image(), "duration": 20.0, "onset": torch.tensor([5.0, 0.0])}
+                | {"contrast": torch.tensor([0.2, 1.0]), "background": 0.5, "name": "face"}
+            ),
+        ),
         "stimuli.oddball": (stimuli.oddball, lambda: {"frames": clip(), "at": 4, "how": "reverse"}),
         "stimuli.read_film": (stimuli.read_film, lambda: {"source": shown_film(), "rate": 10.0, "name": "x"}),
         "stimuli.read_images": (
@@ -824,7 +832,6 @@ def _training() -> Part:
             training.score,
             lambda: {"network": DIGITS, "images": image(), "targets": classes(2), "steps": 4, "batch": 2},
         ),
-        "training.History": (training.History, lambda: {"losses": [1.0, 0.5]}),
         "training.optimise": (
             training.optimise,
             lambda: (
@@ -1183,12 +1190,12 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
     curve = (np.arange(4.0), numbers(4))
     return {
         "accuracy_by_cycles": lambda: {"curves": {"a": [numbers(3)]}, "cycles": {"a": 3}, "unit": "cycle"},
-        "activity": lambda: {"run": run(), "keys": ["l1"], "ax": plots.axes()},
+        "activity": lambda: {"runs": run(), "keys": ["l1"], "samples": "each", "units": "mean", "ax": plots.axes()},
         "animation": lambda: shown() | {"scale": 1},
         "axes": lambda: {"width": 3.0, "height": 2.0},
-        "circuit": lambda: {"net": network(), "ax": None},
+        "compare": lambda: {"runs": {"a": run()}, "keys": ["l1"], "samples": "sem", "units": "rms", "bars": False},
         "decoding_over_time": lambda: {"curves": {"a": {"clean": curve}}, "chance": {"a": 0.1}},
-        "error_convergence": lambda: {"run": error_run(), "ax": None},
+        "error_convergence": lambda: {"runs": error_run(), "relative_to": "none", "unit": "ms", "ax": None},
         "errors_over_frames": lambda: {"errors": {"a": numbers(6, 2)}, "closed_loop_from": 3, "ax": None},
         "explore": lambda: {
             "curves": {1.0: {2.0: {"a": curve}}, 2.0: {2.0: {"a": curve}}},
@@ -1198,6 +1205,31 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "log": True,
         },
         "forecast": lambda: shown() | {"rate": 10.0},
+        "heatmap": lambda: {
+            "table": sweeps.Table([{"a": a, "b": b} for a in (1, 2) for b in (1, 2)], [{"v": 0.5}] * 4),
+            "x": "a",
+            "y": "b",
+            "value": "v",
+            "repeats": "mean",
+            "label": "value",
+            "numbers": ".2f",
+        },
+        "matrix": lambda: {"values": np.ones((3, 3)) - np.eye(3), "labels": ["a", "a", "b"], "ranked": True},
+        "network": lambda: {"net": models.blt(channels=(2, 2)), "shapes": True, "legend": False},
+        "phase_plane": lambda: {
+            "dynamics": Dynamics(leaky_net(2), torch.ones(1, 2)),
+            "xlim": (-1.0, 1.0),
+            "ylim": (-1.0, 1.0),
+            "points": [torch.zeros(1, 2)],
+            "grid": 20,
+        },
+        "receptive_fields": lambda: {
+            "weights": numbers(4, 6),
+            "shape": (2, 3),
+            "columns": 2,
+            "most": 3,
+            "each": False,
+        },
         "search_progress": lambda: {
             "scores": numbers(6),
             "complete": numbers(6) > 0.3,
@@ -1207,6 +1239,8 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "scale": 1.0,
             "ax": None,
         },
+        "stimulus": lambda: {"timeline": stimuli.held(image()), "until": 50.0, "sample": 0, "most": 4},
+        "style": lambda: {"name": "paper", "columns": 1},
         "surprise": lambda: {"errors": {"a": {"l1": numbers(6, 2)}, "b": {"l1": numbers(6, 2)}}, "at": 3},
         "tau_maps": lambda: {
             "maps": {"time (ms)": {"a": numbers(2, 3) + 1}},
@@ -1214,4 +1248,5 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "high": (5.0, 10.0, 20.0),
             "beyond": "none",
         },
+        "unit_map": lambda: {"run": run(), "key": "l1", "sample": 0},
     }

@@ -104,6 +104,15 @@ def test_activity_window_holds_value_outside() -> None:
     assert run["a"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
 
 
+def test_edge_from_resting_population_transmits_its_held_value() -> None:
+    areas = [Population("a", Sum(), active=(1, 3)), Population("b", Rate(1, "identity", bias=False))]
+    net = Network({"u": (1,)}, areas, [Projection("u", "a"), Projection("a", "b")])
+    images = torch.tensor([5.0, 1.0, 2.0, 7.0, 8.0])[:, None, None]
+    film = pcsim.stimuli.Timeline((pcsim.stimuli.timeline.Epoch(50.0, 10.0, lambda frame: images[frame]),))
+    run = simulate(net, film, solver=Iterate(), steps=5, record=Record(states=["b"]))
+    assert run["b"].flatten().tolist() == [0.0, 1.0, 2.0, 2.0, 2.0]
+
+
 def test_initialiser_gives_first_state() -> None:
     weights = dense(3, 3)
     forward = Network({"u": (3,)}, [Population("a", Rate(3))], [Projection("u", "a", weights)])

@@ -11,11 +11,12 @@ import pytest
 import torch
 from matplotlib import pyplot, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from support.examples import dense, leaky_net, linear_pc
 
 import pcsim
-from pcsim import Euler, Record, models, plots, simulate
+from pcsim import Euler, Record, models, plots, simulate, stimuli
 from pcsim.dynamics.stability import Dynamics
 from pcsim.sweeps import Table
 
@@ -57,6 +58,7 @@ CASES: Mapping[str, tuple[Callable[[], dict[str, Any]], type, dict[str, Any]]] =
         Axes,
         {"markersize": 3},
     ),
+    "stimulus": (lambda: {"timeline": stimuli.held(torch.rand(1, 1, 4, 4))}, Axes, {"cmap": "magma"}),
     "surprise": (lambda: {"errors": {"standard": ERRORS, "surprise": ERRORS}, "at": 2}, Figure, {"linewidth": 3}),
     "tau_maps": (
         lambda: {"maps": {"correct": {"net": np.array([[0.1, 0.4]])}}, "low": [5.0], "high": [5.0, 10.0]},
@@ -100,7 +102,11 @@ def test_keywords_reach_the_main_artist(name: str) -> None:
     arguments, _, ((word, value),) = (*CASES[name][:2], CASES[name][2].items())
     drawn = getattr(plots, name)(**arguments(), **{word: value})
     axes = drawn.axes if isinstance(drawn, Figure) else [drawn]
-    artists = [artist for ax in axes for artist in (*ax.lines, *ax.images, *ax.collections, *ax.patches)]
+    artists = [
+        artist
+        for ax in axes
+        for artist in (*ax.lines, *ax.images, *ax.collections, *ax.patches, *(a.images[0] for a in ax.child_axes))
+    ]
     found = [getattr(artist, f"get_{word}")() for artist in artists if hasattr(artist, f"get_{word}")]
     assert any(getattr(each, "name", np.max(each)) == value for each in found), found
 
@@ -108,6 +114,20 @@ def test_keywords_reach_the_main_artist(name: str) -> None:
 def test_aliases_of_keywords_work() -> None:
     ax = plots.activity(_run(), "r", lw=4, c="k", samples="each")
     assert {(line.get_linewidth(), line.get_color()) for line in ax.lines} == {(4, "k")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_misspelt_keywords_are_refused_with_a_suggestion(name: str) -> None:
+    arguments, _, ((word, value),) = (*CASES[name][:2], CASES[name][2].items())
+    with pytest.raises(pcsim.StimulusError, match=f"did you mean '{word}'"):
+        getattr(plots, name)(**arguments(), **{f"{word}{word[-1]}": value})
+    assert not pyplot.get_fignums()
+
+
+def test_norm_replaces_limits() -> None:
+    weights = torch.randn(4, 3, 3)
+    shown = plots.receptive_fields(weights, norm=Normalize(-9.0, 9.0)).images[0]
+    assert shown.get_clim() == (-9.0, 9.0)
 
 
 def test_panels_need_axes_in_a_grid() -> None:

@@ -148,6 +148,7 @@ def one_area(what: Callable[[torch.Tensor], torch.Tensor]) -> Network:
         (lambda v: v / 2 if v.device.type != "meta" and v.sum() > 1 else v, "step by step: "),  # depends on values
         (lambda v: v.clone().relu_(), "traced"),
         (lambda v: 0.1 * v + torch.randn_like(v), "traced"),
+        (lambda v: 0.1 * v + torch.randn(v.shape, device=v.device), "traced"),  # a draw that depends on no tensor
         (lambda v: 0.1 * v.transpose(2, 3).flip(2) * v, "traced"),  # uses a view of the tensor it multiplies
         (lambda v: torch.cat([v[:, 1:], v[:, :1]], 1).sub(v), "traced"),
         (lambda v: torch.tensor([0.1, 0.2], device=v.device)[:, None, None] * v, "traced"),  # creates a tensor
@@ -354,7 +355,7 @@ def test_divergence_of_one_of_two_maps_is_found_in_traced_steps() -> None:
     areas = [Population("h", Growing()), Population("still", pcsim.rules.Rate(1))]
     net = Network({"u": (1,)}, areas, [Projection("u", "h"), Projection("u", "still")])
     with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
-        run = Simulator(net, solver=Iterate())(torch.tensor([[1.0], [0.0]]), steps=100)
+        run = Simulator(net, solver=Iterate(), record=Record(states=["still"]))(torch.tensor([[1.0], [0.0]]), steps=100)
     assert run.valid_until.tolist() == [640.0, 1000.0]
 
 

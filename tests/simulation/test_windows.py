@@ -270,3 +270,30 @@ def test_every_change_of_regime_is_announced(is_flow: bool) -> None:
             for begin in (0, 1, 5):
                 changed = {step for step in range(begin + 1, STEPS) if at[step] != at[step - 1]}
                 assert changed <= Regimes(net, dt if is_flow else 10.0).changes(begin, STEPS), windows
+
+
+@pytest.mark.parametrize("before", ["absent", "zeros"])
+@pytest.mark.parametrize("method", [Heun, RK4])
+def test_delay_that_ends_within_a_step_opens_its_edge_at_the_next_stage(method: type, before: str) -> None:
+    """tau db/dt = -b + 2 u(t - 2.5) + 1: the first two and a half steps transmit nothing, or 1 for zeros."""
+    net = Network(
+        {"u": (1,)},
+        [Population("b", leaky_rate(1, 8.0, "identity", bias=False))],
+        [Projection("u", "b", times(2.0, 1.0), delay_ms=2.5, before=before)],
+    )
+    run = simulate(net, torch.full((1, 1), 3.0), solver=method(dt=1.0), steps=4, record=Record(states=["b"]))
+    early, b, expected = float(before == "zeros"), 0.0, []
+    for step in range(4):
+
+        def rate(fraction: float, x: float, step: int = step) -> float:
+            return ((7.0 if step + fraction >= 2.5 else early) - x) / 8.0
+
+        k1 = rate(0.0, b)
+        if method is Heun:
+            b += (k1 + rate(1.0, b + k1)) / 2
+        else:
+            k2 = rate(0.5, b + k1 / 2)
+            k3 = rate(0.5, b + k2 / 2)
+            b += (k1 + 2 * k2 + 2 * k3 + rate(1.0, b + k3)) / 6
+        expected.append(b)
+    assert run["b"].flatten().tolist() == pytest.approx(expected, rel=1e-12)

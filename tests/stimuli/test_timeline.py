@@ -213,6 +213,14 @@ def test_timeline_that_covers_the_run_is_silent() -> None:
     assert simulate(net, held(images(), 4.0), solver=Euler(1.0), until=settled).settled_at is not None
 
 
+def test_timeline_that_ends_after_its_last_use_is_silent() -> None:
+    net = models.convlstm((2,), kernel=3, input_frames=2, output_frames=2, image=(1, 8, 8))
+    simulate(net, sequence(torch.rand(2, 1, 1, 8, 8), 10.0), solver=Iterate(), steps=4)
+    early = sequence(torch.rand(1, 1, 1, 8, 8), 10.0)
+    with pytest.warns(PcsimWarning, match="ends at 10 ms"):
+        simulate(net, early, solver=Iterate(), steps=4)
+
+
 def test_samples_of_a_timeline_keep_their_courses_and_labels() -> None:
     line = presented(images(), 2.0, onset=torch.tensor([0.0, 1.0, 3.0])).with_labels(torch.tensor([5, 6, 7]))
     some = line.samples([2, 0, 2])

@@ -335,6 +335,9 @@ def test_callback_stops_training_for_good(tmp_path: Path) -> None:
     second, again = run(Augmented(), tmp_path / "c")
     assert history.stopped == again.stopped == "enough" and history == again and len(history) == 1
     assert bits(first) == bits(second)
+    with pytest.warns(pcsim.PcsimWarning, match="cosine"):
+        _, longer = run(Augmented(), tmp_path / "c", updates=15)
+    assert longer.stopped is None and longer.validation[-1].update == 15
 
 
 def test_train_to_predict_and_schedules_by_name() -> None:
