@@ -7,6 +7,7 @@ from pcsim.analysis.choices import accuracy_over_time, correct_choices, hit_rate
 from pcsim.analysis.convergence import state_change
 from pcsim.analysis.readouts import (
     answer_steps,
+    bound_crossings,
     cumulative,
     decision_times,
     decode,
@@ -22,6 +23,7 @@ __all__ = [
     "Estimate",
     "accuracy_over_time",
     "answer_steps",
+    "bound_crossings",
     "compare_pairs",
     "convergence",
     "correct_choices",

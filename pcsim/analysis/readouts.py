@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pcsim.analysis.arguments import as_times
-from pcsim.core.checks import Axes, Whole, checked
+from pcsim.core.checks import Axes, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
 Logits = Annotated[Tensor, Axes("time, ..., class")]
@@ -122,6 +122,32 @@ def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     # The answer becomes final in the row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
+
+
+@checked(StimulusError)
+def bound_crossings(times: ArrayLike, evidence: Runs, bound: Positive) -> tuple[Tensor, Tensor]:
+    """Return the decision time of each sample, in the unit of `times`, and the chosen accumulator: (batch,), (batch,).
+
+    The decision is made when one of the accumulators `evidence` (time, sample, choice), such as
+    `run["decision"]`, first reaches `bound`; if several do so in the same row, the largest is chosen. The time is
+    interpolated between this row and the previous one. A single accumulator (a drift-diffusion process) has two
+    bounds: choice 0 is made at `bound`, and choice 1 at -bound. Without a decision, the time is NaN and the choice -1.
+    Source: Ratcliff 1978; Usher & McClelland 2001. Raises StimulusError unless there is one time per row of evidence,
+    in increasing order.
+    """
+    at = torch.from_numpy(as_times(times, len(evidence))).to(evidence.device)
+    units = torch.cat([evidence, -evidence], -1) if evidence.shape[-1] == 1 else evidence
+    highest = units.amax(-1)  # NaN, as in a sample that diverged, never reaches the bound
+    reached = highest >= bound
+    row = reached.int().argmax(0)
+    sample = torch.arange(evidence.shape[1], device=evidence.device)
+    choice = units[row, sample].argmax(-1)
+    before = (row - 1).clamp(min=0)
+    low, high = units[before, sample, choice].to(at), units[row, sample, choice].to(at)
+    share = torch.where(high > low, (bound - low) / (high - low), 1.0).clamp(0.0, 1.0)
+    time = at[before] + share * (at[row] - at[before])
+    never = ~reached.any(0)
+    return time.masked_fill(never, torch.nan), choice.masked_fill(never, -1)
 
 
 def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:

@@ -215,9 +215,9 @@ def _remedy(name: str, default: object, kind: Kind, value: object) -> str:
                 continue
     if isinstance(value, float) and value.is_integer() and kind.fits(int(value)):
         return f"pass {name}={int(value)}"
-    words = [word.strip("'") for word in kind.words.removeprefix("one of ").split(", ")]
     if kind.words.startswith("one of "):
-        return f"pass {name}={_nearest(value, words)!r}"
+        options = {word.strip("'"): word for word in kind.words.removeprefix("one of ").split(", ")}
+        return f"pass {name}={options[_nearest(value, tuple(options))]}"
     if default is inspect.Parameter.empty or not isinstance(default, int | float | str | tuple):
         omit = "" if default is inspect.Parameter.empty else ", or omit it"
         return f"pass {name} as {kind.words}{omit}"

@@ -36,6 +36,7 @@ NAMES = {
     "pcsim.models.names": "pcsim.models.available",
     "pcsim.models.weights.load": "pcsim.load",
     "pcsim.models.weights.save": "pcsim.Network.save",
+    "pcsim.plots.circuit": "pcsim.plots.network",
     "pcsim.rules.HandOver": "pcsim.rules.Switch",
     "pcsim.rules.Relaxed": "pcsim.rules.Leaky",
     "pcsim.sweeps.executors.Here": "pcsim.sweeps.executors.SerialExecutor",

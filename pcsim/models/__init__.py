@@ -5,13 +5,24 @@ from typing import TYPE_CHECKING
 from pcsim.core.renamed import names_of
 from pcsim.models import published, weights
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
+from pcsim.models._circuits import ei_rcnn, interneuron_area, interneurons, ssn, wilson_cowan
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
 from pcsim.models._cutting import cut, node_names
+from pcsim.models._decisions import with_decision, with_noise
 from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
 from pcsim.models._grcnn import grcnn
+from pcsim.models._hgru import hgru
 from pcsim.models._hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
+from pcsim.models._laminar import laminar, laminar_hierarchy
 from pcsim.models._multi_state import multi_state, shared_resnet
+from pcsim.models._normalisation import (
+    delayed_normalisation,
+    dynamic_synapses,
+    intrinsic_suppression,
+    organics,
+    synapses,
+)
 from pcsim.models._pcn_global import pcn_global
 from pcsim.models._pcn_local import Architecture, pcn_local
 from pcsim.models._predictive_coding import predictive_coding
@@ -52,15 +63,25 @@ __all__ = [
     "cornet_s",
     "cornet_z",
     "cut",
+    "delayed_normalisation",
+    "dynamic_synapses",
+    "ei_rcnn",
     "grcnn",
     "hebbian",
+    "hgru",
     "hopfield",
     "hopfield_continuous",
     "hopfield_modern",
+    "interneuron_area",
+    "interneurons",
+    "intrinsic_suppression",
+    "laminar",
+    "laminar_hierarchy",
     "leaky_rcnn",
     "matched",
     "multi_state",
     "node_names",
+    "organics",
     "paper",
     "pcn_global",
     "pcn_local",
@@ -80,9 +101,14 @@ __all__ = [
     "resnet34",
     "retrofit",
     "shared_resnet",
+    "ssn",
     "subconvlstm",
     "sublstm",
+    "synapses",
     "weights",
+    "wilson_cowan",
+    "with_decision",
+    "with_noise",
 ]
 
 if not TYPE_CHECKING:

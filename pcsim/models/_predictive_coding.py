@@ -74,7 +74,7 @@ def predictive_coding(
     guesses: list[Projection] = []
     biases = [Prediction(outside, shape[0] if bias else None) for shape in layers[:-1]]
     for layer, (low, high, pi) in enumerate(zip(layers, layers[1:], precisions, strict=False)):
-        up, down = _pair(tuple(low), tuple(high), kernel)
+        up, down = weight_pair(tuple(low), tuple(high), kernel)
         r, above, p, e = f"r{layer}", f"r{layer + 1}", f"p{layer}", f"e{layer}"
         populations += [Population(p, biases[layer]), Population(e, PredictionError(pi))]
         predicting = nn.Sequential(Activation(inside), down)
@@ -102,7 +102,7 @@ def predictive_coding(
     return Network({}, populations, projections, name="predictive_coding", initialiser=initialiser).clamped(*clamped)
 
 
-def _pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
+def weight_pair(low: Shape, high: Shape, kernel: int) -> tuple[nn.Module, nn.Module]:
     """Build the transform that passes errors up from `low` to `high`, and its transpose, which predicts `low`."""
     if len(low) == len(high) == 3:
         large, small = sorted((low, high), key=lambda shape: shape[1], reverse=True)

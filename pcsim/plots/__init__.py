@@ -8,6 +8,9 @@ docstring names. Close figures that are no longer needed with `plt.close(figure)
 `animation` returns images, and `explore` a plotly figure. Figures specific to one experiment are in `experiments/`.
 """
 
+from typing import TYPE_CHECKING
+
+from pcsim.core.renamed import names_of
 from pcsim.plots.canvas import axes, style
 from pcsim.plots.curves import accuracy_by_cycles, decoding_over_time
 from pcsim.plots.diagrams import network
@@ -42,3 +45,6 @@ __all__ = [
     "tau_maps",
     "unit_map",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -36,6 +36,9 @@ UNITS: dict[Units, tuple[Callable[..., NDArray[Any]], str]] = {
     "mean": (np.mean, "mean"),
     "max": (np.max, "maximum"),
 }
+Bar = tuple[float, float, str, str]
+"""begin, end, label and colour of a bar"""
+LESION = "#d55e00"
 BLANK = "0.85"
 """grey of bars for blank stimuli"""
 _HEIGHT = 6.0
@@ -66,7 +69,7 @@ def activity(
     units    reduction of populations that were recorded unit by unit: "rms" (root mean square), "mean" or "max"
     groups   (batch,): kind of each sample; samples of different kinds are summarised separately
     unit     unit of the time axis: by default "step" if all runs are of discrete networks, and otherwise "ms"
-    bars     if True, bars below the axis show the stimulus and the lesions of the first run
+    bars     if True, bars below the axis show the stimuli and the temporary lesions of the runs
     line     passed to `ax.plot`
 
     Raises StimulusError for keys of several quantities, such as "v1" and "v1.norm": `compare` has a panel for each.
@@ -388,7 +391,7 @@ def _finish(ax: Axes, named: Mapping[str, Run], in_steps: bool, how: Samples, ba
     if len(labels) > 1 or any(labels):
         ax.legend(handles, labels, title=note or None, title_fontsize="small", fontsize="small", frameon=False)
     if bars:
-        _bars(ax, _first(named), in_steps)
+        _bars(ax, named, in_steps)
 
 
 def _share_legend(figure: Figure | SubFigure, shown: Sequence[Axes]) -> None:
@@ -405,30 +408,40 @@ def _share_legend(figure: Figure | SubFigure, shown: Sequence[Axes]) -> None:
     )  # fmt: skip
 
 
-def _bars(ax: Axes, run: Run, in_steps: bool) -> None:
-    """Draw the stimulus and the lesions of a run as bars between the axis and its labels."""
-    scale = 1.0 / run.about["step_ms"] if in_steps else 1.0
-    rows: list[list[tuple[float, float, str, str]]] = []
-    for epochs in run.about.get("stimulus", {}).values():
-        if len(epochs) > 1 or (epochs and epochs[0]["to"] < run.final.clock.time):
-            greys = tones(epochs)
-            rows.append([(e["from"], e["to"], e["name"], greys[e["name"]]) for e in epochs])
-    cuts = [cut for cut in run.about.get("lesions", ()) if cut["from"] is not None or cut["to"] is not None]
-    if cuts:
-        end = run.final.clock.time
-        rows.append(
-            [(cut["from"] or 0.0, end if cut["to"] is None else cut["to"], "lesion", "#d55e00") for cut in cuts]
-        )
+def _bars(ax: Axes, named: Mapping[str, Run], in_steps: bool) -> None:
+    """Draw the stimuli and the lesions of runs as bars between the axis and its labels; equal rows appear once."""
+    rows: list[list[Bar]] = []
+    for name, run in named.items():
+        scale = 1.0 / run.about["step_ms"] if in_steps else 1.0
+        for row in (*_stimulus_bars(run, scale), _lesion_bars(run, scale, name)):
+            if row and row not in rows:
+                rows.append(row)
     if not rows:
         return
     left, right = ax.get_xlim()
     for number, row in enumerate(rows):
-        for begin, end, name, colour in row:
-            begin, end = (float(np.clip(scale * value, left, right)) for value in (begin, end))
+        for begin, end, label, colour in row:
+            begin, end = (float(np.clip(time, left, right)) for time in (begin, end))
             if end > begin:
-                _bar(ax, begin, end, name, colour, number)
+                _bar(ax, begin, end, label, colour, number)
     ax.set_xlim(left, right)
     ax.tick_params(axis="x", direction="in", pad=3.5 + (_HEIGHT + 1.0) * len(rows))
+
+
+def _stimulus_bars(run: Run, scale: float) -> Iterator[list[Bar]]:
+    """Yield a row of bars for each input whose stimulus changes or ends in the run."""
+    for epochs in run.about.get("stimulus", {}).values():
+        if len(epochs) > 1 or (epochs and epochs[0]["to"] < run.final.clock.time):
+            greys = tones(epochs)
+            yield [(scale * e["from"], scale * e["to"], e["name"], greys[e["name"]]) for e in epochs]
+
+
+def _lesion_bars(run: Run, scale: float, name: str) -> list[Bar]:
+    """Return a row of bars for the temporary lesions of a run."""
+    cuts = [cut for cut in run.about.get("lesions", ()) if cut["from"] is not None or cut["to"] is not None]
+    ends = [run.final.clock.time if cut["to"] is None else cut["to"] for cut in cuts]
+    label = f"lesion ({name})" if name else "lesion"
+    return [(scale * (cut["from"] or 0.0), scale * end, label, LESION) for cut, end in zip(cuts, ends, strict=True)]
 
 
 def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -3,9 +3,14 @@
 from typing import TYPE_CHECKING
 
 from pcsim.core.renamed import names_of
+from pcsim.rules.accumulator import Accumulator
+from pcsim.rules.adaptation import IntrinsicSuppression
 from pcsim.rules.attractor import Energy, GradedEnergy, RetrievalEnergy, Softmax, Threshold, ThresholdEnergy
 from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
+from pcsim.rules.circuits import PowerLaw, WilsonCowan
 from pcsim.rules.gated import LSTM, SubLSTM
+from pcsim.rules.horizontal import HorizontalExcitation, HorizontalInhibition
+from pcsim.rules.normalisation import DivisiveNormalisation, Organics, OrganicsPool
 from pcsim.rules.predictive import (
     Blend,
     Correction,
@@ -20,18 +25,23 @@ from pcsim.rules.predictive import (
 )
 from pcsim.rules.rate import Rate, leaky_rate
 from pcsim.rules.reciprocal import Decay, Gate, Gated, GatedUpdate, Highway, ReciprocalGated
+from pcsim.rules.synapses import Depletion, Facilitation, Release
 from pcsim.rules.time_constants import FixedTau, LearnableTau, TimeConstant, time_constant
 from pcsim.rules.wires import Sum, Switch
 
 __all__ = [
     "LSTM",
+    "Accumulator",
     "Blend",
     "Correction",
     "Decay",
+    "Depletion",
+    "DivisiveNormalisation",
     "Energy",
     "ErrorRelaxation",
     "ErrorThrough",
     "ErrorUnit",
+    "Facilitation",
     "FixedTau",
     "Flow",
     "Gate",
@@ -39,14 +49,21 @@ __all__ = [
     "GatedUpdate",
     "GradedEnergy",
     "Highway",
+    "HorizontalExcitation",
+    "HorizontalInhibition",
+    "IntrinsicSuppression",
     "Leaky",
     "LearnableTau",
     "Map",
     "Mixture",
+    "Organics",
+    "OrganicsPool",
+    "PowerLaw",
     "Prediction",
     "PredictionError",
     "Rate",
     "ReciprocalGated",
+    "Release",
     "RetrievalEnergy",
     "Rule",
     "Softmax",
@@ -58,6 +75,7 @@ __all__ = [
     "ThresholdEnergy",
     "TimeConstant",
     "UpdateRate",
+    "WilsonCowan",
     "Wire",
     "leaky_rate",
     "time_constant",

@@ -43,6 +43,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": _hard_sigmoid,
     "elu": functional.elu,
     "softplus": functional.softplus,
+    "square": torch.square,
 }
 
 

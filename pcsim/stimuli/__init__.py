@@ -1,5 +1,6 @@
 """Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
+from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -41,6 +42,7 @@ __all__ = [
     "noise",
     "normalise",
     "oddball",
+    "ou_noise",
     "presented",
     "read_film",
     "read_images",

@@ -372,6 +372,9 @@ def _connections() -> dict[str, Callable[[], dict[str, Any]]]:
         "connections.Resize": lambda: {"size": (4, 4), "corners": True},
         "connections.Tied": lambda: {"forward_map": conv()},
         "connections.Adjoint": lambda: {"forward_map": conv(), "shape": (3, 6, 6), "scale": 1.0},
+        "connections.Signed": lambda: {"layer": conv(), "sign": -1, "form": "absolute"},
+        "connections.Symmetric": lambda: {"layer": nn.Conv2d(3, 3, 3, padding=1, bias=False)},
+        "connections.signed": lambda: {"module": nn.Sequential(nn.ReLU(), conv()), "sign": -1, "form": "softplus"},
         "connections.summary": lambda: {"transform": conv()},
     }
 
@@ -568,6 +571,35 @@ def _models() -> Part:
             lambda: {"patterns": patterns(), "tau": 10.0, "gain": 4.0, "drive": True},
         ),
         "models.hopfield_modern of patterns": (models.hopfield_modern, lambda: {"patterns": patterns(), "beta": 1.0}),
+        "models.interneuron_area": (
+            models.interneuron_area,
+            lambda: (
+                {"name": "v1", "channels": (4, 1, 1, 1), "tau": (20.0, 10.0, 15.0, 15.0), "kernel": 1}
+                | {"weights": {("e", "pv"): 1.0, ("pv", "e"): 0.5}}
+            ),
+        ),
+        "models.laminar_hierarchy": (
+            models.laminar_hierarchy,
+            lambda: (
+                {"inputs": ["u"], "areas": {"v1": (4,)}, "links": [("u", "v1", nn.Linear(6, 4), nn.Linear(4, 6))]}
+                | {"tau": {"v1": 10.0}, "tau_l4": 5.0, "tau_l23": None, "activation": "tanh", "precision": 2.0}
+            ),
+        ),
+        "models.synapses": (
+            models.synapses,
+            lambda: (
+                {"source": "v1", "name": "y", "utilisation": 0.5, "tau_depletion": 800.0}
+                | {"tau_facilitation": 500.0, "peak_hz": 100.0}
+            ),
+        ),
+        "models.with_decision": (
+            models.with_decision,
+            lambda: (
+                {"net": DIGITS, "kind": "lca", "tau": 50.0, "leak": 0.2, "inhibition": 0.4, "gate": 0.1}
+                | {"source": "readout", "name": "decision"}
+            ),
+        ),
+        "models.with_noise": (models.with_noise, lambda: {"net": DIGITS, "*": ("l1", "readout")}),
         "models.matched": (models.matched, lambda: {"build": build_of_width, "parameters": 3000, "largest": 40}),
         "models.paper": (models.paper, lambda: {"name": "blt"}),
         "models.random_patterns": (models.random_patterns, lambda: {"count": 3, "units": 8, "seed": 1}),
@@ -621,6 +653,16 @@ def _rules() -> Part:
         "LSTM": lambda: {"channels": 3, "peephole": "full", "size": (4, 4), "gate": "sigmoid", "forget": 1.0},
         "Blend": rate,
         "Correction": rate,
+        "Accumulator": lambda: {"rate": 0.1, "leak": 0.2, "gate": 0.5, "floor": 0.0},
+        "Depletion": lambda: {"utilisation": 0.5, "tau": 800.0, "peak_hz": 100.0},
+        "DivisiveNormalisation": lambda: {"sigma": 0.1, "power": 2.0},
+        "Facilitation": lambda: {"utilisation": 0.15, "tau": 1500.0, "peak_hz": 100.0},
+        "HorizontalExcitation": lambda: {"channels": 3, "activation": "tanh"},
+        "HorizontalInhibition": lambda: {"channels": 3, "activation": "relu"},
+        "IntrinsicSuppression": lambda: {"channels": 3, "alpha": 0.96, "beta": 0.7},
+        "PowerLaw": lambda: {"gain": 0.04, "power": 2.0},
+        "Release": lambda: {"utilisation": 0.5},
+        "WilsonCowan": lambda: {"slope": 1.3, "threshold": 4.0, "refractory": 1.0},
         "ErrorRelaxation": lambda: {"tau": 10.0, "activation": "tanh"},
         "ErrorThrough": lambda: {"activation": "tanh"},
         "FixedTau": lambda: {"tau": [10.0, 20.0, 30.0]},
@@ -652,6 +694,7 @@ def _rules() -> Part:
         "leaky_rate": lambda: {"channels": 3, "tau": 10.0, "activation": "relu", "bias": True},
         "time_constant": lambda: {"tau": 10.0},
         **dict.fromkeys(("Decay", "Energy", "ErrorUnit", "Flow", "Map", "Rule", "SplitError", "Switch", "Wire"), dict),
+        **dict.fromkeys(("Organics", "OrganicsPool"), dict),
     }
     del channels
     return {f"rules.{name}": (getattr(rules, name), given) for name, given in arguments.items()}
@@ -720,6 +763,13 @@ def _stimuli() -> Part:
         "stimuli.noise": (
             stimuli.noise,
             lambda: {"images": image(), "sd": 0.1, "duration": 20.0, "every": 10.0, "seed": 0, "first": 0},
+        ),
+        "stimuli.ou_noise": (
+            stimuli.ou_noise,
+            lambda: (
+                {"images": image(), "sd": 0.1, "tau": 20.0, "duration": 20.0, "every": 10.0, "seed": 0, "first": 0}
+                | {"method": "exact"}
+            ),
         ),
         "stimuli.normalise": (
             stimuli.normalise,
@@ -910,6 +960,7 @@ def _analysis() -> Part:
         "compare_pairs": lambda: {"correct": {"a": correct().numpy(), "b": ~correct().numpy()}},
         "correct_choices": lambda: {"logits": logits(), "targets": classes(4)},
         "cumulative": lambda: {"logits": logits()},
+        "bound_crossings": lambda: {"times": np.arange(5.0), "evidence": logits(), "bound": 0.5},
         "decision_times": lambda: {"times": np.arange(5.0), "logits": logits()},
         "decode": lambda: {"logits": logits(), "decoder": "threshold", "threshold": 0.9, "first": 1},
         "entropy": lambda: {"logits": logits()},

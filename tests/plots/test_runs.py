@@ -159,6 +159,9 @@ def test_bars_show_stimulus_and_lesions_in_units_of_the_axis() -> None:
     ax = plots.activity(run, "r.norm")
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 5), (5, 15), (10, 5)]
     assert not plots.activity(run, "r.norm", bars=False).patches
+    both = plots.activity({"intact": replace(run, about=run.about | {"lesions": []}), "cut": run}, "r.norm")
+    assert [(bar.get_x(), bar.get_width()) for bar in both.patches] == [(0, 5), (5, 15), (10, 5)]
+    assert [text.get_text() for text in both.texts] == ["blank", "image", "lesion (cut)"]
     discrete = replace(run, about=run.about | {"step_ms": 5.0})
     bars = plots.activity(discrete, "r.norm").patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 1), (1, 3), (2, 1)]
