@@ -69,16 +69,16 @@ def ei_rcnn(
     inhibitory  number of excitatory maps per inhibitory map (4 in cortex)
     top_down    if True, e2 projects back to e1, and so on
 
-    Raises WiringError unless the image size can be halved once for every area but the first.
+    Raises WiringError unless the height and width can be halved once for every area but the first.
 
         net = pcsim.models.ei_rcnn(channels=(16, 32))
     """
     multiple = 2 ** (len(channels) - 1)
-    if image[1] % multiple or image[2] % multiple:
+    if image != (fitting := enlarged(image, multiple)):
         raise WiringError(
-            given=f"images of {image[1]}x{image[2]} for {len(channels)} areas",
+            given=f"images of shape {image} for {len(channels)} areas",
             expected=f"a height and width divisible by {multiple}",
-            remedy=f"pass image={enlarged(image, multiple)}, or fewer areas",
+            remedy=f"pass image={fitting}, or fewer areas",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -177,7 +177,7 @@ def ssn(
     power: Power = 2.0,
     tau: tuple[Positive, Positive] = (20.0, 10.0),
     units: Count = 1,
-    width: Positive = 32.0,
+    spread: Positive = 32.0,
 ) -> Network:
     """Build the stabilised supralinear network: excitatory and inhibitory cells that both receive the input "h".
 
@@ -187,7 +187,7 @@ def ssn(
     tau      time constants of e and i in ms
     units    cells of each type. More than one cell form a ring of preferred orientations, with weights that are a
              Gaussian function of the difference in orientation and sum to J
-    width    standard deviation of that function in degrees
+    spread   standard deviation of that function in degrees
 
         net = pcsim.models.ssn(units=36)
         run = simulate(net, torch.full((1, 36), 20.0), solver=RK4(dt=0.5), until=200.0)
@@ -195,7 +195,7 @@ def ssn(
     step = 180.0 / units
     apart = torch.arange(units, dtype=torch.float64, device="cpu") * step
     apart = torch.minimum(apart, 180.0 - apart)
-    row = torch.exp(-0.5 * (apart / width) ** 2)
+    row = torch.exp(-0.5 * (apart / spread) ** 2)
     index = torch.arange(units, device="cpu")
     ring = (row / row.sum())[(index[:, None] - index) % units]
     ee, ei, ie, ii = (weight * ring for weight in weights)
@@ -268,12 +268,12 @@ def interneurons(
     tau: FourTaus = (20.0, 10.0, 15.0, 15.0),
     weights: Mapping[tuple[str, str], NonNegative] = MOTIF,
     kernel: Count = 3,
-    image: tuple[Count, Count, Count] = (1, 16, 16),
+    image: tuple[Count, Count, Count] = (1, 32, 32),
 ) -> Network:
     """Build one area with pyramidal, pv, som and vip cells, as returned by `interneuron_area`.
 
-    The input "image" drives e and pv cells through convolutions, and the input "context", (vip channels, height,
-    width), drives vip cells directly.
+    The input "image" drives e and pv cells through convolutions. The input "context", (vip channels, height, width),
+    drives vip cells directly.
 
         net = pcsim.models.interneurons()
     """

@@ -44,7 +44,7 @@ def intrinsic_suppression(
     alpha  decay of the suppression per step
     beta   strength of the suppression; 0 gives the plain feed-forward network
 
-    Raises WiringError unless the image size can be halved once for every area but the first.
+    Raises WiringError unless the height and width can be halved once for every area but the first.
 
         net = pcsim.models.intrinsic_suppression(beta=0.7)
     """

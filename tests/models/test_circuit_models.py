@@ -213,7 +213,7 @@ def test_decision_in_flow_integrates_with_same_time_constant() -> None:
 
 
 def test_decision_keeps_parameters_and_network_unchanged() -> None:
-    net = models.blt(channels=(2, 2), image=(1, 8, 8))
+    net = models.blt((2, 2), image=(1, 8, 8))
     decided = models.with_decision(net, "lca", tau=80.0)
     assert net.readout == "readout" and "decision" not in net.populations
     assert {id(p) for p in net.parameters()} <= {id(p) for p in decided.parameters()}
@@ -231,7 +231,7 @@ def test_decision_keeps_parameters_and_network_unchanged() -> None:
 )
 def test_decision_refuses_invalid_options(options: dict) -> None:
     with pytest.raises(WiringError):
-        models.with_decision(models.blt(channels=(2, 2), image=(1, 8, 8)), **options)
+        models.with_decision(models.blt((2, 2), image=(1, 8, 8)), **options)
 
 
 def test_drift_diffusion_matches_closed_form() -> None:

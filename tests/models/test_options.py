@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pcsim import PcsimError, WiringError, models
+from pcsim.models.registry import RENAMED
 
-FIELDS_OF_UNITS = {"units", "layers", "weights"}
-"""options that set the size of networks whose inputs are not pictures, or that are given as the shapes of all layers"""
+WITHOUT_IMAGE = {"sublstm", "hopfield", "hopfield_continuous", "hopfield_modern", "predictive_coding", "laminar"}
+WITHOUT_IMAGE |= {"wilson_cowan", "ssn", "organics", "dynamic_synapses"}
 
 
 def options(name: str) -> dict[str, inspect.Parameter]:
@@ -20,11 +21,12 @@ def options(name: str) -> dict[str, inspect.Parameter]:
 @pytest.mark.parametrize("name", models.available())
 def test_option_names_are_shared(name: str) -> None:
     own = options(name)
-    assert "image" in own or FIELDS_OF_UNITS & {*own}
-    assert not {"size", "image_channels", "maps", "times"} & {*own}
+    assert ("image" in own) == (name not in WITHOUT_IMAGE)
     if "image" in own:
         channels, height, width = own["image"].default
-        assert channels in (1, 3) and min(height, width) >= 16 and "width" not in own
+        assert channels in (1, 3) and min(height, width) >= 32
+    if name not in ("sublstm", "predictive_coding", "laminar", "convrnn"):
+        assert not set(RENAMED) & set(own)
 
 
 @pytest.mark.parametrize(
