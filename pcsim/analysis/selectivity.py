@@ -24,7 +24,7 @@ def tuning(responses: Annotated[Tensor, Axes("time, sample, channel, ...")], lab
     labels     (sample,), integers from 0; each class up to the largest label must occur
 
     Raises StimulusError if the labels do not match the samples, or for responses that are not finite.
-    Source: Lindsay & Miller 2018 eq. 3. The scaling to [-1, 1] is that of their gradient values.
+    Source: tuning values of Lindsay & Miller 2018, scaled to [-1, 1].
     """
     known = as_labels(as_array(labels))
     values = as_array(responses)

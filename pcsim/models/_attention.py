@@ -1,6 +1,6 @@
 """Attention: inputs that change the gain of the populations of any network.
 
-    feature   gain_k = strength sum_c goal_c tuning_ck             feature-similarity gain, Lindsay & Miller 2018 eq. 4
+    feature   gain_k = strength sum_c goal_c tuning_ck             feature-similarity gain, Lindsay & Miller 2018
     steering  gain_k = sum_c goal_c W_kc, with learnable W         Konkle & Alvarez 2023
     place     gain_ij = strength spotlight_ij                      or 1 / (1 + strength spotlight_ij) - 1, divisive
 
