@@ -98,7 +98,11 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
     "as_ode tau": (lambda: blt().as_ode(tau=-2.0), "-2.0", "tau > 0"),
     "too few taus": (lambda: blt().as_ode(tau=(1.0,)), "one for each of l1, l2", "a dict by name"),
     "learnable start": (lambda: LearnableTau(2, 1.0, 4.0, start=9.0), "initial value of 9", "the middle of the range"),
-    "flow without tau": (lambda: one(Untimed()), "without a time constant: a", "self.tau = time_constant(tau)"),
+    "flow without tau": (
+        lambda: one(Untimed()),
+        "without a time constant: a",
+        "self.tau = pcsim.rules.time_constant(tau)",
+    ),
     "channels of a rule": (
         lambda: Network({"u": (3,)}, [Population("a", Rate(2))], [Projection("u", "a")]),
         "'a' with Rate(2) that receives 3 channels",

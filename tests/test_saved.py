@@ -91,7 +91,7 @@ torch.save(pcsim.simulate(net, images, solver=pcsim.RK4(1.0), until=20.0)["reado
 
 
 def test_unpickled_network_can_be_saved_in_a_fresh_process(tmp_path: Path) -> None:
-    net = models.blt(width=2, size=8)
+    net = models.blt(channels=(2, 2), image=(1, 8, 8))
     torch.save(net, tmp_path / "net.pt")
     code = f"""
 import torch

@@ -134,7 +134,7 @@ def predictivity_over_time(
             expected="features for each bin",
             remedy="pass feature arrays (image, ...), or use weights='each'",
         )
-    blocks = [as_array(x, "image presentation sample", more=True) for x in features]
+    blocks = [np.atleast_1d(as_array(x, "image presentation sample", more=True)) for x in features]
     if any(len(block) != len(y) for block in blocks):
         raise _other_images([len(block) for block in blocks], len(y))
     kernel = Kernel.of(np.concatenate([block.reshape(len(y), -1) for block in blocks]))

@@ -30,6 +30,7 @@ class Gain(nn.Module):
         return self.gain * value
 
 
+@checked(WiringError)
 class Function(nn.Module):
     """y = f(x), where f is a stateless function; `Projection("v1", "v2", lambda x: x.relu())` builds it.
 

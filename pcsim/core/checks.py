@@ -1,7 +1,7 @@
 """Argument checks derived from type annotations, so that every requirement is stated only once.
 
     @checked(WiringError)
-    def blt(width: Count = 32, *, unroll: Literal["engineering", "biological"] = "engineering") -> Network: ...
+    def rcnn(iterations: Count = 3, *, unroll: Literal["engineering", "biological"] = "engineering") -> Network: ...
 
 Numbers, literals, tensors, arrays and classes can be checked, as can unions and containers of these.
 Bounds are specified with pydantic's `Field`. An example in the `Field`, or the EXAMPLE attribute of a class, appears

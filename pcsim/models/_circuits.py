@@ -10,7 +10,6 @@ All edges are `connections.signed`, so training changes the size of a weight but
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -21,7 +20,7 @@ from pcsim.connections import GlobalMaxPool, Signed, conv, pool, signed, up_conv
 from pcsim.connections.constrained import Sign
 from pcsim.core.checks import Count, Counts, NonNegative, Positive, checked
 from pcsim.core.exceptions import WiringError
-from pcsim.models.areas import Wiring
+from pcsim.models.areas import Wiring, enlarged
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
 from pcsim.network.parts import Kind
@@ -57,8 +56,7 @@ def ei_rcnn(
     inhibitory: Count = 4,
     kernel: Count = 3,
     top_down: bool = True,
-    size: Count = 32,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
     classes: Count = 10,
     steps: Count = 8,
 ) -> Network:
@@ -71,15 +69,16 @@ def ei_rcnn(
     inhibitory  number of excitatory maps per inhibitory map (4 in cortex)
     top_down    if True, e2 projects back to e1, and so on
 
-    Raises WiringError unless the image size can be halved once for every area but the first.
+    Raises WiringError unless the height and width can be halved once for every area but the first.
 
         net = pcsim.models.ei_rcnn(channels=(16, 32))
     """
-    if size % (multiple := 2 ** (len(channels) - 1)):
+    multiple = 2 ** (len(channels) - 1)
+    if image != (fitting := enlarged(image, multiple)):
         raise WiringError(
-            given=f"images of {size}x{size} for {len(channels)} areas",
-            expected=f"a size divisible by {multiple}",
-            remedy=f"pass size={math.ceil(size / multiple) * multiple}, or fewer areas",
+            given=f"images of shape {image} for {len(channels)} areas",
+            expected=f"a height and width divisible by {multiple}",
+            remedy=f"pass image={fitting}, or fewer areas",
         )
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -90,12 +89,12 @@ def ei_rcnn(
         weights = signed(nn.Sequential(*entry, _with_gain(layer, gain)), sign)
         projections.append(Projection(source, target, weights, kind, 0 if kind == "bottom_up" else 1))
 
-    low, fewer = "image", image_channels
+    low, fewer = "image", image[0]
     for n, maps in enumerate(channels, 1):
         e, i, cells = f"e{n}", f"i{n}", max(1, maps // inhibitory)
         populations += [Population(e, Rate(maps)), Population(i, Rate(cells))]
         if n == 1:
-            projections.append(Projection("image", e, conv(image_channels, maps, kernel)))
+            projections.append(Projection("image", e, conv(image[0], maps, kernel)))
         else:
             join(low, e, conv(fewer, maps, kernel), 1, 1.0, "bottom_up", pool())
             join(low, i, conv(fewer, cells, kernel), 1, 0.5, "bottom_up", pool())
@@ -108,7 +107,6 @@ def ei_rcnn(
         low, fewer = e, maps
     populations.append(Population("readout", Sum()))
     projections.append(Projection(low, "readout", nn.Sequential(GlobalMaxPool(), nn.Linear(fewer, classes))))
-    image = (image_channels, size, size)
     return Network({"image": image}, populations, projections, readout="readout", steps=steps, name="ei_rcnn")
 
 
@@ -179,7 +177,7 @@ def ssn(
     power: Power = 2.0,
     tau: tuple[Positive, Positive] = (20.0, 10.0),
     units: Count = 1,
-    width: Positive = 32.0,
+    spread: Positive = 32.0,
 ) -> Network:
     """Build the stabilised supralinear network: excitatory and inhibitory cells that both receive the input "h".
 
@@ -189,7 +187,7 @@ def ssn(
     tau      time constants of e and i in ms
     units    cells of each type. More than one cell form a ring of preferred orientations, with weights that are a
              Gaussian function of the difference in orientation and sum to J
-    width    standard deviation of that function in degrees
+    spread   standard deviation of that function in degrees
 
         net = pcsim.models.ssn(units=36)
         run = simulate(net, torch.full((1, 36), 20.0), solver=RK4(dt=0.5), until=200.0)
@@ -197,7 +195,7 @@ def ssn(
     step = 180.0 / units
     apart = torch.arange(units, dtype=torch.float64, device="cpu") * step
     apart = torch.minimum(apart, 180.0 - apart)
-    row = torch.exp(-0.5 * (apart / width) ** 2)
+    row = torch.exp(-0.5 * (apart / spread) ** 2)
     index = torch.arange(units, device="cpu")
     ring = (row / row.sum())[(index[:, None] - index) % units]
     ee, ei, ie, ii = (weight * ring for weight in weights)
@@ -270,24 +268,23 @@ def interneurons(
     tau: FourTaus = (20.0, 10.0, 15.0, 15.0),
     weights: Mapping[tuple[str, str], NonNegative] = MOTIF,
     kernel: Count = 3,
-    size: Count = 16,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
 ) -> Network:
     """Build one area with pyramidal, pv, som and vip cells, as returned by `interneuron_area`.
 
-    The input "image" drives e and pv cells through convolutions, and the input "context", (vip channels, size, size),
+    The input "image" drives e and pv cells through convolutions. The input "context", (vip channels, height, width),
     drives vip cells directly.
 
         net = pcsim.models.interneurons()
     """
     populations, projections = interneuron_area("v1", channels, tau, weights, kernel)
     drives = [
-        Projection("image", f"v1_{cell}", signed(_with_gain(conv(image_channels, count, kernel), 1.0), 1))
+        Projection("image", f"v1_{cell}", signed(_with_gain(conv(image[0], count, kernel), 1.0), 1))
         for cell, count in zip(("e", "pv"), channels[:2], strict=True)
     ]
     context = Projection("context", "v1_vip", kind="top_down")
     return Network(
-        {"image": (image_channels, size, size), "context": (channels[3], size, size)},
+        {"image": image, "context": (channels[3], *image[1:])},
         populations,
         [*drives, *projections, context],
         readout="v1_e",

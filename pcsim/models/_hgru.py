@@ -36,8 +36,7 @@ def hgru(
     symmetric: bool = True,
     filters: Count = 7,
     steps: Count = 8,
-    size: Count = 150,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 150, 150),
     classes: Count = 2,
 ) -> Network:
     """Build a network for contour tasks: filters, one hGRU layer, and a readout of its global maximum.
@@ -48,7 +47,7 @@ def hgru(
     symmetric  if True, W has the same weight in both directions between any two units, and an odd size
     filters    size of the filters of the image
 
-        net = pcsim.models.hgru(channels=8, kernel=7, size=32)
+        net = pcsim.models.hgru(channels=8, kernel=7, image=(1, 32, 32))
     """
 
     def weights(layer: nn.Module) -> nn.Module:
@@ -64,16 +63,16 @@ def hgru(
     activation: Literal["tanh", "relu"] = "relu" if norm else "tanh"
     head = nn.Sequential(nn.BatchNorm2d(channels), conv(channels, classes, 1, bias=True), GlobalMaxPool())
     return Network(
-        {"image": (image_channels, size, size)},
+        {"image": image},
         [
             Population("x", Sum("square", channels)),
             Population("g1", Gated(channels)),
             Population("h1", HorizontalInhibition(channels, activation)),
-            Population("h2", HorizontalExcitation(channels, activation), (channels, size, size)),
+            Population("h2", HorizontalExcitation(channels, activation), (channels, *image[1:])),
             Population("readout", Sum()),
         ],
         [
-            Projection("image", "x", conv(image_channels, channels, filters)),
+            Projection("image", "x", conv(image[0], channels, filters)),
             edge("x", "h1"),
             edge("h2", "g1", None, "lateral", 1),
             edge("h2", "g1", weights(gain), "lateral", 1, "gate"),

@@ -35,8 +35,7 @@ def intrinsic_suppression(
     beta: float = 0.7,
     *,
     kernel: Count = 3,
-    size: Count = 32,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
     classes: Count = 10,
     steps: Count = 8,
 ) -> Network:
@@ -45,11 +44,10 @@ def intrinsic_suppression(
     alpha  decay of the suppression per step
     beta   strength of the suppression; 0 gives the plain feed-forward network
 
-    Raises WiringError unless the image size can be halved once for every area but the first.
+    Raises WiringError unless the height and width can be halved once for every area but the first.
 
         net = pcsim.models.intrinsic_suppression(beta=0.7)
     """
-    image = (image_channels, size, size)
     rules = [IntrinsicSuppression(count, alpha, beta) for count in channels]
     wiring = areas(rules, channels, image, kernel=kernel, lateral=False, top_down=False, delays=(0, 1))
     populations, projections = add_readout(wiring, channels[-1], classes)
@@ -68,8 +66,7 @@ def delayed_normalisation(
     undershoot: NonNegative = 0.0,
     pooled: bool = False,
     kernel: Count = 3,
-    size: Count = 32,
-    image_channels: Count = 1,
+    image: tuple[Count, Count, Count] = (1, 32, 32),
 ) -> Network:
     """Build an area whose responses are divided by a delayed copy of themselves.
 
@@ -80,11 +77,11 @@ def delayed_normalisation(
     undershoot  weight of the negative lobe of a biphasic impulse response
     pooled      if True, the pool is a weighted mean over channels, with learnable non-negative weights
 
-        net = pcsim.models.delayed_normalisation(None, size=1)
+        net = pcsim.models.delayed_normalisation(None, image=(1, 1, 1))
         run = simulate(net, stimuli.held(torch.ones(1, 1, 1, 1), 200.0), solver=RK4(dt=1.0), until=500.0)
     """
-    maps = image_channels if channels is None else channels
-    entry: nn.Module = nn.Identity() if channels is None else conv(image_channels, maps, kernel)
+    maps = image[0] if channels is None else channels
+    entry: nn.Module = nn.Identity() if channels is None else conv(image[0], maps, kernel)
     pool: nn.Module = nn.Identity()
     if pooled:
         mean = conv(maps, maps, 1)
@@ -109,7 +106,6 @@ def delayed_normalisation(
             Projection(first, second),
             Projection(second, "linear", Activation("identity", weight)),
         ]
-    image = (image_channels, size, size)
     return Network({"image": image}, populations, projections, readout="r", name="delayed_normalisation")
 
 

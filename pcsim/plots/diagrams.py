@@ -139,8 +139,8 @@ def _note(net: Network, edge: Projection) -> str:
     unit = " ms" if net.is_flow else ""
     for begin, end in edge.lesioned:
         if math.isfinite(begin) or math.isfinite(end):
-            notes.append(f"{begin:g}-{end:g}{unit}")
-    return ", ".join(notes)
+            notes.append(f"cut {begin:g}-{end:g}{unit}")
+    return "\n".join(notes)
 
 
 def _rounded(route: Route) -> Path:

@@ -1266,7 +1266,7 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "numbers": ".2f",
         },
         "matrix": lambda: {"values": np.ones((3, 3)) - np.eye(3), "labels": ["a", "a", "b"], "ranked": True},
-        "network": lambda: {"net": models.blt(width=2), "shapes": True, "legend": False},
+        "network": lambda: {"net": models.blt(channels=(2, 2)), "shapes": True, "legend": False},
         "phase_plane": lambda: {
             "dynamics": Dynamics(leaky_net(2), torch.ones(1, 2)),
             "xlim": (-1.0, 1.0),

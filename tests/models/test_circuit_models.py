@@ -30,7 +30,7 @@ def near(values: object, expected: object, tolerance: float = EQUATIONS) -> bool
 
 
 def contour_net(**options: object) -> Network:
-    net = models.hgru(3, 3, filters=3, size=6, steps=4, **options)
+    net = models.hgru(3, 3, filters=3, image=(1, 6, 6), steps=4, **options)
     with torch.no_grad():
         for rule in net.rules.values():
             for parameter in rule.parameters():
@@ -89,7 +89,7 @@ def test_hgru_with_norm_is_rectified_twice() -> None:
 
 
 def test_hgru_shares_horizontal_weights() -> None:
-    net = models.hgru(4, 5, size=8)
+    net = models.hgru(4, 5, image=(1, 8, 8))
     assert net.transforms["g1_to_h1_inhibition"] is net.transforms["h1_to_h2_excitation"]
 
 
@@ -213,7 +213,7 @@ def test_decision_in_flow_integrates_with_same_time_constant() -> None:
 
 
 def test_decision_keeps_parameters_and_network_unchanged() -> None:
-    net = models.blt(width=2, size=8)
+    net = models.blt((2, 2), image=(1, 8, 8))
     decided = models.with_decision(net, "lca", tau=80.0)
     assert net.readout == "readout" and "decision" not in net.populations
     assert {id(p) for p in net.parameters()} <= {id(p) for p in decided.parameters()}
@@ -231,7 +231,7 @@ def test_decision_keeps_parameters_and_network_unchanged() -> None:
 )
 def test_decision_refuses_invalid_options(options: dict) -> None:
     with pytest.raises(WiringError):
-        models.with_decision(models.blt(width=2, size=8), **options)
+        models.with_decision(models.blt((2, 2), image=(1, 8, 8)), **options)
 
 
 def test_drift_diffusion_matches_closed_form() -> None:
@@ -305,7 +305,7 @@ def test_ou_noise_refuses_invalid_options(options: dict) -> None:
 
 
 def test_with_noise_adds_input_to_drive() -> None:
-    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), size=8)
+    net = models.leaky_rcnn((3, 4), tau=(10.0, 20.0), image=(1, 8, 8))
     noisy = models.with_noise(net, "l1", "l2")
     assert noisy.inputs["noise_l1"] == (3, 8, 8) and noisy.inputs["noise_l2"] == (4, 4, 4)
     image = torch.rand(2, 1, 8, 8)

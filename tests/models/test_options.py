@@ -10,7 +10,8 @@ import pytest
 from pcsim import PcsimError, WiringError, models
 from pcsim.models.registry import RENAMED
 
-WITHOUT_IMAGE = {"sublstm", "hopfield", "hopfield_continuous", "hopfield_modern", "predictive_coding"}
+WITHOUT_IMAGE = {"sublstm", "hopfield", "hopfield_continuous", "hopfield_modern", "predictive_coding", "laminar"}
+WITHOUT_IMAGE |= {"wilson_cowan", "ssn", "organics", "dynamic_synapses"}
 
 
 def options(name: str) -> dict[str, inspect.Parameter]:
@@ -24,7 +25,7 @@ def test_option_names_are_shared(name: str) -> None:
     if "image" in own:
         channels, height, width = own["image"].default
         assert channels in (1, 3) and min(height, width) >= 32
-    if name not in ("sublstm", "predictive_coding", "convrnn"):
+    if name not in ("sublstm", "predictive_coding", "laminar", "convrnn"):
         assert not set(RENAMED) & set(own)
 
 

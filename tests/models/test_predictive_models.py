@@ -286,7 +286,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str, str]] = {
             [pcsim.Population("h", pcsim.rules.LSTM(2, "full", (5, 5)))],
             [pcsim.Projection("u", "h")],
         ),
-        "(4, 4) for full peepholes of (5, 5)",
+        "(4, 4) for full peepholes of size (5, 5)",
         "peephole='channel'",
     ),
     "lstm: gates": (

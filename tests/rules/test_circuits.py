@@ -219,7 +219,7 @@ DN = {"tau1": 30.0, "tau2": 70.0, "power": 1.5, "sigma": 0.15}
 
 
 def delayed(contrasts: object, duration: float, until: float, solver: object, **options: float) -> NDArray[np.float64]:
-    net = models.delayed_normalisation(None, tau=(30.0, 70.0), sigma=0.15, power=1.5, size=1, **options)
+    net = models.delayed_normalisation(None, tau=(30.0, 70.0), sigma=0.15, power=1.5, image=(1, 1, 1), **options)
     image = torch.as_tensor(np.atleast_1d(contrasts)).reshape(-1, 1, 1, 1)
     shown = pcsim.stimuli.held(image, duration)
     if duration < until:
@@ -299,7 +299,7 @@ def test_intrinsic_suppression_as_ode_has_slow_time_constant() -> None:
 
 def test_zero_suppression_is_feed_forward_network_to_the_bit() -> None:
     torch.set_default_dtype(torch.float32)
-    net = models.intrinsic_suppression((3, 4), beta=0.0, size=8)
+    net = models.intrinsic_suppression((3, 4), beta=0.0, image=(1, 8, 8))
     run = simulate(net, torch.rand(2, 1, 8, 8), solver=Iterate(), steps=6, record=Record(states=["l1", "l2"]))
     assert torch.equal(run["l1"][0], run["l1"][-1]) and torch.equal(run["l2"][1], run["l2"][-1])
 
@@ -376,7 +376,7 @@ BAD = [
     lambda: rules.Accumulator(rate=2.0),
     lambda: rules.Accumulator(leak=-1.0),
     lambda: models.interneuron_area("a", (1, 1, 1, 1), weights={("e", "ndnf"): 1.0}),
-    lambda: models.ei_rcnn((2, 2, 2), size=6),
+    lambda: models.ei_rcnn((2, 2, 2), image=(1, 6, 6)),
     lambda: models.interneuron_area("a", (1, 1, 1, 1), tau=(10.0, 10.0)),
     lambda: models.laminar(((4,),)),
     lambda: models.laminar_hierarchy(["u"], {"a": (2,)}, [("u", "a", nn.Identity(), nn.Identity())], tau={}),

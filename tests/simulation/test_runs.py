@@ -489,7 +489,9 @@ def test_strided_keeps_dilation_and_groups(float64: None) -> None:
 
 def test_simulate_refuses_changing_or_wrong_batch_size() -> None:
     two, one = torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8)
-    line = stimuli.held(two, 20.0).then(stimuli.held(one, 20.0))
+    with pytest.raises(StimulusError, match="the same \\(batch, channel, height, width\\) throughout"):
+        stimuli.held(two, 20.0).then(stimuli.held(one, 20.0))
+    line = stimuli.Timeline((stimuli.timeline.Epoch(40.0, 20.0, lambda number: (two, one)[number]),))
     with pytest.raises(StimulusError, match="1 samples for input 'image' at 20 ms, but 2 earlier"):
         simulate(models.blt(channels=(2, 2), image=(1, 8, 8)), line, solver=Iterate())
     many = pcsim.batched(leaky_net(), taus={"r": [5.0, 10.0, 20.0]})

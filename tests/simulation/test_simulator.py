@@ -354,7 +354,7 @@ def test_divergence_of_map_found_at_step_of_transient_infinity() -> None:
 def test_divergence_of_one_of_two_maps_is_found_in_traced_steps() -> None:
     areas = [Population("h", Growing()), Population("still", pcsim.rules.Rate(1))]
     net = Network({"u": (1,)}, areas, [Projection("u", "h"), Projection("u", "still")])
-    with pytest.warns(PcsimWarning, match="sample 0 in 'h'"):
+    with pytest.warns(PcsimWarning, match="sample 0 became non-finite in 'h'"):
         run = Simulator(net, solver=Iterate(), record=Record(states=["still"]))(torch.tensor([[1.0], [0.0]]), steps=100)
     assert run.valid_until.tolist() == [640.0, 1000.0]
 
