@@ -19,6 +19,7 @@ COUNTS = (24, 22, 24, 40, 26)
 """characters in each alphabet of Omniglot's first small set"""
 FIGURES = {
     "attractors": {"completion", "capacity"},
+    "attention": {"blends", "arrays", "time_course", "lesions", "detection"},
     "cell_search": {"search", "edges", "accuracy", "cell"},
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
