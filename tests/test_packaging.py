@@ -31,7 +31,7 @@ def test_import_is_lazy_and_complete() -> None:
 
 
 def test_network_can_be_called_if_only_models_are_imported() -> None:
-    code = "import torch; from pcsim.models import blt; print(blt(width=2)(torch.rand(1, 1, 32, 32)).shape)"
+    code = "import torch; from pcsim.models import blt; print(blt((2, 2))(torch.rand(1, 1, 32, 32)).shape)"
     assert python(code) == "torch.Size([1, 10])\n"
 
 

@@ -146,7 +146,7 @@ def signs_of(net: Network) -> dict[str, set[float]]:
 
 def test_signs_hold_after_1000_updates() -> None:
     """Train on random targets at a high rate, so that stored weights change sign many times."""
-    net = pcsim.models.ei_rcnn((4, 4), size=4, classes=3, steps=2)
+    net = pcsim.models.ei_rcnn((4, 4), image=(1, 4, 4), classes=3, steps=2)
     images, targets = torch.rand(16, 1, 4, 4), torch.eye(3)[torch.arange(16) % 3]
     before = {key: value.clone() for key, value in trained_tensors(net).items()}
     train(net, images, targets, Training(updates=1000, batch=4, learning_rate=0.01))
