@@ -162,10 +162,11 @@ def names_defined(path: Path) -> set[str]:
 
 def test_functions_used_in_one_file_are_private() -> None:
     others = [*FILES, *(PACKAGE.parent / "experiments").rglob("*.py"), *(PACKAGE.parent / "tests").rglob("*.py")]
-    texts = {path: path.read_text() for path in (*others, *(PACKAGE.parent / "docs").rglob("*.md"))}
+    pages = (PACKAGE.parent / "docs").rglob("*.md")
+    words = {path: set(re.findall(r"\w+", path.read_text())) for path in (*others, *pages)}
     for path in FILES:
         for name in names_defined(path):
-            is_used = any(other != path and re.search(rf"\b{name}\b", text) for other, text in texts.items())
+            is_used = any(name in used for other, used in words.items() if other != path)
             assert is_used or name.startswith("_") or path.name == "__main__.py", f"{path}: {name}"
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
