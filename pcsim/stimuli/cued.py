@@ -28,6 +28,7 @@ CLASSES = 10
 Cue = Literal["valid", "invalid", "neutral", "foil", "absent"]
 
 
+@checked(StimulusError)
 @dataclass(frozen=True, repr=False)
 class Cued:
     """A batch of n images of several digits, with one target each.

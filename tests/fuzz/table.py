@@ -302,7 +302,7 @@ MADE_BY_PCSIM = {
     ),
     *("training.Validation", "training.Progress", "training.History", "training.local.Activity"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
-    *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
+    *("stimuli.Condition", "stimuli.Cued", "stimuli.Scenes", "stimuli.Moving"),
 }
 """results, exceptions and enumerations, which are not built by hand, and conditions, which are checked by `scenes`"""
 
@@ -599,6 +599,13 @@ def _models() -> Part:
                 | {"source": "readout", "name": "decision"}
             ),
         ),
+        "models.attend": (
+            models.attend,
+            lambda: (
+                {"net": DIGITS, "*": ("l1",), "feature": {"l1": tensor(3, DIGITS.shape("l1")[0])}, "place": False}
+                | {"strength": 0.5, "divisive": False, "port": "value"}
+            ),
+        ),
         "models.with_noise": (models.with_noise, lambda: {"net": DIGITS, "*": ("l1", "readout")}),
         "models.matched": (models.matched, lambda: {"build": build_of_width, "parameters": 3000, "largest": 40}),
         "models.paper": (models.paper, lambda: {"name": "blt"}),
@@ -691,6 +698,7 @@ def _rules() -> Part:
         "Threshold": lambda: {"threshold": 0.5, "synchronous": True},
         "ThresholdEnergy": lambda: {"threshold": 0.5},
         "UpdateRate": lambda: {"channels": 3, "start": 0.5, "offset": 0.1, "form": "absolute"},
+        "modulated": lambda: {"rule": rules.Rate(3), "port": "value"},
         "leaky_rate": lambda: {"channels": 3, "tau": 10.0, "activation": "relu", "bias": True},
         "time_constant": lambda: {"tau": 10.0},
         **dict.fromkeys(("Decay", "Energy", "ErrorUnit", "Flow", "Map", "Rule", "SplitError", "Switch", "Wire"), dict),
@@ -737,6 +745,10 @@ def _stimuli() -> Part:
         ),
         "stimuli.MovingDigits.draw": (stimuli.MovingDigits(1, 32, 14).draw, lambda: drawn() | {"glyphs": None}),
         "stimuli.MovingDigits.film": (stimuli.MovingDigits(1, 32, 14).film, lambda: drawn() | {"glyphs": None}),
+        "stimuli.Cued": (
+            stimuli.Cued,
+            lambda: {each.name: getattr(_cued(), each.name) for each in dataclasses.fields(stimuli.Cued)},
+        ),
         "stimuli.Scenes": (
             stimuli.Scenes,
             lambda: {each.name: getattr(_scenes(), each.name) for each in dataclasses.fields(stimuli.Scenes)},
@@ -749,6 +761,18 @@ def _stimuli() -> Part:
         "stimuli.Timeline.with_labels": (timeline().with_labels, lambda: {"labels": torch.tensor([0, 1])}),
         "stimuli.as_timeline": (stimuli.as_timeline, lambda: {"frames": clip(), "every": 10.0}),
         "stimuli.blank": (stimuli.blank, lambda: {"duration": 10.0, "like": image(), "level": 0.5}),
+        "stimuli.digit_arrays": (
+            stimuli.digit_arrays,
+            lambda: {"seed": 0, "first": 0, "count": 2, "rows": 2, "columns": 2, "cell": 24, "glyphs": None},
+        ),
+        "stimuli.digit_blends": (
+            stimuli.digit_blends,
+            lambda: {"seed": 0, "first": 0, "count": 2, "digits": 2, "spread": 0.5, "glyphs": None},
+        ),
+        "stimuli.spotlight": (
+            stimuli.spotlight,
+            lambda: {"centres": torch.tensor([[4.0, 12.0]]), "size": (16, 16), "sd": 4.0},
+        ),
         "stimuli.digit_clutter": (
             stimuli.digit_clutter,
             lambda: {"digits": 3, "seed": 0, "batch": 2, "glyphs": None},
@@ -821,6 +845,10 @@ def _moving() -> stimuli.Moving:
 
 
 @lru_cache
+def _cued() -> stimuli.Cued:
+    return stimuli.digit_arrays(0, 0, 2)
+
+
 def _scenes() -> stimuli.Scenes:
     return stimuli.scenes(stimuli.Condition(1), 0, 0, 2)
 
@@ -1017,6 +1045,7 @@ def _analysis() -> Part:
         "mcnemar": lambda: {"first": correct()[0].numpy(), "second": correct()[1].numpy()},
         "reaction_times": lambda: {"logits": logits(), "threshold": 0.5, "cumulated": True, "first": 1},
         "state_change": lambda: {"values": tensor(5, 2, 3)},
+        "tuning": lambda: {"responses": tensor(2, 4, 3), "labels": torch.tensor([0, 1, 0, 1])},
         "convergence.Ending": lambda: {"*": (next(iter(convergence.Ending)).value,)},
         "convergence.Fit": lambda: {"rate": 0.1, "low": 0.0, "high": 0.2, "end": 1.0, "amplitude": 1.0},
         "convergence.settling_time": lambda: curve() | {"share": 0.05},
