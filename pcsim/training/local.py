@@ -20,7 +20,7 @@ from pcsim.core.clock import dividing_step
 from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.core.progress import tqdm
 from pcsim.core.state import State, units
-from pcsim.network import Network
+from pcsim.network import Network, Population
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record
 from pcsim.simulation.regime import LATE, regime_of
@@ -97,17 +97,18 @@ def _seems_unstable(network: Network, run: Run) -> bool:
     """
     if any(len(rows) < 5 for rows in run.values.values()):
         return False
-    energy = sum(_energy(network, name, run.values[name][[0, -1]].flatten(0, 1)) for name in network.errors)
-    before, after = energy.view(2, -1)
+    ends = {name: run.values[name][[0, -1]].flatten(0, 1) for name in network.errors}
+    energies = [_energy(network.populations[name], error) for name, error in ends.items()]
+    before, after = torch.stack(energies).sum(0).view(2, -1)
     state = torch.cat([run.values[name][-4:].flatten(2) for name in network.memories], 2)
     earlier, later = state.diff(n=2, dim=0).norm(dim=2)
     grows = (later > earlier) & (later > 100.0 * torch.finfo(state.dtype).eps * state[-1].norm(dim=1))
     return not bool((after <= before).all()) or bool(grows.any())
 
 
-def _energy(network: Network, name: str, error: Tensor) -> Tensor:
-    """Return the energy of one population of prediction errors (batch, ...) for each sample."""
-    precision = getattr(network.populations[name].rule, "precision", 1.0)
+def _energy(population: Population, error: Tensor) -> Tensor:
+    """Return the energy of prediction errors (batch, ...) for each sample."""
+    precision = getattr(population.rule, "precision", 1.0)
     return error.square().sum(units(error)) / (2.0 * precision)
 
 
@@ -208,7 +209,7 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]
-        energy = energy + _energy(network, name, error)
+        energy = energy + _energy(network.populations[name], error)
         predictions = [edge.source for edge in incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():
