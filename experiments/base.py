@@ -29,13 +29,13 @@ import tyro
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim import Network, plots
 from pcsim.core import storage
 from pcsim.core.checks import shown
 from pcsim.core.command_line import program
 from pcsim.core.exceptions import StorageError
+from pcsim.core.progress import tqdm
 from pcsim.core.version import VERSION
 from pcsim.network.weights import load_tensors
 from pcsim.sweeps.executors import Processes, completed, one_thread

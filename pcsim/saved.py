@@ -13,7 +13,12 @@ from pcsim.network import Network
 from pcsim.network.saving import KIND, SavedNetwork
 from pcsim.simulation import Run
 
-READERS = {".nc": "xarray.open_dataset(path)", ".csv": "pandas.read_csv(path)", ".nwb": "pynwb.NWBHDF5IO(path).read()"}
+READERS = {
+    ".nc": "xarray.open_dataset(path)",
+    ".csv": "pandas.read_csv(path)",
+    ".mat": "scipy.io.loadmat(path)",
+    ".nwb": "pynwb.NWBHDF5IO(path).read()",
+}
 
 
 @overload

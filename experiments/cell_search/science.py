@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
-from tqdm.auto import tqdm
 
 from pcsim import Network, SweepError, TrainingError, models
 from pcsim.analysis import compare_pairs, correct_choices
 from pcsim.core import storage
+from pcsim.core.progress import tqdm
 from pcsim.models import ReciprocalCell
 from pcsim.sweeps import Search, Trial
 from pcsim.training import Training, evaluate, train

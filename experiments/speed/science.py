@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from pcsim import PcsimError
 from pcsim.core import storage
+from pcsim.core.progress import tqdm
 
 from ..base import device_of
 from .contenders import PACKAGES, Worker, is_installed, others

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from pcsim.connections.functions import Function, Gain
@@ -451,5 +451,9 @@ def summary(transform: nn.Module) -> str:
         return transform.name
     if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
+    if isinstance(transform, fx.GraphModule):  # a part of a module that was cut
+        steps = [node for node in transform.graph.nodes if node.op not in ("placeholder", "get_attr", "output")]
+        ends = [str(node.target) if node.op == "call_module" else node.name for node in (steps[0], steps[-1])]
+        return " to ".join(dict.fromkeys(ends))
     describe = getattr(transform, "describe", None)
     return str(describe()) if callable(describe) else type(transform).__name__

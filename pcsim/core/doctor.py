@@ -18,7 +18,10 @@ from pcsim.core.version import VERSION
 
 PACKAGES = ("torch", "numpy", "scipy", "torchdiffeq", "matplotlib", "safetensors", "pydantic")
 EXTRAS = {
-    "analysis": (("h5netcdf", "sklearn", "xarray"), "labelled arrays, netCDF files, decoders, object solution times"),
+    "analysis": (
+        ("h5netcdf", "h5py", "sklearn", "xarray"),
+        "labelled arrays, netCDF files, decoders, object solution times",
+    ),
     "cluster": (("distributed", "submitit"), "sweeps on Dask and SLURM clusters"),
     "data": (("pooch",), "downloads of MNIST and Omniglot"),
     "nwb": (("pynwb",), "runs in Neurodata Without Borders files"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 logger = logging.getLogger("pcsim")
 

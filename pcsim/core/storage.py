@@ -14,7 +14,7 @@ import shutil
 import socket
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from pcsim.core.exceptions import PcsimError, StorageError
 FORMAT = 2
 MARK = "written by pcsim"
 """text near the start of every pcsim file, or near the end of a PDF; files without it are never overwritten"""
+OWN_EXTENSIONS = (".pcsim", ".run", ".safetensors")
 MOST_JSON_BYTES = 2**28
 """maximum size of a JSON file; increase it to read larger files"""
 HEAD_BYTES, MOST_HEADER_BYTES, CHUNK_BYTES = 4096, 100_000_000, 2**20
@@ -79,6 +80,23 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise error(given=f"{full}, which is {kind}", expected="a file", remedy="pass the path of a regular file")
     return full
+
+
+def require_own_extension(path: str | Path, name: str, exports: Iterable[str] = ()) -> None:
+    """Raise StorageError if the extension of `path` is that of another format.
+
+    name     variable to which the remedy refers, such as "net"
+    exports  extensions of the other formats in which it can be saved
+    """
+    extension = full_path(path).suffix
+    is_number = not extension[1:2].isalpha()  # as in "rate0.01"
+    if not is_number and extension not in OWN_EXTENSIONS:
+        others = f", or {', '.join(exports)} for other formats" if exports else ""
+        raise StorageError(
+            given=f"{path}, a file with the extension {extension}",
+            expected=f"{', '.join(OWN_EXTENSIONS)} or no extension for pcsim's own format{others}",
+            remedy=f'call {name}.save("{Path(path).stem}.pcsim")',
+        )
 
 
 def require_new(path: str | Path, overwrite: bool) -> None:

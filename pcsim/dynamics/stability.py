@@ -126,9 +126,9 @@ class Dynamics:
 
 @checked(SolverError)
 def eigenvalues(
-    dynamics: Dynamics, x: Tensor, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
+    dynamics: Dynamics, x: Tensor | State, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of J at x (1, size), in 1/ms for a flow.
+    """Return the eigenvalues of J at x, (1, size) or the state of one sample, such as run.final.state; 1/ms for a flow.
 
     leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
     largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver
@@ -147,8 +147,8 @@ def eigenvalues(
 
 
 @checked(SolverError)
-def is_stable(dynamics: Dynamics, x: Tensor) -> bool:
-    """Return True if the fixed point x (1, size) attracts nearby states."""
+def is_stable(dynamics: Dynamics, x: Tensor | State) -> bool:
+    """Return True if the fixed point x, (1, size) or a state of one sample, attracts nearby states."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 
@@ -183,7 +183,7 @@ class FixedPoint:
 @checked(SolverError)
 def fixed_point(
     dynamics: Dynamics,
-    start: Tensor | None = None,
+    start: Tensor | State | None = None,
     *,
     method: Literal["anderson", "newton_krylov"] = "anderson",
     tolerance: Positive = 1e-8,
@@ -236,7 +236,13 @@ def fixed_point(
 
 @checked(SolverError)
 def lyapunov_exponent(
-    dynamics: Dynamics, solver: Solver, *, steps: Count, settle: Whole = 0, start: Tensor | None = None, seed: int = 0
+    dynamics: Dynamics,
+    solver: Solver,
+    *,
+    steps: Count,
+    settle: Whole = 0,
+    start: Tensor | State | None = None,
+    seed: int = 0,
 ) -> float:
     """Return the largest Lyapunov exponent, the rate at which nearby states separate, per ms (per step with Iterate()).
 
@@ -271,9 +277,18 @@ def largest_eigenvalue(
     return float(value.norm())
 
 
-def _one_state(dynamics: Dynamics, x: Tensor) -> Tensor:
-    """Return x. Raises SolverError unless it is one state of the dynamics, (1, size), with finite values."""
+def _one_state(dynamics: Dynamics, x: Tensor | State) -> Tensor:
+    """Return x as a vector. Raises SolverError unless it is one state of the dynamics, (1, size), and finite."""
     wanted = dynamics.start
+    if not isinstance(x, Tensor):
+        missing = [name for name in dynamics.named(wanted) if name not in x]
+        if missing:
+            raise SolverError(
+                given=f"a state of {', '.join(x) or 'nothing'}, without {', '.join(missing)}",
+                expected=f"a state of {dynamics.network.name!r}",
+                remedy="pass run.final.state from a run of this network with one sample",
+            )
+        x = dynamics.flat(x)
     if x.shape != wanted.shape or x.dtype != wanted.dtype or not bool(torch.isfinite(x).all()):
         raise SolverError(
             given=f"a state of shape {tuple(x.shape)} and type {x.dtype}",

@@ -126,7 +126,8 @@ class Network(Graph):
         For registered models and their variants, the file contains all that is needed to rebuild the network: the model
         and its options, tensors, dtype and mode. For other networks, and for networks that were changed after they were
         built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` fills a network
-        with the same wiring. Raises StorageError if `path` exists, unless `overwrite` is True.
+        with the same wiring. The extension is .pcsim, .run, .safetensors or absent. Raises StorageError for others, and
+        if `path` exists, unless `overwrite` is True.
         """
         save_network(self, path, overwrite)
 

@@ -1,8 +1,9 @@
-"""Exports of runs: xarray datasets, data frames, and files in netCDF, CSV and NWB."""
+"""Exports of runs: xarray datasets, data frames, and files in netCDF, CSV, MATLAB and NWB."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     import xarray
 
 AXES = ("channel", "height", "width")
+MATLAB_LENGTH = 63
+"""largest length of a MATLAB name"""
+MATLAB_KEYWORDS = (
+    "break",
+    "case",
+    "catch",
+    "classdef",
+    "continue",
+    "else",
+    "elseif",
+    "end",
+    "for",
+    "function",
+    "global",
+)
+MATLAB_KEYWORDS += ("if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try", "while")
+"""names that no MATLAB variable may have"""
 
 
 class Results(Protocol):
@@ -106,6 +124,7 @@ def dataframe(run: Results, keys: Sequence[str]) -> pandas.DataFrame:
 def _write_netcdf(run: Results, path: Path) -> None:
     with needs_extra("analysis", StorageError, "run.save() as netCDF"):
         import h5netcdf  # noqa: F401
+        import h5py  # noqa: F401 - since 1.8, h5netcdf does not install it
     dataset(run).to_netcdf(path, engine="h5netcdf")
 
 
@@ -155,9 +174,44 @@ def _write_nwb(run: Results, path: Path) -> None:
         io.write(file)
 
 
+def _write_mat(run: Results, path: Path) -> None:
+    """Write each key as an array (time, sample, ...) with its times, and the labels, status and metadata."""
+    from scipy import io
+
+    taken = {"labels", "status", "valid_until", "about", "times", *MATLAB_KEYWORDS}
+    contents: dict[str, Any] = {}
+    times: dict[str, Any] = {}
+    for key, value in run.values.items():
+        name = _matlab_name(key, taken)
+        contents[name], times[name] = _array(value), run.times_of[key]
+    contents |= {
+        "times": times,
+        "status": np.array([status.name for status in run.status], dtype=object),
+        "valid_until": run.valid_until,
+        "about": json.dumps(run.about),
+    }
+    if run.labels is not None:
+        contents["labels"] = _array(run.labels)
+    with path.open("wb") as file:
+        io.savemat(file, contents, long_field_names=True, do_compression=True, oned_as="column")
+
+
+def _matlab_name(key: str, taken: set[str]) -> str:
+    """Return a MATLAB variable name for a key, "v1.norm" -> "v1_norm", that differs from those taken so far."""
+    plain = re.sub(r"\W", "_", key, flags=re.ASCII)
+    plain = (plain if plain[:1].isalpha() else f"x{plain}")[:MATLAB_LENGTH]
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain[: MATLAB_LENGTH - len(str(number)) - 1]}_{number}"
+    taken.add(name)
+    return name
+
+
 EXPORTS: dict[str, Callable[[Results, Path], None]] = {
     ".nc": _write_netcdf,
     ".csv": _write_csv,
+    ".mat": _write_mat,
     ".nwb": _write_nwb,
 }
 """the function that writes a run, by the extension of the file"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -84,6 +85,16 @@ class Run:
     def __getitem__(self, key: str) -> Tensor:
         """Return the values (time, batch, ...) for a key such as "v1.norm". Raises RecordError for unknown keys."""
         if key not in self.values:
+            name, known = key.split(".")[0], tuple(self.about.get("tau", ()))
+            if known and name not in known:
+                near = next(iter(get_close_matches(name, known, 1, 0.0)))
+                raise RecordError(
+                    given=f"run[{key!r}], where {name!r} is not a population of {self.about['network']!r}",
+                    expected=f"a recorded key: {', '.join(self.values) or 'none, as nothing was recorded'}",
+                    remedy=f"write run[{near!r}]"
+                    + (f", recorded with Record(states=[{near!r}])" if near not in self.values else "")
+                    + f"; the populations are {', '.join(known)}",
+                )
             raise RecordError(
                 given=f"run[{key!r}]",
                 expected=f"a recorded key: {', '.join(self.values) or 'none, as nothing was recorded'}",
@@ -161,14 +172,18 @@ class Run:
         .nc   the dataset of `to_xarray`, as netCDF (extra `analysis`)
         .csv  the data frame of `to_dataframe` (extra `analysis`)
         .nwb  Neurodata Without Borders: each key as a `TimeSeries` with timestamps in seconds (extra `nwb`)
-        Other extensions write a single file without code that `pcsim.load` verifies and restores completely.
+        .mat  MATLAB: each key as an array with "." replaced by "_", `times` with a field for each, and `labels`,
+              `status`, `valid_until` and `about` (as JSON)
+        .pcsim, .run, .safetensors, or no extension: a single file without code that `pcsim.load` verifies and restores
+              completely
 
-        Raises StorageError if `path` exists, unless `overwrite` is True.
+        Raises StorageError for other extensions, and if `path` exists, unless `overwrite` is True.
         """
         full = storage.full_path(path)
         if full.suffix in EXPORTS:
             export(self, full, overwrite)
             return
+        storage.require_own_extension(full, "run", EXPORTS)
         storage.require_new(full, overwrite)
         facts = {
             "status": [status.name for status in self.status],

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.core.checks import checked
 from pcsim.core.clock import Clock
 from pcsim.core.exceptions import RecordError, SolverError, WiringError, warn
+from pcsim.core.progress import tqdm
 from pcsim.core.state import State
 from pcsim.network.network import Network
 from pcsim.network.variants import current

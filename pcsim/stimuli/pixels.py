@@ -31,6 +31,13 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = 
 
         net(stimuli.normalise(images))
     """
+    if images.is_floating_point() and images.numel() and -10 <= images.min() < 0 < images.max() <= 10:
+        raise StimulusError(
+            given=f"images with values from {float(images.min()):g} to {float(images.max()):g}",
+            expected="8-bit pixels, or finite floating-point values from 0 (black) to 1 (white)",
+            remedy="pass the images as they are if they are normalised already, as it seems; otherwise pass "
+            "(images + 1) / 2 if black is -1",
+        )
     require_pixels(images, "images")
     centre, scale = _per_channel(images, mean, std)
     return (as_pixels(images) - centre) / scale

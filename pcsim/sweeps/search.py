@@ -24,10 +24,10 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
-from tqdm.auto import tqdm
 
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import SweepError, needs_extra
+from pcsim.core.progress import resumable, tqdm
 from pcsim.core.storage import full_path, make_folder
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 from pcsim.sweeps.journal import Journal
@@ -156,7 +156,7 @@ class Search:
             begin()
         opened = executor_named(where, self.folder) if isinstance(where, str) else nullcontext(where)
         bar = tqdm(total=self.count, initial=self._ended(study), unit="trial", disable=not progress or None)
-        with opened as executor, bar:
+        with resumable(lambda: f"{self._ended(study)} of {self.count} trials"), opened as executor, bar:
             for (_, number, stage), value, reason in completed(executor, self.score, calls, tries):
                 trial = running[number]
                 if reason is None:

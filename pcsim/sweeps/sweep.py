@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StorageError, SweepError, warn
+from pcsim.core.log import logger
+from pcsim.core.progress import resumable, tqdm
 from pcsim.sweeps.executors import SupportsSubmit, completed, executor_named
 from pcsim.sweeps.identity import content_of, identity, without_arguments
 from pcsim.sweeps.lock import locked
@@ -181,14 +182,18 @@ class Sweep:
         storage.remove_partials(self.folder)
         todo = self.missing()
         lots = [todo[at : at + self.together] for at in range(0, len(todo), self.together)]
-        if isinstance(where, str):
-            with executor_named(where, self.folder) as executor:
+        if 0 < len(todo) < len(self.points):
+            logger.info(f"{self._kept()} are kept from earlier runs")
+        with resumable(self._kept):
+            opened = executor_named(where, self.folder) if isinstance(where, str) else nullcontext(where)
+            with opened as executor:
                 failures = self._work_off(executor, lots, tries, progress)
-        else:
-            failures = self._work_off(where, lots, tries, progress)
         if failures:
             self._report(failures)
         return self.table()
+
+    def _kept(self) -> str:
+        return f"{len(self.points) - len(self.missing())} of {len(self.points)} points"
 
     def table(self) -> Table:
         """Return the finished and failed points and their results, even while another process runs the sweep.

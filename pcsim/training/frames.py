@@ -19,11 +19,11 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.analysis.frames import is_dead
 from pcsim.core.checks import Count, Share, checked
 from pcsim.core.exceptions import TrainingError, warn
+from pcsim.core.progress import tqdm
 from pcsim.network import Network
 from pcsim.simulation.forecasting import SHARE, closed_loop, rows_of
 from pcsim.simulation.record import Record

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.clock import dividing_step
 from pcsim.core.exceptions import TrainingError, WiringError
+from pcsim.core.progress import tqdm
 from pcsim.core.state import State, units
-from pcsim.network import Network
+from pcsim.network import Network, Population
 from pcsim.simulation.plan import Plan
 from pcsim.simulation.record import Record
 from pcsim.simulation.regime import LATE, regime_of
@@ -45,19 +45,20 @@ class Relaxation:
     Each call uses the current weights, as with a `Simulator`. `relaxation(shown)` returns the final values (batch, ...)
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
 
-    The first and then every 20th call of a network with prediction errors checks whether the relaxation is stable with
-    the current weights. Raises TrainingError if dt exceeds the stability limit, because the values then depend on dt.
+    Raises TrainingError if dt exceeds the stability limit with the current weights, because the values then depend on
+    dt. For a network with prediction errors, the limit is computed in the first and then every 20th call, and in every
+    call in which the energy has risen or the last steps have grown.
     """
 
     def __init__(self, network: Network, solver: Solver, until: Positive) -> None:
-        self._sim = Simulator(network, solver=solver, record=_at_the_end(network, until))
+        self._sim = Simulator(network, solver=solver, record=_at_the_end(network, until, solver))
         self._until, self._network, self._plan = until, network, _plan(network) if network.errors else None
         self._solver, self._calls = solver, 0
 
     def __call__(self, shown: Mapping[str, Tensor]) -> State:
         """Return the values after relaxation."""
         run = self._sim(dict(shown), until=self._until)
-        if self._plan is not None and self._calls % CHECK_EVERY == 0:
+        if self._plan is not None and (self._calls % CHECK_EVERY == 0 or _seems_unstable(self._network, run)):
             _require_stable(self._plan, shown, run, self._solver)
         self._calls += 1
         return _values(run, shown)
@@ -77,13 +78,42 @@ def relax(network: Network, shown: Mapping[str, Tensor], solver: Solver, until: 
     return _values(run, shown)
 
 
-def _at_the_end(network: Network, until: Positive) -> Record:
-    """Return a `Record` that keeps, at the last step, the values needed by the local rule."""
+def _at_the_end(network: Network, until: Positive, solver: Solver | None = None) -> Record:
+    """Return a `Record` that keeps, at the last step, the values needed by the local rule.
+
+    For the solver of a flow, it also keeps the values before the first step and at the three steps before the last.
+    """
     incoming = network.incoming
     makers = [edge.source for name in network.errors for edge in incoming[name] if edge.port == "prediction"]
     read = [edge.source for maker in makers if maker in incoming for edge in incoming[maker]]
     names = dict.fromkeys((*network.memories, *network.errors, *(name for name in read if name in network.wires)))
-    return Record(states=tuple(names), at=[until])
+    if not isinstance(solver, FlowSolver) or not network.errors or network.conduction_delays:
+        return Record(states=tuple(names), at=[until])
+    earlier = [until - back * solver.dt for back in (3, 2, 1)]
+    return Record(states=tuple(names), at=[*(t for t in earlier if t > solver.dt / 2), until], initial=True)
+
+
+def _seems_unstable(network: Network, run: Run) -> bool:
+    """Return whether, in any sample, the energy has risen or steps still grow at the end of a relaxation.
+
+    The energy of a stable relaxation falls, and the second difference of its state shrinks. An overshooting mode, whose
+    sign alternates, dominates the second difference long before it dominates the energy.
+    """
+    if any(len(rows) < 5 for rows in run.values.values()):
+        return False
+    ends = {name: run.values[name][[0, -1]].flatten(0, 1) for name in network.errors}
+    energies = [_energy(network.populations[name], error) for name, error in ends.items()]
+    before, after = torch.stack(energies).sum(0).view(2, -1)
+    state = torch.cat([run.values[name][-4:].flatten(2) for name in network.memories], 2)
+    earlier, later = state.diff(n=2, dim=0).norm(dim=2)
+    grows = (later > earlier) & (later > 100.0 * torch.finfo(state.dtype).eps * state[-1].norm(dim=1))
+    return not bool((after <= before).all()) or bool(grows.any())
+
+
+def _energy(population: Population, error: Tensor) -> Tensor:
+    """Return the energy of prediction errors (batch, ...) for each sample."""
+    precision = getattr(population.rule, "precision", 1.0)
+    return error.square().sum(units(error)) / (2.0 * precision)
 
 
 def _values(run: Run, shown: Mapping[str, Tensor]) -> State:
@@ -96,7 +126,14 @@ def _require_stable(plan: Plan, shown: Mapping[str, Tensor], run: Run, solver: S
         return
     inputs = {name: values.to(run.final.state[plan.flow_keys[0]]) for name, values in shown.items()}
     fastest = _fastest_rate(plan, inputs, run.final.state)
-    limit = solver.stability_limit / fastest if fastest > 0 else math.inf
+    limit = math.inf if fastest == 0 else solver.stability_limit / fastest
+    if math.isnan(limit):
+        raise TrainingError(
+            given=f"a relaxation with {type(solver).__name__}(dt={solver.dt:g}), whose values become infinite",
+            expected="dt below the stability limit, at which errors reach their minimum",
+            remedy=f"pass solver={type(solver).__name__}(dt={solver.dt / 10:.12g}), or lower the learning rate if the "
+            "weights have grown",
+        )
     if solver.dt >= limit:
         near = dividing_step(limit / 2, [run.final.clock.time])
         raise TrainingError(
@@ -176,8 +213,7 @@ def _local_gradient(plan: Plan, values: State) -> Tensor:
     energy = torch.zeros(())
     for name in network.errors:
         error = values[name]
-        precision = getattr(network.populations[name].rule, "precision", 1.0)
-        energy = energy + error.square().sum(units(error)) / (2.0 * precision)
+        energy = energy + _energy(network.populations[name], error)
         predictions = [edge.source for edge in incoming[name] if edge.port == "prediction"]
         for source in predictions:
             with torch.enable_grad():
@@ -207,7 +243,7 @@ def learn(
     settings  batch, updates, optimiser, rates, clipping and seed; loss and over_time are ignored
     checkpoint, every, bar  as for `training.train`
 
-    Raises TrainingError if the relaxation becomes unstable at the solver's dt because the weights have grown.
+    Raises TrainingError at the update at which the relaxation becomes unstable because the weights have grown.
 
         learn(net.clamped("r0"), {"r2": images, "r0": targets}, Training(updates=1000), solver=Euler(1.0), until=40.0)
     """
@@ -226,8 +262,13 @@ def learn(
         )
     relaxation = Relaxation(network, solver, until)
 
-    def gradient(chosen: Tensor, _: int) -> Tensor:
-        return relaxation.local_gradient(relaxation({name: v[chosen] for name, v in shown.items()})).mean()
+    def gradient(chosen: Tensor, update: int) -> Tensor:
+        try:
+            values = relaxation({name: v[chosen] for name, v in shown.items()})
+        except TrainingError as reason:
+            given = f"{reason.given}, after {update} updates"
+            raise TrainingError(given=given, expected=reason.expected, remedy=reason.remedy) from reason
+        return relaxation.local_gradient(values).mean()
 
     return optimise(
         network, next(iter(sizes.values())), settings, gradient, checkpoint=checkpoint, every=every, bar=bar

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import TrainingError
+from pcsim.core.progress import tqdm
 from pcsim.network import Network
 from pcsim.simulation.record import Record
 from pcsim.simulation.simulator import Simulator

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pcsim.connections import Standardise
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import TrainingError
+from pcsim.core.progress import tqdm
 from pcsim.network import Network
 from pcsim.solvers import Iterate, Solver
 from pcsim.training import distributed

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
-from tqdm.auto import tqdm
 
 from pcsim.core import storage
 from pcsim.core.checks import Count, checked
 from pcsim.core.exceptions import StorageError, TrainingError, warn
 from pcsim.core.nested import flatten_nested, restore_nested
+from pcsim.core.progress import tqdm
 from pcsim.network import Network
 from pcsim.network.weights import load_tensors, trained_tensors
 from pcsim.training import distributed
@@ -234,10 +234,13 @@ def _resume(
     with storage.content_of(path, "a training checkpoint", "delete this file and train again"):
         name, theirs, done = facts["network"], dict(facts["settings"]), int(facts["done"])
     if name != network.name or theirs | {"updates": settings.updates} != asdict(settings) or settings.updates < done:
+        mine = asdict(settings)
+        differing = [key for key in mine if theirs.get(key) != mine[key] and (key != "updates" or mine[key] < done)]
+        there, here = (", ".join(f"{k}={each.get(k)!r}" for k in differing) for each in (theirs, mine))
         raise StorageError(
-            given=f"{path}, a checkpoint of {name!r} after {done} updates with {theirs}",
-            expected=f"a checkpoint of {network.name!r} with {asdict(settings)}",
-            remedy="use another folder, or the settings with which training was started; only updates may grow",
+            given=f"{path}, a checkpoint of {name!r} after {done} updates" + (there and f" with {there}"),
+            expected=f"a checkpoint of {network.name!r}" + (here and f" with {here}"),
+            remedy="use another path, or the settings with which training was started; only updates may grow",
         )
     is_longer = settings.updates != theirs["updates"]
     if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:

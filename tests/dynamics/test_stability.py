@@ -238,3 +238,17 @@ class Rising(Map):
 
     def forward(self, own: Tensor, *, drive: Tensor) -> Tensor:
         return own + 1.0
+
+
+def test_states_of_a_run_are_accepted_as_they_are(float64: None) -> None:
+    torch.manual_seed(0)
+    net, image = pcsim.models.predictive_coding(((7,), (5,), (3,)), tau=10.0), torch.rand(1, 7)
+    state = pcsim.simulate(net, image, solver=pcsim.Euler(1.0), until=50.0).final.state
+    dynamics = s.Dynamics(net, image)
+    assert np.array_equal(s.eigenvalues(dynamics, state), s.eigenvalues(dynamics, dynamics.flat(state)))
+    assert s.is_stable(dynamics, state)
+    assert torch.equal(s.fixed_point(dynamics, state).state, s.fixed_point(dynamics, dynamics.flat(state)).state)
+    with pytest.raises(pcsim.SolverError, match="without r1, r2"):
+        s.eigenvalues(dynamics, {"v1": torch.rand(1, 3)})
+    with pytest.raises(pcsim.SolverError, match="one state"):
+        s.eigenvalues(dynamics, {name: value.repeat(2, 1) for name, value in state.items()})

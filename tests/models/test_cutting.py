@@ -149,3 +149,10 @@ def test_refusals_name_what_cannot_be_cut(name: str) -> None:
         call()
     for word in words:
         assert re.search(re.escape(word), str(caught.value)), caught.value
+
+
+def test_wiring_table_names_the_nodes_of_each_part() -> None:
+    net = models.retrofit(resnet().eval(), (3, 32, 32), nodes=["relu", "layer1"])
+    table = net.describe()
+    assert "Part" not in table and "conv1 to relu" in table and "layer1." in table
+    assert copy.deepcopy(net).describe() == table

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 from support.small import SMALL, shown, small, stepping
 
 import pcsim
@@ -199,3 +203,70 @@ def test_native_file_restores_everything(tmp_path: Path) -> None:
     for back in (pcsim.load(tmp_path / "run.pcsim"), Run.load(tmp_path / "run.pcsim")):
         assert back.about == run.about and torch.equal(back.labels, run.labels)
         assert all(torch.equal(back[key], run[key]) for key in run.values)
+
+
+def test_mat_file_has_all_values_times_and_labels(tmp_path: Path) -> None:
+    run = example(torch.tensor([3, 5]))
+    run.save(tmp_path / "run.mat")
+    read = loadmat(tmp_path / "run.mat", simplify_cells=True)
+    for key, name in {
+        "l2": "l2",
+        "l1.norm": "l1_norm",
+        "l1.max_space": "l1_max_space",
+        "l2.top_two": "l2_top_two",
+    }.items():
+        assert np.array_equal(read[name], run[key].numpy())
+        assert np.array_equal(read["times"][name], run.times_of[key])
+    assert read["labels"].tolist() == [3, 5] and read["status"].tolist() == ["COMPLETED"] * 2
+    assert np.array_equal(read["valid_until"], run.valid_until)
+    assert json.loads(read["about"]) == json.loads(json.dumps(run.about))
+    with pytest.raises(StorageError, match="scipy.io.loadmat"):
+        pcsim.load(tmp_path / "run.mat")
+
+
+def test_mat_names_are_valid_and_distinct(tmp_path: Path) -> None:
+    run = example()
+    first, long = run["l2"], "l" * 70
+    keys = ("a.b", "a_b", "1st", "labels", "end", long + "1", long + "2", "_x")
+    other = replace(run, values={key: first + n for n, key in enumerate(keys)}, times_of=dict.fromkeys(keys, run.times))
+    other.save(tmp_path / "run.mat")
+    read = loadmat(tmp_path / "run.mat", simplify_cells=True)
+    names = [
+        name for name in read if not name.startswith("__") and name not in ("times", "status", "about", "valid_until")
+    ]
+    assert all(re.fullmatch(r"[A-Za-z]\w{0,62}", name) for name in names) and "end" not in names
+    assert [float((read[name] - first.numpy()).mean().round()) for name in names] == list(range(len(keys)))
+
+
+@pytest.mark.parametrize("name", ["run.xlsx", "run.npz", "run.h5", "run.pt", "run.parquet", "run.MAT", "run.pkl"])
+def test_foreign_extensions_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    run = example()
+    with pytest.raises(StorageError, match=r"\.mat") as caught:
+        run.save(tmp_path / name)
+    assert Path(name).suffix in caught.value.given and ".pcsim" in caught.value.expected
+    if name != "run.MAT":
+        with pytest.raises(StorageError, match="net.pcsim"):
+            models.leaky_rcnn((3, 4), image=(1, 8, 8)).save(tmp_path / name.replace("run", "net"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["run", "run.pcsim", "run.run", "run.safetensors", "rate0.01", "run.2"])
+def test_own_extensions_and_numbers_are_accepted(name: str, tmp_path: Path) -> None:
+    example().save(tmp_path / name)
+    assert set(pcsim.load(tmp_path / name).keys()) == set(example().keys())
+
+
+def test_netcdf_without_h5py_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5netcdf 1.8 and later does not install h5py."""
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(StorageError, match=r"the package h5py\n.*pcsim\[analysis\]"):
+        example().save(tmp_path / "run.nc")
+    assert not list(tmp_path.iterdir())
+
+
+def test_key_of_unknown_population_names_the_populations() -> None:
+    with pytest.raises(pcsim.RecordError) as caught:
+        example()["l4.norm"]
+    assert "l1, l2, readout" in caught.value.remedy and "'l4'" not in caught.value.remedy
+    with pytest.raises(pcsim.RecordError, match=r"states=\['l1'\]"):
+        example()["l1"]

@@ -489,3 +489,28 @@ def test_sweep_identity_includes_defaults(tmp_path: Path) -> None:
         exec(f"def measure(setting, gain={default}):\n    return {{'x': gain}}", space)
         ids.append(Sweep(space["measure"], Setting(), POINTS, tmp_path).ids[0])
     assert len(set(ids)) == 3
+
+
+def test_interrupted_sweep_says_what_is_kept_and_resuming_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    calls = 0
+
+    class Interrupted(executors.SerialExecutor):
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+            def call() -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == 3:
+                    raise KeyboardInterrupt
+                return function(*arguments, **options)
+
+            return SimpleNamespace(done=lambda: True, result=call)
+
+    sweep = small(tmp_path)
+    count = len(sweep.points)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(Interrupted())
+    assert f"2 of {count} points are kept; run again to resume" in capsys.readouterr().err
+    sweep.run()
+    assert f"2 of {count} points are kept from earlier runs" in capsys.readouterr().err
+    sweep.run()
+    assert "kept" not in capsys.readouterr().err

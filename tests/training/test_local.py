@@ -169,3 +169,19 @@ def test_local_learn_refuses_relaxation_that_became_unstable() -> None:
     assert learnt(1.0)[-1] < 0.1
     with pytest.raises(pcsim.TrainingError, match="overshoots with these weights"):
         learnt(4.0)
+
+
+def test_local_learn_refuses_divergence_between_two_periodic_checks() -> None:
+    """Weights grow in 14 updates from a limit of 1.7 ms to one below dt, between the checks of updates 0 and 20."""
+    images = pcsim.stimuli.digit_debris(0, seed=5, batch=512).at(0.0)
+
+    def learnt(updates: int, dt: float) -> list[float]:
+        torch.manual_seed(0)
+        net = models.predictive_coding(((1, 32, 32), (128,), (32,)), tau=10)
+        settings = Training(updates=updates, batch=64, schedule="constant")
+        return local.learn(net, {"r0": images}, settings, solver=Euler(dt=dt), until=40)
+
+    assert learnt(12, 1.0)[0] == pytest.approx(24.9, abs=0.5)
+    with pytest.raises(pcsim.TrainingError, match=r"dt=1\).*after 1[0-3] updates") as caught:
+        learnt(20, 1.0)
+    assert 0.9 < float(caught.value.expected.split()[2]) <= 1.0

@@ -200,3 +200,25 @@ def test_longer_cosine_schedule_is_reported(tmp_path: Path) -> None:
     longer = dataclasses.replace(settings, updates=40)
     with pytest.warns(pcsim.PcsimWarning, match=r"from update 20 with a cosine schedule over 40.* jumps to 0.001"):
         train(fresh("blt_b"), images, targets, longer, checkpoint=tmp_path / "file")
+
+
+def test_refused_resume_names_only_the_settings_that_differ(tmp_path: Path) -> None:
+    images, targets = debris()
+    settings = Training(updates=4, batch=8)
+    train(fresh(), images, targets, settings, checkpoint=tmp_path / "c")
+    with pytest.raises(StorageError) as caught:
+        train(fresh(), images, targets, replace(settings, batch=4, seed=3), checkpoint=tmp_path / "c")
+    assert caught.value.given.endswith("with batch=8, seed=0") and caught.value.expected.endswith(
+        "with batch=4, seed=3"
+    )
+    with pytest.raises(StorageError, match=r"4 updates with updates=4\n"):
+        train(fresh(), images, targets, replace(settings, updates=2), checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_finished_training_that_is_continued_warns_about_the_schedule(schedule: str, tmp_path: Path) -> None:
+    images, targets = debris()
+    settings = Training(updates=4, batch=8, schedule=schedule)
+    train(fresh(), images, targets, settings, checkpoint=tmp_path / "c")
+    with pytest.warns(PcsimWarning, match="rate jumps"):
+        train(fresh(), images, targets, replace(settings, updates=6), checkpoint=tmp_path / "c")
