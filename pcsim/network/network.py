@@ -88,6 +88,9 @@ class Network(Graph):
         current value, regardless of the unrolling. The unrolling matters only for one-stage solvers
         (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
+
+        A discrete network is usually trained for `net.steps` steps. In longer runs of the trained network, also as a
+        flow, activity drifts and answers become wrong: run the flow for about `net.steps` times `step_ms`.
         """
         return self._as_variant(variants.as_ode(self, tau, step_ms), "as_ode", tau, step_ms)
 

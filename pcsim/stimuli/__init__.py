@@ -14,6 +14,7 @@ from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_movin
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
+from pcsim.stimuli.occluders import moving_bar, occluded
 from pcsim.stimuli.omniglot import Characters, load_omniglot
 from pcsim.stimuli.pictures import read_images
 from pcsim.stimuli.pixels import IMAGENET, denormalise, normalise
@@ -43,8 +44,10 @@ __all__ = [
     "held",
     "load_mnist",
     "load_omniglot",
+    "moving_bar",
     "noise",
     "normalise",
+    "occluded",
     "oddball",
     "ou_noise",
     "presented",

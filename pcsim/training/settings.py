@@ -16,41 +16,48 @@ from pcsim.training.gradients import Adjoint, Checkpointed, Full, Implicit, Trun
 @checked(TrainingError)
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Training:
-    """Training settings. The defaults suit small networks on a CPU; see also `published_settings()`."""
+    """Training settings. The defaults suit small networks on a CPU; see also `published_settings()`.
+
+    updates         number of optimiser steps
+    batch           images per update
+    optimiser       "adam" or "sgd"
+    learning_rate   initial learning rate
+    schedule        course of the learning rate: "constant"; "linear" or "cosine", falling to zero at the last update;
+                    "exponential", falling smoothly by a factor of 10 every `decade` updates; "step", the same in jumps
+    decade          number of updates over which the exponential and the step schedule fall by a factor of 10
+    momentum        momentum, for sgd only
+    weight_decay    L2 penalty on all parameters
+    clip            maximum norm of the gradient; None disables clipping
+    loss            "softmax" for a single correct class; "sigmoid" if each class may be present or absent
+    over_time       how the losses at the individual steps are combined: "sum", "mean", or "last" for the last step only
+    reconstruction  weight of an additional loss term: the relative prediction error, averaged over populations, samples
+                    and steps
+    gradient        gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory
+                    than Full(); Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq,
+                    flows only) and Implicit() (at a fixed point, with over_time="last") store no steps
+    precision       type in which edges are computed, as with `Network.autocast`; weights stay in float32. "float32": in
+                    the type of the weights; "float16": with loss scaling, because small gradients underflow
+    seed            seed for the order of the images and all random numbers drawn in training; it does not affect the
+                    initial weights
+
+        Training(updates=500, batch=50, learning_rate=1e-3, schedule="constant")
+    """
 
     updates: Annotated[int, Field(gt=0)] = 2_000
-    """number of optimiser steps"""
     batch: Annotated[int, Field(gt=0)] = 20
-    """images per update"""
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "linear", "cosine", "exponential", "step"] = "cosine"
-    """linear and cosine: falls to zero at the last update; exponential: falls smoothly by a factor of 10 every `decade`
-    updates; step: the same in jumps"""
     decade: Annotated[int, Field(gt=0)] = 40_000
-    """number of updates over which the exponential and the step schedule fall by a factor of 10"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """momentum, for sgd only"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """L2 penalty on all parameters"""
     clip: Annotated[float | None, Field(gt=0)] = 10.0
-    """maximum norm of the gradient; None disables clipping"""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax for a single correct class; sigmoid if each class may be present or absent"""
     over_time: Literal["sum", "mean", "last"] = "sum"
-    """how the losses at the individual steps are combined"""
     reconstruction: Annotated[float, Field(ge=0)] = 0.0
-    """weight of an additional loss term: the relative prediction error, averaged over populations, samples and steps"""
     gradient: Full | Checkpointed | Truncated | Implicit | Adjoint = Full()
-    """gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory than Full();
-    Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq, flows only) and Implicit()
-    (at a fixed point, with over_time="last") store no steps"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """type in which edges are computed, as with `Network.autocast`; weights stay in float32. float32: in the type of
-    the weights; float16: with loss scaling, because small gradients underflow"""
     seed: Whole = 0
-    """seed for the order of the images and all random numbers drawn in training; it does not affect the initial
-    weights"""
 
     @checked(TrainingError)
     def rate(self, update: Whole) -> float:

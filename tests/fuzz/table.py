@@ -788,6 +788,21 @@ def _stimuli() -> Part:
             stimuli.noise,
             lambda: {"images": image(), "sd": 0.1, "duration": 20.0, "every": 10.0, "seed": 0, "first": 0},
         ),
+        "stimuli.moving_bar": (
+            stimuli.moving_bar,
+            lambda: {"images": image(), "width": 2, "every": 10.0, "level": 0.5, "name": "bar"},
+        ),
+        "stimuli.occluded": (
+            stimuli.occluded,
+            lambda: {
+                "images": image(),
+                "share": 0.3,
+                "pattern": "blocks",
+                "level": 0.5,
+                "seed": 0,
+                "first": 0,
+            },
+        ),
         "stimuli.ou_noise": (
             stimuli.ou_noise,
             lambda: (
