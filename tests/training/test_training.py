@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from support.examples import two_layers
 
 import pcsim
-from pcsim import Iterate, StorageError, TrainingError, models, stimuli
+from pcsim import Iterate, PcsimWarning, StorageError, TrainingError, models, stimuli
 from pcsim.connections import Standardise
 from pcsim.training import Training, evaluate, loss_at_step, loss_over_time, published_settings, train
 
