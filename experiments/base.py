@@ -31,7 +31,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pcsim import Network
+from pcsim import Network, plots
 from pcsim.core import storage
 from pcsim.core.checks import shown
 from pcsim.core.command_line import program
@@ -184,7 +184,8 @@ def conduct(
     results = {"config": recorded(config)} | environment(device) | find(config)
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)
-    publish(config.out, report(config, results), results)
+    with plots.style("screen"):  # colours for colour-blind readers
+        publish(config.out, report(config, results), results)
 
 
 # ---------------------------------------------------------------------- output folder

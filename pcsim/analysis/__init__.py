@@ -15,6 +15,7 @@ from pcsim.analysis.readouts import (
     entropy_threshold,
     reaction_times,
 )
+from pcsim.analysis.selectivity import tuning
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
 from pcsim.core.renamed import names_of
 
@@ -40,6 +41,7 @@ __all__ = [
     "mcnemar",
     "reaction_times",
     "state_change",
+    "tuning",
 ]
 
 if not TYPE_CHECKING:

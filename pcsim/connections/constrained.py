@@ -37,12 +37,27 @@ _FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": functional.softplus,
 }
 Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d | Strided | Tied
-_WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Strided, Tied)
+WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Strided, Tied)
 # Layers that map non-negative rates to non-negative rates and never decrease with them
 _MONOTONE = (
     *(nn.Identity, nn.ReLU, nn.Dropout, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.MaxPool2d, nn.AvgPool2d),
     *(GlobalMaxPool, GlobalMeanPool, Resize),
 )
+
+
+def linear_map(layer: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
+    """y = W x for a given weight W instead of that of a Linear, Conv2d, ConvTranspose2d, Strided or Tied; no bias."""
+    if isinstance(layer, Strided | Tied):
+        return layer.with_weight(value, weight)
+    if isinstance(layer, nn.Linear):
+        return functional.linear(value, weight)
+    if isinstance(layer, nn.Conv2d):
+        return layer._conv_forward(value, weight, None)
+    layer = cast(nn.ConvTranspose2d, layer)
+    padding = cast(tuple[int, int], layer.padding)
+    return functional.conv_transpose2d(
+        value, weight, None, layer.stride, padding, layer.output_padding, layer.groups, layer.dilation
+    )
 
 
 class Constrained(nn.Module):
@@ -54,9 +69,9 @@ class Constrained(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         owner = layer.convolution if isinstance(layer, Strided) else layer
-        if not isinstance(layer, _WEIGHTED) or getattr(owner, "bias", None) is not None:
+        if not isinstance(layer, WEIGHTED) or getattr(owner, "bias", None) is not None:
             raise WiringError(
-                given=f"{summary(layer) or 'an identity'}{' with a bias' if isinstance(layer, _WEIGHTED) else ''}",
+                given=f"{summary(layer) or 'an identity'}{' with a bias' if isinstance(layer, WEIGHTED) else ''}",
                 expected="a Linear, Conv2d, ConvTranspose2d, Strided or Tied without bias",
                 remedy="pass bias=False, as the bias belongs to the rule of the target; use connections.signed(...) "
                 "for a sequence of layers",
@@ -78,17 +93,7 @@ class Constrained(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """y = V x."""
-        layer, weight = self.layer, self.weight
-        if isinstance(layer, Strided | Tied):
-            return layer.with_weight(value, weight)
-        if isinstance(layer, nn.Linear):
-            return functional.linear(value, weight)
-        if isinstance(layer, nn.Conv2d):
-            return layer._conv_forward(value, weight, None)
-        padding = cast(tuple[int, int], layer.padding)
-        return functional.conv_transpose2d(
-            value, weight, None, layer.stride, padding, layer.output_padding, layer.groups, layer.dilation
-        )
+        return linear_map(self.layer, value, self.weight)
 
 
 @checked(WiringError)
@@ -160,7 +165,7 @@ def signed(module: nn.Module, sign: Sign, form: Form = "absolute") -> nn.Module:
         Projection("e", "i", connections.signed(conv(8, 4), 1))
         Projection("i", "e", connections.signed(conv(4, 8), -1), kind="lateral")
     """
-    if isinstance(module, _WEIGHTED):
+    if isinstance(module, WEIGHTED):
         return Signed(module, sign, form)
     is_sequence = isinstance(module, nn.Sequential | Chain)
     parts = list((module.parts if isinstance(module, Chain) else module).children()) if is_sequence else [module]
@@ -173,7 +178,7 @@ def signed(module: nn.Module, sign: Sign, form: Form = "absolute") -> nn.Module:
 
 
 def _non_negative(part: nn.Module, form: Form) -> nn.Module:
-    if isinstance(part, (*_WEIGHTED, nn.Sequential, Chain)):
+    if isinstance(part, (*WEIGHTED, nn.Sequential, Chain)):
         return signed(part, 1, form)
     is_monotone = isinstance(part, _MONOTONE) or (isinstance(part, nn.Upsample) and part.mode != "bicubic")
     if not is_monotone and not (isinstance(part, Activation) and part.name in ("identity", "relu") and part.gain > 0):

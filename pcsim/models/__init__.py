@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.core.renamed import names_of
 from pcsim.models import published, weights
+from pcsim.models._attention import attend
 from pcsim.models._blt import blt, blt_b, blt_bf, blt_bk, blt_bl, blt_bt
 from pcsim.models._circuits import ei_rcnn, interneuron_area, interneurons, ssn, wilson_cowan
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
@@ -46,6 +47,7 @@ __all__ = [
     "Layer",
     "ReciprocalCell",
     "Site",
+    "attend",
     "available",
     "blt",
     "blt_b",

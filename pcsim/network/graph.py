@@ -75,12 +75,16 @@ class Graph(nn.Module):
     def _resolved(self, edge: Projection) -> Projection:
         """Return the edge with an explicit port and delay."""
         rule = self._populations[edge.target].rule
-        port = edge.port or (edge.kind if edge.kind in rule.ports else rule.ports[0])
+        is_modulatory = edge.kind == "modulatory"
+        wanted = "gain" if is_modulatory else edge.kind
+        port = edge.port or (wanted if is_modulatory or wanted in rule.ports else rule.ports[0])
         if port not in rule.ports:
             raise WiringError(
                 given=f"edge {edge.name} to port {port!r}",
                 expected=f"one of the ports of {type(rule).__name__}: {', '.join(rule.ports)}",
-                remedy=f"pass port={rule.ports[0]!r} to the projection",
+                remedy=f"give {edge.target!r} the rule rules.modulated(rule), which has the port 'gain'"
+                if is_modulatory
+                else f"pass port={rule.ports[0]!r} to the projection",
             )
         source = self._populations.get(edge.source)
         has_memory = source is not None and not isinstance(source.rule, Wire)

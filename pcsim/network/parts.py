@@ -20,7 +20,7 @@ from pcsim.core.state import Shape
 from pcsim.rules.base import Rule
 from pcsim.rules.time_constants import TimeConstant
 
-Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error"]
+Kind = Literal["bottom_up", "lateral", "top_down", "prediction", "error", "modulatory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Delay = Annotated[int, Field(ge=0, examples=["0 for the current step, or delay=1 for the previous step"])]
 ALWAYS: Window = (-math.inf, math.inf)
@@ -62,7 +62,8 @@ class Projection:
             the identity
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
             None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
-    port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port.
+    port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port. A
+            modulatory edge targets the port "gain", see `rules.modulated`.
     before  output of a delayed edge before its source has a value: nothing ("absent"), or the transform applied to
             zeros ("zeros").
     active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a

@@ -92,9 +92,10 @@ def decoding_over_time(
     with panels(ax, 1, len(curves), 0.6 + 2.6 * len(curves), 3.1, sharey=True) as (figure, (row,)):
         shown: KeysView[str] = {}.keys()
         for number, (panel, (name, conditions)) in enumerate(zip(row, curves.items(), strict=True)):
+            taken = len(COLOURS) if COLOURS.keys() & conditions.keys() else 0
             for index, (condition, (times, shares)) in enumerate(conditions.items()):
                 few = len(np.asarray(times)) < 12
-                style = {"color": COLOURS.get(condition, f"C{index + 2}"), "marker": "o" if few else "", "ms": 4}
+                style = {"color": COLOURS.get(condition, f"C{index + taken}"), "marker": "o" if few else "", "ms": 4}
                 panel.plot(times, 100 * np.asarray(shares), **merged("plot", {**style, "label": condition}, line))
                 if bands and condition in bands.get(name, {}):
                     low, high = (100 * np.asarray(end) for end in bands[name][condition])

@@ -24,8 +24,9 @@ STYLES: dict[str, tuple[str, Any, str, str]] = {
     "top_down": ("#d55e00", "--", "->", "top-down"),
     "prediction": ("#aa4a8a", ":", "->", "prediction"),
     "error": ("#c48500", (0, (8, 2)), "-|>", "prediction error"),
+    "modulatory": ("#009e73", (0, (5, 1, 1, 1, 1, 1)), "-o", "modulatory"),
 }
-"""colour, line, arrow head and label of each kind of edge; kinds also differ without colour"""
+"""colour, line, arrow head ("-o" is a circle) and label of each kind of edge; kinds also differ without colour"""
 LESION = "#999999"
 START = "#777777"
 _ROUND = 0.12
@@ -103,12 +104,16 @@ def _box(ax: Axes, net: Network, name: str, x: float, y: float, size: float, sha
 
 def _edge(ax: Axes, net: Network, edge: Projection, route: Route, size: float, options: dict[str, Any]) -> None:
     colour, line, head, _ = STYLES[edge.kind]
-    style: dict[str, Any] = {"arrowstyle": head, "color": colour, "linestyle": line, "linewidth": max(0.8, size / 6)}
+    ends_in_circle = head == "-o"
+    style: dict[str, Any] = {"arrowstyle": "-" if ends_in_circle else head, "color": colour, "linestyle": line}
+    style["linewidth"] = max(0.8, size / 6)
     if edge.lesioned:
         style["color"] = LESION
     path = _rounded(route)
     arrow = {"mutation_scale": 1.3 * size, "shrinkA": 0, "shrinkB": 0, "zorder": 2, "capstyle": "butt"}
     ax.add_patch(FancyArrowPatch(path=path, **merged("arrow", {**arrow, **style}, options)))
+    if ends_in_circle:
+        ax.plot(*route[-1], "o", color=style["color"], markersize=0.6 * size, zorder=5)
     middle = _middle(route)
     if edge.lesioned:
         ax.plot(*middle, "x", color="k", markersize=0.8 * size, markeredgewidth=1.5, zorder=5)
@@ -134,8 +139,8 @@ def _note(net: Network, edge: Projection) -> str:
     unit = " ms" if net.is_flow else ""
     for begin, end in edge.lesioned:
         if math.isfinite(begin) or math.isfinite(end):
-            notes.append(f"{begin:g}-{end:g}{unit}")
-    return ", ".join(notes)
+            notes.append(f"cut {begin:g}-{end:g}{unit}")
+    return "\n".join(notes)
 
 
 def _rounded(route: Route) -> Path:
@@ -167,7 +172,7 @@ def _handles(net: Network, has_starts: bool) -> list[Line2D]:
     handles = []
     for kind in dict.fromkeys(edge.kind for edge in net.projections):
         colour, line, head, label = STYLES[kind]
-        marker = ">" if head == "-|>" else "$>$"
+        marker = {"-|>": ">", "->": "$>$", "-o": "o"}[head]
         handles.append(Line2D([], [], color=colour, linestyle=line, label=label, marker=marker, markevery=[1]))
         handles[-1].set_markersize(5)
     if has_starts:

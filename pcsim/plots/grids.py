@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -77,14 +79,23 @@ def heatmap(
         ax.set_yticks(range(len(rows)), [_written(v) for v in rows])
         ax.set(xlabel=x, ylabel=y)
         shape = numbers if numbers is not None else ".3g" if cells.size <= MOST_NUMBERS else ""
-        for (column, row), number in np.ndenumerate(cells):
-            if not np.isfinite(number):
-                ax.text(column, row, "x", ha="center", va="center", color="0.4")
-            elif shape:
-                dark = sum(shown.cmap(shown.norm(number))[:3]) < 1.5
-                text = format(number, shape)
-                ax.text(column, row, text, ha="center", va="center", color="w" if dark else "k", fontsize="small")
+        _write_numbers(ax, cells, shown, shape)
         return ax
+
+
+def _write_numbers(ax: Axes, cells: NDArray[np.float64], shown: AxesImage, shape: str) -> None:
+    """Write the number of each cell (column, row), in a size that fits, or an x if it is not finite."""
+    texts = {at: format(number, shape) if shape else "" for at, number in np.ndenumerate(cells) if np.isfinite(number)}
+    longest = max((len(text) for text in texts.values()), default=1)
+    inches = cast(Figure, ax.get_figure(root=True)).get_figwidth() * ax.get_position().width / len(cells)
+    size = float(np.clip(0.6 * 72 * inches / (0.6 * max(1, longest)), 3.0, 8.0))
+    for (column, row), number in np.ndenumerate(cells):
+        if not np.isfinite(number):
+            ax.text(column, row, "x", ha="center", va="center", color="0.4")
+        else:
+            dark = sum(shown.cmap(shown.norm(np.asarray(number)))[:3]) < 1.5
+            colour = "w" if dark else "k"
+            ax.text(column, row, texts[column, row], ha="center", va="center", color=colour, fontsize=size)
 
 
 def _written(value: Any) -> str:

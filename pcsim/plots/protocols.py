@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pcsim.core.checks import Count, Positive, checked
 from pcsim.core.exceptions import StimulusError
+from pcsim.plots.bars import tones
 from pcsim.plots.canvas import as_numbers, drawing, merged, require
-from pcsim.plots.runs import tones
 from pcsim.stimuli.timeline import Timeline
 
 _BAR, _PICTURES = 0.14, 0.42

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
 from numpy.typing import NDArray
 
 from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError
+from pcsim.plots.bars import draw_bars
 from pcsim.plots.canvas import as_numbers, drawing, merged, panels, plain_logs, require, tidy, whole
 from pcsim.simulation.record import REDUCTIONS
 from pcsim.simulation.run import Run
@@ -24,10 +24,10 @@ Samples = Literal["each", "quartiles", "sd", "sem", "ci95"]
 Units = Literal["rms", "mean", "max"]
 BANDS: dict[Samples, str] = {
     "each": "each sample",
-    "quartiles": "median and quartiles",
-    "sd": "mean and standard deviation",
-    "sem": "mean and standard error",
-    "ci95": "mean and 95 % confidence interval (t)",
+    "quartiles": "median, quartiles",
+    "sd": "mean, SD",
+    "sem": "mean, SEM",
+    "ci95": "mean, 95 % CI",
 }
 FEW = 5
 """with fewer samples each one is drawn, as quartiles or errors of so few mean little"""
@@ -36,13 +36,6 @@ UNITS: dict[Units, tuple[Callable[..., NDArray[Any]], str]] = {
     "mean": (np.mean, "mean"),
     "max": (np.max, "maximum"),
 }
-Bar = tuple[float, float, str, str]
-"""begin, end, label and colour of a bar"""
-LESION = "#d55e00"
-BLANK = "0.85"
-"""grey of bars for blank stimuli"""
-_HEIGHT = 6.0
-"""height of a row of bars below the axis, in points"""
 
 
 @checked(StimulusError)
@@ -54,6 +47,7 @@ def activity(
     units: Units = "rms",
     groups: Labels | None = None,
     unit: Literal["ms", "step"] | None = None,
+    align: str | None = None,
     bars: bool = True,
     ax: Axes | None = None,
     **line: Any,
@@ -69,6 +63,7 @@ def activity(
     units    reduction of populations that were recorded unit by unit: "rms" (root mean square), "mean" or "max"
     groups   (batch,): kind of each sample; samples of different kinds are summarised separately
     unit     unit of the time axis: by default "step" if all runs are of discrete networks, and otherwise "ms"
+    align    name of an epoch of the stimulus, such as "image", whose onset in each sample becomes time 0
     bars     if True, bars below the axis show the stimuli and the temporary lesions of the runs
     line     passed to `ax.plot`
 
@@ -89,11 +84,17 @@ def activity(
         for name, run in named.items():
             for key in chosen:
                 label = ", ".join(part for part in (name, key if len(chosen) > 1 or not name else "") if part)
-                values = _over_units(as_numbers(run[key]), units)
-                _curves(ax, _times(run, key, in_steps), values, label, how, groups, line)
+                times, values = _times(run, key, in_steps), _over_units(as_numbers(run[key]), units)
+                if align is not None:
+                    times, values = _aligned(times, values, _onsets(run, align, in_steps))
+                _curves(ax, times, values, label, how, groups, line)
         (quantity,) = quantities
-        ax.set_ylabel(f"{UNITS[units][1]} over units" if quantity == "" else quantity)
-        _finish(ax, named, in_steps, how, bars)
+        has_units = any(run[key][0, 0].numel() > 1 for run in named.values() for key in chosen)
+        over = f"\n({UNITS[units][1]} over units)" if has_units else ""
+        ax.set_ylabel((quantity or "activity") + over, multialignment="center")
+        _finish(ax, named, in_steps, how, bars and align is None)
+        if align is not None:
+            ax.set_xlabel(f"step after onset of {align}" if in_steps else f"time after onset of {align} (ms)")
         return ax
 
 
@@ -113,9 +114,9 @@ def error_convergence(
     """Draw the prediction errors of each population over time on a logarithmic axis.
 
     errors       populations whose errors are drawn; by default all that were recorded
-    relative_to  "none" draws mean squared errors; "start" divides the error of each sample by its error at t = 0, which
-                 needs Record(initial=True); "activity" draws the sum of e^2 over that of the predicted activity, which
-                 needs Record(relative=True)
+    relative_to  "none" draws mean squared errors; "start" divides the error of each sample by its error in the first
+                 recorded row, whose time the axis states (0 ms with Record(initial=True)); "activity" draws the sum of
+                 e^2 over that of the predicted activity, which needs Record(relative=True)
 
     The other arguments are those of `activity`. Errors of 0 are not visible on the logarithmic axis. Raises
     StimulusError if the runs did not record what is to be drawn.
@@ -140,17 +141,19 @@ def error_convergence(
     kind = "relative" if relative_to == "activity" else "mean_square"
     with drawing(ax) as ax:
         how, in_steps = samples or _default_samples(named), _in_steps(named, unit)
+        starts: set[str] = set()
         for name, run in named.items():
             for error in chosen:
                 times, values = _times(run, f"{error}.{kind}", in_steps), as_numbers(found[name][error]).astype(float)
                 if relative_to == "start":
-                    values = _over_start(values, times, error)
+                    values, first = _over_start(values, error), f"{times[0]:g}"
+                    starts.add(f"step {first}" if in_steps else f"{first} ms")
                 label = ", ".join(part for part in (name, error if len(chosen) > 1 or not name else "") if part)
                 _curves(ax, times, values, label, how, groups, line)
         ax.set_ylabel(
             {
                 "none": "mean squared prediction error",
-                "start": "prediction error / error at t = 0",
+                "start": f"prediction error / error at {' or '.join(sorted(starts))}",
                 "activity": "prediction error / predicted activity",
             }[relative_to]
         )
@@ -170,6 +173,7 @@ def compare(
     units: Units = "rms",
     groups: Labels | None = None,
     unit: Literal["ms", "step"] | None = None,
+    align: str | None = None,
     bars: bool = True,
     ax: Axes | None = None,
     **line: Any,
@@ -183,9 +187,9 @@ def compare(
     rows = -(-len(chosen) // columns)
     with panels(ax, rows, columns, 0.6 + 3.0 * columns, 0.6 + 2.3 * rows) as (figure, grid):
         for panel, key in zip(grid.flat, chosen, strict=False):
-            activity(
-                named, key, samples=samples, units=units, groups=groups, unit=unit, bars=bars, ax=panel, **line
-            ).set_title(key)
+            options: dict[str, Any] = {"samples": samples, "units": units, "groups": groups, "unit": unit}
+            activity(named, key, align=align, bars=bars, ax=panel, **options, **line).set_title(key)
+            panel.yaxis.label.set_fontsize("small")
         for panel in grid.flat[len(chosen) :]:
             panel.remove()
         if len(named) > 1:
@@ -291,23 +295,48 @@ def _times(run: Run, key: str, in_steps: bool) -> NDArray[np.float64]:
 
 
 def _over_units(value: NDArray[Any], units: Units) -> NDArray[np.float64]:
-    """Reduce values (time, batch, ...) to (time, batch)."""
-    if value.ndim == 2:
-        return value.astype(float)
+    """Reduce values (time, batch, ...) to (time, batch). A single unit keeps its sign."""
+    if value.ndim == 2 or value[0, 0].size == 1:
+        return value.reshape(value.shape[:2]).astype(float)
     return UNITS[units][0](value.astype(float), axis=tuple(range(2, value.ndim)))
 
 
-def _over_start(values: NDArray[np.float64], times: NDArray[np.float64], error: str) -> NDArray[np.float64]:
+def _onsets(run: Run, name: str, in_steps: bool) -> NDArray[np.float64]:
+    """Return the onset of the first epoch called `name` in each sample, (batch,)."""
+    epochs = [epoch for each in run.about.get("stimulus", {}).values() for epoch in each]
+    found = [epoch for epoch in epochs if epoch["name"] == name]
+    known = ", ".join(dict.fromkeys(epoch["name"] for epoch in epochs))
+    require(bool(found), f"align={name!r}", f"an epoch of the stimulus: {known or 'none'}", "pass one of these names")
+    onsets = np.asarray(found[0].get("onsets", [found[0]["from"]] * len(run.status)), float)
+    return onsets / run.about["step_ms"] if in_steps else onsets
+
+
+def _aligned(
+    times: NDArray[np.float64], values: NDArray[np.float64], onsets: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return values (time, batch) with each sample shifted by its onset, NaN where it has no value, and their times."""
+    steps = np.diff(times)
+    every = float(steps[0]) if len(steps) else 1.0
+    shifts = (onsets - times[0]) / every
     require(
-        times[0] == 0,
-        f"errors of {error!r} whose first row is at {times[0]:g}",
-        "a row at t = 0",
-        "run simulate(..., record=Record(errors='all', initial=True)), or pass relative_to='none'",
+        np.allclose(steps, every) and np.allclose(shifts, shifts.round(), atol=1e-6),
+        f"rows every {every:g} from {times[0]:g} on, and onsets {', '.join(f'{o:g}' for o in sorted(set(onsets)))}",
+        "rows at regular intervals that fall on every onset",
+        "run simulate(..., record=Record(..., every=1))",
     )
+    rows = shifts.round().astype(int)
+    first, last = -rows.max(), len(times) - rows.min()
+    shifted = np.full((last - first, values.shape[1]), np.nan)
+    for sample, row in enumerate(rows):
+        shifted[-row - first : len(times) - row - first, sample] = values[:, sample]
+    return every * np.arange(first, last), shifted
+
+
+def _over_start(values: NDArray[np.float64], error: str) -> NDArray[np.float64]:
     require(
         bool((values[0] > 0).all()),
-        f"errors of {error!r} that are {values[0].min():g} at t = 0",
-        "errors above 0 at t = 0",
+        f"errors of {error!r} that are {values[0].min():g} in the first row",
+        "errors above 0 in the first row",
         "leave this population out with errors=[...], or pass relative_to='none'",
     )
     return values / values[0]
@@ -332,6 +361,7 @@ def _curves(
     )
     for kind in dict.fromkeys(kinds.tolist()):
         own = values[:, kinds == kind]
+        how = "each" if own.shape[1] < 3 else how  # of one or two samples there is nothing to summarise
         name = label if groups is None else f"{label}, {kind}" if label else f"{kind}"
         name += f" (n = {own.shape[1]})" if groups is not None and how != "each" else ""
         _curve(ax, times, own, name, how, line)
@@ -359,7 +389,8 @@ def _curve(
 
 def _summary(values: NDArray[np.float64], how: Samples) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the centre of values (time, batch) and both ends of the band, ignoring samples that diverged."""
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows without a finite value, or with one, are NaN
         if how == "quartiles":
             low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=1)
             return middle, low, high
@@ -389,9 +420,11 @@ def _finish(ax: Axes, named: Mapping[str, Run], in_steps: bool, how: Samples, ba
     note = "" if count == {1} else f"{BANDS[how]}, n = {', '.join(map(str, sorted(count)))}"
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1 or any(labels):
-        ax.legend(handles, labels, title=note or None, title_fontsize="small", fontsize="small", frameon=False)
+        legend = ax.legend(handles, labels, title=note or None, title_fontsize="small", fontsize="small")
+        legend.get_frame().set(alpha=0.8, linewidth=0)  # curves below it remain visible, and the text readable
+        legend.set_alignment("left")
     if bars:
-        _bars(ax, named, in_steps)
+        draw_bars(ax, named, in_steps)
 
 
 def _share_legend(figure: Figure | SubFigure, shown: Sequence[Axes]) -> None:
@@ -406,63 +439,3 @@ def _share_legend(figure: Figure | SubFigure, shown: Sequence[Axes]) -> None:
         handles, labels, title=title or None, loc="outside upper center", ncols=min(4, len(labels)), frameon=False,
         fontsize="small", title_fontsize="small",
     )  # fmt: skip
-
-
-def _bars(ax: Axes, named: Mapping[str, Run], in_steps: bool) -> None:
-    """Draw the stimuli and the lesions of runs as bars between the axis and its labels; equal rows appear once."""
-    rows: list[list[Bar]] = []
-    for name, run in named.items():
-        scale = 1.0 / run.about["step_ms"] if in_steps else 1.0
-        for row in (*_stimulus_bars(run, scale), _lesion_bars(run, scale, name)):
-            if row and row not in rows:
-                rows.append(row)
-    if not rows:
-        return
-    left, right = ax.get_xlim()
-    for number, row in enumerate(rows):
-        for begin, end, label, colour in row:
-            begin, end = (float(np.clip(time, left, right)) for time in (begin, end))
-            if end > begin:
-                _bar(ax, begin, end, label, colour, number)
-    ax.set_xlim(left, right)
-    ax.tick_params(axis="x", direction="in", pad=3.5 + (_HEIGHT + 1.0) * len(rows))
-
-
-def _stimulus_bars(run: Run, scale: float) -> Iterator[list[Bar]]:
-    """Yield a row of bars for each input whose stimulus changes or ends in the run."""
-    for epochs in run.about.get("stimulus", {}).values():
-        if len(epochs) > 1 or (epochs and epochs[0]["to"] < run.final.clock.time):
-            greys = tones(epochs)
-            yield [(scale * e["from"], scale * e["to"], e["name"], greys[e["name"]]) for e in epochs]
-
-
-def _lesion_bars(run: Run, scale: float, name: str) -> list[Bar]:
-    """Return a row of bars for the temporary lesions of a run."""
-    cuts = [cut for cut in run.about.get("lesions", ()) if cut["from"] is not None or cut["to"] is not None]
-    ends = [run.final.clock.time if cut["to"] is None else cut["to"] for cut in cuts]
-    label = f"lesion ({name})" if name else "lesion"
-    return [(scale * (cut["from"] or 0.0), scale * end, label, LESION) for cut, end in zip(cuts, ends, strict=True)]
-
-
-def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return a grey for each name: blanks are light, and stimuli dark."""
-    names = list(dict.fromkeys(epoch["name"] for epoch in epochs))
-    dark = iter(("0.35", "0.55", "0.45", "0.65"))
-    blanks = {epoch["name"] for epoch in epochs if epoch.get("kind") == "blank"}
-    return {name: BLANK if name in blanks else next(dark, "0.5") for name in names}
-
-
-def _bar(ax: Axes, begin: float, end: float, name: str, colour: str, row: int) -> None:
-    """Draw a bar whose height is in points, so that it does not depend on the size of the axes."""
-    figure = cast(Figure, ax.get_figure(root=True))
-    corner = ScaledTranslation(0, 0, cast(Affine2D, ax.transAxes))
-    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + corner
-    place = blended_transform_factory(ax.transData, points)
-    bottom = -(row + 1) * (_HEIGHT + 1.0)
-    bar = Rectangle((begin, bottom), end - begin, _HEIGHT, transform=place, color=colour, linewidth=0, clip_on=False)
-    ax.add_artist(bar)
-    width = ax.get_position().width * figure.get_figwidth() * 72 * (end - begin) / np.ptp(ax.get_xlim())
-    if width > 3.2 * len(name):  # a letter of 5 points is about 3 points wide
-        centre = (begin + end) / 2, bottom + _HEIGHT / 2
-        style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 5, "transform": place}
-        ax.text(*centre, name, color="0.2" if colour == BLANK else "white", **style)

@@ -10,6 +10,7 @@ from pcsim.rules.base import Flow, Leaky, Map, Rule, Wire
 from pcsim.rules.circuits import PowerLaw, WilsonCowan
 from pcsim.rules.gated import LSTM, SubLSTM
 from pcsim.rules.horizontal import HorizontalExcitation, HorizontalInhibition
+from pcsim.rules.modulation import modulated
 from pcsim.rules.normalisation import DivisiveNormalisation, Organics, OrganicsPool
 from pcsim.rules.predictive import (
     Blend,
@@ -78,6 +79,7 @@ __all__ = [
     "WilsonCowan",
     "Wire",
     "leaky_rate",
+    "modulated",
     "time_constant",
 ]
 

@@ -1,6 +1,7 @@
 """Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
 from pcsim.stimuli.correlated import ou_noise
+from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -24,6 +25,7 @@ __all__ = [
     "IMAGENET",
     "Characters",
     "Condition",
+    "Cued",
     "Film",
     "Glyphs",
     "HandwrittenGlyphs",
@@ -35,6 +37,8 @@ __all__ = [
     "as_timeline",
     "blank",
     "denormalise",
+    "digit_arrays",
+    "digit_blends",
     "digit_clutter",
     "digit_debris",
     "held",
@@ -52,6 +56,7 @@ __all__ = [
     "read_moving_mnist",
     "scenes",
     "sequence",
+    "spotlight",
     "turns",
 ]
 

@@ -4,6 +4,8 @@
 
 This is the negative gradient of E = sum pi/2 |r - p|^2 with respect to the prediction weights, with activities fixed:
 Rao & Ballard 1999 eq. 9, Whittington & Bogacz 2017 eq. 2.19.
+
+`Plasticity` applies this and other local rules (Hebb, Oja, BCM, reward-modulated, inhibitory) to any projection.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from pcsim.simulation.regime import LATE, regime_of
 from pcsim.simulation.run import Run
 from pcsim.simulation.simulator import Simulator
 from pcsim.solvers import FlowSolver, Heun, Solver
+from pcsim.training.local_rules import BCM, Activity, Hebb, LocalRule, Oja, PredictiveCoding, ThreeFactor, Vogels
+from pcsim.training.plasticity import Plasticity
 from pcsim.training.settings import Training
 from pcsim.training.updates import CHECK_EVERY, optimise
 
@@ -230,7 +234,21 @@ def learn(
     )
 
 
-__all__ = ["Relaxation", "learn", "local_gradient", "relax"]
+__all__ = [
+    "BCM",
+    "Activity",
+    "Hebb",
+    "LocalRule",
+    "Oja",
+    "Plasticity",
+    "PredictiveCoding",
+    "Relaxation",
+    "ThreeFactor",
+    "Vogels",
+    "learn",
+    "local_gradient",
+    "relax",
+]
 
 
 def __dir__() -> list[str]:

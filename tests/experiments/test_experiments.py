@@ -19,6 +19,7 @@ COUNTS = (24, 22, 24, 40, 26)
 """characters in each alphabet of Omniglot's first small set"""
 FIGURES = {
     "attractors": {"completion", "capacity"},
+    "attention": {"blends", "arrays", "time_course", "lesions", "detection"},
     "cell_search": {"search", "edges", "accuracy", "cell"},
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
@@ -27,6 +28,7 @@ FIGURES = {
     "local_learning": {"error", "alignment"},
     "object_solution_time": {"decoding", "solution_times"},
     "pcn_cycles": {"accuracy", "errors", "network"},
+    "plasticity": {"shifts", "delays"},
     "recurrent_cells": {"accuracy", "network"},
     "speed": {"speed"},
     "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
@@ -93,6 +95,13 @@ def scores_stand_beside_the_baselines(found: dict) -> None:
             assert len(responses) == 2 and all(r["low"] <= r["mean"] <= r["high"] for r in responses)
         else:
             assert row["network"]["next_frame"]["mse"] == row["network"]["ahead"]["mse"][0]
+
+
+def only_predictive_rewards_shift_tuning(found: dict) -> None:
+    shifts = {name: [row["shift"] for row in rows] for name, rows in found["conditions"].items()}
+    assert shifts["no reward"] == [0.0, 0.0]
+    assert min(shifts["rewarded"]) > 0.5 > max(map(abs, shifts["shuffled reward"]))
+    assert all(early > late for early, late in zip(*found["delays"].values(), strict=True))
 
 
 def backpropagation_is_approached(found: dict) -> None:
@@ -210,6 +219,7 @@ CHECKS = {
     "local_learning": backpropagation_is_approached,
     "object_solution_time": nothing_is_solved_in_time_without_time,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
+    "plasticity": only_predictive_rewards_shift_tuning,
     "recurrent_cells": sizes_match,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,

@@ -300,7 +300,7 @@ MADE_BY_PCSIM = {
         "brain.regression.BestLayer",
         "brain.similarity.Similarity",
     ),
-    *("training.Validation", "training.Progress", "training.History"),
+    *("training.Validation", "training.Progress", "training.History", "training.local.Activity"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
     *("stimuli.Condition", "stimuli.Scenes", "stimuli.Moving"),
 }
@@ -917,6 +917,7 @@ def _training() -> Part:
             training.local.learn,
             lambda: pc() | {"settings": settings, "checkpoint": None, "every": 200, "bar": no_bar},
         ),
+        **_local_rules(),
         "training.frames.Goal": (
             training.frames.Goal,
             lambda: {"loss": "absolute", "above": 0.1, "closed_loop_from": 3, "own": "linear", "steepness": 20.0},
@@ -939,6 +940,51 @@ def _training() -> Part:
         "training.distributed.all_reduce_mean": (
             training.distributed.all_reduce_mean,
             lambda: {"tensors": [tensor(3)]},
+        ),
+    }
+
+
+def plastic() -> training.local.Plasticity:
+    """Return a plasticity with two rules, one of which needs a reward."""
+    torch.manual_seed(0)
+    rules = {"u->a": training.local.Oja(0.01), "a->b": training.local.ThreeFactor(0.01)}
+    edges = [Projection("u", "a", nn.Linear(3, 4)), Projection("a", "b", nn.Linear(4, 2))]
+    net = Network({"u": (3,)}, [Population("a", pcsim.rules.Rate(4)), Population("b", pcsim.rules.Rate(2))], edges)
+    return training.local.Plasticity(net, rules)
+
+
+def _local_rules() -> Part:
+    local, made = training.local, plastic()
+    run = pcsim.simulate(made.network, tensor(2, 3), solver=Iterate(), steps=4, record=made.record())
+    data = {"shown": {"u": tensor(6, 3)}, "solver": Iterate(), "until": 20.0, "updates": 2, "batch": 2, "seed": 1}
+    return {
+        "training.local.Hebb": (local.Hebb, lambda: {"rate": 0.1}),
+        "training.local.Oja": (local.Oja, lambda: {"rate": 0.1, "alpha": 2.0}),
+        "training.local.BCM": (
+            local.BCM,
+            lambda: {"rate": 0.1, "tau_theta": 5.0, "target": "mean square", "scale": 1.0, "start": 0.5},
+        ),
+        "training.local.ThreeFactor": (
+            local.ThreeFactor,
+            lambda: {"rate": 0.1, "decay": 0.5, "baseline": "running", "tau_reward": 5.0},
+        ),
+        "training.local.Vogels": (local.Vogels, lambda: {"rate": 0.1, "target": 2.0}),
+        "training.local.PredictiveCoding": (local.PredictiveCoding, lambda: {"rate": 0.1}),
+        "training.local.Plasticity": (local.Plasticity, lambda: {"network": made.network, "rules": made.rules}),
+        "training.local.Plasticity.record": (made.record, lambda: {"every": 2, "at": None}),
+        "training.local.Plasticity.values": (made.values, lambda: {"run": run, "row": -1}),
+        "training.local.Plasticity.start_trial": (made.start_trial, dict),
+        "training.local.Plasticity.step": (
+            lambda **given: plastic().step(**given),
+            lambda: {"values": {"u": tensor(2, 3), "a": tensor(2, 4), "b": tensor(2, 2)}, "reward": tensor(2)},
+        ),
+        "training.local.Plasticity.follow": (
+            made.follow,
+            lambda: {"run": run, "reward": tensor(2), "at": [20.0, 40.0]},
+        ),
+        "training.local.Plasticity.learn": (
+            lambda **given: plastic().learn(**given),
+            lambda: data | {"reward": None, "at": [10.0, 20.0], "checkpoint": None, "every": 5, "bar": no_bar},
         ),
     }
 

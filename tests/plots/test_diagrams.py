@@ -73,7 +73,7 @@ def test_network_labels_delays_in_ms_of_a_flow_and_in_steps_of_a_map() -> None:
 
 def test_network_marks_lesions_with_their_window() -> None:
     ax = plots.network(models.blt(channels=(2, 2)).without("top_down", during=(2, 4)))
-    assert "1, 2-4" in {text.get_text() for text in ax.texts}
+    assert "1\ncut 2-4" in {text.get_text() for text in ax.texts}
     assert ax.get_legend().get_texts()[-1].get_text() == "lesioned"
     assert sum(line.get_marker() == "x" for line in ax.lines) == 1
 

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from scipy import stats
 from support.examples import dense, leaky_net, linear_pc
+from support.small import SMALL
 
 import pcsim
 from pcsim import Euler, Iterate, Record, Run, models, plots, simulate
@@ -42,8 +43,8 @@ def test_activity_is_median_and_quartiles_of_root_mean_square() -> None:
     low, middle, high = np.quantile(run["r"].square().mean(2).sqrt().double().numpy(), [0.25, 0.5, 0.75], axis=1)
     assert np.allclose(ax.lines[0].get_ydata(), middle, atol=1e-6)
     assert np.allclose(_band(ax), (low, high), atol=1e-6)
-    assert ax.get_xlabel() == "time (ms)" and ax.get_ylabel() == "root mean square over units"
-    assert ax.get_legend().get_title().get_text() == "median and quartiles, n = 7"
+    assert ax.get_xlabel() == "time (ms)" and ax.get_ylabel() == "activity\n(root mean square over units)"
+    assert ax.get_legend().get_title().get_text() == "median, quartiles, n = 7"
 
 
 @pytest.mark.parametrize("how", ["sd", "sem", "ci95"])
@@ -92,7 +93,7 @@ def test_activity_refuses_several_quantities_and_compare_draws_them() -> None:
     assert not pyplot.get_fignums(), "a refused plot must not leave a figure"
     figure = plots.compare({"intact": run, "other": _flow()})
     assert [ax.get_title() for ax in figure.axes] == ["r", "r.norm", "r.mean"]
-    assert [ax.get_ylabel() for ax in figure.axes] == ["root mean square over units", "norm", "mean"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["activity\n(root mean square over units)", "norm", "mean"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["intact", "other"]
     assert not any(ax.get_legend() for ax in figure.axes)
 
@@ -127,14 +128,17 @@ def test_error_convergence_absolute_and_relative() -> None:
     assert np.allclose(line.get_ydata(), np.median(values, axis=1))
     ax = plots.error_convergence(run, relative_to="start", samples="each")
     assert np.allclose(np.stack([line.get_ydata() for line in ax.lines], 1), values / values[0])
-    assert ax.get_ylabel() == "prediction error / error at t = 0" and ax.get_yscale() == "log"
+    assert ax.get_ylabel() == "prediction error / error at 0 ms" and ax.get_yscale() == "log"
     ax = plots.error_convergence(run, relative_to="activity")
     assert np.allclose(ax.lines[0].get_ydata(), np.median(run.relative_errors["e"], axis=1))
     late = simulate(
         linear_pc(dense(6, 3)), torch.randn(5, 6), solver=Euler(1.0), until=5.0, record=Record(errors="all")
     )
-    with pytest.raises(pcsim.StimulusError, match="initial=True"):
-        plots.error_convergence(late, relative_to="start")
+    assert plots.error_convergence(late, relative_to="start").get_ylabel() == "prediction error / error at 1 ms"
+    pcn = models.build("pcn_global", **SMALL["pcn_global"])
+    discrete = simulate(pcn, torch.rand(5, *pcn.inputs["image"]), solver=Iterate(), record=Record(errors="all"))
+    ax = plots.error_convergence(discrete, "e0", relative_to="start")
+    assert ax.get_ylabel() == "prediction error / error at step 1" and ax.lines[0].get_ydata()[0] == 1.0
     with pytest.raises(pcsim.StimulusError, match="Record\\(errors='all'\\)"):
         plots.error_convergence(_flow())
     with pytest.raises(pcsim.StimulusError, match="errors of x"):
@@ -165,6 +169,47 @@ def test_bars_show_stimulus_and_lesions_in_units_of_the_axis() -> None:
     discrete = replace(run, about=run.about | {"step_ms": 5.0})
     bars = plots.activity(discrete, "r.norm").patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 1), (1, 3), (2, 1)]
+
+
+def test_align_shifts_each_sample_to_its_onset() -> None:
+    stimulus = {
+        "u": [
+            {
+                "from": 0.0,
+                "to": 6.0,
+                "name": "blank",
+                "kind": "blank",
+                "onsets": [0.0] * 7,
+                "offsets": [4.0, 6.0] + [5.0] * 5,
+            },
+            {"from": 4.0, "to": 20.0, "name": "image", "kind": "held", "onsets": [4.0, 6.0] + [5.0] * 5},
+        ]
+    }
+    run = _flow(stimulus=stimulus)
+    ax = plots.activity(run, "r.norm", align="image", samples="each")
+    values = run["r.norm"].double().numpy()
+    for sample, onset in enumerate([4, 6, 5, 5, 5, 5, 5]):
+        times, drawn = ax.lines[sample].get_xdata(), ax.lines[sample].get_ydata()
+        kept = np.isfinite(drawn)
+        assert np.allclose(times[kept], run.times - onset) and np.allclose(drawn[kept], values[:, sample])
+    assert ax.get_xlabel() == "time after onset of image (ms)" and not ax.patches
+    assert not plots.activity(run, "r.norm").patches, "bars of samples with different onsets would overlap"
+    middle = plots.activity(run, "r.norm", align="image", samples="sem").lines[0]
+    at_onset = [values[onset, sample] for sample, onset in enumerate([4, 6, 5, 5, 5, 5, 5])]
+    assert np.isclose(middle.get_ydata()[list(middle.get_xdata()).index(0.0)], np.mean(at_onset))
+    with pytest.raises(pcsim.StimulusError, match="an epoch of the stimulus: blank, image"):
+        plots.activity(run, "r.norm", align="mask")
+    rare = replace(run, times_of={"r.norm": run.times_of["r.norm"][::5]}, values={"r.norm": run["r.norm"][::5]})
+    with pytest.raises(pcsim.StimulusError, match="every=1"):
+        plots.activity(rare, "r.norm", align="image")
+
+
+def test_single_unit_keeps_its_sign() -> None:
+    run = _flow()
+    run.values["r"] = -run["r"][..., :1].abs()
+    ax = plots.activity(run, "r", samples="each")
+    assert np.allclose(np.stack([line.get_ydata() for line in ax.lines], 1), run["r"][..., 0])
+    assert ax.get_ylabel() == "activity"
 
 
 def test_unit_map_shows_each_unit_at_its_time() -> None:

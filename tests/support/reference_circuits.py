@@ -11,6 +11,7 @@ import itertools
 import math
 
 import numpy as np
+from scipy.linalg import expm
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -707,3 +708,134 @@ def laminar_pc_fixed_point(u, *, W, mu=0.0, prec=1.0):
     m = W.shape[1]
     x = np.linalg.solve(W.T @ W + prec * np.eye(m), W.T @ u + prec * mu * np.ones(m))
     return u - W @ x, x
+
+
+def hebb_steps(W, pre, post, *, eta=0.01):
+    """Hebb: W <- W + eta post pre^T, one sample after another; pre [n, p], post [n, q] given."""
+    W = np.array(W, float)
+    for x, y in zip(pre, post, strict=True):
+        W = W + eta * np.outer(y, x)
+    return W
+
+
+def hebb_linear_mean(w0, C, n, *, eta=0.01):
+    """Oracle: linear unit y = w.x, mean over the data each step: w_n = (1 + eta C)^n w_0 (diverges along the
+    leading eigenvector of C = E[x x^T])."""
+    return np.linalg.matrix_power(np.eye(len(w0)) + eta * np.asarray(C, float), n) @ np.asarray(w0, float)
+
+
+def oja_steps(w0, X, *, eta=0.01, alpha=1.0):
+    """Oja 1982 eq. 3 with a factor alpha: w <- w + eta (y x - alpha y^2 w), y = w.x (old w); X [n, p]."""
+    w = np.array(w0, float)
+    for x in X:
+        y = w @ x
+        w = w + eta * (y * x - alpha * y * y * w)
+    return w
+
+
+def oja_mean_steps(w0, C, n, *, dt=0.01, alpha=1.0):
+    """Mean flow: w' = C w - alpha (w.C w) w, explicit Euler; [n+1, p]."""
+    C = np.asarray(C, float)
+    return euler(lambda w, _: C @ w - alpha * (w @ C @ w) * w, w0, n, dt)
+
+
+def oja_mean_closed(w0, C, t, *, alpha=1.0):
+    """Oracle: w(t) = u / sqrt(1 + alpha (|u|^2 - |w0|^2)), u = e^{Ct} w0; -> +-v1/sqrt(alpha).
+    (Check: N^2 = 1 + alpha(|u|^2 - |w0|^2), N N' = alpha u.C u, hence w' = C w - alpha (w.C w) w.)"""
+    w0 = np.asarray(w0, float)
+    u = expm(np.asarray(C, float) * t) @ w0
+    return u / math.sqrt(1 + alpha * (u @ u - w0 @ w0))
+
+
+def bcm_steps(w0, X, n, *, eta=1e-3, prob=None, theta="exact", theta0=0.0, tau_theta=10.0, power="E[y^2]", y0=1.0):
+    """BCM mean flow over a finite set of patterns X [K, p] with probabilities prob, linear y = w.x:
+
+        w <- w + eta sum_k p_k y_k (y_k - theta) x_k
+        Intrator & Cooper 1992:  theta = E[y^2]          power="E[y^2]"
+        Bienenstock, Cooper & Munro 1982: theta = E[y]^2 / y0 (their (c_bar/c0)^p c_bar, p = 1) power="E[y]^2"
+
+    theta="exact": the expectation at the current w; theta="sliding": theta += (target - theta)/tau_theta per
+    step (tau_theta in steps), starting from theta0; w uses the OLD theta.  Returns (w, theta).
+    """
+    w, X = np.array(w0, float), np.asarray(X, float)
+    p = np.full(len(X), 1 / len(X)) if prob is None else np.asarray(prob, float)
+    th = theta0
+    for _ in range(n):
+        y = X @ w
+        target = (p * y * y).sum() if power == "E[y^2]" else (p * y).sum() ** 2 / y0
+        if theta == "exact":
+            th = target
+        w = w + eta * (p * y * (y - th)) @ X
+        if theta == "sliding":
+            th = th + (target - th) / tau_theta
+    return w, th
+
+
+def bcm_selective(X, winner, *, prob=None, power="E[y^2]", y0=1.0):
+    """Oracle: linearly independent patterns, stable fixed points are selective: y_k = 0 but for one pattern,
+    y_winner = theta.  E[y^2]: theta = p theta^2 -> theta = 1/p.  E[y]^2/y0: theta = y0/p^2.
+    Returns (w = theta * dual vector of the winner, theta).  Selectivity 1 - mean(y)/max(y) = 1 - p."""
+    X = np.asarray(X, float)
+    p = 1 / len(X) if prob is None else prob[winner]
+    th = 1 / p if power == "E[y^2]" else y0 / p**2
+    y = np.zeros(len(X))
+    y[winner] = th
+    return np.linalg.pinv(X) @ y, th
+
+
+def three_factor_steps(W, pre, post, R, *, eta=0.01, decay=0.9, baseline=0.0, e0=0.0):
+    """Three-factor rule with an eligibility trace, per step (e first, then w uses the NEW e):
+
+        e <- decay e + post pre^T;    W <- W + eta (R_t - baseline_t) e
+
+    pre [n, p], post [n, q], R and baseline scalars or [n].  Fremaux & Gerstner 2016 eq. form; the
+    flow version e' = -e/tau + post pre is decay = 1 - dt/tau with dt on the product.  Returns (W, e).
+    """
+    W = np.array(W, float)
+    e = np.zeros_like(W) + e0
+    n = len(pre)
+    R, baseline = np.broadcast_to(R, (n,)), np.broadcast_to(baseline, (n,))
+    for t in range(n):
+        e = decay * e + np.outer(post[t], pre[t])
+        W = W + eta * (R[t] - baseline[t]) * e
+    return W, e
+
+
+def three_factor_constant(n, h, *, eta=0.01, decay=0.9, mod=1.0):
+    """Oracle, constant Hebbian term h = post pre and constant modulation: e_n = h (1-d^n)/(1-d),
+    W_n - W_0 = eta mod h/(1-d) (n - d (1 - d^n)/(1-d)).  d = 0: plain Hebb, eta mod h n."""
+    d = decay
+    e = h * (1 - d**n) / (1 - d)
+    return eta * mod * h / (1 - d) * (n - d * (1 - d**n) / (1 - d)), e
+
+
+def vogels_steps(w, I_exc, pre, *, eta=0.01, rho0=5.0, clip=True, rectify=True):
+    """Inhibitory plasticity, Vogels et al. 2011 in rate form (their fig. 1 / supplement):
+
+        post = relu(I_exc - w.pre);   w <- max(w + eta (pre post - rho0 pre), 0)
+
+    I_exc [n], pre [n, m] >= 0, w [m] >= 0 magnitudes of inhibitory weights, post from the OLD w.
+    Spike form: dw = eta (x_post - alpha) at a pre spike, eta x_pre at a post spike, alpha = 2 rho0 tau;
+    its mean drift is 2 eta tau (pre post - rho0 pre): eta here = 2 eta_spike tau.
+    Returns (w, post [n]).
+    """
+    w, posts = np.array(w, float), []
+    for Ie, x in zip(I_exc, pre, strict=True):
+        post = Ie - w @ x
+        if rectify:
+            post = max(post, 0.0)
+        w = w + eta * (x * post - rho0 * x)
+        if clip:
+            w = relu(w)
+        posts.append(post)
+    return w, np.array(posts)
+
+
+def vogels_single(n, post0, pre, *, eta=0.01, rho0=5.0):
+    """Oracle, constant input, no clipping: post_n - rho0 = (1 - eta |pre|^2)^n (post_0 - rho0)."""
+    return rho0 + (1 - eta * np.dot(pre, pre)) ** n * (post0 - rho0)
+
+
+def vogels_balanced_weights(I_exc, pre, *, rho0=5.0):
+    """Oracle: detailed balance, I_exc(s) - w.pre(s) = rho0 for every stimulus s (pre [S, m] of full row rank)."""
+    return np.linalg.pinv(np.asarray(pre, float)) @ (np.asarray(I_exc, float) - rho0)

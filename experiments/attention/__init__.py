@@ -1,0 +1,23 @@
+"""Test where and when attention helps a recurrent network (Lindsay & Miller 2018; Konkle & Alvarez 2023).
+
+The networks ship with pcsim and were trained on single digits. They see blends of two digits with a cue to a digit
+(feature-similarity gain), or arrays of four digits with a cue to a place (spotlight). Cues are valid, invalid, neutral,
+absent, or refer to a digit that is not in the image (foil). The gain is applied to each area, and to all areas.
+
+    python -m experiments.attention                       BLT, three sets of images, less than 8 minutes on 2 cores
+    python -m experiments.attention --preset standard     more images and strengths
+"""
+
+from __future__ import annotations
+
+from .. import base
+from .options import PRESETS, Attention
+from .page import report
+from .science import check, find
+
+__all__ = ["PRESETS", "run"]
+
+
+def run(config: Attention) -> None:
+    """Run the experiment, or resume it from its output folder."""
+    base.conduct(config, find, report, check)

@@ -1,0 +1,45 @@
+"""Options of `experiments.attention`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ..base import OPTIONS, Count, Repeated, Some
+
+Strength = Annotated[float, Field(gt=0, le=10)]
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class Attention(Repeated):
+    """Options of the experiment, whose defaults depend on the preset."""
+
+    out: Path = Path("results/attention")
+    """output folder"""
+    model: str = "blt"
+    """network of the BLT family, with the weights that ship with pcsim"""
+    strengths: Some[Strength] = (0.25, 0.5, 1.0)
+    """strengths of attention; areas, cues, lesions and time courses are compared at the last one"""
+    tuning_images: Count = 300
+    """number of single digits from which the tuning is measured"""
+    images: Count = 200
+    """number of test images of each kind and repetition"""
+    repetitions: Count = 3
+    """number of sets of images"""
+
+
+PRESETS = {
+    "smoke": Attention(
+        out=Path("results/attention-smoke"), strengths=(0.5,), tuning_images=60, images=12, repetitions=1, workers=1
+    ),
+    "quick": Attention(),
+    "standard": Attention(
+        out=Path("results/attention-standard"),
+        strengths=(0.125, 0.25, 0.5, 1.0, 2.0),
+        tuning_images=2_000,
+        images=1_000,
+    ),
+}
