@@ -27,19 +27,9 @@ AXES = ("channel", "height", "width")
 MATLAB_LENGTH = 63
 """largest length of a MATLAB name"""
 MATLAB_KEYWORDS = (
-    "break",
-    "case",
-    "catch",
-    "classdef",
-    "continue",
-    "else",
-    "elseif",
-    "end",
-    "for",
-    "function",
-    "global",
+    *("break", "case", "catch", "classdef", "continue", "else", "elseif", "end", "for", "function", "global"),
+    *("if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try", "while"),
 )
-MATLAB_KEYWORDS += ("if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try", "while")
 """names that no MATLAB variable may have"""
 
 
