@@ -207,7 +207,7 @@ def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dic
 
 
 def shift(before: Numbers, after: Numbers, target: float) -> float:
-    """Return the mean shift toward the target in degrees, of units that prefer orientations less than 45 degrees away.
+    """Return the mean shift toward the target, in degrees, of units with preferences less than 45 degrees from it.
 
     Units within 5 degrees of the target are left out, as they can hardly move toward it.
     """

@@ -255,9 +255,9 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     assert path.read_bytes() == content
     net.double().save(str(path), overwrite=True)
     assert next(pcsim.load(path).parameters()).dtype == torch.float64
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.run").write_text("mine")
     with pytest.raises(StorageError, match="not written by pcsim"):
-        net.save(tmp_path / "mine.txt", overwrite=True)
+        net.save(tmp_path / "mine.run", overwrite=True)
 
 
 def test_network_on_the_meta_device_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Curves have shape (time,), or (time, n) for n samples, and are given at increasing `times` in ms. Functions return one
 value per sample, and `summary` averages these values. Undefined values, such as the settling time of a curve that never
 settles, are NaN. Curves with NaN are rejected, except by `ending` and `summary`, which count them as diverged. Rates,
-distances and changes of states with NaN are NaN.
+distances and changes are NaN for states that contain NaN.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def node_names(module: nn.Module) -> list[str]:
 
     Names are those of torchvision's `get_graph_node_names`: the path of a module ("layer1.0.relu"), or the path of the
     module that calls a function, with the name of the function ("layer1.0.add"). Repeated names end in _1, _2, ... A
-    node is left out if a branch, such as a skip connection, passes it.
+    node is left out if a branch, such as a skip connection, bypasses it.
     """
     traced = _Traced(module)
     return [traced.names[node] for node in traced.order if traced.bypass(node) is None]

@@ -59,7 +59,7 @@ def pcn_global(
     align_corners  option of the bilinear upsampling: True in the published results, but False by default in current
                PyTorch
 
-    Raises WiringError for pooled layers that do not exist, or an image that cannot be halved often enough.
+    Raises WiringError if a pooled layer does not exist, or if the image cannot be halved that many times.
     """
     count = len(channels)
     _check(count, pooled, image)

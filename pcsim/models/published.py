@@ -58,7 +58,7 @@ def load(network: Network, tensors: Mapping[str, Any], naming: Naming) -> None:
             `cornet` for the CORnets, or `torchvision_resnet` for `resnet18` and `resnet34`
 
     Batch norms keep their `num_batches_tracked`. Raises StorageError, and leaves the network unchanged, if tensors are
-    missing, left over or of the wrong shape, or if the mapping does not match the network.
+    missing, unexpected or of the wrong shape, or if the mapping does not match the network.
     """
     own = trained_tensors(network)
     counted = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}

@@ -72,7 +72,7 @@ class SavedNetwork:
             if recipe is None:
                 raise StorageError(
                     given=f"{self.path}, a file of {self.facts['name']!r}: {self.facts['own_because']}",
-                    expected="a network to fill with the weights, because the file cannot contain your code",
+                    expected="a network to load the weights into, because the file cannot contain your code",
                     remedy="build the network as before, and call pcsim.load(path, into=net)",
                 )
             network: Graph = recipe.build(_construct())

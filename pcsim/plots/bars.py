@@ -61,7 +61,7 @@ def _lesion_bars(run: Run, scale: float, name: str) -> list[Bar]:
 
 
 def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return a grey for each name: blanks are light, and stimuli dark."""
+    """Return a shade of grey for each name: light for blanks, dark for stimuli."""
     names = list(dict.fromkeys(epoch["name"] for epoch in epochs))
     dark = iter(("0.35", "0.55", "0.45", "0.65"))
     blanks = {epoch["name"] for epoch in epochs if epoch.get("kind") == "blank"}

@@ -38,8 +38,8 @@ def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes 
     """Draw a wiring diagram: populations are boxes, and edges differ in colour, line and arrow head by kind.
 
     Edges are labelled with their delays: steps in a discrete network, ms in a flow. Lesioned edges are grey and crossed
-    out, with the window of a temporary lesion. Grey arrows show what sets only the initial state. Populations whose
-    names end in a number (r1, p1, e1) share a row with the same number and a column with the same prefix.
+    out, with the window of a temporary lesion. Grey arrows mark edges that only set the initial state. Populations
+    whose names end in a number (r1, p1, e1) share a row with the same number and a column with the same prefix.
 
     shapes  if True, boxes contain the shape (channel, height, width) of each population, if there is room
     legend  if True, the kinds of edges are listed on the right

@@ -74,7 +74,7 @@ def _one_clip(
         raise StimulusError(
             given=f"clips of shapes {', '.join(map(str, shapes))}, closed_loop_from={closed_loop_from}",
             expected=f"frames and predictions of the same shape, closed_loop_from between 1 and {len(true) - 1}",
-            remedy="pass the same frames and closed_loop_from as to predict",
+            remedy="pass the frames and closed_loop_from that you passed to predict",
         )
     return true, predicted
 

@@ -190,8 +190,8 @@ def receptive_fields(
              a colour bar
     image    passed to `ax.imshow`
 
-    The weights of an edge are those of its transform: in `models.predictive_coding`, `net.transforms["e0_to_r1"].weight`
-    is (unit, pixel), and the prediction edge "r1_to_p0" uses its transpose.
+    The weights of an edge are those of its transform. In `models.predictive_coding`,
+    `net.transforms["e0_to_r1"].weight` is (unit, pixel), and the prediction edge "r1_to_p0" uses its transpose.
     """
     fields = as_numbers(weights).astype(float)
     if fields.ndim == 2 and shape is not None and fields.shape[1] == shape[0] * shape[1]:

@@ -26,29 +26,9 @@ if TYPE_CHECKING:
 AXES = ("channel", "height", "width")
 MATLAB_LENGTH = 63
 """largest length of a MATLAB name"""
-MATLAB_KEYWORDS = frozenset(
-    [
-        "break",
-        "case",
-        "catch",
-        "classdef",
-        "continue",
-        "else",
-        "elseif",
-        "end",
-        "for",
-        "function",
-        "global",
-        "if",
-        "otherwise",
-        "parfor",
-        "persistent",
-        "return",
-        "spmd",
-        "switch",
-        "try",
-        "while",
-    ]
+MATLAB_KEYWORDS = (
+    *("break", "case", "catch", "classdef", "continue", "else", "elseif", "end", "for", "function", "global"),
+    *("if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try", "while"),
 )
 """names that no MATLAB variable may have"""
 

@@ -77,7 +77,7 @@ def _blank(values: dict[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.n
 
 
 def _warn_of_overflow(reduced: Mapping[str, Tensor], steps: Mapping[str, np.ndarray], bad: np.ndarray) -> None:
-    """Warn about reductions that are not finite although the values that they reduce are."""
+    """Warn about reductions whose result is not finite even though their inputs are."""
     for key, value in reduced.items():
         if not value.is_floating_point() or math.isfinite(value.detach().sum()):
             continue
@@ -123,7 +123,7 @@ def _tau_of(rule: Rule) -> float | list[Any] | None:
 
 
 def _lesions(network: Wiring, unit: float) -> list[dict[str, Any]]:
-    """Return the lesions, with the edges of the same window together. `unit` converts windows to ms."""
+    """Return the lesions, grouping edges that share a window. `unit` converts windows to ms."""
     windows: dict[Window, list[str]] = {}
     for edge in network.projections:
         for window in edge.lesioned:

@@ -208,7 +208,7 @@ def _schema(node: Node) -> torch._C.FunctionSchema | None:
 
 
 def _is_pure(node: Node) -> bool:
-    """Return whether identical calls of an operation can be merged, which excludes random numbers."""
+    """Return whether identical calls to an operation can be merged, which excludes those that draw random numbers."""
     if isinstance(node.target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in node.target.tags
     return node.op == "call_function"

@@ -1,7 +1,7 @@
 """Execution of several steps per call in a Simulator, either traced (bitwise identical) or compiled.
 
-A step is traced at its first run with inputs of a given shape and type. Steps with user-defined modules are traced
-twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which `how`
+A step is traced the first time it runs with inputs of a given shape and type. Steps with user-defined modules are
+traced twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which `how`
 reports.
 """
 
@@ -356,7 +356,7 @@ def _watched(network: Wiring) -> str:
 
 
 def _suspects(network: Wiring) -> str:
-    """Return a note that lists the modules of unknown type, as one of them must prevent tracing."""
+    """Return a note that lists the modules of unknown type, since one of them must be what prevents tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [modules of unknown type: {', '.join(own)}]" if own else ""

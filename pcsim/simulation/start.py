@@ -58,8 +58,8 @@ def initial_state(network: Graph, inputs: Stimulus) -> State:
     """Return the initial state of a run on `inputs` (batch, ...): zeros, or the values of the initialiser.
 
     To start from other values, pass them to `pcsim.simulate(..., initial={...})`. Inputs are converted to the type and
-    device of the network. Raises StimulusError for missing or unknown inputs, for other shapes, for values that are not
-    floating-point or not finite, and for different numbers of samples.
+    device of the network. Raises StimulusError for missing or unknown inputs, for wrong shapes, for values that are
+    not floating-point or not finite, and for mismatched numbers of samples.
     """
     wiring = network.wiring()
     shown = shown_at(wiring, as_timelines(inputs, list(network.inputs)), 0.0)

@@ -110,5 +110,5 @@ def _require_images(images: Tensor) -> None:
         raise StimulusError(
             given=f"images of shape {tuple(images.shape)}",
             expected="(batch, channel, height, width) with at least one image",
-            remedy="add the axis that is missing: images[:, None] for grey images (batch, height, width)",
+            remedy="add the missing axis: images[:, None] for grey images (batch, height, width)",
         )

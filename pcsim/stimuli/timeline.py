@@ -173,7 +173,7 @@ class Timeline:
         return self.epochs[moment[0]].frame(moment[1])
 
     def _moment(self, time: float, onsets: Sequence[float], durations: Sequence[float]) -> tuple[int, int]:
-        """Return the numbers of the epoch and of its frame at a time."""
+        """Return the index of the epoch at a given time, and of the frame within it."""
         position = bisect_right(onsets, time) - 1
         while position and not durations[position]:  # the last epochs may be skipped
             position -= 1
@@ -294,7 +294,7 @@ def sequence(frames: Tensor, every: Positive, *, name: str = "frames") -> Timeli
 def blank(duration: Number | Tensor, like: Tensor, level: Finite = 0.0, *, name: str = "blank") -> Timeline:
     """Present a uniform field of value `level` for `duration` ms, with the shape of the images `like`.
 
-    duration  one number, or a tensor (batch,) with a duration for each sample; 0 skips the field for this sample
+    duration  one number, or a tensor (batch,) with a duration for each sample; 0 skips the field for that sample
     """
     require_floating(like)
     _require_duration(duration, len(like))

@@ -176,7 +176,7 @@ class Sweep:
         A point that raises an exception is marked in the table (`table.failures`), the others still run, and the next
         run() retries it. If the exception is a result of the point's settings, such as a solver that cannot use a dt
         (a ValueError, which pcsim's exceptions are, or an ArithmeticError or LinAlgError), a PcsimWarning reports it.
-        Raises SweepError at the end for any other exception, which is probably a bug, and if no point has a result.
+        Raises SweepError at the end if any other exception occurred (probably a bug), or if no point has a result.
         """
         storage.make_folder(self.folder / "points")
         storage.remove_partials(self.folder)

@@ -60,7 +60,7 @@ class Batches(ABC):
 
     @abstractmethod
     def take(self, update: int) -> Any:
-        """Return the batch of an update. Updates are consecutive."""
+        """Return the batch for an update. Updates are consecutive."""
 
     def position(self) -> dict[str, Any]:
         """Return what a checkpoint must contain so that `resume` finds the next batch."""

@@ -1,4 +1,4 @@
-"""Records of a training: the losses, the validation scores, and what callbacks receive."""
+"""Records of a training run: the losses, the validation scores, and what callbacks receive."""
 
 from __future__ import annotations
 

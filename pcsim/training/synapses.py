@@ -1,4 +1,4 @@
-"""The plastic weight of a projection, and the products of pre- and postsynaptic activity in its shape.
+"""The plastic weight of a projection, and the products of pre- and postsynaptic activity, with the same shape.
 
 <post pre> = mean over samples and positions of post_i pre_j        for a Linear
            = the same, where pre are the patches that `unfold` cuts out of the source, for a convolution
@@ -179,7 +179,7 @@ def synapses_of(network: Network, name: str) -> tuple[Projection, Synapses]:
 
 
 def checked_values(synapses: Synapses, network: Network, name: str, value: Tensor) -> Tensor:
-    """Return an activity (batch, ...). Raises TrainingError for another shape or type, and for values not finite."""
+    """Return an activity (batch, ...). Raises TrainingError if its shape or type is wrong, or a value is not finite."""
     weight = synapses.stored
     is_fitting = tuple(value.shape[1:]) == tuple(network.shape(name)) and value.dim() > 0 and len(value) > 0
     if not is_fitting or value.dtype != weight.dtype or value.device != weight.device or not value.isfinite().all():

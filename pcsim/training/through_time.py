@@ -1,4 +1,4 @@
-"""Losses over time, their gradient, and the memory that it needs."""
+"""Losses over time, their gradient, and the memory needed to compute it."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def _resume(
         raise StorageError(
             given=f"{path}, a checkpoint of {name!r} after {done} updates" + (there and f" with {there}"),
             expected=f"a checkpoint of {network.name!r}" + (here and f" with {here}"),
-            remedy="use another path, or the settings with which training was started; only updates may grow",
+            remedy="use another folder, or the settings with which training was started; only updates may grow",
         )
     is_longer = settings.updates != theirs["updates"]
     if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:

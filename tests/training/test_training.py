@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,9 @@ import torch
 from support.examples import two_layers
 
 import pcsim
-from pcsim import Iterate, PcsimWarning, StorageError, TrainingError, models, stimuli
+from pcsim import Iterate, StorageError, TrainingError, models, stimuli
 from pcsim.connections import Standardise
+from pcsim.core.exceptions import PcsimWarning
 from pcsim.training import Training, evaluate, loss_at_step, loss_over_time, published_settings, train
 
 
@@ -208,12 +208,12 @@ def test_refused_resume_names_only_the_settings_that_differ(tmp_path: Path) -> N
     settings = Training(updates=4, batch=8)
     train(fresh(), images, targets, settings, checkpoint=tmp_path / "c")
     with pytest.raises(StorageError) as caught:
-        train(fresh(), images, targets, replace(settings, batch=4, seed=3), checkpoint=tmp_path / "c")
+        train(fresh(), images, targets, dataclasses.replace(settings, batch=4, seed=3), checkpoint=tmp_path / "c")
     assert caught.value.given.endswith("with batch=8, seed=0") and caught.value.expected.endswith(
         "with batch=4, seed=3"
     )
     with pytest.raises(StorageError, match=r"4 updates with updates=4\n"):
-        train(fresh(), images, targets, replace(settings, updates=2), checkpoint=tmp_path / "c")
+        train(fresh(), images, targets, dataclasses.replace(settings, updates=2), checkpoint=tmp_path / "c")
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -222,4 +222,4 @@ def test_finished_training_that_is_continued_warns_about_the_schedule(schedule: 
     settings = Training(updates=4, batch=8, schedule=schedule)
     train(fresh(), images, targets, settings, checkpoint=tmp_path / "c")
     with pytest.warns(PcsimWarning, match="rate jumps"):
-        train(fresh(), images, targets, replace(settings, updates=6), checkpoint=tmp_path / "c")
+        train(fresh(), images, targets, dataclasses.replace(settings, updates=6), checkpoint=tmp_path / "c")
