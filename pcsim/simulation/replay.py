@@ -1,8 +1,8 @@
 """Execution of several steps per call in a Simulator, either traced (bitwise identical) or compiled.
 
 A step is traced the first time it runs with inputs of a given shape and type. Steps with user-defined modules are
-traced twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which `how`
-reports.
+traced twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which
+`how` reports.
 """
 
 from __future__ import annotations
