@@ -168,8 +168,9 @@ VALUES = (
     *("\x01", "a b", "100000000000", "99999999999999999999", "-99999999999999999999", "--", "-h", "blt", "/nowhere"),
 )
 NAMES = (
-    *("attractors", "cell_search", "convergence", "extrapolation", "learned_time_constants", "local_learning"),
-    *("object_solution_time", "occlusion", "pcn_cycles", "recurrent_cells", "speed", "time_constants", "transfer"),
+    *("attention", "attractors", "cell_search", "convergence", "extrapolation", "learned_time_constants"),
+    *("local_learning", "object_solution_time", "occlusion", "pcn_cycles", "plasticity", "recurrent_cells", "speed"),
+    *("time_constants", "transfer"),
 )
 
 

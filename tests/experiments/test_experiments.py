@@ -210,7 +210,20 @@ def nothing_is_solved_in_time_without_time(found: dict) -> None:
         assert row["reached"]["occluded"] == pytest.approx(solved / 100)
 
 
+def valid_cues_help_and_act_through_modulatory_edges(found: dict[str, Any]) -> None:
+    mean = {key: row["mean"] for key, row in found["accuracy"].items()}
+    for task in ("array", "blend"):
+        for area in ("all", "l1", "l2"):
+            assert mean[f"{task}/{area}/0.5/valid"] >= mean[f"{task}/{area}/0.5/absent"]
+            assert mean[f"{task}/{area}/0.5/valid"] > mean[f"{task}/{area}/0.5/invalid"]
+    uncued = {mean[f"blend/{area}/0.5/absent"] for area in ("all", "l1", "l2")}
+    assert len(uncued) == 1, "without a cue, it does not matter where gains could act"
+    assert mean["lesion/no modulatory/valid"] == mean["lesion/no modulatory/absent"] == uncued.pop()
+    assert all(0 <= value <= 1 for rows in found["detection"].values() for value in (*rows["cued"], *rows["uncued"]))
+
+
 CHECKS = {
+    "attention": valid_cues_help_and_act_through_modulatory_edges,
     "attractors": little_corruption_is_completed,
     "cell_search": every_trial_is_told_and_networks_match_in_size,
     "convergence": errors_of_every_area_are_followed,
