@@ -102,9 +102,9 @@ def test_list_of_experiments_is_complete() -> None:
 
 
 def test_doctor_reports_folders_and_missing_extras(tmp_path: Path) -> None:
-    code, printed = shell("doctor", cwd=tmp_path, env=ENVIRONMENT | {"PCSIM_MNIST": "/nowhere", "PCSIM_NEURAL": "/tmp"})
+    code, printed = shell("doctor", cwd=tmp_path, env=ENVIRONMENT | {"PCSIM_MNIST": "/proc/no", "PCSIM_NEURAL": "/tmp"})
     assert code == 0 and f"pcsim {pcsim.__version__} in {ROOT / 'pcsim'}" in printed
-    assert "PCSIM_MNIST: /nowhere does not exist" in printed and "PCSIM_NEURAL: /tmp (" in printed
+    assert "PCSIM_MNIST: /proc/no does not exist" in printed and "PCSIM_NEURAL: /tmp (" in printed
     assert "cpu:" in printed and "C++ compiler" in printed and "cuda:" in printed
 
 
@@ -165,7 +165,17 @@ def test_wrong_command_lines_end_with_status_2(tmp_path: Path) -> None:
 
 VALUES = (
     *("", "x", "-1", "0", "1", "2", "3", "nan", "inf", "1e-300", "1e300", "1.5", "0.1", "None", "True", "[]", "~", "é"),
-    *("\x01", "a b", "100000000000", "99999999999999999999", "-99999999999999999999", "--", "-h", "blt", "/nowhere"),
+    *(
+        "\x01",
+        "a b",
+        "100000000000",
+        "99999999999999999999",
+        "-99999999999999999999",
+        "--",
+        "-h",
+        "blt",
+        "/proc/nowhere",
+    ),
 )
 NAMES = (
     *("attention", "attractors", "cell_search", "convergence", "extrapolation", "learned_time_constants"),

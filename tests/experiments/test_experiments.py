@@ -210,7 +210,7 @@ def nothing_is_solved_in_time_without_time(found: dict) -> None:
         assert row["reached"]["occluded"] == pytest.approx(solved / 100)
 
 
-def valid_cues_help_and_act_through_modulatory_edges(found: dict[str, Any]) -> None:
+def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
     mean = {key: row["mean"] for key, row in found["accuracy"].items()}
     for task in ("array", "blend"):
         for area in ("all", "l1", "l2"):
