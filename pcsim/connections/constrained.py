@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pcsim.connections.functions import Gain
 from pcsim.connections.transforms import (
     Activation,
     Chain,
@@ -173,7 +174,7 @@ def signed(module: nn.Module, sign: Sign, form: Form = "absolute") -> nn.Module:
     if sign == -1 and isinstance(made[-1], Signed):
         made[-1] = Signed(made[-1].layer, -1, form)
     elif sign == -1:
-        made.append(Activation("identity", -1.0))
+        made.append(Gain(-1.0))
     return nn.Sequential(*made)
 
 

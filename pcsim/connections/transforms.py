@@ -446,9 +446,7 @@ def summary(transform: nn.Module) -> str:
     if isinstance(transform, Function):
         return "function" if transform.name == "<lambda>" else transform.name
     if isinstance(transform, Activation):
-        if transform.name == "identity":
-            return "" if transform.gain == 1.0 else f"gain {transform.gain:g}"
-        return transform.name
+        return "" if transform.name == "identity" else transform.name
     if isinstance(transform, Tied | Adjoint):
         return f"transpose of {summary(transform.forward_map)}"
     if isinstance(transform, fx.GraphModule):  # a part of a module that was cut

@@ -132,6 +132,16 @@ def _dense(weight: torch.Tensor, sign: Sign) -> Signed:
     return Signed(linear, sign)
 
 
+def _recurrent(ee: torch.Tensor, ei: torch.Tensor, ie: torch.Tensor, ii: torch.Tensor) -> list[Projection]:
+    """Return the lateral projections of a pair of populations; `ei` has the weights from i to e, (e, i)."""
+    return [
+        Projection("e", "e", _dense(ee, 1), "lateral"),
+        Projection("i", "e", _dense(ei, -1), "lateral"),
+        Projection("e", "i", _dense(ie, 1), "lateral"),
+        Projection("i", "i", _dense(ii, -1), "lateral"),
+    ]
+
+
 @register(paper="Wilson & Cowan 1972")
 def wilson_cowan(
     weights: FourWeights = (16.0, 12.0, 15.0, 3.0),
@@ -151,19 +161,11 @@ def wilson_cowan(
         net = pcsim.models.wilson_cowan()
         run = simulate(net, {"p": torch.full((1, 1), 1.25), "q": torch.zeros(1, 1)}, solver=RK4(dt=0.5), until=300.0)
     """
-    c1, c2, c3, c4 = (torch.full((1, 1), weight) for weight in weights)
     rules = [Leaky(WilsonCowan(a, b, refractory), t) for a, b, t in zip(slopes, thresholds, tau, strict=True)]
     return Network(
         {"p": (1,), "q": (1,)},
         [Population("e", rules[0]), Population("i", rules[1])],
-        [
-            Projection("p", "e"),
-            Projection("q", "i"),
-            Projection("e", "e", _dense(c1, 1), "lateral"),
-            Projection("i", "e", _dense(c2, -1), "lateral"),
-            Projection("e", "i", _dense(c3, 1), "lateral"),
-            Projection("i", "i", _dense(c4, -1), "lateral"),
-        ],
+        [Projection("p", "e"), Projection("q", "i"), *_recurrent(*(torch.full((1, 1), each) for each in weights))],
         readout="e",
         name="wilson_cowan",
     )
@@ -198,19 +200,11 @@ def ssn(
     row = torch.exp(-0.5 * (apart / spread) ** 2)
     index = torch.arange(units, device="cpu")
     ring = (row / row.sum())[(index[:, None] - index) % units]
-    ee, ei, ie, ii = (weight * ring for weight in weights)
     rules = [Leaky(PowerLaw(gain, power), each) for each in tau]
     return Network(
         {"h": (units,)},
         [Population("e", rules[0]), Population("i", rules[1])],
-        [
-            Projection("h", "e"),
-            Projection("h", "i"),
-            Projection("e", "e", _dense(ee, 1), "lateral"),
-            Projection("i", "e", _dense(ei, -1), "lateral"),
-            Projection("e", "i", _dense(ie, 1), "lateral"),
-            Projection("i", "i", _dense(ii, -1), "lateral"),
-        ],
+        [Projection("h", "e"), Projection("h", "i"), *_recurrent(*(weight * ring for weight in weights))],
         readout="e",
         name="ssn",
     )

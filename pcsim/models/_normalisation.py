@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pcsim.connections import Activation, Signed, conv
+from pcsim.connections import Activation, Gain, Signed, conv
 from pcsim.core.checks import Count, Counts, NonNegative, Positive, Share, checked
 from pcsim.core.exceptions import WiringError
 from pcsim.models.areas import Wiring, add_readout, areas
@@ -104,7 +104,7 @@ def delayed_normalisation(
         projections += [
             Projection("image", first, entry),
             Projection(first, second),
-            Projection(second, "linear", Activation("identity", weight)),
+            Projection(second, "linear", Gain(weight)),
         ]
     return Network({"image": image}, populations, projections, readout="r", name="delayed_normalisation")
 
@@ -141,7 +141,7 @@ def organics(
             Population("u", OrganicsPool()),
         ],
         [
-            Projection("z", "y", Activation("identity", gain)),
+            Projection("z", "y", Gain(gain)),
             Projection("y", "y", kind="lateral", port="recurrent"),
             Projection("a", "y", kind="lateral", port="modulator"),
             Projection("y", "u", kind="lateral"),

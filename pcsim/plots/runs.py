@@ -16,7 +16,6 @@ from pcsim.core.checks import Labels, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.plots.bars import draw_bars
 from pcsim.plots.canvas import as_numbers, drawing, merged, panels, plain_logs, require, tidy, whole
-from pcsim.simulation.record import REDUCTIONS
 from pcsim.simulation.run import Run
 
 Runs = Run | Mapping[str, Run]
@@ -69,7 +68,8 @@ def activity(
 
     Raises StimulusError for keys of several quantities, such as "v1" and "v1.norm": `compare` has a panel for each.
     """
-    named, chosen = _named(runs), _keys(runs, keys)
+    named = _named(runs)
+    chosen = _keys(named, keys)
     quantities = {_quantity(key) for key in chosen}
     require(
         len(quantities) == 1,
@@ -83,11 +83,10 @@ def activity(
         in_steps = _in_steps(named, unit)
         for name, run in named.items():
             for key in chosen:
-                label = ", ".join(part for part in (name, key if len(chosen) > 1 or not name else "") if part)
                 times, values = _times(run, key, in_steps), _over_units(as_numbers(run[key]), units)
                 if align is not None:
                     times, values = _aligned(times, values, _onsets(run, align, in_steps))
-                _curves(ax, times, values, label, how, groups, line)
+                _curves(ax, times, values, _label(name, key, len(chosen)), how, groups, line)
         (quantity,) = quantities
         has_units = any(run[key][0, 0].numel() > 1 for run in named.values() for key in chosen)
         over = f"\n({UNITS[units][1]} over units)" if has_units else ""
@@ -148,8 +147,7 @@ def error_convergence(
                 if relative_to == "start":
                     values, first = _over_start(values, error), f"{times[0]:g}"
                     starts.add(f"step {first}" if in_steps else f"{first} ms")
-                label = ", ".join(part for part in (name, error if len(chosen) > 1 or not name else "") if part)
-                _curves(ax, times, values, label, how, groups, line)
+                _curves(ax, times, values, _label(name, error, len(chosen)), how, groups, line)
         ax.set_ylabel(
             {
                 "none": "mean squared prediction error",
@@ -182,7 +180,8 @@ def compare(
 
     The arguments are those of `activity`; keys may be of different quantities. With `ax`, the panels replace it.
     """
-    named, chosen = _named(runs), _keys(runs, keys)
+    named = _named(runs)
+    chosen = _keys(named, keys)
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
     with panels(ax, rows, columns, 0.6 + 3.0 * columns, 0.6 + 2.3 * rows) as (figure, grid):
@@ -237,8 +236,12 @@ def _first(named: Mapping[str, Run]) -> Run:
     return next(iter(named.values()))
 
 
-def _keys(runs: Runs, keys: str | Sequence[str] | None) -> list[str]:
-    named = _named(runs)
+def _label(run: str, key: str, keys: int) -> str:
+    """Return the label of a curve: the run and, if there are several keys or the run has no name, the key."""
+    return ", ".join(part for part in (run, key if keys > 1 or not run else "") if part)
+
+
+def _keys(named: Mapping[str, Run], keys: str | Sequence[str] | None) -> list[str]:
     known = [key for key in _first(named).values if all(key in run for run in named.values())]
     chosen = [keys] if isinstance(keys, str) else list(known if keys is None else keys)
     for run in named.values():
@@ -258,9 +261,7 @@ def _quantity(key: str) -> str:
     population, _, kind = key.rpartition(".")
     if not population:
         return ""
-    return {**dict.fromkeys(REDUCTIONS), "mean_square": "mean square", "max_space": "maximum over space"}.get(
-        kind
-    ) or kind
+    return {"mean_square": "mean square", "max_space": "maximum over space"}.get(kind, kind)
 
 
 def _default_samples(named: Mapping[str, Run]) -> Samples:
@@ -361,10 +362,10 @@ def _curves(
     )
     for kind in dict.fromkeys(kinds.tolist()):
         own = values[:, kinds == kind]
-        how = "each" if own.shape[1] < 3 else how  # of one or two samples there is nothing to summarise
+        shown: Samples = "each" if own.shape[1] < 3 else how  # one or two samples cannot be summarised
         name = label if groups is None else f"{label}, {kind}" if label else f"{kind}"
-        name += f" (n = {own.shape[1]})" if groups is not None and how != "each" else ""
-        _curve(ax, times, own, name, how, line)
+        name += f" (n = {own.shape[1]})" if groups is not None and shown != "each" else ""
+        _curve(ax, times, own, name, shown, line)
 
 
 def _curve(

@@ -82,6 +82,9 @@ def test_groups_are_summarised_separately() -> None:
     for line, chosen in zip(ax.lines, ([0, 2, 3], [1, 4, 5, 6]), strict=True):
         assert np.allclose(line.get_ydata(), np.median(run["r.norm"][:, chosen], axis=1))
     assert [line.get_label() for line in ax.lines] == ["r.norm, a (n = 3)", "r.norm, b (n = 4)"]
+    ax = plots.activity(run, "r.norm", groups=["a", *"bbbbbb"], samples="quartiles")
+    assert len(ax.lines) == 2 and len(ax.collections) == 1, "a small group must not change how others are drawn"
+    assert np.allclose(ax.lines[1].get_ydata(), np.median(run["r.norm"][:, 1:], axis=1))
     with pytest.raises(pcsim.StimulusError, match="groups of shape"):
         plots.activity(run, "r.norm", groups=kinds[:3])
 
