@@ -174,10 +174,11 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
     return count
 
 
-def warn_of_end(network: Wiring, stimulus: Stimulus, until: float, dt: float) -> None:
+def warn_of_end(network: Wiring, timelines: Mapping[str, Timeline], until: float, dt: float) -> None:
     """Warn about timelines that end before the run, which ends at `until` ms, while the network receives them."""
-    for name, line in as_timelines(stimulus, list(network.inputs)).items():
-        if line.first_end < min(until, _last_use(network, name, dt)) * (1.0 - 1e-9):
+    for name, line in timelines.items():
+        end = until * (1.0 - 1e-9)
+        if line.first_end < end and line.first_end < _last_use(network, name, dt) * (1.0 - 1e-9):
             which = "" if line.first_end == line.duration else " for some samples"
             warn(
                 f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "

@@ -32,7 +32,7 @@ from pcsim.simulation.scan import Carry, Moment, scan
 from pcsim.simulation.schedule import Schedule, steps_of, warn_of_end
 from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver
-from pcsim.stimuli.timeline import Stimulus, labels_of
+from pcsim.stimuli.timeline import Stimulus, as_timelines, labels_of
 
 TRACED_FROM = 5_000
 """minimum number of steps for tracing a single run; tracing takes 0.1 to 0.5 s and saves 10 to 400 us per step"""
@@ -156,6 +156,7 @@ class Simulator:
         network, solver = self.wiring, self.solver
         settled = until if isinstance(until, Settled) else None
         labels = labels_of(stimulus)
+        stimulus = as_timelines(stimulus, list(network.inputs))
         first, dt = start.clock.step if start else 0, solver.step_ms(network)
         if settled is not None:
             most = max(1, int(settled.at_most / dt * (1 + 1e-12)))
@@ -248,7 +249,7 @@ class Simulator:
         gradient = self.gradient or Full()
         if self._places is not None:
             self._places.now()
-        dt = self.solver.step_ms(self.wiring)
+        dt, stimulus = self.solver.step_ms(self.wiring), as_timelines(stimulus, list(self.wiring.inputs))
         warn_of_end(self.wiring, stimulus, steps * dt, dt)
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
