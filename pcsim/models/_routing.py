@@ -33,7 +33,7 @@ def two_streams(
     image: tuple[Count, Count, Count] = (1, 40, 40),
     keys: Count = 4,
     feedback: bool = True,
-    steps: Count = 4,
+    steps: Count = 6,
 ) -> Network:
     """Build a ventral stream for "what" and a dorsal stream for "where" from one v1, with a gate at the start of each.
 
@@ -101,10 +101,10 @@ def shifter(
 ) -> Network:
     """Build a shifter circuit: control neurons select which window of the image reaches the next layer.
 
-    Each window is a route of its own: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain is
-    set by a neuron of "control". The routes are added in "field", which a small network recognises. The weights from the
-    input "cue" (places,) to the control start at 0, where all routes are equally open. With `net.clamped("control")`,
-    the control is an input.
+    Each window is a route of its own: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain
+    is set by a neuron of "control". The routes are added in "field", which a small network recognises. The weights from
+    the input "cue" (places,) to the control start at 0, where all routes are equally open. With
+    `net.clamped("control")`, the control is an input.
 
     channels   maps of "features" and "object", which recognise the content of the field
     window     height and width of a window in pixels
@@ -121,7 +121,7 @@ def shifter(
     low, high = channels
     field = (image[0], window, window)
     populations = [
-        Population("retina", Rate(image[0], bias=False)),
+        Population("retina", Rate(image[0], "identity", bias=False)),
         Population("goal", Rate(len(routes), "identity", bias=False)),
         Population("control", Softmax(sharpness)),
         *(Population(name, modulated(Sum()), shape=field) for name in routes),

@@ -30,6 +30,7 @@ FIGURES = {
     "pcn_cycles": {"accuracy", "errors", "network"},
     "plasticity": {"shifts", "delays"},
     "recurrent_cells": {"accuracy", "network"},
+    "routing": {"routes", "shifter", "areas", "openings", "switches", "late"},
     "speed": {"speed"},
     "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
 }
@@ -222,6 +223,18 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
     assert all(0 <= value <= 1 for rows in found["detection"].values() for value in (*rows["cued"], *rows["uncued"]))
 
 
+def closed_routes_carry_nothing(found: dict) -> None:
+    accuracy = found["accuracy"]["shifter"]
+    assert accuracy["intact"]["mean"] > 0.6 > accuracy["own route cut"]["mean"]
+    assert accuracy["other/wrong cue"]["mean"] > 0.4
+    (traffic,) = found["traffic"]["shifter"]
+    for cue, route in (("0", "route_a"), ("3", "route_i")):
+        drives = {edge: row["drive"] for edge, row in traffic[cue].items() if edge.startswith("retina->")}
+        assert max(drives, key=lambda edge: drives[edge]) == f"retina->{route}"
+    for rows in found["accuracy"].values():
+        assert all(0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1 for cell in rows.values())
+
+
 CHECKS = {
     "attention": valid_cues_help_and_act_through_modulatory_edges,
     "attractors": little_corruption_is_completed,
@@ -234,6 +247,7 @@ CHECKS = {
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "plasticity": only_predictive_rewards_shift_tuning,
     "recurrent_cells": sizes_match,
+    "routing": closed_routes_carry_nothing,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,
 }

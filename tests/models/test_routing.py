@@ -9,7 +9,6 @@ import pytest
 import torch
 from support.plain import array, conv, conv_transpose, max_pool, per_channel, relu
 from support.small import SMALL, shown, small
-from support.tolerances import EQUATIONS
 from support.tracing import Trace, agree, weights
 from torch import Tensor, nn
 
