@@ -130,7 +130,7 @@ def cued_loss(network: Network, shown: Trials, count: int) -> Callable[[Tensor],
 
 
 def stream_loss(network: Network, shown: Trials) -> Callable[[Tensor], Tensor]:
-    """Return the loss of the answers of the streams, the digit and the place, with open gates in one or both of them."""
+    """Return the loss of the answers of the streams, the digit and the place, with open gates in one or both."""
     sim = trainable(network.clamped("context"), list(TASKS))
     patterns = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 

@@ -34,8 +34,10 @@ def traffic(name: str, network: Network, shown: Trials) -> dict[str, Any]:
     found: dict[str, Any] = {str(number): {} for number in range(count)}
     for edge in sent[0]:
         sizes = [spread(each[edge]) for each in sent]
+        if max(sizes) == 0:  # an edge that does not depend on the image
+            continue
         for number, each in enumerate(sent):
-            row = found[str(number)][edge] = {"drive": sizes[number] / max(*sizes, 1e-12)}
+            row = found[str(number)][edge] = {"drive": sizes[number] / max(sizes)}
             if name != "shifter":
                 for column, label in enumerate(("digit", "place")):
                     row[label] = information(each[edge], NOISE * max(sizes), shown.answers[:, column])
