@@ -23,7 +23,7 @@ class Routing(Repeated):
     """output folder"""
     repetitions: Count = 3
     """number of repetitions, each with other weights and images"""
-    updates: Count = 240
+    updates: Count = 200
     """number of training updates"""
     batch: Count = 50
     """number of images per update"""
@@ -39,7 +39,7 @@ class Routing(Repeated):
     """time constants of the control in ms, for switches within a trial"""
     stores: Some[Tau] = (20.0, 100.0)
     """time constants of the first area in ms, which keeps the image for late cues"""
-    onsets: Some[Annotated[float, Field(ge=-200, le=1_000, multiple_of=DT)]] = (-100.0, 0.0, 25.0, 50.0, 100.0, 200.0)
+    onsets: Some[Annotated[float, Field(ge=-200, le=1_000, multiple_of=2 * DT)]] = (-100.0, 0.0, 50.0, 100.0, 200.0)
     """onsets of the cue in ms after the end of the image"""
 
 
@@ -47,7 +47,7 @@ PRESETS = {
     "smoke": Routing(
         out=Path("results/routing-smoke"),
         repetitions=1,
-        updates=60,
+        updates=120,
         images=500,
         test_images=60,
         taus=(20.0,),

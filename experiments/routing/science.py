@@ -31,7 +31,7 @@ LESIONS: dict[str, tuple[str, ...]] = {
     "no top-down": ("top_down",),
 }
 OPENINGS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
-TIMED = 150
+TIMED = 120
 """number of images of time courses"""
 SWITCH, IMAGE, READ = 200.0, 300.0, 100.0
 """time of the switch, duration of the image with late cues, and time of the answer after a late cue in ms"""
@@ -275,7 +275,7 @@ def cued(name: str, network: Network, shown: Trials, store: float, onset: float)
     right = shown.cues(cues(name))
     image = stimuli.held(shown.images, IMAGE).then(stimuli.blank(1e4, like=shown.images))
     cue = stimuli.blank(IMAGE + onset, like=right).then(stimuli.held(right))
-    sim = Simulator(flow(name, network, 20.0, store), solver=Euler(DT), record=Record(states=["readout"]))
+    sim = Simulator(flow(name, network, 20.0, store), solver=Euler(2 * DT), record=Record(states=["readout"]))
     run = sim({"image": image, "cue": cue}, until=IMAGE + onset + READ)
     readout = run["readout"][torch.as_tensor(run.times) > IMAGE + onset + READ / 2].detach()
     return readout.mean(0).argmax(-1) == shown.targets()
