@@ -45,6 +45,7 @@ class Routing(Repeated):
 
 PRESETS = {
     "smoke": Routing(
+        smoke=True,
         out=Path("results/routing-smoke"),
         repetitions=1,
         updates=120,

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from pcsim import Network, plots
 
 from ..report import Picture, Report, Table, counted
+from .learning import NETWORKS, build
 from .options import Routing
-from .science import NETWORKS, OPENINGS, SWITCH, build
+from .science import OPENINGS, SWITCH
 from .tasks import KEYS, TASKS
 from .traffic import AREAS, TIMES
 
