@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -26,22 +27,28 @@ def traffic(name: str, network: Network, shown: Trials) -> dict[str, Any]:
     """Return the drive on each edge under each cue, and the decoded digit and place.
 
     "drive" is the standard deviation over images (root mean square over units), relative to the cue under which it is
-    largest. "digit" and "place" are decoded from the signal of an edge with noise, from chance (0) to perfect (1). For
-    the shifter, there are only drives.
+    largest or, for the routes of the shifter, to the largest route. "digit" and "place" are decoded from the signal of
+    an edge with noise, from chance (0) to perfect (1). For the shifter, there are only drives.
     """
     count = network.inputs["cue"][0]
     sent = [signals(network, shown, torch.eye(count)[number]) for number in range(count)]
     found: dict[str, Any] = {str(number): {} for number in range(count)}
-    for edge in sent[0]:
-        sizes = [spread(each[edge]) for each in sent]
-        if max(sizes) == 0:  # an edge that does not depend on the image
+    spreads = {edge: [spread(each[edge]) for each in sent] for edge in sent[0]}
+    for edge, sizes in spreads.items():
+        largest = max(max(each) for other, each in spreads.items() if _group(other) == _group(edge))
+        if largest == 0:  # an edge that does not depend on the image
             continue
         for number, each in enumerate(sent):
-            row = found[str(number)][edge] = {"drive": sizes[number] / max(sizes)}
+            row = found[str(number)][edge] = {"drive": sizes[number] / largest}
             if name != "shifter":
                 for column, label in enumerate(("digit", "place")):
                     row[label] = information(each[edge], NOISE * max(sizes), shown.answers[:, column])
     return found
+
+
+def _group(edge: str) -> str:
+    """Return a name that the parallel routes of the shifter share."""
+    return re.sub(r"route_\w", "route", edge)
 
 
 def signals(network: Network, shown: Trials, cue: Tensor) -> dict[str, Tensor]:
