@@ -1,5 +1,6 @@
 """Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
+from pcsim.stimuli.contours import Contours, contours
 from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
 from pcsim.stimuli.digits import (
@@ -25,6 +26,7 @@ __all__ = [
     "IMAGENET",
     "Characters",
     "Condition",
+    "Contours",
     "Cued",
     "Film",
     "Glyphs",
@@ -36,6 +38,7 @@ __all__ = [
     "Timeline",
     "as_timeline",
     "blank",
+    "contours",
     "denormalise",
     "digit_arrays",
     "digit_blends",
