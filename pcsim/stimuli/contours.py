@@ -3,8 +3,7 @@
 The curves are self-avoiding walks on a lattice. Every walk step is a dash of two pixels, and the dots lie in the gaps
 between dashes, so that the path between dots on the same curve is a whole number of dashes.
 
-Four trials share a scene. With nodes A and B of one curve, and the nodes A' and B' at the same places of the other,
-they are AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until the distances AB and A'B'
+Four trials share a scene. With nodes A and B of one curve, and A' and B' of the other, as many dashes apart, they are AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until the distances AB and A'B'
 in the plane are also AB' and A'B. In four trials of a scene, neither the ink, nor a dot by itself, nor the distance
 between the dots therefore predicts the class.
 """
@@ -31,7 +30,7 @@ DASH, DOT = 128, 255
 """pixel values"""
 TRIALS = 4
 """trials of each scene: AB, AB', A'B', A'B"""
-ATTEMPTS = 20_000
+ATTEMPTS = 2_000
 
 Ints = NDArray[np.int64]
 
@@ -100,7 +99,7 @@ def contours(
         )
     begin, end = first // TRIALS, -(-(first + count) // TRIALS)
     path = np.asarray(paths)[integers(uniform(seed, "contour path", begin, end - begin, 1)[:, 0], len(paths))]
-    curves, start = _scenes(seed, begin, path, length, lattice)
+    curves, chosen = _scenes(seed, begin, path, length, lattice)
     priority = uniform(seed, "contour distractors", begin, end - begin, 2 * lattice * (lattice - 1))
     ink = np.stack([_ink(*each, distractors, lattice) for each in zip(curves, priority, strict=True)])
     scene, trial = np.divmod(np.arange(first, first + count), TRIALS)
@@ -108,8 +107,9 @@ def contours(
     one = trial // 2  # the curve of the first dot
     same = trial % 2 == 0
     nodes = SPACING * np.stack([curves[scene, one], curves[scene, 1 - one]], 1) + 1
-    second = nodes[np.arange(count), np.where(same, 0, 1), (start + path)[scene]]
-    dots = np.stack([nodes[np.arange(count), 0, start[scene]], second], 1)
+    rows, far = np.arange(count), np.where(same, 0, 1)  # the curve of the second dot, counted from that of the first
+    first_dot = nodes[rows, 0, chosen[scene, one, 0]]
+    dots = np.stack([first_dot, nodes[rows, far, chosen[scene, (one + far) % 2, 1]]], 1)
     images = ink[scene]
     images[np.arange(count)[:, None], dots[..., 0], dots[..., 1]] = DOT
     straight = np.hypot(*(dots[:, 0] - dots[:, 1]).T)
@@ -117,31 +117,42 @@ def contours(
 
 
 def _scenes(seed: int, begin: int, path: Ints, length: int, lattice: int) -> tuple[Ints, Ints]:
-    """Return the nodes of both curves (scene, 2, length + 1, 2), and the first node of the path (scene,)."""
+    """Return the nodes of both curves (scene, 2, length + 1, 2), and which of them are the dots (scene, 2, 2)."""
     count = len(path)
-    curves, start = np.zeros((count, 2, length + 1, 2), np.int64), np.zeros(count, np.int64)
+    curves, dots = np.zeros((count, 2, length + 1, 2), np.int64), np.zeros((count, 2, 2), np.int64)
     pending = np.arange(count)
     for attempt in range(ATTEMPTS):
-        drawn = uniform(seed, f"contour {attempt}", begin, count, 2 + 8 * length + 1)[pending]
-        walks, complete = _walks(drawn[:, :-1], length, lattice)
-        at = integers(drawn[:, -1], length + 1 - path[pending])
-        rows = np.arange(len(pending))
-        (a, a2), (b, b2) = (walks[rows, :, node].swapaxes(0, 1) for node in (at, at + path[pending]))
-        within, between = (
-            np.sort([np.sort(np.abs(p - q), -1) @ (1, lattice) for p, q in pairs], 0)  # smaller and larger offset
-            for pairs in (((a, b), (a2, b2)), ((a, b2), (a2, b)))
-        )
-        good = complete & (within == between).all(0)
-        curves[pending[good]], start[pending[good]] = walks[good], at[good]
-        pending = pending[~good]
+        drawn = uniform(seed, f"contour {attempt}", begin, count, 3 + 8 * length)[pending]
+        walks, complete = _walks(drawn[:, 1:], length, lattice)
+        kept = np.flatnonzero(complete)
+        for scene, curve, share in zip(pending[kept], walks[kept], drawn[kept, 0], strict=True):
+            choices = _choices(curve, int(path[scene]), lattice)
+            if len(choices):
+                curves[scene], dots[scene] = curve, choices[int(share * len(choices))]
+                pending = pending[pending != scene]
         if not len(pending):
-            return curves, start
+            return curves, dots
     raise StimulusError(
         given=f"two curves of {length} dashes on {lattice} x {lattice} nodes, of which none was found in {ATTEMPTS} "
         "attempts",
         expected="curves that fit on the lattice",
         remedy=f"pass lattice={lattice + 2}, or shorter curves",
     )
+
+
+def _choices(curves: Ints, path: int, lattice: int) -> Ints:
+    """Return all pairs of dots on both curves, (n, 2, 2), for which the distances AB, A'B' are also AB', A'B."""
+    nodes = curves.reshape(-1, 2)
+    offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # of all pairs of nodes, smaller and larger
+    size = curves.shape[1]
+    a, other = (each.ravel() for each in np.indices((size - path, size - path)))
+    b = a + path
+    found = []
+    for a2, b2 in ((other, other + path), (other + path, other)):
+        within = np.sort([offset[a, b], offset[size + a2, size + b2]], 0)
+        between = np.sort([offset[a, size + b2], offset[size + a2, b]], 0)
+        found.append(np.stack([a, b, a2, b2], 1)[(within == between).all(0)])
+    return np.concatenate(found).reshape(-1, 2, 2)
 
 
 def _walks(drawn: NDArray[np.float64], length: int, lattice: int) -> tuple[Ints, NDArray[np.bool_]]:
@@ -176,9 +187,10 @@ def _ink(curves: Ints, priority: NDArray[np.float64], distractors: int, lattice:
     dashes = [tuple(map(tuple, pair)) for curve in curves for pair in zip(curve[:-1], curve[1:], strict=True)]
     edges = [((r, c), (r, c + 1)) for r in range(lattice) for c in range(lattice - 1)]
     edges += [((r, c), (r + 1, c)) for r in range(lattice - 1) for c in range(lattice)]
-    for number in priority.argsort()[:]:
+    most = len(dashes) + distractors
+    for number in priority.argsort():
         one, other = edges[number]
-        if len(dashes) < 2 * (len(curves[0]) - 1) + distractors and free[one] and free[other]:
+        if len(dashes) < most and free[one] and free[other]:
             dashes.append((one, other))
             free[one] = free[other] = False
     for one, other in np.array(dashes):

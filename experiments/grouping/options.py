@@ -1,0 +1,70 @@
+"""Options of `experiments.grouping`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pcsim.training import Training
+
+from ..base import OPTIONS, Count, Repeated, Some
+
+LENGTH = 11
+"""dashes of each curve"""
+Path_ = Annotated[int, Field(ge=1, le=LENGTH)]
+Channels = Annotated[int, Field(ge=2)]
+Steps = Annotated[int, Field(ge=4)]
+
+
+@dataclass(frozen=True, config=OPTIONS)
+class Grouping(Repeated):
+    """Options of the experiment, whose defaults depend on the preset."""
+
+    out: Path = Path("results/grouping")
+    """output folder"""
+    channels: Channels = 16
+    """channels of the hGRU; the other networks have about as many parameters"""
+    layers: Annotated[int, Field(ge=1)] = 8
+    """layers of the feed-forward network"""
+    steps: Steps = 10
+    """steps of the recurrent networks in training; tests also run twice as many"""
+    phases: Some[Path_] = (2, 3, 4, 6, 8)
+    """longest path in each phase of the training, in dashes"""
+    images: Count = 8_000
+    """training images of each phase"""
+    training: Training = Training(updates=400, batch=32, learning_rate=5e-3, over_time="mean")
+    """training settings of each phase; each repetition uses its own seed"""
+    test_images: Count = 4_000
+    """test images, with all paths up to the length of the curves"""
+    bound: Annotated[float, Field(gt=0)] = 2.0
+    """bound of the accumulated difference in log alpha at which a decision is made"""
+    repetitions: Count = 3
+    """number of repetitions, each with different weights and stimuli"""
+    checkpoint_every: Count = 200
+    """number of updates between checkpoints"""
+
+
+PRESETS = {
+    "smoke": Grouping(
+        out=Path("results/grouping-smoke"),
+        channels=4,
+        layers=2,
+        steps=4,
+        phases=(2,),
+        images=40,
+        training=Training(updates=3, batch=8, over_time="mean"),
+        test_images=120,
+        repetitions=1,
+        workers=1,
+    ),
+    "quick": Grouping(),
+    "standard": Grouping(
+        out=Path("results/grouping-standard"),
+        images=32_000,
+        training=dataclasses.replace(Grouping().training, updates=2_000),
+    ),
+}
