@@ -35,7 +35,10 @@ def lateral(width: int, steps: int) -> Network:
     """h(t) = ReLU( W_x * image + W * h(t-1) + b ): a layer with lateral connections."""
     return Network(
         {"image": IMAGE},
-        [Population("h", rules.Rate(width), (width, SIZE // STRIDE, SIZE // STRIDE)), Population("readout", rules.Sum())],
+        [
+            Population("h", rules.Rate(width), (width, SIZE // STRIDE, SIZE // STRIDE)),
+            Population("readout", rules.Sum()),
+        ],
         [
             Projection("image", "h", conv(1, width, FILTER, STRIDE)),
             Projection("h", "h", conv(width, width, KERNEL), "lateral", 1),

@@ -38,8 +38,8 @@ class Grouping(Repeated):
     """training images of each phase"""
     training: Training = Training(updates=400, batch=32, learning_rate=5e-3, over_time="mean")
     """training settings of each phase; each repetition uses its own seed"""
-    test_images: Count = 4_000
-    """test images, with all paths up to the length of the curves"""
+    test_images: Annotated[int, Field(ge=8, multiple_of=4)] = 400
+    """test images for each path, up to the length of the curves"""
     bound: Annotated[float, Field(gt=0)] = 2.0
     """bound of the accumulated difference in log alpha at which a decision is made"""
     repetitions: Count = 3
@@ -57,7 +57,7 @@ PRESETS = {
         phases=(2,),
         images=40,
         training=Training(updates=3, batch=8, over_time="mean"),
-        test_images=120,
+        test_images=8,
         repetitions=1,
         workers=1,
     ),

@@ -16,6 +16,7 @@ from .networks import NETWORKS
 from .options import LENGTH, Grouping
 from .science import FAR, LESIONS, PATHS, RECURRENT
 
+RIGHT = "Right answers for trained paths, with 95 % intervals"
 COLOURS = {"hgru": "C0", "lateral": "C1", "feedforward": "C2"}
 
 
@@ -47,16 +48,22 @@ def report(config: Grouping, results: dict[str, Any]) -> Report:
         Picture(
             "spread",
             spreads(results["spread"]),
-            "Change of activity that the first dot causes at nodes of its own curve, by the number of dashes to the dot "
-            "(shades), and of the other curve (dashed), by the distance in the plane.",
+            "Change of activity that the first dot causes at nodes of its own curve, by the number of dashes to the "
+            "dot (shades), and of the other curve (dashed), by the distance in the plane.",
             ("spread",),
         ),
     ]
     summary = (
-        f"{counted(config.repetitions, 'repetition')}, {len(config.phases)} phases of {config.training.updates:,} updates "
-        f"with paths of up to {config.phases[-1]} dashes, {config.test_images:,} test trials each."
+        f"{counted(config.repetitions, 'repetition')}, {len(config.phases)} phases of {config.training.updates:,} "
+        f"updates with paths of up to {config.phases[-1]} dashes, {config.test_images:,} test trials for each path."
     )
-    tables = [accuracy_table(results), correlation_table(results)]
+    tables = [
+        accuracy_table(results),
+        estimate_table(
+            results, "correlations", f"Spearman's correlation with distance. {RIGHT}", ("trials", "distance")
+        ),
+        estimate_table(results, "slopes", f"Coefficients of path and path^2, in steps. {RIGHT}", ("fit",)),
+    ]
     return Report("Grouping two dots along a curve", summary, pictures, tables)
 
 
@@ -72,16 +79,15 @@ def accuracy_table(results: dict[str, Any]) -> Table:
     return Table("Accuracy for trained paths (%)", ("network", "parameters", "lesion", "repetitions", "mean"), rows)
 
 
-def correlation_table(results: dict[str, Any]) -> Table:
-    """Return the table of correlations of times with distances, one column per repetition."""
-    count = len(results["correlations"]["hgru"])
+def estimate_table(results: dict[str, Any], part: str, caption: str, head: tuple[str, ...]) -> Table:
+    """Return a table of estimates with intervals, with one column per repetition."""
     rows = []
-    for name in RECURRENT:
-        found = results["correlations"][name]
-        for key in [key for key in found[0] if key != "slope" and all(key in each for each in found)]:
-            rows.append((name, *key.split("/"), *(interval(each[key]) for each in found)))
-    head = ("network", "time", "trials", "distance", *(f"repetition {n + 1}" for n in range(count)))
-    return Table("Spearman's correlation of the time of right answers with distance, with 95 % intervals", head, rows)
+    for name, repetitions in results[part].items():
+        for key in repetitions[0]:
+            cells = [interval(each[key]) if key in each else "" for each in repetitions]
+            rows.append((name, *key.split("/"), *cells))
+    numbers = [f"repetition {number + 1}" for number in range(len(results[part]["hgru"]))]
+    return Table(caption, ("network", "measure", *head, *numbers), rows)
 
 
 def interval(estimate: list[float | None]) -> str:
@@ -135,13 +141,14 @@ def over_steps(accuracy: dict[str, Any], config: Grouping) -> Figure:
 def times(found: dict[str, Any]) -> Figure:
     """Plot the mean reaction times against the path."""
     figure, panels = pyplot.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
-    for panel, kind, what in zip(
-        panels.flat, ("area", "decision"), ("area under uncertainty (steps)", "decision time (steps)"), strict=True
-    ):
+    labels = {"area": "area under uncertainty (steps)", "decision": "decision time (steps)"}
+    for panel, (kind, what) in zip(panels.flat, labels.items(), strict=True):
         for name in RECURRENT:
             for number, repetition in enumerate(found[name]):
                 label = name if number == 0 else None
-                panel.plot(PATHS, finite_or_nan(repetition[f"{kind}/same"]), "o-", ms=3, color=COLOURS[name], label=label)
+                panel.plot(
+                    PATHS, finite_or_nan(repetition[f"{kind}/same"]), "o-", ms=3, color=COLOURS[name], label=label
+                )
                 panel.plot(PATHS, finite_or_nan(repetition[f"{kind}/different"]), "--", color=COLOURS[name], alpha=0.6)
         panel.set(xlabel="path (dashes)", ylabel=what)
         panel.legend(frameon=False)
@@ -152,7 +159,7 @@ def spreads(found: dict[str, Any]) -> Figure:
     """Plot the spread of activity over steps, averaged over repetitions."""
     figure, panels = pyplot.subplots(1, len(RECURRENT), figsize=(9.0, 3.4), layout="constrained")
     for panel, name in zip(np.atleast_1d(panels).flat, RECURRENT, strict=True):
-        own, other = (np.nanmean(np.array(found[name][key], float), 0) for key in ("own", "other"))
+        own, other = (np.array(found[name][key], float).mean(0) for key in ("own", "other"))
         for distance in range(1, FAR + 1):
             colour = colormaps["viridis"](0.1 + 0.8 * distance / FAR)
             panel.plot(range(1, len(own) + 1), own[:, distance], color=colour, label=str(distance))

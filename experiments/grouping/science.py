@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..base import TEST_SEED
 from .networks import NETWORKS, STRIDE, build
 from .options import LENGTH, Grouping
 
-LESIONS = {
+LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "hgru": {
         "no excitation": ("h1->h2:excitation",),
         "no inhibition": ("g1->h1:inhibition",),
@@ -64,8 +65,10 @@ def fit(config: Grouping, name: str, repetition: int) -> list[float]:
 
 
 def tests(config: Grouping, repetition: int) -> stimuli.Contours:
-    """Draw the test trials of a repetition, with all paths."""
-    return stimuli.contours(TEST_SEED + repetition, 0, config.test_images, paths=PATHS, length=LENGTH)
+    """Draw the test trials of a repetition, `config.test_images` for each path."""
+    draw = partial(stimuli.contours, TEST_SEED + repetition, count=config.test_images, length=LENGTH)
+    parts = [vars(draw(path * config.test_images, paths=(path,))) for path in PATHS]
+    return stimuli.Contours(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
 # ---------------------------------------------------------------------- tests
@@ -128,23 +131,24 @@ def by_distance(values: Tensor, distance: NDArray[Any]) -> Tensor:
 
 def analyse(config: Grouping) -> dict[str, Any]:
     """Compute accuracies, reaction times and their correlations with distance from the saved answers."""
-    results: dict[str, Any] = {key: {} for key in ("accuracy", "reaction_times", "correlations", "spread", "sizes")}
+    results: dict[str, Any] = {
+        key: {} for key in ("sizes", "accuracy", "reaction_times", "correlations", "slopes", "spread")
+    }
     for name in NETWORKS:
         sets = [storage.read_tensors(base.kept(config, "tests", name, seed), "tests")[0] for seed in config.seeds]
         trials = [tests(config, seed) for seed in config.seeds]
         results["sizes"][name] = build(config, name).parameter_count
         results["accuracy"][name] = accuracies(config, sets, trials)
+        times = [reaction_times(config, *pair) for pair in zip(sets, trials, strict=True)]
+        results["reaction_times"][name] = [by_path(*pair) for pair in zip(times, trials, strict=True)]
+        results["correlations"][name] = [correlations(config, *pair) for pair in zip(times, trials, strict=True)]
         if name in RECURRENT:
-            times = [reaction_times(config, *pair) for pair in zip(sets, trials, strict=True)]
-            results["reaction_times"][name] = [by_path(*pair) for pair in zip(times, trials, strict=True)]
-            results["correlations"][name] = [correlations(*pair) for pair in zip(times, trials, strict=True)]
+            results["slopes"][name] = [slopes(config, *pair) for pair in zip(times, trials, strict=True)]
             results["spread"][name] = {key: [base.finite_or_none(s[key]) for s in sets] for key in ("own", "other")}
     return results
 
 
-def accuracies(
-    config: Grouping, sets: list[dict[str, Tensor]], trials: list[stimuli.Contours]
-) -> dict[str, Any]:
+def accuracies(config: Grouping, sets: list[dict[str, Tensor]], trials: list[stimuli.Contours]) -> dict[str, Any]:
     """Return accuracies by path at the last step of training, over all steps, by class, and after lesions."""
     last = min(config.steps, len(sets[0]["evidence"])) - 1
     right = np.stack([hits(s["evidence"], t) for s, t in zip(sets, trials, strict=True)], 1)  # (time, seed, n)
@@ -180,72 +184,78 @@ def hits(log_alpha: Tensor, trials: stimuli.Contours) -> NDArray[np.bool_]:
     return (log_alpha.argmax(-1).numpy() == 1) == trials.same
 
 
-def reaction_times(config: Grouping, found: dict[str, Tensor], trials: stimuli.Contours) -> dict[str, Any]:
-    """Return the area under the uncertainty and the decision time of each trial in steps, and whether it is right.
+Times = dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]
+"""measure -> (its values, whether the answers are right), (n,) each"""
 
-    The area covers the steps of the training. Decisions may take twice as many; without one, the time is NaN.
+
+def reaction_times(config: Grouping, found: dict[str, Tensor], trials: stimuli.Contours) -> Times:
+    """Return the measures of each trial, in steps.
+
+    area       area under the uncertainty over the steps of the training
+    final      uncertainty at the last of these steps; the only measure of a network without time
+    decision   time at which the evidence reaches the bound, in twice as many steps; NaN if it does not
     """
     steps = np.arange(1.0, len(found["evidence"]) + 1)
-    area = analysis.uncertainty_area(steps[: config.steps], found["evidence"][: config.steps])
-    decided, choice = analysis.bound_crossings(steps, found["decision"], config.bound)
-    return {
-        "area": area.double().numpy(),
-        "area_right": hits(found["evidence"], trials)[config.steps - 1],
-        "decision": decided.double().numpy(),
-        "decision_right": (choice.numpy() == 1) == trials.same,
-    }
+    trained = found["evidence"][: config.steps].double()
+    right = hits(trained, trials)[-1]
+    times = {"final": (analysis.evidential_uncertainty(trained[-1:])[0].numpy(), right)}
+    if len(steps) > 1:
+        times["area"] = (analysis.uncertainty_area(steps[: config.steps], trained).numpy(), right)
+        decided, choice = analysis.bound_crossings(steps, found["decision"], config.bound)
+        times["decision"] = (decided.double().numpy(), (choice.numpy() == 1) == trials.same)
+    return times
 
 
-def by_path(times: dict[str, Any], trials: stimuli.Contours) -> dict[str, Any]:
-    """Return the mean time of right answers for each path and class, None if there are fewer than ten."""
+def by_path(times: Times, trials: stimuli.Contours) -> dict[str, Any]:
+    """Return the mean of right answers for each path and class, None if there are fewer than ten."""
     found: dict[str, Any] = {}
-    for kind in ("area", "decision"):
-        good = times[f"{kind}_right"] & np.isfinite(times[kind])
+    for kind, (values, right) in times.items():
         for name, members in (("same", trials.same), ("different", ~trials.same)):
-            rows = [good & members & (trials.scene_path == k) for k in PATHS]
-            found[f"{kind}/{name}"] = base.finite_or_none(
-                [times[kind][row].mean() if row.sum() >= 10 else math.nan for row in rows]
-            )
-    found["undecided"] = float(np.isnan(times["decision"]).mean())
+            rows = [np.isfinite(values) & right & members & (trials.scene_path == k) for k in PATHS]
+            means = [values[row].mean() if row.sum() >= 10 else math.nan for row in rows]
+            found[f"{kind}/{name}"] = base.finite_or_none(means)
     return found
 
 
-def correlations(times: dict[str, Any], trials: stimuli.Contours) -> dict[str, Any]:
-    """Correlate the times of right answers with the path and the straight distance, each with the other removed."""
+def correlations(config: Grouping, times: Times, trials: stimuli.Contours) -> dict[str, Any]:
+    """Correlate the measures of right answers with path, straight distance and final uncertainty, for trained paths.
+
+    "path | straight" is the partial correlation with the path, without the effect of the straight distance.
+    """
     scenes, found = np.arange(len(trials.same)) // 4, {}
-    for kind in ("area", "decision"):
-        good = times[f"{kind}_right"] & np.isfinite(times[kind])
+    given = {"path": trials.scene_path.astype(float), "straight": trials.straight, "final": times["final"][0]}
+    for kind, (values, right) in times.items():
+        good = right & np.isfinite(values) & (trials.scene_path <= config.phases[-1])
         for name, members in (("same", trials.same), ("different", ~trials.same)):
             rows = good & members
-            if rows.sum() < 10:
-                continue
-            y, path, straight = times[kind][rows], trials.scene_path[rows].astype(float), trials.straight[rows]
-            for key, first, control in (
-                ("path", path, None),
-                ("straight", straight, None),
-                ("path | straight", path, straight),
-                ("straight | path", straight, path),
-            ):
-                estimate = analysis.rank_correlation(first, y, control, scenes[rows], draws=500)
-                found[f"{kind}/{name}/{key}"] = base.finite_or_none([estimate.mean, estimate.low, estimate.high])
-    found["slope"] = slope(times, trials)
+            for key in ("path", "straight", "path | straight", "straight | path", "path | final"):
+                first, _, control = key.partition(" | ")
+                if rows.sum() >= 10 and (kind, control) != ("final", "final"):
+                    held = given[control][rows] if control else None
+                    estimate = analysis.rank_correlation(
+                        given[first][rows], values[rows], held, scenes[rows], draws=500
+                    )
+                    found[f"{kind}/{name}/{key}"] = base.finite_or_none([estimate.mean, estimate.low, estimate.high])
     return found
 
 
-def slope(times: dict[str, Any], trials: stimuli.Contours, draws: int = 500) -> dict[str, Any]:
+def slopes(config: Grouping, times: Times, trials: stimuli.Contours, draws: int = 500) -> dict[str, Any]:
     """Fit time = a + b path (+ c path^2) to right answers in "same" trials; return b and c with 95 % intervals.
 
     A straight line has c = 0; c > 0 means that each further dash takes longer. Scenes are resampled.
     """
     found = {}
     for kind in ("area", "decision"):
-        rows = np.flatnonzero(times[f"{kind}_right"] & np.isfinite(times[kind]) & trials.same)
-        if len(np.unique(trials.scene_path[rows])) < 3:
+        values, right = times[kind]
+        good = right & np.isfinite(values) & trials.same & (trials.scene_path <= config.phases[-1])
+        if len(np.unique(trials.scene_path[good])) < 3:
             continue
-        scenes = [each for each in np.split(rows, np.flatnonzero(np.diff(rows // 4)) + 1) if len(each)]
+        rows = np.flatnonzero(good)
+        scenes = np.split(rows, np.flatnonzero(np.diff(rows // 4)) + 1)
         generator = np.random.default_rng(0)
-        drawn = [np.concatenate([scenes[k] for k in generator.integers(len(scenes), size=len(scenes))]) for _ in range(draws)]
+        chosen = generator.integers(len(scenes), size=(draws, len(scenes)))
+        drawn = [rows, *(np.concatenate([scenes[k] for k in each]) for each in chosen)]
         for name, degree in (("linear", 1), ("quadratic", 2)):
-            fits = [np.polyfit(trials.scene_path[some], times[kind][some], degree)[0] for some in (rows, *drawn)]
+            fits = [np.polyfit(trials.scene_path[some], values[some], degree)[0] for some in drawn]
             found[f"{kind}/{name}"] = [float(fits[0]), *map(float, np.quantile(fits[1:], [0.025, 0.975]))]
     return found

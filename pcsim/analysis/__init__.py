@@ -18,7 +18,15 @@ from pcsim.analysis.readouts import (
     uncertainty_area,
 )
 from pcsim.analysis.selectivity import tuning
-from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar, rank_correlation
+from pcsim.analysis.statistics import (
+    Comparison,
+    Estimate,
+    compare_pairs,
+    error_rate,
+    estimate,
+    mcnemar,
+    rank_correlation,
+)
 from pcsim.core.renamed import names_of
 
 __all__ = [

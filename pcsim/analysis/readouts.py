@@ -1,8 +1,9 @@
 """Decisions from a readout over time: which step to decode, and when the decision is made.
 
-`logits` are (time, batch, class), as returned by `training.evaluate`. `log_alpha` is a Dirichlet readout. `first` is the first step to use. If the readout
-does not depend on the image in the first steps, pass `first=net.arrivals[net.readout]`. For logits with NaN, as in
-samples that diverged, functions that return steps raise StimulusError; `entropy` and `decision_times` return NaN.
+`logits` are (time, batch, class), as returned by `training.evaluate`; `log_alpha` is a Dirichlet readout of the same
+shape. `first` is the first step to use. If the readout does not depend on the image in the first steps, pass
+`first=net.arrivals[net.readout]`. For logits with NaN, as in samples that diverged, functions that return steps raise
+StimulusError; all others return NaN.
 """
 
 from __future__ import annotations

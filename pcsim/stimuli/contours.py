@@ -1,16 +1,18 @@
 """Two curves of dashes among distractors, with two dots on the same curve or on different curves.
 
-The curves are self-avoiding walks on a lattice. Every walk step is a dash of two pixels, and the dots lie in the gaps
-between dashes, so that the path between dots on the same curve is a whole number of dashes.
+The curves are self-avoiding walks on a lattice. Every step of a walk is a dash of two pixels, and the dots are in the
+gaps between dashes, so that the path between dots on the same curve is a whole number of dashes.
 
-Four trials share a scene. With nodes A and B of one curve, and A' and B' of the other, as many dashes apart, they are AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until the distances AB and A'B'
-in the plane are also AB' and A'B. In four trials of a scene, neither the ink, nor a dot by itself, nor the distance
+Four trials share a scene. With nodes A and B of one curve, and A' and B' of the other, as many dashes apart, they are
+AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until the distances AB and A'B' in the
+plane are also those of AB' and A'B. In the four trials of a scene, neither the ink, nor a single dot, nor the distance
 between the dots therefore predicts the class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -184,7 +186,7 @@ def _ink(curves: Ints, priority: NDArray[np.float64], distractors: int, lattice:
     size = SPACING * lattice
     image, free = np.zeros((size, size), np.uint8), np.ones((lattice, lattice), np.bool_)
     free[tuple(curves.reshape(-1, 2).T)] = False
-    dashes = [tuple(map(tuple, pair)) for curve in curves for pair in zip(curve[:-1], curve[1:], strict=True)]
+    dashes = [(one, other) for curve in curves for one, other in pairwise(map(tuple, curve))]
     edges = [((r, c), (r, c + 1)) for r in range(lattice) for c in range(lattice - 1)]
     edges += [((r, c), (r + 1, c)) for r in range(lattice - 1) for c in range(lattice)]
     most = len(dashes) + distractors

@@ -122,5 +122,3 @@ def test_no_shortcut_predicts_the_class() -> None:
 def test_contours_reject_wrong_options(options: dict) -> None:
     with pytest.raises(StimulusError):
         stimuli.contours(0, 0, 4, **options)
-
-
