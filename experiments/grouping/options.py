@@ -28,15 +28,15 @@ class Grouping(Repeated):
     """output folder"""
     channels: Channels = 16
     """channels of the hGRU; the other networks have about as many parameters"""
-    layers: Annotated[int, Field(ge=1)] = 8
+    layers: Annotated[int, Field(ge=1)] = 6
     """layers of the feed-forward network"""
-    steps: Steps = 10
+    steps: Steps = 6
     """steps of the recurrent networks in training; tests also run twice as many"""
-    phases: Some[Path_] = (2, 3, 4, 6, 8)
+    phases: Some[Path_] = (3, 5, 7)
     """longest path in each phase of the training, in dashes"""
     images: Count = 8_000
     """training images of each phase"""
-    training: Training = Training(updates=400, batch=32, learning_rate=5e-3, over_time="mean")
+    training: Training = Training(updates=700, batch=64, learning_rate=1e-2, over_time="last")
     """training settings of each phase; each repetition uses its own seed"""
     test_images: Annotated[int, Field(ge=8, multiple_of=4)] = 400
     """test images for each path, up to the length of the curves"""
@@ -56,7 +56,7 @@ PRESETS = {
         steps=4,
         phases=(2,),
         images=40,
-        training=Training(updates=3, batch=8, over_time="mean"),
+        training=Training(updates=3, batch=8, over_time="last"),
         test_images=8,
         repetitions=1,
         workers=1,
@@ -64,7 +64,8 @@ PRESETS = {
     "quick": Grouping(),
     "standard": Grouping(
         out=Path("results/grouping-standard"),
+        phases=(3, 5, 7, 9),
         images=32_000,
-        training=dataclasses.replace(Grouping().training, updates=2_000),
+        training=dataclasses.replace(Grouping().training, updates=3_000),
     ),
 }

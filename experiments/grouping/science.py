@@ -43,11 +43,27 @@ def check(config: Grouping) -> None:
 
 def find(config: Grouping) -> dict[str, Any]:
     """Train and test all networks, and analyse the answers."""
+    phases = range(len(config.phases))
+    for _ in base.run_jobs(
+        draw, [(config, n, seed) for n in phases for seed in config.seeds], config.workers, "stimuli"
+    ):
+        pass
     base.train_all(config, fit, [(name, seed) for name in NETWORKS for seed in config.seeds])
     jobs = [(config, name, seed) for name in NETWORKS for seed in config.seeds]
     for _ in base.run_jobs(measure, jobs, config.workers, "tests"):
         pass
     return analyse(config)
+
+
+def draw(config: Grouping, phase: int, repetition: int) -> dict[str, Tensor]:
+    """Return the training images and targets of a phase, which all networks share, from a file if it exists."""
+    path = base.kept(config, "stimuli", phase, repetition)
+    if not path.exists():
+        first, paths = phase * config.images, PATHS[: config.phases[phase]]
+        shown = stimuli.contours(repetition, first, config.images, paths=paths, length=LENGTH)
+        tensors = {"images": torch.from_numpy(shown.images), "targets": shown.targets()}
+        storage.write_tensors(path, tensors, {"kind": "stimuli"})
+    return storage.read_tensors(path, "stimuli")[0]
 
 
 def fit(config: Grouping, name: str, repetition: int) -> list[float]:
@@ -56,18 +72,17 @@ def fit(config: Grouping, name: str, repetition: int) -> list[float]:
     network = build(config, name)
     settings = dataclasses.replace(config.training, seed=repetition)
     curve: list[float] = []
-    for phase, longest in enumerate(config.phases):
-        shown = stimuli.contours(repetition, phase * config.images, config.images, paths=PATHS[:longest], length=LENGTH)
-        last = phase == len(config.phases) - 1
-        key = (name, repetition) if last else (name, repetition, f"phase{phase}")
-        curve += base.fit(config, network, torch.from_numpy(shown.images), shown.targets(), settings, *key)
+    for phase in range(len(config.phases)):
+        shown = draw(config, phase, repetition)
+        key = (name, repetition) if phase == len(config.phases) - 1 else (name, repetition, f"phase{phase}")
+        curve += base.fit(config, network, shown["images"], shown["targets"], settings, *key)
     return curve
 
 
 def tests(config: Grouping, repetition: int) -> stimuli.Contours:
     """Draw the test trials of a repetition, `config.test_images` for each path."""
-    draw = partial(stimuli.contours, TEST_SEED + repetition, count=config.test_images, length=LENGTH)
-    parts = [vars(draw(path * config.test_images, paths=(path,))) for path in PATHS]
+    trials = partial(stimuli.contours, TEST_SEED + repetition, count=config.test_images, length=LENGTH)
+    parts = [vars(trials(path * config.test_images, paths=(path,))) for path in PATHS]
     return stimuli.Contours(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
