@@ -106,10 +106,12 @@ def with_evidence(net: Network, *, name: str = "evidence") -> Network:
             remedy="build it with Network(..., readout='name')",
         )
     populations = [*net.populations.values(), Population(name, Sum(), shape)]
-    return rebuilt(net, populations, [*net.projections, Projection(net.readout, name, log_concentration)], readout=name)
+    return rebuilt(
+        net, populations, [*net.projections, Projection(net.readout, name, _log_concentration)], readout=name
+    )
 
 
-def log_concentration(value: Tensor) -> Tensor:
+def _log_concentration(value: Tensor) -> Tensor:
     """Return log( 1 + softplus(value) )."""
     return torch.log1p(functional.softplus(value))
 

@@ -1,8 +1,8 @@
 """Stimuli: images of digits and characters, video clips, and timelines that present them."""
 
-from pcsim.stimuli.contours import Contours, contours
 from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
+from pcsim.stimuli.curves import Contours, contours
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
