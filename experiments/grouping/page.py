@@ -14,7 +14,7 @@ from ..base import TEST_SEED, finite_or_nan
 from ..report import Picture, Report, Table, counted
 from .networks import NETWORKS
 from .options import LENGTH, Grouping
-from .science import FAR, LESIONS, PATHS, RECURRENT
+from .science import FAR, LESIONS, PATHS, RECURRENT, SPREADS
 
 RIGHT = "Right answers for trained paths, with 95 % intervals"
 COLOURS = {"hgru": "C0", "lateral": "C1", "feedforward": "C2"}
@@ -48,8 +48,8 @@ def report(config: Grouping, results: dict[str, Any]) -> Report:
         Picture(
             "spread",
             spreads(results["spread"]),
-            "Change of activity that the first dot causes at nodes of its own curve, by the number of dashes to the "
-            "dot (shades), and of the other curve (dashed), by the distance in the plane.",
+            "Change of activity that the first dot causes. Left: at nodes of its own curve, by the number of dashes to "
+            "the dot (shades). Right: at the last step of training, at nodes of its own and of the other curve.",
             ("spread",),
         ),
     ]
@@ -156,14 +156,18 @@ def times(found: dict[str, Any]) -> Figure:
 
 
 def spreads(found: dict[str, Any]) -> Figure:
-    """Plot the spread of activity over steps, averaged over repetitions."""
-    figure, panels = pyplot.subplots(1, len(RECURRENT), figsize=(9.0, 3.4), layout="constrained")
-    for panel, name in zip(np.atleast_1d(panels).flat, RECURRENT, strict=True):
-        own, other = (np.array(found[name][key], float).mean(0) for key in ("own", "other"))
-        for distance in range(1, FAR + 1):
-            colour = colormaps["viridis"](0.1 + 0.8 * distance / FAR)
-            panel.plot(range(1, len(own) + 1), own[:, distance], color=colour, label=str(distance))
-            panel.plot(range(1, len(own) + 1), other[:, distance], "--", color=colour, lw=0.8)
-        panel.set(xlabel="step", ylabel="change of activity", title=name)
-        panel.legend(frameon=False, fontsize="small", title="dashes", ncols=2)
+    """Plot the spread of activity over steps and over space, averaged over repetitions."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
+    mean = {name: {key: np.array(found[name][key], float).mean(0) for key in SPREADS} for name in found}
+    for distance in range(1, FAR + 1):
+        curve = mean["hgru"]["own, by path"][:, distance]
+        left.plot(range(1, len(curve) + 1), curve, color=colormaps["viridis"](distance / FAR), label=str(distance))
+    left.set(xlabel="step", ylabel="change of activity", title="hgru")
+    left.legend(frameon=False, fontsize="small", title="dashes", ncols=2)
+    for name, values in mean.items():
+        for key, line in (("own", "o-"), ("other", "o--")):
+            share = values[key][-1] / values["own"][-1, 0]
+            right.plot(range(1, FAR + 1), share[1:], line, ms=3, color=COLOURS[name], label=f"{name}, {key} curve")
+    right.set(xlabel="distance in the plane (dashes)", ylabel="change / change at the dot")
+    right.legend(frameon=False, fontsize="small")
     return figure

@@ -31,6 +31,7 @@ LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
 RECURRENT = {"hgru": "h2", "lateral": "h"}
 """the recurrent networks, and the population in which activity spreads"""
 PATHS = tuple(range(1, LENGTH + 1))
+SPREADS = ("own, by path", "own", "other")
 FAR = 8
 """largest distance at which the spread of activity is measured, in dashes"""
 
@@ -117,8 +118,8 @@ def answers(net: Network, trials: stimuli.Contours, steps: int) -> dict[str, Ten
 def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) -> dict[str, Tensor]:
     """Return how much the first dot changes the activity of the units at the nodes of both curves.
 
-    own    (time, distance), at nodes of the curve with the dot, by the number of dashes between the node and the dot
-    other  (time, distance), at nodes of the other curve, by the distance from the dot in the plane in dash lengths
+    own, by path   (time, distance), at nodes of the curve with the dot, by the number of dashes between node and dot
+    own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in dash lengths
 
     The change is the norm over channels, averaged over nodes, in "different" trials, whose curves have one dot each.
     """
@@ -132,8 +133,12 @@ def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) 
     at = change[:, rows, curves[..., 0] // STRIDE, curves[..., 1] // STRIDE]  # (time, n, curve, node)
     start = (curves[:, 0] == dots[:, :1]).all(-1).argmax(1)
     path = np.abs(np.arange(curves.shape[2]) - start[:, None])
-    straight = np.rint(np.linalg.norm(curves[:, 1] - dots[:, :1], axis=-1) / STRIDE)
-    return {"own": by_distance(at[:, :, 0], path), "other": by_distance(at[:, :, 1], straight)}
+    straight = np.rint(np.linalg.norm(curves - dots[:, :1, None], axis=-1) / STRIDE)
+    return {
+        "own, by path": by_distance(at[:, :, 0], path),
+        "own": by_distance(at[:, :, 0], straight[:, 0]),
+        "other": by_distance(at[:, :, 1], straight[:, 1]),
+    }
 
 
 def by_distance(values: Tensor, distance: NDArray[Any]) -> Tensor:
@@ -159,7 +164,7 @@ def analyse(config: Grouping) -> dict[str, Any]:
         results["correlations"][name] = [correlations(config, *pair) for pair in zip(times, trials, strict=True)]
         if name in RECURRENT:
             results["slopes"][name] = [slopes(config, *pair) for pair in zip(times, trials, strict=True)]
-            results["spread"][name] = {key: [base.finite_or_none(s[key]) for s in sets] for key in ("own", "other")}
+            results["spread"][name] = {key: [base.finite_or_none(s[key]) for s in sets] for key in SPREADS}
     return results
 
 

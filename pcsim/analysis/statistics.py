@@ -87,18 +87,19 @@ def rank_correlation(
     control        values (n,) whose effect is removed (r13, r23: the correlations with it); None for r = r12
     groups         ids (n,), such as those of scenes; all samples of a group are resampled together
 
-    All values are NaN if an array does not vary. Raises StimulusError for arrays of different lengths, fewer than three
-    samples, or values that are not finite.
+    All values are NaN if an array does not vary; draws in which one does not vary are left out. Raises StimulusError
+    for arrays of different lengths, fewer than three samples, or values that are not finite.
     """
     given = [np.asarray(values, float) for values in (first, second, control) if values is not None]
-    ids = np.arange(len(given[0])) if groups is None else as_ids(groups, "groups", len(given[0]))
-    if any(each.shape != (len(ids),) or not np.isfinite(each).all() for each in given) or len(ids) < 3:
+    sizes = {each.shape for each in given}
+    if len(sizes) > 1 or given[0].ndim != 1 or len(given[0]) < 3 or not np.isfinite(given).all():
         raise StimulusError(
-            given=f"arrays of shapes {[each.shape for each in given]}, {sum((~np.isfinite(g)).sum() for g in given)} "
-            "of their values NaN or infinite",
-            expected="three or more samples with finite values, (n,)",
+            given=f"arrays of shapes {[each.shape for each in given]}, with "
+            f"{sum(int((~np.isfinite(each)).sum()) for each in given)} values that are NaN or infinite",
+            expected="arrays of three or more finite values, (n,)",
             remedy="leave out undefined values with ok = np.isfinite(values); values[ok]",
         )
+    ids = np.arange(len(given[0])) if groups is None else as_ids(groups, "groups", len(given[0]))
     samples = [np.flatnonzero(ids == each) for each in np.unique(ids)]
     chosen = np.random.default_rng(seed).integers(len(samples), size=(draws, len(samples)))
     found = []

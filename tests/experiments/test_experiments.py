@@ -231,7 +231,7 @@ def times_and_spread_are_measured_for_every_path(found: dict) -> None:
         assert {len(curve) for curve in row["over_time"].values()} == {1 if name == "feedforward" else 8}
     assert set(found["accuracy"]["hgru"]["lesions"]) == {"no excitation", "no inhibition", "neither"}
     for name in ("hgru", "lateral"):
-        (times,), (own, *_) = found["reaction_times"][name], found["spread"][name]["own"]
+        (times,), (own,) = found["reaction_times"][name], found["spread"][name]["own"]
         assert all(value is None or 0 < value <= 4 for value in times["area/same"] + times["area/different"])
         assert len(own) == 4 and own[0][0] > 0, "the first dot must change the activity at its own place"
 
