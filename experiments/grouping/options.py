@@ -50,6 +50,7 @@ class Grouping(Repeated):
 
 PRESETS = {
     "smoke": Grouping(
+        smoke=True,
         out=Path("results/grouping-smoke"),
         channels=4,
         layers=2,

@@ -238,7 +238,7 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
 
 def times_and_spread_are_measured_for_every_path(found: dict) -> None:
     sizes = found["sizes"]
-    assert set(sizes) == {"hgru", "lateral", "feedforward"} and max(sizes.values()) < 1.3 * min(sizes.values())
+    assert set(sizes) == {"hgru", "lateral", "feedforward"} and max(sizes.values()) < 1.5 * min(sizes.values())
     for name, row in found["accuracy"].items():
         assert all(len(each) == 11 and min(each) >= 0 and max(each) <= 1 for each in row["by_path"])
         assert {len(curve) for curve in row["over_time"].values()} == {1 if name == "feedforward" else 8}
