@@ -17,7 +17,7 @@ from .options import LENGTH, Grouping
 from .science import FAR, LESIONS, PATHS, RECURRENT, SPREADS
 
 RIGHT = "Right answers for trained paths, with 95 % intervals"
-COLOURS = {"hgru": "C0", "lateral": "C1", "feedforward": "C2"}
+COLOURS = {"hgru": "C0", "lateral": "C1", "feedforward": "0.4"}
 
 
 def report(config: Grouping, results: dict[str, Any]) -> Report:
@@ -130,11 +130,11 @@ def over_steps(accuracy: dict[str, Any], config: Grouping) -> Figure:
     for panel, name in zip(np.atleast_1d(panels).flat, RECURRENT, strict=True):
         curves = accuracy[name]["over_time"]
         for (label, values), shade in zip(curves.items(), np.linspace(0.2, 0.9, len(curves)), strict=True):
-            mean = 100 * np.array(values).reshape(-1, config.repetitions).mean(1)
+            mean = 100 * np.array(values)
             panel.plot(range(1, len(mean) + 1), mean, marker="o", ms=2, color=colormaps["viridis"](shade), label=label)
         panel.axvline(config.steps, color="0.7", ls=":")
-        panel.set(xlabel="step", ylabel="accuracy (%)", ylim=(40, 103), title=name)
-        panel.legend(frameon=False, fontsize="small", title="dashes")
+        panel.set(xlabel="step", ylabel="accuracy (%)", ylim=(30, 103), title=name)
+        panel.legend(frameon=False, fontsize="small", title="dashes", ncols=3, loc="lower right")
     return figure
 
 
