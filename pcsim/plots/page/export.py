@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pcsim.core import storage
@@ -88,7 +87,9 @@ def export_page(
     records = [(str(name), "values" if readout else "softmax")]
     records += [(each, "mean_square" if errors else "mean_abs") for each in traces]
     records += [(picture, "values")] if picture and picture not in dict(records) else []
-    models = [_model(label, each, by, _end(net, each, until), records, shown[:1], constants) for label, each, by in variants]
+    models = [
+        _model(label, each, by, _end(net, each, until), records, shown[:1], constants) for label, each, by in variants
+    ]
     data = {
         "image": list(shown.shape[1:]),
         "constants": constants.stored,
@@ -101,7 +102,12 @@ def export_page(
         },
         "picture": picture,
         "graph": _graph(net),
-        "facts": [["model", net.name], ["parameters", f"{net.parameter_count:,}"], *(about or {}).items(), ["pcsim", VERSION]],
+        "facts": [
+            ["model", net.name],
+            ["parameters", f"{net.parameter_count:,}"],
+            *(about or {}).items(),
+            ["pcsim", VERSION],
+        ],
     }
     storage.write_text(path, _page(net.name, data, models))
 
@@ -180,7 +186,7 @@ def _checked_images(net: Network, images: Tensor, labels: Tensor | None) -> Tens
     """Return the images as float32, after checking them, the labels, and the size and inputs of the network."""
     if len(net.inputs) != 1 or net.parameter_count > LARGEST:
         raise WiringError(
-            given=f"a page of {net.name!r} with {net.parameter_count:,} parameters and the inputs {', '.join(net.inputs)}",
+            given=f"a page of {net.name!r}, with {net.parameter_count:,} parameters and inputs {', '.join(net.inputs)}",
             expected=f"one input, an image, and at most {LARGEST:,} parameters",
             remedy="build the model with fewer channels, and clamp only the image",
         )
@@ -234,7 +240,9 @@ def _examples(images: Tensor, labels: Tensor | None) -> list[dict[str, Any]]:
     for number, image in enumerate(images.contiguous().numpy()):
         coarse = np.rint(image * 255).astype(np.uint8)
         is_coarse = bool((coarse.astype(np.float32) / np.float32(255) == image).all())
-        content = {"bytes" if is_coarse else "floats": base64.b64encode((coarse if is_coarse else image).tobytes()).decode()}
+        content = {
+            "bytes" if is_coarse else "floats": base64.b64encode((coarse if is_coarse else image).tobytes()).decode()
+        }
         found.append({"label": None if labels is None else int(labels[number]), **content})
     return found
 
@@ -262,4 +270,8 @@ def _graph(net: Network) -> dict[str, Any]:
         }
         for edge in net.projections
     ]
-    return {"view": [0, 0, round((right - left) * _UNIT), round((top - bottom) * _UNIT)], "boxes": boxes, "edges": edges}
+    return {
+        "view": [0, 0, round((right - left) * _UNIT), round((top - bottom) * _UNIT)],
+        "boxes": boxes,
+        "edges": edges,
+    }

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -18,14 +19,14 @@ from torch import Tensor, fx
 from torch.fx.node import Node
 
 from pcsim.core.exceptions import WiringError
-from pcsim.plots.page.kernels import COPIES, KERNELS, POINTWISE, Shape, Value, number, over, strides_of
+from pcsim.plots.page.expressions import COPIES, POINTWISE, Shape, Value, number, over, strides_of
+from pcsim.plots.page.kernels import KERNELS
 from pcsim.plots.page.lowering import GATE, SHOWN, TAU, Lowered
 
-ALIASES = frozenset({"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "detach", "alias", "clone", "_to_copy"})
+ALIASES = frozenset({"view", "_unsafe_view", "unsqueeze", "squeeze", "detach", "alias", "clone", "_to_copy"})
 """operations whose result has the same values in the same order"""
 FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "full_like": None, "new_full": None}
-FIRST_OF = frozenset({"max_pool2d_with_indices", "native_group_norm", "native_layer_norm"})
-FIRST_OF |= {"_native_batch_norm_legit_no_training"}
+FIRST_OF = frozenset({"max_pool2d_with_indices", "native_batch_norm", "native_group_norm", "native_layer_norm"})
 """operations of which only the first result can be used"""
 
 
@@ -57,10 +58,11 @@ def supported() -> frozenset[str]:
     return frozenset((*POINTWISE, *KERNELS, *COPIES, *ALIASES, *FILLS, "getitem"))
 
 
+@lru_cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return, for operators without an emitter, functions that compute them by simpler operators, where torch has any.
 
-    Bilinear resizing and others are thus traced as sums and products.
+    Losses, log-sigmoids and others are thus traced as sums, products and exponentials.
     """
     from torch._decomp import core_aten_decompositions
 
@@ -248,7 +250,8 @@ def _at(value: Value, place: str) -> str:
 
 def _require_known(graph: fx.Graph) -> None:
     """Raise WiringError if an operation cannot be written."""
-    known, unknown = supported(), {}
+    known = supported()
+    unknown: dict[str, None] = {}
     for node in graph.nodes:
         if node.op != "call_function":
             continue

@@ -1,202 +1,22 @@
-"""The emitters: JavaScript statements for each operator, by its name in a trace.
+"""Operators as statements that fill an array, by the name of the operator in a trace.
 
-    POINTWISE  an expression of the operands
-    COPIES     the offset and the strides with which a result reads its source
-    KERNELS    statements that fill the result
-
-Arguments have the names of torch's schemas. Kernels are for one image, but any batch size works.
+Arguments have the names of torch's schemas. Any batch size works, although a page runs one image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pcsim.core.exceptions import WiringError
+from pcsim.plots.page.expressions import Value, dense, number, over, strides_of
 
-Shape = tuple[int, ...]
 Scratch = Callable[[int, str], str]
 """a function that declares an array of some length and type, and returns its name"""
+Kernel = Callable[[Value, Mapping[str, Any], Scratch], str]
 UNROLLED = 25
 """the largest number of taps of a convolution that are written one by one"""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor in JavaScript: the name of its array, or the literal of a tensor with a single constant value."""
-
-    name: str
-    shape: Shape
-    is_number: bool = False
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
-
-
-def number(value: float) -> str:
-    """Return a number as a JavaScript expression that can be an operand."""
-    value = float(value)
-    if math.isinf(value) or math.isnan(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "(-Infinity)")
-    text = repr(value).removesuffix(".0")
-    return f"({text})" if text.startswith("-") else text
-
-
-def strides_of(shape: Shape) -> list[int]:
-    """Return the strides of an array of `shape`, 0 for axes of length 1, which broadcast."""
-    return [0 if length == 1 else math.prod(shape[d + 1 :]) for d, length in enumerate(shape)]
-
-
-def over(shape: Sequence[int], body: str, name: str = "i") -> str:
-    """Return loops over i0, i1, ... around `body`."""
-    heads = "".join(
-        f"for (let {name}{d} = 0; {name}{d} < {n}; {name}{d}++) " if n != 1 else f"{{ const {name}{d} = 0; "
-        for d, n in enumerate(shape)
-    )
-    return f"{heads}{{ {body} }}" + " }" * sum(n == 1 for n in shape)
-
-
-# ---------------------------------------------------------------------- pointwise
-
-
-def _s(value: Any) -> str:
-    """Return an operand: an expression, or a number."""
-    return value if isinstance(value, str) else number(value)
-
-
-def _scaled(factor: Any, value: Any) -> str:
-    return _s(value) if factor == 1 else f"{_s(factor)} * {_s(value)}"
-
-
-def _divided(*, self: Any, other: Any, rounding_mode: Any = None) -> str:
-    quotient = f"{_s(self)} / {_s(other)}"
-    return {None: quotient, "floor": f"Math.floor({quotient})", "trunc": f"Math.trunc({quotient})"}[rounding_mode]
-
-
-def _power(*, self: Any, exponent: Any) -> str:
-    if exponent == 2:
-        return f"{self} * {self}"
-    return f"Math.pow({_s(self)}, {_s(exponent)})"
-
-
-def _clamped(*, self: Any, min: Any = None, max: Any = None) -> str:  # noqa: A002
-    low = self if min is None else f"Math.max({self}, {_s(min)})"
-    return low if max is None else f"Math.min({low}, {_s(max)})"
-
-
-def _sigmoid(x: str) -> str:
-    return f"1 / (1 + Math.exp(-{x}))"
-
-
-
-def _compared(sign: str) -> Callable[..., str]:
-    return lambda *, self, other: f"({_s(self)} {sign} {_s(other)}) ? 1 : 0"
-
-
-def _called(name: str) -> Callable[..., str]:
-    return lambda *, self, **_: f"Math.{name}({_s(self)})"
-
-
-POINTWISE: dict[str, Callable[..., str]] = {
-    "add": lambda *, self, other, alpha=1: f"{_s(self)} + {_scaled(alpha, other)}",
-    "sub": lambda *, self, other, alpha=1: f"{_s(self)} - {_scaled(alpha, other)}",
-    "rsub": lambda *, self, other, alpha=1: f"{_s(other)} - {_scaled(alpha, self)}",
-    "mul": lambda *, self, other: f"{_s(self)} * {_s(other)}",
-    "div": _divided,
-    "pow": _power,
-    "clamp": _clamped,
-    "clamp_min": lambda *, self, min: f"Math.max({self}, {_s(min)})",
-    "clamp_max": lambda *, self, max: f"Math.min({self}, {_s(max)})",
-    "hardtanh": lambda *, self, min_val, max_val: _clamped(self=self, min=min_val, max=max_val),
-    "maximum": lambda *, self, other: f"Math.max({self}, {other})",
-    "minimum": lambda *, self, other: f"Math.min({self}, {other})",
-    "neg": lambda *, self: f"-{_s(self)}",
-    "reciprocal": lambda *, self: f"1 / {_s(self)}",
-    "square": lambda *, self: f"{self} * {self}",
-    "sqrt": _called("sqrt"),
-    "rsqrt": lambda *, self: f"1 / Math.sqrt({_s(self)})",
-    "sigmoid": lambda *, self: _sigmoid(_s(self)),
-    "relu": lambda *, self: f"Math.max({_s(self)}, 0)",
-    "silu": lambda *, self: f"{self} * ({_sigmoid(self)})",
-    "leaky_relu": lambda *, self, negative_slope: f"{self} > 0 ? {self} : {number(negative_slope)} * {self}",
-    "elu": lambda *, self, alpha, scale, input_scale: f"{self} > 0 ? {number(scale)} * {self} : "
-    f"{number(alpha * scale)} * Math.expm1({number(input_scale)} * {self})",
-    "softplus": lambda *, self, beta, threshold: f"{number(beta)} * {self} > {number(threshold)} ? {self} : "
-    f"Math.log1p(Math.exp({number(beta)} * {self})) / {number(beta)}",
-    "hardsigmoid": lambda *, self: f"Math.min(Math.max({self} + 3, 0), 6) / 6",
-    "lerp": lambda *, self, end, weight: f"{_s(self)} + {_s(weight)} * ({_s(end)} - {_s(self)})",
-    "addcmul": lambda *, self, tensor1, tensor2, value=1: f"{_s(self)} + {_scaled(value, tensor1)} * {_s(tensor2)}",
-    "addcdiv": lambda *, self, tensor1, tensor2, value=1: f"{_s(self)} + {_scaled(value, tensor1)} / {_s(tensor2)}",
-    "where": lambda *, condition, self, other: f"{_s(condition)} ? {_s(self)} : {_s(other)}",
-    "gt": _compared(">"),
-    "ge": _compared(">="),
-    "lt": _compared("<"),
-    "le": _compared("<="),
-    "eq": _compared("==="),
-    "ne": _compared("!=="),
-    "logical_and": lambda *, self, other: f"({_s(self)} && {_s(other)}) ? 1 : 0",
-    "logical_or": lambda *, self, other: f"({_s(self)} || {_s(other)}) ? 1 : 0",
-    "logical_not": lambda *, self: f"{_s(self)} ? 0 : 1",
-    "sign": _called("sign"),
-    "threshold_backward": lambda *, grad_output, self, threshold: f"{self} > {number(threshold)} ? {grad_output} : 0",
-    "sigmoid_backward": lambda *, grad_output, output: f"{grad_output} * {output} * (1 - {output})",
-    "tanh_backward": lambda *, grad_output, output: f"{grad_output} * (1 - {output} * {output})",
-} | {name: _called(name) for name in ("abs", "exp", "expm1", "log", "log1p", "tanh", "cos", "sin", "floor", "ceil")}
-"""operator -> an expression of its operands"""
-
-
-# ---------------------------------------------------------------------- copies
-
-Layout = tuple[int, list[int]]
-
-
-def _dense(shape: Shape) -> list[int]:
-    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-
-
-def _permuted(shape: Shape, made: Shape, given: Mapping[str, Any]) -> Layout:
-    return 0, [_dense(shape)[d] for d in given["dims"]]
-
-
-def _transposed(shape: Shape, made: Shape, given: Mapping[str, Any]) -> Layout:
-    strides = _dense(shape)
-    if len(shape) > 1:
-        one, other = given.get("dim0", 0), given.get("dim1", 1)
-        strides[one], strides[other] = strides[other], strides[one]
-    return 0, strides
-
-
-def _expanded(shape: Shape, made: Shape, given: Mapping[str, Any]) -> Layout:
-    return 0, [0] * (len(made) - len(shape)) + strides_of(shape)
-
-
-def _sliced(shape: Shape, made: Shape, given: Mapping[str, Any]) -> Layout:
-    strides, dim = _dense(shape), given["dim"] % len(shape)
-    begin = given["start"] or 0
-    begin = max(0, begin + shape[dim]) if begin < 0 else min(begin, shape[dim])
-    offset = begin * strides[dim]
-    strides[dim] *= given["step"]
-    return offset, strides
-
-
-def _selected(shape: Shape, made: Shape, given: Mapping[str, Any]) -> Layout:
-    strides, dim = _dense(shape), given["dim"] % len(shape)
-    return given["index"] % shape[dim] * strides.pop(dim), strides
-
-
-COPIES: dict[str, Callable[[Shape, Shape, Mapping[str, Any]], Layout]] = {
-    "permute": _permuted,
-    "transpose": _transposed,
-    "t": _transposed,
-    "expand": _expanded,
-    "slice": _sliced,
-    "select": _selected,
-}
-"""operator -> (shape of the source, shape of the result, arguments) -> offset and strides of the result in the source"""
 
 
 # ---------------------------------------------------------------------- products
@@ -214,18 +34,18 @@ def _matrix_product(out: Value, left: Value, right: Value, first: str, factor: s
     )
 
 
-def _mm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _mm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     return f"const p = 0, q = 0, r = 0; {_matrix_product(out, given['self'], given['mat2'], '0')}"
 
 
-def _bmm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _bmm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     left, right = given["self"], given["mat2"]
     sizes = [math.prod(value.shape[1:]) for value in (out, left, right)]
     starts = f"const p = b * {sizes[0]}, q = b * {sizes[1]}, r = b * {sizes[2]};"
     return f"for (let b = 0; b < {out.shape[0]}; b++) {{ {starts} {_matrix_product(out, left, right, '0')} }}"
 
 
-def _addmm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _addmm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     bias, beta, alpha = given["self"], given["beta"], given["alpha"]
     step, row = [0, 0, *strides_of(bias.shape)][-1], [0, 0, *strides_of(bias.shape)][-2]
     read = bias.name if bias.is_number else f"{bias.name}[{row} * m + {step} * n]"
@@ -351,9 +171,9 @@ def _windows(out: Value, given: Mapping[str, Any], first: str, add: str, end: st
     return (
         f"for (let c = 0; c < {out.size // (rows * columns)}; c++) for (let y = 0; y < {rows}; y++) "
         f"for (let x = 0; x < {columns}; x++) {{ let a = {first}, n = 0; "
-        f"for (let u = 0; u < {down}; u++) {{ const p = y * {sy} - {py} + u * {dy}; if (p < 0 || p >= {height}) continue;"
-        f" for (let v = 0; v < {across}; v++) {{ const q = x * {sx} - {px} + v * {dx}; "
-        f"if (q < 0 || q >= {width}) continue; n++; {add.format(x=item)} }} }} "
+        f"for (let u = 0; u < {down}; u++) {{ const p = y * {sy} - {py} + u * {dy}; "
+        f"if (p < 0 || p >= {height}) continue; "
+        f"for (let v = 0; v < {across}; v++) {{ const q = x * {sx} - {px} + v * {dx}; if (q < 0 || q >= {width}) continue; n++; {add.format(x=item)} }} }} "
         f"{out.name}[(c * {rows} + y) * {columns} + x] = {end}; }}"
     )
 
@@ -363,12 +183,12 @@ def _pair(value: Any) -> tuple[int, int]:
     return values[0], values[-1]
 
 
-def _max_pool(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _max_pool(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     _require(not given["ceil_mode"], "max pooling with ceil_mode=True", "ceil_mode=False")
     return _windows(out, given, "-Infinity", "a = Math.max(a, {x});", "a")
 
 
-def _mean_pool(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _mean_pool(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     _require(not given["ceil_mode"], "average pooling with ceil_mode=True", "ceil_mode=False")
     count = given["divisor_override"] or math.prod(_pair(given["kernel_size"]))
     is_full = given["count_include_pad"] or given["divisor_override"] or _pair(given["padding"]) == (0, 0)
@@ -380,20 +200,20 @@ def _require(holds: Any, given: str, expected: str) -> None:
         raise WiringError(given=given, expected=expected, remedy=f"build the network with {expected}")
 
 
-def _reduced(first: str, add: str, end: str = "a") -> Callable[[Value, Mapping[str, Any], Scratch], str]:
+def _reduced(first: str, add: str, end: str = "a") -> Kernel:
     """Return an emitter that reduces axes; {x} in `add` is an element, and {n} in `end` their number."""
 
-    def emit(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+    def emit(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
         value = given["self"]
         axes = given.get("dim")
         axes = [axes] if isinstance(axes, int) else axes
         away = sorted({axis % len(value.shape) for axis in axes}) if axes else list(range(len(value.shape)))
         kept = [d for d in range(len(value.shape)) if d not in away]
-        strides = _dense(value.shape)
+        strides = dense(value.shape)
         at = " + ".join([f"{strides[d]} * i{n}" for n, d in enumerate(kept)] or ["0"])
         inner = " + ".join(["q", *(f"{strides[d]} * j{n}" for n, d in enumerate(away))])
         lengths = [value.shape[d] for d in kept]
-        place = " + ".join([f"{step} * i{n}" for n, step in enumerate(_dense(tuple(lengths)))] or ["0"])
+        place = " + ".join([f"{step} * i{n}" for n, step in enumerate(dense(tuple(lengths)))] or ["0"])
         sums = over([value.shape[d] for d in away], add.format(x=f"{value.name}[{inner}]"), "j")
         count = math.prod(value.shape[d] for d in away)
         return over(lengths, f"const q = {at}; let a = {first}; {sums} {out.name}[{place}] = {end.format(n=count)};")
@@ -401,16 +221,16 @@ def _reduced(first: str, add: str, end: str = "a") -> Callable[[Value, Mapping[s
     return emit
 
 
-def _softmax(is_log: bool) -> Callable[[Value, Mapping[str, Any], Scratch], str]:
-    def emit(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _softmax(is_log: bool) -> Kernel:
+    def emit(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
         value = given["self"]
         axis = given["dim"] % len(value.shape)
-        step, count = _dense(value.shape)[axis], value.shape[axis]
+        step, count = dense(value.shape)[axis], value.shape[axis]
         item = f"{value.name}[q + j * {step}]"
         loop = f"for (let j = 0; j < {count}; j++)"
         end = f"{item} - m - Math.log(s)" if is_log else f"Math.exp({item} - m) / s"
         outer = [length for d, length in enumerate(value.shape) if d != axis]
-        places = [stride for d, stride in enumerate(_dense(value.shape)) if d != axis]
+        places = [stride for d, stride in enumerate(dense(value.shape)) if d != axis]
         start = " + ".join([f"{stride} * i{n}" for n, stride in enumerate(places)] or ["0"])
         return over(
             outer,
@@ -444,7 +264,7 @@ def _read(value: Value, place: str) -> str:
     return value.name if value.is_number else f"{value.name}[{place}]"
 
 
-def _group_norm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _group_norm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     value, groups, channels, pixels = given["input"], given["group"], given["C"], given["HxW"]
     place = f"Math.floor(t / {pixels}) % {channels}"
     after = _affine(given["weight"], given["bias"], place)
@@ -452,13 +272,14 @@ def _group_norm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
     return _standardised(out, value, given["N"] * groups, size, given["eps"], after)
 
 
-def _layer_norm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _layer_norm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     size = math.prod(given["normalized_shape"])
     after = _affine(given["weight"], given["bias"], "t - q")
     return _standardised(out, given["input"], out.size // size, size, given["eps"], after)
 
 
-def _batch_norm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _batch_norm(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
+    _require(not given["training"], "batch norm in training mode", "batch norm in evaluation mode")
     pixels, channels = math.prod(out.shape[2:]), out.shape[1]
     mean, spread = _read(given["running_mean"], "c"), _read(given["running_var"], "c")
     after = _affine(given["weight"], given["bias"], "c")
@@ -473,7 +294,7 @@ def _batch_norm(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 # ---------------------------------------------------------------------- joining
 
 
-def _joined(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _joined(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     axis = given["dim"] % len(out.shape)
     after = math.prod(out.shape[axis + 1 :])
     begin, lines = 0, []
@@ -491,24 +312,21 @@ def _joined(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
     return " ".join(lines)
 
 
-def _padded(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _padded(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     value, pad = given["self"], given["pad"]
     begins = [0] * len(value.shape)
     for n in range(len(pad) // 2):
         begins[-1 - n] = pad[2 * n]
-    inside = " && ".join(
-        f"i{d} >= {begin} && i{d} < {begin + value.shape[d]}" for d, begin in enumerate(begins)
-    )
-    place = " + ".join(f"{stride} * (i{d} - {begins[d]})" for d, stride in enumerate(_dense(value.shape)))
-    to = " + ".join(f"{stride} * i{d}" for d, stride in enumerate(_dense(out.shape)))
+    inside = " && ".join(f"i{d} >= {begin} && i{d} < {begin + value.shape[d]}" for d, begin in enumerate(begins))
+    place = " + ".join(f"{stride} * (i{d} - {begins[d]})" for d, stride in enumerate(dense(value.shape)))
+    to = " + ".join(f"{stride} * i{d}" for d, stride in enumerate(dense(out.shape)))
     return over(out.shape, f"{out.name}[{to}] = ({inside}) ? {value.name}[{place}] : {number(given['value'])};")
 
 
-def _nearest(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
+def _nearest(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
     value = given["self"]
     (height, width), (rows, columns) = value.shape[-2:], out.shape[-2:]
-    down, across = (1 / scale if scale else size / made for scale, size, made in (
-        (given.get("scales_h"), height, rows), (given.get("scales_w"), width, columns)))  # fmt: skip
+    down, across = _scale(height, rows, given["scales_h"]), _scale(width, columns, given["scales_w"])
     return (
         f"for (let c = 0; c < {out.size // (rows * columns)}; c++) for (let y = 0; y < {rows}; y++) {{ "
         f"const p = Math.min(Math.floor(y * {number(down)}), {height - 1}); for (let x = 0; x < {columns}; x++) "
@@ -517,7 +335,34 @@ def _nearest(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
     )
 
 
-KERNELS: dict[str, Callable[[Value, Mapping[str, Any], Scratch], str]] = {
+def _bilinear(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
+    value, is_aligned = given["self"], given["align_corners"]
+    (height, width), (rows, columns) = value.shape[-2:], out.shape[-2:]
+
+    def place(index: str, size: int, made: int, scale: float | None) -> str:
+        if is_aligned:
+            return f"{index} * {number((size - 1) / (made - 1) if made > 1 else 0)}"
+        return f"Math.max(0, ({index} + 0.5) * {number(_scale(size, made, scale))} - 0.5)"
+
+    def at(y: str, x: str) -> str:
+        return f"{value.name}[(c * {height} + {y}) * {width} + {x}]"
+
+    return (
+        f"for (let c = 0; c < {out.size // (rows * columns)}; c++) for (let y = 0; y < {rows}; y++) {{ "
+        f"const v = {place('y', height, rows, given['scales_h'])}, p = Math.min(Math.floor(v), {height - 1}), "
+        f"q = Math.min(p + 1, {height - 1}), f = v - p; for (let x = 0; x < {columns}; x++) {{ "
+        f"const u = {place('x', width, columns, given['scales_w'])}, r = Math.min(Math.floor(u), {width - 1}), "
+        f"s = Math.min(r + 1, {width - 1}), g = u - r; {out.name}[(c * {rows} + y) * {columns} + x] = "
+        f"(1 - f) * ((1 - g) * {at('p', 'r')} + g * {at('p', 's')}) + f * ((1 - g) * {at('q', 'r')} + "
+        f"g * {at('q', 's')}); }} }}"
+    )
+
+
+def _scale(size: int, made: int, scale: float | None) -> float:
+    return 1 / scale if scale else size / made
+
+
+KERNELS: dict[str, Kernel] = {
     "mm": _mm,
     "bmm": _bmm,
     "addmm": _addmm,
@@ -532,9 +377,10 @@ KERNELS: dict[str, Callable[[Value, Mapping[str, Any], Scratch], str]] = {
     "_log_softmax": _softmax(True),
     "native_group_norm": _group_norm,
     "native_layer_norm": _layer_norm,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "native_batch_norm": _batch_norm,
     "cat": _joined,
     "constant_pad_nd": _padded,
     "upsample_nearest2d": _nearest,
+    "upsample_bilinear2d": _bilinear,
 }
 """operator -> statements that fill the result"""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -94,9 +93,7 @@ class _Call(nn.Module):
         return function()
 
 
-def lower(
-    net: Network, solver: Solver, steps: int, wanted: Sequence[str], image: Tensor, instead: Instead
-) -> Steps:
+def lower(net: Network, solver: Solver, steps: int, wanted: Sequence[str], image: Tensor, instead: Instead) -> Steps:
     """Lower `net` under `solver` for a batch of one image; the rows contain `wanted`.
 
     instead  operator -> a function whose operations are recorded in its place
@@ -143,12 +140,12 @@ def lower(
 
     weights = {path: value for path, value in tensors.items() if path not in names}
     switches = {name: tensors[path] for path, name in names.items()}
-    start = _traced(starting, weights, shown, instead, net.name)
-    step = _traced(stepping, weights, shown | switches | state, instead, net.name)
+    start = traced(starting, weights, shown, instead, net.name)
+    step = traced(stepping, weights, shown | switches | state, instead, net.name)
     return Steps(start, step, taus, closed)
 
 
-def _traced(function: Any, fixed: State, moving: State, instead: Instead, name: str) -> Lowered:
+def traced(function: Any, fixed: State, moving: State, instead: Instead, name: str) -> Lowered:
     """Trace a function; what depends on the `fixed` tensors alone is computed here and becomes a constant."""
     try:
         trace = Trace(function, fixed, moving, instead)
@@ -188,12 +185,11 @@ def _closed(network: Wiring, solver: Solver, steps: int) -> dict[str, list[tuple
     """Return the intervals of steps in which edges deliver nothing: before a delay has passed, and during lesions."""
     spoken, dt = spoken_before(network), solver.step_ms(network)
     shut = [regime_of(network, step, dt, spoken).shut for step in range(steps)]
+    shut = [frozenset(), *shut, frozenset()]  # nothing is shut before the first step and after the last
     found: dict[str, list[tuple[int, int]]] = {}
-    for edge in network.projections:
-        for is_shut, group in groupby(range(steps), lambda step, name=edge.name: name in shut[step]):
-            run = list(group)
-            if is_shut:
-                found.setdefault(edge.name, []).append((run[0], run[-1] + 1))
+    for name in sorted(frozenset().union(*shut)):
+        ends = [step for step in range(steps + 1) if (name in shut[step]) != (name in shut[step + 1])]
+        found[name] = list(zip(ends[::2], ends[1::2], strict=True))
     return found
 
 

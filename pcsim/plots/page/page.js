@@ -63,13 +63,13 @@ async function update() {
   const key = mode + ":" + image.join();
   if (key !== beforeKey) state.before = [];
   if (!(await collect({ image, cut: state.cut, taus: state.taus[mode] }, "rows"))) return;
-  drawAll();
+  drawCurves();
   page.milliseconds = performance.now() - began;
   if (key !== beforeKey) {
     await pause();
     if (own !== turn || !(await collect({ image }, "before"))) return;
     beforeKey = key;
-    drawAll();
+    drawCurves();
   }
   page.settled = own === turn;
 }
@@ -108,13 +108,19 @@ function dab(x, y) {
   }
 }
 
+// The median of all pixels.
+function backdrop() {
+  const values = examples.flatMap((each) => Array.from(each.pixels)).sort((a, b) => a - b);
+  return String(values[values.length >> 1]);
+}
+
 function setUpImage() {
   const canvas = $("canvas"), brush = state.brush;
-  const shades = [["0", "black"], ["0.5", "grey"], ["1", "white"], ["erase", "erase"]];
+  const shades = [["0", "black"], [backdrop(), "background"], ["1", "white"], ["erase", "erase"]];
   for (const [value, name] of shades) {
     const label = made($("shades"), "label", { class: "choice" });
     const input = made(label, "input", { type: "radio", name: "shade", value });
-    input.checked = value === "0.5";
+    input.checked = name === "black";
     made(label, "span", {}, name);
   }
   const place = (event) => {
@@ -190,6 +196,7 @@ function edgeText(edge) {
 function setUpNetwork() {
   const graph = $("graph"), { view, boxes, edges } = DATA.graph;
   graph.setAttribute("viewBox", view.join(" "));
+  graph.style.maxWidth = `${view[2] * 0.8}px`;
   const defs = made(graph, "defs");
   const kinds = [...new Set(edges.map((edge) => edge.kind))];
   for (const kind of [...kinds, "cut"]) {
@@ -232,7 +239,7 @@ function setUpNetwork() {
       const input = made(label, "input", { type: "radio", name: "mode", value: number });
       input.checked = number === 0;
       made(label, "span", {}, each.label);
-      input.addEventListener("change", () => { state.mode = number; state.rows = []; setUpTaus(); drawNetwork(); drawFacts(); update(); });
+      input.addEventListener("change", () => { state.mode = number; state.rows = []; setUpTaus(); setUpCursor(); drawNetwork(); drawFacts(); update(); });
     });
   }
 }
@@ -281,6 +288,11 @@ function setUpTaus() {
 }
 
 // ---------------------------------------------------------------------- the curves
+
+function setUpCursor() {
+  $("cursor").max = model().steps - 1;
+  $("cursor").value = state.at = model().steps - 1;
+}
 
 function ticks(top, count = 4) {
   const rough = top / count, power = 10 ** Math.floor(Math.log10(rough || 1));
@@ -402,7 +414,6 @@ function drawPicture() {
 }
 
 function drawCurves() { drawReadout(); drawTraces(); drawPicture(); }
-function drawAll() { drawCurves(); }
 
 function drawFacts() {
   const place = $("facts"), taus = Object.entries(model().tau).map(([name, tau]) => `${name} ${short(tau)}`).join(", ");
@@ -428,11 +439,9 @@ setUpTaus();
 drawNetwork();
 drawFacts();
 if (DATA.picture) {
-  $("picture").hidden = false;
-  $("cursor-label").hidden = false;
-  $("cursor").max = model().steps - 1;
-  $("cursor").value = state.at = model().steps - 1;
+  $("picture").hidden = $("cursor-label").hidden = false;
   $("cursor").addEventListener("input", () => { state.at = Number($("cursor").value); drawCurves(); });
 }
-addEventListener("resize", drawAll);
+setUpCursor();
+addEventListener("resize", drawCurves);
 update();
