@@ -87,6 +87,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "up groups": (up(stride=2, groups=2, dilation=2), ((1, 4, 4, 5), (4, 3, 2, 2))),
     "up beyond": (up(stride=2, output_padding=1), ((1, 2, 3, 3), (2, 2, 1, 1))),
     "max pool": (lambda x: F.max_pool2d(x, 2) + F.max_pool2d(x, 3, 2, 1)[..., :2, :2], ((2, 3, 4, 4),)),
+    "max pool ceil": (lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), ((2, 3, 6, 5),)),
+    "split": (lambda x: torch.cat([part * (n + 1) for n, part in enumerate(x.split([1, 2], 1))], 1), ((2, 3, 4),)),
     "mean pool": (lambda x: F.avg_pool2d(x, 2) + F.avg_pool2d(x, 3, 2, 1) + F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), ((2, 3, 4, 4),)),
     "reductions": (lambda x: x.sum((1, 3)) + x.mean((1, -1)) + x.amax((1, 3)) + x.amin((-3, 3)) + x.sum() + x.mean(), (A,)),
     "kept axes": (lambda x: x.sum(1, keepdim=True) + x.amax(2, keepdim=True), (A,)),

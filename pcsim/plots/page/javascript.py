@@ -28,6 +28,7 @@ ALIASES = frozenset({"view", "_unsafe_view", "unsqueeze", "squeeze", "detach", "
 FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "full_like": None, "new_full": None}
 FIRST_OF = frozenset({"max_pool2d_with_indices", "native_batch_norm", "native_group_norm", "native_layer_norm"})
 """operations of which only the first result can be used"""
+SPLIT = "split_with_sizes"
 
 
 class Constants:
@@ -55,7 +56,7 @@ class Constants:
 
 def supported() -> frozenset[str]:
     """Return the names of the operations that can be written."""
-    return frozenset((*POINTWISE, *KERNELS, *COPIES, *ALIASES, *FILLS, "getitem"))
+    return frozenset((*POINTWISE, *KERNELS, *COPIES, *ALIASES, *FILLS, SPLIT, "getitem"))
 
 
 @lru_cache
@@ -177,6 +178,8 @@ def _operation(node: Node, written: _Written, gates: set[Node]) -> str:
     """Return the statements of one operation, and name its result."""
     name, shown = name_of(node.target), node.meta["val"]
     if name == "getitem":
+        return _part(node, written)
+    if name == SPLIT:
         written.names[node] = written.names[cast(Node, node.args[0])]
         return ""
     result: Tensor = shown[0] if isinstance(shown, tuple | list) else shown
@@ -205,10 +208,26 @@ def _operation(node: Node, written: _Written, gates: set[Node]) -> str:
         return over(shape, line.replace("{i}", f"{out.name}[{_index(shape, shape)}]"))
     if name in COPIES:
         source = cast(Value, arguments["self"])
-        offset, strides = COPIES[name](source.shape, shape, arguments)
-        place = " + ".join([str(offset), *(f"{stride} * i{d}" for d, stride in enumerate(strides) if stride)])
-        return over(shape, f"{out.name}[{_index(shape, shape)}] = {_at(source, place)};")
+        return _copied(out, source, COPIES[name](source.shape, shape, arguments))
     return KERNELS[name](out, arguments, lambda size, kind: _declared(written, (size,), f"new {kind}({size})").name)
+
+
+def _part(node: Node, written: _Written) -> str:
+    """Return the statements that take one result of an operation with several."""
+    source, number_of_part = cast(tuple[Node, int], node.args)
+    value = written.names[node] = written.names[source]
+    if name_of(source.target) != SPLIT:
+        return ""
+    given = _arguments(source, written)
+    begin = sum(given["split_sizes"][:number_of_part])
+    out = written.names[node] = _declared(written, tuple(node.meta["val"].shape))
+    return _copied(out, value, COPIES["slice"](value.shape, out.shape, {**given, "start": begin, "step": 1}))
+
+
+def _copied(out: Value, source: Value, layout: tuple[int, list[int]]) -> str:
+    offset, strides = layout
+    place = " + ".join([str(offset), *(f"{stride} * i{d}" for d, stride in enumerate(strides) if stride)])
+    return over(out.shape, f"{out.name}[{_index(out.shape, out.shape)}] = {_at(source, place)};")
 
 
 def _arguments(node: Node, written: _Written) -> dict[str, Any]:
@@ -256,10 +275,9 @@ def _require_known(graph: fx.Graph) -> None:
         if node.op != "call_function":
             continue
         name = name_of(node.target)
-        of_other_result = name == "getitem" and (
-            node.args[1] != 0 or name_of(cast(Node, node.args[0]).target) not in FIRST_OF
-        )
-        if name not in known or of_other_result:
+        if name == "getitem" and (made := name_of(cast(Node, node.args[0]).target)) != SPLIT:
+            name = name if node.args[1] == 0 and made in FIRST_OF else f"result {node.args[1]} of {made}"
+        if name not in known:
             unknown[name] = None
         value = node.meta.get("val")
         if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16, torch.complex64):

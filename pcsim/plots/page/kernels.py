@@ -172,8 +172,8 @@ def _windows(out: Value, given: Mapping[str, Any], first: str, add: str, end: st
         f"for (let c = 0; c < {out.size // (rows * columns)}; c++) for (let y = 0; y < {rows}; y++) "
         f"for (let x = 0; x < {columns}; x++) {{ let a = {first}, n = 0; "
         f"for (let u = 0; u < {down}; u++) {{ const p = y * {sy} - {py} + u * {dy}; "
-        f"if (p < 0 || p >= {height}) continue; "
-        f"for (let v = 0; v < {across}; v++) {{ const q = x * {sx} - {px} + v * {dx}; if (q < 0 || q >= {width}) continue; n++; {add.format(x=item)} }} }} "
+        f"if (p >= 0 && p < {height}) for (let v = 0; v < {across}; v++) {{ const q = x * {sx} - {px} + v * {dx}; "
+        f"if (q >= 0 && q < {width}) {{ n++; {add.format(x=item)} }} }} }} "
         f"{out.name}[(c * {rows} + y) * {columns} + x] = {end}; }}"
     )
 
@@ -184,7 +184,6 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _max_pool(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
-    _require(not given["ceil_mode"], "max pooling with ceil_mode=True", "ceil_mode=False")
     return _windows(out, given, "-Infinity", "a = Math.max(a, {x});", "a")
 
 

@@ -17,7 +17,7 @@ const state = {
 };
 const model = () => MODELS[state.mode];
 const time = (row) => (row + 1) * model().dt;
-const short = (x) => String(Number(x.toPrecision(3)));
+const short = (x) => (x && Math.abs(x) < 1e-3 ? x.toExponential().replace(/(\.\d\d)\d*/, "$1") : String(Number(x.toPrecision(3))));
 
 function made(parent, tag, attributes = {}, text = "") {
   const isDrawn = parent.namespaceURI === SVG || tag === "svg";
@@ -301,26 +301,26 @@ function ticks(top, count = 4) {
 }
 
 // Draw curves over time. A line has points [ms, value], a colour, a label and a class.
-function chart(svg, { lines, label, low, top }) {
-  const wide = Math.max(260, svg.clientWidth || 480), high = 230, left = 50, right = 46, up = 8, down = 40;
+function chart(svg, { lines, label, low, top, high = 230, isLast = true }) {
+  const wide = Math.max(260, svg.clientWidth || 480), left = 62, right = 46, up = 8, down = isLast ? 40 : 12;
   svg.setAttribute("viewBox", `0 0 ${wide} ${high}`);
   svg.setAttribute("height", high);
   svg.textContent = "";
   const end = model().steps * model().dt;
   const x = (t) => left + (wide - left - right) * t / end, y = (v) => high - down - (high - up - down) * (v - low) / (top - low || 1);
-  const from = low < 0 ? [...ticks(-low, 2).slice(1).map((v) => -v), ...ticks(top, 3)] : ticks(top);
+  const from = low < 0 ? [...ticks(-low, 2).slice(1).map((v) => -v), ...ticks(top, 3)] : ticks(top, high > 200 ? 4 : 2);
   for (const value of from) {
     if (value < low - 1e-9) continue;
     made(svg, "line", { class: "grid", x1: left, x2: wide - right, y1: y(value), y2: y(value) });
     made(svg, "text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value));
   }
   for (const value of ticks(end)) {
-    made(svg, "text", { x: x(value), y: high - down + 18, "text-anchor": "middle" }, short(value));
+    if (isLast) made(svg, "text", { x: x(value), y: high - down + 18, "text-anchor": "middle" }, short(value));
     made(svg, "line", { class: "axis", x1: x(value), x2: x(value), y1: high - down, y2: high - down + 4 });
   }
   made(svg, "line", { class: "axis", x1: left, x2: wide - right, y1: high - down, y2: high - down });
-  made(svg, "text", { x: (left + wide - right) / 2, y: high - 4, "text-anchor": "middle" }, "time (ms)");
-  made(svg, "text", { transform: `translate(12 ${(high - down + up) / 2}) rotate(-90)`, "text-anchor": "middle" }, label);
+  if (isLast) made(svg, "text", { x: (left + wide - right) / 2, y: high - 4, "text-anchor": "middle" }, "time (ms)");
+  made(svg, "text", { transform: `translate(13 ${(high - down + up) / 2}) rotate(-90)`, "text-anchor": "middle" }, label);
   if (DATA.picture && state.rows.length) {
     const at = x(time(Math.min(state.at, state.rows.length - 1)));
     made(svg, "line", { class: "at", x1: at, x2: at, y1: up, y2: high - down });
@@ -390,18 +390,19 @@ function legend(place, items) {
   }
 }
 
+// A panel for each value, because errors of different layers differ in size.
 function drawTraces() {
   const { names, title, label } = DATA.traces, { rows, before } = state;
-  if (!names.length) { $("traces-title").hidden = true; $("traces").style.display = "none"; return; }
   $("traces-title").textContent = title;
   const points = (from, name) => from.map((row, at) => [time(at), row[name]]);
-  const colour = (n) => `var(--s${n % 6})`;
-  const lines = names.map((name, n) => ({ points: points(rows, name), colour: colour(n), width: 2.5, label: name }));
-  const dotted = names.map((name, n) => ({ points: points(before, name), colour: colour(n), kind: "before", width: 2 }));
-  chart($("traces"), { lines: [...dotted, ...lines], label, ...bounds([...lines, ...dotted], 1e-6) });
-  const last = rows[rows.length - 1];
-  $("traces").setAttribute("aria-label", `${title} over time. At the end: ${last ? names.map((name) => `${name} ${short(last[name])}`).join(", ") : ""}.`);
-  legend($("traces-legend"), [...names.map((name, n) => [name, colour(n)]), ["intact network", "var(--soft)", "before"]]);
+  names.forEach((name, n) => {
+    const svg = $("traces").children[n] ?? made($("traces"), "svg", { class: "chart", role: "img" });
+    const colour = `var(--s${n % 6})`, now = { points: points(rows, name), colour, width: 2.5, label: name };
+    const dotted = { points: points(before, name), colour, kind: "before", width: 2 }, isLast = n === names.length - 1;
+    chart(svg, { lines: [dotted, now], label: n === names.length >> 1 ? label : "", high: isLast ? 150 : 120, isLast, ...bounds([now, dotted], 1e-12) });
+    const last = rows[rows.length - 1];
+    svg.setAttribute("aria-label", `${label} of ${name} over time` + (last ? `, at the end ${short(last[name])}` : ""));
+  });
 }
 
 function drawPicture() {
