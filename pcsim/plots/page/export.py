@@ -98,7 +98,7 @@ def export_page(
         "traces": {
             "names": list(traces),
             "title": "Prediction errors" if errors else "Activity",
-            "label": "mean squared error" if errors else "mean absolute activity",
+            "label": "mean squared error" if errors else "mean absolute value",
         },
         "picture": picture,
         "graph": _graph(net),

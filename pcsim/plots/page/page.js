@@ -294,10 +294,12 @@ function setUpCursor() {
   $("cursor").value = state.at = model().steps - 1;
 }
 
-function ticks(top, count = 4) {
-  const rough = top / count, power = 10 ** Math.floor(Math.log10(rough || 1));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough) || 1;
-  return Array.from({ length: Math.floor(top / step + 1e-6) + 1 }, (_, n) => n * step);
+// About `count` round numbers in [low, top].
+function ticks(low, top, count = 4) {
+  const rough = (top - low) / count || 1, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-6), last = Math.floor(top / step + 1e-6);
+  return Array.from({ length: last - first + 1 }, (_, n) => (first + n) * step);
 }
 
 // Draw curves over time. A line has points [ms, value], a colour, a label and a class.
@@ -308,13 +310,11 @@ function chart(svg, { lines, label, low, top, high = 230, isLast = true }) {
   svg.textContent = "";
   const end = model().steps * model().dt;
   const x = (t) => left + (wide - left - right) * t / end, y = (v) => high - down - (high - up - down) * (v - low) / (top - low || 1);
-  const from = low < 0 ? [...ticks(-low, 2).slice(1).map((v) => -v), ...ticks(top, 3)] : ticks(top, high > 200 ? 4 : 2);
-  for (const value of from) {
-    if (value < low - 1e-9) continue;
+  for (const value of ticks(low, top, high > 200 ? 4 : 3)) {
     made(svg, "line", { class: "grid", x1: left, x2: wide - right, y1: y(value), y2: y(value) });
     made(svg, "text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value));
   }
-  for (const value of ticks(end)) {
+  for (const value of ticks(0, end)) {
     if (isLast) made(svg, "text", { x: x(value), y: high - down + 18, "text-anchor": "middle" }, short(value));
     made(svg, "line", { class: "axis", x1: x(value), x2: x(value), y1: high - down, y2: high - down + 4 });
   }
@@ -360,7 +360,7 @@ function drawReadout() {
   const classes = last[name].map((_, n) => n).sort((a, b) => (a === first) - (b === first) || (a === label) - (b === label));
   const colour = (n) => (n === label ? "var(--true)" : n === first ? "var(--top)" : "var(--soft)");
   const isMain = (n) => n === label || n === first;
-  const lines = classes.map((n) => ({ points: points(rows, n), colour: colour(n), width: isMain(n) ? 2.75 : 1, opacity: isMain(n) ? 1 : 0.5, label: isMain(n) || last[name][n] > 0.15 ? String(n) : "" }));
+  const lines = classes.map((n) => ({ points: points(rows, n), colour: colour(n), width: isMain(n) ? 2.75 : 1, opacity: isMain(n) ? 1 : 0.5, label: isMain(n) || (softmax && last[name][n] > 0.15) ? String(n) : "" }));
   const dotted = classes.filter(isMain).map((n) => ({ points: points(before, n), colour: colour(n), kind: "before", width: 2 }));
   chart($("readout"), { lines: [...dotted, ...lines], label: softmax ? "probability" : `activity of ${name}`, ...(softmax ? { low: 0, top: 1 } : bounds([...lines, ...dotted], 0.1)) });
   const say = (row) => `${best(row)} (${row[name][best(row)].toFixed(2)})`;
@@ -393,13 +393,13 @@ function legend(place, items) {
 // A panel for each value, because errors of different layers differ in size.
 function drawTraces() {
   const { names, title, label } = DATA.traces, { rows, before } = state;
-  $("traces-title").textContent = title;
+  $("traces-title").textContent = `${title} (${label})`;
   const points = (from, name) => from.map((row, at) => [time(at), row[name]]);
   names.forEach((name, n) => {
     const svg = $("traces").children[n] ?? made($("traces"), "svg", { class: "chart", role: "img" });
     const colour = `var(--s${n % 6})`, now = { points: points(rows, name), colour, width: 2.5, label: name };
     const dotted = { points: points(before, name), colour, kind: "before", width: 2 }, isLast = n === names.length - 1;
-    chart(svg, { lines: [dotted, now], label: n === names.length >> 1 ? label : "", high: isLast ? 150 : 120, isLast, ...bounds([now, dotted], 1e-12) });
+    chart(svg, { lines: [dotted, now], label: "", high: isLast ? 150 : 120, isLast, ...bounds([now, dotted], 1e-12) });
     const last = rows[rows.length - 1];
     svg.setAttribute("aria-label", `${label} of ${name} over time` + (last ? `, at the end ${short(last[name])}` : ""));
   });
