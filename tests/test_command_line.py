@@ -55,16 +55,16 @@ def test_describe_command_draws_only_with_option(tmp_path: Path) -> None:
 
 
 def test_export_page_command_writes_trained_models_and_saved_networks(tmp_path: Path) -> None:
-    code, printed = shell("export-page", "blt_b", "b.html", "--weights", "clutter-light", cwd=tmp_path)
+    code, printed = shell("export-page", "blt_b", "b.html", "--weights", "clutter-light", "--dt", "2", cwd=tmp_path)
     text = (tmp_path / "b.html").read_text()
-    assert code == 0 and "page saved to b.html (" in printed
+    assert code == 0 and "page saved to b.html (" in printed and "Euler(dt=2.0)" in text
     assert '["weights", "clutter-light"], ["seed", "0"]' in text and text.count('"label": 3') == 2
     net = models.predictive_coding(((1, 32, 32), (4,), (10,)))
     net.save(tmp_path / "net.pcsim")
-    words = ("net.pcsim", "pc.html", "--readout", "r2", "--dt", "0.5", "--until", "5", "--spread", "0.2")
-    code, printed = shell("export-page", *words, cwd=tmp_path)
+    options = {"readout": "r2", "dt": 0.5, "until": 5.0, "spread": 0.2}
+    export_page(str(tmp_path / "net.pcsim"), tmp_path / "pc.html", **options)
     text = (tmp_path / "pc.html").read_text()
-    assert code == 0 and '"steps": 10' in text and "Euler(dt=0.5)" in text and '["file", "net.pcsim"]' in text
+    assert '"steps": 10' in text and "Euler(dt=0.5)" in text and '["file", "net.pcsim"]' in text
 
 
 def test_export_page_command_refuses_untrained_and_unknown_models(tmp_path: Path) -> None:

@@ -179,11 +179,12 @@ def test_page_is_one_file_without_addresses(tmp_path: Path) -> None:
     text = path.read_text()
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) and "{{" not in text
     assert "default-src 'none'" in text and path.stat().st_size < 200_000
-    written("blt", tmp_path)  # a page may be replaced
-    (tmp_path / "other.html").write_text("mine")
     net, _ = network("blt")
+    plots.export_page(net, path, torch.rand(1, 1, 12, 12), continuous=False)  # a page may be replaced
+    assert path.read_text() != text
+    (tmp_path / "other.html").write_text("mine")
     with pytest.raises(StorageError):
-        plots.export_page(net, tmp_path / "other.html", torch.rand(1, 1, 12, 12))
+        plots.export_page(net, tmp_path / "other.html", torch.rand(1, 1, 12, 12), continuous=False)
 
 
 def test_networks_that_a_page_cannot_run_are_refused(tmp_path: Path) -> None:
@@ -192,6 +193,8 @@ def test_networks_that_a_page_cannot_run_are_refused(tmp_path: Path) -> None:
     refused = {
         "2 axes|one axis": (net, image, {"readout": "l1"}),
         "images .*shape": (net, torch.rand(1, 1, 8, 8), {}),
+        "1 or 3 channels": (models.blt((2, 2), image=(2, 8, 8)), torch.rand(1, 2, 8, 8), {}),
+        "this network has none": (models.predictive_coding(((1, 4, 4), (2, 2, 2))), torch.rand(1, 1, 4, 4), {}),
         "pixels from": (net, image - 0.5, {}),
         "labels": (net, image, {"labels": torch.tensor([1, 2])}),
         "active window": (models.rcnn((4,) * 4, image=(1, 8, 8), classes=3), torch.rand(1, 1, 8, 8), {}),
@@ -209,7 +212,7 @@ def test_networks_that_a_page_cannot_run_are_refused(tmp_path: Path) -> None:
 def test_names_and_titles_cannot_end_the_script(tmp_path: Path) -> None:
     net, _ = network("blt")
     net.name = "</script><b>"
-    plots.export_page(net, tmp_path / "x.html", torch.rand(1, 1, 12, 12), about={"<i>": "</script>"})
+    plots.export_page(net, tmp_path / "x.html", torch.rand(1, 1, 12, 12), continuous=False, about={"<i>": "</script>"})
     text = (tmp_path / "x.html").read_text()
     assert text.count("</script>") == 2 and "<b>" not in text and "<i>" not in text
 

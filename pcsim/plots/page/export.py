@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -88,7 +89,7 @@ def export_page(
     records += [(each, "mean_square" if errors else "mean_abs") for each in traces]
     records += [(picture, "values")] if picture and picture not in dict(records) else []
     models = [
-        _model(label, each, by, _end(net, each, until), records, shown[:1], constants) for label, each, by in variants
+        _model(label, each, by, _end(net, by, until), records, shown[:1], constants) for label, each, by in variants
     ]
     data = {
         "image": list(shown.shape[1:]),
@@ -168,11 +169,12 @@ def _default_solver(network: Wiring) -> Solver:
     return Euler(dt=min(rule.tau.smallest() for rule in network.flows.values()) / 10)
 
 
-def _end(net: Network, variant: Network, until: float | None) -> float:
+def _end(net: Network, solver: Solver, until: float | None) -> float:
     if until is not None:
         return until
-    if variant.is_flow and net.is_flow:
-        return 10 * max(rule.tau.largest() for rule in net.wiring().flows.values())
+    if net.is_flow:
+        dt = solver.step_ms(net.wiring())
+        return dt * math.ceil(10 * max(rule.tau.largest() for rule in net.wiring().flows.values()) / dt - 1e-9)
     if net.steps is None:
         raise SolverError(
             given=f"a page of {net.name!r} without until",
@@ -191,10 +193,16 @@ def _checked_images(net: Network, images: Tensor, labels: Tensor | None) -> Tens
             remedy="build the model with fewer channels, and clamp only the image",
         )
     ((name, shape),) = net.inputs.items()
-    if len(shape) != 3 or shape[0] not in (1, 3) or tuple(images.shape[1:]) != tuple(shape) or not len(images):
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise WiringError(
+            given=f"a page of {net.name!r}, whose input {name!r} has the shape {tuple(shape)}",
+            expected="an input (channel, height, width) that can be drawn, with 1 or 3 channels",
+            remedy="build the model with image=(1, 32, 32) or image=(3, 32, 32)",
+        )
+    if tuple(images.shape[1:]) != tuple(shape) or not len(images):
         raise StimulusError(
             given=f"images {tuple(images.shape)} for the input {name!r} {tuple(shape)}",
-            expected="images (n, channel, height, width) of the input's shape, with 1 or 3 channels",
+            expected="images (n, channel, height, width) of the input's shape",
             remedy=f"pass images of shape (n, {', '.join(map(str, shape))})",
         )
     if len(images) > MOST_IMAGES or (labels is not None and tuple(labels.shape) != (len(images),)):
@@ -219,7 +227,7 @@ def _require_readout(net: Network, name: str | None) -> None:
         raise WiringError(
             given=f"a page of {net.name!r} with the readout {name!r}",
             expected=f"a population whose value has one axis: {', '.join(flat) or 'this network has none'}",
-            remedy=f"pass readout={(flat or ['readout'])[-1]!r}",
+            remedy=f"pass readout={flat[-1]!r}" if flat else "add a population with an edge that pools maps to classes",
         )
 
 
