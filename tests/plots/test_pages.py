@@ -191,7 +191,7 @@ def test_networks_that_a_page_cannot_run_are_refused(tmp_path: Path) -> None:
     path, image = tmp_path / "page.html", torch.rand(1, 1, 12, 12)
     net, _ = network("blt")
     refused = {
-        "2 axes|one axis": (net, image, {"readout": "l1"}),
+        "on one axis: readout": (net, image, {"readout": "l1"}),
         "images .*shape": (net, torch.rand(1, 1, 8, 8), {}),
         "1 or 3 channels": (models.blt((2, 2), image=(2, 8, 8)), torch.rand(1, 2, 8, 8), {}),
         "this network has none": (models.predictive_coding(((1, 4, 4), (2, 2, 2))), torch.rand(1, 1, 4, 4), {}),

@@ -222,11 +222,11 @@ def _checked_images(net: Network, images: Tensor, labels: Tensor | None) -> Tens
 
 
 def _require_readout(net: Network, name: str | None) -> None:
-    flat = [each for each in net.populations if len(net.shape(each)) == 1]
+    flat = [each for each in net.populations if len(net.shape(each)) == 1 and net.shape(each) != (1,)]
     if name not in flat:
         raise WiringError(
             given=f"a page of {net.name!r} with the readout {name!r}",
-            expected=f"a population whose value has one axis: {', '.join(flat) or 'this network has none'}",
+            expected=f"a population with several values on one axis: {', '.join(flat) or 'this network has none'}",
             remedy=f"pass readout={flat[-1]!r}" if flat else "add a population with an edge that pools maps to classes",
         )
 
