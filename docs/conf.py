@@ -61,5 +61,8 @@ copybutton_prompt_is_regexp = True
 
 def setup(app) -> None:
     """Register the rendering of docstrings."""
+    if not GALLERY.is_dir():
+        app.add_config_value("plot_gallery", True, "")  # so that -D plot_gallery=0 is allowed without a gallery, too
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("autodoc-process-signature", docstrings.shorten)
+    app.connect("doctree-read", docstrings.shorten_attributes)

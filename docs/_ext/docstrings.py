@@ -8,6 +8,9 @@ import sys
 from textwrap import dedent
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
+
 PARAMETER = re.compile(r"([A-Za-z_.][\w.]*(?:, [A-Za-z_.][\w.]*)*) {2,}(\S.*)")
 EQUATION = re.compile(r"[^.\s][^.]{0,24}? (?:=|<-) |(?:tau\w* )?d\w+/dt")
 PROSE = re.compile(
@@ -32,6 +35,13 @@ def shorten(*event: Any) -> tuple[str | None, str | None]:
     """Leave out the metadata of annotated types, such as the range of a number, in a signature, for autodoc."""
     *_, given, returned = event
     return given and _plain(given), returned and _plain(returned)
+
+
+def shorten_attributes(_: Any, doctree: nodes.document) -> None:
+    """Leave out the same metadata in the types of attributes."""
+    for node in list(doctree.findall(addnodes.desc_annotation)):
+        if ANNOTATED.search(node.astext()):
+            node.replace_self(addnodes.desc_annotation("", _plain(node.astext())))
 
 
 def _plain(text: str) -> str:
