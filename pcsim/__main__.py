@@ -20,7 +20,7 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def list_models() -> None:
-    """List the registered models with their papers, parameter counts and edge counts by kind."""
+    """List the registered models with their papers, parameter and edge counts, and the trained weights with a score."""
     with importing():
         import torch
 
@@ -34,6 +34,20 @@ def list_models() -> None:
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
+    _print_table(rows)
+    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` trains them again")
+    trained: list[tuple[str, ...]] = [("name.weights", "kB", "score", "three seeds", "what is scored; trained on")]
+    for name, card in models.weights.cards().items():
+        score = card["scores"][card["headline"]]
+        seeds = score["seeds"].values()
+        spread = f"{min(seeds):.3g} to {max(seeds):.3g}" if len(seeds) > 1 else "one seed"
+        text = f"{card['headline']}; {card['trained_on']}"
+        trained.append((name, f"{card['bytes'] / 1000:.0f}", f"{score['mean']:.3g}", spread, text))
+    _print_table(trained)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of cells: the first and last column are aligned on the left, all others on the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
@@ -94,6 +108,20 @@ def run_experiment(name: str | None, options: Sequence[str], command: str) -> No
     base.start(experiment, options, f"{command} {name}")
 
 
+def reproduce(name: str | None, out: str | None) -> bool:
+    """Train a network whose weights ship with pcsim again, and return whether its scores agree with those stored.
+
+    Without a name, list the networks.
+    """
+    package = _experiments()
+    with importing():
+        work = import_module(f"{package}.reproduce")
+    if name is None:
+        print("\n".join(f"{each}\n    {recipe.task}" for each, recipe in work.RECIPES.items()))
+        return True
+    return bool(work.reproduce(name, None if out is None else Path(out)))
+
+
 def _experiments() -> str:
     """Return the package of the experiments: part of pcsim where it was installed, beside it in a clone."""
     if find_spec("pcsim.experiments") is not None:
@@ -125,6 +153,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     text = "run an experiment, or list the experiments if no name is given"
     running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
     running.add_argument("name", nargs="?")
+    text = "train a network whose weights ship with pcsim again, and compare its scores with those stored"
+    again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
+    again.add_argument("--out", metavar="FOLDER", help="output folder, in which an interrupted training resumes")
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 
@@ -146,6 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 describe(options.name, options.draw)
             case "run":
                 run_experiment(None, (), f"{command} run")
+            case "reproduce":
+                if not reproduce(options.name, options.out):
+                    raise SystemExit(1)
             case "doctor":
                 with importing():
                     from pcsim.core import doctor
