@@ -349,8 +349,8 @@ def _prednet(cell: str) -> Frames:
         clips=5_000,
         input_frames=8,
         horizon=5,
-        training=Training(updates=1_000, batch=6, learning_rate=4e-3),
-        closing=Training(updates=300, batch=6, learning_rate=1e-3),
+        training=Training(updates=700, batch=6, learning_rate=4e-3),
+        closing=Training(updates=200, batch=6, learning_rate=1e-3),
         headline="MSE of the next frame",
     )
 

@@ -29,18 +29,18 @@ def score(recipe: Recipe, network: Network, count: int, seed: int = TEST_SEED) -
 
 
 def train_and_score(name: str, recipe: Recipe, seed: int, out: Path, count: int) -> tuple[Network, dict[str, Any]]:
-    """Train a network, or resume its training in `out`; return it with its "scores" and the duration "training_s".
+    """Train a network, or resume its training in `out`; return it with its "scores" and "training_cpu_s".
 
-    Training runs on one thread of the CPU, so that its result does not depend on the number of cores. The duration is
-    that of the last, uninterrupted part.
+    Training runs on one thread of the CPU, so that its result does not depend on the number of cores. The time, in
+    seconds of that thread, is that of the last, uninterrupted part.
     """
     folder = storage.make_folder(out / f"{name}-{seed}")
-    begun = time.perf_counter()
+    begun = time.process_time()
     with one_thread():
         network = recipe.fit(seed, Saving(folder, bar=base.job_bar(f"{name}, seed {seed}")))
-    seconds = round(time.perf_counter() - begun, 1)
+    seconds = round(time.process_time() - begun, 1)
     path = folder / f"scores-{count}.json"
-    return network, base.once(path, lambda: {"training_s": seconds, "scores": score(recipe, network, count)})
+    return network, base.once(path, lambda: {"training_cpu_s": seconds, "scores": score(recipe, network, count)})
 
 
 def compare(found: Scores, stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
