@@ -30,6 +30,8 @@ from ..occlusion.science import trained as trained_on_occlusion
 
 Values = dict[str, NDArray[np.float64]]
 """score -> its value for each test image or clip, (n,)"""
+BATCH = 250
+"""number of clips that are predicted simultaneously"""
 SIDE = 32
 """side length of the images that `stimuli.scenes` draws, in pixels"""
 
@@ -278,7 +280,8 @@ class Frames(Recipe):
         together, first = self.input_frames + self.horizon, self.input_frames
         film = self.moving.film(seed, 0, count, together)
         frames = as_pixels(torch.from_numpy(film.sequences(together)))
-        off = (predict(network, frames, closed_loop_from=first).predictions - frames).double().square().mean((2, 3, 4))
+        made = [predict(network, part, closed_loop_from=first).predictions for part in frames.split(BATCH)]
+        off = (torch.cat(made) - frames).double().square().mean((2, 3, 4))
         step = (frames[:, 1:first] - frames[:, : first - 1]).double().square().mean((1, 2, 3, 4))
         stays = (frames[:, -1] - frames[:, first - 1]).double().square().mean((1, 2, 3))
         found = {
@@ -373,6 +376,44 @@ RECIPES: dict[str, Recipe] = {
         relax=30.0,
         until=200.0,
         grey=0.5,
+    ),
+    "pcn_global.digits": Supervised(
+        model="pcn_global",
+        options={
+            "channels": (16, 32),
+            "pooled": (1, 2),
+            "cycles": 4,
+            "tied": True,
+            "norm": "group",
+            "rates": (0.0, 0.3),
+            "image": (1, 16, 16),
+        },
+        task="centred digits under 5 fragments of debris, 16x16 pixels, with the prediction error in the loss",
+        digits=CENTRED,
+        images=10_000,
+        training=Training(updates=600, batch=32, learning_rate=5e-3, clip=5.0, over_time="mean", reconstruction=0.3),
+        tested=(0, 5, 10),
+    ),
+    "leaky_rcnn.digits": Supervised(
+        model="leaky_rcnn",
+        options={"channels": (8, 16, 32), "tau": (10.0, 20.0, 40.0), "image": (1, 16, 16)},
+        task="centred digits under 5 fragments of debris, 16x16 pixels",
+        digits=CENTRED,
+        images=10_000,
+        training=Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean"),
+        tested=(0, 5, 10),
+        dt=10.0,
+        test_dt=2.0,
+        until=200.0,
+    ),
+    "cornet_s.digits": Supervised(
+        model="cornet_s",
+        options={"channels": (16, 24, 32, 48), "image": (1, 32, 32), "classes": 10, "scale": 2},
+        task="centred digits under 5 fragments of debris, 32x32 pixels",
+        digits=dataclasses.replace(CENTRED, side=SIDE),
+        images=10_000,
+        training=Training(updates=1_200, batch=32, learning_rate=3e-3, over_time="last"),
+        tested=(0, 5, 10),
     ),
     "prednet.moving-digits-convlstm": _prednet("convlstm"),
     "prednet.moving-digits-subconvlstm": _prednet("subconvlstm"),

@@ -27,7 +27,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
     """Build the registered model `name` with `options`, and load the trained `weights` included in pcsim, if given.
 
     weights   named after what the network was trained on; `models.weights.cards()` and `pcsim models` list them
-              "digits": centred digits under 5 fragments of debris, 16x16 pixels
+              "digits": centred digits under 5 fragments of debris, 16x16 pixels (32x32 for cornet_s)
               "debris-light": digits at random positions under 10 fragments of debris, 32x32 pixels
               "clutter-light": three overlapping digits, 32x32 pixels
               "moving-digits-convlstm", "moving-digits-subconvlstm": a moving digit, frames of 28x28 pixels
