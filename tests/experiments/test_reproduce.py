@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,17 @@ from support.paths import ROOT
 from experiments.reproduce import RECIPES, cards, full_name, reproduce, science
 from experiments.reproduce.recipes import Digits, Supervised
 from pcsim import StorageError, WiringError, models
+from pcsim import __main__ as command
 from pcsim.core import storage
 from pcsim.training import Training
 
 CARDS = models.weights.cards()
 FRESH, IMAGES = 2_000_000, 200
 TINY = Supervised(
-    "leaky_rcnn",
-    {"channels": (2, 2), "tau": (10.0, 20.0), "image": (1, 16, 16)},
-    "four updates, for this test",
-    Digits(fragments=2, spread=0.0, side=16),
+    model="leaky_rcnn",
+    options={"channels": (2, 2), "tau": (10.0, 20.0), "image": (1, 16, 16)},
+    task="four updates, for this test",
+    digits=Digits(fragments=2, spread=0.0, side=16),
     images=40,
     training=Training(updates=4, batch=5, over_time="mean"),
     tested=(0,),
@@ -104,12 +107,22 @@ def test_reproduce_agrees_and_resumes(tiny: Path, capsys: pytest.CaptureFixture[
         reproduce("leaky_rcnn", tiny / "out", {"leaky_rcnn.tiny": dataclasses.replace(TINY, images=41)})
 
 
-@pytest.mark.parametrize("wrong", [0.4, None])
-def test_reproduce_reports_wrong_stored_score(
-    wrong: float | None, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pcsim import __main__ as command
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    """Return the main function of `pcsim`, which leaves the signals and streams of this process alone."""
+    for name in ("program", "importing"):
+        monkeypatch.setattr(command, name, nullcontext)
+    return command.main
 
+
+@pytest.mark.parametrize("wrong", [0.4, None])
+def test_reproduce_exits_with_1_if_score_differs(
+    wrong: float | None,
+    tiny: Path,
+    main: Callable[[list[str]], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = tiny / "made" / "weights" / "leaky_rcnn.tiny.json"
     card = storage.read_json(path)
     row = card["scores"]["accuracy, clean"]
@@ -118,10 +131,10 @@ def test_reproduce_reports_wrong_stored_score(
     monkeypatch.setitem(RECIPES, "leaky_rcnn.tiny", TINY)
     given = ["reproduce", "leaky_rcnn.tiny", "--out", str(tiny / "out")]
     if wrong is None:
-        command.main(given)
+        main(given)
     else:
         with pytest.raises(SystemExit) as status:
-            command.main(given)
+            main(given)
         assert status.value.code == 1
     assert ("DIFFERS" in capsys.readouterr().out) == (wrong is not None)
 
@@ -142,10 +155,8 @@ def test_full_name_completes_or_refuses() -> None:
         full_name("cornet_s.debris")
 
 
-def test_reproduce_command_lists_names(capsys: pytest.CaptureFixture[str]) -> None:
-    from pcsim import __main__ as command
-
-    command.main(["reproduce"])
+def test_reproduce_command_lists_names(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["reproduce"])
     assert set(RECIPES) <= set(capsys.readouterr().out.split())
 
 
