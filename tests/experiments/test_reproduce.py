@@ -34,6 +34,7 @@ TINY = Supervised(
     dt=10.0,
     test_dt=5.0,
     until=30.0,
+    headline="accuracy, clean",
 )
 
 
