@@ -44,7 +44,7 @@ def make(name: str, recipe: Recipe, seeds: Sequence[int], out: Path, count: int 
     for seed in seeds:
         networks[seed], rows[seed] = science.train_and_score(name, recipe, seed, out, count)
     path = storage.make_folder(out / "weights") / f"{name}.safetensors"
-    about = {"trained_with": storage.plain(recipe), "seed": seeds[0]}
+    about = {"trained_with": storage.plain(recipe) | {"seed": seeds[0]}}
     save_network(networks[seeds[0]], path, overwrite=True, about=about)
     seconds = {str(seed): rows[seed]["training_cpu_s"] for seed in seeds}
     card = describe(name, recipe, networks[seeds[0]], path, {seed: row["scores"] for seed, row in rows.items()}, count)
