@@ -100,7 +100,7 @@ def export_page(
     dt: float | None = None,
     until: float | None = None,
 ) -> None:
-    """Write a page on which a trained network recognises digits of 32x32 pixels.
+    """Write a page on which a trained network recognises digits of 32x32 pixels, averaged to the size of its input.
 
     model    a model with weights in pcsim, or a file written by `net.save`
     weights  name of the weights; by default, the last one in alphabetical order
@@ -123,9 +123,13 @@ def export_page(
         digits = drawn.identities[:, -1].tolist()
         pictures += [drawn.pixels()[digits.index(digit)] for digit in range(10)]
         labels += range(10)
+    images = torch.stack(pictures)
+    side = next(iter(net.inputs.values()))[-1]
+    if images.shape[-1] % side == 0:
+        images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // side)
     solver = None if dt is None else Euler(dt=dt)
     options: dict[str, Any] = {"readout": readout, "solver": solver, "until": until, "about": about}
-    plots.export_page(net, path, torch.stack(pictures), labels=torch.tensor(labels), **options)
+    plots.export_page(net, path, images, labels=torch.tensor(labels), **options)
     print(f"page saved to {path} ({storage.full_path(path).stat().st_size / 1e3:,.0f} kB); open it in a browser")
 
 
