@@ -12,7 +12,8 @@ from pcsim.models.registry import unknown
 
 from .. import base
 from . import science
-from .recipes import RECIPES, Recipe
+from .recipe import Recipe
+from .recipes import RECIPES
 
 __all__ = ["RECIPES", "full_name", "reproduce"]
 

@@ -26,7 +26,8 @@ from pcsim.network.saving import save_network
 from .. import base
 from ..base import TEST_SEED
 from . import full_name, science
-from .recipes import RECIPES, Recipe
+from .recipe import Recipe
+from .recipes import RECIPES
 
 TEST_COUNT = 2_000
 """number of test images or clips"""

@@ -15,7 +15,7 @@ from pcsim.sweeps.executors import one_thread
 
 from .. import base
 from ..base import TEST_SEED
-from .recipes import Recipe, Saving
+from .recipe import Recipe, Saving
 
 Scores = dict[str, dict[str, Any]]
 """score -> "mean", "low" and "high" (95 % interval over test images or clips) and their number "n" """

@@ -15,7 +15,7 @@ import pytest
 from support.paths import ROOT
 
 from experiments.reproduce import RECIPES, cards, full_name, reproduce, science
-from experiments.reproduce.recipes import Digits, Supervised
+from experiments.reproduce.digits import Digits, Supervised
 from pcsim import StorageError, WiringError, models
 from pcsim import __main__ as command
 from pcsim.core import storage
