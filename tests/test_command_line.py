@@ -208,9 +208,17 @@ VALUES = (
     ),
 )
 NAMES = (
-    *("attention", "attractors", "cell_search", "convergence", "extrapolation", "learned_time_constants"),
-    *("local_learning", "object_solution_time", "occlusion", "pcn_cycles", "plasticity", "recurrent_cells", "speed"),
-    *("time_constants", "transfer"),
+    *("attention", "attractors", "cell_search", "convergence", "extrapolation", "grouping"),
+    *(
+        "learned_time_constants",
+        "local_learning",
+        "object_solution_time",
+        "occlusion",
+        "pcn_cycles",
+        "plasticity",
+        "recurrent_cells",
+    ),
+    *("speed", "time_constants", "transfer"),
 )
 
 

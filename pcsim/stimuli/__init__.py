@@ -2,6 +2,7 @@
 
 from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
+from pcsim.stimuli.curves import Contours, contours
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -25,6 +26,7 @@ __all__ = [
     "IMAGENET",
     "Characters",
     "Condition",
+    "Contours",
     "Cued",
     "Film",
     "Glyphs",
@@ -36,6 +38,7 @@ __all__ = [
     "Timeline",
     "as_timeline",
     "blank",
+    "contours",
     "denormalise",
     "digit_arrays",
     "digit_blends",
