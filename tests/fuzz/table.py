@@ -646,6 +646,8 @@ def _models() -> Part:
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
+        "models.weights.card": (weights.card, lambda: _included()),
+        "models.weights.cards": (weights.cards, dict),
     }
 
 
