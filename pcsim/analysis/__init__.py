@@ -15,7 +15,7 @@ from pcsim.analysis.readouts import (
     entropy_threshold,
     reaction_times,
 )
-from pcsim.analysis.selectivity import tuning
+from pcsim.analysis.selectivity import population_angle, tuning
 from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
 from pcsim.core.renamed import names_of
 
@@ -39,6 +39,7 @@ __all__ = [
     "frames",
     "hit_rate",
     "mcnemar",
+    "population_angle",
     "reaction_times",
     "state_change",
     "tuning",

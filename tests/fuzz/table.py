@@ -1099,6 +1099,7 @@ def _analysis() -> Part:
         "mcnemar": lambda: {"first": correct()[0].numpy(), "second": correct()[1].numpy()},
         "reaction_times": lambda: {"logits": logits(), "threshold": 0.5, "cumulated": True, "first": 1},
         "state_change": lambda: {"values": tensor(5, 2, 3)},
+        "population_angle": lambda: {"rates": tensor(2, 3, 8)},
         "tuning": lambda: {"responses": tensor(2, 4, 3), "labels": torch.tensor([0, 1, 0, 1])},
         "convergence.Ending": lambda: {"*": (next(iter(convergence.Ending)).value,)},
         "convergence.Fit": lambda: {"rate": 0.1, "low": 0.0, "high": 0.2, "end": 1.0, "amplitude": 1.0},
