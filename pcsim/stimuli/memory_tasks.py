@@ -154,6 +154,7 @@ def delayed_match(
     test: Positive = 100.0,
     distractors: Whole = 0,
     distractor: Positive = 100.0,
+    step: Positive = 10.0,
 ) -> Trials:
     """Draw trials of delayed match to sample. During the test, the answer is 1 if the test is the sample, else 0.
 
@@ -161,15 +162,17 @@ def delayed_match(
     items        number of different items
     sample, delay, test, distractor  durations in ms; the delay includes the distractors
     distractors  number of items at equal intervals in the delay, which differ from each other, the sample and the test
+    step         intervals before distractors are multiples of this, usually the dt of the solver, in ms
 
     Source: Miller, Erickson & Desimone 1996. Raises StimulusError for more distractors than there are other items, or
-    if they do not fit into the delay.
+    if they do not fit into the delay with an interval of one step before and after each.
     """
-    if distractors and (distractors > items - 2 or distractors * distractor >= delay):
+    needed = distractors * (distractor + step) + step
+    if distractors and (distractors > items - 2 or needed > delay):
         raise StimulusError(
             given=f"{distractors} distractors of {distractor:g} ms, {items} items and a delay of {delay:g} ms",
             expected="distractors that leave time in the delay, and at least 2 items that are not distractors",
-            remedy=f"pass delay={2 * distractors * distractor:g}, items={max(items, distractors + 2)}",
+            remedy=f"pass delay={max(delay, needed):g}, items={max(items, distractors + 2)}",
         )
     drawn = uniform(seed, "delayed match", first, count, 3 + items)
     shown = integers(drawn[:, 0], items)
@@ -180,9 +183,11 @@ def delayed_match(
     others = order.argsort(1)[:, :distractors]
     none = np.full(count, -1)
     gap = (delay - distractors * distractor) / (distractors + 1)
-    epochs = [("sample", sample, shown), ("delay", gap, none)]
+    gap = step * math.floor(gap / step + 1e-9) if distractors else gap
+    epochs = [("sample", sample, shown)]
     for other in others.T:
-        epochs += [("distractor", distractor, other), ("delay", gap, none)]
+        epochs += [("delay", gap, none), ("distractor", distractor, other)]
+    epochs.append(("delay", delay - distractors * (gap + distractor), none))
     return _single_place([*epochs, ("test", test, tested)], {"test": is_match.astype(np.int64)}, items, 2)
 
 

@@ -25,7 +25,7 @@ def test_delayed_match_answers_compare_test_with_sample() -> None:
     found = stimuli.delayed_match(0, 0, 4_000, items=5, delay=600.0, distractors=3, distractor=50.0)
     shown = found.items[:, :, 0]
     assert found.names == ("sample", *("delay", "distractor") * 3, "delay", "test")
-    assert found.durations[0].tolist() == [100.0, *(112.5, 50.0) * 3, 112.5, 100.0] and found.duration == 800.0
+    assert found.durations[0].tolist() == [100.0, *(110.0, 50.0) * 3, 120.0, 100.0] and found.duration == 800.0
     assert np.array_equal(found.answers[:, -1], shown[:, 0] == shown[:, -1]) and (found.answers[:, :-1] == -1).all()
     assert abs(found.answers[:, -1].mean() - 0.5) < 0.03
     for number in (2, 4, 6):
@@ -35,6 +35,14 @@ def test_delayed_match_answers_compare_test_with_sample() -> None:
     assert (shown[:, [1, 3, 5, 7]] == -1).all()
     pairs = np.bincount(5 * shown[:, 0] + shown[:, -1], minlength=25).reshape(5, 5)
     assert pairs.diagonal().min() > 330 and pairs[~np.eye(5, dtype=bool)].min() > 60  # 400 and 100 expected
+
+
+@pytest.mark.parametrize("step", [1.0, 20.0])
+def test_distractors_keep_to_grid_of_steps(step: float) -> None:
+    for delay in (220.0, 240.0, 600.0, 620.0):
+        found = stimuli.delayed_match(0, 0, 1, sample=60.0, delay=delay, distractors=2, distractor=60.0, step=step)
+        ends = np.cumsum(found.durations[0])
+        assert not (ends[:-2] % step).any() and found.duration == 160.0 + delay and found.durations.min() >= step
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -108,6 +116,7 @@ def test_digit_items_are_digits_in_order() -> None:
     [
         lambda: stimuli.delayed_match(0, 0, 2, items=3, distractors=2),
         lambda: stimuli.delayed_match(0, 0, 2, delay=200.0, distractors=2),
+        lambda: stimuli.delayed_match(0, 0, 2, delay=229.0, distractors=2),
         lambda: stimuli.delayed_match(0, 0, 2, items=1),
         lambda: stimuli.delayed_match(0, 0, 2, delay=0.0),
         lambda: stimuli.n_back(0, 0, 2, n=8),
