@@ -179,8 +179,8 @@ VALUES = (
 )
 NAMES = (
     *("attention", "attractors", "cell_search", "convergence", "extrapolation", "learned_time_constants"),
-    *("local_learning", "object_solution_time", "occlusion", "pcn_cycles", "plasticity", "recurrent_cells", "speed"),
-    *("time_constants", "transfer"),
+    *("local_learning", "object_solution_time", "occlusion", "pcn_cycles", "plasticity", "recurrent_cells"),
+    *("short_term_memory", "speed", "time_constants", "transfer"),
 )
 
 

@@ -34,6 +34,8 @@ DECISION = 24
 PEAK_HZ = 40.0
 REST = -3.0
 """initial bias of facilitating units, whose activity is then about 2 Hz at rest"""
+RETENTION = -2.0
+"""initial bias of the retention gates 1 - s(.) of reciprocal cells, which then keep 0.88 of their value per step"""
 HIDDEN = {"lstm": "m.c", "reciprocal": "c", "facilitation": "synapses_f"}
 """variables besides the activity m that can carry the memory"""
 
@@ -73,7 +75,11 @@ def reciprocal(items: int, width: int) -> Wiring:
     edges = [dense(u, m), dense(u, c)]
     for one, other in ((m, c), (c, m)):
         edges += [dense(one, one, "lateral", "retention"), dense(other, one, "lateral", "gate")]
-    return [Population(n, Leaky(ReciprocalGated(width, bias=True), STEP), (width,)) for n in ("m", "c")], edges
+    rules = {name: ReciprocalGated(width, bias=True) for name in ("m", "c")}
+    with torch.no_grad():
+        for rule in rules.values():
+            next(rule.parameters())[-1].fill_(RETENTION)
+    return [Population(name, Leaky(rule, STEP), (width,)) for name, rule in rules.items()], edges
 
 
 def bump(items: int, width: int) -> Wiring:

@@ -32,11 +32,11 @@ class ShortTermMemory(Repeated):
     """number of different items in delayed match to sample"""
     shown: Time = 60.0
     """duration of samples, distractors and tests, ms; must be a multiple of 20 ms"""
-    delays: tuple[Time, Time] = (100.0, 600.0)
+    delays: tuple[Time, Time] = (100.0, 400.0)
     """shortest and longest delay in training, ms"""
     distractors: Annotated[int, Field(ge=0, le=4)] = 2
     """largest number of distractors in training"""
-    test_delays: Some[Time] = (100.0, 300.0, 600.0, 1_000.0, 2_000.0, 4_000.0)
+    test_delays: Some[Time] = (100.0, 200.0, 400.0, 800.0, 1_600.0, 3_200.0)
     """delays of the tests without distractors, ms"""
     test_distractors: Some[Annotated[int, Field(ge=0, le=4)]] = (0, 1, 2, 3, 4)
     """numbers of distractors in the tests at the longest delay of the training"""
@@ -48,9 +48,9 @@ class ShortTermMemory(Repeated):
     """largest stretch in the tests, in which every element has this factor or 1"""
     noise: Annotated[float, Field(ge=0)] = 0.1
     """standard deviation of the noise in the drive of each memory unit, redrawn in each step"""
-    trials: Annotated[int, Field(ge=40)] = 400
+    trials: Annotated[int, Field(ge=40)] = 300
     """number of test trials of each condition and repetition"""
-    training: Training = Training(updates=600, batch=64, learning_rate=5e-3, clip=1.0)
+    training: Training = Training(updates=400, batch=48, learning_rate=5e-3, clip=1.0)
     """training settings; each repetition uses its own seed"""
 
 
@@ -74,6 +74,6 @@ PRESETS = {
         out=Path("results/short_term_memory-standard"),
         repetitions=5,
         trials=1_000,
-        training=dataclasses.replace(ShortTermMemory().training, updates=4_000),
+        training=dataclasses.replace(ShortTermMemory().training, updates=3_000),
     ),
 }

@@ -217,7 +217,9 @@ def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean over repetitions with its interval and all values, of each test."""
     tests = ("delays", "distractors", "lesions", "stretch")
-    found: dict[str, Any] = {test: {k: over_seeds([row[test][k] for row in rows]) for k in rows[0][test]} for test in tests}
+    found: dict[str, Any] = {
+        test: {k: over_seeds([row[test][k] for row in rows]) for k in rows[0][test]} for test in tests
+    }
     found["across"] = {
         name: {
             "times": first["times"],

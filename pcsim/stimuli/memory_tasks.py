@@ -29,7 +29,7 @@ from pcsim.stimuli.cued import CLASSES, digit_arrays
 from pcsim.stimuli.glyphs import Glyphs
 from pcsim.stimuli.pixels import require_floating
 from pcsim.stimuli.random import integers, uniform
-from pcsim.stimuli.timeline import Timeline, still
+from pcsim.stimuli.timeline import Timeline, blank, still
 
 MOST_ORDERS = 5_040
 """largest number of orders, that of 7 items"""
@@ -73,7 +73,7 @@ class Trials:
 
     @checked(StimulusError)
     def timeline(self, items: Tensor | None = None) -> Timeline:
-        """Return the stimulus, labelled with the last answers. Between items, the input is 0.
+        """Return the stimulus, labelled with the last answers. The input is 0 between items and after the trial.
 
         items  (kinds, unit) or (kinds, channel, height, width), the pattern of each item; by default one-hot vectors.
                The vectors of several places are concatenated, and images are placed side by side
@@ -97,7 +97,7 @@ class Trials:
             same = bool((lengths == lengths[0]).all())
             epoch = still(frame, float(lengths[0]) if same else torch.from_numpy(lengths), name)
             line = epoch if line is None else line.then(epoch)
-        return line.with_labels(self.labels())  # type: ignore[union-attr]
+        return line.then(blank(math.inf, frame, name="end")).with_labels(self.labels())  # type: ignore[union-attr]
 
     @checked(StimulusError)
     def targets(self, times: ArrayLike) -> Tensor:
