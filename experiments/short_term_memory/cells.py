@@ -32,8 +32,9 @@ SLOW = 100.0
 DECISION = 24
 """number of units in the decision layer"""
 PEAK_HZ = 40.0
+"""firing rate of facilitating units with an activity of 1"""
 REST = -3.0
-"""initial bias of facilitating units, whose activity is then about 2 Hz at rest"""
+"""initial bias of facilitating units, which fire at about 2 Hz at rest; items drive them with the same strength"""
 RETENTION = -2.0
 """initial bias of the retention gates 1 - s(.) of reciprocal cells, which then keep 0.88 of their value per step"""
 HIDDEN = {"lstm": "m.c", "reciprocal": "c", "facilitation": "synapses_f"}
@@ -95,11 +96,12 @@ def bump(items: int, width: int) -> Wiring:
 
 def facilitation(items: int, width: int) -> Wiring:
     """Build units without lateral weights, whose output passes through facilitating and depressing synapses."""
-    rule = leaky_rate(width, STEP, "sigmoid")
+    rule, entry = leaky_rate(width, STEP, "sigmoid"), dense(("u", items), ("m", width))
     with torch.no_grad():
         next(rule.parameters()).fill_(REST)
+        next(entry.transform.parameters()).normal_(std=-REST)
     populations, edges = models.synapses("m", "synapses", 0.15, 200.0, 1_500.0, PEAK_HZ)
-    return [Population("m", rule), *populations], [dense(("u", items), ("m", width)), *edges]
+    return [Population("m", rule), *populations], [entry, *edges]
 
 
 CELLS: dict[str, Callable[[int, int], Wiring]] = {

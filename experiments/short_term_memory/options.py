@@ -36,7 +36,7 @@ class ShortTermMemory(Repeated):
     """shortest and longest delay in training, ms"""
     distractors: Annotated[int, Field(ge=0, le=4)] = 2
     """largest number of distractors in training"""
-    test_delays: Some[Time] = (100.0, 200.0, 400.0, 800.0, 1_600.0, 3_200.0)
+    test_delays: Some[Time] = (100.0, 200.0, 400.0, 800.0, 1_600.0)
     """delays of the tests without distractors, ms"""
     test_distractors: Some[Annotated[int, Field(ge=0, le=4)]] = (0, 1, 2, 3, 4)
     """numbers of distractors in the tests at the longest delay of the training"""
@@ -44,13 +44,13 @@ class ShortTermMemory(Repeated):
     """duration of an element in serial order, ms"""
     stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0)
     """factors by which elements are stretched in training"""
-    test_stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    test_stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0, 3.0, 4.0, 6.0)
     """largest stretch in the tests, in which every element has this factor or 1"""
     noise: Annotated[float, Field(ge=0)] = 0.1
     """standard deviation of the noise in the drive of each memory unit, redrawn in each step"""
-    trials: Annotated[int, Field(ge=40)] = 300
+    trials: Annotated[int, Field(ge=40)] = 200
     """number of test trials of each condition and repetition"""
-    training: Training = Training(updates=400, batch=48, learning_rate=5e-3, clip=1.0)
+    training: Training = Training(updates=300, batch=32, learning_rate=5e-3, clip=1.0)
     """training settings; each repetition uses its own seed"""
 
 

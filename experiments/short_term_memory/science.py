@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pcsim import Euler, Full, Network, Record, Run, Simulator, analysis, stimuli
-from pcsim.analysis.decoding import DecodedAcross, decode_across_time
+from pcsim.analysis.decoding import DecodedAcross, decode_across_time, decode_over_time
 from pcsim.training import optimise
 
 from .. import base
@@ -151,6 +151,15 @@ def accuracy(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed
     return float((answers == trials.labels()).double().mean())
 
 
+def available(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed: int) -> float:
+    """Return the accuracy of a linear decoder of the answer, from the inputs of the decision layer in the last step."""
+    (memory,) = (edge.source for edge in net.projections if edge.target == "d" and edge.source != "u")
+    found = run(config, simulator(net, Record([memory])), trials, TEST_SEED + seed)
+    tested = functional.one_hot(torch.from_numpy(trials.items[:, -1, 0]), config.items)
+    features = torch.cat([found[memory][-1].detach(), tested], dim=1)
+    return float(decode_over_time(features[None], trials.labels(), folds=4, seed=seed).accuracy[0])
+
+
 def measure(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
     """Return the test results of one cell and repetition, from the output folder if they are already there."""
     return base.once(base.kept(config, "tests", cell, seed, suffix="json"), lambda: _measured(config, cell, seed))
@@ -164,6 +173,9 @@ def _measured(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
     def matched(net: Network, delay: float, distractors: int) -> float:
         return accuracy(config, net, match_trials(config, tested, 0, config.trials, delay, distractors), seed)
 
+    def decodable(delay: float) -> float:
+        return available(config, match, match_trials(config, tested, 0, config.trials, delay, 0), seed)
+
     def ordered(largest: float) -> float:
         stretch = (1.0, largest) if largest != 1.0 else (1.0,)
         return accuracy(config, order, order_trials(config, tested, 0, config.trials, stretch), seed)
@@ -171,6 +183,7 @@ def _measured(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
     return {
         "delays": {f"{delay:g}": matched(match, delay, 0) for delay in config.test_delays},
         "distractors": {str(count): matched(match, longest, count) for count in config.test_distractors},
+        "available": {f"{delay:g}": decodable(delay) for delay in config.test_delays},
         "lesions": {name: matched(net, longest, 0) for name, net in lesioned(config, match, cell).items()},
         "stretch": {f"{factor:g}": ordered(factor) for factor in config.test_stretch},
         "across": across(config, match, cell, seed),
@@ -191,7 +204,7 @@ def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[
 
     The stability is that of the decoders of the delay.
     """
-    trials = match_trials(config, TEST_SEED + seed, 0, max(config.trials, 40 * config.items), config.delays[1], 0)
+    trials = match_trials(config, TEST_SEED + seed, 0, max(config.trials, 25 * config.items), config.delays[1], 0)
     names = ["m", *([HIDDEN[cell]] if cell in HIDDEN else [])]
     found = run(config, simulator(net, Record(names, every=EVERY)), trials, TEST_SEED + seed)
     labels = torch.from_numpy(trials.items[:, 0, 0])
@@ -216,7 +229,7 @@ def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean over repetitions with its interval and all values, of each test."""
-    tests = ("delays", "distractors", "lesions", "stretch")
+    tests = ("delays", "distractors", "available", "lesions", "stretch")
     found: dict[str, Any] = {
         test: {k: over_seeds([row[test][k] for row in rows]) for k in rows[0][test]} for test in tests
     }
