@@ -56,8 +56,9 @@ class ShortTermMemory(Repeated):
 
 PRESETS = {
     "smoke": ShortTermMemory(
+        smoke=True,
         out=Path("results/short_term_memory-smoke"),
-        repetitions=2,
+        repetitions=1,
         parameters=1_000,
         items=6,
         delays=(100.0, 200.0),
