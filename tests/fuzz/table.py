@@ -561,6 +561,10 @@ def _models() -> Part:
             models.build,
             lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8), "weights": None},
         ),
+        "models.ring_weights": (
+            models.ring_weights,
+            lambda: {"units": 8, "inhibition": 8.0, "excitation": 8.0, "shift": 5.0},
+        ),
         "models.hebbian": (models.hebbian, lambda: {"patterns": patterns(), "centred": True}),
         "models.hopfield of patterns": (
             models.hopfield,
