@@ -10,7 +10,7 @@ from pcsim.models._circuits import ei_rcnn, interneuron_area, interneurons, ssn,
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
 from pcsim.models._cutting import cut, node_names
-from pcsim.models._decisions import with_decision, with_noise
+from pcsim.models._decisions import with_decision, with_evidence, with_noise
 from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
 from pcsim.models._grcnn import grcnn
 from pcsim.models._hgru import hgru
@@ -113,6 +113,7 @@ __all__ = [
     "weights",
     "wilson_cowan",
     "with_decision",
+    "with_evidence",
     "with_noise",
 ]
 

@@ -2,6 +2,7 @@
 
 from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
+from pcsim.stimuli.curves import Contours, contours
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -26,6 +27,7 @@ __all__ = [
     "IMAGENET",
     "Characters",
     "Condition",
+    "Contours",
     "Cued",
     "Film",
     "Glyphs",
@@ -39,6 +41,7 @@ __all__ = [
     "as_timeline",
     "blank",
     "change_detection",
+    "contours",
     "delayed_match",
     "denormalise",
     "digit_arrays",

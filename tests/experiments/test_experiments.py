@@ -25,6 +25,7 @@ FIGURES = {
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
     | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
+    "grouping": {"trials", "accuracy", "steps", "time", "spread"},
     "learned_time_constants": {"time_constants"},
     "local_learning": {"error", "alignment"},
     "object_solution_time": {"decoding", "solution_times"},
@@ -250,12 +251,26 @@ def memories_match_in_size_and_depend_on_their_edges(found: dict) -> None:
     assert set(cells["facilitation"]["across"]) == {"m", "synapses_f"}
 
 
+def times_and_spread_are_measured_for_every_path(found: dict) -> None:
+    sizes = found["sizes"]
+    assert set(sizes) == {"hgru", "lateral", "feedforward"} and max(sizes.values()) < 1.5 * min(sizes.values())
+    for name, row in found["accuracy"].items():
+        assert all(len(each) == 11 and min(each) >= 0 and max(each) <= 1 for each in row["by_path"])
+        assert {len(curve) for curve in row["over_time"].values()} == {1 if name == "feedforward" else 8}
+    assert set(found["accuracy"]["hgru"]["lesions"]) == {"no excitation", "no inhibition", "neither"}
+    for name in ("hgru", "lateral"):
+        (times,), (own,) = found["reaction_times"][name], found["spread"][name]["own"]
+        assert all(value is None or 0 < value <= 4 for value in times["area/same"] + times["area/different"])
+        assert len(own) == 4 and own[0][0] > 0, "the first dot must change the activity at its own place"
+
+
 CHECKS = {
     "attention": valid_cues_help_and_act_through_modulatory_edges,
     "attractors": little_corruption_is_completed,
     "cell_search": every_trial_is_told_and_networks_match_in_size,
     "convergence": errors_of_every_area_are_followed,
     "extrapolation": scores_stand_beside_the_baselines,
+    "grouping": times_and_spread_are_measured_for_every_path,
     "learned_time_constants": both_learn_and_one_time_constants,
     "local_learning": backpropagation_is_approached,
     "object_solution_time": nothing_is_solved_in_time_without_time,
