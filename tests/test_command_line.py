@@ -218,7 +218,7 @@ NAMES = (
         "plasticity",
         "recurrent_cells",
     ),
-    *("speed", "time_constants", "transfer"),
+    *("short_term_memory", "speed", "time_constants", "transfer"),
 )
 
 
