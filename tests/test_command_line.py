@@ -217,6 +217,7 @@ NAMES = (
         "pcn_cycles",
         "plasticity",
         "recurrent_cells",
+        "routing",
     ),
     *("short_term_memory", "speed", "time_constants", "transfer"),
 )

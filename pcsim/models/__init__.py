@@ -33,6 +33,7 @@ from pcsim.models._rcnn import leaky_rcnn, rcnn
 from pcsim.models._rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
 from pcsim.models._resnet import resnet18, resnet34
 from pcsim.models._retrofit import retrofit
+from pcsim.models._routing import shifter, two_streams
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.matching import matched
 from pcsim.models.registry import available, paper, register
@@ -106,10 +107,12 @@ __all__ = [
     "retrofit",
     "ring_weights",
     "shared_resnet",
+    "shifter",
     "ssn",
     "subconvlstm",
     "sublstm",
     "synapses",
+    "two_streams",
     "weights",
     "wilson_cowan",
     "with_decision",

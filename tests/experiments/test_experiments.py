@@ -32,6 +32,7 @@ FIGURES = {
     "pcn_cycles": {"accuracy", "errors", "network"},
     "plasticity": {"shifts", "delays"},
     "recurrent_cells": {"accuracy", "network"},
+    "routing": {"routes", "shifter", "areas", "openings", "switches", "late"},
     "short_term_memory": {"delays", "across_time", "lesions", "stretch"},
     "speed": {"speed"},
     "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
@@ -54,7 +55,7 @@ def numbers(out: Path) -> dict:
 # The default test run must fit in eight minutes, of which these would take three.
 LONG = (
     *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
-    *("recurrent_cells", "short_term_memory", "speed", "time_constants"),
+    *("recurrent_cells", "routing", "short_term_memory", "speed", "time_constants"),
 )
 
 
@@ -251,6 +252,18 @@ def memories_match_in_size_and_depend_on_their_edges(found: dict) -> None:
     assert set(cells["facilitation"]["across"]) == {"m", "synapses_f"}
 
 
+def closed_routes_carry_nothing(found: dict) -> None:
+    accuracy = found["accuracy"]["shifter"]
+    assert accuracy["intact"]["mean"] > 0.6 > accuracy["own route cut"]["mean"]
+    assert accuracy["other/wrong cue"]["mean"] > 0.4
+    (traffic,) = found["traffic"]["shifter"]
+    for cue, route in (("0", "route_a"), ("3", "route_i")):
+        drives = {edge: row["drive"] for edge, row in traffic[cue].items() if edge.startswith("retina->")}
+        assert max(drives, key=lambda edge: drives[edge]) == f"retina->{route}"
+    for rows in found["accuracy"].values():
+        assert all(0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1 for cell in rows.values())
+
+
 def times_and_spread_are_measured_for_every_path(found: dict) -> None:
     sizes = found["sizes"]
     assert set(sizes) == {"hgru", "lateral", "feedforward"} and max(sizes.values()) < 1.5 * min(sizes.values())
@@ -277,6 +290,7 @@ CHECKS = {
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "plasticity": only_predictive_rewards_shift_tuning,
     "recurrent_cells": sizes_match,
+    "routing": closed_routes_carry_nothing,
     "short_term_memory": memories_match_in_size_and_depend_on_their_edges,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,
