@@ -23,7 +23,7 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def list_models() -> None:
-    """List the registered models with their papers, parameter counts and edge counts by kind."""
+    """List the registered models with their papers, parameter and edge counts, and the trained weights with a score."""
     with importing():
         import torch
 
@@ -37,6 +37,20 @@ def list_models() -> None:
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
+    _print_table(rows)
+    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` trains them again")
+    trained: list[tuple[str, ...]] = [("name.weights", "kB", "score", "three seeds", "what is scored; trained on")]
+    for name, card in models.weights.cards().items():
+        score = card["scores"][card["headline"]]
+        seeds = score["seeds"].values()
+        spread = f"{min(seeds):.3g} to {max(seeds):.3g}" if len(seeds) > 1 else "one seed"
+        text = f"{card['headline']}; {card['trained_on']}"
+        trained.append((name, f"{card['bytes'] / 1000:.0f}", f"{score['mean']:.3g}", spread, text))
+    _print_table(trained)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of cells: the first and last column are aligned on the left, all others on the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
@@ -86,7 +100,7 @@ def export_page(
     dt: float | None = None,
     until: float | None = None,
 ) -> None:
-    """Write a page on which a trained network recognises digits of 32x32 pixels.
+    """Write a page on which a trained network recognises digits of 32x32 pixels, averaged to the size of its input.
 
     model    a model with weights in pcsim, or a file written by `net.save`
     weights  name of the weights; by default, the last one in alphabetical order
@@ -109,9 +123,13 @@ def export_page(
         digits = drawn.identities[:, -1].tolist()
         pictures += [drawn.pixels()[digits.index(digit)] for digit in range(10)]
         labels += range(10)
+    images = torch.stack(pictures)
+    side = next(iter(net.inputs.values()))[-1]
+    if images.shape[-1] % side == 0:
+        images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // side)
     solver = None if dt is None else Euler(dt=dt)
     options: dict[str, Any] = {"readout": readout, "solver": solver, "until": until, "about": about}
-    plots.export_page(net, path, torch.stack(pictures), labels=torch.tensor(labels), **options)
+    plots.export_page(net, path, images, labels=torch.tensor(labels), **options)
     print(f"page saved to {path} ({storage.full_path(path).stat().st_size / 1e3:,.0f} kB); open it in a browser")
 
 
@@ -168,6 +186,20 @@ def run_experiment(name: str | None, options: Sequence[str], command: str) -> No
     base.start(experiment, options, f"{command} {name}")
 
 
+def reproduce(name: str | None, out: str | None) -> bool:
+    """Train a network whose weights ship with pcsim again, and return whether its scores agree with those stored.
+
+    Without a name, list the networks.
+    """
+    package = _experiments()
+    with importing():
+        work = import_module(f"{package}.reproduce")
+    if name is None:
+        print("\n".join(f"{each}\n    {recipe.task}" for each, recipe in work.RECIPES.items()))
+        return True
+    return bool(work.reproduce(name, None if out is None else Path(out)))
+
+
 def _experiments() -> str:
     """Return the package of the experiments: part of pcsim where it was installed, beside it in a clone."""
     if find_spec("pcsim.experiments") is not None:
@@ -210,6 +242,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     text = "run an experiment, or list the experiments if no name is given"
     running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
     running.add_argument("name", nargs="?")
+    text = "train a network whose weights ship with pcsim again, and compare its scores with those stored"
+    again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
+    again.add_argument("--out", metavar="FOLDER", help="output folder, in which an interrupted training resumes")
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 
@@ -234,6 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 export_page(settings.pop("model"), settings.pop("path"), **settings)
             case "run":
                 run_experiment(None, (), f"{command} run")
+            case "reproduce":
+                if not reproduce(options.name, options.out):
+                    raise SystemExit(1)
             case "doctor":
                 with importing():
                     from pcsim.core import doctor

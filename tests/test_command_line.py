@@ -41,8 +41,10 @@ def shell(*arguments: str, cwd: Path, **options: object) -> tuple[int, str]:
 def test_models_command_lists_papers_and_edges(tmp_path: Path) -> None:
     code, printed = shell("models", cwd=tmp_path)
     assert code == 0
-    lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
+    table, trained = printed.split("\n\n")
+    lines = {line.split()[0]: line for line in table.splitlines()}
     assert list(lines)[1:] == list(models.available()), "a header line, then one line per model"
+    assert {line.split()[0] for line in trained.splitlines()[2:]} == {*models.weights.cards()}
     assert lines["blt"].split()[1:7] == ["37,546", "3", "2", "1", "0", "0"] and "Spoerer" in lines["blt"]
     assert lines["prednet_kitti"].split()[1] == "6,915,948" and "Lotter et al. 2017" in lines["prednet_kitti"]
 
@@ -217,7 +219,7 @@ NAMES = (
         "recurrent_cells",
         "routing",
     ),
-    *("speed", "time_constants", "transfer"),
+    *("short_term_memory", "speed", "time_constants", "transfer"),
 )
 
 

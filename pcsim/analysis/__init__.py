@@ -17,7 +17,7 @@ from pcsim.analysis.readouts import (
     reaction_times,
     uncertainty_area,
 )
-from pcsim.analysis.selectivity import tuning
+from pcsim.analysis.selectivity import population_angle, tuning
 from pcsim.analysis.statistics import (
     Comparison,
     Estimate,
@@ -50,6 +50,7 @@ __all__ = [
     "frames",
     "hit_rate",
     "mcnemar",
+    "population_angle",
     "rank_correlation",
     "reaction_times",
     "state_change",

@@ -16,6 +16,7 @@ from pcsim.models._grcnn import grcnn
 from pcsim.models._hgru import hgru
 from pcsim.models._hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
 from pcsim.models._laminar import laminar, laminar_hierarchy
+from pcsim.models._memory import bump_attractor, ring_weights
 from pcsim.models._multi_state import multi_state, shared_resnet
 from pcsim.models._normalisation import (
     delayed_normalisation,
@@ -57,6 +58,7 @@ __all__ = [
     "blt_bl",
     "blt_bt",
     "build",
+    "bump_attractor",
     "convlstm",
     "convrnn",
     "convrnn_intermediate",
@@ -103,6 +105,7 @@ __all__ = [
     "resnet18",
     "resnet34",
     "retrofit",
+    "ring_weights",
     "shared_resnet",
     "shifter",
     "ssn",

@@ -33,6 +33,7 @@ FIGURES = {
     "plasticity": {"shifts", "delays"},
     "recurrent_cells": {"accuracy", "network"},
     "routing": {"routes", "shifter", "areas", "openings", "switches", "late"},
+    "short_term_memory": {"delays", "across_time", "lesions", "stretch"},
     "speed": {"speed"},
     "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
 }
@@ -54,7 +55,7 @@ def numbers(out: Path) -> dict:
 # The default test run must fit in eight minutes, of which these would take three.
 LONG = (
     *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
-    *("recurrent_cells", "routing", "speed", "time_constants"),
+    *("recurrent_cells", "routing", "short_term_memory", "speed", "time_constants"),
 )
 
 
@@ -237,6 +238,20 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
     assert all(0 <= value <= 1 for rows in found["detection"].values() for value in (*rows["cued"], *rows["uncued"]))
 
 
+def memories_match_in_size_and_depend_on_their_edges(found: dict) -> None:
+    cells = found["cells"]
+    assert list(cells) == ["leaky", "lstm", "gated", "reciprocal", "bump", "facilitation"]
+    assert max(abs(row["parameters"] - 1_000) for row in cells.values()) < 150
+    for row in cells.values():
+        for test in ("delays", "distractors", "available", "lesions", "stretch"):
+            for cell in row[test].values():
+                assert 0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1 and len(cell["each"]) == 1
+        assert row["lesions"]["intact"] == row["delays"]["200"] == row["distractors"]["0"], "the same trials and noise"
+        matrix = np.array(row["across"]["m"]["accuracy"])
+        assert matrix.shape == (len(row["across"]["m"]["times"]),) * 2 and matrix[0, 0] > 0.5, "the sample is present"
+    assert set(cells["facilitation"]["across"]) == {"m", "synapses_f"}
+
+
 def closed_routes_carry_nothing(found: dict) -> None:
     accuracy = found["accuracy"]["shifter"]
     assert accuracy["intact"]["mean"] > 0.25, "above chance, 0.1"
@@ -276,6 +291,7 @@ CHECKS = {
     "plasticity": only_predictive_rewards_shift_tuning,
     "recurrent_cells": sizes_match,
     "routing": closed_routes_carry_nothing,
+    "short_term_memory": memories_match_in_size_and_depend_on_their_edges,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,
 }

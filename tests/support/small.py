@@ -106,6 +106,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "organics": {"units": 4},
     "dynamic_synapses": {"units": 3, "tau_facilitation": 500.0},
+    "bump_attractor": {"units": 8},
     "laminar": {"layers": ((2, 8, 8), (4, 4, 4), (6,), (3,)), "activation": "tanh"},
     "laminar/leaky": {"layers": ((2, 8, 8), (4, 4, 4), (6,)), "tau_l4": 8.0, "tau_l23": 10.0},
     "hgru": {"channels": 4, "kernel": 3, "filters": 3, "steps": 4, "image": (1, 8, 8)},
