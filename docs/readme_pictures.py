@@ -33,9 +33,9 @@ def extrapolation() -> None:
     """Animate the predictions of both PredNets, which see eight frames and continue the clip on their own."""
     frames = MovingDigits(digits=1, size=28, side=14, speed=(1.5, 2.5)).film(1_000_000, 0, 1, 13).sequences(13)
     predictions = {
-        cell: predict(
-            models.build("prednet", weights=f"moving-digits-{cell}"), frames, closed_loop_from=8
-        ).predictions[0]
+        cell: predict(models.build("prednet", weights=f"moving-digits-{cell}"), frames, closed_loop_from=8).predictions[
+            0
+        ]
         for cell in ("convlstm", "subconvlstm")
     }
     first, *others = plots.animation(frames[0], predictions, 8, scale=6)
