@@ -40,7 +40,8 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 # The tests execute the notebooks; -D nb_execution_mode=force does so for a site with figures.
 nb_execution_mode = "off"
 nb_execution_timeout = 600
-nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_show_tb = True
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
 
