@@ -9,18 +9,21 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.core.command_line import COMMAND, importing, program
 from pcsim.core.exceptions import PcsimError, StorageError
 from pcsim.core.version import VERSION
+
+if TYPE_CHECKING:
+    from pcsim.network import Network
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 """image file suffix -> metadata field for the name of the program that wrote the file"""
 
 
 def list_models() -> None:
-    """List the registered models with their papers, parameter counts and edge counts by kind."""
+    """List the registered models with their papers, parameter and edge counts, and the trained weights with a score."""
     with importing():
         import torch
 
@@ -34,6 +37,20 @@ def list_models() -> None:
         kinds: list[str] = [edge.kind for edge in net.projections]
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
+    _print_table(rows)
+    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` trains them again")
+    trained: list[tuple[str, ...]] = [("name.weights", "kB", "score", "three seeds", "what is scored; trained on")]
+    for name, card in models.weights.cards().items():
+        score = card["scores"][card["headline"]]
+        seeds = score["seeds"].values()
+        spread = f"{min(seeds):.3g} to {max(seeds):.3g}" if len(seeds) > 1 else "one seed"
+        text = f"{card['headline']}; {card['trained_on']}"
+        trained.append((name, f"{card['bytes'] / 1000:.0f}", f"{score['mean']:.3g}", spread, text))
+    _print_table(trained)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of cells: the first and last column are aligned on the left, all others on the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
@@ -73,6 +90,81 @@ def describe(name: str, draw: str | Path | None = None) -> None:
     print(f"drawing saved to {path}")
 
 
+def export_page(
+    model: str,
+    path: str | Path,
+    *,
+    weights: str | None = None,
+    readout: str | None = None,
+    spread: float = 1.0,
+    dt: float | None = None,
+    until: float | None = None,
+) -> None:
+    """Write a page on which a trained network recognises digits of 32x32 pixels, averaged to the size of its input.
+
+    model    a model with weights in pcsim, or a file written by `net.save`
+    weights  name of the weights; by default, the last one in alphabetical order
+    spread   offsets of the digits from the centre, from 0 (none) to 1 (as published)
+
+    The other options are those of `pcsim.plots.export_page`.
+    """
+    with importing():
+        import torch
+
+        from pcsim import plots, stimuli
+        from pcsim.core import storage
+        from pcsim.solvers import Euler
+
+    net, about = _trained(model, weights)
+    pictures: list[torch.Tensor] = []
+    labels: list[int] = []
+    for fragments in (0, 30):
+        drawn = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=spread), 7, 0, 200)
+        digits = drawn.identities[:, -1].tolist()
+        pictures += [drawn.pixels()[digits.index(digit)] for digit in range(10)]
+        labels += range(10)
+    images = torch.stack(pictures)
+    side = next(iter(net.inputs.values()))[-1]
+    if images.shape[-1] % side == 0:
+        images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // side)
+    solver = None if dt is None else Euler(dt=dt)
+    options: dict[str, Any] = {"readout": readout, "solver": solver, "until": until, "about": about}
+    plots.export_page(net, path, images, labels=torch.tensor(labels), **options)
+    print(f"page saved to {path} ({storage.full_path(path).stat().st_size / 1e3:,.0f} kB); open it in a browser")
+
+
+def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str]]:
+    """Return a model with included weights, or the network of a file, and where its weights come from."""
+    with importing():
+        from pcsim import models
+        from pcsim.core import storage
+        from pcsim.models import weights as included
+        from pcsim.network import Network
+        from pcsim.saved import load
+
+    if storage.full_path(model).is_file() or Path(model).suffix:
+        net = load(model)
+        if not isinstance(net, Network):
+            raise StorageError(
+                given=f"{model}, a file of a run",
+                expected="a file of a network, written by net.save(...)",
+                remedy="pass the file of the network that made this run",
+            )
+        return net, {"file": Path(model).name}
+    models.paper(model)  # refuses unknown names
+    known = included.available().get(model, ())
+    if not known:
+        raise StorageError(
+            given=f"the model {model!r}, for which pcsim includes no weights",
+            expected=f"one of {', '.join(included.available())}, or a file of a network",
+            remedy=f"train the model, call net.save('{model}.pcsim'), and pass this file instead of the name",
+        )
+    chosen = weights or known[-1]
+    net = models.build(model, weights=chosen)
+    seed = included.about(model, chosen).get("trained_with", {}).get("seed")
+    return net, {"weights": chosen} | ({} if seed is None else {"seed": str(seed)})
+
+
 # ---------------------------------------------------------------------- experiments
 
 
@@ -92,6 +184,20 @@ def run_experiment(name: str | None, options: Sequence[str], command: str) -> No
     with importing():
         base, experiment = (import_module(f"{package}.{each}") for each in ("base", name))
     base.start(experiment, options, f"{command} {name}")
+
+
+def reproduce(name: str | None, out: str | None) -> bool:
+    """Train a network whose weights ship with pcsim again, and return whether its scores agree with those stored.
+
+    Without a name, list the networks.
+    """
+    package = _experiments()
+    with importing():
+        work = import_module(f"{package}.reproduce")
+    if name is None:
+        print("\n".join(f"{each}\n    {recipe.task}" for each, recipe in work.RECIPES.items()))
+        return True
+    return bool(work.reproduce(name, None if out is None else Path(out)))
 
 
 def _experiments() -> str:
@@ -122,9 +228,24 @@ def _parser(command: str) -> argparse.ArgumentParser:
     describing = commands.add_parser("describe", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     describing.add_argument("name", metavar="NAME", help="a model listed by `pcsim models`")
     describing.add_argument("--draw", metavar="FILE", help="also draw its graph (.png, .pdf or .svg)")
+    text = "write a page that runs a trained network in the browser"
+    paging = commands.add_parser("export-page", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    paging.add_argument("model", metavar="MODEL", help="a model with included weights, or a file written by net.save")
+    paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
+    paging.add_argument("--weights", metavar="NAME", help="name of the included weights (default: the last one)")
+    paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
+    paging.add_argument("--spread", type=float, default=1.0, help="offsets of the digits, 0 to 1 (default: 1)")
+    paging.add_argument(
+        "--dt", type=float, metavar="MS", help="Euler step in continuous time (default: a tenth of tau)"
+    )
+    paging.add_argument("--until", type=float, metavar="MS", help="end of a run")
     text = "run an experiment, or list the experiments if no name is given"
     running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
     running.add_argument("name", nargs="?")
+    text = "train a network whose weights ship with pcsim again, and compare its scores with those stored"
+    again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
+    again.add_argument("--out", metavar="FOLDER", help="output folder, in which an interrupted training resumes")
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 
@@ -144,8 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 list_models()
             case "describe":
                 describe(options.name, options.draw)
+            case "export-page":
+                settings = {name: value for name, value in vars(options).items() if name != "command"}
+                export_page(settings.pop("model"), settings.pop("path"), **settings)
             case "run":
                 run_experiment(None, (), f"{command} run")
+            case "reproduce":
+                if not reproduce(options.name, options.out):
+                    raise SystemExit(1)
             case "doctor":
                 with importing():
                     from pcsim.core import doctor

@@ -13,10 +13,20 @@ from pcsim.analysis.readouts import (
     decode,
     entropy,
     entropy_threshold,
+    evidential_uncertainty,
     reaction_times,
+    uncertainty_area,
 )
-from pcsim.analysis.selectivity import tuning
-from pcsim.analysis.statistics import Comparison, Estimate, compare_pairs, error_rate, estimate, mcnemar
+from pcsim.analysis.selectivity import population_angle, tuning
+from pcsim.analysis.statistics import (
+    Comparison,
+    Estimate,
+    compare_pairs,
+    error_rate,
+    estimate,
+    mcnemar,
+    rank_correlation,
+)
 from pcsim.core.renamed import names_of
 
 __all__ = [
@@ -36,12 +46,16 @@ __all__ = [
     "entropy_threshold",
     "error_rate",
     "estimate",
+    "evidential_uncertainty",
     "frames",
     "hit_rate",
     "mcnemar",
+    "population_angle",
+    "rank_correlation",
     "reaction_times",
     "state_change",
     "tuning",
+    "uncertainty_area",
 ]
 
 if not TYPE_CHECKING:

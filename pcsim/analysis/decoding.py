@@ -3,6 +3,8 @@
 decoded = decode_over_time(run, key="l2", permutations=200)      cross-validated: one decoder for each time and fold
 decoded.times, decoded.accuracy, decoded.p                       (time,), next to decoded.chance
 low, high = decoded.interval()                                   (time,)
+across = decode_across_time(run, key="l2")                       each decoder is tested at every time
+across.accuracy, across.stability                                (training time, test time), and one number
 """
 
 from __future__ import annotations
@@ -98,35 +100,15 @@ def decode_over_time(
     a class has fewer samples than `folds` or is missing from the training samples of a fold, or if scikit-learn is not
     installed.
     """
-    times = None
-    if isinstance(features, Run):
-        name = recorded(features, key)
-        times, labels = features.times_of[name], features.labels if labels is None else labels
-        features = _finite_samples(features.values[name], name)
-    if labels is None or (key is not None and times is None):
-        raise StimulusError(
-            given=f"{'no labels' if labels is None else 'labels'} and key={key!r}",
-            expected="labels (n,), unless the stimulus of a run has labels, and a key only for a run",
-            remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
-        )
-    values, y, counts = _checked(features, labels, folds)
+    values, y, chance, times, together = _prepared("decode_over_time()", features, labels, key, folds, groups)
     with needs_extra("analysis", StimulusError, "decode_over_time()"):
         from threadpoolctl import threadpool_limits
 
         fitted = _pipeline(decoder, penalty)
-    together = None if groups is None else as_ids(groups, "groups", len(y))
-    if together is not None and len(np.unique(together)) < folds:
-        raise StimulusError(
-            given=f"{len(np.unique(together))} groups for {folds} folds",
-            expected="at least as many groups as folds",
-            remedy="pass folds=2, or more groups",
-        )
     # Limited to torch's thread count, because parallel processes would otherwise compete for the cores.
     with threadpool_limits(torch.get_num_threads()):
         probabilities = _held_out(fitted, values, y, folds, seed, together)
-        decoded = Decoded(
-            probabilities, probabilities.argmax(-1) == y, float(counts.max() / len(y)), times, groups=together
-        )
+        decoded = Decoded(probabilities, probabilities.argmax(-1) == y, chance, times, groups=together)
         if not permutations:
             return decoded
         generator = np.random.default_rng(seed)
@@ -140,6 +122,102 @@ def decode_over_time(
         p=((reached >= at_least).sum(0) + 1) / (permutations + 1),
         p_corrected=((reached.max(1)[:, None] >= at_least).sum(0) + 1) / (permutations + 1),
     )
+
+
+@dataclass(frozen=True)
+class DecodedAcross:
+    """Cross-validated accuracy of decoders that were fitted at one time and tested at another.
+
+    correct  (training time, test time, n), True if the decoded class is the label. No decoder is tested with samples,
+             or groups of samples, to which it was fitted, at any time
+    chance   chance level: the fraction of samples in the largest class
+    times    (time,) in ms, if a `Run` was decoded
+    """
+
+    correct: NDArray[np.bool_]
+    chance: float = math.nan
+    times: Array | None = None
+
+    @property
+    def accuracy(self) -> Array:
+        """Fraction of correctly decoded samples: (training time, test time)."""
+        return self.correct.mean(2)
+
+    @property
+    def stability(self) -> float:
+        """(mean accuracy at other times - chance) / (mean accuracy at the training time - chance).
+
+        It is 1 for a persistent code, which is the same at all times, and 0 for a dynamic code, whose decoders do not
+        generalise. It is NaN for a single time, or if accuracy at the training time is not above chance.
+        """
+        count = len(self.correct)
+        same = float(self.accuracy.diagonal().mean()) - self.chance
+        if count < 2 or not same > 0:
+            return math.nan
+        other = float(self.accuracy[~np.eye(count, dtype=bool)].mean()) - self.chance
+        return other / same
+
+
+@checked(StimulusError, groups=None)
+def decode_across_time(
+    features: Annotated[ArrayLike | Tensor, Axes("time, sample, ...", is_float=False)] | Run,
+    labels: Labels | None = None,
+    *,
+    key: str | None = None,
+    decoder: Literal["logistic", "svm"] = "logistic",
+    penalty: Positive = 1.0,
+    folds: Count = 5,
+    groups: Labels | None = None,
+    seed: Whole = 0,
+) -> DecodedAcross:
+    """Decode `labels` (n,) from `features` (time, n, ...) with decoders fitted at each time and tested at all times.
+
+    The arguments are those of `decode_over_time`, and the diagonal is its result. Features are z-scored with the
+    statistics of the training samples at the training time. Source: King & Dehaene 2014 (temporal generalisation).
+    Raises StimulusError as `decode_over_time` does.
+    """
+    values, y, chance, times, together = _prepared("decode_across_time()", features, labels, key, folds, groups)
+    with needs_extra("analysis", StimulusError, "decode_across_time()"):
+        from threadpoolctl import threadpool_limits
+
+        fitted = _pipeline(decoder, penalty)
+    count = len(values)
+    correct = np.empty((count, count, len(y)), np.bool_)
+    with threadpool_limits(torch.get_num_threads()):
+        for training, test in _splits(y, folds, seed, together):
+            _require_classes(y[training], int(y.max()) + 1, folds)
+            tested = values[:, test].reshape(count * len(test), -1)
+            for time, sheet in enumerate(values):
+                fitted.fit(sheet[training], y[training])
+                answers = _probabilities(fitted, tested).argmax(-1).reshape(count, len(test))
+                correct[time][:, test] = answers == y[test]
+    return DecodedAcross(correct, chance, times)
+
+
+def _prepared(
+    name: str, features: Any, labels: Any, key: str | None, folds: int, groups: Any
+) -> tuple[Array, NDArray[np.int64], float, Array | None, NDArray[Any] | None]:
+    """Return the features (time, n, unit), labels, chance level, times and groups of the function called `name`."""
+    times = None
+    if isinstance(features, Run):
+        record = recorded(features, key)
+        times, labels = features.times_of[record], features.labels if labels is None else labels
+        features = _finite_samples(features.values[record], record, name)
+    if labels is None or (key is not None and times is None):
+        raise StimulusError(
+            given=f"{'no labels' if labels is None else 'labels'} and key={key!r}",
+            expected="labels (n,), unless the stimulus of a run has labels, and a key only for a run",
+            remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
+        )
+    values, y, counts = _checked(features, labels, folds)
+    together = None if groups is None else as_ids(groups, "groups", len(y))
+    if together is not None and len(np.unique(together)) < folds:
+        raise StimulusError(
+            given=f"{len(np.unique(together))} groups for {folds} folds",
+            expected="at least as many groups as folds",
+            remedy="pass folds=2, or more groups",
+        )
+    return values, y, float(counts.max() / len(y)), times, together
 
 
 def _checked(features: Any, labels: Any, folds: int) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
@@ -165,7 +243,7 @@ def _checked(features: Any, labels: Any, folds: int) -> tuple[Array, NDArray[np.
     return values, y, counts
 
 
-def _finite_samples(values: Tensor, name: str) -> Tensor:
+def _finite_samples(values: Tensor, name: str, function: str) -> Tensor:
     """Return the values (time, n, ...). Raises StimulusError if a sample has diverged."""
     diverged = (~torch.isfinite(values.detach()).reshape(*values.shape[:2], -1).all(2)).any(0).nonzero().flatten()
     if len(diverged):
@@ -174,7 +252,7 @@ def _finite_samples(values: Tensor, name: str) -> Tensor:
             f"{int(diverged[0])}",
             expected="finite values of all samples",
             remedy=f"use a smaller dt, or leave them out: ok = run[{name!r}].isfinite().flatten(2).all(2).all(0); "
-            f"decode_over_time(run[{name!r}][:, ok], labels[ok])",
+            f"{function[:-2]}(run[{name!r}][:, ok], labels[ok])",
         )
     return values
 
@@ -251,7 +329,7 @@ def _probabilities(fitted: Any, values: Array) -> Array:
     return torch.softmax(torch.from_numpy(margins), -1).numpy()
 
 
-__all__ = ["Decoded", "decode_over_time"]
+__all__ = ["Decoded", "DecodedAcross", "decode_across_time", "decode_over_time"]
 
 
 def __dir__() -> list[str]:

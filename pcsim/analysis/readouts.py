@@ -1,8 +1,9 @@
 """Decisions from a readout over time: which step to decode, and when the decision is made.
 
-`logits` are (time, batch, class), as returned by `training.evaluate`. `first` is the first step to use. If the readout
-does not depend on the image in the first steps, pass `first=net.arrivals[net.readout]`. For logits with NaN, as in
-samples that diverged, functions that return steps raise StimulusError; `entropy` and `decision_times` return NaN.
+`logits` are (time, batch, class), as returned by `training.evaluate`; `log_alpha` is a Dirichlet readout of the same
+shape. `first` is the first step to use. If the readout does not depend on the image in the first steps, pass
+`first=net.arrivals[net.readout]`. For logits with NaN, as in samples that diverged, functions that return steps raise
+StimulusError; all others return NaN.
 """
 
 from __future__ import annotations
@@ -122,6 +123,35 @@ def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     # The answer becomes final in the row after the last row with a different answer.
     row = torch.where(other.any(0), len(other) - other.int().flip(0).argmax(0), torch.zeros_like(answers[0]))
     return at[row].masked_fill(logits.isnan().any(-1).any(0), torch.nan)
+
+
+@checked(StimulusError)
+def evidential_uncertainty(log_alpha: Logits) -> Tensor:
+    """u = K / sum alpha, the epistemic uncertainty of a Dirichlet distribution over K classes: (time, batch).
+
+    log_alpha  logarithm of the concentrations alpha >= 1, the readout of `models.with_evidence`
+
+    Without evidence, all alpha are 1 and u is 1. Source: Sensoy et al. 2018 eq. 1. Raises StimulusError if an alpha is
+    below 1.
+    """
+    if (log_alpha < -1e-6).any():
+        raise StimulusError(
+            given=f"log_alpha with a minimum of {float(log_alpha[~log_alpha.isnan()].min()):g}",
+            expected="the logarithm of concentrations, which are at least 1",
+            remedy="pass run['evidence'] of models.with_evidence(net), not logits",
+        )
+    return log_alpha.shape[-1] / log_alpha.exp().sum(-1)
+
+
+@checked(StimulusError)
+def uncertainty_area(times: ArrayLike, log_alpha: Runs) -> Tensor:
+    """xi = integral of u(t) dt, the area under `evidential_uncertainty` by the trapezoidal rule: (batch,).
+
+    The unit is that of `times`. A network that becomes certain later has a larger area, which serves as its reaction
+    time. Source: Goetschalckx et al. 2023. Raises StimulusError unless there is one time per row, in increasing order.
+    """
+    at = torch.from_numpy(as_times(times, len(log_alpha))).to(log_alpha.device)
+    return torch.trapezoid(evidential_uncertainty(log_alpha).to(at), at, dim=0)
 
 
 @checked(StimulusError)

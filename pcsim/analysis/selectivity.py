@@ -1,4 +1,4 @@
-"""Selectivity of feature maps for classes of stimuli."""
+"""Selectivity of units and feature maps."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ def tuning(responses: Annotated[Tensor, Axes("time, sample, channel, ...")], lab
     z = np.where(constant, 0.0, z / np.where(constant, 1.0, spread))
     largest = np.abs(z).max(1, keepdims=True)
     return torch.from_numpy(z / np.where(largest > 0, largest, 1.0))
+
+
+@checked(StimulusError)
+def population_angle(rates: Annotated[Tensor, Axes("time, sample, unit")]) -> Tensor:
+    """psi = arg sum_i r_i exp(i theta_i), theta_i = 360 i / n: the population vector of a ring of units, in degrees.
+
+    rates  (time, sample, unit), such as run["r"]
+
+    Return angles from 0 to 360, (time, sample), in the type of the rates; NaN where the vector is 0. Source:
+    Georgopoulos, Schwartz & Kettner 1986.
+    """
+    angles = 2.0 * torch.pi / rates.shape[-1] * torch.arange(rates.shape[-1], device=rates.device).to(rates)
+    x, y = (rates * angles.cos()).sum(-1), (rates * angles.sin()).sum(-1)
+    missing = torch.hypot(x, y) <= 1e-6 * rates.abs().sum(-1)
+    return torch.rad2deg(torch.atan2(y, x)).remainder(360.0).masked_fill(missing, torch.nan)

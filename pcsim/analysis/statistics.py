@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcsim.analysis.arguments import as_mask
+from pcsim.analysis.arguments import as_ids, as_mask
 from pcsim.core.checks import Count, Whole, checked
 from pcsim.core.exceptions import StimulusError
 
@@ -70,6 +70,58 @@ def correlation(first: ArrayLike, second: ArrayLike, method: str = "spearman") -
     if np.isnan([centred(one)[1], centred(other)[1]]).any():
         return math.nan
     return float(correlate[method](one, other).statistic)
+
+
+@checked(StimulusError)
+def rank_correlation(
+    first: ArrayLike,
+    second: ArrayLike,
+    control: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    draws: Count = 1_000,
+    seed: Whole = 0,
+) -> Estimate:
+    """r = (r12 - r13 r23) / sqrt( (1 - r13^2) (1 - r23^2) ), Spearman's correlation with a 95 % bootstrap interval.
+
+    first, second  values (n,)
+    control        values (n,) whose effect is removed (r13, r23: the correlations with it); None for r = r12
+    groups         ids (n,), such as those of scenes; all samples of a group are resampled together
+
+    All values are NaN if an array does not vary; draws in which one does not vary are left out. Raises StimulusError
+    for arrays of different lengths, fewer than three samples, or values that are not finite.
+    """
+    given = [np.asarray(values, float) for values in (first, second, control) if values is not None]
+    sizes = {each.shape for each in given}
+    if len(sizes) > 1 or given[0].ndim != 1 or len(given[0]) < 3 or not np.isfinite(given).all():
+        raise StimulusError(
+            given=f"arrays of shapes {[each.shape for each in given]}, with "
+            f"{sum(int((~np.isfinite(each)).sum()) for each in given)} values that are NaN or infinite",
+            expected="arrays of three or more finite values, (n,)",
+            remedy="leave out undefined values with ok = np.isfinite(values); values[ok]",
+        )
+    ids = np.arange(len(given[0])) if groups is None else as_ids(groups, "groups", len(given[0]))
+    samples = [np.flatnonzero(ids == each) for each in np.unique(ids)]
+    chosen = np.random.default_rng(seed).integers(len(samples), size=(draws, len(samples)))
+    found = []
+    for row in chosen:
+        rows = np.concatenate([samples[k] for k in row])
+        found.append(_partial_rank([each[rows] for each in given]))
+    low, high = np.nanquantile(found, [0.025, 0.975]) if np.isfinite(found).any() else (math.nan, math.nan)
+    return Estimate(_partial_rank(given), float(low), float(high))
+
+
+def _partial_rank(arrays: list[NDArray[np.float64]]) -> float:
+    """Return Spearman's correlation of two arrays, without the effect of the third if there is one."""
+    from scipy.stats import rankdata
+
+    ranks = [centred(rankdata(each)) for each in arrays]
+    unit = [away / size for away, size in ranks]
+    r12 = float(unit[0] @ unit[1])
+    if len(unit) == 2:
+        return r12
+    r13, r23 = float(unit[0] @ unit[2]), float(unit[1] @ unit[2])
+    rest = (1 - r13**2) * (1 - r23**2)
+    return (r12 - r13 * r23) / math.sqrt(rest) if rest > 1e-12 else math.nan
 
 
 def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

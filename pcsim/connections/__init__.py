@@ -5,6 +5,7 @@ Any `torch.nn.Module` can serve as a transform. Those defined here are shared by
 
 from pcsim.connections.constrained import Signed, Symmetric, signed
 from pcsim.connections.functions import Function, Gain
+from pcsim.connections.routing import Opening, Window
 from pcsim.connections.transforms import (
     Activation,
     Adjoint,
@@ -40,6 +41,7 @@ __all__ = [
     "GlobalMeanPool",
     "HalfSquare",
     "LocalResponseNorm",
+    "Opening",
     "PerStep",
     "Phased",
     "Resize",
@@ -50,6 +52,7 @@ __all__ = [
     "Strided",
     "Symmetric",
     "Tied",
+    "Window",
     "channels_last",
     "conv",
     "draw",

@@ -1,7 +1,7 @@
 """Exit statuses of command-line programs, which print messages instead of tracebacks.
 
     0    success
-    1    a bug; the traceback is printed
+    1    a bug; the traceback is printed. From `pcsim reproduce`: a score differs by more than its tolerance
     2    invalid input, or a file or directory that cannot be read or written
     130  stopped by Ctrl-C; run the same command again to resume
     143  stopped by SIGTERM; run the same command again to resume

@@ -10,12 +10,13 @@ from pcsim.models._circuits import ei_rcnn, interneuron_area, interneurons, ssn,
 from pcsim.models._convrnn import Layer, convrnn, convrnn_intermediate, convrnn_shallow
 from pcsim.models._cornet import cornet_r, cornet_rt, cornet_s, cornet_z
 from pcsim.models._cutting import cut, node_names
-from pcsim.models._decisions import with_decision, with_noise
+from pcsim.models._decisions import with_decision, with_evidence, with_noise
 from pcsim.models._encoder_forecaster import convlstm, subconvlstm, sublstm
 from pcsim.models._grcnn import grcnn
 from pcsim.models._hgru import hgru
 from pcsim.models._hopfield import hebbian, hopfield, hopfield_continuous, hopfield_modern, random_patterns
 from pcsim.models._laminar import laminar, laminar_hierarchy
+from pcsim.models._memory import bump_attractor, ring_weights
 from pcsim.models._multi_state import multi_state, shared_resnet
 from pcsim.models._normalisation import (
     delayed_normalisation,
@@ -32,6 +33,7 @@ from pcsim.models._rcnn import leaky_rcnn, rcnn
 from pcsim.models._rcnn_sat import rcnn_sat_b, rcnn_sat_bd, rcnn_sat_bf, rcnn_sat_bk, rcnn_sat_bl
 from pcsim.models._resnet import resnet18, resnet34
 from pcsim.models._retrofit import retrofit
+from pcsim.models._routing import shifter, two_streams
 from pcsim.models.cells import CELLS, MEDIAN, SHALLOW, ReciprocalCell, Site
 from pcsim.models.matching import matched
 from pcsim.models.registry import available, paper, register
@@ -56,6 +58,7 @@ __all__ = [
     "blt_bl",
     "blt_bt",
     "build",
+    "bump_attractor",
     "convlstm",
     "convrnn",
     "convrnn_intermediate",
@@ -102,14 +105,18 @@ __all__ = [
     "resnet18",
     "resnet34",
     "retrofit",
+    "ring_weights",
     "shared_resnet",
+    "shifter",
     "ssn",
     "subconvlstm",
     "sublstm",
     "synapses",
+    "two_streams",
     "weights",
     "wilson_cowan",
     "with_decision",
+    "with_evidence",
     "with_noise",
 ]
 

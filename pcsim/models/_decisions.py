@@ -1,4 +1,4 @@
-"""Additions to any network: evidence accumulators, and inputs for neural noise.
+"""Additions to any network: evidence accumulators, Dirichlet readouts, and inputs for neural noise.
 
     race   x_c <- max( 0, x_c + a z_c )
     drift  x_c <- x_c + a ( z_c - mean of the other z )
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from pcsim.core.checks import Finite, NonNegative, Positive, checked
 from pcsim.core.exceptions import WiringError
@@ -21,6 +22,7 @@ from pcsim.network import Network, Population, Projection
 from pcsim.network.variants import rebuilt
 from pcsim.rules.accumulator import Accumulator
 from pcsim.rules.base import Leaky, Rule
+from pcsim.rules.wires import Sum
 
 SUBSTEPS = 10
 """In a flow, an accumulator with integration time constant tau approaches its target with tau / SUBSTEPS."""
@@ -82,6 +84,36 @@ def with_decision(
         edges.append(Projection(name, name, _fixed(inhibition * others), "lateral", delay, "inhibition"))
     population = Population(name, rule, shape)
     return rebuilt(net, [*net.populations.values(), population], [*net.projections, *edges], readout=name)
+
+
+@checked(WiringError)
+def with_evidence(net: Network, *, name: str = "evidence") -> Network:
+    """log alpha_c = log( 1 + softplus(z_c) ): add a Dirichlet readout to a network with a readout z (classes,).
+
+    The new population holds the logarithm of the concentrations alpha, and becomes the readout. Its softmax is the
+    expected probability alpha_c / S with S = sum alpha, so that `training.train` with loss="softmax" minimises
+    log S - log alpha_target. `analysis.evidential_uncertainty` returns the uncertainty K / S. Parameters are shared
+    with `net`. Source: Sensoy et al. 2018 eq. 3. Raises WiringError if the network has no readout, or if it is not a
+    vector of at least two classes.
+
+        net = models.with_evidence(models.hgru(channels=8, kernel=3, image=(1, 24, 24)))
+    """
+    shape = net.shape(net.readout) if net.readout else ()
+    if net.readout is None or len(shape) != 1 or shape[0] < 2:
+        raise WiringError(
+            given=f"{net.name!r} with the readout {net.readout!r} of shape {shape}",
+            expected="a readout with one value for each of two or more classes",
+            remedy="build it with Network(..., readout='name')",
+        )
+    populations = [*net.populations.values(), Population(name, Sum(), shape)]
+    return rebuilt(
+        net, populations, [*net.projections, Projection(net.readout, name, _log_concentration)], readout=name
+    )
+
+
+def _log_concentration(value: Tensor) -> Tensor:
+    """Return log( 1 + softplus(value) )."""
+    return torch.log1p(functional.softplus(value))
 
 
 @checked(WiringError)

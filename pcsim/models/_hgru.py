@@ -35,6 +35,7 @@ def hgru(
     norm: bool = False,
     symmetric: bool = True,
     filters: Count = 7,
+    stride: Count = 1,
     steps: Count = 8,
     image: tuple[Count, Count, Count] = (1, 150, 150),
     classes: Count = 2,
@@ -46,6 +47,7 @@ def hgru(
                the inputs of both gates, the inhibition and the excitation have batch norms that differ between steps
     symmetric  if True, W has the same weight in both directions between any two units, and an odd size
     filters    size of the filters of the image
+    stride     distance between neighbouring filters in pixels; 1 in the paper
 
         net = pcsim.models.hgru(channels=8, kernel=7, image=(1, 32, 32))
     """
@@ -60,6 +62,7 @@ def hgru(
     for gate in (gain, mix):
         with torch.no_grad():
             gate.weight.copy_(nn.init.orthogonal_(torch.empty(channels, channels))[:, :, None, None])
+    size = (channels, *((length + 2 * (filters // 2) - filters) // stride + 1 for length in image[1:]))
     activation: Literal["tanh", "relu"] = "relu" if norm else "tanh"
     head = nn.Sequential(nn.BatchNorm2d(channels), conv(channels, classes, 1, bias=True), GlobalMaxPool())
     return Network(
@@ -68,11 +71,11 @@ def hgru(
             Population("x", Sum("square", channels)),
             Population("g1", Gated(channels)),
             Population("h1", HorizontalInhibition(channels, activation)),
-            Population("h2", HorizontalExcitation(channels, activation), (channels, *image[1:])),
+            Population("h2", HorizontalExcitation(channels, activation), size),
             Population("readout", Sum()),
         ],
         [
-            Projection("image", "x", conv(image[0], channels, filters)),
+            Projection("image", "x", conv(image[0], channels, filters, stride)),
             edge("x", "h1"),
             edge("h2", "g1", None, "lateral", 1),
             edge("h2", "g1", weights(gain), "lateral", 1, "gate"),

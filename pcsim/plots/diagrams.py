@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
-from pcsim.core.checks import checked
+from pcsim.core.checks import NonNegative, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.network import Network, Projection
 from pcsim.plots.canvas import as_numbers, drawing, merged
@@ -29,12 +30,21 @@ STYLES: dict[str, tuple[str, Any, str, str]] = {
 """colour, line, arrow head ("-o" is a circle) and label of each kind of edge; kinds also differ without colour"""
 LESION = "#999999"
 START = "#777777"
+_HAIRLINE = 0.2
 _ROUND = 0.12
 """radius of the corners of a route"""
 
 
 @checked(StimulusError)
-def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes | None = None, **edge: Any) -> Axes:
+def network(
+    net: Network,
+    *,
+    shapes: bool = True,
+    legend: bool = True,
+    widths: Mapping[str, NonNegative] | None = None,
+    ax: Axes | None = None,
+    **edge: Any,
+) -> Axes:
     """Draw a wiring diagram: populations are boxes, and edges differ in colour, line and arrow head by kind.
 
     Edges are labelled with their delays: steps in a discrete network, ms in a flow. Lesioned edges are grey and crossed
@@ -43,8 +53,19 @@ def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes 
 
     shapes  if True, boxes contain the shape (channel, height, width) of each population, if there is room
     legend  if True, the kinds of edges are listed on the right
+    widths  line widths of edges by name, in points, such as the drive that each edge delivers; edges with a width of 0
+            are drawn as hairlines
     edge    passed to the `FancyArrowPatch` of every edge, such as linewidth=1
+
+    Raises StimulusError for widths of unknown edges.
     """
+    widths = widths or {}
+    if unknown := [name for name in widths if name not in {each.name for each in net.projections}]:
+        raise StimulusError(
+            given=f"widths of {', '.join(map(repr, unknown))}",
+            expected=f"edges of {net.name!r}: {', '.join(each.name for each in net.projections)}",
+            remedy=f"pass widths={{{net.projections[0].name!r}: 2.0}}",
+        )
     connected = {each.source for each in net.projections}
     starts = [e for e in net.initialiser.projections if e.source not in connected] if net.initialiser else []
     known = {*net.inputs, *net.populations}
@@ -58,7 +79,8 @@ def network(net: Network, *, shapes: bool = True, legend: bool = True, ax: Axes 
         for name, (x, y) in layout.places.items():
             _box(ax, net, name, x, y, size, shapes)
         for each in net.projections:
-            _edge(ax, net, each, layout.routes[each.name], size, edge)
+            own = {"linewidth": max(_HAIRLINE, widths[each.name])} if each.name in widths else {}
+            _edge(ax, net, each, layout.routes[each.name], size, edge | own)
         for each in starts:
             ends = layout.places[each.source], layout.places[each.target]
             style: dict[str, Any] = {

@@ -42,8 +42,13 @@ def heatmap(
              most 150 cells
     image    passed to `ax.imshow`, for example norm="log" or cmap="magma"
 
-    Raises StimulusError if points are repeated and `repeats` is not given, or if the values are not single numbers.
+    Raises StimulusError if points are repeated and `repeats` is not given, if the values are not single numbers, or for
+    an unknown format.
     """
+    try:
+        format(0.0, numbers or "")
+    except ValueError as reason:
+        require(False, f"numbers={numbers!r} ({reason})", "a format of a float", "pass numbers='.2f', or '' for none")
     found = table.over(value, x, y)
     others = ", ".join(name for name in table.axes if name not in (x, y))
     require(

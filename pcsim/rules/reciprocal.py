@@ -2,6 +2,7 @@
 
     h(t) = f( g(gate) drive + k(retention) h(t-1) )         reciprocal gated; g, k = offset + factor s(.)
     h(t) = u h(t-1) + (1 - u) f(candidate)                  gated update, u = s(update)
+    tau / (1 - u) dh/dt = -h + f(candidate)                 the same as an ODE
     h(t) = a h(t-1) + drive                                 decay
     y = s(gate) drive                                       gated, without memory
     y = u drive + (1 - u) f(candidate)                      highway, without memory
@@ -100,6 +101,9 @@ class GatedUpdate(Map):
     `kept` is the initial b_u; if it is positive, the unit initially retains most of its value. Source: the UGRNN of
     Collins et al. 2017 eq. 5-7. If the candidate receives h through a `Gated` reset, the unit is the GRU of Cho et
     al. 2014.
+
+    As an ODE, tau dh/dt = (1 - u) (f(candidate + b) - h): a leaky unit whose time constant tau / (1 - u) depends on its
+    input, at least tau, and is fixed if nothing projects to the port "update". Source: Jordan, Sokol & Park 2021.
     """
 
     ports = ("candidate", "update")

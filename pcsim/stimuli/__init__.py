@@ -2,6 +2,7 @@
 
 from pcsim.stimuli.correlated import ou_noise
 from pcsim.stimuli.cued import Cued, digit_arrays, digit_blends, spotlight
+from pcsim.stimuli.curves import Contours, contours
 from pcsim.stimuli.digits import (
     CONDITIONS,
     Condition,
@@ -12,6 +13,7 @@ from pcsim.stimuli.digits import (
 )
 from pcsim.stimuli.film import Film, as_timeline, oddball, read_film, read_moving_mnist
 from pcsim.stimuli.glyphs import Glyphs, HandwrittenGlyphs, RenderedGlyphs
+from pcsim.stimuli.memory_tasks import Trials, change_detection, delayed_match, digit_items, n_back, serial_order
 from pcsim.stimuli.mnist import load_mnist
 from pcsim.stimuli.moving import Moving, MovingDigits
 from pcsim.stimuli.occluders import moving_bar, occluded
@@ -25,6 +27,7 @@ __all__ = [
     "IMAGENET",
     "Characters",
     "Condition",
+    "Contours",
     "Cued",
     "Film",
     "Glyphs",
@@ -34,17 +37,23 @@ __all__ = [
     "RenderedGlyphs",
     "Scenes",
     "Timeline",
+    "Trials",
     "as_timeline",
     "blank",
+    "change_detection",
+    "contours",
+    "delayed_match",
     "denormalise",
     "digit_arrays",
     "digit_blends",
     "digit_clutter",
     "digit_debris",
+    "digit_items",
     "held",
     "load_mnist",
     "load_omniglot",
     "moving_bar",
+    "n_back",
     "noise",
     "normalise",
     "occluded",
@@ -56,6 +65,7 @@ __all__ = [
     "read_moving_mnist",
     "scenes",
     "sequence",
+    "serial_order",
     "spotlight",
     "turns",
 ]

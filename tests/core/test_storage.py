@@ -136,7 +136,7 @@ def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="options used when the weights were trained"):
         models.build("blt", weights="debris-light", channels=(4, 4))
     with pytest.raises(StorageError, match="for which pcsim includes weights"):
-        models.build("leaky_rcnn", weights="debris-light")
+        models.build("hgru", weights="debris-light")
 
 
 def test_tied_weights_are_stored_once(tmp_path: Path) -> None:

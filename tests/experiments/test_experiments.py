@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.paths import ROOT
 
+from experiments import base
 from pcsim.core import storage
 
 COUNTS = (24, 22, 24, 40, 26)
@@ -24,12 +25,15 @@ FIGURES = {
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
     | {f"{kind}_prednet-{cell}" for kind in ("errors", "surprise") for cell in ("convlstm", "subconvlstm")},
+    "grouping": {"trials", "accuracy", "steps", "time", "spread"},
     "learned_time_constants": {"time_constants"},
     "local_learning": {"error", "alignment"},
     "object_solution_time": {"decoding", "solution_times"},
     "pcn_cycles": {"accuracy", "errors", "network"},
     "plasticity": {"shifts", "delays"},
     "recurrent_cells": {"accuracy", "network"},
+    "routing": {"routes", "shifter", "areas", "openings", "switches", "late"},
+    "short_term_memory": {"delays", "across_time", "lesions", "stretch"},
     "speed": {"speed"},
     "time_constants": {"curves", "maps", "ratio", "solvers", "precision"},
 }
@@ -51,7 +55,7 @@ def numbers(out: Path) -> dict:
 # The default test run must fit in eight minutes, of which these would take three.
 LONG = (
     *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
-    *("recurrent_cells", "speed", "time_constants"),
+    *("recurrent_cells", "routing", "short_term_memory", "speed", "time_constants"),
 )
 
 
@@ -61,9 +65,11 @@ def test_experiment_writes_report_and_resumes_unchanged(
 ) -> None:
     monkeypatch.delenv("PCSIM_NEURAL", raising=False)
     out = tmp_path / name
-    assert "report.html" in run(name, out)
+    said = run(name, out)
+    assert "report.html" in said and "too small for their numbers to mean anything" in said
     assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
+    assert "too small for their numbers to mean anything" in page
     assert page.count('<img src="data:image/png;base64,') == len(FIGURES[name]) and 'src="http' not in page
     found = numbers(out)
     assert found["versions"]["torch"] and found["config"]["seed"] == 0
@@ -72,6 +78,16 @@ def test_experiment_writes_report_and_resumes_unchanged(
     module = importlib.import_module(f"experiments.{name}")
     module.run(replace(module.PRESETS["smoke"], out=out))  # resumes, with only the analysis left to do
     assert numbers(out) == found
+
+
+@pytest.mark.parametrize("name", [*FIGURES, "occlusion", "transfer"])
+def test_only_smoke_presets_are_declared_too_small(name: str) -> None:
+    presets = importlib.import_module(f"experiments.{name}").PRESETS
+    assert {preset: options.smoke for preset, options in presets.items()} == {p: p == "smoke" for p in presets}
+    for options in presets.values():
+        one = "One seed (0)" in base.caution(options)
+        assert one == (getattr(options, "repetitions", None) == 1 and not options.smoke)
+        assert ("too small" in base.caution(options)) == options.smoke
 
 
 def little_corruption_is_completed(found: dict) -> None:
@@ -222,18 +238,60 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
     assert all(0 <= value <= 1 for rows in found["detection"].values() for value in (*rows["cued"], *rows["uncued"]))
 
 
+def memories_match_in_size_and_depend_on_their_edges(found: dict) -> None:
+    cells = found["cells"]
+    assert list(cells) == ["leaky", "lstm", "gated", "reciprocal", "bump", "facilitation"]
+    assert max(abs(row["parameters"] - 1_000) for row in cells.values()) < 150
+    for row in cells.values():
+        for test in ("delays", "distractors", "available", "lesions", "stretch"):
+            for cell in row[test].values():
+                assert 0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1 and len(cell["each"]) == 1
+        assert row["lesions"]["intact"] == row["delays"]["200"] == row["distractors"]["0"], "the same trials and noise"
+        matrix = np.array(row["across"]["m"]["accuracy"])
+        assert matrix.shape == (len(row["across"]["m"]["times"]),) * 2 and matrix[0, 0] > 0.5, "the sample is present"
+    assert set(cells["facilitation"]["across"]) == {"m", "synapses_f"}
+
+
+def closed_routes_carry_nothing(found: dict) -> None:
+    accuracy = found["accuracy"]["shifter"]
+    assert accuracy["intact"]["mean"] > 0.6 > accuracy["own route cut"]["mean"]
+    assert accuracy["other/wrong cue"]["mean"] > 0.4
+    (traffic,) = found["traffic"]["shifter"]
+    for cue, route in (("0", "route_a"), ("3", "route_i")):
+        drives = {edge: row["drive"] for edge, row in traffic[cue].items() if edge.startswith("retina->")}
+        assert max(drives, key=lambda edge: drives[edge]) == f"retina->{route}"
+    for rows in found["accuracy"].values():
+        assert all(0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1 for cell in rows.values())
+
+
+def times_and_spread_are_measured_for_every_path(found: dict) -> None:
+    sizes = found["sizes"]
+    assert set(sizes) == {"hgru", "lateral", "feedforward"} and max(sizes.values()) < 1.5 * min(sizes.values())
+    for name, row in found["accuracy"].items():
+        assert all(len(each) == 11 and min(each) >= 0 and max(each) <= 1 for each in row["by_path"])
+        assert {len(curve) for curve in row["over_time"].values()} == {1 if name == "feedforward" else 8}
+    assert set(found["accuracy"]["hgru"]["lesions"]) == {"no excitation", "no inhibition", "neither"}
+    for name in ("hgru", "lateral"):
+        (times,), (own,) = found["reaction_times"][name], found["spread"][name]["own"]
+        assert all(value is None or 0 < value <= 4 for value in times["area/same"] + times["area/different"])
+        assert len(own) == 4 and own[0][0] > 0, "the first dot must change the activity at its own place"
+
+
 CHECKS = {
     "attention": valid_cues_help_and_act_through_modulatory_edges,
     "attractors": little_corruption_is_completed,
     "cell_search": every_trial_is_told_and_networks_match_in_size,
     "convergence": errors_of_every_area_are_followed,
     "extrapolation": scores_stand_beside_the_baselines,
+    "grouping": times_and_spread_are_measured_for_every_path,
     "learned_time_constants": both_learn_and_one_time_constants,
     "local_learning": backpropagation_is_approached,
     "object_solution_time": nothing_is_solved_in_time_without_time,
     "pcn_cycles": a_construction_lowers_the_error_as_it_must,
     "plasticity": only_predictive_rewards_shift_tuning,
     "recurrent_cells": sizes_match,
+    "routing": closed_routes_carry_nothing,
+    "short_term_memory": memories_match_in_size_and_depend_on_their_edges,
     "speed": answers_are_those_of_the_plain_loop,
     "time_constants": every_network_is_swept,
 }

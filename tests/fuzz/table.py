@@ -295,6 +295,7 @@ MADE_BY_PCSIM = {
     *("analysis.Comparison", "analysis.Estimate", "analysis.convergence.Fit", "analysis.convergence.Convergence"),
     *(
         "analysis.decoding.Decoded",
+        "analysis.decoding.DecodedAcross",
         "analysis.frames.Scored",
         "brain.regression.Normalised",
         "brain.regression.BestLayer",
@@ -302,7 +303,7 @@ MADE_BY_PCSIM = {
     ),
     *("training.Validation", "training.Progress", "training.History", "training.local.Activity"),
     *("dynamics.Orders", "dynamics.stability.FixedPoint", "sweeps.Trial", "sweeps.executors.Outcome"),
-    *("stimuli.Condition", "stimuli.Cued", "stimuli.Scenes", "stimuli.Moving"),
+    *("stimuli.Condition", "stimuli.Contours", "stimuli.Cued", "stimuli.Scenes", "stimuli.Moving", "stimuli.Trials"),
 }
 """results, exceptions and enumerations, which are not built by hand, and conditions, which are checked by `scenes`"""
 
@@ -560,6 +561,10 @@ def _models() -> Part:
             models.build,
             lambda: {"name": "blt", "channels": (2, 2), "image": (1, 8, 8), "weights": None},
         ),
+        "models.ring_weights": (
+            models.ring_weights,
+            lambda: {"units": 8, "inhibition": 8.0, "excitation": 8.0, "shift": 5.0},
+        ),
         "models.hebbian": (models.hebbian, lambda: {"patterns": patterns(), "centred": True}),
         "models.hopfield of patterns": (
             models.hopfield,
@@ -606,6 +611,7 @@ def _models() -> Part:
                 | {"strength": 0.5, "divisive": False, "port": "value"}
             ),
         ),
+        "models.with_evidence": (models.with_evidence, lambda: {"net": DIGITS, "name": "evidence"}),
         "models.with_noise": (models.with_noise, lambda: {"net": DIGITS, "*": ("l1", "readout")}),
         "models.matched": (models.matched, lambda: {"build": build_of_width, "parameters": 3000, "largest": 40}),
         "models.paper": (models.paper, lambda: {"name": "blt"}),
@@ -645,6 +651,8 @@ def _models() -> Part:
         "models.weights.available": (weights.available, dict),
         "models.weights.pretrained": (weights.pretrained, lambda: _included()),
         "models.weights.about": (weights.about, lambda: _included()),
+        "models.weights.card": (weights.card, lambda: _included()),
+        "models.weights.cards": (weights.cards, dict),
     }
 
 
@@ -745,10 +753,47 @@ def _stimuli() -> Part:
         ),
         "stimuli.MovingDigits.draw": (stimuli.MovingDigits(1, 32, 14).draw, lambda: drawn() | {"glyphs": None}),
         "stimuli.MovingDigits.film": (stimuli.MovingDigits(1, 32, 14).film, lambda: drawn() | {"glyphs": None}),
+        "stimuli.Contours": (
+            stimuli.Contours,
+            lambda: {each.name: getattr(_contours(), each.name) for each in dataclasses.fields(stimuli.Contours)},
+        ),
         "stimuli.Cued": (
             stimuli.Cued,
             lambda: {each.name: getattr(_cued(), each.name) for each in dataclasses.fields(stimuli.Cued)},
         ),
+        "stimuli.Trials": (
+            stimuli.Trials,
+            lambda: {each.name: getattr(_trials(), each.name) for each in dataclasses.fields(stimuli.Trials)},
+        ),
+        "stimuli.Trials.timeline": (_trials().timeline, lambda: {"items": torch.eye(3)}),
+        "stimuli.Trials.targets": (_trials().targets, lambda: {"times": np.array([10.0, 20.0])}),
+        "stimuli.Trials.span": (_trials().span, lambda: {"name": "delay"}),
+        "stimuli.delayed_match": (
+            stimuli.delayed_match,
+            lambda: (
+                {"seed": 0, "first": 0, "count": 2, "items": 4, "sample": 50.0, "delay": 300.0, "test": 50.0}
+                | {"distractors": 1, "distractor": 50.0}
+            ),
+        ),
+        "stimuli.n_back": (
+            stimuli.n_back,
+            lambda: {"seed": 0, "first": 0, "count": 2, "n": 2, "items": 4, "length": 5, "item": 50.0, "gap": 50.0},
+        ),
+        "stimuli.change_detection": (
+            stimuli.change_detection,
+            lambda: (
+                {"seed": 0, "first": 0, "count": 2, "places": 3, "shown": 2, "items": 4}
+                | {"sample": 50.0, "delay": 300.0, "test": 50.0}
+            ),
+        ),
+        "stimuli.serial_order": (
+            stimuli.serial_order,
+            lambda: (
+                {"seed": 0, "first": 0, "count": 2, "items": 3, "length": 2, "element": 50.0}
+                | {"stretch": (1.0, 2.0), "gap": 10.0, "answer": 50.0}
+            ),
+        ),
+        "stimuli.digit_items": (stimuli.digit_items, lambda: {"count": 3, "glyphs": None}),
         "stimuli.Scenes": (
             stimuli.Scenes,
             lambda: {each.name: getattr(_scenes(), each.name) for each in dataclasses.fields(stimuli.Scenes)},
@@ -761,6 +806,12 @@ def _stimuli() -> Part:
         "stimuli.Timeline.with_labels": (timeline().with_labels, lambda: {"labels": torch.tensor([0, 1])}),
         "stimuli.as_timeline": (stimuli.as_timeline, lambda: {"frames": clip(), "every": 10.0}),
         "stimuli.blank": (stimuli.blank, lambda: {"duration": 10.0, "like": image(), "level": 0.5}),
+        "stimuli.contours": (
+            stimuli.contours,
+            lambda: (
+                {"seed": 0, "first": 0, "count": 4, "paths": (1, 2), "length": 3, "lattice": 5} | {"distractors": 2}
+            ),
+        ),
         "stimuli.digit_arrays": (
             stimuli.digit_arrays,
             lambda: {"seed": 0, "first": 0, "count": 2, "rows": 2, "columns": 2, "cell": 24, "glyphs": None},
@@ -860,8 +911,18 @@ def _moving() -> stimuli.Moving:
 
 
 @lru_cache
+def _contours() -> stimuli.Contours:
+    return stimuli.contours(0, 0, 4, paths=(1, 2), length=3, lattice=5)
+
+
+@lru_cache
 def _cued() -> stimuli.Cued:
     return stimuli.digit_arrays(0, 0, 2)
+
+
+@lru_cache
+def _trials() -> stimuli.Trials:
+    return stimuli.delayed_match(0, 0, 2, items=3)
 
 
 def _scenes() -> stimuli.Scenes:
@@ -1054,13 +1115,24 @@ def _analysis() -> Part:
         "decode": lambda: {"logits": logits(), "decoder": "threshold", "threshold": 0.9, "first": 1},
         "entropy": lambda: {"logits": logits()},
         "entropy_threshold": lambda: {"logits": logits(), "mean_step": 2.0, "cumulated": True, "first": 1},
+        "evidential_uncertainty": lambda: {"log_alpha": logits().abs()},
         "error_rate": lambda: {"correct": correct().numpy(), "draws": 50, "seed": 0},
         "estimate": lambda: {"values": numbers(10), "draws": 50, "seed": 0},
         "hit_rate": lambda: {"logits": logits(), "targets": classes(4)},
         "mcnemar": lambda: {"first": correct()[0].numpy(), "second": correct()[1].numpy()},
+        "rank_correlation": lambda: {
+            "first": numbers(10),
+            "second": numbers(10)[::-1],
+            "control": np.arange(10.0),
+            "groups": np.arange(10) // 2,
+            "draws": 20,
+            "seed": 0,
+        },
         "reaction_times": lambda: {"logits": logits(), "threshold": 0.5, "cumulated": True, "first": 1},
         "state_change": lambda: {"values": tensor(5, 2, 3)},
+        "population_angle": lambda: {"rates": tensor(2, 3, 8)},
         "tuning": lambda: {"responses": tensor(2, 4, 3), "labels": torch.tensor([0, 1, 0, 1])},
+        "uncertainty_area": lambda: {"times": np.arange(5.0), "log_alpha": logits().abs()},
         "convergence.Ending": lambda: {"*": (next(iter(convergence.Ending)).value,)},
         "convergence.Fit": lambda: {"rate": 0.1, "low": 0.0, "high": 0.2, "end": 1.0, "amplitude": 1.0},
         "convergence.settling_time": lambda: curve() | {"share": 0.05},
@@ -1079,6 +1151,16 @@ def _analysis() -> Part:
         ),
         "convergence.summary": lambda: curve() | {"share": 0.05},
         "decoding.Decoded": lambda: {"probabilities": numbers(12, 3), "correct": numbers(12, 3) > 0.5},
+        "decoding.DecodedAcross": lambda: {"correct": numbers(2, 2, 12) > 0.5, "chance": 0.5},
+        "decoding.decode_across_time": lambda: {
+            "features": numbers(2, 12, 4),
+            "labels": np.arange(12) % 2,
+            "decoder": "logistic",
+            "penalty": 1.0,
+            "folds": 2,
+            "groups": None,
+            "seed": 0,
+        },
         "decoding.decode_over_time": lambda: {
             "features": numbers(2, 12, 4),
             "labels": np.arange(12) % 2,
@@ -1344,6 +1426,16 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "coloured": "gain",
             "title": "x",
             "log": True,
+        },
+        "export_page": lambda: {
+            "net": models.blt(channels=(2, 2), image=(1, 4, 4)),
+            "path": FOLDER / "page.html",
+            "images": torch.rand(2, 1, 4, 4),
+            "labels": torch.tensor([1, 2]),
+            "solver": Euler(dt=5.0),
+            "until": 20.0,
+            "continuous": True,
+            "about": {"seed": "0"},
         },
         "forecast": lambda: shown() | {"rate": 10.0},
         "heatmap": lambda: {

@@ -93,6 +93,18 @@ def test_hgru_shares_horizontal_weights() -> None:
     assert net.transforms["g1_to_h1_inhibition"] is net.transforms["h1_to_h2_excitation"]
 
 
+@pytest.mark.parametrize("size", [9, 10, 11])
+def test_hgru_with_stride_samples_the_filtered_image(size: int) -> None:
+    net = models.hgru(3, 3, filters=5, stride=3, image=(1, size, size), steps=2).eval()
+    dense = models.hgru(3, 3, filters=5, image=(1, size, size), steps=2).eval()
+    dense.transforms["image_to_x"].load_state_dict(net.transforms["image_to_x"].state_dict())
+    dense.rules["x"].load_state_dict(net.rules["x"].state_dict())
+    image = torch.randn(2, 1, size, size)
+    found, full = (simulate(each, image, solver=Iterate(), record=ALL) for each in (net, dense))
+    assert near(found["x"].detach(), full["x"].detach()[..., ::3, ::3])
+    assert found["h2"].shape[-2:] == found["x"].shape[-2:] == net.shape("h2")[1:]
+
+
 # ------------------------------------------------------------------ laminar areas
 
 
@@ -357,3 +369,24 @@ def test_bound_crossings_without_decision_or_with_nan() -> None:
         analysis.bound_crossings([1.0], values, 1.5)
     with pytest.raises(StimulusError, match="bound"):
         analysis.bound_crossings([1.0, 2.0], values, -1.0)
+
+
+# ------------------------------------------------------------------ Dirichlet readouts
+
+
+def test_evidence_is_log_of_dirichlet_concentrations() -> None:
+    net, logits = models.with_evidence(evidence_net(3)), torch.tensor([[2.0, -1.0, 0.5], [-30.0, -30.0, -30.0]])
+    run = simulate(net, logits, solver=Iterate(), steps=2)
+    alpha = 1.0 + np.log1p(np.exp(logits.numpy()))
+    assert net.readout == "evidence" and near(run["evidence"][-1], np.log(alpha))
+    assert near(analysis.evidential_uncertainty(run["evidence"])[-1], 3.0 / alpha.sum(1))
+    targets = nn.functional.one_hot(torch.tensor([2, 0]), 3).double()
+    loss = pcsim.training.loss_at_step(run["evidence"][-1], targets, "softmax")
+    assert near(loss, np.mean(np.log(alpha.sum(1)) - np.log(alpha[[0, 1], [2, 0]])))  # Sensoy et al. 2018 eq. 3
+
+
+def test_evidence_needs_a_vector_of_classes() -> None:
+    silent = Network({"z": (2,)}, [pcsim.Population("a", pcsim.rules.Sum())], [pcsim.Projection("z", "a")])
+    for net in (evidence_net(1), silent):
+        with pytest.raises(WiringError):
+            models.with_evidence(net)

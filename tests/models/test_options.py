@@ -11,7 +11,7 @@ from pcsim import PcsimError, WiringError, models
 from pcsim.models.registry import RENAMED
 
 WITHOUT_IMAGE = {"sublstm", "hopfield", "hopfield_continuous", "hopfield_modern", "predictive_coding", "laminar"}
-WITHOUT_IMAGE |= {"wilson_cowan", "ssn", "organics", "dynamic_synapses"}
+WITHOUT_IMAGE |= {"wilson_cowan", "ssn", "organics", "dynamic_synapses", "bump_attractor"}
 
 
 def options(name: str) -> dict[str, inspect.Parameter]:

@@ -110,6 +110,19 @@ def test_network_draws_what_sets_the_initial_state() -> None:
     assert len(plots.network(linear_pc(dense(6, 3))).texts) >= 4
 
 
+def test_network_widths_set_the_line_width_of_their_edges_only() -> None:
+    net = models.blt(channels=(2, 2))
+    edges = [edge.name for edge in net.projections]
+    first, second = (plots.network(net, widths=each) for each in ({}, {"l1->l2": 5.0, "l2->l1": 0.0}))
+    plain, changed = (
+        [patch.get_linewidth() for patch in ax.patches if isinstance(patch, FancyArrowPatch)] for ax in (first, second)
+    )
+    for name, before, after in zip(edges, plain, changed, strict=True):
+        assert after == {"l1->l2": 5.0, "l2->l1": 0.2}.get(name, before)
+    with pytest.raises(pcsim.StimulusError, match="l1->l9"):
+        plots.network(net, widths={"l1->l9": 1.0})
+
+
 def test_edge_keywords_reach_the_arrows() -> None:
     ax = plots.network(models.blt(channels=(2, 2)), linewidth=4.0)
     assert {patch.get_linewidth() for patch in ax.patches if isinstance(patch, FancyArrowPatch)} == {4.0}

@@ -39,6 +39,12 @@ def test_heatmap_places_values_by_parameters() -> None:
     assert written[(0, 0)] == "2.5" and written[(2, 1)] == "x"
 
 
+@pytest.mark.parametrize("numbers", [".2f ", "d", ".2q"])
+def test_heatmap_refuses_unknown_format(numbers: str) -> None:
+    with pytest.raises(pcsim.StimulusError, match="numbers="):
+        plots.heatmap(_table(), "tau", "dt", "error", numbers=numbers)
+
+
 def test_heatmap_asks_how_repeats_are_combined() -> None:
     with pytest.raises(pcsim.StimulusError, match="repeats='mean'"):
         plots.heatmap(_table(3), "tau", "dt", "error")

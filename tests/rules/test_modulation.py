@@ -23,15 +23,16 @@ ALL = Record(states="all")
 
 def modulated(net: Network, with_edges: bool) -> Network:
     """Return a network in which each population has a gain, from an input of its own if `with_edges`."""
+    names = [name for name, p in net.populations.items() if "gain" not in p.rule.ports]
     populations = [
         replace(p, rule=rules.modulated(p.rule, "value" if isinstance(p.rule, rules.SplitError) else None),
-                shape=net.shape(name))
+                shape=net.shape(name)) if name in names else p
         for name, p in net.populations.items()
     ]  # fmt: skip
     inputs, edges = dict(net.inputs), list(net.projections)
     if with_edges:
-        inputs |= {f"gain_{name}": net.shape(name) for name in net.populations}
-        edges += [Projection(f"gain_{name}", name, kind="modulatory") for name in net.populations]
+        inputs |= {f"gain_{name}": net.shape(name) for name in names}
+        edges += [Projection(f"gain_{name}", name, kind="modulatory") for name in names]
     return rebuilt(net, populations, edges, inputs=inputs)
 
 
