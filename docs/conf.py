@@ -37,7 +37,13 @@ nitpicky = False
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
-nb_execution_mode = "off"  # the tests execute the notebooks
+# The tests execute the notebooks; -D nb_execution_mode=force does so for a site with figures.
+nb_execution_mode = "off"
+nb_execution_timeout = 600
+nb_execution_in_temp = True
+nb_execution_show_tb = True
+nb_output_stderr = "remove"  # progress bars
+nb_merge_streams = True
 
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
