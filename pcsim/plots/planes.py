@@ -42,7 +42,7 @@ def phase_plane(
 
     The nullclines are where one variable does not change: the solid line is that of x, and the dashed one that of y.
     For a discrete network, the rate of change is the next state minus the current one. Raises StimulusError for a
-    state of another size, and for ranges that are not increasing.
+    state or points of another size, and for ranges that are not increasing.
     """
     require(
         dynamics.size == 2,
@@ -55,6 +55,13 @@ def phase_plane(
         f"xlim={xlim}, ylim={ylim} and grid={grid}",
         "increasing finite ranges and a grid of at least 2",
         "pass xlim=(0.0, 1.0), ylim=(0.0, 1.0)",
+    )
+    marks = [as_numbers(point).reshape(-1) for point in points]
+    require(
+        all(mark.shape == (2,) for mark in marks),
+        f"points with {', '.join(str(len(mark)) for mark in marks)} values",
+        "two values for each point, the fixed point's state (1, 2)",
+        "pass points=[pcsim.dynamics.fixed_point(dynamics).state]",
     )
     sizes = {name: value[0].numel() for name, value in dynamics.named(dynamics.start).items()}
     names = [name if n == 1 else f"{name}[{at}]" for name, n in sizes.items() for at in range(n)]
@@ -86,8 +93,8 @@ def phase_plane(
             first, second = np.moveaxis(as_numbers(states), 2, 0)
             ax.plot(first, second, color="k", linewidth=1.0, label="_")
             ax.plot(first[0], second[0], "o", color="k", markersize=4, fillstyle="none", label="_")
-        for point in points:
-            ax.plot(*as_numbers(point).reshape(2), "o", color="k", markersize=6, label="_")
+        for mark in marks:
+            ax.plot(*mark, "o", color="k", markersize=6, label="_")
         ax.set(xlim=xlim, ylim=ylim, xlabel=names[0], ylabel=names[1])
         ax.locator_params(nbins=5)
         tidy(ax)

@@ -67,7 +67,7 @@ CASES: Mapping[str, tuple[Callable[[], dict[str, Any]], type, dict[str, Any]]] =
     ),
     "unit_map": (lambda: {"run": _run(), "key": "r"}, Axes, {"cmap": "magma"}),
 }
-OTHERS = {"animation", "axes", "explore", "style"}
+OTHERS = {"animation", "axes", "explore", "export_page", "style"}
 """functions that draw no matplotlib figure of data"""
 
 

@@ -128,4 +128,9 @@ def test_phase_plane_refuses_other_sizes_and_ranges() -> None:
         plots.phase_plane(stability.Dynamics(three, torch.zeros(1, 3)), (0.0, 1.0), (0.0, 1.0))
     with pytest.raises(pcsim.StimulusError, match="increasing"):
         plots.phase_plane(stability.Dynamics(_oscillator(), torch.zeros(1, 1)), (1.0, 0.0), (0.0, 1.0))
+    for wrong in (torch.zeros(1, 0), torch.zeros(2, 2)):
+        with pytest.raises(pcsim.StimulusError, match="two values for each point"):
+            plots.phase_plane(
+                stability.Dynamics(_oscillator(), torch.zeros(1, 1)), (0.0, 1.0), (0.0, 1.0), points=[wrong]
+            )
     assert not pyplot.get_fignums()
