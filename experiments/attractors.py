@@ -58,7 +58,13 @@ class Attractors(Repeated):
 
 PRESETS = {
     "smoke": Attractors(
-        out=Path("results/attractors-smoke"), units=40, patterns=3, corruption=(0.1, 0.3), loads=(0.05, 0.2), cues=12
+        smoke=True,
+        out=Path("results/attractors-smoke"),
+        units=40,
+        patterns=3,
+        corruption=(0.1, 0.3),
+        loads=(0.05, 0.2),
+        cues=12,
     ),
     "quick": Attractors(),
     "standard": Attractors(out=Path("results/attractors-standard"), units=500, patterns=35, repetitions=3),

@@ -62,6 +62,8 @@ class Options:
     """output folder"""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
+    smoke: tyro.conf.Suppress[bool] = False
+    """True if the run only checks that the program works; set by the preset and stated in the report"""
 
     @field_validator("*")
     @classmethod
@@ -185,7 +187,16 @@ def conduct(
     results["wall_time_s"] = round(time.perf_counter() - begun, 1)
     storage.write_json(config.out / "results.json", results)
     with plots.style("screen"):  # colours for colour-blind readers
-        publish(config.out, report(config, results), results)
+        publish(config.out, report(config, results), results, caution(config))
+
+
+def caution(config: Options) -> str:
+    """Return what a reader should know before interpreting the numbers, or an empty string."""
+    if config.smoke:
+        return "Smoke test: the networks and test sets are too small for their numbers to mean anything."
+    if getattr(config, "repetitions", None) == 1:
+        return f"One seed ({config.seed}): intervals do not include the differences between trained networks."
+    return ""
 
 
 # ---------------------------------------------------------------------- output folder

@@ -70,6 +70,7 @@ class Convergence(Options):
 
 PRESETS = {
     "smoke": Convergence(
+        smoke=True,
         out=Path("results/convergence-smoke"),
         until=60.0,
         images=8,

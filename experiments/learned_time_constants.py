@@ -63,6 +63,7 @@ class Learned(Repeated):
 
 PRESETS = {
     "smoke": Learned(
+        smoke=True,
         out=Path("results/learned_time_constants-smoke"),
         channels=4,
         length=60.0,

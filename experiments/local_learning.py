@@ -65,6 +65,7 @@ class LocalLearning(Repeated):
 
 PRESETS = {
     "smoke": LocalLearning(
+        smoke=True,
         out=Path("results/local_learning-smoke"),
         hidden=(32,),
         images=500,

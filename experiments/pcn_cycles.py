@@ -74,6 +74,7 @@ class Cycles(Repeated):
 
 PRESETS = {
     "smoke": Cycles(
+        smoke=True,
         out=Path("results/pcn_cycles-smoke"),
         cycles=(0, 1),
         channels=(4, 4),

@@ -76,6 +76,7 @@ class Plasticity(Repeated):
 
 PRESETS = {
     "smoke": Plasticity(
+        smoke=True,
         out=Path("results/plasticity-smoke"),
         repetitions=2,
         units=18,
@@ -98,11 +99,10 @@ def find(config: Plasticity) -> dict[str, Any]:
     """Train all conditions; return tuning before and after, and shifts."""
     jobs = [(config, condition, config.delay, seed) for condition in CONDITIONS for seed in config.seeds]
     jobs += [(config, "rewarded", delay, seed) for delay in config.delays for seed in config.seeds]
-    unique = list({job[1:]: job for job in jobs}.values())
+    unique = list(dict.fromkeys(jobs))
     found = {job[1:]: row for job, row in base.run_jobs(outcome, unique, config.workers, "trials")}
-    near = {c: [found[c, config.delay, seed] for seed in config.seeds] for c in CONDITIONS}
     return {
-        "conditions": near,
+        "conditions": {c: [found[c, config.delay, seed] for seed in config.seeds] for c in CONDITIONS},
         "delays": {f"{d:g}": [found["rewarded", d, seed]["shift"] for seed in config.seeds] for d in config.delays},
     }
 
@@ -169,8 +169,7 @@ def outcome(config: Plasticity, condition: str, delay: float, seed: int) -> dict
 def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dict[str, Any]:
     network = build(config, seed)
     baseline: Any = 0.0 if condition == "rewarded, no baseline" else "running"
-    decay = math.exp(-DT / config.tau_eligibility)
-    rule = local.ThreeFactor(config.rate, decay=decay, baseline=baseline, tau_reward=20.0)
+    rule = local.ThreeFactor(config.rate, math.exp(-DT / config.tau_eligibility), baseline, tau_reward=20.0)
     plasticity = local.Plasticity(network, {"image->v1": rule})
     sim = Simulator(network, solver=Euler(DT), record=plasticity.record())
     rng = np.random.default_rng(seed)
@@ -181,11 +180,10 @@ def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dic
     for _ in range(config.trials // config.batch):
         chosen = rng.integers(config.orientations, size=config.batch)
         phases = torch.as_tensor(2 * np.pi * rng.random(config.batch), dtype=torch.float32)
-        angles = torch.as_tensor(chosen * 180.0 / config.orientations, dtype=torch.float32)
-        shown = gratings(angles, phases, config.size)
+        shown = gratings(torch.as_tensor(chosen * 180.0 / config.orientations).float(), phases, config.size)
         reward = (chosen == rewarded).astype(float)
-        shuffled = rng.random(config.batch) < 1.0 / config.orientations
-        reward = {"no reward": 0.0 * reward, "shuffled reward": shuffled.astype(float)}.get(condition, reward)
+        shuffled = (rng.random(config.batch) < 1.0 / config.orientations).astype(float)
+        reward = {"no reward": 0.0 * reward, "shuffled reward": shuffled}.get(condition, reward)
         trial = stimuli.held(shown, config.presented)
         if delay:
             trial = trial.then(stimuli.blank(delay, like=shown))
@@ -234,17 +232,11 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
     """Build the report page."""
     rows = []
     for condition, found in results["conditions"].items():
-        each = [row["shift"] for row in found]
-        mean = estimate(each)
-        rows.append(
-            (
-                condition,
-                ", ".join(f"{value:.2f}" for value in each),
-                f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]",
-                f"{100 * np.mean([row['near'] for row in found]):+.1f}",
-                f"{np.mean([row['gain'] for row in found]):.2f}",
-            )
-        )
+        shifts = [row["shift"] for row in found]
+        mean, near = estimate(shifts), 100 * np.mean([row["near"] for row in found])
+        interval = f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+        ratio = f"{np.mean([row['gain'] for row in found]):.2f}"
+        rows.append((condition, ", ".join(f"{shift:.2f}" for shift in shifts), interval, f"{near:+.1f}", ratio))
     head = ("condition", "shift of each repetition (deg)", "mean [95 %]", "near the target (points)", "response ratio")
     pictures = [
         Picture(
@@ -295,10 +287,12 @@ def delay_curve(delays: dict[str, Sequence[float]], tau: float) -> Axes:
     times = np.array([float(delay) for delay in delays])
     shifts = np.array(list(delays.values()))
     ax.plot(times, shifts, ".", color="0.6")
-    ax.plot(times, shifts.mean(1), "o-", color="C0")
+    ax.plot(times, shifts.mean(1), "o-", color="C0", label="mean shift")
     fine = np.linspace(times.min(), times.max(), 100)
-    ax.plot(fine, shifts.mean(1)[0] * np.exp(-(fine - times[0]) / tau), "--", color="0.4")
+    decay = shifts.mean(1)[0] * np.exp(-(fine - times[0]) / tau)
+    ax.plot(fine, decay, "--", color="0.4", label="decay of the eligibility trace")
     ax.set(xlabel="delay of the reward (ms)", ylabel="shift toward the target (deg)")
+    ax.legend()
     return ax
 
 

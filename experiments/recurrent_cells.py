@@ -66,6 +66,7 @@ class RecurrentCells(Repeated):
 
 PRESETS = {
     "smoke": RecurrentCells(
+        smoke=True,
         out=Path("results/recurrent_cells-smoke"),
         parameters=2_000,
         steps=6,

@@ -49,8 +49,11 @@ class Report:
     explorable: Sequence[tuple[Any, str]] = field(default=())
 
 
-def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
-    """Save the figures and their data, write `report.html`, and print the tables and the path of the page."""
+def publish(out: Path, report: Report, results: Mapping[str, Any], caution: str = "") -> None:
+    """Save the figures and their data, write `report.html`, and print the tables and the path of the page.
+
+    caution  a sentence shown above the numbers
+    """
     figures = []
     for picture in report.pictures:
         path = out / f"{picture.name}.png"
@@ -65,8 +68,12 @@ def publish(out: Path, report: Report, results: Mapping[str, Any]) -> None:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = template.get_template("report.html.j2")
-    storage.write_text(out / "report.html", page.render(report=report, figures=figures, explorable=explorable))
+    storage.write_text(
+        out / "report.html", page.render(report=report, caution=caution, figures=figures, explorable=explorable)
+    )
     print(f"\n{report.title}")
+    if caution:
+        print(f"\n{caution}")
     for table in report.tables:
         print(f"\n{table.caption}\n\n{text_table(table)}")
     print(f"\nDone in {results['wall_time_s']:.0f} s. Open {out / 'report.html'}; all numbers are in results.json.")

@@ -69,6 +69,7 @@ class Transfer(Parallel):
 
 PRESETS = {
     "smoke": Transfer(
+        smoke=True,
         out=Path("results/transfer-smoke"),
         width=4,
         images=60,

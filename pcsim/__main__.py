@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.core.command_line import COMMAND, importing, program
 from pcsim.core.exceptions import PcsimError, StorageError
 from pcsim.core.version import VERSION
+
+if TYPE_CHECKING:
+    from pcsim.network import Network
 
 MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 """image file suffix -> metadata field for the name of the program that wrote the file"""
@@ -73,6 +76,77 @@ def describe(name: str, draw: str | Path | None = None) -> None:
     print(f"drawing saved to {path}")
 
 
+def export_page(
+    model: str,
+    path: str | Path,
+    *,
+    weights: str | None = None,
+    readout: str | None = None,
+    spread: float = 1.0,
+    dt: float | None = None,
+    until: float | None = None,
+) -> None:
+    """Write a page on which a trained network recognises digits of 32x32 pixels.
+
+    model    a model with weights in pcsim, or a file written by `net.save`
+    weights  name of the weights; by default, the last one in alphabetical order
+    spread   offsets of the digits from the centre, from 0 (none) to 1 (as published)
+
+    The other options are those of `pcsim.plots.export_page`.
+    """
+    with importing():
+        import torch
+
+        from pcsim import plots, stimuli
+        from pcsim.core import storage
+        from pcsim.solvers import Euler
+
+    net, about = _trained(model, weights)
+    pictures: list[torch.Tensor] = []
+    labels: list[int] = []
+    for fragments in (0, 30):
+        drawn = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=spread), 7, 0, 200)
+        digits = drawn.identities[:, -1].tolist()
+        pictures += [drawn.pixels()[digits.index(digit)] for digit in range(10)]
+        labels += range(10)
+    solver = None if dt is None else Euler(dt=dt)
+    options: dict[str, Any] = {"readout": readout, "solver": solver, "until": until, "about": about}
+    plots.export_page(net, path, torch.stack(pictures), labels=torch.tensor(labels), **options)
+    print(f"page saved to {path} ({storage.full_path(path).stat().st_size / 1e3:,.0f} kB); open it in a browser")
+
+
+def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str]]:
+    """Return a model with included weights, or the network of a file, and where its weights come from."""
+    with importing():
+        from pcsim import models
+        from pcsim.core import storage
+        from pcsim.models import weights as included
+        from pcsim.network import Network
+        from pcsim.saved import load
+
+    if storage.full_path(model).is_file() or Path(model).suffix:
+        net = load(model)
+        if not isinstance(net, Network):
+            raise StorageError(
+                given=f"{model}, a file of a run",
+                expected="a file of a network, written by net.save(...)",
+                remedy="pass the file of the network that made this run",
+            )
+        return net, {"file": Path(model).name}
+    models.paper(model)  # refuses unknown names
+    known = included.available().get(model, ())
+    if not known:
+        raise StorageError(
+            given=f"the model {model!r}, for which pcsim includes no weights",
+            expected=f"one of {', '.join(included.available())}, or a file of a network",
+            remedy=f"train the model, call net.save('{model}.pcsim'), and pass this file instead of the name",
+        )
+    chosen = weights or known[-1]
+    net = models.build(model, weights=chosen)
+    seed = included.about(model, chosen).get("trained_with", {}).get("seed")
+    return net, {"weights": chosen} | ({} if seed is None else {"seed": str(seed)})
+
+
 # ---------------------------------------------------------------------- experiments
 
 
@@ -122,6 +196,17 @@ def _parser(command: str) -> argparse.ArgumentParser:
     describing = commands.add_parser("describe", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     describing.add_argument("name", metavar="NAME", help="a model listed by `pcsim models`")
     describing.add_argument("--draw", metavar="FILE", help="also draw its graph (.png, .pdf or .svg)")
+    text = "write a page that runs a trained network in the browser"
+    paging = commands.add_parser("export-page", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    paging.add_argument("model", metavar="MODEL", help="a model with included weights, or a file written by net.save")
+    paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
+    paging.add_argument("--weights", metavar="NAME", help="name of the included weights (default: the last one)")
+    paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
+    paging.add_argument("--spread", type=float, default=1.0, help="offsets of the digits, 0 to 1 (default: 1)")
+    paging.add_argument(
+        "--dt", type=float, metavar="MS", help="Euler step in continuous time (default: a tenth of tau)"
+    )
+    paging.add_argument("--until", type=float, metavar="MS", help="end of a run")
     text = "run an experiment, or list the experiments if no name is given"
     running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
     running.add_argument("name", nargs="?")
@@ -144,6 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 list_models()
             case "describe":
                 describe(options.name, options.draw)
+            case "export-page":
+                settings = {name: value for name, value in vars(options).items() if name != "command"}
+                export_page(settings.pop("model"), settings.pop("path"), **settings)
             case "run":
                 run_experiment(None, (), f"{command} run")
             case "doctor":

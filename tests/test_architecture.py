@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -198,6 +199,25 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < length, node.name
+
+
+def test_experiment_scripts_have_at_most_300_lines() -> None:
+    shared = ("base.py", "report.py")
+    scripts = [path for path in (PACKAGE.parent / "experiments").rglob("*.py") if path.name not in shared]
+    assert scripts
+    assert {path.name: n for path in scripts if (n := path.read_text().count("\n")) > 300} == {}
+
+
+def test_repository_has_no_stray_files() -> None:
+    """A file written into the working folder by mistake must not be committed."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("needs the git repository")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, check=True, capture_output=True, text=True).stdout
+    folders = {".ci", ".github", "docs", "experiments", "pcsim", "tests"}
+    files = {".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE"}
+    files |= {"README.md", "constraints.txt", "pyproject.toml"}
+    assert {path.split("/")[0] for path in listed.splitlines()} <= folders | files
 
 
 def test_package_files_have_no_pickle_or_heavy_imports() -> None:

@@ -16,11 +16,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from support.paths import ENVIRONMENT, ROOT, TESTS
 
 import pcsim
 from pcsim import models
-from pcsim.__main__ import describe
+from pcsim.__main__ import describe, export_page
 from pcsim.core import command_line, storage
 
 ATTRACTORS = ("experiments.attractors", "--preset", "smoke")
@@ -53,9 +54,36 @@ def test_describe_command_draws_only_with_option(tmp_path: Path) -> None:
     assert code == 0 and "net.png" in printed and (tmp_path / "net.png").stat().st_size > 5_000
 
 
+def test_export_page_command_writes_trained_models_and_saved_networks(tmp_path: Path) -> None:
+    code, printed = shell("export-page", "blt_b", "b.html", "--weights", "clutter-light", "--dt", "2", cwd=tmp_path)
+    text = (tmp_path / "b.html").read_text()
+    assert code == 0 and "page saved to b.html (" in printed and "Euler(dt=2.0)" in text
+    assert '["weights", "clutter-light"], ["seed", "0"]' in text and text.count('"label": 3') == 2
+    net = models.predictive_coding(((1, 32, 32), (4,), (10,)))
+    net.save(tmp_path / "net.pcsim")
+    options = {"readout": "r2", "dt": 0.5, "until": 5.0, "spread": 0.2}
+    export_page(str(tmp_path / "net.pcsim"), tmp_path / "pc.html", **options)
+    text = (tmp_path / "pc.html").read_text()
+    assert '"steps": 10' in text and "Euler(dt=0.5)" in text and '["file", "net.pcsim"]' in text
+
+
+def test_export_page_command_refuses_untrained_and_unknown_models(tmp_path: Path) -> None:
+    untrained = {"rcnn": "no weights", "blx": "did you mean 'blt'", "net.pcsim": "net.pcsim"}
+    for model, message in untrained.items():
+        with pytest.raises(pcsim.PcsimError, match=message):
+            export_page(model, tmp_path / "page.html")
+    with pytest.raises(pcsim.StorageError, match="debris-light"):
+        export_page("blt", tmp_path / "page.html", weights="none")
+    run = pcsim.simulate(models.blt((2, 2)), torch.rand(1, 1, 32, 32), solver=pcsim.Iterate())
+    run.save(tmp_path / "a.run")
+    with pytest.raises(pcsim.StorageError, match="a file of a run"):
+        export_page(str(tmp_path / "a.run"), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_version_and_help_do_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    for words in ("--version", "--help", "run", "describe --help"):
+    for words in ("--version", "--help", "run", "describe --help", "export-page --help"):
         process = start("pcsim", *words.split(), cwd=ROOT, env=ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
         printed, said = process.communicate(timeout=60)
         assert process.returncode == 0 and not said and printed, words

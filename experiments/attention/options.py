@@ -33,7 +33,13 @@ class Attention(Repeated):
 
 PRESETS = {
     "smoke": Attention(
-        out=Path("results/attention-smoke"), strengths=(0.5,), tuning_images=60, images=12, repetitions=1, workers=1
+        smoke=True,
+        out=Path("results/attention-smoke"),
+        strengths=(0.5,),
+        tuning_images=60,
+        images=12,
+        repetitions=1,
+        workers=1,
     ),
     "quick": Attention(),
     "standard": Attention(

@@ -43,6 +43,7 @@ class CellSearch(Repeated):
 
 PRESETS = {
     "smoke": CellSearch(
+        smoke=True,
         out=Path("results/cell_search-smoke"),
         trials=6,
         parameters=4_000,

@@ -73,6 +73,7 @@ class Extrapolation(Repeated):
 
 PRESETS = {
     "smoke": Extrapolation(
+        smoke=True,
         out=Path("results/extrapolation-smoke"),
         channels=(1, 4),
         representations=(4, 4),

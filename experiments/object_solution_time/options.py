@@ -57,6 +57,7 @@ class ObjectSolutionTime(Parallel):
 
 PRESETS = {
     "smoke": ObjectSolutionTime(
+        smoke=True,
         out=Path("results/object_solution_time-smoke"),
         networks=("blt", "feed_forward"),
         images=100,

@@ -49,6 +49,7 @@ class Occlusion(Repeated):
 SIX = ("blt_b", "blt_bk", "blt_bf", "blt_bl", "blt_bt", "blt")
 PRESETS = {
     "smoke": Occlusion(
+        smoke=True,
         out=Path("results/occlusion-smoke"),
         models=("blt_b", "blt"),
         width=4,

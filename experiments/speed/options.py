@@ -84,7 +84,7 @@ class Speed(Options):
 
 
 PRESETS = {
-    "smoke": Speed(out=Path("results/speed-smoke"), works=("W1 small", "e"), rounds=2, seconds=0.01),
+    "smoke": Speed(smoke=True, out=Path("results/speed-smoke"), works=("W1 small", "e"), rounds=2, seconds=0.01),
     "quick": Speed(),
     "standard": Speed(
         out=Path("results/speed-standard"), works=tuple(WORKS), rounds=5, compiled=True, against=PACKAGES

@@ -54,6 +54,7 @@ QUICK = flows.Recipe(
 )
 PRESETS = {
     "smoke": TimeConstants(
+        smoke=True,
         out=Path("results/time_constants-smoke"),
         networks=("predictive_coding", "leaky_rcnn"),
         taus=(10.0, 20.0),

@@ -17,6 +17,7 @@ from pcsim.plots.diagrams import network
 from pcsim.plots.films import animation, errors_over_frames, forecast, surprise
 from pcsim.plots.grids import heatmap, matrix, receptive_fields
 from pcsim.plots.interactive import explore
+from pcsim.plots.page import export_page
 from pcsim.plots.planes import phase_plane
 from pcsim.plots.protocols import stimulus
 from pcsim.plots.runs import activity, compare, error_convergence, unit_map
@@ -32,6 +33,7 @@ __all__ = [
     "error_convergence",
     "errors_over_frames",
     "explore",
+    "export_page",
     "forecast",
     "heatmap",
     "matrix",

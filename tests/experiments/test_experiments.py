@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.paths import ROOT
 
+from experiments import base
 from pcsim.core import storage
 
 COUNTS = (24, 22, 24, 40, 26)
@@ -61,9 +62,11 @@ def test_experiment_writes_report_and_resumes_unchanged(
 ) -> None:
     monkeypatch.delenv("PCSIM_NEURAL", raising=False)
     out = tmp_path / name
-    assert "report.html" in run(name, out)
+    said = run(name, out)
+    assert "report.html" in said and "too small for their numbers to mean anything" in said
     assert {f"{figure}.png" for figure in FIGURES[name]} <= {path.name for path in out.iterdir()}
     page = (out / "report.html").read_text()
+    assert "too small for their numbers to mean anything" in page
     assert page.count('<img src="data:image/png;base64,') == len(FIGURES[name]) and 'src="http' not in page
     found = numbers(out)
     assert found["versions"]["torch"] and found["config"]["seed"] == 0
@@ -72,6 +75,16 @@ def test_experiment_writes_report_and_resumes_unchanged(
     module = importlib.import_module(f"experiments.{name}")
     module.run(replace(module.PRESETS["smoke"], out=out))  # resumes, with only the analysis left to do
     assert numbers(out) == found
+
+
+@pytest.mark.parametrize("name", [*FIGURES, "occlusion", "transfer"])
+def test_only_smoke_presets_are_declared_too_small(name: str) -> None:
+    presets = importlib.import_module(f"experiments.{name}").PRESETS
+    assert {preset: options.smoke for preset, options in presets.items()} == {p: p == "smoke" for p in presets}
+    for options in presets.values():
+        one = "One seed (0)" in base.caution(options)
+        assert one == (getattr(options, "repetitions", None) == 1 and not options.smoke)
+        assert ("too small" in base.caution(options)) == options.smoke
 
 
 def little_corruption_is_completed(found: dict) -> None:

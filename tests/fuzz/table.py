@@ -1345,6 +1345,16 @@ def _plots() -> dict[str, Callable[[], dict[str, Any]]]:
             "title": "x",
             "log": True,
         },
+        "export_page": lambda: {
+            "net": models.blt(channels=(2, 2), image=(1, 4, 4)),
+            "path": FOLDER / "page.html",
+            "images": torch.rand(2, 1, 4, 4),
+            "labels": torch.tensor([1, 2]),
+            "solver": Euler(dt=5.0),
+            "until": 20.0,
+            "continuous": True,
+            "about": {"seed": "0"},
+        },
         "forecast": lambda: shown() | {"rate": 10.0},
         "heatmap": lambda: {
             "table": sweeps.Table([{"a": a, "b": b} for a in (1, 2) for b in (1, 2)], [{"v": 0.5}] * 4),

@@ -5,7 +5,7 @@
 
 A mutant has one changed operator, comparison, constant, keyword argument, condition or return value. The tests that
 reach its line run (at most `--tests`, those of the same package first) until the first failure; a mutant that exceeds
-the time limit is counted as killed. Results are appended to a file, so an interrupted run can continue.
+the limit of processor time is counted as killed. Results are appended to a file, so an interrupted run can continue.
 Needs pytest-cov. Equivalent mutants survive, and must be reviewed manually.
 """
 
@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,8 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("core", "rules", "network", "solvers", "simulation", "sweeps", "analysis")
-SLOWEST = 180.0
-"""seconds after which the tests of a mutant are stopped"""
+MOST_WORK, LONGEST = 180, 1800.0
+"""seconds of processor time, and of waiting, after which the tests of a mutant are stopped"""
 
 COMPARISONS = {
     ast.Lt: ast.LtE,
@@ -148,13 +149,35 @@ def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
 
 
 def survives(copied: Path, tests: list[str]) -> bool:
-    """Return True if all tests pass on a changed copy."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    """Return True if all tests pass on a changed copy.
+
+    The limit is on processor time, because other programs that slow the tests down would make mutants look killed.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "timeout=0",
+        *tests,
+    ]
     with subprocess.Popen(
-        command, cwd=copied, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=copied,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (MOST_WORK, MOST_WORK)),
     ) as running:
         try:
-            return running.wait(SLOWEST) == 0
+            return running.wait(LONGEST) == 0
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
             return False
