@@ -19,8 +19,11 @@ from pcsim.brain import latencies
 torch.manual_seed(0)
 
 
-def weights():
-    return torch.nn.Linear(32, 32, bias=False)
+def weights(gain):
+    """Return a linear map with random weights."""
+    linear = torch.nn.Linear(32, 32, bias=False)
+    torch.nn.init.normal_(linear.weight, std=gain / 32**0.5)
+    return linear
 
 
 net = Network(
@@ -28,10 +31,10 @@ net = Network(
     [Population(area, rules.leaky_rate(32, tau=10.0, bias=False), (32,)) for area in ("V1", "V2", "V4")],
     [
         Projection("image", "V1", delay_ms=40.0),
-        Projection("V1", "V2", weights(), delay_ms=10.0),
-        Projection("V2", "V4", weights(), delay_ms=12.0),
-        Projection("V1", "V4", weights(), delay_ms=30.0),
-        Projection("V4", "V1", weights(), kind="top_down", delay_ms=20.0),
+        Projection("V1", "V2", weights(1.0), delay_ms=10.0),
+        Projection("V2", "V4", weights(1.0), delay_ms=12.0),
+        Projection("V1", "V4", weights(1.0), delay_ms=30.0),
+        Projection("V4", "V1", weights(0.8), kind="top_down", delay_ms=20.0),
     ],
 )
 image, blank = torch.rand(10, 32), torch.zeros(10, 32)
@@ -51,14 +54,14 @@ print(f"first effect of feedback in V1: {feedback:g} ms")
 
 with plots.style("screen"):
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
-    for number, area in enumerate(("V1", "V2", "V4")):
-        left.plot(intact.times, intact[area].norm(dim=2).mean(1), color=f"C{number}", label=area)
-        left.axvline(measured[area].mean(), color=f"C{number}", lw=1, ls=":")
+    for area in ("V1", "V2", "V4"):
+        (curve,) = left.plot(intact.times, intact[area].norm(dim=2).mean(1), label=area)
+        left.axvline(measured[area].mean(), color=curve.get_color(), lw=1, ls=":")
     left.set(xlabel="time (ms)", ylabel="activity (norm)", title="first responses (dotted)")
     left.legend()
     right.plot(intact.times, intact["V1"].norm(dim=2).mean(1), label="intact")
     right.plot(lesioned.times, lesioned["V1"].norm(dim=2).mean(1), "--", label="no feedback")
     right.axvline(feedback, color="0.4", lw=1, ls=":")
-    right.set(xlabel="time (ms)", ylabel="activity (norm)", title="V1, and the return of feedback (dotted)")
+    right.set(xlabel="time (ms)", ylabel="activity of V1 (norm)", title="return of feedback (dotted)")
     right.legend(loc="lower right")
 plt.show()

@@ -15,9 +15,9 @@ from pcsim.brain import similarity
 
 # %%
 
-scenes = stimuli.scenes("debris-light", seed=1, first=0, count=50)
-order = np.argsort(scenes.identities[:, 0], kind="stable")
-digits = scenes.identities[order, 0]
+scenes = stimuli.scenes("debris-light", seed=1, first=0, count=150)
+order = np.concatenate([np.flatnonzero(scenes.identities[:, 0] == digit)[:5] for digit in range(10)])
+digits = scenes.identities[order, 0]  # five images of each digit
 net = models.build("blt", weights="debris-light")
 record = Record(reduce={"l2": "max_space"})
 run = simulate(net, scenes.pixels()[order], solver=Iterate(), record=record)
@@ -35,6 +35,6 @@ print("correlation with the ideal matrix:", [round(value, 2) for value in found]
 with plots.style("screen"):
     figure, axes = plt.subplots(2, 2, figsize=(7.0, 6.2), layout="constrained")
     for step, (panel, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
-        plots.matrix(matrix, digits, vmin=0, vmax=1.5, ax=panel)
+        plots.matrix(matrix, digits, vmin=0, vmax=np.max(matrices), ax=panel)
         panel.set_title(f"step {step + 1}: correlation with ideal {found[step]:.2f}", fontsize="medium")
 plt.show()

@@ -3,9 +3,8 @@ Feedback lesioned at 50 ms
 ==========================
 
 A trained network runs in continuous time on digits under debris. At 50 ms, a lesion removes its top-down connections.
-Until then, the two runs are identical to the bit. Area l1, which has lost an input, departs at once; area l2 departs
-later and less, because it only receives the consequences. A lesion after the first sweep cannot harm what feed-forward
-processing has achieved by then, so the answers change slowly.
+Until then, the two runs are identical to the bit. Area l1, which loses an input, departs at once; area l2 follows a
+few milliseconds later, because it only receives the consequences, but in the end it departs further.
 """
 
 import matplotlib.pyplot as plt

@@ -55,6 +55,6 @@ with plots.style("screen"):
     for onset, peak in zip((50.0, 350.0, 1350.0), peaks, strict=True):
         ax.axvspan(onset, onset + 200.0, color="0.92", zorder=0)
         ax.text(onset, peak + 0.01, f"{100 * peak / peaks[0]:.0f} %", va="bottom")
-    ax.set(xlabel="time (ms)", ylabel="activity", ylim=(0, 0.75))
+    ax.set(xlabel="time (ms)", ylabel="activity", ylim=(0, 1.0))
     ax.legend(title="stimulus: grey")
 plt.show()

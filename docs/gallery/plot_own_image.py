@@ -2,9 +2,9 @@
 Your own image, with an occluder
 ================================
 
-A picture file becomes a stimulus in one line. Here, the file is a digit drawn on the spot; put your own in its place. A
-trained network reads it, and then reads it behind grey bars of growing width. The probability of the right answer falls
-with the covered share, and recurrence (later steps) restores part of it.
+A picture file becomes a stimulus in one line. Here, the file is a digit drawn on the spot; put your own in its place.
+A trained network reads it, and then reads it behind grey bars that cover more and more. What is covered matters more
+than how much: with 30 % covered, the network is certain and wrong. A probability near 1 is no sign of a right answer.
 """
 
 import tempfile
@@ -20,8 +20,10 @@ from pcsim import Iterate, models, plots, simulate, stimuli
 
 folder = Path(tempfile.mkdtemp())
 page = Image.new("L", (320, 320), 128)
-ImageDraw.Draw(page).line([(110, 70), (210, 70), (150, 250)], fill=0, width=34, joint="curve")  # a 7
-page.save(folder / "seven.png")
+stroke = [(205, 75), (120, 75), (115, 150), (180, 150), (210, 185), (190, 240), (110, 240)]  # a 5
+for grey, width in ((255, 50), (0, 30)):  # the light outline of the digits of the training
+    ImageDraw.Draw(page).line(stroke, fill=grey, width=width, joint="curve")
+page.save(folder / "five.png")
 images, names = stimuli.read_images(folder, size=32, channels=1)
 
 # %%
@@ -43,7 +45,7 @@ with plots.style("screen"):
         above.axis("off")
         steps = range(1, len(probabilities) + 1)
         for digit in range(10):
-            style = {"color": "#d55e00", "lw": 2.5} if digit == 7 else {"color": "0.65", "lw": 1}
+            style = {"color": "#d55e00", "lw": 2.5} if digit == 5 else {"color": "0.65", "lw": 1}
             below.plot(steps, probabilities[:, digit], **style)
         below.set(xlabel="step", xticks=steps, ylim=(0, 1))
     axes[1, 0].set_ylabel("probability of each digit")

@@ -2,9 +2,9 @@
 Hierarchical predictive coding settles on an explanation
 ========================================================
 
-Three layers explain a digit, after learning from 500 digits with the local rule. At first, nothing is predicted, and the
-error of the image is large. As it falls, the error of the layer above rises, because its activity is not yet predicted
-by the top layer. This trade lowers the energy, the sum of both squared errors, at all times.
+Three layers explain a digit, after learning from 500 digits with the local rule. At first, nothing is predicted, and
+the error of the image is large. As it falls, the error of the layer above rises, because its activity is not yet
+predicted by the top layer. This trade lowers the energy, the sum of both squared errors, at all times.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ torch.manual_seed(0)
 pixels = stimuli.scenes("clean", seed=0, first=0, count=500).pixels()
 images = torch.nn.functional.avg_pool2d(pixels, 2).flatten(1) - 0.5  # (image, 256); the grey background is 0
 net = models.predictive_coding(((256,), (64,), (16,)), tau=(10.0, 10.0, 20.0), bias=False)
-settings = Training(updates=400, batch=50, learning_rate=0.003)
-local.learn(net, {"r0": images}, settings, solver=Euler(dt=2.0), until=40.0)
+settings = Training(updates=300, batch=50, learning_rate=0.002)
+local.learn(net, {"r0": images}, settings, solver=Euler(dt=1.0), until=40.0)
 
 # %%
 # The digits below were not used for learning.

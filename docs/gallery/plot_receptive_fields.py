@@ -2,10 +2,10 @@
 Receptive fields learned by prediction
 ======================================
 
-Weights that predictive coding learns from patches of digits, as in Rao & Ballard (1999). Without a prior on activity
-(left), the units span the principal components: their fields fill the patch. With a sparse prior (right), few units
-are active at a time, and fields become localised, oriented strokes. Prediction alone does not give simple cells; the
-sparse prior does.
+Weights that predictive coding learns from patches of digits, in the manner of Rao & Ballard (1999). Without a prior on
+activity (left), every rotation of the units predicts equally well, and single fields look like noise. With a sparse
+prior (right), which favours explanations by few active units, the fields become localised and oriented, like those of
+simple cells. Prediction alone does not give simple cells; prediction with a sparse prior does.
 """
 
 import matplotlib.pyplot as plt
@@ -39,11 +39,16 @@ class SparseRelaxation(ErrorRelaxation):
 
 
 def learn(sparsity, units=36):
+    """Return the fields (unit, pixel) that predictive coding learns."""
     torch.manual_seed(0)
     weights = torch.nn.Linear(units, 64, bias=False)  # from causes to pixels
     net = Network(
         {"x": (64,)},
-        [Population("r", SparseRelaxation(10.0, sparsity), (units,)), Population("p", Prediction()), Population("e", PredictionError())],
+        [
+            Population("r", SparseRelaxation(10.0, sparsity), (units,)),
+            Population("p", Prediction()),
+            Population("e", PredictionError()),
+        ],
         [
             Projection("r", "p", weights, kind="prediction"),
             Projection("p", "e", kind="prediction"),
@@ -51,12 +56,12 @@ def learn(sparsity, units=36):
             Projection("e", "r", Tied(weights)),
         ],
     )
-    settings = Training(updates=500, batch=50, learning_rate=0.01, weight_decay=0.02)
-    local.learn(net, {"x": patches}, settings, solver=Euler(dt=1.0), until=40.0)
-    return weights.weight.detach().T  # (unit, pixel)
+    settings = Training(updates=600, batch=100, learning_rate=0.01, weight_decay=0.1)
+    local.learn(net, {"x": patches}, settings, solver=Euler(dt=0.5), until=20.0)
+    return weights.weight.detach().T
 
 
-fields = {"no prior": learn(0.0), "sparse prior": learn(0.3)}
+fields = {"no prior": learn(0.0), "sparse prior": learn(0.8)}
 
 
 def extent(weights):
@@ -68,7 +73,7 @@ def extent(weights):
 # %%
 
 with plots.style("screen"):
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 4.0), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 4.4), layout="constrained")
     for panel, (name, weights) in zip(axes, fields.items(), strict=True):
         plots.receptive_fields(weights, shape=(8, 8), ax=panel)
         panel.set_title(f"{name}\nmean extent {100 * extent(weights):.0f} % of the patch")

@@ -43,7 +43,9 @@ with plots.style("screen"):
     left.text(40, 11, "chance", ha="right", va="bottom", color="0.4")
     left.set(xlabel="time (ms)", ylabel="correct (%)", ylim=(0, 103))
     left.legend(loc="center right")
-    right.plot([0, 40], [0, 40], color="0.6", lw=1)
+    right.plot([0, 20], [0, 20], color="0.6", lw=1)
     right.plot(solved["clean"], solved["debris-light"], "o", ms=4, alpha=0.5)
-    right.set(xlabel="solved, clean (ms)", ylabel="solved, under debris (ms)", xlim=(0, 40), ylim=(0, 40), aspect="equal")
+    right.set(
+        xlabel="solved, clean (ms)", ylabel="solved, under debris (ms)", xlim=(0, 20), ylim=(0, 20), aspect="equal"
+    )
 plt.show()

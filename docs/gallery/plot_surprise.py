@@ -58,5 +58,6 @@ with plots.style("screen"):
             panel.plot(run.times, run.errors[error].mean(1), line, label=name)
         panel.axvline(100.0, color="0.6", lw=1, ls=":")
         panel.set(xlabel="time (ms)", ylabel="mean squared error", title=title, ylim=(0, None))
-    axes[0].legend(title="from 100 ms on")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, title="from 100 ms on")
 plt.show()

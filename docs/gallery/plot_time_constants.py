@@ -3,8 +3,8 @@ Time constants and settling
 ===========================
 
 How long two areas with mutual connections take to settle, for eight time constants of the upper area. The lower area
-keeps its own 10 ms. Its first response does not change, but it waits for feedback: the slower the upper area, the later
-the lower area settles. A time constant measured in one area need not be a property of that area.
+keeps its own 10 ms. Its first response does not change, but it waits for feedback: the slower the upper area, the
+later the lower area settles. A time constant measured in one area need not be a property of that area.
 """
 
 import matplotlib.pyplot as plt
