@@ -82,7 +82,7 @@ def test_every_page_is_in_the_contents() -> None:
     for page in PAGES:
         for block in TREE.findall(page.read_text()):
             entries = [line for line in block.splitlines() if line and not line.startswith(":")]
-            listed |= {(page.parent / f"{entry}.md").resolve() for entry in entries}
+            listed |= {(page.parent / f"{e}.md").resolve() for e in entries if e.split("/")[0] not in BUILT}
     assert {page for page in PAGES if DOCS in page.parents} == listed
 
 

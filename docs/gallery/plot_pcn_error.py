@@ -45,7 +45,7 @@ with plots.style("screen"):
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.6), layout="constrained")
     for share, run in runs.items():
         error = run.errors["e0"][:, 0]
-        left.semilogy(error / error[0], label=f"b = {share} / λmax")
+        left.semilogy(range(1, 61), error / error[0], label=f"b = {share} / λmax")
         right.plot(lambdas / lambdas.max(), 1.0 - share * lambdas / lambdas.max(), ".", ms=4)
     left.set(xlabel="cycle", ylabel="squared error / error in cycle 1")
     left.legend()
