@@ -31,7 +31,7 @@ if GALLERY.is_dir():
         "remove_config_comments": True,
     }
 
-exclude_patterns = ["_build", "_ext", "gallery"]
+exclude_patterns = ["_build", "_ext", "gallery", "gallery_pages/*.ipynb"]  # notebooks beside the pages of the scripts
 suppress_warnings = ["config.cache"]
 nitpicky = False
 
