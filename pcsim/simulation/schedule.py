@@ -114,9 +114,15 @@ class Schedule:
 def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, count: int | None = None) -> State:
     """Return the inputs at `at` ms, with the type and device of the network.
 
-    Raises StimulusError for other shapes and types, for values that are not finite, and unless all inputs have the same
-    number of samples, `count` if it is given.
+    Raises StimulusError if there are none, for other shapes and types, for values that are not finite, and unless all
+    inputs have the same number of samples, `count` if it is given.
     """
+    if not timelines:
+        raise StimulusError(
+            given="a network without inputs",
+            expected="at least one input, from which the run takes its number of samples",
+            remedy="clamp a population with net.clamped('r0'), or add an input with an edge, and pass zeros",
+        )
     parameter = network.parameter
     found: State = {}
     for name, line in timelines.items():

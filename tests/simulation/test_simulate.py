@@ -252,3 +252,18 @@ def test_simulate_memory_constant_over_100k_steps() -> None:
         run = simulate(net, image, solver=solver, until=float(end), record=record, start=run.final if run else None)
         parts.append(run["readout"])
     assert torch.equal(torch.cat(parts), whole["readout"])
+
+
+def test_network_without_inputs_is_refused() -> None:
+    edge = Projection("r", "r", dense(3, 3), delay=1)
+    net = Network({}, [Population("r", Rate(3), shape=(3,))], [edge])
+    attempts = (
+        lambda: simulate(net, {}, solver=Iterate(), steps=3),
+        lambda: pcsim.Simulator(net, solver=Iterate())({}, steps=3),
+        lambda: pcsim.initial_state(net, {}),
+        lambda: list(pcsim.rollout(net, {}, solver=Iterate(), steps=3)),
+        lambda: pcsim.dynamics.stability.Dynamics(net, {}),
+    )
+    for attempt in attempts:
+        with pytest.raises(pcsim.StimulusError, match="a network without inputs"):
+            attempt()
