@@ -95,18 +95,17 @@ def export_page(
     path: str | Path,
     *,
     weights: str | None = None,
-    readout: str | None = None,
-    spread: float = 1.0,
-    dt: float | None = None,
-    until: float | None = None,
+    **options: Any,
 ) -> None:
     """Write a page on which a trained network recognises digits of 32x32 pixels, averaged to the size of its input.
 
-    model    a model with weights in pcsim, or a file written by `net.save`
-    weights  name of the weights; by default, the last one in alphabetical order
-    spread   offsets of the digits from the centre, from 0 (none) to 1 (as published)
+    model      a model with weights in pcsim, or a file written by `net.save`
+    weights    name of the weights; by default, the last one in alphabetical order
+    fragments  number of fragments of debris on ten of the images, by default 10; the other ten are clean
+    spread     offsets of the digits from the centre, from 0 (none) to 1 (as published, the default)
+    dt         Euler step in ms
 
-    The other options are those of `pcsim.plots.export_page`.
+    The other options are those of `pcsim.plots.export_page`. The card of included weights has defaults.
     """
     with importing():
         import torch
@@ -115,10 +114,13 @@ def export_page(
         from pcsim.core import storage
         from pcsim.solvers import Euler
 
-    net, about = _trained(model, weights)
+    net, about, own = _trained(model, weights)
+    options = own | {name: value for name, value in options.items() if value is not None}
+    occluded, spread, dt = options.pop("fragments", 10), options.pop("spread", 1.0), options.pop("dt", None)
+    about |= {"images": f"10 under {occluded} fragments of debris, 10 clean"}
     pictures: list[torch.Tensor] = []
     labels: list[int] = []
-    for fragments in (0, 30):
+    for fragments in (occluded, 0):
         drawn = stimuli.scenes(stimuli.Condition(fragments=fragments, spread=spread), 7, 0, 200)
         digits = drawn.identities[:, -1].tolist()
         pictures += [drawn.pixels()[digits.index(digit)] for digit in range(10)]
@@ -127,14 +129,13 @@ def export_page(
     side = next(iter(net.inputs.values()))[-1]
     if images.shape[-1] % side == 0:
         images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // side)
-    solver = None if dt is None else Euler(dt=dt)
-    options: dict[str, Any] = {"readout": readout, "solver": solver, "until": until, "about": about}
+    options |= {"solver": None if dt is None else Euler(dt=dt), "about": about}
     plots.export_page(net, path, images, labels=torch.tensor(labels), **options)
     print(f"page saved to {path} ({storage.full_path(path).stat().st_size / 1e3:,.0f} kB); open it in a browser")
 
 
-def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str]]:
-    """Return a model with included weights, or the network of a file, and where its weights come from."""
+def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], dict[str, Any]]:
+    """Return a model with included weights, or the network of a file, where its weights come from, and page options."""
     with importing():
         from pcsim import models
         from pcsim.core import storage
@@ -150,7 +151,7 @@ def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str]]:
                 expected="a file of a network, written by net.save(...)",
                 remedy="pass the file of the network that made this run",
             )
-        return net, {"file": Path(model).name}
+        return net, {"file": Path(model).name}, {}
     models.paper(model)  # refuses unknown names
     known = included.available().get(model, ())
     if not known:
@@ -161,8 +162,9 @@ def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str]]:
         )
     chosen = weights or known[-1]
     net = models.build(model, weights=chosen)
-    seed = included.about(model, chosen).get("trained_with", {}).get("seed")
-    return net, {"weights": chosen} | ({} if seed is None else {"seed": str(seed)})
+    card = included.card(model, chosen)
+    about = {"weights": chosen, "trained on": card["trained_on"], "seed of training": str(card["seed"])}
+    return net, about, dict(card["recipe"]["page"])
 
 
 # ---------------------------------------------------------------------- experiments
@@ -234,7 +236,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
     paging.add_argument("--weights", metavar="NAME", help="name of the included weights (default: the last one)")
     paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
-    paging.add_argument("--spread", type=float, default=1.0, help="offsets of the digits, 0 to 1 (default: 1)")
+    paging.add_argument("--fragments", type=int, metavar="N", help="fragments of debris on half of the images")
+    paging.add_argument("--spread", type=float, help="offsets of the digits, from 0 to 1")
     paging.add_argument(
         "--dt", type=float, metavar="MS", help="Euler step in continuous time (default: a tenth of tau)"
     )

@@ -417,7 +417,7 @@ CASES: dict[str, tuple[Callable[[], object], str, str]] = {  # mistake -> (attem
         "two projections",
         "name=",
     ),
-    "unknown lesion": (lambda: blt().without("feedback"), "lesion of 'feedback'", "describe()"),
+    "unknown lesion": (lambda: blt().without("feedback"), "lesion of 'feedback'", "feedback is 'top_down'"),
     "lesion backwards": (lambda: blt().without("lateral", during=(5.0, 1.0)), "(5.0, 1.0)", "swap"),
     "unknown record": (
         lambda: simulate(blt(), IMAGE, solver=Iterate(), record=Record(states=["v9"])),

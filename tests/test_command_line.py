@@ -60,7 +60,9 @@ def test_export_page_command_writes_trained_models_and_saved_networks(tmp_path: 
     code, printed = shell("export-page", "blt_b", "b.html", "--weights", "clutter-light", "--dt", "2", cwd=tmp_path)
     text = (tmp_path / "b.html").read_text()
     assert code == 0 and "page saved to b.html (" in printed and "Euler(dt=2.0)" in text
-    assert '["weights", "clutter-light"], ["seed", "0"]' in text and text.count('"label": 3') == 2
+    assert (
+        '["weights", "clutter-light"]' in text and '["seed of training", "0"]' in text and text.count('"label": 3') == 2
+    )
     net = models.predictive_coding(((1, 32, 32), (4,), (10,)))
     net.save(tmp_path / "net.pcsim")
     options = {"readout": "r2", "dt": 0.5, "until": 5.0, "spread": 0.2}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Recipe(ABC):
     """what the network was trained on, in a phrase"""
     headline: str
     """the score shown in lists"""
+    page: Mapping[str, Any] = field(default_factory=dict)
+    """options with which `pcsim export-page` shows this network, unless others are given"""
 
     @property
     @abstractmethod

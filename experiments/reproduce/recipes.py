@@ -58,6 +58,7 @@ RECIPES: dict[str, Recipe] = {
         relax=30.0,
         until=200.0,
         grey=0.5,
+        page={"readout": "r2", "spread": 0.0, "fragments": 5, "dt": 0.5, "until": 200.0},
     ),
     "pcn_global.digits": Supervised(
         model="pcn_global",
@@ -76,6 +77,7 @@ RECIPES: dict[str, Recipe] = {
         training=Training(updates=600, batch=32, learning_rate=5e-3, clip=5.0, over_time="mean", reconstruction=0.3),
         tested=(0, 5, 10),
         headline=OCCLUDED,
+        page={"spread": 0.0, "fragments": 5},
     ),
     "leaky_rcnn.digits": Supervised(
         model="leaky_rcnn",
@@ -86,6 +88,7 @@ RECIPES: dict[str, Recipe] = {
         training=Training(updates=500, batch=32, learning_rate=5e-3, over_time="mean"),
         tested=(0, 5, 10),
         headline=OCCLUDED,
+        page={"spread": 0.0, "fragments": 5},
         dt=10.0,
         test_dt=2.0,
         until=200.0,
@@ -99,6 +102,7 @@ RECIPES: dict[str, Recipe] = {
         training=Training(updates=1_200, batch=32, learning_rate=3e-3, over_time="last"),
         tested=(0, 5, 10),
         headline=OCCLUDED,
+        page={"spread": 0.0, "fragments": 5},
     ),
     "prednet.moving-digits-convlstm": _prednet("convlstm"),
     "prednet.moving-digits-subconvlstm": _prednet("subconvlstm"),

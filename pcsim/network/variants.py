@@ -89,7 +89,7 @@ def without(network: Net, edges: Sequence[str], during: Window | None) -> Net:
         raise WiringError(
             given=f"a lesion of {', '.join(sorted(wanted - known or wanted)) or 'nothing'!r}",
             expected=f"kinds or edges of {network.name!r}: {', '.join(sorted(known))}",
-            remedy=f"call net.without({min(known, default='top_down')!r}); net.describe() lists all kinds and edges",
+            remedy="choose from these; feedback is 'top_down', or 'prediction' in predictive coding",
         )
     return with_edges(
         network,

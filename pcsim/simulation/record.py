@@ -94,7 +94,11 @@ class Record:
             raise RecordError(
                 given=f"a record of the errors {', '.join(wrong)}",
                 expected=f"prediction errors of {network.name!r}: {', '.join(network.errors) or 'none'}",
-                remedy=f"pass states=[{wrong[0]!r}] or reduce={{{wrong[0]!r}: 'mean_square'}}",
+                remedy=f"pass states=[{wrong[0]!r}] or reduce={{{wrong[0]!r}: 'mean_square'}}"
+                if wrong[0] in network.populations
+                else f"pass errors={list(network.errors)!r} or 'all'; the top of a hierarchy has no error"
+                if network.errors
+                else "build a predictive network, such as models.predictive_coding(...)",
             )
         known = _values_of(network)
         kept: list[Kept] = [(name, (name,), _whole) for name in states]

@@ -193,6 +193,21 @@ def warn_of_end(network: Wiring, timelines: Mapping[str, Timeline], until: float
             )
 
 
+def warn_of_lesions(network: Wiring, steps: int, dt: float) -> None:
+    """Warn about lesions that begin only after the run, which has `steps` steps: usually their unit is wrong."""
+    end, unit = (steps * dt, "ms") if network.is_flow else (float(steps), "steps")
+    late: dict[Window, list[str]] = {}
+    for edge in network.projections:
+        for window in edge.lesioned:
+            if window[0] >= end * (1.0 - 1e-9):
+                late.setdefault(window, []).append(edge.name)
+    for (begin, _), edges in late.items():
+        warn(
+            f"The lesion of {', '.join(edges)} begins at {begin:g} {unit}, but the run ends at {end:g} {unit}, so it "
+            f"has no effect. For this network, net.without(..., during=(from, to)) takes {unit}."
+        )
+
+
 def _last_use(network: Wiring, name: str, dt: float) -> float:
     """Return the time in ms after which the windows of edges and populations exclude an input."""
     unit = 1.0 if network.is_flow else dt

@@ -29,7 +29,7 @@ from pcsim.simulation.regime import Regime, Regimes
 from pcsim.simulation.replay import Replay, parts_of
 from pcsim.simulation.run import Run, Snapshot
 from pcsim.simulation.scan import Carry, Moment, scan
-from pcsim.simulation.schedule import Schedule, steps_of, warn_of_end
+from pcsim.simulation.schedule import Schedule, steps_of, warn_of_end, warn_of_lesions
 from pcsim.simulation.start import Beginning, require_state, spoken_before
 from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import Stimulus, as_timelines, labels_of
@@ -164,6 +164,7 @@ class Simulator:
         else:
             end = steps_of(network, stimulus, solver, until, steps)  # type: ignore[arg-type]
             warn_of_end(network, stimulus, end * dt, dt)
+            warn_of_lesions(network, end, dt)
         begun, random = time.perf_counter(), _random_state()
         # The mode of a frozen copy is already set.
         mode = nullcontext() if self._places is not None else _mode(self.network, self.gradient)
@@ -251,6 +252,7 @@ class Simulator:
             self._places.now()
         dt, stimulus = self.solver.step_ms(self.wiring), as_timelines(stimulus, list(self.wiring.inputs))
         warn_of_end(self.wiring, stimulus, steps * dt, dt)
+        warn_of_lesions(self.wiring, steps, dt)
         schedule, carry = self.begin(stimulus, steps, names)
         yield from gradient.windows(schedule, carry, gradient.taps(schedule))
 

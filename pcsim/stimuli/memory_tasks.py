@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from torch import Tensor
 
-from pcsim.core.checks import Count, NonNegative, Positive, Whole, checked
+from pcsim.core.checks import Count, Finite, NonNegative, Positive, Whole, checked
 from pcsim.core.exceptions import StimulusError
 from pcsim.stimuli.cued import CLASSES, digit_arrays
 from pcsim.stimuli.glyphs import Glyphs
@@ -59,7 +59,8 @@ class Trials:
     classes: Count
 
     def __repr__(self) -> str:
-        return f"Trials({len(self.items)} of {len(self.names)} epochs: {', '.join(dict.fromkeys(self.names))})"
+        epochs = ", ".join(dict.fromkeys(self.names))
+        return f"Trials({len(self.items)} trials with {len(self.names)} epochs: {epochs})"
 
     @property
     def duration(self) -> float:
@@ -72,13 +73,17 @@ class Trials:
         return torch.from_numpy(self.answers[np.arange(len(last)), last])
 
     @checked(StimulusError)
-    def timeline(self, items: Tensor | None = None) -> Timeline:
-        """Return the stimulus, labelled with the last answers. The input is 0 between items and after the trial.
+    def timeline(self, items: Tensor | None = None, background: Finite | None = None) -> Timeline:
+        """Return the stimulus, labelled with the last answers.
 
-        items  (kinds, unit) or (kinds, channel, height, width), the pattern of each item; by default one-hot vectors.
-               The vectors of several places are concatenated, and images are placed side by side
+        items       (kinds, unit) or (kinds, channel, height, width), the pattern of each item; by default one-hot
+                    vectors. The vectors of several places are concatenated, and images are placed side by side
+        background  value between items, at empty places and after the trial: 0 for vectors unless given. Images need
+                    it, because a delay of another brightness than their background would be a stimulus of its own
 
-        Raises StimulusError for patterns of another shape.
+        Raises StimulusError for patterns of another shape, and for images without a background.
+
+            trials.timeline(digits, background=float(digits[0, 0, 0, 0]))
         """
         patterns = torch.eye(self.kinds) if items is None else items
         require_floating(patterns)
@@ -88,7 +93,14 @@ class Trials:
                 expected=f"({self.kinds}, unit) or ({self.kinds}, channel, height, width)",
                 remedy=f"pass stimuli.digit_items()[:{self.kinds}], or omit the patterns for one-hot vectors",
             )
-        known = torch.cat([torch.zeros_like(patterns[:1]), patterns])
+        if background is None and patterns.dim() == 4:
+            raise StimulusError(
+                given="images without a background",
+                expected="the grey level between items, at empty places and after the trial",
+                remedy="pass background=float(images[0, 0, 0, 0]), the value around the first item",
+            )
+        level = background or 0.0
+        known = torch.cat([torch.full_like(patterns[:1], level), patterns])
         line: Timeline | None = None
         for number, name in enumerate(self.names):
             shown = known[torch.from_numpy(self.items[:, number] + 1).to(known.device)]
@@ -97,7 +109,7 @@ class Trials:
             same = bool((lengths == lengths[0]).all())
             epoch = still(frame, float(lengths[0]) if same else torch.from_numpy(lengths), name)
             line = epoch if line is None else line.then(epoch)
-        return line.then(blank(math.inf, frame, name="end")).with_labels(self.labels())  # type: ignore[union-attr]
+        return line.then(blank(math.inf, frame, level, name="end")).with_labels(self.labels())  # type: ignore[union-attr]
 
     @checked(StimulusError)
     def targets(self, times: ArrayLike) -> Tensor:
@@ -136,7 +148,10 @@ class Trials:
 
 @checked(StimulusError)
 def digit_items(count: Annotated[int, Field(ge=1, le=CLASSES)] = CLASSES, *, glyphs: Glyphs | None = None) -> Tensor:
-    """Return images of the digits 0, 1, ..., float32 (count, 1, 32, 32), as patterns for `Trials.timeline`."""
+    """Return images of the digits 0, 1, ..., float32 (count, 1, 32, 32), as patterns for `Trials.timeline`.
+
+    The digits are black and white on grey, whose value is that of every corner.
+    """
     array = digit_arrays(0, 0, 1, rows=1, columns=CLASSES, cell=32, glyphs=glyphs)
     digits = rearrange(array.pixels(), "1 c h (d w) -> d c h w", d=CLASSES)
     return digits[torch.from_numpy(array.identities[0].argsort())][:count].contiguous()

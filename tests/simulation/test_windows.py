@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+import pcsim
 from pcsim import RK4, Euler, Heun, Iterate, Network, Population, Projection, Record, Run, Simulator, rollout, simulate
 from pcsim.connections import PerStep
 from pcsim.core.clock import Window
@@ -25,7 +26,10 @@ from pcsim.simulation.regime import Regimes, regime_of
 from pcsim.solvers import Solver
 from pcsim.stimuli.timeline import Epoch, Timeline
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.filterwarnings("ignore:The lesion of"),  # random windows may begin after the run
+]
 STEPS = 12
 WEIGHTS = (1.0, -2.0, 3.0)
 """of the edge u -> a in its first, second and all later phases"""
@@ -297,3 +301,15 @@ def test_delay_that_ends_within_a_step_opens_its_edge_at_the_next_stage(method: 
             b += (k1 + 2 * k2 + 2 * k3 + rate(1.0, b + k3)) / 6
         expected.append(b)
     assert run["b"].flatten().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_lesion_after_the_end_of_the_run_is_reported() -> None:
+    images = torch.rand(1, 1, 32, 32)
+    blt = pcsim.models.blt(channels=(2, 2))
+    with pytest.warns(pcsim.PcsimWarning, match=r"begins at 50 steps, but the run ends at 4 steps.* takes steps"):
+        simulate(blt.without("top_down", during=(50, 100)), images, solver=Iterate())
+    flow = blt.as_ode(tau=10.0)
+    with pytest.warns(pcsim.PcsimWarning, match=r"begins at 100 ms, but the run ends at 100 ms.* takes ms"):
+        simulate(flow.without("top_down", during=(100, 200)), images, solver=Euler(5.0), until=100.0)
+    simulate(flow.without("top_down", during=(95, 200)), images, solver=Euler(5.0), until=100.0)
+    simulate(blt.without("top_down", during=(3, 100)).without("lateral"), images, solver=Iterate())

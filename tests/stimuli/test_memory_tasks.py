@@ -102,12 +102,16 @@ def test_digit_items_are_digits_in_order() -> None:
     cells = array.pixels().reshape(2, 32, 2, 32).permute(0, 2, 1, 3).reshape(4, 32, 32)
     assert digits.shape == (10, 1, 32, 32) and torch.equal(digits[array.identities[0], 0], cells)
     found = stimuli.change_detection(0, 0, 2, places=3, items=8)
-    frame = found.timeline(stimuli.digit_items(8)).at(0.0)
+    with pytest.raises(StimulusError, match="without a background"):
+        found.timeline(stimuli.digit_items(8))
+    line = found.timeline(stimuli.digit_items(8), background=0.25)
+    frame = line.at(0.0)
+    assert torch.equal(line.at(found.duration), torch.full_like(frame, 0.25))
     assert frame.shape == (2, 1, 32, 96)
     for trial, items in zip(frame[:, 0], found.items[:, 0], strict=True):
         for place, item in enumerate(items):
             assert torch.equal(
-                trial[:, 32 * place : 32 * place + 32], digits[item, 0] if item >= 0 else 0 * digits[0, 0]
+                trial[:, 32 * place : 32 * place + 32], digits[item, 0] if item >= 0 else torch.full((32, 32), 0.25)
             )
 
 

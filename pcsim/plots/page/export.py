@@ -222,7 +222,9 @@ def _checked_images(net: Network, images: Tensor, labels: Tensor | None) -> Tens
 
 
 def _require_readout(net: Network, name: str | None) -> None:
+    wired = set(net.wiring().errors)
     flat = [each for each in net.populations if len(net.shape(each)) == 1 and net.shape(each) != (1,)]
+    flat = [each for each in flat if each not in wired]
     if name not in flat:
         raise WiringError(
             given=f"a page of {net.name!r} with the readout {name!r}",
