@@ -216,11 +216,13 @@ def _how_to_fit(shape: Shape, expected: Shape) -> str:
     if shape[0] != expected[0]:
         advice.append(f"give the transform {expected[0]} output channels")
     if shape[1:] != expected[1:] and len(shape) == 3:
-        if expected[1] > shape[1]:
-            factor = expected[1] / shape[1]
-            advice.append(f"enlarge its output, for instance with connections.up_conv(..., stride={factor:g})")
+        higher, wider = expected[1] / shape[1], expected[2] / shape[2]
+        if higher != wider:
+            advice.append(f"change the size of its output with connections.Resize({expected[1:]})")
+        elif higher > 1.0:
+            advice.append(f"enlarge its output, for instance with connections.up_conv(..., stride={higher:g})")
         else:
-            advice.append(f"shrink its output, for instance with connections.pool({shape[1] / expected[1]:g})")
+            advice.append(f"shrink its output, for instance with connections.pool({1.0 / higher:g})")
     return " and ".join(advice)
 
 

@@ -2,10 +2,12 @@
 
     python -m pytest --cov=pcsim --cov-context=test --cov-report=       record which test runs which line, in .coverage
     python tests/mutation/mutate.py --count 200 --seed 0                test mutants of seven packages in a copy
+    python tests/mutation/mutate.py --again --tests 600                 test the survivors again, with more tests
 
 A mutant has one changed operator, comparison, constant, keyword argument, condition or return value. The tests that
 reach its line run (at most `--tests`, those of the same package first) until the first failure; a mutant that exceeds
-the limit of processor time is counted as killed. Results are appended to a file, so an interrupted run can continue.
+the limit of processor time is counted as killed (`how` is "stopped"). Results are appended to a file, so an interrupted
+run can continue.
 Needs pytest-cov. Equivalent mutants survive, and must be reviewed manually.
 """
 
@@ -31,8 +33,8 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("core", "rules", "network", "solvers", "simulation", "sweeps", "analysis")
-MOST_WORK, LONGEST = 180, 1800.0
-"""seconds of processor time, and of waiting, after which the tests of a mutant are stopped"""
+MOST_WORK, FOR_EACH, LONGEST = 180, 3, 3600.0
+"""seconds of processor time, in all and for each test, and of waiting, after which the tests of a mutant are stopped"""
 
 COMPARISONS = {
     ast.Lt: ast.LtE,
@@ -148,11 +150,12 @@ def tests_of(data: CoverageData, path: Path, line: int, most: int) -> list[str]:
     return own + rest[:: max(1, len(rest) // max(1, most - len(own)))][: most - len(own)]
 
 
-def survives(copied: Path, tests: list[str]) -> bool:
-    """Return True if all tests pass on a changed copy.
+def outcome(copied: Path, tests: list[str]) -> str:
+    """Return "passed" if all tests pass on a changed copy, else "failed", or "stopped" if they took too long.
 
     The limit is on processor time, because other programs that slow the tests down would make mutants look killed.
     """
+    most = MOST_WORK + FOR_EACH * len(tests)
     command = [
         sys.executable,
         "-m",
@@ -174,13 +177,14 @@ def survives(copied: Path, tests: list[str]) -> bool:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (MOST_WORK, MOST_WORK)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (most, most)),
     ) as running:
         try:
-            return running.wait(LONGEST) == 0
+            status = running.wait(LONGEST)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
-            return False
+            return "stopped"
+    return "passed" if status == 0 else "stopped" if status < 0 else "failed"
 
 
 def main() -> None:
@@ -191,6 +195,7 @@ def main() -> None:
     options.add_argument("--coverage", default=".coverage", help="coverage file from pytest --cov-context=test")
     options.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     options.add_argument("--part", default="0/1", help="k/n: every n-th mutant from k on, to split the work")
+    options.add_argument("--again", action="store_true", help="test only the mutants that have survived")
     chosen = options.parse_args()
     data = CoverageData(chosen.coverage)
     data.read()
@@ -200,7 +205,10 @@ def main() -> None:
     every = [(path, *site) for path in files for site in sites(path)]
     drawn = random.Random(chosen.seed).sample(every, min(chosen.count, len(every)))
     part, parts = map(int, chosen.part.split("/"))
-    known = {json.loads(row)["number"] for row in chosen.out.read_text().splitlines()} if chosen.out.exists() else set()
+    rows = [json.loads(row) for row in chosen.out.read_text().splitlines()] if chosen.out.exists() else []
+    known = {row["number"] for row in rows}
+    if chosen.again:
+        known = set(range(chosen.count)) - {row["number"] for row in rows if row["survived"]}
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / "project"
         ignored = shutil.ignore_patterns(".venv", ".git", "results", "__pycache__", ".*_cache", ".hypothesis")
@@ -211,13 +219,14 @@ def main() -> None:
             place = path.relative_to(ROOT)
             tests = tests_of(data, path, line, chosen.tests)
             (copied / place).write_text(mutated(path, node))
-            survived = not tests or survives(copied, tests)
+            how = outcome(copied, tests) if tests else "passed"
             shutil.copy(path, copied / place)
             row = {"number": number, "file": str(place), "line": line, "kind": kind, "tests": len(tests)}
             source = path.read_text().splitlines()[line - 1].strip()
             with chosen.out.open("a") as out:
-                out.write(json.dumps(row | {"survived": survived, "source": source}) + "\n")
-    rows = [json.loads(row) for row in chosen.out.read_text().splitlines()]
+                out.write(json.dumps(row | {"survived": how == "passed", "how": how, "source": source}) + "\n")
+    latest = {row["number"]: row for row in map(json.loads, chosen.out.read_text().splitlines())}
+    rows = list(latest.values())
     print(f"{sum(not row['survived'] for row in rows)} of {len(rows)} killed")
 
 

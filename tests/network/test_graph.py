@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -271,3 +272,22 @@ def test_projections_with_clashing_parameter_names_refused() -> None:
     edges = [Projection("u", "a"), Projection("a", "b"), Projection("a", "b", name="a_to_b", delay=1)]
     with pytest.raises(WiringError, match="two projections called a->b and a_to_b"):
         Network({"u": (1, 1, 1)}, populations, edges)
+
+
+@pytest.mark.parametrize(
+    ("transform", "remedy"),
+    [
+        (conv(6, 4), "up_conv(..., stride=2)"),
+        (nn.Sequential(nn.Upsample(scale_factor=4), conv(6, 4)), "connections.pool(2)"),
+        (nn.Sequential(nn.Upsample(scale_factor=(2, 1)), conv(6, 4)), "connections.Resize((8, 8))"),
+        (nn.Sequential(nn.Upsample(scale_factor=(1, 2)), conv(6, 3)), "4 output channels and change the size"),
+    ],
+)
+def test_remedy_of_shape_mismatch_says_how_to_change_the_size(transform: nn.Module, remedy: str) -> None:
+    edges = [
+        Projection("image", "v1", conv(1, 4)),
+        Projection("v1", "v2", nn.Sequential(pool(), conv(4, 6))),
+        Projection("v2", "v1", transform, kind="top_down", delay=1),
+    ]
+    with pytest.raises(WiringError, match=re.escape(remedy)):
+        Network({"image": (1, 8, 8)}, [Population("v1", Rate(4)), Population("v2", Rate(6))], edges)

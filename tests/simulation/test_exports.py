@@ -78,7 +78,7 @@ def test_about_lists_lesions_in_ms() -> None:
         (None, None): {edge.name for edge in net.projections if edge.kind == "lateral"},
     }
     flow = simulate(
-        net.as_ode(5.0).without("top_down", during=(10, 20)), torch.rand(1, 1, 8, 8), solver=Euler(5.0), until=5.0
+        net.as_ode(5.0).without("top_down", during=(10, 20)), torch.rand(1, 1, 8, 8), solver=Euler(5.0), until=15.0
     )
     assert [(lesion["from"], lesion["to"]) for lesion in flow.about["lesions"]] == [(10.0, 20.0)]
 
@@ -173,6 +173,8 @@ def test_nwb_gives_back_the_same_numbers(tmp_path: Path) -> None:
         assert "channel 4 x height 4 x width 4" in module["l2"].comments
         assert list(module["samples"]["label"].data) == [4, 7]
         assert list(module["samples"]["status"].data) == ["COMPLETED", "COMPLETED"]
+        ends = np.asarray(module["samples"]["valid_until"].data) * 1000.0
+        assert np.allclose(ends, run.valid_until, rtol=1e-12) and np.isfinite(ends).all()
     assert not pynwb.validate(path=str(tmp_path / "run.nwb"))
 
 

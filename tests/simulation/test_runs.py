@@ -689,3 +689,19 @@ def test_labels_of_named_timelines_are_kept_and_must_agree() -> None:
     other = stimuli.held(torch.rand(2, 3)).with_labels(torch.tensor([1, 3]))
     with pytest.raises(StimulusError, match="different labels"):
         simulate(net, {"u": labelled, "v": other}, solver=Euler(dt=1.0), until=3.0)
+
+
+def test_record_at_the_start_or_after_the_end_is_refused() -> None:
+    net = models.leaky_rcnn((2, 2), image=(1, 8, 8))
+    for at in ([0.0], [10.0, 22.0], [5.0]):
+        with pytest.raises(RecordError, match="multiples of dt = 2 ms after the start and up to the end"):
+            simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(2.0), until=20.0, record=Record(states=["l1"], at=at))
+    run = simulate(net, torch.rand(1, 1, 8, 8), solver=Euler(2.0), until=20.0, record=Record(["l1"], at=[2.0, 20.0]))
+    assert run.times_of["l1"].tolist() == [2.0, 20.0]
+
+
+def test_transform_with_an_absent_part_runs() -> None:
+    layer = nn.Conv2d(1, 2, 3, padding=1)
+    layer.register_module("norm", None)
+    net = Network({"image": (1, 4, 4)}, [Population("a", Rate(2))], [Projection("image", "a", layer)])
+    assert simulate(net, torch.rand(1, 1, 4, 4), solver=Iterate(), steps=1, record=Record(["a"]))["a"].shape[0] == 1
