@@ -260,7 +260,7 @@ def correlations(config: Grouping, times: Times, trials: stimuli.Contours) -> di
 
 
 def slopes(config: Grouping, times: Times, trials: stimuli.Contours, draws: int = 200) -> dict[str, Any]:
-    """Fit time = a + b path (+ c path^2) to right answers in "same" trials; return b and c with 95 % intervals.
+    """Fit time = a + b path (+ c path^2) to correct answers in "same" trials; return b and c with 95 % intervals.
 
     A straight line has c = 0; c > 0 means that each further dash takes longer. Scenes are resampled.
     """

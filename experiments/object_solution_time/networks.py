@@ -73,7 +73,10 @@ def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Netw
 
 
 def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:
-    """Run a network on images: flows for `config.until` ms, CORnet-S for its own steps, and B for `SWEEPS` steps."""
+    """Run a network on images.
+
+    Flows run for `config.until` ms, CORnet-S for its own number of steps, and B for `SWEEPS` steps.
+    """
     if network.is_flow:
         record = dataclasses.replace(record, every=max(1, round(config.every / config.dt)))
         return simulate(network, images, solver=Euler(config.dt), until=config.until, record=record)

@@ -1,4 +1,4 @@
-"""What a recipe is: how a network whose weights ship with pcsim is trained and scored."""
+"""Recipes: how the networks whose weights ship with pcsim are trained and scored."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def report(config: ShortTermMemory, results: dict[str, Any]) -> Report:
 
 
 def tables(config: ShortTermMemory, cells: dict[str, Any]) -> list[Table]:
-    """Return the accuracies of all tests, and the decoding of the sample in the delay."""
+    """Return the accuracy in every test, and how well the sample is decoded during the delay."""
     found = []
     for test, caption in (
         ("delays", "Accuracy (%) by delay in ms, without distractors"),

@@ -301,7 +301,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
     except (TypeError, ValueError) as reason:
         raise StorageError(
             given=f"a value for {path} that JSON cannot represent ({reason})",
-            expected="tensors, and facts made of numbers, strings, lists and dicts",
+            expected="tensors, and metadata consisting of numbers, strings, lists and dicts",
             remedy="pass arrays as tensors, and other objects as strings",
         ) from reason
     with replacing(path) as partial:
@@ -363,7 +363,7 @@ def content_of(path: str | Path, what: str, remedy: str) -> Iterator[None]:
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as reason:
         raise StorageError(
             given=f"{path}, in which {reason} is missing or invalid ({type(reason).__name__})",
-            expected=f"{what} that this version of pcsim wrote",
+            expected=f"{what} written by this version of pcsim",
             remedy=remedy,
         ) from reason
 

@@ -90,7 +90,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Trace the call of a module."""
+        """Trace a call to a module."""
         outer, self._path = self._path, self.path_of_module(m)
         before, repeats = list(self.graph.nodes), dict(self._repeats)
         try:

@@ -120,7 +120,7 @@ class SavedNetwork:
 def _checked_recipe(
     network: Graph, tensors: dict[str, Tensor], described: Mapping[str, Any]
 ) -> tuple[Recipe | None, str, dict[str, Tensor]]:
-    """Return the recipe if it leads to the same network, or None and the reason why not, and the tensors to store.
+    """Return the recipe (None if it does not reproduce the network), the reason why not, and the tensors to store.
 
     Fixed buffers are stored only if they differ from those of a network that is built anew.
     """

@@ -74,7 +74,7 @@ class Cued:
 
     @checked(StimulusError)
     def spotlights(self, cue: Literal["valid", "invalid", "neutral", "absent"], sd: Positive = 8.0) -> Tensor:
-        """Return cues to a place, (n, 1, height, width): Gaussians with a peak of 1 and an sd in pixels.
+        """Return cues to a place, (n, 1, height, width): Gaussians with a peak of 1 and a given sd in pixels.
 
         Raises StimulusError for blends, whose digits are in the same place.
         """

@@ -92,7 +92,7 @@ def _bars(share: float, count: int, width: int, seed: int, first: int) -> NDArra
 
 
 def _blocks(share: float, count: int, height: int, width: int, seed: int, first: int) -> NDArray[np.bool_]:
-    """Return the pixels that the blocks cover, (count, height, width). Blocks at the right and lower edge are cut."""
+    """Return the pixels that the blocks cover, (count, height, width). Blocks at the right and bottom are cropped."""
     side = max(1, round(min(height, width) / BLOCKS_PER_SIDE))
     rows, columns = math.ceil(height / side), math.ceil(width / side)
     number = np.arange(height)[:, None] // side * columns + np.arange(width) // side  # of the block of each pixel

@@ -45,7 +45,7 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = 
 
 @checked(StimulusError)
 def denormalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = IMAGENET[1]) -> Tensor:
-    """Return std x + mean for each channel, the inverse of `normalise`, for example for plots."""
+    """Return std x + mean for each channel, the inverse of `normalise`, useful for plots."""
     if not images.is_floating_point():
         raise StimulusError(
             given=f"images of type {images.dtype}",

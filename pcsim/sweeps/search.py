@@ -276,7 +276,7 @@ def _sampler(seed: int, random: int) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function or partial without the module name, which differs in a module run as a script."""
+    """Return the name of a function or partial without the module name, which changes when it is run as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)

@@ -139,7 +139,7 @@ class Table:
         Names that always change together share the dimension of the first, with the others as coordinates. Points that
         are missing or failed have NaN or empty strings, and `failure` contains the exceptions. The dimensions of an
         array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are padded with NaN, and
-        curve_0_length contains the lengths. Raises SweepError for points with equal values of all axes.
+        curve_0_length contains the lengths. Raises SweepError if two points have the same values on all axes.
         """
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
@@ -194,7 +194,7 @@ def _labels(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _spread(column: str, cells: Mapping[tuple[int, ...], Any], sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Return the variables of a column: its values over all axes, and the lengths of arrays that differ in length."""
+    """Return the variables of a column: its values over all axes, and the lengths of ragged arrays."""
     arrays = {cell: np.asarray(value) for cell, value in cells.items()}
     shapes = [array.shape for array in arrays.values()]
     if other := [shape for shape in shapes if len(shape) != len(shapes[0])]:

@@ -41,7 +41,7 @@ def seeded(seed: int, update: int, device: torch.device | None = None) -> Iterat
 
 
 def batch_of(count: int, settings: Training, update: int) -> Tensor:
-    """Return the batch indices of an update. The order changes in every epoch and is determined by the seed."""
+    """Return the batch indices of an update. The order changes every epoch and is determined by the seed."""
     epoch, position = divmod(update, _updates_per_epoch(count, settings))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     return torch.randperm(count, generator=generator)[position * settings.batch : (position + 1) * settings.batch]
@@ -152,7 +152,7 @@ class Loaded(Batches):
 
     @contextmanager
     def _apart(self, states: list[Tensor]) -> Iterator[None]:
-        """Use the generators from `states`, which is updated, and then restore their own states."""
+        """Run with the generators set to `states`, which is updated in place, then restore their previous states."""
         others = self._own_states()
         self._restore(states)
         try:

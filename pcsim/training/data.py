@@ -47,7 +47,7 @@ class Data:
         if has_targets != (targets is None) or isinstance(images, tuple):
             raise TrainingError(
                 given=f"{_named(images)} with {'no targets' if targets is None else 'targets'}",
-                expected="images and targets, or a Dataset or a DataLoader, which contain the targets",
+                expected="images and targets, or a Dataset or DataLoader that provides both",
                 remedy="omit the targets, and pass settings=..."
                 if has_targets
                 else "pass targets, such as labels (n,)",
@@ -180,7 +180,7 @@ def _as_targets(
         raise TrainingError(
             given=f"labels from {low} to {high} for a readout of {classes[0]} classes",
             expected=f"labels from 0 to {classes[0] - 1}",
-            remedy="subtract the first label if labels count from 1, or build the network with "
+            remedy="subtract the first label if labels start at 1, or build the network with "
             f"classes={max(high + 1, classes[0])}",
         )
     if tuple(values.shape) != (count, *classes) or not count or values.is_complex():

@@ -232,7 +232,7 @@ class Plasticity:
         return changes
 
     def _rows(self, run: Run, at: Sequence[float] | None) -> list[dict[str, tuple[int, int]]]:
-        """Return, for each time, the rows of the source and of the target for every projection with a past."""
+        """Return, for each time, the source and target rows of every projection that reads past values."""
         dt = run.final.clock.dt
         if missing := [name for name in self.names if self._key(name) not in run]:
             raise TrainingError(

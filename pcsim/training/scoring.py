@@ -74,7 +74,7 @@ def score(
     steps: Count | None = None,
     batch: Count = 250,
 ) -> Validation:
-    """Return the mean loss and the accuracy of the readout, without augmenting or changing anything.
+    """Return the mean loss and the accuracy of the readout, without augmentation and without changing the network.
 
     images, targets, solver, steps  as for `train`
     settings  determine the loss and how it is combined over time; `reconstruction` is not included

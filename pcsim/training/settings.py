@@ -61,7 +61,7 @@ class Training:
 
     @checked(TrainingError)
     def rate(self, update: Whole) -> float:
-        """Return the learning rate at an update, counted from 0."""
+        """Return the learning rate at a given update, counting from 0."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * update / self.updates))
         if self.schedule == "linear":

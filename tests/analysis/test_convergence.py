@@ -132,3 +132,8 @@ def test_half_life_is_first_time_at_exactly_one_half() -> None:
     curve = np.array([4.0, 2.0, 2.0, 2.0, *np.zeros(16)])
     assert c.half_life(10.0 * np.arange(20), curve).tolist() == [10.0]
     assert c.half_life(10.0 * np.arange(20), -curve).tolist() == [10.0]
+
+
+def test_decay_time_counts_a_value_equal_to_the_share_as_decayed() -> None:
+    curve = np.array([1.0, 0.5, 0.5] + 9 * [0.0])[:, None]
+    assert c.decay_time(np.arange(12.0), curve, share=0.5).tolist() == [1.0]

@@ -13,7 +13,7 @@ from torch import nn
 import pcsim
 from pcsim import Iterate, Network, Population, Projection, Record, WiringError, simulate
 from pcsim.connections import Chain, GlobalMeanPool, PerStep, Resize, StepNorm, conv, pool, up_conv
-from pcsim.network import shapes
+from pcsim.network import fingerprint, shapes
 from pcsim.rules import Leaky, Rate, Sum
 
 
@@ -291,3 +291,25 @@ def test_remedy_of_shape_mismatch_says_how_to_change_the_size(transform: nn.Modu
     ]
     with pytest.raises(WiringError, match=re.escape(remedy)):
         Network({"image": (1, 8, 8)}, [Population("v1", Rate(4)), Population("v2", Rate(6))], edges)
+
+
+def test_describe_is_a_table_with_inputs_first() -> None:
+    edges = [Projection("u", "a"), Projection("b", "a", kind="top_down", delay=1), Projection("a", "b")]
+    net = Network({"u": (2,)}, [Population("a", Rate(2, bias=False)), Population("b", Rate(2, bias=False))], edges)
+    assert net.describe().splitlines() == [
+        "network: map, 0 parameters",
+        "order  node  kind       shape  incoming edges (delay in steps)",
+        "--------------------------------------------------------------",
+        "       u     input      2",
+        "1      a     map: relu  2      u (0) bottom_up",
+        "                               b (1) top_down",
+        "2      b     map: relu  2      a (0) bottom_up",
+    ]
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 7])
+def test_differences_of_descriptions_are_listed_up_to_four(count: int) -> None:
+    theirs, own = {f"a{n}": n for n in range(count)}, {f"a{n}": n + 1 for n in range(count)}
+    found = fingerprint.differences(theirs, own)
+    assert len(found) == min(count, 4) + (count > 4)
+    assert (found[-1] == f"{count - 4} more differences") == (count > 4)

@@ -134,3 +134,10 @@ def test_switch_takes_stimulus_at_a_share_of_one_half() -> None:
 
 def test_learnable_tau_starts_in_the_middle_by_default() -> None:
     assert rules.LearnableTau(3, minimum=2.0, span=6.0)().tolist() == pytest.approx([5.0] * 3)
+
+
+@pytest.mark.parametrize("tau", [10.0, [5.0, 20.0]])
+def test_fixed_time_constants_are_not_in_the_state_dict(tau: float | list[float]) -> None:
+    rule = pcsim.rules.leaky_rate(2, torch.tensor(tau) if isinstance(tau, list) else tau, bias=False)
+    assert not rule.state_dict()
+    assert torch.equal(torch.as_tensor(rule.tau()), torch.as_tensor(tau))

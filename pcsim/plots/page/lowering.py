@@ -2,8 +2,8 @@
 
     (state, rows) = step(weights, images, gates, taus, state)
 
-The step is that of the network's plan, traced once with all edges open. Each edge delivers where(gate, f(x), 0), so a
-closed gate leaves what `net.without(edge)` delivers. The time constants of flows are read at every step.
+The step is that of the network's plan, traced once with all edges open. Each edge delivers where(gate, f(x), 0), so
+closing a gate gives the same result as `net.without(edge)`. The time constants of flows are read at every step.
 """
 
 from __future__ import annotations
