@@ -19,7 +19,7 @@ from torch import nn
 
 import pcsim
 from pcsim import RK4, Euler, Heun, Iterate, Network, Population, Projection, Record, Run, Simulator, rollout, simulate
-from pcsim.connections import PerStep
+from pcsim.connections import PerStep, Phased
 from pcsim.core.clock import Window
 from pcsim.rules import Rate, leaky_rate
 from pcsim.simulation.regime import Regimes, regime_of
@@ -313,3 +313,26 @@ def test_lesion_after_the_end_of_the_run_is_reported() -> None:
         simulate(flow.without("top_down", during=(100, 200)), images, solver=Euler(5.0), until=100.0)
     simulate(flow.without("top_down", during=(95, 200)), images, solver=Euler(5.0), until=100.0)
     simulate(blt.without("top_down", during=(3, 100)).without("lateral"), images, solver=Iterate())
+
+
+class Counting(Phased):
+    """Return the number of the phase, which differs at every step of a run."""
+
+    def forward(self, value: torch.Tensor, phase: int = 0) -> torch.Tensor:
+        return torch.full_like(value, float(phase))
+
+
+@pytest.mark.parametrize("active", [None, (2, math.inf)])
+def test_transform_without_a_last_phase_differs_at_every_step(active: Window | None) -> None:
+    edge = Projection("u", "a", Counting(), active=active)
+    net = Network({"u": (1,)}, [Population("a", Rate(1, "identity", bias=False))], [edge])
+    first = 0 if active is None else 2
+    expected = [float(max(0, step - first)) for step in range(9)]
+    run = simulate(net, torch.ones(1, 1), solver=Iterate(), steps=9, record=Record(["a"]))
+    assert run["a"].flatten().tolist() == expected
+    flow = simulate(net.as_ode(10.0), torch.ones(1, 1), solver=Euler(5.0), until=90.0, record=Record(["a"]))
+    value, found = 0.0, []
+    for half_step in range(18):  # a phase lasts a step of 10 ms, and an Euler step 5 ms
+        value += 0.5 * (expected[half_step // 2] - value)
+        found.append(value)
+    assert torch.allclose(flow["a"].flatten(), torch.tensor(found), rtol=1e-14)
