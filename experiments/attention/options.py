@@ -28,7 +28,17 @@ class Attention(Repeated):
     images: Count = 200
     """number of test images of each kind and repetition"""
     repetitions: Count = 3
-    """number of sets of images"""
+    """number of sets of images, with learned steering trained anew for each"""
+    steering_images: Count = 800
+    """number of blends on which steering is trained"""
+    updates: Count = 100
+    """number of updates of steering"""
+    batch: Count = 32
+    """blends per update"""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """initial learning rate of steering"""
+    cue_delays: Some[Annotated[int, Field(gt=0, lt=8)]] = (1, 2, 4)
+    """steps from image onset to late cues"""
 
 
 PRESETS = {
@@ -39,6 +49,10 @@ PRESETS = {
         tuning_images=60,
         images=12,
         repetitions=1,
+        steering_images=16,
+        updates=2,
+        batch=4,
+        cue_delays=(2,),
         workers=1,
     ),
     "quick": Attention(),
@@ -47,5 +61,7 @@ PRESETS = {
         strengths=(0.125, 0.25, 0.5, 1.0, 2.0),
         tuning_images=2_000,
         images=1_000,
+        steering_images=4_000,
+        updates=400,
     ),
 }
