@@ -77,18 +77,28 @@ def measure(config: Attention, seed: int) -> None:
         for cue in (*PLACES, "absent"):
             given = {"image": arrays.pixels(), "spotlight": arrays.spotlights(cast(Any, cue))}
             found[f"array/{name}/{strongest:g}/{cue}"] = readouts(sim, given)
+    storage.write_tensors(path, {key: value.contiguous() for key, value in found.items()}, {"kind": "scores"})
+
+
+def compare_spotlights(config: Attention, seed: int) -> None:
+    """Write the readout of arrays with multiplicative and divisive spotlights for one set of images."""
+    path = base.kept(config, "spotlights", seed)
+    if path.exists():
+        return
+    arrays = stimuli.digit_arrays(TEST_SEED + seed, 0, config.images)
+    net, found = models.build(config.model, weights=WEIGHTS, image=arrays.images.shape[1:]), {}
     for kind in SPOTLIGHTS:
         for strength in config.strengths:
-            cued = models.attend(larger, *AREAS["all"], place=True, strength=strength, divisive=kind == "divisive")
+            cued = models.attend(net, *AREAS["all"], place=True, strength=strength, divisive=kind == "divisive")
             sim = reader(cued)
             for cue in PLACES:
                 mask = arrays.spotlights(cast(Any, cue))
                 given = {"image": arrays.pixels(), "spotlight": 1 - mask if kind == "divisive" else mask}
                 found[f"array/{kind}/{strength:g}/{cue}"] = readouts(sim, given)
-    storage.write_tensors(path, {key: value.contiguous() for key, value in found.items()}, {"kind": "scores"})
+    storage.write_tensors(path, {key: value.contiguous() for key, value in found.items()}, {"kind": "spotlights"})
 
 
-PARTS = {"steering": steering.steer, "gains": measure}
+PARTS = {"steering": steering.steer, "spotlights": compare_spotlights, "gains": measure}
 
 
 # ---------------------------------------------------------------------- analysis
@@ -96,7 +106,11 @@ PARTS = {"steering": steering.steer, "gains": measure}
 
 def analyse(config: Attention) -> dict[str, Any]:
     """Compute accuracies, their time courses and the detection of the cued digit from the saved readouts."""
-    sets = [storage.read_tensors(base.kept(config, "scores", seed), "scores")[0] for seed in config.seeds]
+    sets = [
+        storage.read_tensors(base.kept(config, "scores", seed), "scores")[0]
+        | storage.read_tensors(base.kept(config, "spotlights", seed), "spotlights")[0]
+        for seed in config.seeds
+    ]
     keys = [key for key in sets[0] if "/" in key]
     results: dict[str, Any] = {"accuracy": {}, "accuracy_over_time": {}, "foil_answers": {}, "detection": {}}
     for key in keys:

@@ -35,7 +35,7 @@ CONDITIONS = (
 """rows of the results; the last ones are those of W trained with valid and foil cues"""
 BEFORE, AFTER, BRIEF = 2, 8, 2
 """steps before and from image onset on, and steps for which a brief cue lasts"""
-HALVINGS = 7
+HALVINGS = 6
 
 
 def steer(config: Attention, seed: int) -> None:
@@ -51,7 +51,7 @@ def steer(config: Attention, seed: int) -> None:
     for regime, kinds in REGIMES.items():
         steered = trained(config, kinds, seed)
         made = answers(steered, blends)
-        strength[regime] = matched(net, tuned, blends, accuracy(made["valid"], blends))
+        strength[regime] = matched(config, net, tuned, blends, accuracy(made["valid"], blends))
         gains = models.attend(net, *AREAS["all"], feature=tuned, strength=strength[regime], port="value")
         found |= named(regime, made) | named(f"tuning like {regime}", answers(gains, blends))
     for name, goal in (("no cue", "absent"), ("mean of all cues", "neutral")):
@@ -108,9 +108,9 @@ def answers(net: Network, blends: Cued, cues: tuple[str, ...] = CUES) -> dict[st
     return {cue: readouts(sim, {"image": blends.pixels(), "goal": blends.goals(cast(Any, cue))}) for cue in cues}
 
 
-def matched(net: Network, tuned: dict[str, Tensor], blends: Cued, wanted: float) -> float:
-    """Return the strength, up to 2, at which gains by tuning reach an accuracy for validly cued digits."""
-    low, high = 0.0, 2.0
+def matched(config: Attention, net: Network, tuned: dict[str, Tensor], blends: Cued, wanted: float) -> float:
+    """Return the strength at which gains by tuning reach an accuracy for valid cues; the last one if none does."""
+    low, high = 0.0, config.strengths[-1]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         gains = models.attend(net, *AREAS["all"], feature=tuned, strength=middle, port="value")

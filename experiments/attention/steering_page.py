@@ -26,9 +26,9 @@ SHARES = {
 
 ROWS = {
     "valid cues": "W trained with valid cues",
-    "tuning like valid cues": "tuning, same accuracy",
+    "tuning like valid cues": "tuning, matched",
     "valid and foil cues": "W trained with both",
-    "tuning like valid and foil cues": "tuning, same accuracy",
+    "tuning like valid and foil cues": "tuning, matched",
     "mean of all cues": "both, mean of all cues",
     "no modulatory": "both, no modulatory",
     "no top-down": "both, no top-down",
@@ -43,8 +43,9 @@ def pictures(config: Attention, results: dict[str, Any]) -> list[Picture]:
         Picture(
             "steering",
             answers(results["steering"]["answers"]),
-            "Answers after learned steering, and after gains by tuning with the strength that reaches the same "
-            "accuracy for valid cues. Bars are 95 % intervals over sets of images and images.",
+            "Answers after learned steering, and after gains by tuning with a matched strength: that which reaches "
+            "the same accuracy for valid cues, or the last one if none does. Bars are 95 % intervals over sets of "
+            "images and images.",
             ("steering",),
         ),
         Picture(
@@ -124,7 +125,7 @@ def detections(results: dict[str, Any], strengths: tuple[float, ...]) -> Axes:
         for name, marker in ((regime, "s"), (f"tuning like {regime}", "x")):
             row = results["steering"]["answers"][name]
             where = np.full(len(row["detection"]), 100 * row["valid"]["mean"])
-            label = f"W trained with {regime}" if name == regime else "tuning, same accuracy"
+            label = f"W trained with {regime}" if name == regime else "tuning, matched"
             ax.plot(where, row["detection"], marker, color=colour, ms=5, label=label)
     ax.set(xlabel="accuracy with a valid cue (%)", ylabel="area under ROC curve")
     ax.legend(frameon=False, fontsize="x-small")
