@@ -23,6 +23,8 @@ class Attention(Repeated):
     """network of the BLT family, with the weights that ship with pcsim"""
     strengths: Some[Strength] = (0.25, 0.5, 1.0)
     """strengths of attention; areas, cues, lesions and time courses are compared at the last one"""
+    spotlight_strengths: Some[Strength] = (0.05, 0.1, 0.2, 1.0)
+    """strengths at which multiplicative and divisive spotlights are compared"""
     tuning_images: Count = 300
     """number of single digits from which the tuning is measured"""
     images: Count = 200
@@ -46,6 +48,7 @@ PRESETS = {
         smoke=True,
         out=Path("results/attention-smoke"),
         strengths=(0.5,),
+        spotlight_strengths=(0.5,),
         tuning_images=60,
         images=12,
         repetitions=1,

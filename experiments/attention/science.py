@@ -88,10 +88,10 @@ def compare_spotlights(config: Attention, seed: int) -> None:
     arrays = stimuli.digit_arrays(TEST_SEED + seed, 0, config.images)
     net, found = models.build(config.model, weights=WEIGHTS, image=arrays.images.shape[1:]), {}
     for kind in SPOTLIGHTS:
-        for strength in config.strengths:
+        for strength in config.spotlight_strengths:
             cued = models.attend(net, *AREAS["all"], place=True, strength=strength, divisive=kind == "divisive")
             sim = reader(cued)
-            for cue in PLACES:
+            for cue in ("valid", "invalid"):
                 mask = arrays.spotlights(cast(Any, cue))
                 given = {"image": arrays.pixels(), "spotlight": 1 - mask if kind == "divisive" else mask}
                 found[f"array/{kind}/{strength:g}/{cue}"] = readouts(sim, given)

@@ -21,6 +21,7 @@ from pcsim.stimuli import Cued, Timeline, blank, held
 
 from .. import base
 from ..base import TEST_SEED
+from ..report import counted
 from .measures import AREAS, WEIGHTS, detection, estimate, reader, readouts, tuning
 from .options import Attention
 
@@ -134,7 +135,7 @@ def courses(config: Attention) -> dict[str, tuple[int, int, int]]:
 
     Steps are counted from image onset.
     """
-    late = {f"{delay} steps later": (delay, AFTER, 0) for delay in config.cue_delays}
+    late = {f"{counted(delay, 'step')} later": (delay, AFTER, 0) for delay in config.cue_delays}
     return {
         "no cue": (0, 0, 0),
         "from image onset": (0, AFTER, 0),

@@ -14,7 +14,7 @@ from pcsim.plots import axes
 from ..report import Picture, Table
 from .measures import percent
 from .options import Attention
-from .science import PLACES, SPOTLIGHTS
+from .science import SPOTLIGHTS
 from .steering import BEFORE, REGIMES, courses
 
 SHARES = {
@@ -64,7 +64,7 @@ def pictures(config: Attention, results: dict[str, Any]) -> list[Picture]:
         ),
         Picture(
             "spotlights",
-            spotlights(results["accuracy"], config.strengths),
+            spotlights(results["accuracy"], config.spotlight_strengths),
             "Accuracy in arrays with multiplicative and divisive spotlights on both areas. At the same strength, both "
             "have the same ratio of gains at the centre and far from it.",
             ("accuracy",),
@@ -83,9 +83,13 @@ def tables(config: Attention, results: dict[str, Any]) -> list[Table]:
         f"{regime}: {', '.join(f'{value:.2f}' for value in steering['matched_strength'][regime])}" for regime in REGIMES
     )
     light = [
-        (kind, f"{strength:g}", *(percent(accuracy[f"array/{kind}/{strength:g}/{cue}"]) for cue in PLACES))
+        (
+            kind,
+            f"{strength:g}",
+            *(percent(accuracy[f"array/{kind}/{strength:g}/{cue}"]) for cue in ("valid", "invalid")),
+        )
         for kind in SPOTLIGHTS
-        for strength in config.strengths
+        for strength in config.spotlight_strengths
     ]
     return [
         Table(
@@ -93,7 +97,7 @@ def tables(config: Attention, results: dict[str, Any]) -> list[Table]:
             ("gains", *SHARES.values(), "detection, by set"),
             rows,
         ),
-        Table("Spotlights on both areas: accuracy for the target (%)", ("kind", "strength", *PLACES), light),
+        Table("Spotlights on both areas: accuracy for the target (%)", ("kind", "strength", "valid", "invalid"), light),
     ]
 
 
@@ -156,6 +160,6 @@ def spotlights(accuracy: dict[str, Any], strengths: tuple[float, ...]) -> Axes:
         for cue, line in (("valid", "-"), ("invalid", "--")):
             values = [100 * accuracy[f"array/{kind}/{strength:g}/{cue}"]["mean"] for strength in strengths]
             ax.plot(strengths, values, line, color=colour, marker="o", ms=4, label=f"{kind}, {cue}")
-    ax.set(xlabel="strength", ylabel="accuracy (%)", ylim=(-3, 103))
+    ax.set(xlabel="strength", ylabel="accuracy (%)", ylim=(-3, 103), xscale="log")
     ax.legend(frameon=False, fontsize="small")
     return ax
