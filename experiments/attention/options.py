@@ -23,12 +23,24 @@ class Attention(Repeated):
     """network of the BLT family, with the weights that ship with pcsim"""
     strengths: Some[Strength] = (0.25, 0.5, 1.0)
     """strengths of attention; areas, cues, lesions and time courses are compared at the last one"""
+    spotlight_strengths: Some[Strength] = (0.05, 0.1, 0.2, 1.0)
+    """strengths at which multiplicative and divisive spotlights are compared"""
     tuning_images: Count = 300
     """number of single digits from which the tuning is measured"""
     images: Count = 200
     """number of test images of each kind and repetition"""
     repetitions: Count = 3
-    """number of sets of images"""
+    """number of sets of images, with learned steering trained anew for each"""
+    steering_images: Count = 800
+    """number of blends on which steering is trained"""
+    updates: Count = 100
+    """number of updates of steering"""
+    batch: Count = 32
+    """blends per update"""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """initial learning rate of steering"""
+    cue_delays: Some[Annotated[int, Field(gt=0, lt=8)]] = (1, 2, 4)
+    """steps from image onset to late cues"""
 
 
 PRESETS = {
@@ -36,9 +48,14 @@ PRESETS = {
         smoke=True,
         out=Path("results/attention-smoke"),
         strengths=(0.5,),
+        spotlight_strengths=(0.5,),
         tuning_images=60,
         images=12,
         repetitions=1,
+        steering_images=16,
+        updates=2,
+        batch=4,
+        cue_delays=(2,),
         workers=1,
     ),
     "quick": Attention(),
@@ -47,5 +64,7 @@ PRESETS = {
         strengths=(0.125, 0.25, 0.5, 1.0, 2.0),
         tuning_images=2_000,
         images=1_000,
+        steering_images=4_000,
+        updates=400,
     ),
 }

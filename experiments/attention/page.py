@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from pcsim.plots import axes
 
 from ..report import Picture, Report, Table, counted
+from . import steering_page
+from .measures import AREAS, percent
 from .options import Attention
-from .science import AREAS, GOALS, LESIONS, PLACES
+from .science import GOALS, LESIONS, PLACES
 
 
 def report(config: Attention, results: dict[str, Any]) -> Report:
@@ -49,11 +51,13 @@ def report(config: Attention, results: dict[str, Any]) -> Report:
             ("detection",),
         ),
     ]
+    pictures += steering_page.pictures(config, results)
     summary = (
         f"{config.model} with the weights that ship with pcsim, "
         f"{counted(config.repetitions, 'set')} of {config.images:,} blends and {config.images:,} arrays."
     )
-    return Report("Attention: cues to digits and places", summary, pictures, [cue_table(accuracy, strongest)])
+    tables = [cue_table(accuracy, strongest), *steering_page.tables(config, results)]
+    return Report("Attention: cues to digits and places", summary, pictures, tables)
 
 
 def cue_table(accuracy: dict[str, Any], strength: str) -> Table:
@@ -67,11 +71,6 @@ def cue_table(accuracy: dict[str, Any], strength: str) -> Table:
     return Table(
         f"Accuracy for the target (%), strength {strength}, with 95 % intervals", ("task", "area", *cues), rows
     )
-
-
-def percent(cell: dict[str, float]) -> str:
-    """Format an estimate in percent, with its interval."""
-    return f"{100 * cell['mean']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
 
 
 def by_cue(accuracy: dict[str, Any], task: str, strength: str, cues: tuple[str, ...]) -> Axes:

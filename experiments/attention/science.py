@@ -7,16 +7,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pcsim import Iterate, Network, Record, Simulator, analysis, models, stimuli
+from pcsim import models, stimuli
 from pcsim.core import storage
 
 from .. import base
 from ..base import TEST_SEED
+from . import steering
+from .measures import AREAS, WEIGHTS, detection, estimate, reader, readouts, tuning
 from .options import Attention
 
-WEIGHTS = "debris-light"
-AREAS = {"l1": ("l1",), "l2": ("l2",), "all": ("l1", "l2")}
 GOALS = ("valid", "invalid", "neutral", "foil")
+SPOTLIGHTS = ("multiplicative", "divisive")
+"""drive (1 + s mask), or drive / (1 + s (1 - mask)): at the same s, both have the same ratio of centre to surround"""
 PLACES = ("valid", "invalid", "neutral")
 LESIONS = {
     "no modulatory": ("modulatory",),
@@ -33,10 +35,15 @@ def check(config: Attention) -> None:
 
 def find(config: Attention) -> dict[str, Any]:
     """Run all conditions for each set of images, and analyse the answers."""
-    jobs = [(config, seed) for seed in config.seeds]
-    for _ in base.run_jobs(measure, jobs, config.workers, "attention"):
+    jobs = [(config, part, seed) for part in PARTS for seed in config.seeds]
+    for _ in base.run_jobs(run_part, jobs, config.workers, "attention"):
         pass
-    return analyse(config)
+    return analyse(config) | {"steering": steering.analyse(config)}
+
+
+def run_part(config: Attention, part: str, seed: int) -> None:
+    """Run one part of the experiment for one set of images."""
+    PARTS[part](config, seed)
 
 
 def measure(config: Attention, seed: int) -> None:
@@ -53,35 +60,45 @@ def measure(config: Attention, seed: int) -> None:
     for name, areas in AREAS.items():
         for strength in config.strengths:
             cued = models.attend(net, *areas, feature=tuned, strength=strength, port="value")
+            sim = reader(cued)
             for cue in (*GOALS, "absent"):
                 given = {"image": blends.pixels(), "goal": blends.goals(cast(Any, cue))}
-                found[f"blend/{name}/{strength:g}/{cue}"] = readouts(cued, given)
+                found[f"blend/{name}/{strength:g}/{cue}"] = readouts(sim, given)
     cued = models.attend(net, *AREAS["all"], feature=tuned, strength=strongest, port="value")
     for lesion, kinds in LESIONS.items():
-        for cue in ("valid", "absent"):
-            given = {"image": blends.pixels(), "goal": blends.goals(cast(Any, cue))}
-            if {edge.kind for edge in cued.projections}.issuperset(kinds):
-                found[f"lesion/{lesion}/{cue}"] = readouts(cued.without(*kinds), given)
+        if {edge.kind for edge in cued.projections}.issuperset(kinds):
+            sim = reader(cued.without(*kinds))
+            for cue in ("valid", "absent"):
+                given = {"image": blends.pixels(), "goal": blends.goals(cast(Any, cue))}
+                found[f"lesion/{lesion}/{cue}"] = readouts(sim, given)
     larger = models.build(config.model, weights=WEIGHTS, image=arrays.images.shape[1:])
     for name, areas in AREAS.items():
-        cued = models.attend(larger, *areas, place=True, strength=strongest)
+        sim = reader(models.attend(larger, *areas, place=True, strength=strongest))
         for cue in (*PLACES, "absent"):
             given = {"image": arrays.pixels(), "spotlight": arrays.spotlights(cast(Any, cue))}
-            found[f"array/{name}/{strongest:g}/{cue}"] = readouts(cued, given)
+            found[f"array/{name}/{strongest:g}/{cue}"] = readouts(sim, given)
     storage.write_tensors(path, {key: value.contiguous() for key, value in found.items()}, {"kind": "scores"})
 
 
-def tuning(config: Attention, net: Network, seed: int) -> dict[str, Tensor]:
-    """Return the tuning of each area for digits, measured with single digits that are not test images."""
-    digits = stimuli.scenes("clean", seed, 0, config.tuning_images)
-    run = Simulator(net, solver=Iterate(), record=Record(states=AREAS["all"]))(digits.pixels())
-    labels = torch.from_numpy(digits.identities[:, 0])
-    return {name: analysis.tuning(run[name], labels) for name in AREAS["all"]}
+def compare_spotlights(config: Attention, seed: int) -> None:
+    """Write the readout of arrays with multiplicative and divisive spotlights for one set of images."""
+    path = base.kept(config, "spotlights", seed)
+    if path.exists():
+        return
+    arrays = stimuli.digit_arrays(TEST_SEED + seed, 0, config.images)
+    net, found = models.build(config.model, weights=WEIGHTS, image=arrays.images.shape[1:]), {}
+    for kind in SPOTLIGHTS:
+        for strength in config.spotlight_strengths:
+            cued = models.attend(net, *AREAS["all"], place=True, strength=strength, divisive=kind == "divisive")
+            sim = reader(cued)
+            for cue in ("valid", "invalid"):
+                mask = arrays.spotlights(cast(Any, cue))
+                given = {"image": arrays.pixels(), "spotlight": 1 - mask if kind == "divisive" else mask}
+                found[f"array/{kind}/{strength:g}/{cue}"] = readouts(sim, given)
+    storage.write_tensors(path, {key: value.contiguous() for key, value in found.items()}, {"kind": "spotlights"})
 
 
-def readouts(net: Network, given: dict[str, Tensor]) -> Tensor:
-    """Return the readout at every step, (time, n, classes)."""
-    return Simulator(net, solver=Iterate(), record=Record(states=["readout"]))(given)["readout"].detach()
+PARTS = {"steering": steering.steer, "spotlights": compare_spotlights, "gains": measure}
 
 
 # ---------------------------------------------------------------------- analysis
@@ -89,15 +106,18 @@ def readouts(net: Network, given: dict[str, Tensor]) -> Tensor:
 
 def analyse(config: Attention) -> dict[str, Any]:
     """Compute accuracies, their time courses and the detection of the cued digit from the saved readouts."""
-    sets = [storage.read_tensors(base.kept(config, "scores", seed), "scores")[0] for seed in config.seeds]
+    sets = [
+        storage.read_tensors(base.kept(config, "scores", seed), "scores")[0]
+        | storage.read_tensors(base.kept(config, "spotlights", seed), "spotlights")[0]
+        for seed in config.seeds
+    ]
     keys = [key for key in sets[0] if "/" in key]
     results: dict[str, Any] = {"accuracy": {}, "accuracy_over_time": {}, "foil_answers": {}, "detection": {}}
     for key in keys:
         task = "array" if key.startswith("array") else "blend"
         answers = torch.stack([scores[key].argmax(-1) for scores in sets], dim=1)  # (time, set, image)
         correct = answers == torch.stack([scores[task] for scores in sets])
-        error = analysis.error_rate(correct[-1].numpy())
-        results["accuracy"][key] = {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
+        results["accuracy"][key] = estimate(correct[-1])
         results["accuracy_over_time"][key] = correct.double().mean((1, 2)).tolist()
         if task == "blend":
             foils = torch.stack([scores["foil"] for scores in sets])
@@ -109,14 +129,3 @@ def analyse(config: Attention) -> dict[str, Any]:
             without_cue = [detection(s[absent], s[absent], s) for s in sets]
             results["detection"][key.removesuffix("/valid")] = {"cued": with_cue, "uncued": without_cue}
     return results
-
-
-def detection(present: Tensor, missing: Tensor, scores: dict[str, Tensor]) -> float:
-    """Return the area under the ROC curve of the readout of a digit, in the image against not in the image.
-
-    present, missing  readouts (time, n, classes) of the images with a cue to the target, and to the foil
-    """
-    rows = torch.arange(present.shape[1])
-    hits, alarms = present[-1, rows, scores["blend"]], missing[-1, rows, scores["foil"]]
-    wins = (hits[:, None] > alarms).double() + 0.5 * (hits[:, None] == alarms).double()
-    return wins.mean().item()

@@ -20,7 +20,8 @@ COUNTS = (24, 22, 24, 40, 26)
 """characters in each alphabet of Omniglot's first small set"""
 FIGURES = {
     "attractors": {"completion", "capacity"},
-    "attention": {"blends", "arrays", "time_course", "lesions", "detection"},
+    "attention": {"blends", "arrays", "time_course", "lesions", "detection"}
+    | {"steering", "steering_detection", "cue_times", "spotlights"},
     "cell_search": {"search", "edges", "accuracy", "cell"},
     "convergence": {"convergence"},
     "extrapolation": {"frames", "mse", "ssim_uniform7"}
@@ -234,8 +235,22 @@ def valid_cues_help_and_act_through_modulatory_edges(found: dict) -> None:
             assert mean[f"{task}/{area}/0.5/valid"] > mean[f"{task}/{area}/0.5/invalid"]
     uncued = {mean[f"blend/{area}/0.5/absent"] for area in ("all", "l1", "l2")}
     assert len(uncued) == 1, "without a cue, it does not matter where gains could act"
-    assert mean["lesion/no modulatory/valid"] == mean["lesion/no modulatory/absent"] == uncued.pop()
+    uncued_mean = uncued.pop()
+    assert mean["lesion/no modulatory/valid"] == mean["lesion/no modulatory/absent"] == uncued_mean
     assert all(0 <= value <= 1 for rows in found["detection"].values() for value in (*rows["cued"], *rows["uncued"]))
+    for kind in ("multiplicative", "divisive"):
+        assert mean[f"array/{kind}/0.5/valid"] > mean[f"array/{kind}/0.5/invalid"]
+    assert found["accuracy"]["array/multiplicative/0.5/valid"] == found["accuracy"]["array/all/0.5/valid"]
+    steering = found["steering"]
+    answers, times = steering["answers"], steering["cue_times"]
+    assert answers["no modulatory"] == answers["no cue"], "W acts through modulatory edges only"
+    assert answers["no cue"]["both"]["mean"] == 0, "the same answer cannot name two digits"
+    assert answers["no cue"]["valid"]["mean"] == uncued_mean == pytest.approx(times["tuning/no cue"][3])
+    assert len({tuple(times[f"{kind}/no cue"]) for kind in ("tuning", "steering")}) == 1
+    for kind in ("tuning", "steering"):
+        assert times[f"{kind}/2 steps later"][:2] == times[f"{kind}/no cue"][:2], "no cue has come yet"
+        assert times[f"{kind}/for the first 2 steps"][:2] == times[f"{kind}/from image onset"][:2]
+        assert len(times[f"{kind}/grey before, no cue"]) == len(times[f"{kind}/no cue"]) + 2
 
 
 def memories_match_in_size_and_depend_on_their_edges(found: dict) -> None:
