@@ -37,6 +37,7 @@ from pcsim import (
 )
 from pcsim.rules import Map, leaky_rate
 from pcsim.simulation import replay
+from pcsim.simulation.purity import nature
 
 NAMES = tuple(SMALL)
 
@@ -567,3 +568,20 @@ def test_compiled_loop_keeps_rows_of_every_record() -> None:
             assert run.times_of[key].tolist() == plain.times_of[key].tolist()
             assert torch.allclose(run[key], plain[key], rtol=1e-4, atol=1e-5), key
     assert run.about["compile_seconds"] > 0 and sim(film, until=254.0).final.clock.step == 127
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_training", "in_evaluation"),
+    [
+        (nn.Conv2d(1, 1, 3), True, True),
+        (nn.BatchNorm2d(2), False, True),
+        (nn.Dropout(), False, True),
+        (pcsim.connections.StepNorm(2, steps=3), False, True),
+    ],
+)
+def test_layers_that_learn_or_draw_in_training_are_not_constants(
+    layer: nn.Module, in_training: bool, in_evaluation: bool
+) -> None:
+    chain = nn.Sequential(layer)
+    assert nature(chain.train()).is_pure == in_training
+    assert nature(chain.eval()).is_pure == in_evaluation
