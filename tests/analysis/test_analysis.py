@@ -159,3 +159,10 @@ def test_hit_rate_of_one_half_is_not_correct_and_ties_go_to_first_class() -> Non
     correct = analysis.correct_choices(logits, targets)
     assert correct.tolist() == [[False, False], [True, False]]
     assert analysis.accuracy_over_time(correct).tolist() == [0.0, 0.5]
+
+
+def test_entropy_threshold_of_the_last_step_lies_below_every_entropy() -> None:
+    logits = torch.randn(5, 40, 10, generator=torch.Generator().manual_seed(3))
+    threshold = analysis.entropy_threshold(logits, mean_step=4.0)
+    assert (analysis.reaction_times(logits, threshold) == 4).all() and threshold > 0.0
+    assert (analysis.reaction_times(logits, analysis.entropy_threshold(logits, mean_step=0.0)) == 0).all()
