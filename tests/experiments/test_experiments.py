@@ -55,7 +55,7 @@ def numbers(out: Path) -> dict:
 
 # The default test run must fit in eight minutes, of which these would take three.
 LONG = (
-    *("cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
+    *("attention", "cell_search", "extrapolation", "learned_time_constants", "object_solution_time", "pcn_cycles"),
     *("recurrent_cells", "routing", "short_term_memory", "speed", "time_constants"),
 )
 
