@@ -357,6 +357,8 @@ def _connections() -> dict[str, Callable[[], dict[str, Any]]]:
         "connections.up_conv": lambda: {"channels": 3, "out": 4, "kernel": 3, "stride": 2, "bias": True},
         "connections.pool": lambda: {"size": 2},
         "connections.Gain": lambda: {"gain": 0.5},
+        "connections.Opening": lambda: {"gate": 1},
+        "connections.Window": lambda: {"top": 1, "left": 0, "height": 2, "width": 3},
         "connections.Function": lambda: {"function": torch.tanh},
         "connections.GlobalMaxPool": dict,
         "connections.GlobalMeanPool": dict,
