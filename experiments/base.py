@@ -26,11 +26,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import torch
 import tyro
+from numpy.typing import ArrayLike
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pcsim import Network, plots
+from pcsim.analysis import error_rate
 from pcsim.core import storage
 from pcsim.core.checks import shown
 from pcsim.core.command_line import program
@@ -294,6 +296,36 @@ def trained(config: Options, network: Network, *key: object) -> Network:
     return network.to(device_of(config)).eval()
 
 
+def minimise(
+    loss_of: Callable[[Tensor, int], Tensor],
+    groups: list[dict[str, Any]],
+    *,
+    updates: int,
+    items: int,
+    batch: int,
+    seed: int,
+    title: str,
+) -> list[float]:
+    """Minimise a loss by Adam, with a learning rate that falls to 0 along a cosine; return its course.
+
+    For networks with several inputs, which `pcsim.training.train` does not take.
+
+    loss_of  called with the indices of a random batch of the `items`, drawn with replacement, and the update
+    groups   parameters and their learning rates, as for `torch.optim.Adam`
+    """
+    optimiser = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for update in job_bar(f"{title} {seed}")(range(updates)):
+        loss = loss_of(torch.randint(items, (batch,), generator=generator), update)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
 def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, title: str) -> Iterator[tuple]:
     """Yield (job, function(*job)) as the jobs finish.
 
@@ -337,6 +369,12 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 # ---------------------------------------------------------------------- numbers and JSON
+
+
+def accuracy(correct: ArrayLike) -> dict[str, float]:
+    """Return the share of true values (repetition, image), with a 95 % interval over repetitions and images."""
+    error = error_rate(np.asarray(correct))
+    return {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
 
 
 def finite_or_none(values: Any) -> Any:

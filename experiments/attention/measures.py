@@ -34,12 +34,6 @@ def readouts(sim: Simulator, given: Mapping[str, Tensor | Timeline], steps: int 
     return sim(given, steps=steps)["readout"].detach()
 
 
-def estimate(hits: Tensor) -> dict[str, float]:
-    """Return the mean of hits (set, image), with a 95 % interval over sets and images."""
-    error = analysis.error_rate(hits.numpy())
-    return {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
-
-
 def percent(cell: dict[str, float]) -> str:
     """Format an estimate in percent, with its interval."""
     return f"{100 * cell['mean']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"

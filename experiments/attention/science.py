@@ -13,7 +13,7 @@ from pcsim.core import storage
 from .. import base
 from ..base import TEST_SEED
 from . import steering
-from .measures import AREAS, WEIGHTS, detection, estimate, reader, readouts, tuning
+from .measures import AREAS, WEIGHTS, detection, reader, readouts, tuning
 from .options import Attention
 
 GOALS = ("valid", "invalid", "neutral", "foil")
@@ -117,7 +117,7 @@ def analyse(config: Attention) -> dict[str, Any]:
         task = "array" if key.startswith("array") else "blend"
         answers = torch.stack([scores[key].argmax(-1) for scores in sets], dim=1)  # (time, set, image)
         correct = answers == torch.stack([scores[task] for scores in sets])
-        results["accuracy"][key] = estimate(correct[-1])
+        results["accuracy"][key] = base.accuracy(correct[-1])
         results["accuracy_over_time"][key] = correct.double().mean((1, 2)).tolist()
         if task == "blend":
             foils = torch.stack([scores["foil"] for scores in sets])

@@ -22,7 +22,7 @@ from pcsim.stimuli import Cued, Timeline, blank, held
 from .. import base
 from ..base import TEST_SEED
 from ..report import counted
-from .measures import AREAS, WEIGHTS, detection, estimate, reader, readouts, tuning
+from .measures import AREAS, WEIGHTS, detection, reader, readouts, tuning
 from .options import Attention
 
 REGIMES = {"valid cues": ("valid",), "valid and foil cues": ("valid", "foil")}
@@ -83,18 +83,21 @@ def trained(config: Attention, kinds: tuple[str, ...], seed: int) -> Network:
     either = functional.one_hot(torch.from_numpy(blends.identities), stimuli.cued.CLASSES).sum(1) / 2
     targets = {kind: goals[kind] if kind == "valid" else either for kind in kinds}
     sim = Simulator(net.train(), solver=Iterate(), gradient=Full(), record=Record(states=["readout"]))
-    optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.updates)
-    generator = torch.Generator().manual_seed(seed)
-    for update in base.job_bar(f"steering {seed}")(range(config.updates)):
-        rows = torch.randint(config.steering_images, (config.batch,), generator=generator)
+
+    def loss_of(rows: Tensor, update: int) -> Tensor:
         kind = kinds[update % len(kinds)]
         made = sim({"image": images[rows], "goal": goals[kind][rows]})["readout"]
-        loss = functional.cross_entropy(made.flatten(0, 1), targets[kind][rows].repeat(len(made), 1))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+        return functional.cross_entropy(made.flatten(0, 1), targets[kind][rows].repeat(len(made), 1))
+
+    base.minimise(
+        loss_of,
+        [{"params": weights, "lr": config.learning_rate}],
+        updates=config.updates,
+        items=config.steering_images,
+        batch=config.batch,
+        seed=seed,
+        title="steering",
+    )
     return net.eval().requires_grad_(False)
 
 
@@ -178,10 +181,10 @@ def analyse(config: Attention) -> dict[str, Any]:
         target, other, foil = (torch.stack([s[key] for s in sets]) for key in ("blend", "other", "foil"))
         hits = by_cue["valid"] == target
         rows[name] = {
-            "valid": estimate(hits),
-            "both": estimate(hits & (by_cue["invalid"] == other)),
-            "foil named": estimate(by_cue["foil"] == foil),
-            "in the image": estimate((by_cue["foil"] == target) | (by_cue["foil"] == other)),
+            "valid": base.accuracy(hits),
+            "both": base.accuracy(hits & (by_cue["invalid"] == other)),
+            "foil named": base.accuracy(by_cue["foil"] == foil),
+            "in the image": base.accuracy((by_cue["foil"] == target) | (by_cue["foil"] == other)),
             "detection": [detection(s[f"{name}/valid"], s[f"{name}/foil"], s) for s in sets],
         }
     for key in (f"{kind}/{when}" for kind in ("tuning", "steering") for when in courses(config)):

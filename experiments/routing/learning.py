@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,31 +57,18 @@ def fit(config: Routing, name: str, seed: int) -> list[float]:
     control = [p for key, p in network.named_parameters() if "cue_to" in key or "rules.context" in key]
     others = [p for p in network.parameters() if all(p is not each for each in control)]
     rates = [{"params": control, "lr": 10 * config.learning_rate}]
-    losses = []
+    slower = [{"params": others, "lr": config.learning_rate}]
+    minimise = partial(
+        base.minimise, updates=config.updates, items=config.images, batch=config.batch, seed=seed, title="training"
+    )
+    losses: list[float] = []
     if name == "two_streams":
-        losses += optimise(config, stream_loss(network, shown), [{"params": others, "lr": config.learning_rate}], seed)
+        losses += minimise(stream_loss(network, shown), slower)
     else:
-        rates.append({"params": others, "lr": config.learning_rate})
-    losses += optimise(config, cued_loss(network, shown, cues(name)), rates, seed)
+        rates += slower
+    losses += minimise(cued_loss(network, shown, cues(name)), rates)
     tensors = {f"network/{key}": value for key, value in trained_tensors(network).items()}
     storage.write_tensors(path, tensors, {"kind": "training", "losses": losses})
-    return losses
-
-
-def optimise(
-    config: Routing, loss_of: Callable[[Tensor], Tensor], groups: list[dict[str, Any]], seed: int
-) -> list[float]:
-    """Minimise a loss of random batches by Adam, and return its course. `loss_of` takes the indices of images."""
-    optimiser = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.updates)
-    generator, losses = torch.Generator().manual_seed(seed), []
-    for _ in base.job_bar(f"training {seed}")(range(config.updates)):
-        loss = loss_of(torch.randint(config.images, (config.batch,), generator=generator))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
     return losses
 
 
@@ -92,23 +79,23 @@ def trainable(network: Network, states: list[str]) -> Simulator:
     return Simulator(network.train(), solver=Iterate(), gradient=Full(), record=Record(states=states, at=times))
 
 
-def cued_loss(network: Network, shown: Trials, count: int) -> Callable[[Tensor], Tensor]:
+def cued_loss(network: Network, shown: Trials, count: int) -> Callable[[Tensor, int], Tensor]:
     """Return the loss of the answer to the cue."""
     sim, given, targets = trainable(network, ["readout"]), shown.cues(count), shown.targets()
 
-    def loss(chosen: Tensor) -> Tensor:
+    def loss(chosen: Tensor, _: int) -> Tensor:
         made = sim({"image": shown.images[chosen], "cue": given[chosen]}, steps=network.steps)["readout"]
         return functional.cross_entropy(made.flatten(0, 1), targets[chosen].repeat(len(made)))
 
     return loss
 
 
-def stream_loss(network: Network, shown: Trials) -> Callable[[Tensor], Tensor]:
+def stream_loss(network: Network, shown: Trials) -> Callable[[Tensor, int], Tensor]:
     """Return the loss of the answers of the streams, the digit and the place, with open gates in one or both."""
     sim = trainable(network.clamped("context"), list(TASKS))
     patterns = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
-    def loss(chosen: Tensor) -> Tensor:
+    def loss(chosen: Tensor, _: int) -> Tensor:
         gates = patterns[chosen % len(patterns)]
         made = sim(
             {"image": shown.images[chosen], "cue": torch.zeros(len(chosen), 2), "context": gates}, steps=network.steps

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcsim import Euler, Iterate, Network, Record, Simulator, analysis, stimuli
+from pcsim import Euler, Iterate, Network, Record, Simulator, stimuli
 from pcsim.core import storage
 
 from .. import base
@@ -190,5 +190,4 @@ def analyse(config: Routing) -> dict[str, Any]:
 def share(rows: list[Tensor]) -> dict[str, float]:
     """Return the share of true values with a 95 % interval over repetitions and images."""
     count = min(len(row) for row in rows)
-    error = analysis.error_rate(torch.stack([row[:count] for row in rows]).numpy())
-    return {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
+    return base.accuracy(torch.stack([row[:count] for row in rows]))

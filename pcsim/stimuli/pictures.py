@@ -67,7 +67,7 @@ def read_images(
 
 
 def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return the files of pictures. Raises StimulusError if there are none, or if a folder has other files too."""
+    """Return the files of pictures. Raises StimulusError if there are none, or if one has an unsupported type."""
     if not isinstance(source, str | Path):
         paths = [full_path(path) for path in source]
     elif (folder := full_path(source)).is_dir():
