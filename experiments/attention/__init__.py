@@ -4,7 +4,7 @@ The networks ship with pcsim and were trained on single digits. They see blends 
 (feature-similarity gain), or arrays of four digits with a cue to a place (spotlight). Cues are valid, invalid, neutral,
 absent, or refer to a digit that is not in the image (foil). The gain is applied to each area, and to all areas.
 
-    python -m experiments.attention                       BLT, three sets of images, about 7 minutes on 2 cores
+    python -m experiments.attention                       BLT, three sets of images, about 5 minutes on 2 cores
     python -m experiments.attention --preset standard     more images and strengths
 """
 

@@ -5,7 +5,7 @@ a ConvRNN with plain lateral connections, and a feed-forward network. The reacti
 uncertainty of a Dirichlet readout, or the time at which accumulated evidence reaches a bound. Controls are the straight
 distance between the dots, trials with dots on different curves, lesions, and runs of fewer and more steps.
 
-    python -m experiments.grouping                       three repetitions, about 8 minutes on 2 cores
+    python -m experiments.grouping                       three repetitions, about 4 minutes on 2 cores
     python -m experiments.grouping --preset standard     longer training, for longer paths
 """
 

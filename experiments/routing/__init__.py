@@ -5,7 +5,7 @@ that open a window at the cued place (Olshausen, Anderson & Van Essen 1993). The
 information under each cue, what happens if gates are half open, wrong or lesioned, how fast a network switches if the
 cue changes within a trial, and how late a cue can come. Needs `pip install -e ".[analysis]"`.
 
-    python -m experiments.routing                       three repetitions, about 4 minutes on 2 cores
+    python -m experiments.routing                       three repetitions, about 3 minutes on 2 cores
     python -m experiments.routing --preset standard     more images and updates
 """
 

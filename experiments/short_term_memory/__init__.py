@@ -5,7 +5,7 @@ gated units with input-dependent time constants, reciprocal gated cells, a ring 
 without recurrent weights. Each drives the same decision layer. The tests use longer delays, more distractors and other
 durations than the training. Lateral edges are cut during the delay, and the sample is decoded across time.
 
-    python -m experiments.short_term_memory                       three repetitions, about 4 minutes on 2 cores
+    python -m experiments.short_term_memory                       three repetitions, about 2 minutes on 2 cores
     python -m experiments.short_term_memory --preset standard     longer training
 """
 
