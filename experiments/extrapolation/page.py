@@ -18,6 +18,7 @@ from pcsim import plots, predict
 from pcsim.core import storage
 from pcsim.plots import axes
 
+from .. import base
 from ..report import Picture, Report, Table
 from .networks import parts, sequences, trained
 from .options import Extrapolation
@@ -54,8 +55,10 @@ def report(config: Extrapolation, results: dict[str, Any]) -> Report:
         )
     ]
     for kind, words in (("mse", "mean squared error"), ("ssim_uniform7", "SSIM (uniform 7x7)")):
-        curves = {name: [row["network"]["ahead"][kind] for row in rows] for name, rows in networks.items()}
-        curves |= {name: [any_row[name]["ahead"][kind]] for name in BASELINES}
+        curves = {
+            name: [base.finite_or_nan(row["network"]["ahead"][kind]) for row in rows] for name, rows in networks.items()
+        }
+        curves |= {name: [base.finite_or_nan(any_row[name]["ahead"][kind])] for name in BASELINES}
         sentence = (
             f"Extrapolated frames after fine-tuning: {words}. Bands span the repetitions; dashed lines are baselines."
         )
@@ -95,6 +98,8 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
 
     def mean(rows: list[Any], *keys: Any) -> str:
         values = [reduce(getitem, keys, row) for row in rows]
+        if None in values:
+            return "not finite"
         spread = f" ({min(values):.5f}-{max(values):.5f})" if len(values) > 1 else ""
         return f"{sum(values) / len(values):.5f}{spread}"
 
@@ -123,7 +128,7 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
     return [
         Table(
             "Next-frame prediction before fine-tuning (forecaster: first closed-loop frame): mean and range over "
-            "repetitions. PSNR is in dB; it is infinite for repeated frames",
+            "repetitions. PSNR is in dB; it is not finite if a frame is repeated exactly or a clip diverges",
             ("network", *SCORES),
             next_frame,
         ),

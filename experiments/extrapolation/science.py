@@ -59,14 +59,15 @@ def score(config: Extrapolation, name: Name, repetition: int) -> dict[str, Any]:
         )
 
     def ahead(far: scoring.Scored, contender: str) -> dict[str, list[float]]:
-        return {kind: [far.at(h, contender, kind) for h in range(1, config.horizon + 1)] for kind in SCORES}
+        steps = range(1, config.horizon + 1)
+        return {kind: [base.finite_or_none(far.at(h, contender, kind)) for h in steps] for kind in SCORES}
 
     forecast, far = scored("ahead", config.input_frames)
     is_forecaster = "next" not in parts(config, name)
     one = far if is_forecaster else scored("next", None)[1]
     rows: dict[str, Any] = {
         contender: {
-            "next_frame": {kind: one.one_step(contender, kind) for kind in SCORES},
+            "next_frame": {kind: base.finite_or_none(one.one_step(contender, kind)) for kind in SCORES},
             "ahead": ahead(far, contender),
         }
         for contender in far.rows

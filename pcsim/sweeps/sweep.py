@@ -188,6 +188,7 @@ class Sweep:
             opened = executor_named(where, self.folder) if isinstance(where, str) else nullcontext(where)
             with opened as executor:
                 failures = self._work_off(executor, lots, tries, progress)
+        self._remove_locks()
         if failures:
             self._report(failures)
         return self.table()
@@ -295,6 +296,13 @@ class Sweep:
 
     def _lock(self, number: int) -> Path:
         return self.path(self.ids[number]).with_suffix(".lock")
+
+    def _remove_locks(self) -> None:
+        """Remove the lock files of killed processes. Those that another process holds are kept."""
+        for number in range(len(self.points)):
+            if self._lock(number).exists():
+                with locked(self._lock(number)):
+                    pass
 
     def _read(self, id_: str) -> dict[str, Any]:
         tensors, facts = storage.read_tensors(self.path(id_), KIND)

@@ -14,7 +14,9 @@ import pytest
 from support.paths import ROOT
 
 from experiments import base
+from experiments.cell_search.candidates import Candidate
 from pcsim.core import storage
+from pcsim.models import Gate, ReciprocalCell
 
 COUNTS = (24, 22, 24, 40, 26)
 """characters in each alphabet of Omniglot's first small set"""
@@ -190,6 +192,16 @@ def every_network_is_swept(found: dict) -> None:
         assert all(count > 6 for count in row["precision"]["Dopri5"]["evaluations"])
 
 
+def candidate_of(content: dict) -> Candidate:
+    """Rebuild a candidate from results.json."""
+    cell = content["cell"] and ReciprocalCell(
+        **{**content["cell"], "tau": Gate(**content["cell"]["tau"]), "gate": Gate(**content["cell"]["gate"])}
+        | {"separable": tuple(content["cell"]["separable"])}
+    )
+    feedback = tuple((high, low) for high, low in content["feedback"])
+    return Candidate(cell, content["depth"], feedback, content["steps"])
+
+
 def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
     trials, edges = found["trials"], {"3 to 2", "4 to 2", "4 to 3"}
     assert [trial["number"] for trial in trials] == list(range(6)) and found["random"] == 2
@@ -197,7 +209,9 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
     assert all(set(effects) == edges for effects in found["edges"].values())
     networks = found["networks"]
     assert set(networks) == {"best", "median", "random", "published", "minimal", "feed-forward"}
-    assert all(2_800 < row["parameters"] < 5_400 for row in networks.values())
+    for row in networks.values():
+        counts = [candidate_of(row["candidate"]).network(width).parameter_count for width in range(1, 20)]
+        assert row["parameters"] == min(counts, key=lambda count: abs(count - found["config"]["parameters"]))
     assert networks["minimal"]["parameters"] == networks["best"]["parameters"]
     assert networks["minimal"]["steps"] == networks["best"]["steps"] - 2 == 6 and not networks["published"]["feedback"]
     best = max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["values"][-1])

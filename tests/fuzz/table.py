@@ -969,8 +969,9 @@ def _training() -> Part:
         "training.train": (
             training.train,
             lambda: (
+                # Without `until`, the default settings (None) would be 2,000 updates.
                 through()
-                | {"checkpoint": None, "every": 200, "until": None, "bar": no_bar, "epochs": None, "updates": None}
+                | {"checkpoint": None, "every": 200, "until": 20, "bar": no_bar, "epochs": None, "updates": None}
                 | {"validation": (image(2), classes(2)), "validate_every": 1, "keep": "best", "callbacks": ()}
             ),
         ),

@@ -210,7 +210,7 @@ from pcsim import Euler, models
 from pcsim.training.memory import _held
 from pcsim.training import Training, memory_of_update, train
 torch.manual_seed(0)
-net = models.leaky_rcnn(({channels}, 32, 64), tau=(5.0, 10.0, 20.0), size=28)
+net = models.leaky_rcnn(({channels}, 32, 64), tau=(5.0, 10.0, 20.0), image=(1, 28, 28))
 images, targets = torch.rand(64, 1, 28, 28), torch.eye(10)[torch.arange(64) % 10]
 settings, how = Training(updates=3, batch={batch}), {{"solver": Euler(1.0), "steps": 20}}
 before = _held()
