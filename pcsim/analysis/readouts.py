@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcsim.analysis.arguments import as_times
 from pcsim.core.checks import Axes, Positive, Whole, checked
-from pcsim.core.exceptions import StimulusError
+from pcsim.core.exceptions import StimulusError, warn
 
 Logits = Annotated[Tensor, Axes("time, ..., class")]
 Runs = Annotated[Tensor, Axes("time, sample, class")]
@@ -160,8 +160,10 @@ def bound_crossings(times: ArrayLike, evidence: Runs, bound: Positive) -> tuple[
 
     The decision is made when one of the accumulators `evidence` (time, sample, choice), such as
     `run["decision"]`, first reaches `bound`; if several do so in the same row, the largest is chosen. The time is
-    interpolated between this row and the previous one. A single accumulator (a drift-diffusion process) has two
-    bounds: choice 0 is made at `bound`, and choice 1 at -bound. Without a decision, the time is NaN and the choice -1.
+    interpolated between this row and the previous one. A decision in the first row has the time of this row, with a
+    warning unless it is 0; `Record(initial=True)` adds the row at 0. A single accumulator (a drift-diffusion process)
+    has two bounds: choice 0 is made at `bound`, and choice 1 at -bound. Without a decision, the time is NaN and the
+    choice -1.
     Source: Ratcliff 1978; Usher & McClelland 2001. Raises StimulusError unless there is one time per row of evidence,
     in increasing order.
     """
@@ -172,6 +174,12 @@ def bound_crossings(times: ArrayLike, evidence: Runs, bound: Positive) -> tuple[
     row = reached.int().argmax(0)
     sample = torch.arange(evidence.shape[1], device=evidence.device)
     choice = units[row, sample].argmax(-1)
+    early = int(reached[0].sum())
+    if early and at[0] > 0:
+        warn(
+            f"{early} of {len(sample)} decisions were made by the first row, so their times are only known to be at "
+            f"most {float(at[0]):g}. Pass Record(..., initial=True), which adds the row at 0."
+        )
     before = (row - 1).clamp(min=0)
     low, high = units[before, sample, choice].to(at), units[row, sample, choice].to(at)
     share = torch.where(high > low, (bound - low) / (high - low), 1.0).clamp(0.0, 1.0)

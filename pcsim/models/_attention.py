@@ -62,7 +62,8 @@ def attend(
             f"strength={strength:g}, divisive={divisive}",
             expected=f"populations of {net.name!r} ({', '.join(net.populations)}), either feature= or place=True, and "
             "divisive=True only for a place with strength >= 0",
-            remedy=f"call attend(net, {next(iter(net.populations), 'v1')!r}, place=True)",
+            remedy=f"call attend(net, {next((p for p in net.populations if p not in unknown), 'v1')!r}, "
+            + ("place=True)" if feature is None else "feature=...)"),
         )
     transforms = {
         name: _place(name, net.shape(name), strength, divisive)
@@ -94,7 +95,13 @@ def _feature(name: str, shape: Shape, feature: Mapping[str, Tensor] | int, stren
     if isinstance(feature, int):
         weight, learnable = torch.zeros(shape[0], feature), True
     else:
-        tuning = feature.get(name, torch.empty(0))
+        if name not in feature:
+            raise WiringError(
+                given=f"tunings for {', '.join(map(repr, feature)) or 'no population'}, but attention to {name!r}",
+                expected="a tuning for each population",
+                remedy=f"pass feature={{{name!r}: analysis.tuning(run[{name!r}], labels)}}",
+            )
+        tuning = feature[name]
         if tuning.dim() != 2 or tuning.shape[1] != shape[0] or not bool(tuning.isfinite().all()):
             raise WiringError(
                 given=f"a tuning of shape {tuple(tuning.shape)} for {name!r}, which has {shape[0]} channels",

@@ -6,6 +6,7 @@ called at every step and checked for in-place writes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,6 +17,7 @@ from torch.nn.modules import module as _torch_module
 
 from pcsim.connections import Function
 from pcsim.core.exceptions import WiringError
+from pcsim.rules import Rule
 
 # Layers without memory, random numbers or side effects in any mode
 _PURE = {"activation", "container", "conv", "flatten", "linear", "padding", "pixelshuffle", "pooling", "upsampling"}
@@ -156,8 +158,12 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
     try:
         made = module(*values, **ports)
     except Exception as reason:
+        if isinstance(reason, TypeError) and isinstance(module, Rule):
+            _require_ports(module, what, values, ports)
         reason.add_note(f"in {what}, a {type(module).__name__}")
         raise
+    if isinstance(module, Rule):
+        _require_variables(module, what, values, made)
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
             given=f"{what}, a {type(module).__name__} that modifies its arguments in place",
@@ -165,3 +171,38 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
             remedy="replace value.relu_() with value.relu() and value += x with value + x, or call value.clone() first",
         )
     return made
+
+
+def _require_ports(rule: Rule, what: str, values: tuple[Any, ...], ports: dict[str, Tensor]) -> None:
+    try:
+        inspect.signature(rule.forward).bind(*values, **ports)
+    except TypeError as reason:
+        raise WiringError(
+            given=f"{what}, a {type(rule).__name__} whose forward cannot be called with its ports ({reason})",
+            expected=f"forward({'own, ' * bool(values)}*, {', '.join(ports)})",
+            remedy="give the arguments of forward and the entries of the rule's `ports` the same names",
+        ) from reason
+
+
+def _require_variables(rule: Rule, what: str, values: tuple[Any, ...], made: Any) -> None:
+    """Raise WiringError unless a rule returned its variables, with their shapes."""
+    names = {"value", *rule.extra}
+    found = made if isinstance(made, dict) else {"value": made}
+    is_mixed = isinstance(made, dict) != bool(rule.extra)
+    if is_mixed or set(found) != names or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WiringError(
+            given=f"{what}, a {type(rule).__name__} with extra = {rule.extra}, which returned "
+            + (f"a dict of {', '.join(map(repr, made))}" if isinstance(made, dict) else f"a {type(made).__name__}"),
+            expected=f"a dict with a tensor for each of {', '.join(sorted(names))}" if rule.extra else "a tensor",
+            remedy="list every variable but the value in `extra`, and return all of them"
+            if rule.extra or isinstance(made, dict)
+            else "return a tensor (batch, ...)",
+        )
+    own = values[0] if values and isinstance(values[0], dict) else {"value": values[0]} if values else {}
+    for name in own:
+        if name in found and found[name].shape != own[name].shape:
+            raise WiringError(
+                given=f"{what}, a {type(rule).__name__} that returned {name!r} of shape {tuple(found[name].shape)}",
+                expected=f"the shape of its own {name!r}, {tuple(own[name].shape)}",
+                remedy="return one value per unit; declare other shapes in the `shapes` method of the rule",
+            )

@@ -138,7 +138,8 @@ def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, coun
             given=", ".join(f"{size} samples for input {name!r}" for name, size in sizes.items())
             + ("" if count is None else f" at {at:g} ms, but {wanted} earlier"),
             expected="the same number of samples for every input and at all times",
-            remedy="repeat the smaller input with images.expand(count, -1, -1, -1)",
+            remedy=f"repeat the smaller input, for example with tensor.repeat_interleave("
+            f"{max(sizes.values())}, 0) if it has one sample",
         )
     return found
 
@@ -243,11 +244,16 @@ def _check_changes(changes: list[float], dt: float, until: float, is_flow: bool)
 def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) -> None:
     """Raise StimulusError unless `image` (batch, *shape), presented at `at` ms, has finite floating-point values."""
     if tuple(image.shape[1:]) != shape or not len(image):
+        is_image = len(shape) == 3
         raise StimulusError(
             given=f"input {name!r} of shape {tuple(image.shape)}",
-            expected=f"shape (batch, {', '.join(map(str, shape))}), in the order (batch, channel, height, width)",
+            expected=f"shape (batch, {', '.join(map(str, shape))})"
+            + ", in the order (batch, channel, height, width)" * is_image,
             remedy="resize or pad the images, add the missing axis (stimuli.sequence for a clip), or build "
-            "the network for this size",
+            "the network for this size"
+            if is_image
+            else f"pass one row of {' x '.join(map(str, shape))} values for each sample; one-hot vectors are "
+            "torch.nn.functional.one_hot(indices, count).float()",
         )
     if not image.is_floating_point():
         raise StimulusError(

@@ -457,7 +457,7 @@ def as_timelines(stimulus: Stimulus, inputs: Sequence[str]) -> dict:
     """
     named = stimulus if isinstance(stimulus, Mapping) else {inputs[0]: stimulus} if len(inputs) == 1 else {}
     if set(named) != set(inputs):
-        example = ", ".join(f"{name!r}: images" for name in inputs)
+        example = ", ".join(f"{name!r}: {'images' if 'image' in name else name}" for name in inputs)
         raise StimulusError(
             given=f"stimuli for {', '.join(named) or 'one unnamed input'}",
             expected=f"one stimulus for each input: {', '.join(inputs)}",

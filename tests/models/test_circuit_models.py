@@ -14,7 +14,19 @@ from support.tolerances import EQUATIONS
 from torch import Tensor, nn
 
 import pcsim
-from pcsim import Euler, Iterate, Network, Record, StimulusError, WiringError, analysis, models, simulate, stimuli
+from pcsim import (
+    Euler,
+    Iterate,
+    Network,
+    PcsimWarning,
+    Record,
+    StimulusError,
+    WiringError,
+    analysis,
+    models,
+    simulate,
+    stimuli,
+)
 from pcsim.connections import Tied
 from pcsim.rules import ErrorRelaxation, PredictionError
 
@@ -356,7 +368,10 @@ def test_white_noise_into_leak_is_euler_maruyama() -> None:
 
 def test_bound_crossings_interpolate_and_choose() -> None:
     values = torch.tensor([[[0.0, 0.0], [0.0, 2.0]], [[0.5, 0.2], [0.0, 0.0]], [[1.5, 0.4], [0.1, 0.0]]])
-    times, choices = analysis.bound_crossings([10.0, 20.0, 30.0], values, 1.0)
+    times, choices = analysis.bound_crossings([0.0, 10.0, 20.0], values, 1.0)
+    assert times.tolist() == [15.0, 0.0] and choices.tolist() == [0, 1]
+    with pytest.warns(PcsimWarning, match=r"1 of 2 decisions .* at most 10\. Pass Record"):
+        times, choices = analysis.bound_crossings([10.0, 20.0, 30.0], values, 1.0)
     assert times.tolist() == [25.0, 10.0] and choices.tolist() == [0, 1]
 
 

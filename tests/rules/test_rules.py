@@ -141,3 +141,54 @@ def test_fixed_time_constants_are_not_in_the_state_dict(tau: float | list[float]
     rule = pcsim.rules.leaky_rate(2, torch.tensor(tau) if isinstance(tau, list) else tau, bias=False)
     assert not rule.state_dict()
     assert torch.equal(torch.as_tensor(rule.tau()), torch.as_tensor(tau))
+
+
+class Own(rules.Flow):
+    """A flow of a user, which returns what a test chooses."""
+
+    def __init__(self, made: object, extra: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.tau, self.extra, self.made = rules.time_constant(10.0), extra, made
+
+    def forward(self, own: object, *, drive: torch.Tensor) -> object:
+        return self.made(drive)
+
+
+class Renamed(Own):
+    def forward(self, own: object, *, excitation: torch.Tensor) -> object:
+        return excitation
+
+
+def run_of(rule: rules.Rule) -> torch.Tensor:
+    net = pcsim.Network({"x": (3,)}, [pcsim.Population("r", rule)], [pcsim.Projection("x", "r")])
+    return pcsim.simulate(net, torch.rand(2, 3), solver=pcsim.RK4(1.0), until=2.0, record=pcsim.Record(states=["r"]))[
+        "r"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "given"),
+    [
+        (Own(lambda drive: drive, ("i",)), "returned a Tensor"),
+        (Own(lambda drive: {"value": drive}, ("i",)), "returned a dict of 'value'"),
+        (Own(lambda drive: {"value": drive, "j": drive}, ("i",)), "returned a dict of 'value', 'j'"),
+        (Own(lambda drive: {"value": drive}), "returned a dict of 'value'"),
+        (Own(lambda drive: None), "returned a NoneType"),
+        (Own(lambda drive: torch.stack([drive, drive])), r"'value' of shape \(2, 2, 3\)"),
+        (Own(lambda drive: {"value": drive, "i": drive[:1]}, ("i",)), r"'i' of shape \(1, 3\)"),
+        (Renamed(None), "missing a required argument: 'excitation'"),
+    ],
+)
+def test_rule_that_returns_something_else_is_named(rule: rules.Rule, given: str) -> None:
+    with pytest.raises(WiringError, match=f"the rule of 'r', a .*{given}"):
+        run_of(rule)
+
+
+def test_rule_with_its_declared_variables_runs() -> None:
+    assert run_of(Own(lambda drive: {"value": drive, "i": -drive}, ("i",))).shape == (2, 2, 3)
+
+
+def test_type_error_inside_a_rule_is_not_blamed_on_its_ports() -> None:
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        run_of(Own(lambda drive: drive + "a"))
+    assert "in the rule of 'r', a Own" in caught.value.__notes__
