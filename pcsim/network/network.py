@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -17,6 +17,7 @@ from pcsim.core.renamed import attribute
 from pcsim.network import variants
 from pcsim.network.describe import describe
 from pcsim.network.graph import Graph
+from pcsim.network.parts import Population, Projection
 from pcsim.network.saving import save_network
 from pcsim.network.variants import Taus
 
@@ -102,6 +103,39 @@ class Network(Graph):
         shared.
         """
         return self._as_variant(variants.clamped(self, names), "clamped", *names)
+
+    @checked(WiringError)
+    def extended(
+        self,
+        populations: Sequence[Population] = (),
+        projections: Sequence[Projection] = (),
+        *,
+        inputs: Mapping[str, Sequence[int]] | None = None,
+        readout: str | None = None,
+    ) -> Network:
+        """Return the network with further populations, projections and inputs, which can be connected to its own.
+
+        Everything else is that of this network, including parameters, which are shared, and the readout unless another
+        one is named. If no new projection targets an old population, the old populations keep their activity. Load a
+        saved network with `pcsim.load(path, into=net)`. Raises WiringError if a name already exists, and as `Network`.
+
+            probe = Population("lateral_drive", rules.Sum())
+            net = net.extended([probe], [Projection("l1", "lateral_drive", net.transforms["l1_to_l1"])])
+        """
+        taken = [*self.inputs, *self.populations]
+        if again := [name for name in (*(p.name for p in populations), *(inputs or ())) if name in taken]:
+            raise WiringError(
+                given=f"a new {again[0]!r} for {self.name!r}",
+                expected=f"a name other than {', '.join(taken)}",
+                remedy="choose another name; to replace a population, build a Network from the parts you keep",
+            )
+        return variants.rebuilt(
+            self,
+            [*self.populations.values(), *populations],
+            [*self.projections, *projections],
+            inputs={**self.inputs, **(inputs or {})},
+            readout=readout or self.readout,
+        )
 
     @checked(WiringError)
     def without(self, *edges: str, during: Window | None = None) -> Network:

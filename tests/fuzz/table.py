@@ -427,6 +427,15 @@ def _simulation() -> Part:
         "Network.as_ode by name": (net.as_ode, lambda: {"tau": {"a": 10.0, "b": tensor(4) + 1}, "step_ms": 5.0}),
         "Network.as_ode in order": (net.as_ode, lambda: {"tau": (10.0, 5.0), "step_ms": 5.0}),
         "Network.clamped": (net.clamped, lambda: {"*": ("a",)}),
+        "Network.extended": (
+            net.extended,
+            lambda: {
+                "populations": [pcsim.Population("new", rules.Sum())],
+                "projections": [pcsim.Projection("a", "new")],
+                "inputs": {"v": (3,)},
+                "readout": "new",
+            },
+        ),
         "Network.without": (net.without, lambda: {"*": ("a->b",), "during": (1, 3)}),
         "Network.autocast": (net.autocast, lambda: {"dtype": torch.bfloat16}),
         "Network.describe": (net.describe, dict),

@@ -313,3 +313,35 @@ def test_differences_of_descriptions_are_listed_up_to_four(count: int) -> None:
     found = fingerprint.differences(theirs, own)
     assert len(found) == min(count, 4) + (count > 4)
     assert (found[-1] == f"{count - 4} more differences") == (count > 4)
+
+
+def test_extended_network_keeps_its_parts_and_shows_what_an_edge_delivers() -> None:
+    net = pcsim.models.blt((4, 4), image=(1, 16, 16)).without("top_down", during=(1, 3))
+    lateral = net.transforms["l1_to_l1"]
+    probe = [Population("delivered", Sum())], [Projection("l1", "delivered", lateral, kind="lateral")]
+    both, images = net.extended(*probe), torch.rand(2, 1, 16, 16)
+    for name in ("steps", "step_ms", "timing", "initialiser", "readout", "name"):
+        assert getattr(both, name) == getattr(net, name)
+    states = ["l1", "readout"]
+    old = simulate(net, images, solver=Iterate(), record=Record(states=states))
+    new = simulate(both, images, solver=Iterate(), record=Record(states=[*states, "delivered"]))
+    assert all(torch.equal(old[name], new[name]) for name in states)
+    with torch.no_grad():
+        assert torch.equal(new["delivered"], torch.stack([lateral(row) for row in old["l1"]]))
+    assert {id(p) for p in both.parameters()} == {id(p) for p in net.parameters()}
+
+
+def test_extended_network_takes_inputs_and_another_readout() -> None:
+    net = two_layers()
+    more = net.extended([Population("sum", Sum())], [Projection("v", "sum")], inputs={"v": (3,)}, readout="sum")
+    name = next(iter(net.inputs))
+    stimulus = {name: torch.rand(2, *net.inputs[name]), "v": torch.ones(2, 3)}
+    assert simulate(more, stimulus, solver=Iterate(), steps=2)["sum"].tolist() == [[[1.0] * 3] * 2] * 2
+    assert net.readout != "sum" and set(net.inputs) == {name}
+
+
+@pytest.mark.parametrize("parts", [{"populations": [Population("l1", Sum())]}, {"inputs": {"image": (3,)}}])
+def test_extended_network_refuses_names_that_exist(parts: dict) -> None:
+    net = pcsim.models.blt((4, 4), image=(1, 16, 16))
+    with pytest.raises(WiringError, match="choose another name"):
+        net.extended(**parts)
