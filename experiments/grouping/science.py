@@ -121,7 +121,8 @@ def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) 
     own, by path   (time, distance), at nodes of the curve with the dot, by the number of dashes between node and dot
     own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in dash lengths
 
-    The change is the norm over channels, averaged over nodes, in "different" trials, whose curves have one dot each.
+    The change is the norm over channels, averaged over nodes. It is measured in "different" trials, in which each curve
+    has one dot.
     """
     chosen = np.flatnonzero(~trials.same)[:500]
     shown, dots, curves = trials.pixels()[chosen], trials.dots[chosen], trials.curves[chosen]

@@ -202,7 +202,7 @@ def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Netw
 def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[str, Any]:
     """Decode the sample from the activity m, and from the hidden variable if there is one, across time.
 
-    The stability is that of the decoders of the delay.
+    Stability is computed from the decoders of the delay period.
     """
     trials = match_trials(config, TEST_SEED + seed, 0, max(config.trials, 25 * config.items), config.delays[1], 0)
     names = ["m", *([HIDDEN[cell]] if cell in HIDDEN else [])]

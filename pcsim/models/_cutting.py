@@ -163,7 +163,7 @@ class _Traced:
             )
 
     def find(self, name: str) -> fx.Node:
-        """Return the node with a name, or the last node of the module with this path."""
+        """Return the node with the given name, or the last node of the module at that path."""
         named = [node for node in self.order if self.names[node] == name]
         inside = [node for node in self.order if self.names[node].startswith(f"{name}.")]
         if not named and not inside:

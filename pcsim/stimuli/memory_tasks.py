@@ -150,7 +150,7 @@ class Trials:
 def digit_items(count: Annotated[int, Field(ge=1, le=CLASSES)] = CLASSES, *, glyphs: Glyphs | None = None) -> Tensor:
     """Return images of the digits 0, 1, ..., float32 (count, 1, 32, 32), as patterns for `Trials.timeline`.
 
-    The digits are black and white on grey, whose value is that of every corner.
+    The digits are black and white on a grey background; every corner pixel has the background value.
     """
     array = digit_arrays(0, 0, 1, rows=1, columns=CLASSES, cell=32, glyphs=glyphs)
     digits = rearrange(array.pixels(), "1 c h (d w) -> d c h w", d=CLASSES)
@@ -340,7 +340,7 @@ def serial_order(
 
 
 def _other(item: NDArray[np.int64], drawn: NDArray[np.float64], items: int) -> NDArray[np.int64]:
-    """Return an item that differs from `item`, with equal probability of all others."""
+    """Return an item other than `item`, drawn uniformly from the rest."""
     return (item + 1 + integers(drawn, items - 1)) % items
 
 
