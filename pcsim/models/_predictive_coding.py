@@ -18,14 +18,16 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from pcsim.connections import Activation, HalfSquare, Tied, conv
 from pcsim.core.checks import Count
-from pcsim.core.exceptions import WiringError
+from pcsim.core.exceptions import WiringError, warn
 from pcsim.core.state import Shape
 from pcsim.models.registry import register
 from pcsim.network import Network, Population, Projection
+from pcsim.rules.base import slope_named
 from pcsim.rules.predictive import ErrorRelaxation, ErrorThrough, Prediction, PredictionError
 from pcsim.rules.time_constants import TimeConstant
 from pcsim.rules.wires import Sum
@@ -55,7 +57,9 @@ def predictive_coding(
     precision  pi, one for all errors or one per error, e0 first
     start      "zeros", or "predictions": each layer starts at its prediction, so the top layer must be clamped
 
-    Raises WiringError for fewer than two layers, incompatible map sizes, or a `start` that requires a clamped top.
+    If f has slope 0 at 0 ("relu"), a top layer that starts at zero never moves: a PcsimWarning says so, unless the top
+    is clamped. Raises WiringError for fewer than two layers, incompatible map sizes, or a `start` that requires a
+    clamped top.
 
         net = pcsim.models.predictive_coding(((10,), (300,), (784,)), clamped=("r2",))  # image on top, label below
     """
@@ -65,6 +69,11 @@ def predictive_coding(
     top = f"r{count - 1}"
     _check(layers, len(taus), precisions, start, start == "zeros" or top in clamped)
     inside, outside = (activation, "identity") if nonlinearity == "inside" else ("identity", activation)
+    if top not in clamped and inside != "identity" and not slope_named(inside)(torch.zeros(1)):
+        warn(
+            f"{inside} has slope 0 at 0, so units of {top!r} that start at 0 never move. Pass another start, "
+            f"simulate(..., initial={{{top!r}: torch.rand(batch, ...)}}), or use activation='softplus'."
+        )
     populations = [
         Population(f"r{layer}", ErrorRelaxation(taus[layer], inside), tuple(shape))
         for layer, shape in enumerate(layers)

@@ -91,6 +91,9 @@ def random_coding(seed: int, activation: str) -> tuple[pcsim.Network, dict[str, 
     clamped = ["r0"] if seed % 2 else ["r0", f"r{depth - 1}"]
     if depth == 2:
         clamped = ["r0"]
+    if activation == "relu":  # a free top layer would stay at zero
+        sizes, clamped = [*sizes, (5,)], ["r0", f"r{depth}"]
+        precision.append(1.0)
     net = models.predictive_coding(sizes, clamped=clamped, tau=10.0, activation=activation, precision=precision)
     return net, {name: torch.randn(CUES, *shape) for name, shape in net.inputs.items()}
 
@@ -150,6 +153,19 @@ def test_predictive_coding_relu_energy_rises_shrink_with_dt() -> None:
             worst = max(worst, largest_rise(run["energy"]))
         rises.append(worst)
     assert rises[0] > rises[1] > rises[2] and rises[2] < 1e-3
+
+
+def test_predictive_coding_relu_top_stays_at_zero_unless_it_starts_elsewhere() -> None:
+    with pytest.warns(pcsim.PcsimWarning, match="relu has slope 0 at 0, so units of 'r2'"):
+        net = models.predictive_coding(((12,), (5,), (3,)), activation="relu")
+    moved = []
+    for start in (0.0, 0.5):
+        initial = {"r1": torch.full((4, 5), start), "r2": torch.full((4, 3), start)}
+        run = simulate(
+            net, torch.rand(4, 12), solver=Euler(dt=0.5), until=20.0, initial=initial, record=Record(states=["r2"])
+        )
+        moved.append(float((run["r2"] - start).abs().max()))
+    assert moved[0] == 0.0 and moved[1] > 0.01
 
 
 def test_predictive_coding_linear_fixed_point_is_least_squares() -> None:

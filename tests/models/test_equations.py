@@ -6,6 +6,8 @@ detected too.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -363,13 +365,15 @@ def test_predictive_coding_matches_numpy(activation: str, nonlinearity: str) -> 
         "softplus": (lambda x: np.log1p(np.exp(x)), sigmoid),
         "relu": (relu, lambda x: (x > 0).astype(float)),
     }
-    net = models.predictive_coding(
-        ((2, 8, 8), (3, 4, 4), (6,), (4,)),
-        tau=(10.0, 20.0, 5.0, 10.0),
-        activation=activation,
-        nonlinearity=nonlinearity,
-        precision=(1.0, 0.5, 2.0),
-    )
+    is_stuck = activation == "relu" and nonlinearity == "inside"
+    with pytest.warns(pcsim.PcsimWarning, match="'r3' that start at 0 never move") if is_stuck else nullcontext():
+        net = models.predictive_coding(
+            ((2, 8, 8), (3, 4, 4), (6,), (4,)),
+            tau=(10.0, 20.0, 5.0, 10.0),
+            activation=activation,
+            nonlinearity=nonlinearity,
+            precision=(1.0, 0.5, 2.0),
+        )
     inner, outer = (functions[activation], functions["identity"])[:: 1 if nonlinearity == "inside" else -1]
     with torch.no_grad():
         for parameter in net.parameters():
