@@ -27,7 +27,7 @@ MISSING = ("", "nan", "NaN", "None", "NaT", "<NA>")
 
 
 def is_after(times: ArrayLike, others: ArrayLike) -> NDArray[np.bool_]:
-    """Return True where `times` are later than `others` by more than rounding."""
+    """Return True where `times` are later than `others` by more than rounding error."""
     return np.asarray(times, float) > np.asarray(others, float) + ROUNDING
 
 

@@ -141,7 +141,7 @@ def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estim
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
     Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
-    therefore covers variation over trainings and images or, with one repetition, over images only. Raises
+    therefore covers variation across training runs and images or, with one repetition, across images only. Raises
     StimulusError for other shapes, and for values other than True and False (or 1 and 0).
     """
     wrong = ~as_mask(correct, "correct")

@@ -43,8 +43,8 @@ def latencies(
 
     `run` and `baseline` are runs of the same network with and without the stimulus onset, with every step recorded. The
     response is the first difference between them, and its time is the start of that step. In a discrete network, or in
-    a flow solved by Heun or RK4 with a dt that divides the delays, the latency is the shortest path of delays
-    (`Network.arrivals`). With Euler, every population on the path adds one dt. Raises StimulusError if the runs
+    a flow solved by Heun or RK4 with a dt that divides the delays, the latency is the total delay along the shortest
+    path (`Network.arrivals`). With Euler, every population on the path adds one dt. Raises StimulusError if the runs
     differ in more than the stimulus, or skip steps.
     """
     dt = run.final.clock.dt

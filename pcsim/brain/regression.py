@@ -178,7 +178,7 @@ def shuffled_splits(
 
 @checked(StimulusError)
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,).
+    """Return Pearson's r between corresponding columns of two (n, neuroid) arrays: (neuroid,).
 
     r is NaN for columns that are constant or contain NaN; other columns are not affected. Raises StimulusError for
     arrays of different shapes.

@@ -31,7 +31,7 @@ def dissimilarity(
 ) -> Array:
     """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
-    correlation  1 - Pearson's r between the responses to two images
+    correlation  1 - r, where r is Pearson's correlation between the responses to two images
     euclidean    squared distance divided by the number of units
 
     If all units respond equally to an image, its correlations are undefined and set to NaN. Units that respond

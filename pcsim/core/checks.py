@@ -150,7 +150,7 @@ def _namespaces(target: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy scalars to Python numbers, including those in tuples and lists. Return others unchanged."""
+    """Convert NumPy scalars to Python numbers, including those in tuples and lists. Return other values unchanged."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) not in (tuple, list):

@@ -52,7 +52,7 @@ class Recipe:
     def build(self, construct: Callable[..., Any], **options: Any) -> Any:
         """Build the network with `construct`, the function for registered models; `options` override those stored.
 
-        The random number generators of torch are left as they are.
+        Torch's random number generators are left unchanged.
         """
         with _own_random_state():
             network = construct(self.model, **{**self.options, **options})

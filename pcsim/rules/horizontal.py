@@ -25,7 +25,8 @@ from pcsim.rules.base import Map, Own, Wire, activation_named
 class HorizontalInhibition(Wire):
     """h1 = f(drive - f0(inhibition (alpha state + mu))), with one alpha and one mu per channel.
 
-    The port "state" receives h2 of the previous step. alpha scales divisive (shunting) and mu subtractive inhibition.
+    The port "state" receives h2 of the previous step. alpha scales divisive (shunting) inhibition, and mu
+    scales subtractive inhibition.
     """
 
     ports = ("drive", "inhibition", "state")

@@ -62,7 +62,7 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute the values that steps need from `fixed`. Matrices are made contiguous for fast multiplication."""
+        """Precompute, from `fixed`, the values needed at each step. Matrices are made contiguous for speed."""
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))

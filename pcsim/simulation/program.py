@@ -154,8 +154,8 @@ RECORDED = "recorded "
 class Program:
     """A program of len(due) steps, which records values after each step for which `due` is True.
 
-    unrecorded, recording  traces of one step, without and with results "recorded ..."; all other results match `moving`
-    compiled  whether to compile the steps at the first run, which is faster, but with results equal only up to rounding
+    unrecorded, recording  traces of one step, without and with recording; results except "recorded ..." match `moving`
+    compiled  whether to compile the steps on the first run; this is faster, but results then agree only up to rounding
 
     `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes these values and `moving`, and
     returns the values of `moving` after the last step and the recorded rows.
@@ -184,7 +184,7 @@ class Program:
         self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute the values that the steps need from `fixed`."""
+        """Precompute, from `fixed`, the values needed at each step."""
         known = fixed | self.constants
         with torch.no_grad():
             return self._before(*(known[name] for name in self.fixed))

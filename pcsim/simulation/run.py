@@ -155,7 +155,7 @@ class Run:
 
     @checked(RecordError)
     def to_dataframe(self, keys: Sequence[str] | None = None) -> pandas.DataFrame:
-        """Return a data frame with one row for each value, for all recorded `keys` or some. Requires `analysis`.
+        """Return a data frame with one row per value, for all recorded keys or only `keys` (extra `analysis`).
 
         The columns are key, time_ms, sample, label (or label_0, label_1, ... for labels (batch, classes)), the unit
         axes channel, height and width (missing where a key has no such axis), and value.
@@ -214,7 +214,7 @@ class Run:
 
     @staticmethod
     def restored(path: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Run:
-        """Return the run with the contents of the file `path`."""
+        """Return the run stored in the file `path`."""
         state = storage.under("state/", tensors)
         times = {key: value.numpy() for key, value in storage.under("times/", tensors).items()}
         with storage.content_of(path, "a run", "run the simulation again and call run.save(path)"):

@@ -340,7 +340,7 @@ def serial_order(
 
 
 def _other(item: NDArray[np.int64], drawn: NDArray[np.float64], items: int) -> NDArray[np.int64]:
-    """Return an item that differs from `item`, with equal probability of all others."""
+    """Return an item other than `item`, drawn uniformly from the rest."""
     return (item + 1 + integers(drawn, items - 1)) % items
 
 

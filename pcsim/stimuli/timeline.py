@@ -221,7 +221,7 @@ class Timeline:
 
     @checked(StimulusError)
     def samples(self, indices: Sequence[int]) -> Timeline:
-        """Return the timeline of some samples, in the order of `indices`, with their labels."""
+        """Return the timeline and labels of the samples in `indices`, in that order."""
         chosen = torch.tensor(indices)
 
         def of(values: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def completed(
     """Yield the outcome of function(*arguments) for each of `calls`, in order of completion.
 
     Calls may be appended during iteration. If a worker is lost, its call is retried, up to `tries` attempts in
-    total; the outcome is then a SweepError. An exception raised by the function is part of its outcome.
+    total; if they all fail, the outcome is a SweepError. An exception raised by the function is part of its outcome.
     """
     waiting: list[tuple[Any, tuple, int]] = []
     begun = 0

@@ -36,7 +36,7 @@ def identity(content: list[Any], config: object) -> str:
 
 
 def content_of(function: Callable[..., Any]) -> list[Any]:
-    """Return a fingerprint of a function: its name, a hash of its compiled code, its defaults, a partial's arguments.
+    """Return a fingerprint of a function: name, hash of the code, defaults and, for a partial, bound arguments.
 
     The module name is not included, because it changes when a module is run as a script. For a function that was typed
     into an interactive session, the fingerprint includes the functions, classes and values of the session that it uses.
@@ -111,7 +111,7 @@ def _used_by(code: CodeType, space: Mapping[str, Any], known: set[int]) -> list[
 
 
 def _content_of_value(value: Any, known: set[int]) -> Any:
-    """Return the content of a value as JSON types: the code of what was typed in, and the bytes of arrays and objects.
+    """Return a value's content as JSON types: source code if entered interactively, and bytes for arrays and objects.
 
     known  ids of the functions and classes visited so far, because functions may call each other
     """

@@ -46,8 +46,8 @@ class Relaxation:
     of the inputs, the memories, the prediction errors, and the populations from which predictions are computed.
 
     Raises TrainingError if dt exceeds the stability limit with the current weights, because the values then depend on
-    dt. For a network with prediction errors, the limit is computed in the first and then every 20th call, and in every
-    call in which the energy has risen or the last steps have grown.
+    dt. For a network with prediction errors, the limit is computed on the first call, on every 20th call after that,
+    and whenever the energy has risen or the last steps have grown.
     """
 
     def __init__(self, network: Network, solver: Solver, until: Positive) -> None:

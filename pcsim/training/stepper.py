@@ -92,7 +92,7 @@ class Stepper:
             self.scheduler.step(loss)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return tensors and facts for a checkpoint."""
+        """Return the tensors and metadata to store in a checkpoint."""
         parts = {"optimiser": self.optimiser, "scheduler": self.scheduler, "scaler": self._scaler}
         flat = {name: flatten_nested(part.state_dict(), name) for name, part in parts.items() if part}
         tensors = {name: tensor for found, _ in flat.values() for name, tensor in found.items()}

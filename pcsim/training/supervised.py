@@ -158,7 +158,7 @@ def _validation(
         raise TrainingError(
             given=f"validation images of shape {shape}",
             expected=f"images of shape {expected}, the input of {network.name!r}",
-            remedy="resize the validation images like those for training",
+            remedy="resize the validation images to match the training images",
         )
     return lambda update: replace(score(network, images, None, settings, solver=solver, steps=steps), update=update)
 

@@ -120,11 +120,11 @@ class Synapses:
         return self._units(post).mean(1)
 
     def along_weight(self, units: Tensor) -> Tensor:
-        """Return values (units,) in a shape that multiplies the weight."""
+        """Reshape values (units,) so that they broadcast against the weight."""
         return units.reshape([-1 if axis == self._dim else 1 for axis in range(self.stored.dim())])
 
     def along_activity(self, units: Tensor, post: Tensor) -> Tensor:
-        """Return values (units,) in a shape that multiplies the postsynaptic activity."""
+        """Reshape values (units,) so that they broadcast against the postsynaptic activity."""
         return units.reshape([-1 if axis == self._axis(post) else 1 for axis in range(post.dim())])
 
     def _summed(self, post: Tensor, pre: Tensor) -> Tensor:

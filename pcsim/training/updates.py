@@ -32,7 +32,7 @@ GradientOf = Callable[[Any, int], Tensor]
 
 @dataclass
 class _State:
-    """What changes during a training, apart from weights, optimiser and batches."""
+    """State that changes during training, other than the weights, optimiser and batches."""
 
     done: int = 0
     history: History = field(default_factory=History)

@@ -245,7 +245,7 @@ def _picture(net: Network) -> str | None:
 
 
 def _examples(images: Tensor, labels: Tensor | None) -> list[dict[str, Any]]:
-    """Return the images, as bytes where this loses nothing."""
+    """Return the images, converted to bytes if this is lossless."""
     found = []
     for number, image in enumerate(images.contiguous().numpy()):
         coarse = np.rint(image * 255).astype(np.uint8)

@@ -80,7 +80,7 @@ def name_of(target: Any) -> str:
 
 @dataclass
 class _Written:
-    """The state of writing a program."""
+    """State kept while a program is being written."""
 
     names: dict[Node, Value]
     declared: list[str]
