@@ -28,11 +28,11 @@ INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
 # torch functions equivalent to the operators of the same name, with half the overhead of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# The same for the kernels in `kernels`, by the names of their operators in a trace.
+# The corresponding functions for the kernels in `kernels`, by the names of their operators in a trace.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
-"""minimum number of steps for a program to run in inference mode"""
+"""minimum number of steps of a program that runs in inference mode"""
 
 
 class UntraceableError(Exception):
@@ -349,7 +349,7 @@ def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """Return a function that is compiled at its first call: to C++ on a CPU, to a CUDA graph on a GPU."""
+    """Return a function that is compiled on its first call: to C++ on a CPU, or to a CUDA graph on a GPU."""
     from torch import _inductor as inductor
 
     ready: Callable[..., tuple[Tensor, ...]] | None = None

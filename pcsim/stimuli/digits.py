@@ -194,7 +194,7 @@ def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: T
     """Return the images with `fragments` fragments pasted over them, and the mask of the fragments.
 
     As in the reference, a fragment replaces its entire square, so it erases earlier fragments even where its own crop
-    is background. The covered fraction therefore saturates near the average fraction of a crop that shows a digit.
+    is background. The covered fraction therefore saturates near the fraction of a crop that a digit covers on average.
     """
     count = len(images)
     low, high = FRAGMENT_SIDES

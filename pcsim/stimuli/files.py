@@ -29,7 +29,7 @@ def require_affordable(size: int, path: Path) -> None:
 
 
 def folder_of(given: Path | str | None, variable: str) -> Path | None:
-    """Return the full path of `given`, or else of the folder in the environment variable, or None if neither is set."""
+    """Return the full path of `given`, or of the folder in the environment variable, or None if neither is set."""
     folder = given or os.environ.get(variable)
     return full_path(folder) if folder else None
 

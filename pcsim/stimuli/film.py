@@ -1,4 +1,4 @@
-"""Video clips with a frame rate, and functions that load, fit and split them, or draw sequences by (seed, index).
+"""Video clips with a frame rate: loading, fitting and splitting them, and drawing sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -129,7 +129,7 @@ class Film:
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
+        """Split into (train, test) without shared frames: test is the last `share` (by length) of each clip or of all clips."""
         if not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share})",
@@ -236,8 +236,7 @@ def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "
          "cut": the clip continues with the frames of the next clip
 
     Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
-    frames (2 for "cut"), if too few frames precede `at` to be played backwards, or if there is no second clip to cut
-    to.
+    frames (2 for "cut"), if too few frames precede `at` for reverse play, or if there is no second clip to cut to.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]

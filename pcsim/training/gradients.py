@@ -120,7 +120,7 @@ class Implicit(Gradient):
     """Gradient at a fixed point: the network runs without storing steps, and must have settled by the last step.
 
     tolerance   maximum relative change of the state in one further step
-    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converges as fast as the dynamics
+    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converges at the same rate as the dynamics
     Values are available only at the last step. Raises TrainingError if the network has not settled, and in the backward
     pass if the fixed point is barely stable.
     """
@@ -197,7 +197,7 @@ class Adjoint(Gradient):
     tolerance  maximum relative deviation from backpropagation. `training.train` compares the two on the first batch,
                and raises TrainingError for a larger deviation; `simulate` does not compare them
     Requires solver=TorchDiffEq(...). For smooth networks in float64 the deviation is about the solver's tolerance; in
-    float32, or where ReLUs or max-pooling layers switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
+    float32, or if ReLUs or max-pooling layers switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
     """
 
     tolerance: Positive = 1e-5

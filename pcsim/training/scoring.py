@@ -78,7 +78,7 @@ def score(
 
     images, targets, solver, steps  as for `train`
     settings  determine the loss and how it is combined over time; `reconstruction` is not included
-    batch     number of images that run simultaneously; a DataLoader has its own
+    batch     number of images that run simultaneously; a DataLoader determines its own batches
 
         training.score(net, test_images, test_labels).accuracy
     """

@@ -188,7 +188,7 @@ def report_memory(
 ) -> None:
     """Log the memory that training needs if it may be tight, and warn if it exceeds the free memory of the device.
 
-    first    function that returns the images and targets of a whole batch
+    first    function that returns the images and targets of a full batch
     samples  number of images from which batches are drawn
     """
     if not _may_be_too_large(network, samples, settings, steps):
@@ -210,7 +210,7 @@ def check_gradient(network: Network, settings: Training) -> None:
     if isinstance(settings.gradient, Implicit) and (settings.over_time != "last" or not network.is_flow):
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
-            expected="a flow and over_time='last', as the implicit gradient is valid only at a fixed point",
+            expected="a flow and over_time='last', because the implicit gradient is valid only at a fixed point",
             remedy="pass over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 
