@@ -70,7 +70,7 @@ def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
         if (found := traced.bypass(node)) is not None:
             reader, source = found
             raise WiringError(
-                given=f"the node {traced.names[node]!r}, which {reader!r} passes by reading {source!r}",
+                given=f"the node {traced.names[node]!r}, which {reader!r} bypasses by using {source!r}",
                 expected="nodes through which everything computed later depends on the image",
                 remedy=f"cut at {traced.near(node)}; models.node_names(module) lists all possible nodes",
             )
@@ -173,7 +173,7 @@ class _Traced:
             raise WiringError(
                 given=f"the node {name!r}",
                 expected=f"a node of the {type(self._module).__name__}, such as {', '.join(map(repr, near))}",
-                remedy=f"write {near[0]!r}; models.node_names(module) lists the nodes at which it can be cut",
+                remedy=f"use {near[0]!r}; models.node_names(module) lists the nodes at which it can be cut",
             )
         return (named or inside)[-1]
 

@@ -179,7 +179,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
     """Convert a window from steps to ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants but no step_ms, which is required by {name}",
+            given=f"several time constants without step_ms, which is required by {name}",
             expected="the time in ms that one step of the discrete network represents",
             remedy="call as_ode(tau=..., step_ms=10.0)",
         )

@@ -187,8 +187,8 @@ def warn_of_end(network: Wiring, timelines: Mapping[str, Timeline], until: float
         if line.first_end < end and line.first_end < _last_use(network, name, dt) * (1.0 - 1e-9):
             which = "" if line.first_end == line.duration else " for some samples"
             warn(
-                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
-                f"its last frame, {line.epochs[-1].name!r}, stays on. "
+                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run ends at "
+                f"{until:g} ms; its last frame, {line.epochs[-1].name!r}, remains. "
                 "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
             )
 

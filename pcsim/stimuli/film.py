@@ -129,7 +129,7 @@ class Film:
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames: test is the last `share` (by length) of each clip or of all clips."""
+        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of all clips."""
         if not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share})",

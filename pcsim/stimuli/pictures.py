@@ -109,7 +109,7 @@ def _rescaled(image: Tensor, size: tuple[int, int], fit: Fit | None, path: Path)
     kept = min(height, round(width * rows / columns)), min(width, round(height * columns / rows))
     if kept != (height, width) and fit is None:
         raise StimulusError(
-            given=f"{path} with {height}x{width} pixels for size={rows}x{columns}, which has another aspect ratio",
+            given=f"{path} with {height}x{width} pixels for size={rows}x{columns}, which differs in aspect ratio",
             expected="pictures with the aspect ratio of `size`, or fit='crop' or 'stretch'",
             remedy="pass fit='crop' to cut off the borders, or fit='stretch' to distort the pictures",
         )

@@ -187,7 +187,7 @@ class Processes(Executor):
             if self._failed_starts < START_TRIES:
                 raise
             raise SweepError(
-                given=f"{self._failed_starts} processes in a row that died during start-up",
+                given=f"{self._failed_starts} consecutive processes that died during start-up",
                 expected="a script that worker processes can import without running it",
                 remedy="guard the script with `if __name__ == '__main__':` and define its functions in a module",
             ) from reason

@@ -155,7 +155,7 @@ class Implicit(Gradient):
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
             raise TrainingError(
-                given=f"{schedule.network.name!r} at step {schedule.end}, where another step changes the state by "
+                given=f"{schedule.network.name!r} at step {schedule.end}, where one more step changes the state by "
                 f"{moved:.2g} of its norm",
                 expected=f"a network that has settled to within {self.tolerance:g}",
                 remedy="run longer, scale the weights down, or use gradient=Checkpointed(), which needs no fixed point",

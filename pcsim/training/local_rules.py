@@ -223,7 +223,7 @@ class PredictiveCoding(LocalRule):
         errors = [name for name in fed if name in network.errors]
         if not errors:
             raise WiringError(
-                given=f"PredictiveCoding for {edge.name!r}, whose target enters no prediction error",
+                given=f"PredictiveCoding for {edge.name!r}, whose target is not an input of a prediction error",
                 expected="a projection to a prediction, such as 'r1->p0'",
                 remedy="use another rule, such as local.Hebb(rate=1e-3)",
             )

@@ -121,7 +121,7 @@ class Plasticity:
         if missing := [name for name in self.names if name not in values]:
             raise TrainingError(
                 given=f"values of {', '.join(values) or 'nothing'}",
-                expected=f"values of {', '.join(missing)}, too",
+                expected=f"also values of {', '.join(missing)}",
                 remedy="call step(plasticity.values(run)) after a run with record=plasticity.record()",
             )
         pairs = {name: (values[e.source], values[self._posts[name]]) for name, e in self._edges.items()}

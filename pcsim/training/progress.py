@@ -19,7 +19,7 @@ class Validation:
     loss: float
     """mean loss of the readout, combined over time as in training; NaN if a sample diverged"""
     accuracy: float
-    """fraction of images whose largest readout in the last step is a class that is present; diverged samples are wrong"""
+    """fraction of images whose largest readout in the last step is a class present; diverged samples count as wrong"""
     images: int
     """number of images"""
 

@@ -160,7 +160,7 @@ def checked_steps(network: Network, steps: int | None) -> int:
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as steps are counted from 0",
+            expected=f"at least {arrival + 1} steps, because steps are counted from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
@@ -201,7 +201,7 @@ def report_memory(
     if needed > there:
         warn(
             f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
-            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"{there / 1e9:.3g} GB are free on the device. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
