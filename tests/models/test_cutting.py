@@ -126,7 +126,7 @@ REFUSED: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         lambda: models.cut(trained(VisionTransformer), ["conv_proj"]),
         ("'conv_proj'", "passes", "cut at 'cat'"),
     ),
-    "misspelt": (lambda: models.cut(trained(resnet), ["layr2"]), ("'layr2'", "write 'layer2'")),
+    "misspelt": (lambda: models.cut(trained(resnet), ["layr2"]), ("'layr2'", "use 'layer2'")),
     "inside an untraceable module": (lambda: models.cut(trained(Timm), ["stem.conv"]), ("'stem.conv'", "'stem'")),
     "order": (
         lambda: models.cut(trained(resnet), ["layer2", "layer1"]),
