@@ -28,7 +28,7 @@ Samples = NDArray[np.float64]
 TAIL = 0.25
 """final fraction of a curve from which its ending is classified"""
 STILL = 1e-3
-"""largest range of a settled curve in its tail, as a fraction of its total range"""
+"""largest range of the tail of a settled curve, as a fraction of the total range"""
 
 
 class Ending(Enum):

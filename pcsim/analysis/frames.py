@@ -51,7 +51,7 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Return predictions and frames of equal shape in floating point (at least float32), with white as 1."""
+    """Return predictions and frames of equal shape in floating point (at least float32), where white is 1."""
     if predicted.shape != true.shape:
         raise StimulusError(
             given=f"predictions {tuple(predicted.shape)} and frames {tuple(true.shape)}",

@@ -71,7 +71,7 @@ class Kernel:
         return len(self.products)
 
     def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
-        """Return the kernel of the images with the indices `chosen`."""
+        """Return the kernel restricted to the images with indices `chosen`."""
         at = torch.from_numpy(chosen)
         return Kernel(self.products[at][:, at])
 

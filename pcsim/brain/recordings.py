@@ -197,7 +197,7 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
 
 
 def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
-    """Return a recording as (presentation, neuroid[, time_bin]), with unique neuroids and time bins in order."""
+    """Return a recording as (presentation, neuroid[, time_bin]), after checking its neuroids and time bins."""
     _require_recording(recorded)
     dims = recorded.dims
     if not set(DIMENSIONS[:2]) <= set(dims) or not set(dims) <= set(DIMENSIONS):

@@ -154,7 +154,7 @@ def mantel(
 def ceiling_of_matrices(
     matrices: Annotated[ArrayLike, Axes("subject, image, image", is_float=False)],
 ) -> tuple[float, float]:
-    """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
+    """Return the noise ceiling (low, high) for Spearman correlations with subjects' `matrices` (subject, image, image).
 
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects

@@ -138,8 +138,8 @@ def _picklable(function: Any, name: str) -> object:
         return _ByValue(import_module("cloudpickle"), function)
     except ImportError as reason:
         raise StorageError(
-            given=f"a network whose transform is the function {name!r}, which cannot be pickled, as it has no name "
-            "under which it can be imported",
+            given=f"a network whose transform is the function {name!r}, which cannot be pickled, because it has no "
+            "name under which it can be imported",
             expected="a function defined with def at the top level of a module",
             remedy="move the function to a file and import it, or pip install cloudpickle",
         ) from reason

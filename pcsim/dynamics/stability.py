@@ -59,7 +59,7 @@ class Dynamics:
         if any(len(value) != 1 for value in shown.values()):
             raise SolverError(
                 given=f"{len(next(iter(shown.values())))} samples",
-                expected="a single sample, as each has its own fixed point and eigenvalues",
+                expected="a single sample, because each has its own fixed point and eigenvalues",
                 remedy="loop over the samples and pass, for example, images[:1]",
             )
         self.network, self._shown, self._solver = wiring, shown, solver

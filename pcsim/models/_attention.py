@@ -151,7 +151,7 @@ def _goal_shape(feature: Mapping[str, Tensor] | int) -> Shape:
 
 
 def _image_shape(net: Network) -> Shape:
-    """Return the shape (1, height, width) of a spotlight for the first input with places."""
+    """Return the shape (1, height, width) of a spotlight for the first input that has a height and width."""
     for shape in net.inputs.values():
         if len(shape) == 3:
             return (1, *shape[1:])

@@ -180,7 +180,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return a `Site` for each layer, with the map size before pooling and the source of the input."""
+    """Return a `Site` for each layer, which states the map size before pooling and the source of the input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):

@@ -210,7 +210,7 @@ class _Traced:
             made[node] = graph.node_copy(node, made.__getitem__)
         graph.output(made[end])
         part = fx.GraphModule(self._module, graph, f"{type(self._module).__name__}Part")
-        for container in part.modules():  # those made anew, by which the modules of the original keep their paths
+        for container in part.modules():  # containers created anew so that the original modules keep their paths
             if type(container) is nn.Module:
                 container.training = self._module.training
         return part

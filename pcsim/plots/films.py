@@ -103,8 +103,8 @@ def errors_over_frames(
 ) -> Axes:
     """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
 
-    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, as it is predicted before
-    there is any input. `line` is passed to `ax.plot`.
+    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, because it is predicted
+    before there is any input. `line` is passed to `ax.plot`.
     """
     with drawing(ax, 5.0, 3.4) as ax:
         for number, (name, values) in enumerate(errors.items()):

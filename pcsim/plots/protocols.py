@@ -87,7 +87,7 @@ def _end(timeline: Timeline) -> float:
 
 
 def _spans(timeline: Timeline, end: float, sample: int) -> list[tuple[float, float, dict[str, Any]]]:
-    """Return the start and end of each epoch of a sample, with the description of the epoch."""
+    """Return the start, end and description of each epoch of a sample."""
     spans = []
     for facts in timeline.described(end):
         begin = facts["onsets"][sample] if "onsets" in facts else facts["from"]

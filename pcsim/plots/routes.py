@@ -160,7 +160,7 @@ def _loop(place: Place, number: int) -> Route:
 
 
 def _places(net: Network) -> dict[str, Place]:
-    """Return the position (x, y) of every input and population, with x centred and y counting rows from the bottom."""
+    """Return the position (x, y) of every input and population, with centred x; y counts rows from the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
     numbers = sorted({int(found[2]) for found in split.values() if found})

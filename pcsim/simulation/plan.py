@@ -201,7 +201,7 @@ class Plan:
         return step(precomputed, self._opened(precomputed, state))
 
     def _opened(self, precomputed: State, state: State) -> State:
-        """Return the state with the starting values of populations whose window opens at this step."""
+        """Return the state after setting the starting values of populations whose window opens at this step."""
         wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():

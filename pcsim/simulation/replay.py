@@ -93,7 +93,7 @@ class _Traced:
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop with the most rows up to `rows`, or None if there is none."""
+        """Return the compiled loop with the largest number of rows up to `rows`, or None if there is none."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -349,7 +349,7 @@ def parts_of(network: Wiring) -> dict[str, nn.Module]:
 
 
 def _watched(network: Wiring) -> str:
-    """Return the name of the first part of a network with a user's hook, or an empty string."""
+    """Return the name of the first part of a network that has a user's hook, or an empty string."""
     parts = parts_of(network)
     watched = (what for what, part in parts.items() if any(has_spectators(module) for module in part.modules()))
     return next(watched, "the network" if has_spectators(network.module) else "")

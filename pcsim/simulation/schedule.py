@@ -105,14 +105,14 @@ class Schedule:
             yield Segment(begin, end, self._plan_of(now), inputs)
 
     def shown(self, step: int) -> State:
-        """Return the validated inputs of a step, with the type and device of the network."""
+        """Return the validated inputs of a step, converted to the type and device of the network."""
         found = shown_at(self.network, self.timelines, step * self.dt, self._known)
         self._known = len(next(iter(found.values())))
         return found
 
 
 def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, count: int | None = None) -> State:
-    """Return the inputs at `at` ms, with the type and device of the network.
+    """Return the inputs at `at` ms, converted to the type and device of the network.
 
     Raises StimulusError if the network has no inputs, if shapes or types are wrong, if values are not finite, or if the
     inputs differ in the number of samples (which must equal `count` if it is given).

@@ -78,7 +78,7 @@ class TorchDiffEq(FlowSolver):
         refuse_delays(self, network)
 
     def with_adjoint(self) -> TorchDiffEq:
-        """Return the same method with gradients from the adjoint equation, integrated backwards."""
+        """Return the same method, with gradients computed by integrating the adjoint equation backwards."""
         return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     def step(self, plan: Plan, precomputed: State, state: State) -> State:

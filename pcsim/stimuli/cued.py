@@ -52,7 +52,7 @@ class Cued:
         return f"Cued({len(self.images)} images of {self.identities.shape[1]} digits)"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32 (n, 1, height, width), with black as 0 and white as 1."""
+        """Return the images as float32 (n, 1, height, width), where black is 0 and white is 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def labels(self, cue: Literal["valid", "invalid", "foil"] = "valid") -> Tensor:

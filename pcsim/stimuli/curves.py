@@ -63,7 +63,7 @@ class Contours:
         return f"Contours({len(self.images)} trials, {int(self.same.sum())} of them 'same')"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32 (n, 1, height, width), with black as 0 and white as 1."""
+        """Return the images as float32 (n, 1, height, width), where black is 0 and white is 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:

@@ -124,7 +124,7 @@ class Film:
 
     @checked(StimulusError)
     def every(self, frames: Count) -> Film:
-        """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
+        """Return the film reduced to every `frames`-th frame, with the rate divided by `frames`."""
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     @checked(StimulusError)
@@ -229,7 +229,7 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 
 @checked(StimulusError, frames=None, how=None)
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
-    """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
+    """Return `frames` (n, time, ...) in which each clip continues in an unexpected way from frame `at` on.
 
     how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes the same
          pixels as the step that it reverses

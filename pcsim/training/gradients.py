@@ -204,7 +204,7 @@ class Adjoint(Gradient):
     kind: str = field(default="adjoint", init=False)
 
     def solver(self, solver: Solver) -> Solver:
-        """Return the solver with its adjoint enabled. Raises SolverError unless it is a `TorchDiffEq`."""
+        """Return the solver with the adjoint method enabled. Raises SolverError unless it is a `TorchDiffEq`."""
         if not isinstance(solver, TorchDiffEq):
             raise SolverError(
                 given=f"gradient=Adjoint() with {solver}",

@@ -1,4 +1,4 @@
-"""Records of a training run: the losses, the validation scores, and what callbacks receive."""
+"""Records of a training run: losses, validation scores, and the argument of callbacks."""
 
 from __future__ import annotations
 

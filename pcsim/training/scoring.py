@@ -33,7 +33,7 @@ def evaluate(
     batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the readout at every step, on the CPU, with shape (time, n, classes).
+    """Return the readout at every step as a tensor (time, n, classes) on the CPU.
 
     images  (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
 

@@ -57,7 +57,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the loss over all steps, combined as in `settings.over_time`, with gradients from `settings.gradient`."""
+    """Return the loss over all steps, combined as in `settings.over_time`, using `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
