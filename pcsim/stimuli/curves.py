@@ -145,7 +145,7 @@ def _scenes(seed: int, begin: int, path: Ints, length: int, lattice: int) -> tup
 def _choices(curves: Ints, path: int, lattice: int) -> Ints:
     """Return all pairs of dots on both curves, (n, 2, 2), for which the distances AB, A'B' are also AB', A'B."""
     nodes = curves.reshape(-1, 2)
-    offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # smaller and larger node of every pair
+    offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # smaller, larger coordinate difference
     size = curves.shape[1]
     a, other = (each.ravel() for each in np.indices((size - path, size - path)))
     b = a + path
