@@ -69,7 +69,7 @@ _HOMES = ("core.exceptions", "core.clock", "network", "solvers", "simulation", "
 """where the public names that are not packages are defined"""
 
 
-if not TYPE_CHECKING:  # otherwise, type checkers would accept every name
+if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         """Import packages on first use, because importing PyTorch takes more than a second."""

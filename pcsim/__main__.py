@@ -50,7 +50,7 @@ def list_models() -> None:
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of cells: the first and last column are aligned on the left, all others on the right."""
+    """Print a table in which the first and last columns are left-aligned and all others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
@@ -97,15 +97,16 @@ def export_page(
     weights: str | None = None,
     **options: Any,
 ) -> None:
-    """Write a page on which a trained network recognises digits of 32x32 pixels, averaged to the size of its input.
+    """Write a page on which a trained network recognises 32x32-pixel digits, averaged down to the size of its input.
 
     model      a model with weights in pcsim, or a file written by `net.save`
-    weights    name of the weights; by default, the last one in alphabetical order
+    weights    name of the included weights; by default, the last in alphabetical order
     fragments  number of fragments of debris on ten of the images, by default 10; the other ten are clean
     spread     offsets of the digits from the centre, from 0 (none) to 1 (as published, the default)
     dt         Euler step in ms
 
-    The other options are those of `pcsim.plots.export_page`. The card of included weights has defaults.
+    The other options are those of `pcsim.plots.export_page`. Their defaults for included weights are on the card of the
+    weights.
     """
     with importing():
         import torch
@@ -135,7 +136,7 @@ def export_page(
 
 
 def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], dict[str, Any]]:
-    """Return a model with included weights, or the network of a file, where its weights come from, and page options."""
+    """Return a model with included weights or the network from a file, the origin of its weights, and page options."""
     with importing():
         from pcsim import models
         from pcsim.core import storage
@@ -189,7 +190,7 @@ def run_experiment(name: str | None, options: Sequence[str], command: str) -> No
 
 
 def reproduce(name: str | None, out: str | None) -> bool:
-    """Train a network whose weights ship with pcsim again, and return whether its scores agree with those stored.
+    """Retrain a network whose weights ship with pcsim, and return whether its scores agree with the stored ones.
 
     Without a name, list the networks.
     """
@@ -203,7 +204,7 @@ def reproduce(name: str | None, out: str | None) -> bool:
 
 
 def _experiments() -> str:
-    """Return the package of the experiments: part of pcsim where it was installed, beside it in a clone."""
+    """Return the package of the experiments, which is part of an installed pcsim but beside pcsim in a clone."""
     if find_spec("pcsim.experiments") is not None:
         return "pcsim.experiments"
     clone = Path(__file__).parents[1]
@@ -213,7 +214,7 @@ def _experiments() -> str:
             expected="pcsim as installed by pip, or a clone of its repository",
             remedy="install pcsim with pip",
         )
-    sys.path.insert(0, str(clone))  # before any other package of this name
+    sys.path.insert(0, str(clone))  # takes precedence over any other package of this name
     return "experiments"
 
 
@@ -234,7 +235,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     paging = commands.add_parser("export-page", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     paging.add_argument("model", metavar="MODEL", help="a model with included weights, or a file written by net.save")
     paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
-    paging.add_argument("--weights", metavar="NAME", help="name of the included weights (default: the last one)")
+    paging.add_argument(
+        "--weights", metavar="NAME", help="name of the included weights (default: the last in alphabetical order)"
+    )
     paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
     paging.add_argument("--fragments", type=int, metavar="N", help="fragments of debris on half of the images")
     paging.add_argument("--spread", type=float, help="offsets of the digits, from 0 to 1")
@@ -245,10 +248,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
     text = "run an experiment, or list the experiments if no name is given"
     running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
     running.add_argument("name", nargs="?")
-    text = "train a network whose weights ship with pcsim again, and compare its scores with those stored"
+    text = "retrain a network whose weights ship with pcsim, and compare its scores with the stored ones"
     again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
-    again.add_argument("--out", metavar="FOLDER", help="output folder, in which an interrupted training resumes")
+    again.add_argument(
+        "--out", metavar="FOLDER", help="output folder; if training is interrupted, the same folder resumes it"
+    )
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast, overload
 
-import pcsim.models  # noqa: F401 - registers the models that a file names
+import pcsim.models  # noqa: F401 - registers the models named in files
 from pcsim.core import storage
 from pcsim.core.checks import checked
 from pcsim.core.exceptions import StorageError
@@ -37,7 +37,7 @@ def load(path: str | Path, into: Network | None = None) -> Network | Run:
     with the same wiring as `into`, which is filled with the weights and returned.
 
     Raises StorageError if the file is missing, damaged or of another kind, if a network has to be passed as `into`, or
-    if its wiring differs from the network that was saved; the message names the differences.
+    if its wiring differs from that of the saved network; the message lists the differences.
 
         net.save("net.pcsim")
         net = pcsim.load("net.pcsim")

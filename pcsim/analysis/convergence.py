@@ -28,7 +28,7 @@ Samples = NDArray[np.float64]
 TAIL = 0.25
 """final fraction of a curve from which its ending is classified"""
 STILL = 1e-3
-"""largest range of a settled curve in its tail, as a fraction of its total range"""
+"""largest range of the tail of a settled curve, as a fraction of the total range"""
 
 
 class Ending(Enum):
@@ -68,7 +68,7 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 
 @checked(StimulusError)
 def rate_of_change(times: ArrayLike, *states: States) -> Samples:
-    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with the norm over all `states` of a sample: (time - 1, n).
+    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms; norms are over all `states` of a sample: (time - 1, n).
 
     The rate decreases as a network settles, even without predictions. `states` are (time, n, ...) at `times` in ms.
     Raises StimulusError if the states differ in time or samples, or if the times do not match them.
@@ -80,7 +80,7 @@ def rate_of_change(times: ArrayLike, *states: States) -> Samples:
 
 @checked(StimulusError)
 def distance_from_end(*states: States) -> Samples:
-    """Return |x(t) - x(T)|, with the norm over all `states` (time, n, ...) of a sample: (time, n).
+    """Return |x(t) - x(T)|, in the norm over all `states` (time, n, ...) of a sample: (time, n).
 
     Raises StimulusError if the states differ in time or samples.
     """
@@ -209,7 +209,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         left = np.exp(-rate * s)
         return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
 
-    # Finite differences would be inaccurate for an end near 0, because of rounding, and so would the interval.
+    # Because of rounding, finite differences and thus the interval would be inaccurate for an end near 0.
     begin = (x[-1] / scale, way / scale, guess)
     try:
         found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)

@@ -81,9 +81,10 @@ def decode_over_time(
     seed: Whole = 0,
     permutations: Whole = 0,
 ) -> Decoded:
-    """Decode integer `labels` (n,) from `features` (time, n, ...), with a separate decoder for each time and fold.
+    """Decode integer `labels` (n,) from `features` (time, n, ...), using a separate decoder for each time and fold.
 
-    features  (time, n, ...), or a `pcsim.Run`, whose record `key` is decoded; `key` may be omitted if there is only one
+    features  (time, n, ...), or a `pcsim.Run`, whose record `key` is decoded; `key` may be omitted if the run has only
+              one record
     labels    0, 1, ...; by default, the labels of the run's stimulus
     decoder   "logistic": (multinomial) logistic regression, minimising total cross-entropy + penalty / 2 |W|^2;
               "svm": linear one-vs-rest SVM, minimising total squared hinge loss + penalty / 2 |W|^2
@@ -280,7 +281,7 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: NDArray[An
 
 
 def _permuted(y: NDArray[np.int64], groups: NDArray[Any] | None, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return permuted labels: of samples, of whole groups if each has one label, or within groups."""
+    """Return labels permuted across samples, across whole groups if each has one label, or else within groups."""
     if groups is None:
         return generator.permutation(y)
     members = [np.flatnonzero(groups == name) for name in np.unique(groups)]

@@ -51,7 +51,7 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Return predictions and frames of equal shape in floating point (at least float32), with white as 1."""
+    """Return predictions and frames of equal shape in floating point (at least float32), where white is 1."""
     if predicted.shape != true.shape:
         raise StimulusError(
             given=f"predictions {tuple(predicted.shape)} and frames {tuple(true.shape)}",
@@ -64,7 +64,7 @@ def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(predicted: Tensor) -> Tensor:
-    """Return predictions in floating point (at least float32), with NaN in place of non-finite values.
+    """Return predictions in floating point (at least float32), with non-finite values replaced by NaN.
 
     Values outside [0, 1] are allowed, as networks may return them. Raises StimulusError for a scale other than that of
     pixels.
@@ -262,7 +262,7 @@ def score(
 
 @checked(StimulusError)
 def is_dead(predictions: Predictions, closed_loop_from: int | None = None, tolerance: NonNegative = 1e-4) -> str | None:
-    """Return a message if predictions (n, time, ...) are degenerate, else None.
+    """Return a message if predictions (n, time, ...) are degenerate, or None otherwise.
 
     Predictions are degenerate if they are not finite in a predicted frame, all zero, or constant from frame
     `closed_loop_from` on. Zero and constant predictions score well on dark or static clips.

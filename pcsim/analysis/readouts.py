@@ -1,4 +1,4 @@
-"""Decisions from a readout over time: which step to decode, and when the decision is made.
+"""Decisions from a readout over time: the step to decode, and the time of the decision.
 
 `logits` are (time, batch, class), as returned by `training.evaluate`; `log_alpha` is a Dirichlet readout of the same
 shape. `first` is the first step to use. If the readout does not depend on the image in the first steps, pass
@@ -66,7 +66,7 @@ def decode(logits: Runs, decoder: Decoder = "last", threshold: float = 0.9, firs
 
 @checked(StimulusError)
 def reaction_times(logits: Runs, threshold: float, cumulated: bool = True, first: Whole = 0) -> Tensor:
-    """Return the first step in which the softmax entropy is below `threshold` nats, else the last step: (batch,).
+    """Return the first step in which the softmax entropy is below `threshold` nats, or else the last step: (batch,).
 
     cumulated  use the cumulative readout, starting at step `first`
 

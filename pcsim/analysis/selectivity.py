@@ -17,8 +17,8 @@ from pcsim.core.exceptions import StimulusError
 def tuning(responses: Annotated[Tensor, Axes("time, sample, channel, ...")], labels: Tensor) -> Tensor:
     """z_ck = (mean of r_k over class c - mean of r_k) / sd of r_k;  tuning_ck = z_ck / max_k |z_ck|, in [-1, 1].
 
-    r_k is the response of channel k to a sample, averaged over time and places. Return (classes, channels) in float64;
-    channels with a constant response have a tuning of 0.
+    r_k is the response of channel k to a sample, averaged over time and positions. Return (classes, channels) in
+    float64; channels with a constant response have a tuning of 0.
 
     responses  (time, sample, channel, ...), such as run["l1"], or run["l1"][-1:] for the last step
     labels     (sample,), integers from 0; each class up to the largest label must occur

@@ -71,7 +71,7 @@ class Kernel:
         return len(self.products)
 
     def of_images(self, chosen: NDArray[np.int64]) -> Kernel:
-        """Return the kernel of the images with the indices `chosen`."""
+        """Return the kernel restricted to the images with indices `chosen`."""
         at = torch.from_numpy(chosen)
         return Kernel(self.products[at][:, at])
 
@@ -116,7 +116,7 @@ def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
 
 @checked(StimulusError)
 def ridge(k: Matrix, across: Matrix, y: Matrix, penalties: Sequence[float] = RIDGE) -> Tensor:
-    """Predict responses (m, neuroid) to other images by ridge regression, with one penalty per neuroid.
+    """Predict responses (m, neuroid) to other images by ridge regression, using one penalty per neuroid.
 
     Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
     `penalties` are values of lambda relative to the mean of K's diagonal. For each neuroid, the penalty with the

@@ -197,7 +197,7 @@ def _shown(recorded: xarray.DataArray, by: str | None) -> NDArray[Any]:
 
 
 def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
-    """Return a recording as (presentation, neuroid[, time_bin]), with unique neuroids and time bins in order."""
+    """Return a recording as (presentation, neuroid[, time_bin]), after checking its neuroids and time bins."""
     _require_recording(recorded)
     dims = recorded.dims
     if not set(DIMENSIONS[:2]) <= set(dims) or not set(dims) <= set(DIMENSIONS):
@@ -221,7 +221,7 @@ def _checked(recorded: xarray.DataArray) -> xarray.DataArray:
 
 
 def _edges(recorded: xarray.DataArray) -> list[NDArray[np.float64]]:
-    """Return those of time_bin_start and time_bin_end (time_bin,) that the recording has."""
+    """Return the coordinates time_bin_start and time_bin_end, (time_bin,), if the recording has them."""
     known = [recorded[name] for name in BIN_EDGES if name in recorded.coords]
     return [np.asarray(edge.values, float) for edge in known if edge.dims == ("time_bin",)]
 

@@ -178,7 +178,7 @@ def shuffled_splits(
 
 @checked(StimulusError)
 def pearson(first: ArrayLike, second: ArrayLike) -> Array:
-    """Return Pearson's r between the columns of two (n, neuroid) arrays: (neuroid,).
+    """Return Pearson's r between corresponding columns of two (n, neuroid) arrays: (neuroid,).
 
     r is NaN for columns that are constant or contain NaN; other columns are not affected. Raises StimulusError for
     arrays of different shapes.
@@ -206,7 +206,7 @@ def _known_pearson(first: Array, second: ArrayLike) -> Array:
 
 
 def _named(values: Array, name: str) -> Array:
-    """Return values (split, neuroid), after a warning that lists the columns with NaN, unless all contain NaN."""
+    """Return values (split, neuroid), after warning about columns that contain NaN, unless all do."""
     undefined = np.flatnonzero(np.isnan(values).any(0))
     if 0 < len(undefined) < values.shape[1]:
         more = f" and {len(undefined) - 10} more" if len(undefined) > 10 else ""
@@ -222,7 +222,7 @@ def _named(values: Array, name: str) -> Array:
 
 @checked(StimulusError)
 def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
-    """Return the Spearman-Brown reliability 2 r / (1 + r), with r the correlation between halves: (split, neuroid).
+    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation of halves: (split, neuroid).
 
     `repetitions` (repetition, image, neuroid) contain NaN for missing repetitions. Halves are redrawn for each
     split. For each neuroid, both halves contain the same number of repetitions of an image, and images with fewer than

@@ -31,7 +31,7 @@ def dissimilarity(
 ) -> Array:
     """Return the dissimilarity matrix (image, image) of responses (image, ...), with 0 on the diagonal.
 
-    correlation  1 - Pearson's r between the responses to two images
+    correlation  1 - r, where r is Pearson's correlation between the responses to two images
     euclidean    squared distance divided by the number of units
 
     If all units respond equally to an image, its correlations are undefined and set to NaN. Units that respond
@@ -154,7 +154,7 @@ def mantel(
 def ceiling_of_matrices(
     matrices: Annotated[ArrayLike, Axes("subject, image, image", is_float=False)],
 ) -> tuple[float, float]:
-    """Return the noise ceiling (low, high) of Spearman correlations with subjects' `matrices` (subject, image, image).
+    """Return the noise ceiling (low, high) for Spearman correlations with subjects' `matrices` (subject, image, image).
 
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects

@@ -74,8 +74,8 @@ class Constrained(nn.Module):
             raise WiringError(
                 given=f"{summary(layer) or 'an identity'}{' with a bias' if isinstance(layer, WEIGHTED) else ''}",
                 expected="a Linear, Conv2d, ConvTranspose2d, Strided or Tied without bias",
-                remedy="pass bias=False, as the bias belongs to the rule of the target; use connections.signed(...) "
-                "for a sequence of layers",
+                remedy="pass bias=False, because the bias belongs to the rule of the target; use "
+                "connections.signed(...) for a sequence of layers",
             )
         self.layer: Weighted = layer
 

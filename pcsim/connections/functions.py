@@ -42,7 +42,7 @@ class Function(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function, self.name = function, getattr(function, "__name__", type(function).__name__)
-        self.code = _digest(function)  # by which pcsim.load(path, into=net) recognises a lambda
+        self.code = _digest(function)  # used by pcsim.load(path, into=net) to recognise a lambda
         if isinstance(function, type):
             raise WiringError(
                 given=f"the class {self.name} as a transform",
@@ -69,7 +69,7 @@ class Function(nn.Module):
 
 
 def _digest(function: Any) -> str:
-    """Return a digest of the code of a function that cannot be imported by name, or an empty string for others."""
+    """Return a digest of the code of a function that cannot be imported by name, or "" for other functions."""
     if not inspect.isfunction(function) or _is_importable(function):
         return ""
     found = hashlib.sha256()
@@ -85,7 +85,7 @@ def _digest(function: Any) -> str:
 
 
 def _referred(function: Any) -> dict[str, Any]:
-    """Return the values of the variables outside a function to which it refers, by name."""
+    """Return the values of the outer variables to which a function refers, by name."""
     try:
         names = inspect.getclosurevars(function)
     except ValueError as reason:  # an empty cell
@@ -98,7 +98,7 @@ def _referred(function: Any) -> dict[str, Any]:
 
 
 def _is_importable(function: Any) -> bool:
-    """Return whether a function has a name at the top level of its module, unlike "<lambda>" and "f.<locals>.g"."""
+    """Return whether a function can be imported by name from its module, unlike "<lambda>" and "f.<locals>.g"."""
     return "<" not in getattr(function, "__qualname__", "")
 
 
@@ -138,8 +138,8 @@ def _picklable(function: Any, name: str) -> object:
         return _ByValue(import_module("cloudpickle"), function)
     except ImportError as reason:
         raise StorageError(
-            given=f"a network whose transform is the function {name!r}, which cannot be pickled, as it has no name "
-            "under which it can be imported",
+            given=f"a network whose transform is the function {name!r}, which cannot be pickled, because it has no "
+            "name under which it can be imported",
             expected="a function defined with def at the top level of a module",
             remedy="move the function to a file and import it, or pip install cloudpickle",
         ) from reason

@@ -43,8 +43,8 @@ class Window(nn.Module):
 class Opening(nn.Module):
     """gain = g_k - 1, for gate k of the source; (batch, gates, ...) -> (batch, 1, ...).
 
-    On a modulatory edge to `rules.modulated`, the route delivers drive (1 + gain) = g_k drive: nothing if the gate is
-    0, and the untouched drive if it is 1, both to the bit. Without the edge, the route is open.
+    On a modulatory edge to `rules.modulated`, the route delivers drive (1 + gain) = g_k drive: exactly 0 if the gate is
+    0, and the bitwise unchanged drive if it is 1. Without the edge, the route is open.
     """
 
     def __init__(self, gate: Whole) -> None:

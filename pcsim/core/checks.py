@@ -52,7 +52,7 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Callable[[Target], Target]:
     """Return a decorator that raises `error` if an argument of a function or class does not match its annotation.
 
-    others  exceptions for individual arguments, by name; None if the function itself checks the argument
+    others  argument name -> another exception for this argument; None if the function itself checks the argument
 
     Default values are not checked. NumPy scalars are converted to Python numbers, and integers to floats if the
     annotation is float. Annotations are evaluated on the first call, when all names that they use have been defined.
@@ -150,7 +150,7 @@ def _namespaces(target: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy scalars to Python numbers, including those in tuples and lists. Return others unchanged."""
+    """Convert NumPy scalars to Python numbers, including those in tuples and lists. Return other values unchanged."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) not in (tuple, list):

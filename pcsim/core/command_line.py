@@ -78,7 +78,7 @@ def program() -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Let signals end a program at once while it imports packages, where an exception could be swallowed."""
+    """Let signals end a program immediately while it imports packages, which could swallow an exception."""
     _on_signals(_leave)
     yield
     _on_signals(_stop)

@@ -1,4 +1,4 @@
-"""Progress bars, and what remains if a computation is interrupted."""
+"""Progress bars, and reports of what is kept if a computation is interrupted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from pcsim.core.log import logger
 
 with warnings.catch_warnings():
-    # In a notebook without ipywidgets, tqdm.auto warns and falls back on text, which is all that a bar needs.
+    # In a notebook without ipywidgets, tqdm.auto warns and falls back on text, which suffices for a bar.
     warnings.filterwarnings("ignore", "IProgress not found")
     from tqdm.auto import tqdm as _auto
 
@@ -20,7 +20,7 @@ COLUMNS, ROWS = 79, 20
 """size assumed for a terminal that does not report its size, in which tqdm would draw nothing"""
 
 
-class tqdm(_auto):  # type: ignore[misc]  # noqa: N801 - the name that everybody knows
+class tqdm(_auto):  # type: ignore[misc]  # noqa: N801 - the customary name
     """The bar of tqdm, which also appears in terminals of unknown size, such as those of `script` and `ssh -tt`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Public names that version 0.2.0 has changed: an old name raises an exception with the new name in its message.
+"""Public names that changed in version 0.2.0: an old name raises an exception whose message states the new name.
 
 CHANGELOG.md lists the same names. Remove them in 0.3.0.
 """
@@ -69,11 +69,11 @@ OPTIONS = {
 
 
 class RenamedError(PcsimError, AttributeError):
-    """An attribute that has another name since version 0.2.0."""
+    """An attribute that was renamed in version 0.2.0."""
 
 
 def names_of(module: str) -> Callable[[str], NoReturn]:
-    """Return a `__getattr__` for a module, which knows the module's old names."""
+    """Return a `__getattr__` for a module that raises RenamedError for the module's old names."""
 
     def missing(name: str) -> NoReturn:
         if new := NAMES.get(f"{module}.{name}"):
@@ -94,7 +94,7 @@ def _renamed(old: str, new: str) -> dict[str, str]:
 
 
 class _OldModules(MetaPathFinder):
-    """A finder, asked after all others, for `import pcsim.storage` and `from pcsim.storage import ...`."""
+    """A finder of old modules, as in `import pcsim.storage`, which is used only if all other finders fail."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

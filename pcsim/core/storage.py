@@ -47,7 +47,7 @@ _PARTIAL = re.compile(r"\..*\.(?P<host>[\w-]+)\.(?P<pid>\d+)-\d+\.pcsim-part")
 def full_path(path: str | Path) -> Path:
     """Return a path with `~` expanded. Raises StorageError for values that are not valid paths."""
     try:
-        if path == "":  # pathlib would take it for the current folder
+        if path == "":  # pathlib would interpret it as the current folder
             raise ValueError("it is empty")
         expanded = Path(path).expanduser()
         if "\0" in str(expanded):
@@ -83,7 +83,7 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
 
 
 def require_own_extension(path: str | Path, name: str, exports: Iterable[str] = ()) -> None:
-    """Raise StorageError if the extension of `path` is that of another format.
+    """Raise StorageError if the extension of `path` belongs to another format.
 
     name     variable to which the remedy refers, such as "net"
     exports  extensions of the other formats in which it can be saved
@@ -309,7 +309,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
 
 
 def read_tensors(path: str | Path, *kinds: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts from a file written by `write_tensors`, which must be of one of the given kinds.
+    """Return the tensors and metadata from a file written by `write_tensors`, whose kind must be one of `kinds`.
 
     Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
     """

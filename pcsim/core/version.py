@@ -1,3 +1,3 @@
-"""The version of pcsim: the build reads it from here, as do runs and results that record it."""
+"""The version of pcsim, used by the build and recorded in runs and results."""
 
 VERSION = "0.2.0"

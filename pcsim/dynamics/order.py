@@ -66,7 +66,7 @@ def check_order(
     halvings: Annotated[int, Field(ge=2, le=12)] = 5,
     solvers: Sequence[type[FlowSolver]] = (Euler, Heun, RK4),
 ) -> Orders:
-    """Measure the errors of solvers after `until` ms for dt, dt/2, ..., relative to RK4 with an eighth of the last dt.
+    """Measure the errors of solvers after `until` ms for dt, dt/2, ..., relative to RK4 at 1/8 of the smallest dt.
 
     dt  the largest step in ms; by default, the largest value that divides `until` and is at most half the smallest tau.
         If the stimulus changes, dt must divide the times of the changes

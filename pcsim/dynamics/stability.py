@@ -59,7 +59,7 @@ class Dynamics:
         if any(len(value) != 1 for value in shown.values()):
             raise SolverError(
                 given=f"{len(next(iter(shown.values())))} samples",
-                expected="a single sample, as each has its own fixed point and eigenvalues",
+                expected="a single sample, because each has its own fixed point and eigenvalues",
                 remedy="loop over the samples and pass, for example, images[:1]",
             )
         self.network, self._shown, self._solver = wiring, shown, solver
@@ -159,7 +159,7 @@ def largest_stable_dt(
 ) -> float:
     """Return the largest dt in ms with |R(dt lambda)| <= 1 for all eigenvalues (R is the stability function).
 
-    values  all eigenvalues, or the largest; the leading eigenvalues alone do not determine the limit
+    values  all eigenvalues, or the largest ones; the leading eigenvalues alone do not determine the limit
     solver  the class Euler, Heun or RK4
 
     The result is 0 if an eigenvalue has a positive real part, because the fixed point itself is then unstable. Raises
@@ -227,7 +227,7 @@ def fixed_point(
         other = "newton_krylov" if method == "anderson" else "anderson"
         raise SolverError(
             given=f"{dynamics.network.name!r}, whose residual is above {tolerance:g} after {count} evaluations",
-            expected="a fixed point that can be reached from this start",
+            expected="a fixed point that can be reached from this initial state",
             remedy=f"pass start=dynamics.flat(run.final.state) from a simulation, or method={other!r}; the network may "
             "have only a limit cycle",
         )

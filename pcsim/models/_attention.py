@@ -37,7 +37,7 @@ def attend(
     """Return the network with attention to features ("goal") or places ("spotlight") as further inputs.
 
     The named populations become `rules.modulated`, with edges of kind `modulatory` from the new inputs. With a goal and
-    spotlight of zeros, or after `without("modulatory")`, the network is unchanged to the bit. To combine both kinds of
+    spotlight of zeros, or after `without("modulatory")`, the results are bitwise unchanged. To combine both kinds of
     attention, or to give areas a different strength, call `attend` again. Parameters are shared with `net`.
 
     feature   tuning (classes, channels) of each population, as returned by `analysis.tuning`; or the number of goals,
@@ -48,8 +48,8 @@ def attend(
     divisive  if True, the spotlight suppresses: drive / (1 + strength spotlight); pass 1 - mask to spare a place
     port      input port that is multiplied, or "value"; see `rules.modulated`
 
-    Raises WiringError for unknown populations, a tuning of another shape, a place for populations without places, or
-    unless exactly one of `feature` and `place` is set.
+    Raises WiringError for unknown populations, a tuning of the wrong shape, or place=True for populations without
+    height and width, or unless exactly one of `feature` and `place` is set.
 
         tuned = {"l2": analysis.tuning(run["l2"], labels)}
         net = models.attend(net, "l2", feature=tuned, strength=0.5)
@@ -158,7 +158,7 @@ def _goal_shape(feature: Mapping[str, Tensor] | int) -> Shape:
 
 
 def _image_shape(net: Network) -> Shape:
-    """Return the shape (1, height, width) of a spotlight for the first input with places."""
+    """Return the shape (1, height, width) of a spotlight for the first input that has a height and width."""
     for shape in net.inputs.values():
         if len(shape) == 3:
             return (1, *shape[1:])

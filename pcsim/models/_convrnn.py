@@ -124,7 +124,7 @@ def convrnn_shallow(
 ) -> Network:
     """Build the shallow ConvRNN: five layers with cells in the upper three.
 
-    `channels` gives the number of maps in each layer. The other options are those of `convrnn`.
+    `channels` lists the number of maps in each layer. The other options are those of `convrnn`.
     """
     layers = [Layer(channels[0], True, 7, 2), *(Layer(count, True) for count in channels[1:])]
     net = convrnn(
@@ -155,7 +155,7 @@ def convrnn_intermediate(
 ) -> Network:
     """Build the intermediate ConvRNN: ten layers, cells in layers 4 to 10, and five long-range feedback projections.
 
-    It has 15,445,800 parameters. `channels` gives the number of maps in each layer. With steps=12 it is the published
+    It has 15,445,800 parameters. `channels` lists the number of maps in each layer. With steps=12, it is the published
     control with minimal unrolling. The other options are those of `convrnn`.
     """
     pooled = (4, 6, 7, 10)
@@ -180,7 +180,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return a `Site` for each layer, with the map size before pooling and the source of the input."""
+    """Return a `Site` for each layer, which states the map size before pooling and the source of the input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):

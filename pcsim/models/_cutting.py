@@ -21,7 +21,7 @@ class Cut(NamedTuple):
     """A module cut into parts that call the modules of the original, without copying them."""
 
     stages: list[nn.Module]
-    """one module for each node, from the node before (at first the image) to this node"""
+    """one module for each node, from the previous node (or the image) to this node"""
     head: nn.Module
     """the module from the last node to the output"""
 
@@ -40,10 +40,10 @@ def node_names(module: nn.Module) -> list[str]:
 
 @checked(WiringError)
 def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
-    """Cut a module in evaluation mode at named nodes. The parts, called in turn, return exactly what the module does.
+    """Cut a module in evaluation mode at named nodes. Together, the parts return exactly what the module returns.
 
-    nodes  names as in `node_names`, in order of evaluation; the name of a module that calls others ("layer1") stands
-           for its last node
+    nodes  names as in `node_names`, in order of evaluation; the name of a module that calls others ("layer1") refers
+           to its last node
 
     Branches and skip connections inside a part are preserved. Raises WiringError for a module that torch.fx cannot
     trace, for unknown names, and for nodes that a branch passes, naming the branch.
@@ -70,7 +70,7 @@ def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
         if (found := traced.bypass(node)) is not None:
             reader, source = found
             raise WiringError(
-                given=f"the node {traced.names[node]!r}, which {reader!r} passes by reading {source!r}",
+                given=f"the node {traced.names[node]!r}, which {reader!r} bypasses by using {source!r}",
                 expected="nodes through which everything computed later depends on the image",
                 remedy=f"cut at {traced.near(node)}; models.node_names(module) lists all possible nodes",
             )
@@ -80,7 +80,7 @@ def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that names nodes by the path of their module, and calls modules that it cannot trace as a whole."""
+    """A tracer that names nodes by the path of their module, and records untraceable modules as single calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,12 +173,12 @@ class _Traced:
             raise WiringError(
                 given=f"the node {name!r}",
                 expected=f"a node of the {type(self._module).__name__}, such as {', '.join(map(repr, near))}",
-                remedy=f"write {near[0]!r}; models.node_names(module) lists the nodes at which it can be cut",
+                remedy=f"use {near[0]!r}; models.node_names(module) lists the nodes at which it can be cut",
             )
         return (named or inside)[-1]
 
     def bypass(self, node: fx.Node) -> tuple[str, str] | None:
-        """Return the names of a later node and of an earlier one that it reads without passing `node`, or None."""
+        """Return the names of a later node and an earlier node that feeds it without passing `node`, or None."""
         place = self._place[node]
         for later in [*self.order, self.result]:
             if self._place[later] > place:
@@ -199,7 +199,7 @@ class _Traced:
         return " or ".join(repr(self.names[each]) for each in before + after) or "another node"
 
     def part(self, start: fx.Node, end: fx.Node) -> nn.Module:
-        """Return the module that computes `end` from `start`, and that contains the modules of the original."""
+        """Return the module that computes `end` from `start`, using the modules of the original."""
         if end is self.result:
             end = end.args[0]
         if end is start:
@@ -210,7 +210,7 @@ class _Traced:
             made[node] = graph.node_copy(node, made.__getitem__)
         graph.output(made[end])
         part = fx.GraphModule(self._module, graph, f"{type(self._module).__name__}Part")
-        for container in part.modules():  # those made anew, by which the modules of the original keep their paths
+        for container in part.modules():  # containers created anew so that the original modules keep their paths
             if type(container) is nn.Module:
                 container.training = self._module.training
         return part

@@ -1,4 +1,4 @@
-"""Additions to any network: evidence accumulators, Dirichlet readouts, and inputs for neural noise.
+"""Additions to any network: evidence accumulators, Dirichlet readouts, and neural noise inputs.
 
     race   x_c <- max( 0, x_c + a z_c )
     drift  x_c <- x_c + a ( z_c - mean of the other z )

@@ -43,7 +43,7 @@ def hgru(
     """Build a network for contour tasks: filters, one hGRU layer, and a readout of its global maximum.
 
     kernel     size of the horizontal kernel W, usually odd
-    norm       if True, the later variant of the authors: f is ReLU instead of tanh, the inhibition is rectified, and
+    norm       if True, the authors' later variant: f is ReLU instead of tanh, the inhibition is rectified, and
                the inputs of both gates, the inhibition and the excitation have batch norms that differ between steps
     symmetric  if True, W has the same weight in both directions between any two units, and an odd size
     filters    size of the filters of the image

@@ -68,13 +68,13 @@ def hopfield(
 
     Its inputs are "cue" (units,) and, for asynchronous updates, "turn" (units,), which is 1 for the unit to update.
     `stimuli.turns` selects the units in random order. A unit whose field is exactly theta keeps its state. The fields
-    of stored patterns are exact, because weights are stored as integers and the sum is divided by an integer.
+    of stored patterns are exact, because the weights are stored as integers and each sum is divided by an integer.
 
     patterns   values of -1 and 1, (count, units); by default, `count` random patterns of `units` units
     weights    (units, units), used instead of the Hebbian weights. Fields are exact if the weights are, up to
                rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, they are
                rounded
-    threshold  theta, to which the field is compared
+    threshold  theta, with which the field is compared
     centred    see `hebbian`
 
     If the patterns or weights are float64, so is the network.

@@ -69,7 +69,7 @@ def laminar_hierarchy(
     if isinstance(tau, Mapping) and (missing := set(areas) - set(tau)):
         raise WiringError(
             given=f"time constants for {', '.join(tau) or 'no area'}",
-            expected=f"one for each area, also for {', '.join(sorted(missing))}",
+            expected=f"one for each area, including {', '.join(sorted(missing))}",
             remedy="pass tau=20.0 for all areas",
         )
 

@@ -8,8 +8,8 @@
     J_1 (theta_c - sin(2 theta_c) / 2) = 2 pi
     A = -I / ( cos theta_c - J_0 (sin theta_c - theta_c cos theta_c) / pi )
 
-With a shift, it moves at tan(shift) / tau, and J_1 cos(shift) takes the place of J_1. With independent white noise of
-spectral density s^2 in every drive, it diffuses: var psi = s^2 J_1 t / (tau^2 n A^2), for n units.
+With a shift, the bump moves at tan(shift) / tau, and J_1 cos(shift) replaces J_1. With independent white noise of
+spectral density s^2 in every drive, the bump diffuses: var psi = s^2 J_1 t / (tau^2 n A^2), for n units.
 """
 
 from __future__ import annotations

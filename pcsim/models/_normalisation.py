@@ -164,8 +164,8 @@ def synapses(
 ) -> Wiring:
     """Return the population NAME, the activity of `source` as scaled by its synapses, and the edges that drive it.
 
-    NAME_d is the depleted fraction of the resources and NAME_f the increase of the utilisation above U. Let edges that
-    should depress or facilitate start at NAME instead of at `source`.
+    NAME_d is the depleted fraction of the resources and NAME_f the increase of the utilisation above U. To make an edge
+    depress or facilitate, start it at NAME instead of at `source`.
 
     utilisation       U
     tau_depletion     time constant of recovery in ms, or None for no depression

@@ -41,8 +41,9 @@ def leaky_rcnn(
 ) -> Network:
     """Build a leaky RCNN with one area per entry of `channels`, each half the size of the one below.
 
-    tau    ms: one number for all areas, or a sequence with one entry per area: a number, a tensor with one value per
-           channel, or a `LearnableTau`. By default, 10 ms in the first area, doubling from each area to the next
+    tau    time constants in ms: one number for all areas, or a sequence with one entry per area (a number, a tensor
+           with one value per channel, or a `LearnableTau`). By default, 10 ms in the first area, doubling from each
+           area to the next
     image  shape of the image, (channel, height, width)
 
     Raises WiringError for a wrong number of time constants, or an image that cannot be halved often enough.

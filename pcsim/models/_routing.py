@@ -42,7 +42,7 @@ def two_streams(
     start at 0, where both gates are half open. With `net.clamped("context")`, the gates are an input.
 
     channels  maps of v1, of ventral2 and dorsal2, and of ventral3; dorsal3 has a single map of places
-    keys      number of responses, each of which stands for one object and for one place
+    keys      number of responses, each of which represents one object and one place
     feedback  if True, ventral2 and dorsal2 project back to v1
 
     Raises WiringError unless the image can be halved three times.
@@ -101,7 +101,7 @@ def shifter(
 ) -> Network:
     """Build a shifter circuit: control neurons select which window of the image reaches the next layer.
 
-    Each window is a route of its own: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain
+    Each window is a separate route: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain
     is set by a neuron of "control". The routes are added in "field", which a small network recognises. The weights from
     the input "cue" (places,) to the control start at 0, where all routes are equally open. With
     `net.clamped("control")`, the control is an input.

@@ -60,7 +60,7 @@ def areas(
 
 
 def enlarged(image: tuple[int, int, int], multiple: int) -> tuple[int, int, int]:
-    """Return the shape of the smallest image that is no smaller and has sides divisible by `multiple`."""
+    """Return the smallest shape that contains the image and has sides divisible by `multiple`."""
     channels, height, width = image
     return channels, -(-height // multiple) * multiple, -(-width // multiple) * multiple
 

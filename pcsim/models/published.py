@@ -98,7 +98,7 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
         differences = "" if mapped == wanted else _differences(mapped, wanted)
     except StorageError:
         raise
-    except LookupError as error:  # a projection or population that this kind of network does not have
+    except LookupError as error:  # the network lacks a projection or population that the mapping expects
         sources, differences = {}, f"its wiring lacks {error}"
     except ValueError:  # unpacking, or zip(strict=True)
         sources, differences = {}, "the transform of a projection has more or fewer parts than in the original code"
@@ -116,7 +116,7 @@ def _sources(network: Network, naming: Naming, wanted: set[str]) -> Sources:
 def libilab_pcn(network: Network) -> Sources:
     """Map `PredNet` (untied) and `PredNetTied` of libilab/PCN-with-Global-Recurrent-Processing to `pcn_global`.
 
-    The network must have at least one cycle, which shows whether its weights are tied.
+    The network must have at least one cycle, from which the mapping infers whether the weights are tied.
 
     The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
     b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 belongs to layer 1. The original rates have
@@ -340,7 +340,7 @@ def _differences(wanted: set[str], given: set[str]) -> str:
 
 
 def _renaming(wanted: set[str], given: set[str]) -> str:
-    """Return what to do about tensors with other names: remove a prefix, rename them, or build another network."""
+    """Return a remedy for tensors with other names: remove a prefix, rename them, or build another network."""
     given = {name for name in given if not name.endswith(COUNTER)}
     missing, other = sorted(wanted - given), sorted(given - wanted)
     for name in other:

@@ -109,7 +109,7 @@ def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) 
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """Return an exception for a name that is not in `known`, with the closest known name as a suggestion."""
+    """Return an exception for a name that is not in `known`, which suggests the closest known name."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",

@@ -1,6 +1,6 @@
 """Trained weights included in pcsim: small safetensors files, each with a card of its recipe, seeds and scores.
 
-models.weights.cards()                                   what there is: trained on what, how good, how large
+models.weights.cards()                                   what each was trained on, its scores and its size
 models.build("blt", weights="debris-light")              the trained network
 pcsim reproduce blt.debris-light                         train it again and compare its scores (on the command line)
 """
@@ -81,7 +81,7 @@ def cards() -> dict[str, dict[str, Any]]:
 
 @checked(StorageError)
 def about(model: str, weights: str) -> dict[str, Any]:
-    """Return the settings stored with the included weights; their scores are on the `card`."""
+    """Return the settings stored with the included weights. Scores are on the `card`."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         saved = SavedNetwork(str(path), *storage.read_tensors(path, KIND))
         options = saved.recipe.options if saved.recipe is not None else {}

@@ -173,7 +173,7 @@ class Network(Graph):
         return describe(self)
 
     def _as_variant(self, variant: Network, name: str, *arguments: Any, **options: Any) -> Network:
-        """Return a variant of this network with the recipe of this network, continued by the call that made it."""
+        """Return `variant` with a recipe: that of this network, followed by the call that built the variant."""
         variant.recipe = self.recipe.then(name, *arguments, **options) if self.recipe is not None else None
         return variant
 

@@ -24,7 +24,7 @@ KIND = "network"
 def save_network(
     network: Graph, path: str | Path, overwrite: bool = False, about: Mapping[str, Any] | None = None
 ) -> None:
-    """Save a network as described in `Network.save`, together with facts `about` it, such as scores."""
+    """Save a network as described in `Network.save`, together with metadata `about` it, such as scores."""
     storage.require_own_extension(path, "net")
     storage.require_new(path, overwrite)
     tensors = _all_tensors(network)

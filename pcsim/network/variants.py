@@ -109,7 +109,7 @@ def autocast(network: Net, dtype: torch.dtype) -> Net:
 
 
 def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
-    """Return the network with its edges replaced by `edges`, which have the same names, sources and targets."""
+    """Return the network after replacing its edges with `edges` of the same names, sources and targets."""
     other = copy(network)
     other._modules = dict(network._modules)
     other._edges = {edge.key: edge for edge in edges}
@@ -136,7 +136,7 @@ def current(network: Net) -> Net:
 
 
 def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
-    """Return a memory with its time constant, or a wire without its window, since wires always follow their input."""
+    """Return a memory with its time constant, or a wire without its window, because wires always follow their input."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
@@ -179,7 +179,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
     """Convert a window from steps to ms."""
     if not isinstance(step_ms, int | float):
         raise WiringError(
-            given=f"several time constants but no step_ms, which is required by {name}",
+            given=f"several time constants without step_ms, which is required by {name}",
             expected="the time in ms that one step of the discrete network represents",
             remedy="call as_ode(tau=..., step_ms=10.0)",
         )

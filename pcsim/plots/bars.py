@@ -43,7 +43,7 @@ def draw_bars(ax: Axes, named: Mapping[str, Run], in_steps: bool) -> None:
 
 
 def _stimulus_bars(run: Run, scale: float) -> Iterator[list[Bar]]:
-    """Yield a row of bars for each input whose stimulus changes or ends in the run, if all samples agree."""
+    """Yield a row of bars for each input whose stimulus changes or ends during the run, unless samples differ."""
     for epochs in run.about.get("stimulus", {}).values():
         if any("onsets" in epoch for epoch in epochs):
             continue  # epochs of different samples overlap

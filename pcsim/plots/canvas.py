@@ -157,9 +157,9 @@ def merged(
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the keywords of an artist: `defaults`, updated with those that the user has given, under full names.
+    """Return keyword arguments for an artist, under full names: `defaults`, overridden by those passed by the user.
 
-    Raises StimulusError for names that neither the artist nor the method of `Axes` knows.
+    Raises StimulusError for names that neither the artist nor the method of `Axes` accepts.
     """
     artist = ARTISTS[kind]
     known = _keywords(kind)
@@ -168,7 +168,7 @@ def merged(
         raise StimulusError(
             given=f"the keyword {unknown[0]!r}",
             expected=f"an option of this function, or a property of a {artist.__name__} in matplotlib",
-            remedy=f"did you mean {near[0]!r}?" if near else "see the options with help(), or leave it out",
+            remedy=f"did you mean {near[0]!r}?" if near else "see the options with help(), or leave this one out",
         )
     if "norm" in given:
         defaults = {name: value for name, value in defaults.items() if name not in ("vmin", "vmax")}

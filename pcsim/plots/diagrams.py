@@ -53,8 +53,8 @@ def network(
 
     shapes  if True, boxes contain the shape (channel, height, width) of each population, if there is room
     legend  if True, the kinds of edges are listed on the right
-    widths  line widths of edges by name, in points, such as the drive that each edge delivers; edges with a width of 0
-            are drawn as hairlines
+    widths  line widths of edges in points, by name, for example proportional to the drive that each edge delivers;
+            edges with a width of 0 are drawn as hairlines
     edge    passed to the `FancyArrowPatch` of every edge, such as linewidth=1
 
     Raises StimulusError for widths of unknown edges.
@@ -149,7 +149,7 @@ def _edge(ax: Axes, net: Network, edge: Projection, route: Route, size: float, o
 
 
 def _note(net: Network, edge: Projection) -> str:
-    """Return the delay of an edge and the windows of its temporary lesions."""
+    """Return the label of an edge: its delay and the windows of its temporary lesions."""
     notes = []
     if net.is_flow and edge.delay_ms is not None:
         delay: Any = net.delays[edge.key]() if edge.key in net.delays else edge.delay_ms

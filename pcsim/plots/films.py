@@ -35,9 +35,9 @@ def forecast(
     """Draw a clip (time, channel, height, width), with a row of predictions and a row of errors for each network.
 
     Errors are prediction - frame, averaged over channels: red where the prediction is too bright, blue where it is too
-    dark. From `closed_loop_from` on, each network's input is its own prediction, which has a coloured frame. With
+    dark. From `closed_loop_from` on, each network's input is its own prediction, which has a coloured border. With
     `rate`, in frames per second, columns are labelled in ms. `image` is passed to the `ax.imshow` of frames and
-    predictions. Raises StimulusError for predictions of another shape, or if `closed_loop_from` is outside the clip.
+    predictions. Raises StimulusError for predictions of the wrong shape, or if `closed_loop_from` is outside the clip.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
@@ -103,8 +103,8 @@ def errors_over_frames(
 ) -> Axes:
     """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
 
-    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, as it is predicted before
-    there is any input. `line` is passed to `ax.plot`.
+    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, because it is predicted
+    before there is any input. `line` is passed to `ax.plot`.
     """
     with drawing(ax, 5.0, 3.4) as ax:
         for number, (name, values) in enumerate(errors.items()):
@@ -156,7 +156,7 @@ def _next_colour(ax: Axes) -> str:
 
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, style: Mapping[str, Any]) -> None:
-    """Draw values (time,) or (time, n) from frame 1 on: their mean over samples, with a band of one standard error."""
+    """Draw values (time,) or (time, n) from frame 1 on, as the mean over samples and a band of one standard error."""
     require(
         values.ndim > 0 and len(values) > 1 and values.size > 0,
         f"errors of shape {values.shape}",

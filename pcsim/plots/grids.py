@@ -89,7 +89,7 @@ def heatmap(
 
 
 def _write_numbers(ax: Axes, cells: NDArray[np.float64], shown: AxesImage, shape: str) -> None:
-    """Write the number of each cell (column, row), in a size that fits, or an x if it is not finite."""
+    """Write a number into each cell (column, row), in a font size that fits, or an x if the number is not finite."""
     texts = {at: format(number, shape) if shape else "" for at, number in np.ndenumerate(cells) if np.isfinite(number)}
     longest = max((len(text) for text in texts.values()), default=1)
     inches = cast(Figure, ax.get_figure(root=True)).get_figwidth() * ax.get_position().width / len(cells)
@@ -127,7 +127,7 @@ def matrix(
     ranked  if True, draw the rank of each dissimilarity, scaled to [0, 1], as in Kriegeskorte et al. (2008)
     image   passed to `ax.imshow`
 
-    Raises StimulusError for another shape, or a matrix that is not symmetric.
+    Raises StimulusError for other shapes, or a matrix that is not symmetric.
     """
     square = as_numbers(values).astype(float)
     if square.ndim == 1:
@@ -190,7 +190,7 @@ def receptive_fields(
     weights  (unit, height, width), (unit, channel, height, width) with 1 channel or 3 for a colour image, or
              (unit, pixel) with `shape`
     columns  number of images in a row; by default the grid is about square
-    most     maximum number of units; further units are omitted, and the title says so
+    most     maximum number of units; further units are omitted, as stated in the title
     each     if True, every field is scaled to its own largest absolute weight; otherwise all share one scale, which has
              a colour bar
     image    passed to `ax.imshow`
@@ -208,7 +208,7 @@ def receptive_fields(
         fields.size > 0 and (fields.ndim == 3 or in_colour),
         f"weights of shape {np.shape(as_numbers(weights))} and shape={shape}",
         "(unit, height, width), (unit, 1 or 3, height, width), or (unit, pixel) with shape=(height, width)",
-        "pass weights.flatten(0, 1) to draw each channel as an image of its own",
+        "pass weights.flatten(0, 1) to draw each channel as a separate image",
     )
     shown = fields[:most]
     largest = np.abs(shown).reshape(len(shown), -1).max(1)

@@ -22,7 +22,7 @@ Panels = Mapping[str, tuple[ArrayLike, ArrayLike]]
 def explore(
     curves: Mapping[float, Mapping[float, Panels]], moved: str, coloured: str, title: str = "", log: bool = True
 ) -> Any:
-    """Build a plotly figure with a slider for the first parameter, colours for the second, and both values on hover.
+    """Build a plotly figure with a slider for the first parameter, colours for the second, and values on hover.
 
     curves[first][second][label] is (times in ms, values), with one panel per label. `moved` and `coloured` are the
     names of the two parameters, with units. With `log`, the time axes and the y axis of the first panel are logarithmic

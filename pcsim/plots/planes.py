@@ -35,12 +35,12 @@ def phase_plane(
 
     dynamics  the network on a constant stimulus: `pcsim.dynamics.Dynamics(net, stimulus)`, of size 2
     xlim, ylim  ranges of the first and the second variable
-    runs      runs that recorded both variables; each sample is drawn as a trajectory, from a circle on
+    runs      runs that recorded both variables; each sample is drawn as a trajectory that starts at a circle
     points    fixed points (1, 2), as in `pcsim.dynamics.fixed_point(dynamics).state`
     grid      number of values of each variable at which rates of change are computed
     stream    passed to `ax.streamplot`
 
-    The nullclines are where one variable does not change: the solid line is that of x, and the dashed one that of y.
+    On a nullcline, one variable does not change: x on the solid line, and y on the dashed line.
     For a discrete network, the rate of change is the next state minus the current one. Raises StimulusError for a
     state or points of another size, and for ranges that are not increasing.
     """

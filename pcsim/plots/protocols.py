@@ -1,4 +1,4 @@
-"""Pictures of timelines: what is presented when."""
+"""Drawings of timelines, which show what is presented when."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def stimulus(
 ) -> Axes:
     """Draw a timeline: a bar for each epoch, and pictures of one sample above their times.
 
-    until   end of the time axis in ms; by default the end of the timeline. A last epoch without end is then drawn as
-            long as the mean of the others, or for 100 ms if it is the only one
+    until   end of the time axis in ms; by default the end of the timeline. A final epoch without an end is then drawn
+            as long as the mean of the others, or for 100 ms if it is the only epoch
     sample  index in the batch; with different onsets and durations, the bars are those of this sample
     most    maximum number of pictures: the first of each epoch, and then further frames at even intervals
     image   passed to the `ax.imshow` of the pictures
@@ -87,7 +87,7 @@ def _end(timeline: Timeline) -> float:
 
 
 def _spans(timeline: Timeline, end: float, sample: int) -> list[tuple[float, float, dict[str, Any]]]:
-    """Return the start and end of each epoch of a sample, with the description of the epoch."""
+    """Return the start, end and description of each epoch of a sample."""
     spans = []
     for facts in timeline.described(end):
         begin = facts["onsets"][sample] if "onsets" in facts else facts["from"]
@@ -98,7 +98,7 @@ def _spans(timeline: Timeline, end: float, sample: int) -> list[tuple[float, flo
 
 
 def _times(spans: list[tuple[float, float, dict[str, Any]]], most: int) -> list[float]:
-    """Return at most `most` times: the begin of each epoch, and then of further frames."""
+    """Return at most `most` times: the start of each epoch, followed by the starts of further frames."""
     firsts = [begin for begin, _, _ in spans][:most]
     frames = [
         begin + number * facts["every"]

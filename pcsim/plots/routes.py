@@ -17,7 +17,7 @@ Route = NDArray[np.float64]
 WIDE, HIGH = 0.5, 0.2
 """half the width and height of a box; columns are 2 apart, and rows 1"""
 _PITCH, _LOOP, _GAP = 2.0, 0.28, 0.12
-"""distance of columns, size of the loop of an edge to its own population, and minimum distance of parallel lines"""
+"""distance between columns, size of the loop of an edge to its own population, minimum distance of parallel lines"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _free_lane(
 def _ports(
     edges: Sequence[Projection], places: dict[str, Place], bends: dict[str, list[Place]]
 ) -> dict[tuple[str, str], Place]:
-    """Return where each edge starts and ends: spread over the sides of the boxes, ordered so that few edges cross."""
+    """Return the ends of each edge, spread over the sides of the boxes in an order for which few edges cross."""
     sides: dict[tuple[str, float], list[tuple[float, int, str, str]]] = {}
     ports: dict[tuple[str, str], Place] = {}
     for number, edge in enumerate(edges):
@@ -160,7 +160,7 @@ def _loop(place: Place, number: int) -> Route:
 
 
 def _places(net: Network) -> dict[str, Place]:
-    """Return the position (x, y) of every input and population, with x centred and y counting rows from the bottom."""
+    """Return the position (x, y) of every input and population, with centred x; y counts rows from the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
     numbers = sorted({int(found[2]) for found in split.values() if found})

@@ -29,7 +29,7 @@ BANDS: dict[Samples, str] = {
     "ci95": "mean, 95 % CI",
 }
 FEW = 5
-"""with fewer samples each one is drawn, as quartiles or errors of so few mean little"""
+"""with fewer samples, each one is drawn, because quartiles or errors of so few samples are not informative"""
 UNITS: dict[Units, tuple[Callable[..., NDArray[Any]], str]] = {
     "rms": (lambda value, axis: np.sqrt(np.mean(value**2, axis)), "root mean square"),
     "mean": (np.mean, "mean"),
@@ -54,11 +54,11 @@ def activity(
     """Draw recorded values over time, with one line for each run, key and group of samples.
 
     runs     a run, or runs by name
-    keys     one or more recorded keys of the same quantity; by default all
+    keys     one or more recorded keys of the same quantity; by default, all recorded keys
     samples  "each" draws every sample; "quartiles" the median with a band between the quartiles; "sd", "sem" and "ci95"
              the mean with a band of one standard deviation, one standard error, or the 95 % confidence interval of the
              mean (Student's t). By default "quartiles", or "each" if there are fewer than 5 samples or if samples
-             differ in onset, contrast or duration. The legend or the label of the axis names the choice.
+             differ in onset, contrast or duration. The legend or axis label states the choice.
     units    reduction of populations that were recorded unit by unit: "rms" (root mean square), "mean" or "max"
     groups   (batch,): kind of each sample; samples of different kinds are summarised separately
     unit     unit of the time axis: by default "step" if all runs are of discrete networks, and otherwise "ms"
@@ -114,11 +114,11 @@ def error_convergence(
 
     errors       populations whose errors are drawn; by default all that were recorded
     relative_to  "none" draws mean squared errors; "start" divides the error of each sample by its error in the first
-                 recorded row, whose time the axis states (0 ms with Record(initial=True)); "activity" draws the sum of
-                 e^2 over that of the predicted activity, which needs Record(relative=True)
+                 recorded row, whose time is stated in the axis label (0 ms with Record(initial=True)); "activity"
+                 draws the sum of e^2 divided by that of the predicted activity, which needs Record(relative=True)
 
     The other arguments are those of `activity`. Errors of 0 are not visible on the logarithmic axis. Raises
-    StimulusError if the runs did not record what is to be drawn.
+    StimulusError if the runs did not record the values to be drawn.
     """
     named = _named(runs)
     found = {name: run.relative_errors if relative_to == "activity" else run.errors for name, run in named.items()}
@@ -257,7 +257,7 @@ def _keys(named: Mapping[str, Run], keys: str | Sequence[str] | None) -> list[st
 
 
 def _quantity(key: str) -> str:
-    """Return the name of the quantity with a key such as "v1.norm"; "" for the state of a population."""
+    """Return the name of the quantity stored under a key such as "v1.norm", or "" for the state of a population."""
     population, _, kind = key.rpartition(".")
     if not population:
         return ""
@@ -271,7 +271,7 @@ def _default_samples(named: Mapping[str, Run]) -> Samples:
 
 
 def _samples_differ(run: Run) -> bool:
-    """Return whether the stimulus gives samples different onsets, contrasts or durations."""
+    """Return whether samples differ in the onset, contrast or duration of the stimulus."""
     return any(
         isinstance(value, list) and len(set(value)) > 1
         for epochs in run.about.get("stimulus", {}).values()
@@ -315,7 +315,7 @@ def _onsets(run: Run, name: str, in_steps: bool) -> NDArray[np.float64]:
 def _aligned(
     times: NDArray[np.float64], values: NDArray[np.float64], onsets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return values (time, batch) with each sample shifted by its onset, NaN where it has no value, and their times."""
+    """Return values (time, batch) after shifting each sample by its onset, padded with NaN, and their times."""
     steps = np.diff(times)
     every = float(steps[0]) if len(steps) else 1.0
     shifts = (onsets - times[0]) / every
@@ -429,7 +429,7 @@ def _finish(ax: Axes, named: Mapping[str, Run], in_steps: bool, how: Samples, ba
 
 
 def _share_legend(figure: Figure | SubFigure, shown: Sequence[Axes]) -> None:
-    """Replace the legends of the panels with one above them."""
+    """Replace the legends of the panels with a single legend above them."""
     handles, labels = shown[0].get_legend_handles_labels()
     legend = shown[0].get_legend()
     title = legend.get_title().get_text() if legend else ""

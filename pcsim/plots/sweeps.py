@@ -104,9 +104,10 @@ def search_progress(
 ) -> Axes:
     """Draw all scores, the mean of the last `window` scores and the best so far, as in Nayebi et al. 2018, figure 3b.
 
-    scores    (trial,): the last score of each trial, including pruned trials; NaN if there is none
-    complete  (trial,): True for trials that ran to completion; others are drawn hollow and enter only the mean
-    random    number of random trials, which are left of the dotted line
+    scores    (trial,): the final score of each trial, including pruned trials; NaN if a trial has no score
+    complete  (trial,): True for trials that ran to completion; others are drawn as hollow markers and contribute only
+              to the mean
+    random    number of random trials, shown to the left of the dotted line
     label, scale  axis label, and a factor that multiplies the scores: "correct (%)" and 100 for fractions
     line      passed to the `ax.plot` of the trials
     """

@@ -1,4 +1,4 @@
-"""Evidence accumulators: decision units that integrate a read-out over time.
+"""Evidence accumulators: decision units that integrate a readout over time.
 
     x <- max( floor, x + a ( [drive - gate]+ - inhibition - leak x ) ),   a = dt / tau
 
@@ -7,7 +7,7 @@ drift   no floor, and drives that sum to 0 over the choices: one unit of two cho
 LCA     leak, inhibition from the other units, floor 0 (Usher & McClelland 2001 eq. 4)
 gated   a gate, which blocks weak evidence (Purcell et al. 2010 eq. 4)
 
-A decision is made when a unit reaches a bound, see `pcsim.analysis.bound_crossings`. Noise arrives as part of the
+A decision is made when a unit reaches a bound (see `pcsim.analysis.bound_crossings`). Noise arrives as part of the
 drive; see `pcsim.stimuli.noise` and `pcsim.models.with_noise`.
 """
 

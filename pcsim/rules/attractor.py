@@ -48,7 +48,7 @@ class Energy(Wire):
     """Base class of energies, which have one value per sample, (batch, 1)."""
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return (1,), the shape of an energy without the batch."""
+        """Return (1,), the shape of an energy without the batch axis."""
         return {"value": (1,)}
 
 

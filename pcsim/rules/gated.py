@@ -92,7 +92,7 @@ class LSTM(Map):
         return {"i": i, "f": f, "o": o}, {"value": o * torch.tanh(c), "c": c}
 
     def _looking(self, drive: Tensor, gate: int, c: Tensor) -> Tensor:
-        """Return the drive of a gate plus its peephole input from c."""
+        """Return the drive of a gate, including its peephole input from c."""
         if self.peephole is None:
             return drive
         weight = self.peephole[gate]

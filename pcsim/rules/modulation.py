@@ -2,7 +2,7 @@
 
     drive <- drive (1 + gain)
 
-The gain is 0 where nothing modulates the population, so that its rule is then unchanged.
+The gain is 0 if nothing modulates the population, so its rule is then unchanged.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _ModulatedFlow(_Modulated, Flow):
 
 
 def _times(drive: Tensor, gain: Tensor) -> Tensor:
-    """Return drive (1 + gain), with the gain of a channel for all of its values and places."""
+    """Return drive (1 + gain), where the gain of a channel applies to all of its values and positions."""
     gain = gain.reshape(*gain.shape, *(1 for _ in range(drive.dim() - gain.dim())))
     if gain.shape[1] not in (1, drive.shape[1]):
         gain = gain.repeat(1, drive.shape[1] // gain.shape[1], *(1 for _ in gain.shape[2:]))

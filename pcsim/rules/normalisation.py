@@ -1,6 +1,6 @@
-"""Divisive normalisation, static, delayed and recurrent.
+"""Divisive normalisation: static, delayed and recurrent.
 
-    r = [drive]+^n / ( sigma^n + [pool]+^n )                              normalisation, delayed if `pool` is
+    r = [drive]+^n / ( sigma^n + [pool]+^n )                              normalisation, delayed if `pool` is delayed
     tau_y dy/dt = -y + drive + ( 1 - sqrt([modulator]+) ) recurrent       ORGaNICs, principal cells
     tau_a da/dt = -a + b_0^2 sigma^2 + W u,  u = [y]+^2 [a]+              ORGaNICs, modulator cells
 

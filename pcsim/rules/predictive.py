@@ -77,7 +77,7 @@ class PredictionError(ErrorUnit):
 
 
 class SplitError(ErrorUnit):
-    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: errors as non-negative rates.
+    """e = concat[ ReLU(prediction - target), ReLU(target - prediction) ]: errors represented by non-negative rates.
 
     The output has twice as many channels as the target. Source: Lotter et al. 2017 eq. 3, with the channel order of the
     authors' code.

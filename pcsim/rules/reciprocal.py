@@ -69,7 +69,7 @@ class ReciprocalGated(Map):
         self.function = activation_named(activation)
         self.gate, self.retention = gate, retention
         activation_named(gate.nonlinearity), activation_named(retention.nonlinearity)
-        # The bias of the drive gate, if any, comes before the bias of the retention gate.
+        # The bias of the drive gate, if any, precedes the bias of the retention gate.
         self.bias = nn.Parameter(torch.zeros(1 + gate_bias, channels)) if bias else None
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -87,9 +87,9 @@ class FixedTau(TimeConstant):
 class LearnableTau(TimeConstant):
     """tau = minimum + span sigmoid(xi), with one xi per channel, so that tau stays in (minimum, minimum + span).
 
-    `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` that is not
-    smaller than the dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` is
-    strictly inside the range.
+    `start` is the initial tau of every channel, by default the middle of the range. Choose a `minimum` of at least the
+    dt used in training. Raises WiringError unless `minimum` and `span` are positive and `start` is strictly inside the
+    range.
     """
 
     def __init__(self, channels: Count, minimum: float, span: float, start: float | None = None) -> None:

@@ -22,7 +22,7 @@ ERRORS: dict[str, type[PcsimError]] = {
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:
     """Return the records (by default, a record of the readout) and the entries that each record keeps.
 
-    Raises RecordError for unknown names and for records that keep nothing.
+    Raises RecordError for unknown names and for records without any entries.
     """
     if record is None:
         record = Record(states=[network.readout] if network.readout else list(network.populations))

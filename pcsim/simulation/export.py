@@ -187,7 +187,7 @@ def _write_mat(run: Results, path: Path) -> None:
 
 
 def _matlab_name(key: str, taken: set[str]) -> str:
-    """Return a MATLAB variable name for a key, "v1.norm" -> "v1_norm", that differs from those taken so far."""
+    """Return a MATLAB variable name for a key, "v1.norm" -> "v1_norm", that differs from those already used."""
     plain = re.sub(r"\W", "_", key, flags=re.ASCII)
     plain = (plain if plain[:1].isalpha() else f"x{plain}")[:MATLAB_LENGTH]
     name, number = plain, 1

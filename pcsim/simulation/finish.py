@@ -112,7 +112,7 @@ def _is_sample(value: Tensor, sample: int) -> Tensor:
 
 
 def _tau_of(rule: Rule) -> float | list[Any] | None:
-    """Return the time constant of a rule in ms, or None without one, or under torch.func's transforms."""
+    """Return the time constant of a rule in ms, or None if it has none or is transformed by torch.func."""
     if not isinstance(rule, Flow):
         return None
     tau = rule.tau()
@@ -153,7 +153,7 @@ def provenance(
     step_ms   ms per step of a discrete network; None for a flow
     record    the settings of each `Record`
     stimulus  input -> a dict for each epoch, see `Timeline.described`
-    lesions   dicts with the names of "edges", "from" and "to" (in ms; None for a permanent lesion)
+    lesions   dicts with keys "edges" (names), "from" and "to" (in ms; None for a permanent lesion)
     seeds     input -> the known seeds of its stimulus
     """
     until, since = steps * schedule.dt, schedule.begin * schedule.dt

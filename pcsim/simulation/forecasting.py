@@ -165,7 +165,7 @@ class _Task:
         self.lead, self.begins = rows_of(network, every if network.is_flow else steps)
         film = as_timeline(shown, every)
         self.network: Network = network
-        # A forecast may go on after the last frame, which the network then no longer receives.
+        # A forecast may continue after the last frame, when the network no longer receives frames.
         shown_last = held(film.at(film.duration), name="last frame")
         self.stimulus: dict[str, Timeline | Tensor] = {next(iter(network.inputs)): film.then(shown_last)}
         if self.begins > self.lead:

@@ -148,7 +148,7 @@ class Loop:
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
-    """Return a graph of all placeholders and some results, which are separate tensors; states have the usual layout."""
+    """Return a graph of all placeholders and some results, which are separate tensors. States keep their layout."""
     part = fx.Graph()
     ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)

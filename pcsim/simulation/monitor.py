@@ -16,7 +16,7 @@ from pcsim.core.state import State, finite, norm
 from pcsim.network.wiring import Wiring
 
 LOOK, MOST_BYTES = 64, {"cpu": 2**20, "cuda": 2**28}
-"""maximum number of states and bytes to check together; more would not fit into the cache of a CPU"""
+"""maximum number of states and bytes to check together; more would not fit into a CPU cache"""
 
 
 @checked(SolverError)

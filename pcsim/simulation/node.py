@@ -17,7 +17,7 @@ Read = tuple[int, str | None, Deliver | None]
 
 @dataclass
 class Node:
-    """A population in a plan's list of nodes: the inputs to each port, and the function applied to their sums."""
+    """A population in a plan: the inputs to each port, and the function applied to their sums."""
 
     name: str
     ports: list[tuple[str, list[Read]]]

@@ -31,7 +31,7 @@ def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
         delays = network.conduction_delays.items()
         longest = {name: max(delay.largest() for delay in those) for name, those in delays}
         return {name: math.ceil(delay / step_ms - ROUNDING) + 1 for name, delay in longest.items()}
-    # The state contains the latest value of a population anyway.
+    # The state already contains the latest value of a population.
     lengths = {n: delay - (n not in network.inputs) for n, delay in network.step_delays.items()}
     return {name: length for name, length in lengths.items() if length}
 
@@ -39,7 +39,7 @@ def past_lengths(network: Wiring, step_ms: float) -> Mapping[str, int]:
 def recall(
     network: Wiring, edge: Projection, dt: float, fraction: float, left: float, deliver: Callable[[Any], Tensor]
 ) -> tuple[int, str | None, Callable[[Any], Tensor] | None] | None:
-    """Return how to evaluate an edge with a conduction delay at a fraction of a step, or None if it delivers nothing.
+    """Return a function that evaluates a delayed edge at a fraction of a step, or None if the edge delivers nothing.
 
     left  number of steps until the delay, counted from the start of the run, has elapsed
     """

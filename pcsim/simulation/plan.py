@@ -4,8 +4,8 @@
     precomputed = plan.precompute(inputs)           computed again only if the inputs change
     state = plan.step(precomputed, state)           a pure function that preserves keys, shapes and types
 
-Unused wires are omitted. The source of every value is determined when the list is built, so `evaluate` is a
-single loop over the list.
+Unused wires are omitted. The source of every value is determined when the list is built, so that `evaluate` is a single
+loop over the list.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Plan:
         """Return `inputs` and all values that depend only on them and on the parameters and buffers of the network.
 
         A static image is thus transformed once instead of at every step, and time constants are evaluated once. `known`
-        contains the values that another plan of this network precomputed from the same inputs.
+        contains values already precomputed from the same inputs by another plan of this network.
         """
         precomputed, known = dict(inputs), known or {}
         like = next(iter(inputs.values()))
@@ -99,7 +99,7 @@ class Plan:
         return precomputed
 
     def _ratio(self, tau: TimeConstant, like: Tensor) -> Any:
-        """Return the time constant, or for a one-stage solver its ratio, in a shape that broadcasts against `like`."""
+        """Return the time constant, or the ratio of a one-stage solver, reshaped to broadcast against `like`."""
         value = tau.for_(like)
         return self.solver.ratio(value) if self.solver.is_one_stage else value
 
@@ -201,7 +201,7 @@ class Plan:
         return step(precomputed, self._opened(precomputed, state))
 
     def _opened(self, precomputed: State, state: State) -> State:
-        """Return the state with the starting values of populations whose window opens at this step."""
+        """Return the state after setting the starting values of populations whose window opens at this step."""
         wires = self.evaluate(self._opening, precomputed, state)
         opened = dict(state)
         for name, source in self._sources.items():

@@ -28,11 +28,11 @@ INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
 # torch functions equivalent to the operators of the same name, with half the overhead of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# The same for the kernels in `kernels`, by the names of their operators in a trace.
+# The corresponding functions for the kernels in `kernels`, by the names of their operators in a trace.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
-"""minimum number of steps for a program to run in inference mode"""
+"""minimum number of steps of a program that runs in inference mode"""
 
 
 class UntraceableError(Exception):
@@ -154,8 +154,8 @@ RECORDED = "recorded "
 class Program:
     """A program of len(due) steps, which records values after each step for which `due` is True.
 
-    unrecorded, recording  traces of one step, without and with results "recorded ..."; all other results match `moving`
-    compiled  whether to compile the steps at the first run, which is faster, but with results equal only up to rounding
+    unrecorded, recording  traces of one step, without and with recording; results except "recorded ..." match `moving`
+    compiled  whether to compile the steps on the first run; this is faster, but results then agree only up to rounding
 
     `given(fixed)` precomputes the values that depend on `fixed` alone. `run` takes these values and `moving`, and
     returns the values of `moving` after the last step and the recorded rows.
@@ -184,7 +184,7 @@ class Program:
         self._run = _compiled(self.body) if compiled else callable_of(_reusing(self.body))
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute the values that the steps need from `fixed`."""
+        """Precompute, from `fixed`, the values needed at each step."""
         known = fixed | self.constants
         with torch.no_grad():
             return self._before(*(known[name] for name in self.fixed))
@@ -349,7 +349,7 @@ def callable_of(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
-    """Return a function that is compiled at its first call: to C++ on a CPU, to a CUDA graph on a GPU."""
+    """Return a function that is compiled on its first call: to C++ on a CPU, or to a CUDA graph on a GPU."""
     from torch import _inductor as inductor
 
     ready: Callable[..., tuple[Tensor, ...]] | None = None

@@ -81,7 +81,7 @@ class Nature:
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all modules inside it. It is called in every run, so it must be faster than `modules()`."""
+    """Return a module and all modules inside it. Called in every run, so it must be faster than `modules()`."""
     known = {module}
     waiting = [module]
     for part in waiting:

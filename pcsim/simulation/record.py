@@ -250,7 +250,7 @@ class Recorder:
         self.buffers[key][self._written[number]] = value
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return the stored rows by key, each (time, batch, ...)."""
+        """Return the stored rows, (time, batch, ...), by key."""
         found = {}
         for number, kept in enumerate(self.kept):
             count = self._written[number]

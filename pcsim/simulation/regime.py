@@ -1,4 +1,4 @@
-"""Regimes: everything other than tensors that a step depends on, as a function of the step number only.
+"""Regimes: everything that a step depends on except tensors, as a function of the step number only.
 
 The regimes of a run are known before it starts, so no step has to check whether an edge is active.
 """
@@ -28,7 +28,7 @@ class Regime:
     """The activity of populations and edges in a step.
 
     resting  populations outside their window, whose value stays constant
-    opening  populations whose window opens at this step and that start from the value of another population
+    opening  populations whose window opens at this step and whose initial value is that of another population
     shut     edges that deliver nothing: outside their window, lesioned, or with a source that has no value yet
     phases   (edge, index of its step) for transforms that differ from step to step
     waiting  (edge, steps until its conduction delay has elapsed), if positive; infinity replaces values above 1

@@ -46,11 +46,11 @@ MOST_COMPILED = 4
 ROWS_BYTES = 2**23
 """maximum size of the rows per call in bytes; larger calls allocate memory, and smaller ones amortise less overhead"""
 ROWS, GAP, CHUNK = 32, 8, 100
-"""limits of compiled loops: rows per call (one if they are over GAP steps apart), and steps before the first row"""
+"""limits of compiled loops: rows per call (one if rows are over GAP steps apart), and steps before the first row"""
 SHOWN = "shown "
 """prefix of the names of inputs among the fixed tensors"""
 FINITE = "finite?"
-"""key in the state of a map: whether all memories have been finite at every step, (batch,)"""
+"""key in the state of a map that stores whether all memories have been finite at every step, (batch,)"""
 
 Due = tuple[bool, ...]
 Made = tuple[State, list[State]]
@@ -93,7 +93,7 @@ class _Traced:
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop with the most rows up to `rows`, or None if there is none."""
+        """Return the compiled loop with the largest number of rows up to `rows`, or None if there is none."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -202,7 +202,7 @@ class Replay:
         except Exception as reason:
             if loop.runs:
                 raise
-            # The error comes from the compiler, because the steps have been traced successfully.
+            # This is an error of the compiler, because the steps have been traced successfully.
             self._no_loops = f"the compiler failed on its steps ({type(reason).__name__}: {str(reason)[:200]})"
             self._warn(f"{self.network.name!r} is traced instead of compiled: {self._no_loops}.")
             return None, count
@@ -322,7 +322,7 @@ class Replay:
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return how many rows follow (at most `most`) and the steps before each, or 0 and the steps if no row follows."""
+    """Return the number of rows that follow, up to `most`, and the steps before each (0 and the steps if none)."""
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
@@ -343,20 +343,20 @@ def _fitting(every: int, most: int) -> int:
 
 
 def parts_of(network: Wiring) -> dict[str, nn.Module]:
-    """Return the modules of a network by the names that messages use."""
+    """Return the modules of a network by the names used in messages."""
     parts: dict[str, nn.Module] = {f"edge {edge.name}": edge.transform for edge in network.projections}
     return parts | {f"the rule of {name!r}": population.rule for name, population in network.populations.items()}
 
 
 def _watched(network: Wiring) -> str:
-    """Return the name of the first part of a network with a user's hook, or an empty string."""
+    """Return the name of the first part of a network that has a user's hook, or an empty string."""
     parts = parts_of(network)
     watched = (what for what, part in parts.items() if any(has_spectators(module) for module in part.modules()))
     return next(watched, "the network" if has_spectators(network.module) else "")
 
 
 def _suspects(network: Wiring) -> str:
-    """Return a note that lists the modules of unknown type, since one of them must be what prevents tracing."""
+    """Return a note that lists the modules of unknown type, one of which must prevent tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [modules of unknown type: {', '.join(own)}]" if own else ""

@@ -155,8 +155,8 @@ class Run:
 
     @checked(RecordError)
     def to_dataframe(self, keys: Sequence[str] | None = None) -> pandas.DataFrame:
-        """Return a data frame with one row per value, for all recorded keys or only those in `keys`. Requires
-        `analysis`.
+        """Return a data frame with one row per value, for all recorded keys or only those in `keys`. Needs the
+        extra `analysis`.
 
         The columns are key, time_ms, sample, label (or label_0, label_1, ... for labels (batch, classes)), the unit
         axes channel, height and width (missing where a key has no such axis), and value.

@@ -14,7 +14,7 @@ from pcsim.simulation.plan import Plan
 from pcsim.simulation.schedule import Schedule
 
 Moment = tuple[Clock, State]
-"""the time reached, and the requested values at this time"""
+"""the current time, and the requested values at this time"""
 
 
 @dataclass

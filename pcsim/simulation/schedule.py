@@ -78,7 +78,7 @@ class Schedule:
         return max([self.begin, *self._shows, *self._regimes]) + math.ceil(travel / unit)
 
     def between(self, begin: int, end: int) -> Schedule:
-        """Return the part of the schedule that covers the steps [begin, end)."""
+        """Return the schedule restricted to the steps [begin, end)."""
         part = copy(self)
         part.begin, part.end = begin, end
         return part
@@ -105,17 +105,17 @@ class Schedule:
             yield Segment(begin, end, self._plan_of(now), inputs)
 
     def shown(self, step: int) -> State:
-        """Return the validated inputs of a step, with the type and device of the network."""
+        """Return the validated inputs of a step, converted to the type and device of the network."""
         found = shown_at(self.network, self.timelines, step * self.dt, self._known)
         self._known = len(next(iter(found.values())))
         return found
 
 
 def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, count: int | None = None) -> State:
-    """Return the inputs at `at` ms, with the type and device of the network.
+    """Return the inputs at `at` ms, converted to the type and device of the network.
 
-    Raises StimulusError if there are none, for other shapes and types, for values that are not finite, and unless all
-    inputs have the same number of samples, `count` if it is given.
+    Raises StimulusError if the network has no inputs, if shapes or types are wrong, if values are not finite, or if the
+    inputs differ in the number of samples (which must equal `count` if it is given).
     """
     if not timelines:
         raise StimulusError(
@@ -182,20 +182,20 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
 
 
 def warn_of_end(network: Wiring, timelines: Mapping[str, Timeline], until: float, dt: float) -> None:
-    """Warn about timelines that end before the run, which ends at `until` ms, while the network receives them."""
+    """Warn about timelines that end before the run does, at `until` ms, while the network still receives them."""
     for name, line in timelines.items():
         end = until * (1.0 - 1e-9)
         if line.first_end < end and line.first_end < _last_use(network, name, dt) * (1.0 - 1e-9):
             which = "" if line.first_end == line.duration else " for some samples"
             warn(
-                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run at {until:g} ms; "
-                f"its last frame, {line.epochs[-1].name!r}, stays on. "
+                f"The stimulus of input {name!r} ends at {line.first_end:g} ms{which}, but the run ends at "
+                f"{until:g} ms; its last frame, {line.epochs[-1].name!r}, remains. "
                 "Append .then(stimuli.blank(math.inf, like=images)), or .then(stimuli.held(images)) if it should stay."
             )
 
 
 def warn_of_lesions(network: Wiring, steps: int, dt: float) -> None:
-    """Warn about lesions that begin only after the run, which has `steps` steps: usually their unit is wrong."""
+    """Warn about lesions that begin only after the `steps` steps of the run, usually because of a wrong unit."""
     end, unit = (steps * dt, "ms") if network.is_flow else (float(steps), "steps")
     late: dict[Window, list[str]] = {}
     for edge in network.projections:

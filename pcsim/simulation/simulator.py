@@ -46,14 +46,14 @@ class Simulator:
 
     Runs use the current values of parameters and buffers. Everything else about the network is fixed when the Simulator
     is created: modules, hooks, lesions, and attributes including lists, dicts and other tensors. Globals, closures and
-    class attributes used by modules are evaluated in the first run with inputs of a given shape; create a new Simulator
+    class attributes used by modules are evaluated on the first run with inputs of a given shape; create a new Simulator
     if they change.
 
     record    the values that each run keeps; by default the readout at every step
     gradient  `Full()` or another gradient through time from `pcsim.training`; by default, no gradients are
               computed
-    compile   whether to compile a step and the loop over time with torch's compiler. This takes 3 to 20 s at the first
-              run; later runs are up to three times as fast, and results are equal up to rounding
+    compile   whether to compile a step and the loop over time with torch's compiler. This takes 3 to 20 s on the first
+              run; later runs are up to three times as fast, and results agree up to rounding
 
     If `gradient` is set, the network runs in its current mode, otherwise in evaluation mode. `run.about["how"]` reports
     how the steps were run. Raises SolverError if the solver cannot advance the network, or if a module cannot be
@@ -83,7 +83,7 @@ class Simulator:
         if compile and gradient is not None:
             raise SolverError(
                 given=f"compile=True with gradient={gradient}",
-                expected="only one of the two, as compiled steps compute no gradients",
+                expected="only one of the two, because compiled steps compute no gradients",
                 remedy="omit either compile=True or gradient=...",
             )
         if gradient is None:
@@ -288,7 +288,7 @@ class Simulator:
         return Replay(self.wiring, self.solver, Places(self.network), compile=False)
 
     def _how(self, settled: Settled | None, quick: Replay | None) -> str:
-        """Return a description of a step-by-step run, with the reason if it could have been faster."""
+        """Return a description of a step-by-step run, with the reason why it was not faster, if there is one."""
         if self._replay is None and quick is None:
             return "step by step"
         reason = "Settled checks every step" if settled else "a sample diverged"

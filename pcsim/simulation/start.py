@@ -33,7 +33,7 @@ class Beginning:
         first = self.network.initialiser
         if first is None:
             return {}
-        if self._first is None:  # built on first use, when the network is already in the mode of the run
+        if self._first is None:  # built on first use, when the network has already been set to the mode of the run
             regime = regime_of(first, 0, first.step_ms)
             plan = Plan(first, regime, Iterate(), tuple(first.populations), layers=self._layers)
             self._first = plan, Beginning(first, first.step_ms, self._layers)

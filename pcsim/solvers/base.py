@@ -146,7 +146,7 @@ def refuse_delays(solver: Solver, network: Wiring) -> None:
     if network.conduction_delays:
         raise SolverError(
             given=f"{type(solver).__name__} for {network.name!r}, which has conduction delays",
-            expected="Euler, ExponentialEuler, Heun or RK4, which read the delayed values at every stage of a step",
+            expected="Euler, ExponentialEuler, Heun or RK4, which use the delayed values at every stage of a step",
             remedy="pass solver=pcsim.RK4(dt=1.0)",
         )
 

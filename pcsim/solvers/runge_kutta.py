@@ -77,7 +77,7 @@ class RK4(RungeKutta):
 
     @property
     def stability_limit(self) -> float:
-        """The largest stable dt / tau, 2.785, where the stability region ends on the negative real axis."""
+        """The largest stable dt / tau, 2.785, at which the stability region ends on the negative real axis."""
         return 2.785
 
     @property

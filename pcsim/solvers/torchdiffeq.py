@@ -22,7 +22,7 @@ FIXED = {"euler": 2.0, "midpoint": 2.0, "heun2": 2.0, "heun3": 2.512, "rk4": 2.7
 """Fixed-step methods by their torchdiffeq names, with the largest stable dt / tau for a leak; `scipy_solver` (with
 options={"solver": ...}) is adaptive."""
 MULTISTEP = ("explicit_adams", "implicit_adams", "fixed_adams")
-"""methods that use previous steps; called anew for every dt, torchdiffeq replaces them by Runge-Kutta steps"""
+"""methods that use previous steps, which torchdiffeq replaces with Runge-Kutta steps if called anew for every dt"""
 
 
 @checked(SolverError)
@@ -50,8 +50,8 @@ class TorchDiffEq(FlowSolver):
         if self.method in MULTISTEP:
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r})",
-                expected="a one-step method, because every dt starts anew, without the previous steps it would use",
-                remedy="pass method='rk4', by which torchdiffeq would replace it, or an adaptive method",
+                expected="a one-step method, because every dt starts anew, without values of previous steps",
+                remedy="pass method='rk4', with which torchdiffeq would replace it, or an adaptive method",
             )
         known = (*ADAPTIVE, *FIXED, "scipy_solver")
         if self.method not in known:
@@ -78,7 +78,7 @@ class TorchDiffEq(FlowSolver):
         refuse_delays(self, network)
 
     def with_adjoint(self) -> TorchDiffEq:
-        """Return the same method with gradients from the adjoint equation, integrated backwards."""
+        """Return the same method, with gradients computed by integrating the adjoint equation backwards."""
         return _WithAdjoint(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     def step(self, plan: Plan, precomputed: State, state: State) -> State:

@@ -1,4 +1,4 @@
-"""Noise that is correlated over time, as the drive of a population (`pcsim.models.with_noise`)."""
+"""Noise that is correlated over time, to drive populations (`pcsim.models.with_noise`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ou_noise(
     The noise starts in its stationary distribution and is correlated over time, corr(lag) = exp(-lag / tau) if exact,
     but not over pixels. The noise of sample i is a function of (seed, first + i) and the frame, independent of the
     batch size. Pass `torch.zeros(...)` as the images to present only the noise. `duration` is one number, or a tensor
-    (batch,) with a duration for each image. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact). Raises
+    (batch,) of one duration per image. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact). Raises
     StimulusError if the images do not have a floating-point type, for an invalid duration, or if `every` is too long
     for "euler".
     """
@@ -70,7 +70,7 @@ def ou_noise(
 
 
 class _Path:
-    """A recursion x_n = step(n, x_{n-1}) from x_0 = start(). Stored values make earlier frames cheap to find again."""
+    """A recursion x_n = step(n, x_{n-1}) from x_0 = start(). Stored values allow fast access to earlier frames."""
 
     SPACING = 64
 

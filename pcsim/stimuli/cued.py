@@ -1,9 +1,9 @@
-"""Images with several digits, one of which is the target, and cues to the digit or its place.
+"""Images with several digits, one of which is the target, and cues to the target or its location.
 
 Arrays   rows x columns of different digits, side by side
 Blends   different digits on top of one another, averaged, as if they were transparent
 
-Every image is a function of (seed, index), and so are its target and cues.
+Every image, with its target and cues, is a function of (seed, index).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Cued:
     target      (n,), index of the target among the identities
     centres     (digits, 2), the row and column of the centre of each place of an array in pixels; empty for blends
 
-    Cues to the target are "valid". Those to another digit of the image, the next in `identities`, are "invalid", and
-    those to a digit that is not in the image are "foil". A "neutral" cue is the mean of the cues to all digits or
-    places. A cue that is "absent" is zero.
+    Cues to the target are "valid". Cues to another digit of the image, the next one in `identities`, are "invalid", and
+    cues to a digit that is not in the image are "foil". A "neutral" cue is the mean of the cues to all digits or
+    places. An "absent" cue is zero.
     """
 
     images: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Cued:
         return f"Cued({len(self.images)} images of {self.identities.shape[1]} digits)"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32 (n, 1, height, width), with black as 0 and white as 1."""
+        """Return the images as float32 (n, 1, height, width), where black is 0 and white is 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def labels(self, cue: Literal["valid", "invalid", "foil"] = "valid") -> Tensor:
@@ -100,7 +100,7 @@ def spotlight(centres: Tensor, size: tuple[Count, Count], sd: Positive = 8.0) ->
     centres  row and column in pixels; (0, 0) is the centre of the first pixel
     size     height and width of the image
 
-    Raises StimulusError for centres of another shape.
+    Raises StimulusError for centres of the wrong shape.
     """
     if centres.dim() != 2 or centres.shape[1] != 2:
         raise StimulusError(

@@ -3,10 +3,10 @@
 The curves are self-avoiding walks on a lattice. Every step of a walk is a dash of two pixels, and the dots are in the
 gaps between dashes, so that the path between dots on the same curve is a whole number of dashes.
 
-Four trials share a scene. With nodes A and B of one curve, and A' and B' of the other, as many dashes apart, they are
-AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until the distances AB and A'B' in the
-plane are also those of AB' and A'B. In the four trials of a scene, neither the ink, nor a single dot, nor the distance
-between the dots therefore predicts the class.
+Four trials share a scene. Let A and B be nodes of one curve, and A' and B' nodes of the other, the same number of
+dashes apart. The trials are AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until AB'
+and A'B have the same distances in the plane as AB and A'B'. In the four trials of a scene, neither the ink, nor a
+single dot, nor the distance between the dots therefore predicts the class.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Contours:
         return f"Contours({len(self.images)} trials, {int(self.same.sum())} of them 'same')"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32 (n, 1, height, width), with black as 0 and white as 1."""
+        """Return the images as float32 (n, 1, height, width), where black is 0 and white is 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:
@@ -87,7 +87,7 @@ def contours(
     first        index of the first trial; every trial is a function of (seed, index) and the options
     paths        numbers of dashes between dots on the same curve, all equally probable
     lattice      number of nodes in a row and in a column
-    distractors  maximum number of single dashes that belong to no curve
+    distractors  maximum number of single dashes that do not belong to a curve
 
     Raises StimulusError for a path longer than the curves, or if the curves do not fit on the lattice.
 
@@ -145,7 +145,7 @@ def _scenes(seed: int, begin: int, path: Ints, length: int, lattice: int) -> tup
 def _choices(curves: Ints, path: int, lattice: int) -> Ints:
     """Return all pairs of dots on both curves, (n, 2, 2), for which the distances AB, A'B' are also AB', A'B."""
     nodes = curves.reshape(-1, 2)
-    offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # of all pairs of nodes, smaller and larger
+    offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # smaller, larger coordinate difference
     size = curves.shape[1]
     a, other = (each.ravel() for each in np.indices((size - path, size - path)))
     b = a + path
@@ -159,7 +159,7 @@ def _choices(curves: Ints, path: int, lattice: int) -> Ints:
 
 def _walks(drawn: NDArray[np.float64], length: int, lattice: int) -> tuple[Ints, NDArray[np.bool_]]:
     """Return two disjoint self-avoiding walks (n, 2, length + 1, 2), and whether both are complete (n,)."""
-    wide = lattice + 2  # with a border that is never free
+    wide = lattice + 2  # includes a border that is never free
     free = np.zeros((wide, wide), np.bool_)
     free[1:-1, 1:-1] = True
     free = np.tile(free.ravel(), (len(drawn), 1))

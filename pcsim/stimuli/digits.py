@@ -78,7 +78,7 @@ class Scenes:
         return f"Scenes({len(self.images)} images of {self.identities.shape[1]} digit(s))"
 
     def pixels(self) -> Tensor:
-        """Return the images as float32 (n, 1, 32, 32), with black as 0 and white as 1."""
+        """Return the images as float32 (n, 1, 32, 32), where black is 0 and white is 1."""
         return as_pixels(torch.from_numpy(self.images))
 
     def targets(self) -> Tensor:
@@ -191,10 +191,10 @@ def _digits(condition: Condition, seed: int, first: int, count: int, glyphs: Gly
 
 
 def _debris(images: NDArray, fragments: int, seed: int, first: int, templates: Templates) -> tuple[NDArray, NDArray]:
-    """Return the images with `fragments` fragments pasted over them, and the mask of the fragments.
+    """Paste `fragments` fragments over the images, and return the images and the mask of the fragments.
 
     As in the reference, a fragment replaces its entire square, so it erases earlier fragments even where its own crop
-    is background. The covered fraction therefore saturates near the average fraction of a crop that shows a digit.
+    is background. The covered fraction therefore saturates near the fraction of a crop that a digit covers on average.
     """
     count = len(images)
     low, high = FRAGMENT_SIDES

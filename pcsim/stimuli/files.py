@@ -29,7 +29,7 @@ def require_affordable(size: int, path: Path) -> None:
 
 
 def folder_of(given: Path | str | None, variable: str) -> Path | None:
-    """Return the full path of `given`, or else of the folder in the environment variable, or None if neither is set."""
+    """Return the full path of `given`, or of the folder in the environment variable, or None if neither is set."""
     folder = given or os.environ.get(variable)
     return full_path(folder) if folder else None
 
@@ -61,7 +61,7 @@ def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what
         except (OSError, ValueError) as reason:  # includes network and HTTP errors from requests
             failures.append(f"{mirror}: {reason}")
     raise StorageError(
-        given=f"no local copy of {data_set}, and no mirror answered ({'; '.join(failures)})",
+        given=f"no local copy of {data_set}, and no response from any mirror ({'; '.join(failures)})",
         expected=f"the file {name}",
         remedy=f"put {what} into a folder and set {variable} to it",
     )

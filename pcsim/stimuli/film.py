@@ -1,4 +1,4 @@
-"""Video clips with a frame rate, and functions that load, fit and split them, or draw sequences by (seed, index).
+"""Video clips with a frame rate: loading, fitting and splitting them, and drawing sequences by (seed, index).
 
 film = stimuli.read_film("walk.gif").fitted(multiple=8)
 train, test = film.split()
@@ -124,12 +124,12 @@ class Film:
 
     @checked(StimulusError)
     def every(self, frames: Count) -> Film:
-        """Return the film with only every `frames`-th frame, and its rate divided by `frames`."""
+        """Return the film reduced to every `frames`-th frame, with the rate divided by `frames`."""
         return replace(self, clips=tuple(clip[::frames] for clip in self.clips), rate=self.rate / frames)
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
+        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of all clips."""
         if not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share})",
@@ -229,15 +229,14 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 
 @checked(StimulusError, frames=None, how=None)
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
-    """Return `frames` (n, time, ...) with a surprise: from frame `at` on, each clip continues in an unexpected way.
+    """Return `frames` (n, time, ...) in which each clip continues in an unexpected way from frame `at` on.
 
     how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes the same
          pixels as the step that it reverses
          "cut": the clip continues with the frames of the next clip
 
     Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
-    frames (2 for "cut"), if too few frames precede `at` to be played backwards, or if there is no second clip to cut
-    to.
+    frames (2 for "cut"), if too few frames precede `at` for reverse play, or if there is no second clip to cut to.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]

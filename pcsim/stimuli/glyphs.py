@@ -69,10 +69,10 @@ class Glyphs(ABC):
 
     @abstractmethod
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the digits as white on black, as in MNIST: (len(ids), 28, 28)."""
+        """Return the digits in white on black, as in MNIST: (len(ids), 28, 28)."""
 
     def glyphs(self, ids: NDArray[np.int64]) -> list[Glyph]:
-        """Return the layers of each glyph in `ids`, with faces and outlines."""
+        """Return the layers of each glyph in `ids`, including faces and outlines."""
         faces = self.faces(ids)
         reach = int(np.ceil(OUTLINE))
         faces = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
@@ -131,7 +131,7 @@ class RenderedGlyphs(Glyphs):
 
     @checked(StimulusError)
     def patches(self, ids: Ids) -> NDArray[np.uint8]:
-        """Return the rendered digits as white on black: (len(ids), 28, 28)."""
+        """Return the rendered digits in white on black: (len(ids), 28, 28)."""
         return self._patches[self._known(ids)]
 
     @cached_property
@@ -195,7 +195,7 @@ def _render() -> Array:
 
 
 def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
-    """Return the maximum over a disk whose edge is smoothed over one sample."""
+    """Return the maximum over a disk around each sample; the edge of the disk is smoothed over one sample."""
     reach = int(np.ceil(radius))
     padded = np.pad(faces, ((0, 0), (reach, reach), (reach, reach)))
     height, width = faces.shape[1:]

@@ -50,7 +50,7 @@ def clips_of(array: NDArray[Any], axes: str | None, what: str) -> tuple[NDArray[
 
 
 def _axes_of(shape: tuple[int, ...]) -> str | None:
-    """Return the axes of an array of frames if its shape is unambiguous, else None."""
+    """Return the axes of an array of frames, or None if its shape is ambiguous."""
     channels_last = bool(shape) and shape[-1] in COLOURS
     if len(shape) == 3:
         is_image = shape[2] <= MOST_CHANNELS < shape[1]
@@ -84,7 +84,7 @@ def in_order(files: Sequence[Path]) -> list[Path]:
 
 
 def naturally_sorted(files: Sequence[Path]) -> list[Path]:
-    """Return files sorted by name, with the numbers in the names compared as numbers: a2.png before a10.png."""
+    """Return files sorted by name, comparing numbers in names by value: a2.png before a10.png."""
     return sorted(files, key=lambda file: (_key(file, WHOLE), file.name))
 
 

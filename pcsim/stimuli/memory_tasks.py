@@ -1,8 +1,8 @@
-"""Trials of short-term memory tasks: which item is presented when, and which answer is due when.
+"""Trials of short-term memory tasks: the times at which items are presented and answers are due.
 
 delayed_match     sample, delay with or without distractors, test      is the test the sample?
-n_back            a series of items                                    is the item that of n items before?
-change_detection  several items, delay, the same places again          has one item changed?
+n_back            a series of items                                    is it the item presented n items earlier?
+change_detection  several items, delay, the same places again          has an item changed?
 serial_order      items of varying duration                            in which order were they presented?
 
 Every trial is a function of (seed, index).
@@ -32,7 +32,7 @@ from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, blank, still
 
 MOST_ORDERS = 5_040
-"""largest number of orders, that of 7 items"""
+"""largest number of orders, which is that of 7 items"""
 Items = Annotated[int, Field(ge=2)]
 
 
@@ -74,14 +74,15 @@ class Trials:
 
     @checked(StimulusError)
     def timeline(self, items: Tensor | None = None, background: Finite | None = None) -> Timeline:
-        """Return the stimulus, labelled with the last answers.
+        """Return the stimulus, labelled with the last answer of each trial.
 
         items       (kinds, unit) or (kinds, channel, height, width), the pattern of each item; by default one-hot
                     vectors. The vectors of several places are concatenated, and images are placed side by side
-        background  value between items, at empty places and after the trial: 0 for vectors unless given. Images need
-                    it, because a delay of another brightness than their background would be a stimulus of its own
+        background  value between items, at empty places and after the trial: 0 for vectors unless given. It is required
+                    for images, because a delay whose brightness differs from their background would itself be a
+                    stimulus
 
-        Raises StimulusError for patterns of another shape, and for images without a background.
+        Raises StimulusError for patterns of the wrong shape, and for images without a background.
 
             trials.timeline(digits, background=float(digits[0, 0, 0, 0]))
         """
@@ -131,7 +132,7 @@ class Trials:
 
     @checked(StimulusError)
     def span(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the onset of the first epoch with a name and the end of the last, in ms: (n,), (n,).
+        """Return the onset of the first epoch called `name` and the end of the last one, in ms: (n,), (n,).
 
         Raises StimulusError for an unknown name.
         """
@@ -171,13 +172,13 @@ def delayed_match(
     distractor: Positive = 100.0,
     step: Positive = 10.0,
 ) -> Trials:
-    """Draw trials of delayed match to sample. During the test, the answer is 1 if the test is the sample, else 0.
+    """Draw trials of delayed match to sample. During the test, the answer is 1 if the test is the sample, or else 0.
 
     first        index of the first trial
     items        number of different items
     sample, delay, test, distractor  durations in ms; the delay includes the distractors
     distractors  number of items at equal intervals in the delay, which differ from each other, the sample and the test
-    step         intervals before distractors are multiples of this, usually the dt of the solver, in ms
+    step         time in ms of which the intervals before distractors are multiples, usually the dt of the solver
 
     Source: Miller, Erickson & Desimone 1996. Raises StimulusError for more distractors than there are other items, or
     if they do not fit into the delay with an interval of one step before and after each.
@@ -218,7 +219,7 @@ def n_back(
     item: Positive = 100.0,
     gap: Positive = 100.0,
 ) -> Trials:
-    """Draw series of items. From item n + 1 on, the answer is 1 if the item is that of n items before, else 0.
+    """Draw series of items. From item n + 1 on, the answer is 1 if it equals the item n positions earlier, or else 0.
 
     first      index of the first series
     items      number of different items
@@ -260,7 +261,7 @@ def change_detection(
     delay: Positive = 500.0,
     test: Positive = 100.0,
 ) -> Trials:
-    """Draw displays of several items, and the same displays after a delay. The answer is 1 if one item has changed.
+    """Draw displays of several items, repeated after a delay. The answer is 1 if one item has changed.
 
     first   index of the first trial
     places  number of places, of which `shown` contain an item; the others stay empty
@@ -308,7 +309,7 @@ def serial_order(
 ) -> Trials:
     """Draw series of different items whose durations vary, like "sleep" and "sleeeep". The answer is their order.
 
-    Orders are numbered like `itertools.permutations(range(items), length)`. The durations say nothing about the order.
+    Orders are numbered like `itertools.permutations(range(items), length)`. The durations are independent of the order.
 
     first    index of the first series
     items    number of different items
@@ -317,7 +318,7 @@ def serial_order(
     gap      duration of the interval after each item, in ms
     answer   duration of the epoch after the last item in which the answer is due, in ms
 
-    Raises StimulusError if there are fewer items than elements, or too many orders.
+    Raises StimulusError if a series is longer than the number of items, or if there are too many orders.
     """
     orders = math.perm(items, length)
     if not 2 <= orders <= MOST_ORDERS:
@@ -350,7 +351,7 @@ def _single_place(
     kinds: int,
     classes: int,
 ) -> Trials:
-    """Return trials with one place from (name, duration, item) of each epoch, and the answers by epoch."""
+    """Build trials with a single place from the (name, duration, item) of each epoch and the answers by epoch."""
     names, durations, shown = zip(*epochs, strict=True)
     none = np.full_like(shown[0], -1)
     return Trials(

@@ -1,4 +1,4 @@
-"""Occluders in front of images: a bar or blocks that cover a share of the pixels, and a bar that moves."""
+"""Occluders in front of images: a bar or blocks that cover a fraction of the pixels, and a moving bar."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def occluded(
     seed: Whole = 0,
     first: Whole = 0,
 ) -> Tensor:
-    """Return copies of `images` (batch, channel, height, width) with a share of their pixels set to `level`.
+    """Return copies of `images` (batch, channel, height, width) with a fraction `share` of their pixels set to `level`.
 
     bar     one vertical bar at a random position, whose width is share * width, rounded to whole pixels
-    blocks  squares of 1/8 of the shorter side, at random positions without overlap, until at least `share` of the
-            pixels is covered: at most one square more than needed
+    blocks  squares of 1/8 of the shorter side, at random positions without overlap, until at least the fraction `share`
+            of the pixels is covered (with at most one square more than necessary)
 
     The occluder of sample i is a function of (seed, first + i), independent of the batch size, and covers all channels.
     Raises StimulusError if the images do not have a floating-point type, or if a bar would be narrower than a pixel.

@@ -34,7 +34,7 @@ FILES = {
 class Characters:
     """A set of n drawings of characters.
 
-    images      (n, 105, 105), uint8, with ink as 255
+    images      (n, 105, 105), uint8, where ink is 255
     alphabets   (n,), index of each drawing's alphabet in `names`
     characters  (n,), index of each character in its alphabet, from 0
     """
@@ -61,7 +61,7 @@ class Characters:
 
     @checked(StimulusError)
     def pixels(self, side: Count = 32) -> Tensor:
-        """Return the images resized by area averaging, with ink as 1: float32 (n, 1, side, side)."""
+        """Return the images resized by area averaging, where ink is 1: float32 (n, 1, side, side)."""
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 

@@ -40,12 +40,13 @@ def read_images(
 
     source      a folder, sorted by the numbers in the names (hidden files and files other than pictures are ignored),
                 one file, or a sequence of files, which keeps its order: 8-bit PNG, JPEG, BMP or TIFF
-    size        height and width, or one number for both: rescales the pictures (bilinear, antialiased). Required if
-                they differ in size
+    size        height and width, or one number for both: rescales the pictures (bilinear, antialiased). Required if the
+                pictures differ in size
     channels    1 converts colour to luminance (ITU-R BT.601), 3 repeats grey. Required if some pictures are grey and
                 others in colour
-    fit         for pictures whose aspect ratio is not that of `size`: "crop" keeps the centre, "stretch" distorts
-    background  grey level behind transparent pixels, from 0 (black) to 1 (white). Required if there are any
+    fit         for pictures whose aspect ratio differs from that of `size`: "crop" keeps the centre, "stretch" distorts
+    background  grey level behind transparent pixels, from 0 (black) to 1 (white). Required if any pixels are
+                transparent
 
     The orientation stored in a file is applied. Raises StimulusError if one of these settings is required but missing,
     for a folder without pictures, and for files that are damaged, too large (`pcsim.stimuli.files.MOST_BYTES`), of
@@ -108,7 +109,7 @@ def _rescaled(image: Tensor, size: tuple[int, int], fit: Fit | None, path: Path)
     kept = min(height, round(width * rows / columns)), min(width, round(height * columns / rows))
     if kept != (height, width) and fit is None:
         raise StimulusError(
-            given=f"{path} with {height}x{width} pixels for size={rows}x{columns}, which has another aspect ratio",
+            given=f"{path} with {height}x{width} pixels for size={rows}x{columns}, which differs in aspect ratio",
             expected="pictures with the aspect ratio of `size`, or fit='crop' or 'stretch'",
             remedy="pass fit='crop' to cut off the borders, or fit='stretch' to distort the pictures",
         )

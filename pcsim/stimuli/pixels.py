@@ -35,7 +35,7 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = 
         raise StimulusError(
             given=f"images with values from {float(images.min()):g} to {float(images.max()):g}",
             expected="8-bit pixels, or finite floating-point values from 0 (black) to 1 (white)",
-            remedy="pass the images as they are if they are normalised already, as it seems; otherwise pass "
+            remedy="pass the images unchanged if they are already normalised, as it seems; otherwise pass "
             "(images + 1) / 2 if black is -1",
         )
     require_pixels(images, "images")

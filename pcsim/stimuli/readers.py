@@ -95,7 +95,7 @@ def _reading(path: Path) -> Iterator[None]:
             expected="images within Pillow's size limit",
             remedy="make the images smaller, or increase PIL.Image.MAX_IMAGE_PIXELS if you trust the file",
         ) from reason
-    except Exception as reason:  # a damaged file can make a decoder fail in any way
+    except Exception as reason:  # a decoder may raise any exception for a damaged file
         raise StimulusError(
             given=f"{path}, which cannot be read ({type(reason).__name__}: {str(reason)[:200]})",
             expected="a complete file whose content matches its extension",
@@ -208,7 +208,7 @@ def _pages(path: Path, background: float | None, copies: int = 1) -> tuple[list[
             if background is None and values[..., -1].min() < 255:
                 raise StimulusError(
                     given=f"{path}, which has transparent pixels",
-                    expected="the grey level to show behind them",
+                    expected="the grey level behind transparent pixels",
                     remedy="pass background=0.0 for black, 0.5 for grey or 1.0 for white",
                 )
             pages.append(_opaque(values, background or 0.0))

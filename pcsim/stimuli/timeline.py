@@ -27,7 +27,7 @@ class Epoch:
 
     duration  in ms; a tensor (batch,) gives each sample its own duration, and 0 skips the epoch
     name      a label for plots and tables, such as "fixation"
-    kind      the function that made the epoch, such as "noise", and its `settings`
+    kind      the function that created the epoch, such as "noise", and its `settings`
     """
 
     duration: float | Tensor
@@ -116,7 +116,7 @@ class Timeline:
         """Return the epochs of a run from `since` to `until` ms as dicts of JSON types.
 
         The keys are "from" and "to" (in ms; None without an end), "name", "kind" and the settings. If samples differ,
-        "from" and "to" enclose all of them, and "onsets" and "offsets" have a value for each sample.
+        "from" and "to" span all samples, and "onsets" and "offsets" contain one value per sample.
         """
         found = []
         for number, epoch in enumerate(self.epochs):
@@ -189,7 +189,7 @@ class Timeline:
     def then(self, other: Timeline) -> Timeline:
         """Return this timeline followed by `other`.
 
-        Raises StimulusError if this timeline never ends, or if the two have images of different shapes or numbers.
+        Raises StimulusError if this timeline never ends, or if the two differ in the shape or number of images.
         """
         if not math.isfinite(self.duration):
             raise StimulusError(
@@ -271,7 +271,7 @@ def held(images: Tensor, duration: Number | Tensor = math.inf, *, name: str = "i
 def still(
     images: Tensor, duration: float | Tensor = math.inf, name: str = "image", kind: str = "held", **settings: Any
 ) -> Timeline:
-    """Return a timeline of one static epoch, whose `settings` are reported with runs."""
+    """Return a timeline of one static epoch, whose `settings` appear in the metadata of runs."""
     duration = duration.double() if isinstance(duration, Tensor) else duration
     return Timeline((Epoch(duration, math.inf, lambda _: images, name, kind, settings, tuple(images.shape)),))
 
@@ -410,7 +410,7 @@ def _require_duration(duration: float | Tensor, batch: int = 0) -> None:
 
 
 def _check_each(values: Tensor, batch: int, what: str, is_time: bool = False) -> None:
-    """Raise StimulusError unless `values` are finite numbers (batch,), or for times, numbers of 0 or more."""
+    """Raise StimulusError unless `values` are finite numbers (batch,), which must not be negative if they are times."""
     fits = values.shape == (batch,) and not values.is_complex() and values.dtype != torch.bool
     if not fits or not bool(((values >= 0) if is_time else torch.isfinite(values)).all()):
         raise StimulusError(

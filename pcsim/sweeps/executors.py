@@ -35,7 +35,7 @@ from pcsim.core.renamed import names_of
 from pcsim.sweeps.identity import is_interactive
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither has to be imported"""
+"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither package has to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
@@ -97,7 +97,7 @@ def _lost(reason: BaseException, tried: int) -> SweepError:
     lost = SweepError(
         given=f"a call whose worker died {tried} time{'s' * (tried > 1)} ({type(reason).__name__}: {reason})",
         expected="workers that survive their calls; the system kills processes if memory runs out",
-        remedy="run fewer workers at once, such as where='processes:1', or use smaller batches, and start again",
+        remedy="use fewer workers, such as where='processes:1', or use smaller batches, and start again",
     )
     lost.__cause__ = reason
     return lost
@@ -134,7 +134,7 @@ class Processes(Executor):
     """An executor that runs calls in single-threaded processes. If one dies, it is replaced, and only its call fails.
 
     prepare  called with the arguments `with_` in every new process
-    The processes must be able to import the functions and the types of the arguments, unless these were typed into an
+    The processes must be able to import the functions and the types of the arguments, unless they were entered in an
     interactive session, such as a notebook.
     """
 
@@ -187,7 +187,7 @@ class Processes(Executor):
             if self._failed_starts < START_TRIES:
                 raise
             raise SweepError(
-                given=f"{self._failed_starts} processes in a row that died during start-up",
+                given=f"{self._failed_starts} consecutive processes that died during start-up",
                 expected="a script that worker processes can import without running it",
                 remedy="guard the script with `if __name__ == '__main__':` and define its functions in a module",
             ) from reason
@@ -199,9 +199,9 @@ class Processes(Executor):
 
 
 def _portable(function: Callable[..., Any], arguments: tuple, options: dict) -> tuple[Any, ...]:
-    """Return a call that another process can receive.
+    """Return a call in a form that can be sent to another process.
 
-    Functions and classes are sent by name, which fails for those typed into a notebook; cloudpickle sends their code.
+    Functions and classes are sent by name, which fails for those entered in a notebook; cloudpickle sends their code.
     """
     if is_interactive():
         return _unpacked, cloudpickle.dumps((function, arguments, options))

@@ -39,8 +39,8 @@ def content_of(function: Callable[..., Any]) -> list[Any]:
     """Return a fingerprint of a function: its name, a hash of its compiled code, its defaults and, for a partial, the
     bound arguments.
 
-    The module name is not included, because it changes when a module is run as a script. For a function that was typed
-    into an interactive session, the fingerprint includes the functions, classes and values of the session that it uses.
+    The module name is not included, because it changes when a module is run as a script. For a function entered in an
+    interactive session, the fingerprint includes the functions, classes and values of the session that it uses.
     """
     if isinstance(function, partial):
         arguments = storage.plain([_known_by(function.args), _known_by(function.keywords)])
@@ -64,7 +64,7 @@ def without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_typed_in(value: object) -> bool:
-    """Return whether a function or class was typed into an interactive session, from which no process can import it."""
+    """Return whether a function or class was entered interactively, so that other processes cannot import it."""
     return getattr(value, "__module__", None) == "__main__" and is_interactive()
 
 
@@ -78,7 +78,7 @@ def _hash(text: str) -> str:
 
 
 def _known_by(config: Any) -> Any:
-    """Return the part of a configuration that identifies a point: all but dataclass fields with compare=False."""
+    """Return the part of a configuration that identifies a point, omitting dataclass fields with compare=False."""
     if is_dataclass(config) and not isinstance(config, type):
         return {field.name: _known_by(getattr(config, field.name)) for field in fields(config) if field.compare}
     if isinstance(config, Mapping):

@@ -55,7 +55,7 @@ class Journal:
                     yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append entries, and wait until they are written to disk."""
+        """Append entries and wait until they are on disk."""
         with self.path.open("ab+") as file, waiting_for(file):  # no line number may be used twice
             first, position = self._read
             file.seek(position)

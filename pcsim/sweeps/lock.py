@@ -25,7 +25,7 @@ except ImportError:  # not a Unix system
 def waiting_for(file: IO[bytes]) -> Iterator[None]:
     """Lock an open file for the duration of a block, waiting while another process holds the lock."""
     if fcntl is not None:
-        with suppress(OSError):  # the file system has no locks
+        with suppress(OSError):  # the file system does not support locks
             fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield

@@ -66,7 +66,7 @@ class Trial:
 class Search:
     """A search with `count` trials, whose configurations come from `propose` and whose results are stored in `folder`.
 
-    score   a function at the top level of a module (or a partial of one), as other processes may run it. An
+    score   a function at the top level of a module (or a partial of one), because other processes may run it. An
             interrupted trial repeats its current stage, so save checkpoints under the trial number
     stages  number of stages per trial; between stages a trial is pruned unless it is among the best fraction `keep` of
             completed trials at that stage
@@ -236,7 +236,7 @@ class Search:
             return 0
         last = values[max(values)]
         if math.isnan(last) or (len(values) < self.stages and trial.number >= self.random and trial.should_prune()):
-            # Optuna's sampler ignores failed trials. If reported as pruned, a trial without a score counts as poor.
+            # Optuna's sampler ignores failed trials. Report a trial without a score as pruned, so it counts as poor.
             study.tell(trial.number, state=TrialState.PRUNED)
         elif len(values) == self.stages:
             study.tell(trial.number, last)
@@ -249,9 +249,9 @@ class Search:
 
 
 def _sampler(seed: int, random: int) -> Any:
-    """Return a sampler whose draws depend only on the seed, the trial, the parameter and the results of other trials.
+    """Return a sampler whose draws depend only on the seed, trial, parameter and results of other trials.
 
-    Draws of Optuna's samplers also depend on earlier draws, which are not known when a search is resumed.
+    Draws of Optuna's own samplers also depend on earlier draws, which are unknown when a search is resumed.
     """
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 

@@ -171,11 +171,11 @@ class Sweep:
 
         where  "here", "processes:4", "dask", "dask:tcp://host:8786", "slurm:partition=cpu", or any executor with
                submit(); workers on other machines must share `folder`
-        tries  maximum number of attempts at a point whose worker is lost
+        tries  maximum number of attempts to compute a point if workers are lost
 
-        A point that raises an exception is marked in the table (`table.failures`), the others still run, and the next
-        run() retries it. If the exception is a result of the point's settings, such as a solver that cannot use a dt
-        (a ValueError, which pcsim's exceptions are, or an ArithmeticError or LinAlgError), a PcsimWarning reports it.
+        If a point raises an exception, it is marked in the table (`table.failures`), the others still run, and the next
+        run() retries it. If the exception is a result of the point's settings, such as a solver that cannot use a dt (a
+        ValueError, which pcsim's exceptions are, or an ArithmeticError or LinAlgError), a PcsimWarning reports it.
         Raises SweepError at the end if any other exception occurred (probably a bug), or if no point has a result.
         """
         storage.make_folder(self.folder / "points")
@@ -229,7 +229,7 @@ class Sweep:
     def _work_off(
         self, executor: SupportsSubmit, lots: Sequence[list[int]], tries: int, progress: bool
     ) -> dict[int, Exception]:
-        """Run lots of points, mark those that failed, and return their exceptions."""
+        """Run the points in lots, mark those that failed, and return their exceptions."""
         failures: dict[int, Exception] = {}
         bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)
         with bar:
@@ -241,7 +241,7 @@ class Sweep:
                     lost = [n for n in lot if n not in elsewhere and not self.path(self.ids[n]).exists()]
                     bar.update(len(lot) - len(lost) - len(others or ()))
                     if len(lost) > 1 and reason is not None:
-                        calls += [(self, [n]) for n in lost]  # one of them failed, and the others shall not be lost
+                        calls += [(self, [n]) for n in lost]  # retry separately, as only one failed
                     else:
                         failures |= {n: reason or self._unshared() for n in lost}
                 lots = self._wait_for(elsewhere, bar)
@@ -298,7 +298,7 @@ class Sweep:
         return self.path(self.ids[number]).with_suffix(".lock")
 
     def _remove_locks(self) -> None:
-        """Remove the lock files of killed processes. Those that another process holds are kept."""
+        """Remove the lock files of killed processes. Locks held by other processes are kept."""
         for number in range(len(self.points)):
             if self._lock(number).exists():
                 with locked(self._lock(number)):
@@ -349,7 +349,7 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
 
 
 def _is_result(reason: Exception) -> bool:
-    """Return whether an exception can be a result of a point's settings, rather than of a bug or of the machine."""
+    """Return whether an exception can result from a point's settings, rather than from a bug or the machine."""
     kinds = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.linalg.LinAlgError)
     return isinstance(reason, kinds) and not isinstance(reason, SweepError | StorageError)
 
@@ -409,7 +409,7 @@ def _with(config: Any, path: Sequence[str], value: Any, name: str, whole: object
 
 
 def _like(old: object, new: Any, name: str) -> Any:
-    """Return `new`, as a float if `old` is a float, so that 5 and 5.0 are not two different points."""
+    """Return `new`, converted to a float if `old` is a float, so that 5 and 5.0 are the same point."""
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         return float(new)
     if isinstance(old, str) != isinstance(new, str) and old is not None and new is not None:

@@ -27,7 +27,8 @@ class Table:
     table["tau"] or table["settling"] returns a column: an array with one row per point, or a list if the values differ
     in shape. `where` selects rows, `over` arranges a column by axes, and `to_xarray` returns a labelled dataset.
 
-    failures  row -> the exception that the point raised. In columns, its numbers are NaN and its strings empty.
+    failures  row -> the exception that the point raised. In the columns of such a point, numbers are NaN and strings
+              are empty.
     """
 
     points: Sequence[Point]
@@ -134,12 +135,13 @@ class Table:
             )
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with one dimension per axis; requires extra `analysis`.
+        """Return an `xarray.Dataset` with one dimension per axis; requires the extra `analysis`.
 
-        Names that always change together share the dimension of the first, with the others as coordinates. Points that
-        are missing or failed have NaN or empty strings, and `failure` contains the exceptions. The dimensions of an
-        array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are padded with NaN, and
-        curve_0_length contains the lengths. Raises SweepError if two points have the same values on all axes.
+        Names that always change together share the dimension of the first name; the other names become coordinates.
+        Points that are missing or failed have NaN or empty strings, and `failure` contains the exceptions. The
+        dimensions of an array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are
+        padded with NaN, and curve_0_length contains the lengths. Raises SweepError if two points have the same values
+        on all axes.
         """
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
@@ -168,7 +170,7 @@ class Table:
         return xarray.Dataset(data, coords)
 
     def _groups(self) -> dict[str, list[str]]:
-        """Return the axes that need a dimension, each with the names that always change together with it."""
+        """Return the axes that need a dimension, each with the names that always change with it."""
         groups: dict[str, list[str]] = {}
         for axis in self.axes:
             for first, others in groups.items():
@@ -187,7 +189,7 @@ def _key(value: Any) -> Any:
 
 
 def _labels(values: Sequence[Any]) -> NDArray[Any]:
-    """Return coordinates: numbers or strings, or otherwise the values as text."""
+    """Return the values as coordinates: unchanged if they are numbers or strings, otherwise as text."""
     kinds = {str if isinstance(value, str) else float for value in values if isinstance(value, str | int | float)}
     is_plain = len(kinds) == 1 and all(isinstance(value, str | int | float) for value in values)
     return np.array(values if is_plain else [str(value) for value in values])

@@ -1,4 +1,4 @@
-"""The order of batches: drawn from the seed of a training, or given by a DataLoader."""
+"""The order of batches, either drawn from the training seed or determined by a DataLoader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pcsim.training.settings import Training
 def seeded(seed: int, update: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch, NumPy and `random` with a hash of the arguments and the rank, and restore their states afterwards.
 
-    Dropout, noise and augmentation are then functions of the seed and the update, so a resumed training repeats them.
+    Dropout, noise and augmentation are then functions of the seed and the update, so resumed training repeats them.
     """
     key = hashlib.sha256(f"{seed} {update} {distributed.rank()}".encode()).digest()
     number, numpy_state, plain_state = int.from_bytes(key[:7]), np.random.get_state(), random.getstate()
@@ -63,11 +63,11 @@ class Batches(ABC):
         """Return the batch for an update. Updates are consecutive."""
 
     def position(self) -> dict[str, Any]:
-        """Return what a checkpoint must contain so that `resume` finds the next batch."""
+        """Return the values that a checkpoint must contain for `resume` to find the next batch."""
         return {}
 
     def resume(self, position: dict[str, Any], done: int) -> None:  # noqa: B027
-        """Continue after `done` updates at a `position`. By default, the update alone determines the batch."""
+        """Continue after `done` updates at a `position`. By default, the batch depends only on the update."""
 
 
 class Drawn(Batches):
@@ -83,10 +83,10 @@ class Drawn(Batches):
 
 
 class Loaded(Batches):
-    """The batches of a DataLoader, in its own order.
+    """The batches of a DataLoader, in the order of the loader.
 
-    Whatever the loader draws from the global generators is determined by the seed. The states of its own generators at
-    the start of an epoch are stored, and a resumed training loads the batches of the current epoch again.
+    Random numbers that the loader draws from the global generators are determined by the seed. The states of its own
+    generators at the start of an epoch are stored, and resumed training loads the batches of the current epoch again.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:

@@ -32,7 +32,7 @@ class Data:
     """Images with targets of shape (n, *classes), from any source that `training.train` accepts.
 
     classes  shape of the readout
-    dtype    type of targets that are given as labels
+    dtype    dtype of targets that are created from labels
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Data:
         return count
 
     def batches_of(self, settings: Training) -> Batches:
-        """Return the batches of a training, in order."""
+        """Return the batches in the order of training."""
         return Drawn(self._count, settings) if self.loader is None else Loaded(self.loader, settings.seed)
 
     def samples(self, settings: Training) -> int:
-        """Return the number of images from which batches are drawn, or of a batch if the order is the loader's."""
+        """Return the number of images from which batches are drawn, or the batch size of a DataLoader."""
         return self._count or settings.batch
 
     def settings_for(self, settings: Training) -> Training:
@@ -83,7 +83,7 @@ class Data:
         if distributed.size() > 1:
             raise TrainingError(
                 given=f"a DataLoader in {distributed.size()} processes",
-                expected="data of which every process can take its shard of each batch",
+                expected="data from which every process can take its shard of each batch",
                 remedy="pass the dataset: train(network, loader.dataset, settings=settings)",
             )
         size = self.loader.batch_size
@@ -102,7 +102,7 @@ class Data:
         if self.loader is not None and self.loader.persistent_workers:
             raise TrainingError(
                 given="a checkpoint and a DataLoader with persistent_workers=True",
-                expected="workers that are seeded in every epoch, as resuming repeats their random numbers",
+                expected="workers that are seeded in every epoch, because resuming repeats their random numbers",
                 remedy="pass DataLoader(..., persistent_workers=False), or checkpoint=None",
             )
 
@@ -126,7 +126,7 @@ class Data:
             yield pair
 
     def first(self, count: int) -> Pair:
-        """Return the first `count` images and their targets, or all if there are fewer."""
+        """Return the first `count` images with their targets, or all images if there are fewer."""
         images, targets, found = [], [], 0
         for shown_images, wanted in self.in_order(min(count, 250)):
             images.append(shown_images[: count - found])
@@ -194,7 +194,7 @@ def _as_targets(
 
 
 def _items(dataset: Dataset[Any], chosen: Tensor) -> Any:
-    """Return items of a dataset, as a batch."""
+    """Return items of a dataset, collated into a batch."""
     if type(dataset) is TensorDataset:
         return tuple(tensor[chosen] for tensor in dataset.tensors)
     indices = chosen.tolist()

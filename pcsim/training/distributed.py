@@ -1,6 +1,6 @@
 """Training in several processes: each handles an equal shard of every batch, and the gradients are averaged.
 
-    torchrun --nproc-per-node 2 -m experiments.occlusion           runs a script on two GPUs or in two CPU processes
+    torchrun --nproc-per-node 2 -m experiments.occlusion           runs a script on two GPUs, or in two CPU processes
 
 Because all shards have the same size, the averaged gradient is that of the full batch, and results equal those of a
 single process up to rounding. Normalisation layers use the statistics of their own shard, and running statistics are

@@ -54,7 +54,7 @@ class Goal:
     closed_loop_from: Annotated[int | None, Field(gt=0)] = None
     """first frame replaced with the network's own prediction, as in the paper's fine-tuning; requires a pixel loss"""
     own: Literal["never", "step", "linear", "inverse_sigmoid"] = "never"
-    """schedule by which the probability that the network's own prediction replaces a frame rises from 0 to 1 during
+    """schedule on which the probability that the network's own prediction replaces a frame rises from 0 to 1 during
     training (Bengio et al. 2015), drawn separately for each frame of each clip. step: jumps from 0 to 1 halfway"""
     steepness: Annotated[float, Field(gt=0)] = 20.0
     """steepness of inverse_sigmoid, 1 / (1 + exp(steepness (1/2 - fraction of updates completed)))"""
@@ -182,7 +182,7 @@ def _check(network: Network, goal: Goal, settings: Training) -> None:
     if goal.loss == "errors" and (goal.is_closed or not network.errors):
         raise TrainingError(
             given=f"{goal} for {network.name!r} with errors {', '.join(network.errors) or 'none'}",
-            expected="a network with prediction errors, in open loop, as the errors compare predictions with the input",
+            expected="a network with prediction errors, in open loop, because errors compare predictions with inputs",
             remedy="pass Goal(loss='absolute', ...)",
         )
 

@@ -120,7 +120,7 @@ class Implicit(Gradient):
     """Gradient at a fixed point: the network runs without storing steps, and must have settled by the last step.
 
     tolerance   maximum relative change of the state in one further step
-    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converges as fast as the dynamics
+    iterations  maximum number of iterations of u = dL/dz + u dF/dz, which converges at the same rate as the dynamics
     Values are available only at the last step. Raises TrainingError if the network has not settled, and in the backward
     pass if the fixed point is barely stable.
     """
@@ -155,7 +155,7 @@ class Implicit(Gradient):
         moved = float((here - before).detach().norm() / size)
         if not moved <= self.tolerance:
             raise TrainingError(
-                given=f"{schedule.network.name!r} at step {schedule.end}, where another step changes the state by "
+                given=f"{schedule.network.name!r} at step {schedule.end}, where one more step changes the state by "
                 f"{moved:.2g} of its norm",
                 expected=f"a network that has settled to within {self.tolerance:g}",
                 remedy="run longer, scale the weights down, or use gradient=Checkpointed(), which needs no fixed point",
@@ -197,14 +197,14 @@ class Adjoint(Gradient):
     tolerance  maximum relative deviation from backpropagation. `training.train` compares the two on the first batch,
                and raises TrainingError for a larger deviation; `simulate` does not compare them
     Requires solver=TorchDiffEq(...). For smooth networks in float64 the deviation is about the solver's tolerance; in
-    float32, or where ReLUs or max-pooling layers switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
+    float32, or if ReLUs or max-pooling layers switch during a run, it is 1e-4 to 1e-2 even at tight tolerances.
     """
 
     tolerance: Positive = 1e-5
     kind: str = field(default="adjoint", init=False)
 
     def solver(self, solver: Solver) -> Solver:
-        """Return the solver with its adjoint enabled. Raises SolverError unless it is a `TorchDiffEq`."""
+        """Return the solver with the adjoint method enabled. Raises SolverError unless it is a `TorchDiffEq`."""
         if not isinstance(solver, TorchDiffEq):
             raise SolverError(
                 given=f"gradient=Adjoint() with {solver}",

@@ -257,7 +257,7 @@ def learn(
     if settings.precision != "float32":
         raise TrainingError(
             given=f"precision={settings.precision!r} for the local rule",
-            expected="precision='float32', as relaxation ends at a fixed point only in the precision of the weights",
+            expected="precision='float32', because relaxation converges only to the precision of the weights",
             remedy="omit precision=",
         )
     relaxation = Relaxation(network, solver, until)

@@ -34,7 +34,7 @@ _Slow = Annotated[float, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Activity:
-    """The activities at one time, in the shapes of the weight's input and output, and the reward (batch,) if any."""
+    """The activities at one time, in the shapes of the weight's input and output, and the reward (batch,), if any."""
 
     pre: Tensor
     post: Tensor
@@ -68,7 +68,7 @@ class LocalRule(ABC):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Hebb(LocalRule):
-    """dw = eta <post pre>. Weights grow without bound: stop in time, or use `Oja`."""
+    """dw = eta <post pre>. Weights grow without bound, so limit the number of updates or use `Oja`."""
 
     rate: Positive
 
@@ -133,7 +133,7 @@ class BCM(LocalRule):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class ThreeFactor(LocalRule):
-    """e <- decay e + post pre;  dw = eta <(R - b) e>: the reward R gates what the eligibility trace e has stored.
+    """e <- decay e + post pre;  dw = eta <(R - b) e>: the reward R gates the stored eligibility trace e.
 
     decay     factor by which the trace of each sample falls from one update to the next, exp(-interval / tau)
     baseline  expected reward b: a number, or "running" for the mean of past rewards, so that R - b is a reward
@@ -223,7 +223,7 @@ class PredictiveCoding(LocalRule):
         errors = [name for name in fed if name in network.errors]
         if not errors:
             raise WiringError(
-                given=f"PredictiveCoding for {edge.name!r}, whose target enters no prediction error",
+                given=f"PredictiveCoding for {edge.name!r}, whose target is not an input of a prediction error",
                 expected="a projection to a prediction, such as 'r1->p0'",
                 remedy="use another rule, such as local.Hebb(rate=1e-3)",
             )

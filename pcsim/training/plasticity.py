@@ -40,7 +40,7 @@ Reward = Callable[[State, Tensor], Tensor]
 
 
 def presented(value: Tensor) -> Tensor:
-    """Return the value itself: a reduction with which a `Record` keeps an input."""
+    """Return the value unchanged. As a reduction, this makes a `Record` keep an input."""
     return value
 
 
@@ -48,7 +48,7 @@ def presented(value: Tensor) -> Tensor:
 class Plasticity:
     """Local learning rules for some projections of a network, which change its weights in place.
 
-    rules  a rule by the name of its projection, such as {"image->v1": local.Oja(rate=1e-2)}
+    rules  projection -> rule, such as {"image->v1": local.Oja(rate=1e-2)}
 
     The presynaptic activity is the value of the source after the layers before the weight, such as pooling. The
     postsynaptic activity is the value of the target, unless the rule states otherwise. A change is the mean over the
@@ -89,7 +89,7 @@ class Plasticity:
 
     @checked(TrainingError)
     def values(self, run: Run, row: int = -1) -> State:
-        """Return the values of `names` in a row of a run, for `step`."""
+        """Return the values of `names` in a row of a run, as arguments of `step`."""
         found = {name: run[self._key(name)] for name in self.names}
         count = min(map(len, found.values()))
         if not -count <= row < count:
@@ -112,7 +112,7 @@ class Plasticity:
         """Update the weights once from values (batch, ...); return the changes eta dw by projection.
 
         values  the value of each name in `names`, for example from `local.relax` or from rows of a run. Pre- and
-                postsynaptic values are paired as they are, whatever the delay of the projection
+                postsynaptic values are paired without shifting them by the delay of the projection
         reward  (batch,), or one number for all samples; only `ThreeFactor` uses it
 
         Raises TrainingError for values of the wrong shape or type, and if weights would become infinite or NaN; the
@@ -121,7 +121,7 @@ class Plasticity:
         if missing := [name for name in self.names if name not in values]:
             raise TrainingError(
                 given=f"values of {', '.join(values) or 'nothing'}",
-                expected=f"values of {', '.join(missing)}, too",
+                expected=f"also values of {', '.join(missing)}",
                 remedy="call step(plasticity.values(run)) after a run with record=plasticity.record()",
             )
         pairs = {name: (values[e.source], values[self._posts[name]]) for name, e in self._edges.items()}
@@ -130,14 +130,15 @@ class Plasticity:
     @checked(TrainingError)
     @torch.no_grad()
     def follow(self, run: Run, reward: Tensor | float | None = None, at: Sequence[NonNegative] | None = None) -> None:
-        """Update the weights once for each row of a run, in the order of time. The run starts a new trial.
+        """Update the weights once for each row of a run, in temporal order. The run starts a new trial.
 
         run     a run with record=plasticity.record(). The source of a delayed projection is read at the time when it
-                sent the activity, so this time must also be recorded. The first rows, without a past, are skipped
+                sent the activity, so this time must also be recorded. The first rows, for which no past values exist,
+                are skipped
         reward  (batch,) or a number, at the last row only; or (rows, batch)
         at      times of the rows in ms at which the weights are updated; by default all rows
 
-        Raises TrainingError as `step`, and if the run lacks values that are needed.
+        Raises the same errors as `step`, and TrainingError if the run lacks values that are needed.
         """
         rows = self._rows(run, at)
         rewards: list[Any] = [None] * len(rows)
@@ -181,7 +182,7 @@ class Plasticity:
         seed    determines the order of the samples, and random numbers drawn in an update
         reward  function of the values at the last row and the indices of the samples, which returns rewards (batch,)
         at      times in ms at which the rules are applied; by default only at the end
-        checkpoint, every, bar  as for `training.train`: repeating the call resumes with the same bits
+        checkpoint, every, bar  as for `training.train`: repeating the call resumes with bitwise equal results
         """
         count = self._count(shown)
         times = [until] if at is None else sorted(at)
@@ -232,7 +233,7 @@ class Plasticity:
         return changes
 
     def _rows(self, run: Run, at: Sequence[float] | None) -> list[dict[str, tuple[int, int]]]:
-        """Return, for each time, the source and target rows of every projection that reads past values."""
+        """Return, for each time, the source and target rows of every projection that uses past values."""
         dt = run.final.clock.dt
         if missing := [name for name in self.names if self._key(name) not in run]:
             raise TrainingError(

@@ -1,4 +1,4 @@
-"""Records of a training run: the losses, the validation scores, and what callbacks receive."""
+"""Records of a training run: losses, validation scores, and the argument of callbacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Validation:
     loss: float
     """mean loss of the readout, combined over time as in training; NaN if a sample diverged"""
     accuracy: float
-    """share of images whose largest readout in the last step is a class that is present; diverged samples are wrong"""
+    """fraction of images whose largest readout in the last step is a class present; diverged samples count as wrong"""
     images: int
     """number of images"""
 
@@ -34,14 +34,14 @@ class History(list[float]):
 
     @property
     def best(self) -> Validation | None:
-        """The validation with the lowest loss, the first one if several are equal; None without a finite loss."""
+        """The validation with the lowest loss (the first if several are equal), or None if no loss is finite."""
         finite = [one for one in self.validation if one.loss == one.loss]
         return min(finite, key=lambda one: one.loss, default=None)
 
 
 @dataclass
 class Progress:
-    """The state of a training after an update, as passed to callbacks."""
+    """The state of training after an update, as passed to callbacks."""
 
     network: Network
     """the network, in training mode, with its current weights"""

@@ -33,7 +33,7 @@ def evaluate(
     batch: Count = 250,
     bar: Callable[..., tqdm] | None = None,
 ) -> Tensor:
-    """Return the readout at every step, on the CPU, with shape (time, n, classes).
+    """Return the readout at every step as a tensor (time, n, classes) on the CPU.
 
     images  (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]
 
@@ -78,7 +78,7 @@ def score(
 
     images, targets, solver, steps  as for `train`
     settings  determine the loss and how it is combined over time; `reconstruction` is not included
-    batch     number of images that run simultaneously; a DataLoader has its own
+    batch     number of images that run simultaneously; a DataLoader determines its own batches
 
         training.score(net, test_images, test_labels).accuracy
     """

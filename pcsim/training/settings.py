@@ -22,7 +22,7 @@ class Training:
     batch           images per update
     optimiser       "adam" or "sgd"
     learning_rate   initial learning rate
-    schedule        course of the learning rate: "constant"; "linear" or "cosine", falling to zero at the last update;
+    schedule        learning-rate schedule: "constant"; "linear" or "cosine", falling to zero at the last update;
                     "exponential", falling smoothly by a factor of 10 every `decade` updates; "step", the same in jumps
     decade          number of updates over which the exponential and the step schedule fall by a factor of 10
     momentum        momentum, for sgd only

@@ -27,7 +27,7 @@ def scaler_of(network: Network, settings: Training) -> GradScaler | None:
         kinds = {str(p.dtype).removeprefix("torch.") for p in network.parameters()}
         raise TrainingError(
             given=f"precision={settings.precision!r} for {network.name!r} with weights of type {', '.join(kinds)}",
-            expected="float32 weights, as mixed precision converts them in each step",
+            expected="float32 weights, because mixed precision converts them in each step",
             remedy="call net.float() first, or write Training(precision='float32')",
         )
     device = next(network.parameters()).device.type
@@ -133,7 +133,7 @@ def _built(scheduler: Scheduler, optimiser: Optimizer) -> LRScheduler:
 
 
 def _like(own: Any, theirs: Any) -> Any:
-    """Return `theirs` with the container types of `own`, as files turn tuples into lists and Counters into dicts."""
+    """Restore the container types of `own` in `theirs`, because files store tuples as lists and Counters as dicts."""
     if isinstance(own, dict) and isinstance(theirs, dict):
         return type(own)({key: _like(own.get(key), value) for key, value in theirs.items()})
     if isinstance(own, list | tuple) and isinstance(theirs, list):

@@ -58,10 +58,11 @@ def train(
     until: Count | None = None,
     bar: Callable[..., tqdm] = tqdm,
 ) -> History:
-    """Train a network in place; return the mean loss of every 20 updates, a list with the `validation` scores.
+    """Train a network in place; return the mean loss of every 20 updates, and the `validation` scores, as a `History`.
 
-    images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]. Or images with targets: a
-             tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, in its own order
+    images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]. Alternatively, images with
+             targets: a tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, in its own
+             order
     targets  labels (n,), or (n, classes), 1 for every class present; omitted with a Dataset or DataLoader
     epochs, updates  length of the training; by default `settings.updates`
     validation  held-out images with targets, scored after every epoch, or `validate_every` updates, and at the end
@@ -71,7 +72,7 @@ def train(
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
     checkpoint  a path (`~` is expanded), written every `every` updates and at the end, from which training resumes with
-             the same bits. Finished training continues if `updates` or `epochs` has grown
+                bitwise equal results. Finished training continues if `updates` or `epochs` has grown
     until    number of updates after which to pause; a later call with the same checkpoint continues
     bar      constructor of the progress bar
 
@@ -125,7 +126,7 @@ def _data_for(network: Network, images: Images, targets: Tensor | NDArray[Any] |
 
 
 def _lasting(settings: Training, data: Data, epochs: int | None, updates: int | None) -> Training:
-    """Return the settings with the number of updates. Raises TrainingError if it is given in two ways."""
+    """Return the settings with the number of updates. Raises TrainingError if it is specified twice."""
     given = {"epochs": epochs, "updates": updates}
     if settings.updates != Training.updates:
         given["settings.updates"] = settings.updates

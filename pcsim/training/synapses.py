@@ -1,4 +1,4 @@
-"""The plastic weight of a projection, and the products of pre- and postsynaptic activity, with the same shape.
+"""The plastic weight of a projection, and the products of pre- and postsynaptic activity, which have the same shape.
 
 <post pre> = mean over samples and positions of post_i pre_j        for a Linear
            = the same, where pre are the patches that `unfold` cuts out of the source, for a convolution
@@ -19,7 +19,7 @@ from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.network import Network, Projection
 
 _AFTER = (nn.Identity, nn.Flatten, nn.Unflatten, nn.ReLU, nn.Dropout, Activation)
-"""layers that may follow the weight: they keep the order of the units"""
+"""layers that may follow the weight, because they keep the order of the units"""
 
 
 class Synapses:
@@ -68,7 +68,7 @@ class Synapses:
 
     @torch.no_grad()
     def set_strength(self, strength: Tensor) -> None:
-        """Store the weight with this strength. If all weights have the same sign, negative strengths become 0."""
+        """Set the weight to this strength. If all weights have the same sign, negative strengths become 0."""
         if isinstance(self.constraint, Signed):
             strength = strength.clamp(min=0.0)
             if self.constraint.form == "softplus":
@@ -124,7 +124,7 @@ class Synapses:
         return units.reshape([-1 if axis == self._dim else 1 for axis in range(self.stored.dim())])
 
     def along_activity(self, units: Tensor, post: Tensor) -> Tensor:
-        """Return values (units,) in a shape that multiplies the postsynaptic activity."""
+        """Reshape values (units,) so that they broadcast against the postsynaptic activity."""
         return units.reshape([-1 if axis == self._axis(post) else 1 for axis in range(post.dim())])
 
     def _summed(self, post: Tensor, pre: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Synapses:
         return torch.func.vjp(lambda w: linear_map(self.layer, pre, w), weight)[1](post)[0]
 
     def _axis(self, post: Tensor) -> int:
-        """Return the axis of the units: the last one of a Linear, the channels of a convolution."""
+        """Return the axis of the units: the last axis for a Linear, and the channel axis for a convolution."""
         is_linear = isinstance(_owner(self.layer), nn.Linear)
         return post.dim() - 1 if is_linear else 1
 
@@ -167,7 +167,7 @@ def _require_parameter(edge: Projection, stored: Tensor, owner: nn.Module, is_tr
 
 
 def synapses_of(network: Network, name: str) -> tuple[Projection, Synapses]:
-    """Return a projection and its synapses by its name. Raises WiringError if there is no such projection."""
+    """Return the projection with the given name, and its synapses. Raises WiringError if it does not exist."""
     edges = {edge.name: edge for edge in network.projections}
     if name not in edges:
         raise WiringError(

@@ -57,7 +57,7 @@ def _loss_at_step(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 def loss_over_time(
     network: Network, images: Tensor, targets: Tensor, settings: Training, solver: Solver, steps: Count
 ) -> Tensor:
-    """Return the loss over all steps, combined as in `settings.over_time`, with gradients from `settings.gradient`."""
+    """Return the loss over all steps, combined as in `settings.over_time`, using `settings.gradient`."""
     return torch.stack(list(losses_over_time(network, images, targets, settings, solver, steps))).sum()
 
 
@@ -160,7 +160,7 @@ def checked_steps(network: Network, steps: int | None) -> int:
     if not network.is_flow and steps <= arrival:
         raise TrainingError(
             given=f"{steps} steps of {network.name!r}, whose readout first depends on the image in step {arrival}",
-            expected=f"at least {arrival + 1} steps, as steps are counted from 0",
+            expected=f"at least {arrival + 1} steps, because steps are counted from 0",
             remedy=f"pass steps={arrival + 1} or more",
         )
     return steps
@@ -188,7 +188,7 @@ def report_memory(
 ) -> None:
     """Log the memory that training needs if it may be tight, and warn if it exceeds the free memory of the device.
 
-    first    function that returns the images and targets of a whole batch
+    first    function that returns the images and targets of a full batch
     samples  number of images from which batches are drawn
     """
     if not _may_be_too_large(network, samples, settings, steps):
@@ -201,7 +201,7 @@ def report_memory(
     if needed > there:
         warn(
             f"training {network.name!r} will need about {needed / 1e9:.3g} GB ({work}), but only "
-            f"{there / 1e9:.3g} GB of the device are free. Use Training(gradient=Checkpointed()) or a smaller batch."
+            f"{there / 1e9:.3g} GB are free on the device. Use Training(gradient=Checkpointed()) or a smaller batch."
         )
 
 
@@ -210,7 +210,7 @@ def check_gradient(network: Network, settings: Training) -> None:
     if isinstance(settings.gradient, Implicit) and (settings.over_time != "last" or not network.is_flow):
         raise TrainingError(
             given=f"gradient={settings.gradient!r} with over_time={settings.over_time!r} for {network.name!r}",
-            expected="a flow and over_time='last', as the implicit gradient is valid only at a fixed point",
+            expected="a flow and over_time='last', because the implicit gradient is valid only at a fixed point",
             remedy="pass over_time='last', or gradient=Checkpointed(), which is exact for every network",
         )
 

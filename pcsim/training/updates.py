@@ -44,7 +44,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Checks:
-    """What happens after an update besides training: validation and callbacks."""
+    """Validation and callbacks after an update."""
 
     validate: Callable[[int], Validation] | None
     every: int | None
@@ -161,7 +161,7 @@ def _after_update(
 
 
 def _means(state: _State, settings: Training) -> History:
-    """Return the history, including the mean loss since its last entry."""
+    """Return the history, including the mean loss since the last entry."""
     if not state.recent:
         return state.history
     mean = _checked_mean(state.recent, state.history, state.done, settings)

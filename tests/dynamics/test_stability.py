@@ -217,7 +217,7 @@ def test_lyapunov_exponent_of_lorenz_system() -> None:
 
 def test_stability_rejects_invalid_arguments() -> None:
     net, _ = random_net(0)
-    with pytest.raises(SolverError, match="a single sample, as each has its own"):
+    with pytest.raises(SolverError, match="a single sample, because each has its own"):
         s.Dynamics(net, torch.zeros(2, 1, dtype=torch.float64))
     with pytest.raises(SolverError, match="only on its current state"):
         s.Dynamics(net.without("lateral", during=(0.0, 5.0)), NOTHING)

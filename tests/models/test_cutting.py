@@ -120,13 +120,13 @@ def test_node_names_are_exactly_the_possible_cuts() -> None:
 REFUSED: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "skip": (
         lambda: models.cut(trained(resnet), ["layer1.0.bn2"]),
-        ("'layer1.0.add' passes by reading 'maxpool'", "'maxpool' or 'layer1.0.add'"),
+        ("'layer1.0.add' bypasses by using 'maxpool'", "'maxpool' or 'layer1.0.add'"),
     ),
     "image itself": (
         lambda: models.cut(trained(VisionTransformer), ["conv_proj"]),
         ("'conv_proj'", "passes", "cut at 'cat'"),
     ),
-    "misspelt": (lambda: models.cut(trained(resnet), ["layr2"]), ("'layr2'", "write 'layer2'")),
+    "misspelt": (lambda: models.cut(trained(resnet), ["layr2"]), ("'layr2'", "use 'layer2'")),
     "inside an untraceable module": (lambda: models.cut(trained(Timm), ["stem.conv"]), ("'stem.conv'", "'stem'")),
     "order": (
         lambda: models.cut(trained(resnet), ["layer2", "layer1"]),

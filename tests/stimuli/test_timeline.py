@@ -192,14 +192,16 @@ def test_wrong_courses_are_refused(make: object) -> None:
 
 def test_timeline_that_ends_before_the_run_says_so() -> None:
     net, line = follower(), held(images(), 4.0)
-    with pytest.warns(PcsimWarning, match=r"'x' ends at 4 ms, but the run at 6 ms; its last frame, 'image', stays on"):
+    with pytest.warns(
+        PcsimWarning, match=r"'x' ends at 4 ms, but the run ends at 6 ms; its last frame, 'image', remains"
+    ):
         run = simulate(net, line, solver=Euler(1.0), until=6.0)
     assert run.about["stimulus"]["x"][0]["to"] == 6.0
     shorter = held(images(), torch.tensor([4.0, 6.0, 6.0]))
     with pytest.warns(PcsimWarning, match="ends at 4 ms for some samples"):
         simulate(net, shorter, solver=Euler(1.0), until=6.0)
     blt, clip = models.blt(channels=(2, 2), image=(1, 8, 8)), sequence(torch.rand(2, 1, 1, 8, 8), 10.0)
-    with pytest.warns(PcsimWarning, match="ends at 20 ms, but the run at 30 ms"):
+    with pytest.warns(PcsimWarning, match="ends at 20 ms, but the run ends at 30 ms"):
         simulate(blt, clip, solver=Iterate(), steps=3)
 
 

@@ -131,7 +131,7 @@ def test_implicit_equals_gradient_of_long_run(solver: Solver, float64: None) -> 
 
 def test_implicit_refuses_unsettled_run() -> None:
     net = contraction()
-    with pytest.raises(TrainingError, match="another step changes"):
+    with pytest.raises(TrainingError, match="one more step changes"):
         pcsim.simulate(net, torch.randn(2, 5), solver=Euler(dt=1.0), steps=3, record=END, gradient=Implicit())
 
 

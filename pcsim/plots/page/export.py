@@ -29,10 +29,10 @@ from pcsim.solvers.base import Solver
 from pcsim.stimuli.timeline import as_timelines
 
 LARGEST = 500_000
-"""the largest number of parameters; the file has 5.3 characters for each"""
+"""the largest number of parameters, each of which takes 5.3 characters in the file"""
 MOST_IMAGES = 100
 _UNIT = 100
-"""pixels of a drawing for each unit of a layout"""
+"""pixels of the drawing per unit of the layout"""
 
 
 @checked(WiringError, images=StimulusError, labels=StimulusError, path=StorageError, solver=SolverError)
@@ -50,22 +50,22 @@ def export_page(
 ) -> None:
     """Write one HTML file in which `net` runs in the browser, without a server or requests.
 
-    On the page, edges can be cut, time constants changed and parts of the image covered; curves show the read-out and
-    the prediction errors, or the mean activity of a network without any.
+    On the page, edges can be cut, time constants changed and parts of the image covered; curves show the readout and
+    the prediction errors, or the mean activity if the network has no prediction errors.
 
     images      (n, channel, height, width) in [0, 1], with 1 or 3 channels: the images to choose from
     labels      (n,), the true class of each image
     solver      for a flow, and for the continuous version of a discrete network; by default, Euler with a tenth of the
                 smallest time constant
     until       end of a run in ms; by default `net.steps` steps, or for a flow ten times the largest time constant
-    readout     a population (class,) whose values are shown as they are, such as the labels at the top of a
+    readout     a population (class,) whose values are displayed unchanged, such as the labels at the top of a
                 predictive coding network; by default, probabilities: the softmax of `net.readout`
     continuous  whether a discrete network can also be run as `net.as_ode(tau=net.step_ms)`
     about       lines for the foot of the page, such as {"trained on": "debris-light", "seed": "0"}
 
     An existing page is replaced. Raises WiringError for a network with several inputs, more than 500,000 parameters,
     windows, conduction delays or transforms that differ between steps, and for an operation that a page cannot run;
-    docs/export_page.md lists them. Raises StimulusError for images of another shape or range.
+    docs/export_page.md lists them. Raises StimulusError for images of the wrong shape or range.
 
         blt = pcsim.models.build("blt", weights="debris-light")
         pcsim.plots.export_page(blt, "blt.html", images, labels=labels)
@@ -126,7 +126,7 @@ def _page(title: str, data: Mapping[str, Any], models: list[str]) -> str:
         "models": ",\n".join(models),
     }
     head, *rest = text.split("{{")
-    for part in rest:  # in one pass: what is inserted is not searched
+    for part in rest:  # in one pass, so that inserted text is not searched
         key, _, after = part.partition("}}")
         head += parts[key] + after
     return head
@@ -178,7 +178,7 @@ def _end(net: Network, solver: Solver, until: float | None) -> float:
     if net.steps is None:
         raise SolverError(
             given=f"a page of {net.name!r} without until",
-            expected="the end of a run in ms, because this network has no default number of steps",
+            expected="the end of the run in ms, because this network has no default number of steps",
             remedy=f"pass until={10 * net.step_ms:g}",
         )
     return net.steps * net.step_ms
@@ -234,7 +234,7 @@ def _require_readout(net: Network, name: str | None) -> None:
 
 
 def _picture(net: Network) -> str | None:
-    """Return the population that predicts the input, if there is one, whose value can be drawn as an image."""
+    """Return the population that predicts the input and can be drawn as an image, if there is one."""
     wiring = net.wiring()
     for error, target in wiring.predicted.items():
         if target in net.inputs:

@@ -1,4 +1,4 @@
-"""Operators as expressions and copies, by the name of the operator in a trace.
+"""JavaScript expressions and copies for operators, by the name of the operator in a trace.
 
     POINTWISE  an expression of the operands
     COPIES     the offset and the strides with which a result reads its source

@@ -1,7 +1,7 @@
 """Tensor operations as JavaScript: each operation of a traced program becomes a loop over typed arrays.
 
-Arrays are Float32Arrays in the order of the tensor's axes, whatever torch's memory format; booleans are 0 and 1. Shapes
-are known when the code is written, so that loops have constant bounds. An operation without an emitter is refused.
+Arrays are Float32Arrays in the order of the tensor's axes, regardless of torch's memory format; booleans are 0 and 1.
+Shapes are known when the code is written, so loops have constant bounds. An operation without an emitter is rejected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALIASES = frozenset({"view", "_unsafe_view", "unsqueeze", "squeeze", "detach", "
 """operations whose result has the same values in the same order"""
 FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "full_like": None, "new_full": None}
 FIRST_OF = frozenset({"max_pool2d_with_indices", "native_batch_norm", "native_group_norm", "native_layer_norm"})
-"""operations of which only the first result can be used"""
+"""operations for which only the first result can be used"""
 SPLIT = "split_with_sizes"
 
 
@@ -61,7 +61,7 @@ def supported() -> frozenset[str]:
 
 @lru_cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return, for operators without an emitter, functions that compute them by simpler operators, where torch has any.
+    """Return functions by which torch computes operators without an emitter in terms of simpler operators.
 
     Losses, log-sigmoids and others are thus traced as sums, products and exponentials.
     """
@@ -92,8 +92,8 @@ def program(lowered: Lowered, constants: Constants) -> str:
     """Return a JavaScript expression: a function (C) -> {takes, gives, early, late}.
 
     takes, gives  name -> Float32Array
-    early         functions to call after the images or the time constants have changed
-    late          functions to call for a step
+    early         functions to call after a change of the images or time constants
+    late          functions to call in every step
     """
     _require_known(lowered.graph)
     nodes = list(lowered.graph.nodes)
@@ -151,14 +151,14 @@ def _declared(written: _Written, shape: Shape, content: str = "") -> Value:
 
 
 def _array(written: _Written, value: Value) -> str:
-    """Return the name of an array with this value, also for a number."""
+    """Return the name of an array that contains this value, which may be a number."""
     if not value.is_number:
         return value.name
     return _declared(written, value.shape, f"new Float32Array([{value.name}])").name
 
 
 def _guards(nodes: Sequence[Node], gates: set[Node]) -> dict[Node, Node]:
-    """Return the gate of each operation that is needed only while this gate is open."""
+    """Return, for each operation needed only while a gate is open, that gate."""
     found: dict[Node, Node] = {}
     for node in reversed(nodes):
         if node.op != "call_function" or not node.users:
@@ -213,7 +213,7 @@ def _operation(node: Node, written: _Written, gates: set[Node]) -> str:
 
 
 def _part(node: Node, written: _Written) -> str:
-    """Return the statements that take one result of an operation with several."""
+    """Return the statements that select one result of an operation with several results."""
     source, number_of_part = cast(tuple[Node, int], node.args)
     value = written.names[node] = written.names[source]
     if name_of(source.target) != SPLIT:
@@ -244,7 +244,7 @@ def _arguments(node: Node, written: _Written) -> dict[str, Any]:
 
 
 def _term(value: Any, shape: Shape, operands: Sequence[Value]) -> Any:
-    """Return an operand of a pointwise operation as an expression; other arguments stay."""
+    """Return an operand of a pointwise operation as an expression; other arguments are unchanged."""
     if not isinstance(value, Value):
         return value
     if value.is_number:

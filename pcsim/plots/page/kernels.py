@@ -1,4 +1,4 @@
-"""Operators as statements that fill an array, by the name of the operator in a trace.
+"""JavaScript statements for operators, which fill an array, by the name of the operator in a trace.
 
 Arguments have the names of torch's schemas. Any batch size works, although a page runs one image.
 """
@@ -16,7 +16,7 @@ Scratch = Callable[[int, str], str]
 """a function that declares an array of some length and type, and returns its name"""
 Kernel = Callable[[Value, Mapping[str, Any], Scratch], str]
 UNROLLED = 25
-"""the largest number of taps of a convolution that are written one by one"""
+"""the largest number of taps of a convolution that are unrolled"""
 
 
 # ---------------------------------------------------------------------- products
@@ -68,7 +68,7 @@ def _convolution(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution with a stride: for each pair of maps, add all taps at a pixel to the result at once."""
+    """A convolution with a stride: for each pair of maps, all taps at a pixel are summed and added to the result."""
     image, weight = given["input"], given["weight"]
     batch, channels, height, width = image.shape
     _, maps, rows, columns = out.shape
@@ -97,9 +97,9 @@ def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _spread(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution without a stride, or a transposed one: each pixel adds its window to a frame, cut at the end.
+    """A convolution without a stride, or a transposed one: each pixel adds its window to a frame, cropped at the end.
 
-    Pixels that are 0 are left out, which are most of the pixels after a rectification.
+    Pixels that are 0, as most are after rectification, are skipped.
     """
     image, weight = given["input"], given["weight"]
     batch, channels, height, width = image.shape

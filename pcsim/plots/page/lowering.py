@@ -1,4 +1,4 @@
-"""One step of a network as a list of tensor operations, in which edges and time constants remain inputs.
+"""One step of a network as a list of tensor operations that keeps edge gates and time constants as inputs.
 
     (state, rows) = step(weights, images, gates, taus, state)
 
@@ -44,7 +44,7 @@ Instead = Mapping[Any, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Lowered:
-    """Operations as a graph whose placeholders are the `constants`, followed by the inputs `takes`; outputs `gives`."""
+    """A graph of operations with the `constants` and the inputs `takes` as placeholders, and the outputs `gives`."""
 
     graph: fx.Graph
     constants: tuple[Tensor, ...]
@@ -54,7 +54,7 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Steps:
-    """A network that is ready to be written as another language.
+    """A network that is ready to be written in another language.
 
     start   the state before the first step, from the images
     step    the state after a step, and the recorded values
@@ -98,8 +98,8 @@ def lower(net: Network, solver: Solver, steps: int, wanted: Sequence[str], image
 
     instead  operator -> a function whose operations are recorded in its place
 
-    Raises WiringError for a network whose steps differ in more than the edges that are active, and for modules that
-    cannot be traced.
+    Raises WiringError for a network whose steps differ in more than their active edges, and for modules that cannot be
+    traced.
     """
     own = frozen(net).eval()
     _require_plain(own, solver)
@@ -146,14 +146,14 @@ def lower(net: Network, solver: Solver, steps: int, wanted: Sequence[str], image
 
 
 def traced(function: Any, fixed: State, moving: State, instead: Instead, name: str) -> Lowered:
-    """Trace a function; what depends on the `fixed` tensors alone is computed here and becomes a constant."""
+    """Trace a function; values that depend only on the `fixed` tensors are computed here and become constants."""
     try:
         trace = Trace(function, fixed, moving, instead)
     except UntraceableError as reason:
         raise WiringError(
             given=f"{name!r}, a step of which cannot be traced: {str(reason).splitlines()[0]}",
-            expected="modules that consist of tensor operations, whatever the values",
-            remedy="replace branches on values by torch.where, and calls of .item() by tensors",
+            expected="modules whose tensor operations do not depend on the values",
+            remedy="replace branches on values with torch.where, and calls of .item() with tensors",
         ) from reason
     graph = fx.Graph()
     held = inputs_of(graph, (trace,))
@@ -177,7 +177,7 @@ def _values(tau: TimeConstant) -> list[float]:
 
 
 def _path_of(net: Network, tau: nn.Module) -> str:
-    """Return the path of the buffer with the values of a time constant."""
+    """Return the path of the buffer that contains the values of a time constant."""
     return next(f"network.{path}.per_channel" for path, module in net.named_modules() if module is tau)
 
 
@@ -185,7 +185,7 @@ def _closed(network: Wiring, solver: Solver, steps: int) -> dict[str, list[tuple
     """Return the intervals of steps in which edges deliver nothing: before a delay has passed, and during lesions."""
     spoken, dt = spoken_before(network), solver.step_ms(network)
     shut = [regime_of(network, step, dt, spoken).shut for step in range(steps)]
-    shut = [frozenset(), *shut, frozenset()]  # nothing is shut before the first step and after the last
+    shut = [frozenset(), *shut, frozenset()]  # no edge is closed before the first step or after the last
     found: dict[str, list[tuple[int, int]]] = {}
     for name in sorted(frozenset().union(*shut)):
         ends = [step for step in range(steps + 1) if (name in shut[step]) != (name in shut[step + 1])]
@@ -194,7 +194,7 @@ def _closed(network: Wiring, solver: Solver, steps: int) -> dict[str, list[tuple
 
 
 def _require_plain(net: Network, solver: Solver) -> None:
-    """Raise WiringError for parts whose computations change from step to step, and for other types than float32."""
+    """Raise WiringError for parts whose computations change from step to step, and for types other than float32."""
     parts = [f"an active window of {p.name!r}" for p in net.populations.values() if p.active]
     for edge in net.projections:
         if isinstance(edge.transform, Phased):
