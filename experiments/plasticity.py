@@ -153,7 +153,7 @@ def preferred(curves: Numbers) -> Numbers:
 
 
 def apart(first: Any, second: Any) -> Numbers:
-    """Return the difference of orientations first - second in degrees, from -90 to 90."""
+    """Return the orientation difference, first - second, in degrees, from -90 to 90."""
     return (np.asarray(first, float) - second + 90.0) % 180.0 - 90.0
 
 

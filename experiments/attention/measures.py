@@ -25,7 +25,7 @@ def tuning(config: Attention, net: Network, seed: int) -> dict[str, Tensor]:
 
 
 def reader(net: Network) -> Simulator:
-    """Return a simulator that records the readout, for all cues of a network, because the first run is the slowest."""
+    """Return a simulator that records the readout; reuse it for all cues of a network, as its first run is slowest."""
     return Simulator(net, solver=Iterate(), record=Record(states=["readout"]))
 
 

@@ -121,7 +121,8 @@ def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) 
     own, by path   (time, distance), at nodes of the curve with the dot, by the number of dashes between node and dot
     own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in dash lengths
 
-    The change is the norm over channels, averaged over nodes, in "different" trials, whose curves have one dot each.
+    The change is the norm over channels, averaged over nodes. Only "different" trials are used, in which each curve has
+    one dot.
     """
     chosen = np.flatnonzero(~trials.same)[:500]
     shown, dots, curves = trials.pixels()[chosen], trials.dots[chosen], trials.curves[chosen]
@@ -212,7 +213,7 @@ def reaction_times(config: Grouping, found: dict[str, Tensor], trials: stimuli.C
     """Return the measures of each trial, in steps.
 
     area       area under the uncertainty over the steps of the training
-    final      uncertainty at the last of these steps; the only measure of a network without time
+    final      uncertainty at the last of these steps; the only measure of a network without temporal dynamics
     decision   time at which the evidence reaches the bound, in twice as many steps; NaN if it does not
     """
     steps = np.arange(1.0, len(found["evidence"]) + 1)

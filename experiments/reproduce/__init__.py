@@ -42,7 +42,7 @@ def reproduce(name: str, out: Path | None = None, recipes: Mapping[str, Recipe] 
 
 
 def full_name(name: str, recipes: Mapping[str, Recipe] = RECIPES) -> str:
-    """Return MODEL.WEIGHTS for a name, which may leave out the weights if there is only one set of them."""
+    """Return the full name MODEL.WEIGHTS; WEIGHTS may be omitted if the model has only one set."""
     if name in recipes:
         return name
     of_model = [each for each in recipes if each.split(".")[0] == name]

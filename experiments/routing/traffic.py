@@ -73,7 +73,7 @@ def spread(signal: Tensor) -> float:
 
 
 def pooled(signal: Tensor) -> Tensor:
-    """Average the maps of a signal to at most 5 x 5 places; (n, ...) -> (n, features), in float64."""
+    """Average-pool a signal's maps to at most 5 x 5 positions; (n, ...) -> (n, features), in float64."""
     if signal.dim() == 4 and signal.shape[-1] > SIDE:
         signal = functional.adaptive_avg_pool2d(signal, SIDE)
     return signal.flatten(1).double()

@@ -66,7 +66,7 @@ def tables(config: ShortTermMemory, cells: dict[str, Any]) -> list[Table]:
     for test, caption in (
         ("delays", "Accuracy (%) by delay in ms, without distractors"),
         ("distractors", f"Accuracy (%) by number of distractors in {config.delays[1]:g} ms"),
-        ("available", "Accuracy (%) of a linear decoder of the answer, from the memory and the test, by delay in ms"),
+        ("available", "Accuracy (%) of a linear decoder of the answer from memory and test, by delay in ms"),
         ("stretch", "Accuracy (%) in serial order by largest stretch"),
     ):
         columns = list(next(iter(cells.values()))[test])

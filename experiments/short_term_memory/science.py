@@ -152,7 +152,7 @@ def accuracy(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed
 
 
 def available(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed: int) -> float:
-    """Return the accuracy of a linear decoder of the answer, from the inputs of the decision layer in the last step."""
+    """Return the accuracy of a linear decoder of the answer, applied to the decision layer's inputs at the last step."""
     (memory,) = (edge.source for edge in net.projections if edge.target == "d" and edge.source != "u")
     found = run(config, simulator(net, Record([memory])), trials, TEST_SEED + seed)
     tested = functional.one_hot(torch.from_numpy(trials.items[:, -1, 0]), config.items)
@@ -200,9 +200,9 @@ def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Netw
 
 
 def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[str, Any]:
-    """Decode the sample from the activity m, and from the hidden variable if there is one, across time.
+    """Decode the sample across time from the activity m and, if there is one, from the hidden variable.
 
-    The stability is that of the decoders of the delay.
+    Stability is computed from the decoders of the delay period.
     """
     trials = match_trials(config, TEST_SEED + seed, 0, max(config.trials, 25 * config.items), config.delays[1], 0)
     names = ["m", *([HIDDEN[cell]] if cell in HIDDEN else [])]
