@@ -40,7 +40,7 @@ def percent(cell: dict[str, float]) -> str:
 
 
 def detection(present: Tensor, missing: Tensor, scores: dict[str, Tensor]) -> float:
-    """Return the area under the ROC curve of the readout of a digit, in the image against not in the image.
+    """Return the area under the ROC curve of a digit's readout, for images with the digit versus images without it.
 
     present, missing  readouts (time, n, classes) of the images with a cue to the target, and to the foil
     """

@@ -107,7 +107,7 @@ def curves(
     trained: tuple[tuple[float, float], ...],
     chance: float,
 ) -> Figure:
-    """Plot accuracy against the condition of one or more tests, a curve per cell."""
+    """Plot accuracy against the condition of one or more tests, with one curve per cell."""
     figure, places = pyplot.subplots(
         1, len(tests), figsize=(1.3 + 3.5 * len(tests), 3.4), sharey=True, layout="constrained", squeeze=False
     )
