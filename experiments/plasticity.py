@@ -3,8 +3,7 @@
 Orientation-tuned rate units see gratings, and one orientation is followed by a reward. Their input weights learn from
 the reward prediction error and an eligibility trace, while the norm of each unit's weights is held constant. The
 controls receive no reward, or the same number of rewards at random trials. In a fourth condition, the expected reward
-is not subtracted. The report compares the shifts of the preferred orientations, and shows how they decrease with the
-delay of the reward.
+is not subtracted. The report shows the shifts of preferred orientations, and how they decrease with reward delay.
 
     python -m experiments.plasticity                     three repetitions, about 1 minute on 2 cores
 """
@@ -265,7 +264,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
 
 
 def shift_curves(conditions: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Plot each unit's shift against its initial distance from the rewarded orientation, with one panel per condition."""
+    """Plot each unit's shift against its initial distance from the rewarded orientation, one panel per condition."""
     count = len(conditions)
     figure, places = pyplot.subplots(1, count, figsize=(2.6 * count, 2.8), sharey=True, layout="constrained")
     edges = np.arange(0.0, 91.0, 10.0)
