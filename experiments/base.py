@@ -65,7 +65,7 @@ class Options:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """random seed of weights and stimuli; repetitions use seed, seed + 1, ..."""
     smoke: tyro.conf.Suppress[bool] = False
-    """True if the run only checks that the program works; set by the preset and stated in the report"""
+    """True if the run only tests that the program works; set by the preset and stated in the report"""
 
     @field_validator("*")
     @classmethod
@@ -205,7 +205,7 @@ def caution(config: Options) -> str:
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it belongs to another one."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it belongs to another."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
@@ -306,9 +306,9 @@ def minimise(
     seed: int,
     title: str,
 ) -> list[float]:
-    """Minimise a loss by Adam, with a learning rate that falls to 0 along a cosine; return its course.
+    """Minimise a loss with Adam and a cosine schedule that decays to 0; return the loss curve.
 
-    For networks with several inputs, which `pcsim.training.train` does not take.
+    Use it for networks with several inputs, which `pcsim.training.train` does not accept.
 
     loss_of  called with the indices of a random batch of the `items`, drawn with replacement, and the update
     groups   parameters and their learning rates, as for `torch.optim.Adam`
@@ -372,7 +372,7 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 def accuracy(correct: ArrayLike) -> dict[str, float]:
-    """Return the share of true values (repetition, image), with a 95 % interval over repetitions and images."""
+    """Return the fraction of true values (repetition, image), with a 95 % interval over repetitions and images."""
     error = error_rate(np.asarray(correct))
     return {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
 

@@ -1,9 +1,9 @@
 """Reward shifts orientation tuning: does a three-factor rule move preferences toward the rewarded stimulus?
 
 Orientation-tuned rate units see gratings, and one orientation is followed by a reward. Their input weights learn from
-the reward prediction error and an eligibility trace, at a constant norm of each unit's weights. The controls receive no
-reward, or the same number of rewards at random trials. In a fourth condition, the expected reward is not subtracted.
-The report compares the shifts of the preferred orientations, and how they fall with the delay of the reward.
+the reward prediction error and an eligibility trace, while the norm of each unit's weights is held constant. The
+controls receive no reward, or the same number of rewards at random trials. In a fourth condition, the expected reward
+is not subtracted. The report shows the shifts of preferred orientations, and how they decrease with reward delay.
 
     python -m experiments.plasticity                     three repetitions, about 1 minute on 2 cores
 """
@@ -51,7 +51,7 @@ class Plasticity(Repeated):
     out: Path = Path("results/plasticity")
     """output folder"""
     repetitions: Count = 3
-    """number of repetitions, each with other units, stimuli and rewarded orientation"""
+    """number of repetitions, each with different units, stimuli and rewarded orientation"""
     units: Count = 36
     """number of orientation-tuned units"""
     size: Count = 12
@@ -69,7 +69,7 @@ class Plasticity(Repeated):
     delay: Annotated[float, Field(ge=0, multiple_of=DT)] = 50.0
     """time from the end of the grating to the reward, ms"""
     delays: tuple[Annotated[float, Field(ge=0, multiple_of=DT)], ...] = (0.0, 50.0, 100.0, 200.0)
-    """delays of the second figure, ms"""
+    """reward delays in the second figure, ms"""
     tau_eligibility: Annotated[float, Field(gt=0)] = 100.0
     """time constant of the eligibility trace, ms"""
 
@@ -161,7 +161,7 @@ def apart(first: Any, second: Any) -> Numbers:
 
 
 def outcome(config: Plasticity, condition: str, delay: float, seed: int) -> dict[str, Any]:
-    """Return the result of one condition, from the output folder if it is already there."""
+    """Return the result of one condition, loading it from the output folder if it has been saved."""
     path = base.kept(config, "learned", condition, f"{delay:g}", seed, suffix="json")
     return base.once(path, lambda: _learned(config, condition, delay, seed))
 
@@ -207,7 +207,7 @@ def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dic
 def shift(before: Numbers, after: Numbers, target: float) -> float:
     """Return the mean shift toward the target, in degrees, of units with preferences less than 45 degrees from it.
 
-    Units within 5 degrees of the target are left out, as they can hardly move toward it.
+    Units within 5 degrees of the target are excluded, as they can hardly move toward it.
     """
     first, last = np.abs(apart(preferred(before), target)), np.abs(apart(preferred(after), target))
     chosen = (first > 5.0) & (first < NEAR)
@@ -215,7 +215,7 @@ def shift(before: Numbers, after: Numbers, target: float) -> float:
 
 
 def near_share(curves: Numbers, target: float) -> float:
-    """Return the share of units that prefer orientations within 15 degrees of the target."""
+    """Return the fraction of units that prefer orientations within 15 degrees of the target."""
     return float((np.abs(apart(preferred(curves), target)) < 15.0).mean())
 
 
@@ -264,7 +264,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
 
 
 def shift_curves(conditions: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Plot the shift of each unit against its initial distance from the rewarded orientation, a panel per condition."""
+    """Plot each unit's shift against its initial distance from the rewarded orientation, one panel per condition."""
     count = len(conditions)
     figure, places = pyplot.subplots(1, count, figsize=(2.6 * count, 2.8), sharey=True, layout="constrained")
     edges = np.arange(0.0, 91.0, 10.0)

@@ -25,8 +25,7 @@ def tuning(config: Attention, net: Network, seed: int) -> dict[str, Tensor]:
 
 
 def reader(net: Network) -> Simulator:
-    """Return a simulator that records the readout; reuse it for all cues of a network, since the first run is the
-    slowest."""
+    """Return a simulator that records the readout; reuse it for all cues of a network, as its first run is slowest."""
     return Simulator(net, solver=Iterate(), record=Record(states=["readout"]))
 
 
@@ -41,7 +40,7 @@ def percent(cell: dict[str, float]) -> str:
 
 
 def detection(present: Tensor, missing: Tensor, scores: dict[str, Tensor]) -> float:
-    """Return the area under the ROC curve of the readout of a digit, in the image against not in the image.
+    """Return the area under the ROC curve of a digit's readout, for images with the digit versus images without it.
 
     present, missing  readouts (time, n, classes) of the images with a cue to the target, and to the foil
     """

@@ -22,7 +22,7 @@ class Attention(Repeated):
     model: str = "blt"
     """network of the BLT family, with the weights that ship with pcsim"""
     strengths: Some[Strength] = (0.25, 0.5, 1.0)
-    """strengths of attention; areas, cues, lesions and time courses are compared at the last one"""
+    """strengths of attention; areas, cues, lesions and time courses are compared at the last strength in the list"""
     spotlight_strengths: Some[Strength] = (0.05, 0.1, 0.2, 1.0)
     """strengths at which multiplicative and divisive spotlights are compared"""
     tuning_images: Count = 300
@@ -34,7 +34,7 @@ class Attention(Repeated):
     steering_images: Count = 800
     """number of blends on which steering is trained"""
     updates: Count = 100
-    """number of updates of steering"""
+    """number of training updates for steering"""
     batch: Count = 32
     """blends per update"""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05

@@ -1,8 +1,8 @@
 """Learned steering, and cues that come early or late, in `experiments.attention`.
 
 The weights of the network are frozen, and only the weights W from the goal to the gains are trained (Konkle & Alvarez
-2023). The task is to name the cued digit if it is in the blend, and otherwise one of the two that are. It cannot be
-solved without the image, from which no cue says whether its digit is there.
+2023). The task is to name the cued digit if it is in the blend, and otherwise one of the two digits that are. It cannot
+be solved without the image, because a cue does not reveal whether its digit is there.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .measures import AREAS, WEIGHTS, detection, reader, readouts, tuning
 from .options import Attention
 
 REGIMES = {"valid cues": ("valid",), "valid and foil cues": ("valid", "foil")}
-"""cues with which W is trained, in equal shares"""
+"""cues with which W is trained, in equal proportions"""
 CUES = ("valid", "invalid", "foil")
 LESIONS = {"no modulatory": ("modulatory",), "no top-down": ("top_down",), "no lateral": ("lateral",)}
 CONDITIONS = (
     *("no cue", "valid cues", "tuning like valid cues", "valid and foil cues", "tuning like valid and foil cues"),
     *("mean of all cues", *LESIONS),
 )
-"""rows of the results; the last ones are those of W trained with valid and foil cues"""
+"""rows of the results; the last rows are for W trained with valid and foil cues"""
 BEFORE, AFTER, BRIEF = 2, 8, 2
 """steps before and from image onset on, and steps for which a brief cue lasts"""
 HALVINGS = 6
@@ -113,7 +113,7 @@ def answers(net: Network, blends: Cued, cues: tuple[str, ...] = CUES) -> dict[st
 
 
 def matched(config: Attention, net: Network, tuned: dict[str, Tensor], blends: Cued, wanted: float) -> float:
-    """Return the strength at which gains by tuning reach an accuracy for valid cues; the last one if none does."""
+    """Return the strength at which tuning gains reach an accuracy for valid cues, or the last strength if none does."""
     low, high = 0.0, config.strengths[-1]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -124,12 +124,12 @@ def matched(config: Attention, net: Network, tuned: dict[str, Tensor], blends: C
 
 
 def accuracy(readout: Tensor, blends: Cued) -> float:
-    """Return the share of blends whose target is named in the last step."""
+    """Return the fraction of blends whose target is named at the last step."""
     return (readout[-1].argmax(-1) == blends.labels()).double().mean().item()
 
 
 def named(name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with keys that begin with a name."""
+    """Return the tensors with a name prefixed to their keys."""
     return {f"{name}/{key}": value for key, value in found.items()}
 
 

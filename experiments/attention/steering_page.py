@@ -102,7 +102,7 @@ def tables(config: Attention, results: dict[str, Any]) -> list[Table]:
 
 
 def answers(rows: dict[str, Any]) -> Axes:
-    """Plot the shares of answers (colour) in each condition."""
+    """Plot the fraction of each kind of answer (colour) in each condition."""
     ax = axes(8.0, 4.5)
     for offset, (share, label) in zip(np.linspace(-0.24, 0.24, len(SHARES)), SHARES.items(), strict=True):
         cells = [row[share] for row in rows.values()]

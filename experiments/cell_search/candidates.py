@@ -43,7 +43,7 @@ class Candidate:
 
 
 def propose(trial: Any) -> Candidate:
-    """Sample a candidate from the published search space, to the extent that it is known.
+    """Sample a candidate from the part of the published search space that is known.
 
     Kernel sizes do not exceed 5, because the maps are small. Layer norm, initial scale and weight decay are not varied.
     """

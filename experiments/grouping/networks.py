@@ -15,7 +15,7 @@ IMAGE = (1, SIZE, SIZE)
 
 
 def build(config: Grouping, name: str) -> Network:
-    """Build an untrained network with a Dirichlet readout. All have about as many parameters as the hGRU."""
+    """Build an untrained network with a Dirichlet readout. All networks have about as many parameters as the hGRU."""
     size = models.with_evidence(hgru(config)).parameter_count
     if name == "hgru":
         return models.with_evidence(hgru(config))
@@ -72,5 +72,5 @@ def feedforward(width: int, layers: int) -> Network:
 
 
 def head(width: int) -> nn.Module:
-    """Build the readout of the hGRU: the global maximum of a 1x1 convolution."""
+    """Build the readout of the hGRU: global max pooling of a 1x1 convolution."""
     return nn.Sequential(nn.BatchNorm2d(width), conv(width, 2, 1, bias=True), GlobalMaxPool(), nn.Linear(2, 2))

@@ -14,7 +14,7 @@ from pcsim.training import Training
 from ..base import OPTIONS, Count, Repeated, Some
 
 LENGTH = 11
-"""dashes of each curve"""
+"""number of dashes in each curve"""
 Path_ = Annotated[int, Field(ge=1, le=LENGTH)]
 Channels = Annotated[int, Field(ge=2)]
 Steps = Annotated[int, Field(ge=4)]
@@ -27,21 +27,21 @@ class Grouping(Repeated):
     out: Path = Path("results/grouping")
     """output folder"""
     channels: Channels = 16
-    """channels of the hGRU; the other networks have about as many parameters"""
+    """number of channels in the hGRU; the other networks have about as many parameters"""
     layers: Annotated[int, Field(ge=1)] = 6
-    """layers of the feed-forward network"""
+    """number of layers in the feed-forward network"""
     steps: Steps = 6
-    """steps of the recurrent networks in training; tests also run twice as many"""
+    """number of steps of the recurrent networks in training; tests also run twice as many"""
     phases: Some[Path_] = (3, 5, 7)
-    """longest path in each phase of the training, in dashes"""
+    """longest path in each training phase, in dashes"""
     images: Count = 8_000
-    """training images of each phase"""
+    """number of training images in each phase"""
     training: Training = Training(updates=700, batch=64, learning_rate=1e-2, over_time="last")
-    """training settings of each phase; each repetition uses its own seed"""
+    """training settings for each phase; each repetition uses its own seed"""
     test_images: Annotated[int, Field(ge=8, multiple_of=4)] = 400
-    """test images for each path, up to the length of the curves"""
+    """number of test images for each path length, up to the length of the curves"""
     bound: Annotated[float, Field(gt=0)] = 2.0
-    """bound of the accumulated difference in log alpha at which a decision is made"""
+    """accumulated difference in log alpha at which a decision is made"""
     repetitions: Count = 3
     """number of repetitions, each with different weights and stimuli"""
     checkpoint_every: Count = 200

@@ -107,7 +107,7 @@ def examples() -> Figure:
 
 
 def by_length(accuracy: dict[str, Any], config: Grouping) -> Figure:
-    """Plot accuracy against the path, for all networks and for the lesioned ones."""
+    """Plot accuracy against path length, for intact and lesioned networks."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
     for name in NETWORKS:
         values = 100 * np.array(accuracy[name]["by_path"])
@@ -139,7 +139,7 @@ def over_steps(accuracy: dict[str, Any], config: Grouping) -> Figure:
 
 
 def times(found: dict[str, Any]) -> Figure:
-    """Plot the mean reaction times against the path."""
+    """Plot mean reaction times against path length."""
     figure, panels = pyplot.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
     labels = {"area": "area under uncertainty (steps)", "decision": "decision time (steps)"}
     for panel, (kind, what) in zip(panels.flat, labels.items(), strict=True):

@@ -57,7 +57,7 @@ def find(config: Grouping) -> dict[str, Any]:
 
 
 def draw(config: Grouping, phase: int, repetition: int) -> dict[str, Tensor]:
-    """Return the training images and targets of a phase, which all networks share, from a file if it exists."""
+    """Return the training images and targets of a phase, loaded from a file if it exists. All networks share them."""
     path = base.kept(config, "stimuli", phase, repetition)
     if not path.exists():
         first, paths = phase * config.images, PATHS[: config.phases[phase]]
@@ -121,8 +121,8 @@ def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) 
     own, by path   (time, distance), at nodes of the curve with the dot, by the number of dashes between node and dot
     own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in dash lengths
 
-    The change is the norm over channels, averaged over nodes. It is measured in "different" trials, in which each curve
-    has one dot.
+    The change is the norm over channels, averaged over nodes. Only "different" trials are used, in which each curve has
+    one dot.
     """
     chosen = np.flatnonzero(~trials.same)[:500]
     shown, dots, curves = trials.pixels()[chosen], trials.dots[chosen], trials.curves[chosen]
@@ -201,20 +201,20 @@ def accuracies(config: Grouping, sets: list[dict[str, Tensor]], trials: list[sti
 
 
 def hits(log_alpha: Tensor, trials: stimuli.Contours) -> NDArray[np.bool_]:
-    """Return whether the answer is right, (time, n)."""
+    """Return whether each answer is correct, (time, n)."""
     return (log_alpha.argmax(-1).numpy() == 1) == trials.same
 
 
 Times = dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]
-"""measure -> (its values, whether the answers are right), (n,) each"""
+"""measure -> (values, whether the answers are correct), (n,) each"""
 
 
 def reaction_times(config: Grouping, found: dict[str, Tensor], trials: stimuli.Contours) -> Times:
     """Return the measures of each trial, in steps.
 
-    area       area under the uncertainty over the steps of the training
-    final      uncertainty at the last of these steps; the only measure of a network without time
-    decision   time at which the evidence reaches the bound, in twice as many steps; NaN if it does not
+    area       area under the uncertainty over the number of steps used in training
+    final      uncertainty at the last of these steps; the only measure of a network without temporal dynamics
+    decision   time at which the evidence reaches the bound within twice as many steps; NaN if it does not
     """
     steps = np.arange(1.0, len(found["evidence"]) + 1)
     trained = found["evidence"][: config.steps].double()
@@ -228,7 +228,7 @@ def reaction_times(config: Grouping, found: dict[str, Tensor], trials: stimuli.C
 
 
 def by_path(times: Times, trials: stimuli.Contours) -> dict[str, Any]:
-    """Return the mean of right answers for each path and class, None if there are fewer than ten."""
+    """Return the mean over correct answers for each path length and class, or None if there are fewer than ten."""
     found: dict[str, Any] = {}
     for kind, (values, right) in times.items():
         for name, members in (("same", trials.same), ("different", ~trials.same)):
@@ -239,7 +239,7 @@ def by_path(times: Times, trials: stimuli.Contours) -> dict[str, Any]:
 
 
 def correlations(config: Grouping, times: Times, trials: stimuli.Contours) -> dict[str, Any]:
-    """Correlate the measures of right answers with path, straight distance and final uncertainty, for trained paths.
+    """Correlate the measures for correct answers with path, straight distance and final uncertainty, for trained paths.
 
     "path | straight" is the partial correlation with the path, without the effect of the straight distance.
     """

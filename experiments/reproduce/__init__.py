@@ -1,4 +1,4 @@
-"""Train the networks whose weights ship with pcsim again, and compare their scores with those stored."""
+"""Retrain the networks whose weights ship with pcsim, and compare their scores with the stored ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RECIPES", "full_name", "reproduce"]
 
 
 def reproduce(name: str, out: Path | None = None, recipes: Mapping[str, Recipe] = RECIPES) -> bool:
-    """Train a network again, or resume in `out`; print a comparison of its scores, and return whether all agree.
+    """Retrain a network, or resume in `out`; print a comparison of its scores, and return whether all agree.
 
     name  MODEL.WEIGHTS, or MODEL if it has a single set of weights
 

@@ -3,8 +3,8 @@
     python -m experiments.reproduce.cards predictive_coding.digits              train three seeds
     python -m experiments.reproduce.cards blt.debris-light --shipped            score the weights that ship with pcsim
 
-The files are written to results/cards/weights. A card holds the recipe, seeds, scores and tolerances of a network, and
-the size and checksum of its weights.
+The files are written to results/cards/weights. A card contains the recipe, seeds, scores and tolerances of a network,
+and the size and checksum of its weights.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Digits:
         return functional.avg_pool2d(shown.pixels(), SIDE // self.side), shown.targets()
 
     def under(self, fragments: int) -> Digits:
-        """Return the same digits under another number of fragments."""
+        """Return the same digits under a different number of fragments."""
         return dataclasses.replace(self, fragments=fragments)
 
 
@@ -84,7 +84,7 @@ class Supervised(Recipe):
         return network.eval()
 
     def score(self, network: Network, seed: int, count: int) -> Values:
-        """Return whether the last answer to each image is correct and, with prediction errors, how they change."""
+        """Return whether the last answer to each image is correct and how prediction errors, if any, change."""
         found: Values = {}
         for name, fragments in conditions(self.tested).items():
             images, targets = self.digits.under(fragments).draw(seed, count)
@@ -99,7 +99,7 @@ class Supervised(Recipe):
 
 
 def relative_errors(network: Network, images: Tensor, name: str) -> Values:
-    """Return the squared error of the predicted image relative to the image, in the first and the last cycle."""
+    """Return the squared error of the predicted image relative to the image, at the first and the last cycle."""
     record = Record(errors=["e0"], relative=True)
     error = simulate(network, images, solver=Iterate(), steps=network.steps, record=record).relative_errors["e0"]
     values = error.double().numpy()

@@ -45,7 +45,7 @@ class Recipe(ABC):
     headline: str
     """the score shown in lists"""
     page: Mapping[str, Any] = field(default_factory=dict)
-    """options with which `pcsim export-page` shows this network, unless others are given"""
+    """default options of `pcsim export-page` for this network"""
 
     @property
     @abstractmethod

@@ -31,8 +31,8 @@ def score(recipe: Recipe, network: Network, count: int, seed: int = TEST_SEED) -
 def train_and_score(name: str, recipe: Recipe, seed: int, out: Path, count: int) -> tuple[Network, dict[str, Any]]:
     """Train a network, or resume its training in `out`; return it with its "scores" and "training_cpu_s".
 
-    Training runs on one thread of the CPU, so that its result does not depend on the number of cores. The time is
-    the CPU time of that thread in seconds, for the last uninterrupted part only.
+    Training runs on one thread of the CPU, so that its result does not depend on the number of cores. The time is that
+    thread's CPU time in seconds, since training was last resumed.
     """
     folder = storage.make_folder(out / f"{name}-{seed}")
     begun = time.process_time()

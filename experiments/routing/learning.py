@@ -73,7 +73,7 @@ def fit(config: Routing, name: str, seed: int) -> list[float]:
 
 
 def trainable(network: Network, states: list[str]) -> Simulator:
-    """Return a simulation with gradients, which records the last half of the steps, so that answers last."""
+    """Return a simulator with gradients that records the second half of the steps, so that answers persist."""
     last = network.steps or 1
     times = [network.step_ms * step for step in range(last - last // 2, last + 1)]
     return Simulator(network.train(), solver=Iterate(), gradient=Full(), record=Record(states=states, at=times))
@@ -91,7 +91,7 @@ def cued_loss(network: Network, shown: Trials, count: int) -> Callable[[Tensor, 
 
 
 def stream_loss(network: Network, shown: Trials) -> Callable[[Tensor, int], Tensor]:
-    """Return the loss of the answers of the streams, the digit and the place, with open gates in one or both."""
+    """Return the loss of the two streams' answers (digit and place) with the gates of one or both streams open."""
     sim = trainable(network.clamped("context"), list(TASKS))
     patterns = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 

@@ -22,7 +22,7 @@ class Routing(Repeated):
     out: Path = Path("results/routing")
     """output folder"""
     repetitions: Count = 3
-    """number of repetitions, each with other weights and images"""
+    """number of repetitions, each with different weights and images"""
     updates: Count = 200
     """number of training updates"""
     batch: Count = 50
@@ -34,11 +34,11 @@ class Routing(Repeated):
     noise: Annotated[float, Field(ge=0, le=2)] = 0.25
     """standard deviation of pixel noise, with black as 0 and white as 1"""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
-    """initial learning rate; that of the control is ten times as high"""
+    """initial learning rate; the control's learning rate is ten times as high"""
     taus: Some[Tau] = (20.0, 50.0, 100.0)
     """time constants of the control in ms, for switches within a trial"""
     stores: Some[Tau] = (20.0, 100.0)
-    """time constants of the first area in ms, which keeps the image for late cues"""
+    """time constants in ms of the first area, which retains the image for late cues"""
     onsets: Some[Annotated[float, Field(ge=-200, le=1_000, multiple_of=2 * DT)]] = (-100.0, 0.0, 50.0, 100.0, 200.0)
     """onsets of the cue in ms after the end of the image"""
 

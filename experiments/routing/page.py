@@ -20,7 +20,7 @@ from .tasks import KEYS, TASKS
 from .traffic import AREAS, TIMES
 
 WIDEST = 6.0
-"""line width of an edge that delivers everything, in points"""
+"""line width, in points, of an edge that delivers the full drive"""
 CONDITIONS = {
     "two_streams": (
         *("intact", "wrong cue", "half cue", "absent cue", "no modulatory", "no ventral route", "no dorsal route"),
@@ -118,7 +118,7 @@ def carried(found: list[dict[str, Any]], cue: int, what: str) -> dict[str, float
 
 
 def drawn(network: Network, shares: dict[str, float], ax: Axes, title: str) -> None:
-    """Draw a network whose line widths show shares of the widest line."""
+    """Draw a network with line widths as fractions of the widest line."""
     widths = {edge: WIDEST * min(value, 1.5) for edge, value in shares.items()}
     plots.network(network, shapes=False, legend=False, widths=widths, ax=ax)
     ax.set_title(title)

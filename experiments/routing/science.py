@@ -26,7 +26,7 @@ LESIONS: dict[str, tuple[str, ...]] = {
 }
 OPENINGS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 TIMED = 120
-"""number of images of time courses"""
+"""number of images used for time courses"""
 SWITCH, IMAGE, READ = 200.0, 300.0, 100.0
 """time of the switch, duration of the image with late cues, and time of the answer after a late cue in ms"""
 
@@ -73,7 +73,7 @@ def answers(network: Network, images: Tensor, cue: Tensor, key: str = "readout",
 
 
 def _streams(network: Network, shown: Trials) -> dict[str, Tensor]:
-    """Return whether the answers of the two streams are correct, and whether they answer the other task."""
+    """Return whether the answers of the two streams are correct, and whether they are answers to the other task."""
     right, images, scores = shown.cues(2), shown.images, {}
     wrong = shown.cues(2, 1)
     given = {"half": 0.5 * torch.ones_like(right), "wrong": wrong, "absent": torch.zeros_like(right)}
@@ -136,7 +136,7 @@ def flow(name: str, network: Network, control: float, store: float = 10.0) -> Ne
 
 
 def switch(name: str, network: Network, shown: Trials, tau: float) -> dict[str, Any]:
-    """Change the cue at 300 ms; return how often the answer to the new and the old cue is given at each time."""
+    """Change the cue at 300 ms; return how often the network answers the new and the old cue at each time."""
     count = cues(name)
     before, after = shown.cues(count), shown.cues(count, 1)
     old, new = shown.targets(), shown.answers.gather(1, ((shown.cued + 1) % count)[:, None])[:, 0]
@@ -159,7 +159,7 @@ def switch(name: str, network: Network, shown: Trials, tau: float) -> dict[str, 
 
 
 def cued(name: str, network: Network, shown: Trials, store: float, onset: float) -> Tensor:
-    """Return whether the answer is correct if the cue comes `onset` ms after the end of an image of 300 ms.
+    """Return whether the answer is correct if the cue begins `onset` ms after the end of a 300 ms image.
 
     The answer is the mean readout from 50 to 100 ms after the onset of the cue.
     """
@@ -188,6 +188,6 @@ def analyse(config: Routing) -> dict[str, Any]:
 
 
 def share(rows: list[Tensor]) -> dict[str, float]:
-    """Return the share of true values with a 95 % interval over repetitions and images."""
+    """Return the fraction of true values, with a 95 % interval over repetitions and images."""
     count = min(len(row) for row in rows)
     return base.accuracy(torch.stack([row[:count] for row in rows]))

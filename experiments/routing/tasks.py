@@ -32,7 +32,7 @@ class Trials:
     cued: Tensor
 
     def cues(self, count: int, shift: int = 0) -> Tensor:
-        """Return one-hot cues (n, count) to the task or place after `shift` further ones."""
+        """Return one-hot cues (n, count) to the task or place that is `shift` positions after the cued one."""
         return torch.nn.functional.one_hot((self.cued + shift) % count, count).float()
 
     def targets(self) -> Tensor:

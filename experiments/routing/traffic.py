@@ -28,7 +28,7 @@ def traffic(name: str, network: Network, shown: Trials) -> dict[str, Any]:
 
     "drive" is the standard deviation over images (root mean square over units), relative to the cue under which it is
     largest or, for the routes of the shifter, to the largest route. "digit" and "place" are decoded from the signal of
-    an edge with noise, from chance (0) to perfect (1). For the shifter, there are only drives.
+    an edge with noise, from chance (0) to perfect (1). For the shifter, only the drive is returned.
     """
     count = network.inputs["cue"][0]
     sent = [signals(network, shown, torch.eye(count)[number]) for number in range(count)]
@@ -52,7 +52,7 @@ def _group(edge: str) -> str:
 
 
 def signals(network: Network, shown: Trials, cue: Tensor) -> dict[str, Tensor]:
-    """Return what each edge delivers in the last step, after its gate: {edge: (n, ...)}."""
+    """Return the values that each edge delivers at the last step, after its gate: {edge: (n, ...)}."""
     given = {"image": shown.images, "cue": cue.expand(len(shown.images), -1)}
     run = Simulator(network, solver=Iterate(), record=Record(states="all"))(given, steps=network.steps)
     values = given | {name: value[-1] for name, value in run.values.items()}

@@ -36,7 +36,7 @@ PEAK_HZ = 40.0
 REST = -3.0
 """initial bias of facilitating units, which fire at about 2 Hz at rest; items drive them with the same strength"""
 RETENTION = -2.0
-"""initial bias of the retention gates 1 - s(.) of reciprocal cells, which then keep 0.88 of their value per step"""
+"""initial bias of the retention gates 1 - s(.) of reciprocal cells, which then retain 0.88 of their value per step"""
 HIDDEN = {"lstm": "m.c", "reciprocal": "c", "facilitation": "synapses_f"}
 """variables besides the activity m that can carry the memory"""
 
@@ -44,7 +44,7 @@ HIDDEN = {"lstm": "m.c", "reciprocal": "c", "facilitation": "synapses_f"}
 def dense(
     source: tuple[str, int], target: tuple[str, int], kind: Kind = "bottom_up", port: str | None = None
 ) -> Projection:
-    """Build an edge with weights and no bias, whose name contains its port."""
+    """Build an edge with weights but no bias; its name contains its port."""
     layer = nn.Linear(source[1], target[1], bias=False)
     return Projection(source[0], target[0], layer, kind, None, port, name=f"{source[0]}->{target[0]} {port or ''}")
 
@@ -131,5 +131,5 @@ def network(cell: str, items: int, classes: int, width: int) -> Network:
 
 
 def build(config: ShortTermMemory, cell: str, items: int, classes: int) -> Network:
-    """Build a network whose number of weights, fixed ones included, is about `config.parameters`."""
+    """Build a network with about `config.parameters` weights, including fixed ones."""
     return models.matched(partial(network, cell, items, classes), config.parameters)

@@ -25,7 +25,7 @@ class ShortTermMemory(Repeated):
     out: Path = Path("results/short_term_memory")
     """output folder"""
     repetitions: Count = 3
-    """number of repetitions, each with other weights, trials and noise"""
+    """number of repetitions, each with different weights, trials and noise"""
     parameters: Annotated[int, Field(ge=1_000)] = 4_000
     """approximate number of weights of each network; the number of units is chosen to match it"""
     items: Annotated[int, Field(ge=6)] = 8
@@ -39,7 +39,7 @@ class ShortTermMemory(Repeated):
     test_delays: Some[Time] = (100.0, 200.0, 400.0, 800.0, 1_600.0)
     """delays of the tests without distractors, ms"""
     test_distractors: Some[Annotated[int, Field(ge=0, le=4)]] = (0, 1, 2, 3, 4)
-    """numbers of distractors in the tests at the longest delay of the training"""
+    """numbers of distractors in the tests at the longest training delay"""
     element: Time = 60.0
     """duration of an element in serial order, ms"""
     stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0)

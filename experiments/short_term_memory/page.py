@@ -66,7 +66,7 @@ def tables(config: ShortTermMemory, cells: dict[str, Any]) -> list[Table]:
     for test, caption in (
         ("delays", "Accuracy (%) by delay in ms, without distractors"),
         ("distractors", f"Accuracy (%) by number of distractors in {config.delays[1]:g} ms"),
-        ("available", "Accuracy (%) of a linear decoder of the answer, from the memory and the test, by delay in ms"),
+        ("available", "Accuracy (%) of a linear decoder of the answer from memory and test, by delay in ms"),
         ("stretch", "Accuracy (%) in serial order by largest stretch"),
     ):
         columns = list(next(iter(cells.values()))[test])
@@ -107,7 +107,7 @@ def curves(
     trained: tuple[tuple[float, float], ...],
     chance: float,
 ) -> Figure:
-    """Plot accuracy against the condition of one or more tests, a curve per cell."""
+    """Plot accuracy against the condition of one or more tests, with one curve per cell."""
     figure, places = pyplot.subplots(
         1, len(tests), figsize=(1.3 + 3.5 * len(tests), 3.4), sharey=True, layout="constrained", squeeze=False
     )

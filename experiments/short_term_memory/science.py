@@ -95,7 +95,7 @@ def order_trials(
 
 
 def training_trials(config: ShortTermMemory, task: str, seed: int, update: int) -> stimuli.Trials:
-    """Draw the trials of an update. Those of delayed match have one delay and number of distractors."""
+    """Draw the trials of an update. In delayed match to sample, they share one delay and one number of distractors."""
     count = config.training.batch
     if task == "order":
         return order_trials(config, seed, update * count, count, config.stretch)
@@ -143,7 +143,7 @@ def fit(config: ShortTermMemory, task: str, cell: str, seed: int) -> list[float]
 
 
 def accuracy(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed: int) -> float:
-    """Return the share of trials whose readout is right at the end of the answer."""
+    """Return the fraction of trials whose readout is correct at the end of the answer period."""
     found = run(config, simulator(net), trials, TEST_SEED + seed)
     due = trials.targets(found.times) >= 0
     last = len(due) - 1 - due.flip(0).int().argmax(0)
@@ -152,7 +152,7 @@ def accuracy(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed
 
 
 def available(config: ShortTermMemory, net: Network, trials: stimuli.Trials, seed: int) -> float:
-    """Return the accuracy of a linear decoder of the answer, from the inputs of the decision layer in the last step."""
+    """Return the accuracy of a linear decoder of the answer, fitted to the decision layer's inputs at the last step."""
     (memory,) = (edge.source for edge in net.projections if edge.target == "d" and edge.source != "u")
     found = run(config, simulator(net, Record([memory])), trials, TEST_SEED + seed)
     tested = functional.one_hot(torch.from_numpy(trials.items[:, -1, 0]), config.items)
@@ -161,7 +161,7 @@ def available(config: ShortTermMemory, net: Network, trials: stimuli.Trials, see
 
 
 def measure(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
-    """Return the test results of one cell and repetition, from the output folder if they are already there."""
+    """Return the test results of one cell and repetition, loading them from the output folder if already saved."""
     return base.once(base.kept(config, "tests", cell, seed, suffix="json"), lambda: _measured(config, cell, seed))
 
 
@@ -191,7 +191,7 @@ def _measured(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
 
 
 def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Network]:
-    """Return the intact network, and without lateral edges in the delay or throughout."""
+    """Return the network intact, without lateral edges during the delay, and without them throughout."""
     delay = (config.shown, config.shown + config.delays[1])
     found = {"intact": net, "delay": net.without("lateral", during=delay), "throughout": net.without("lateral")}
     if cell == "facilitation":
@@ -200,7 +200,7 @@ def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Netw
 
 
 def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[str, Any]:
-    """Decode the sample from the activity m, and from the hidden variable if there is one, across time.
+    """Decode the sample across time from the activity m and, if there is one, from the hidden variable.
 
     Stability is computed from the decoders of the delay period.
     """
@@ -228,7 +228,7 @@ def across(config: ShortTermMemory, net: Network, cell: str, seed: int) -> dict[
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean over repetitions with its interval and all values, of each test."""
+    """Return, for each test, the mean over repetitions with its interval and all values."""
     tests = ("delays", "distractors", "available", "lesions", "stretch")
     found: dict[str, Any] = {
         test: {k: over_seeds([row[test][k] for row in rows]) for k in rows[0][test]} for test in tests

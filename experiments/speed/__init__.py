@@ -1,8 +1,8 @@
-"""Benchmark pcsim against a plain PyTorch loop, and against just the convolutions of this loop.
+"""Benchmark pcsim against a plain PyTorch loop, and against only the convolutions of this loop.
 
 Each workload has several implementations: pcsim (a Simulator that has run before, a compiled Simulator, and a call to
 `simulate`), a hand-written PyTorch loop with the same arithmetic, the same loop with torch.compile or torchdiffeq, and
-just the loop's convolutions (by oneDNN) or matrix products. The implementations take turns in one process. Each result
+only the loop's convolutions (by oneDNN) or matrix products. The implementations take turns in one process. Each result
 is the median over rounds of an implementation's time, divided by the time of the plain loop in the same round.
 
     python -m experiments.speed                      one thread, without compilation, a few minutes

@@ -70,7 +70,7 @@ def accuracy_by_dt(
     """Plot accuracy against dt / tau for each solver, one panel per network.
 
     curves[network][solver] is (dt / tau, accuracy). The accuracy is NaN, and drawn as a cross at the bottom, if samples
-    diverge or pcsim refuses the step. borders[network][solver] is the stability limit (largest stable dt / tau), drawn
+    diverge or pcsim rejects the step. borders[network][solver] is the stability limit (largest stable dt / tau), drawn
     as a dotted line. The grey line shows chance.
     """
     figure, panels, known = _in_a_row(curves, 3.6)

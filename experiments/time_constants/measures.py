@@ -134,7 +134,7 @@ def settle_together(settings: list[Setting]) -> list[dict[str, Any]]:
 
 
 def respond(setting: Setting) -> dict[str, Any]:
-    """Return the accuracy with this solver and dt, or NaN if samples diverge or pcsim refuses the step."""
+    """Return the accuracy with this solver and dt, or NaN if samples diverge or pcsim rejects the step."""
     network, shown = setting.trained(), setting.shown
     answers = flows.answers_of(network)
     every = round(setting.until / setting.dt)
