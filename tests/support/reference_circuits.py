@@ -156,7 +156,7 @@ def wilson_cowan_fixed_points(grid=4001, **par):
 
     def I_of_E(E):
         s = E / (kE - p["r_E"] * E) + s0  # unshifted sigmoid value in (0, 1)
-        u = p["th_E"] + math.log(s / (1.0 - s)) / p["a_E"]
+        u = p["th_E"] + (math.log(s) - math.log1p(-s)) / p["a_E"]
         return (p["c1"] * E - u + p["P"]) / p["c2"]
 
     def g(E):
