@@ -107,6 +107,9 @@ def test_start_refuses_other_network_batch_and_initial() -> None:
         simulate(
             two_layers(), torch.zeros(2, 4), solver=Iterate(), steps=4, start=final, initial={"a": torch.zeros(2, 4)}
         )
+    for steps in (1, 2):
+        with pytest.raises(SolverError, match="starts at step 2 and ends at step"):
+            simulate(two_layers(), torch.zeros(2, 4), solver=Iterate(), steps=steps, start=final)
 
 
 # ------------------------------------------------------------------ records

@@ -106,6 +106,16 @@ def test_ambient_autocast_equals_network_autocast() -> None:
         same(made_outside(shown(net, 2), until=80.0), before)
 
 
+def test_called_network_under_ambient_autocast_equals_network_autocast() -> None:
+    """Autocast applies to edges only: the rule of `hopfield_modern` multiplies matrices, in float32."""
+    net = small("hopfield_modern")
+    images, solver = shown(net, 2), Iterate()
+    expected = [values for _, values in pcsim.rollout(net.autocast(), images, solver, 4)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [values for _, values in pcsim.rollout(net, images, solver, 4)]
+    assert all(torch.equal(one[key], other[key]) for one, other in zip(found, expected, strict=True) for key in one)
+
+
 def test_simulator_leaves_start_state_unchanged() -> None:
     net = small("leaky_rcnn")
     sim = Simulator(net, solver=Euler(dt=2.0))

@@ -48,6 +48,6 @@ def test_normalise_refuses_other_scales_and_channels(call: object, words: str) -
 def test_normalised_images_are_refused_with_the_advice_to_pass_them_as_they_are() -> None:
     with pytest.raises(StimulusError) as caught:
         stimuli.normalise(stimuli.normalise(torch.rand(2, 3, 4, 4)))
-    assert "normalised already" in caught.value.remedy
+    assert "already normalised" in caught.value.remedy
     with pytest.raises(StimulusError, match="255"):
         stimuli.normalise(255 * torch.rand(2, 3, 4, 4))
