@@ -165,8 +165,9 @@ def parse(
     try:
         return tyro.cli(choose, args=rest, prog=command, description=description)
     except ValidationError as reason:
-        for wrong in reason.errors():
-            option = str(wrong["loc"][0]).replace("_", "-")
+        # A wrong value can have further errors, such as a tuple that is too short without it: only the first is shown.
+        for name, wrong in {wrong["loc"][0]: wrong for wrong in reversed(reason.errors())}.items():
+            option = str(name).replace("_", "-")
             print(f"{command}: error: --{option} {shown(wrong['input'])}: {wrong['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
 

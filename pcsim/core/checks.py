@@ -177,12 +177,13 @@ def _misnamed(
             expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
             remedy=f"write {OPTIONS[unknown]}=...",
         )
+    near = difflib.get_close_matches(unknown, known, 1) if unknown else []
     return error(
         given=f"{name}(...): {reason}",
         expected=f"the arguments {', '.join(known) or '(none)'}",
-        remedy=f"add the missing argument or remove the extra one; help({name}) explains all arguments"
-        if unknown is None or not known
-        else f"use {_nearest(unknown, known)!r} instead of {unknown!r}",
+        remedy=f"use {near[0]!r} instead of {unknown!r}"
+        if near
+        else f"add the missing argument or remove the extra one; help({name}) explains all arguments",
     )
 
 

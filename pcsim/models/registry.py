@@ -98,12 +98,19 @@ Graph.construct = staticmethod(construct)
 
 
 def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) -> None:
-    """Raise WiringError for an option that had another name in pcsim 0.1."""
+    """Raise WiringError for an option that had another name in pcsim 0.1, and for trained weights."""
+    known = inspect.signature(model).parameters
+    if "weights" in options and "weights" not in known:
+        raise WiringError(
+            given=f"{model.__name__}(weights={options['weights']!r})",
+            expected="a call that builds the model with fresh weights",
+            remedy=f"call pcsim.models.build({model.__name__!r}, weights={options['weights']!r})",
+        )
     for option in options:
-        if option in RENAMED and option not in inspect.signature(model).parameters:
+        if option in RENAMED and option not in known:
             raise WiringError(
                 given=f"{model.__name__}({option}=...), an option of pcsim 0.1",
-                expected=f"the options {', '.join(inspect.signature(model).parameters)}",
+                expected=f"the options {', '.join(known)}",
                 remedy=f"pass {RENAMED[option]} instead of {option}",
             )
 

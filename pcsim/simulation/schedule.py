@@ -128,6 +128,7 @@ def shown_at(network: Wiring, timelines: Mapping[str, Timeline], at: float, coun
     for name, line in timelines.items():
         image = line.at(at)
         _check_image(name, image, network.shapes.nodes[name], at)
+        _warn_of_8_bit_images(name, image)
         if parameter is not None:
             image = image.to(device=parameter.device, dtype=parameter.dtype)
         found[name] = laid_out(image.clone() if image.is_inference() else image)
@@ -266,6 +267,25 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
             given=f"input {name!r} with NaN or infinite values at {at:g} ms",
             expected="finite values",
             remedy="pass torch.nan_to_num(images), or omit the invalid images",
+        )
+
+
+def _warn_of_8_bit_images(name: str, image: Tensor) -> None:
+    """Warn about images whose values are all whole numbers up to 128 to 255, as 8-bit images converted to float have.
+
+    The network would respond to them, but its responses are not those to images in [0, 1].
+    """
+    if image.dim() != 4 or image.shape[1] not in (1, 3):
+        return
+    value = image.detach()
+    try:
+        is_8_bit = 128 <= (most := float(value.max())) <= 255 and bool((value.remainder(1.0) == 0.0).all())
+    except RuntimeError:  # under torch.func.vmap, values cannot be read
+        return
+    if is_8_bit:
+        warn(
+            f"Input {name!r} has whole numbers up to {most:g}, like 8-bit images. Networks usually expect images in "
+            "[0, 1]: pass images / 255."
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.paths import ROOT
 
-from experiments import base
+from experiments import attractors, base
 from experiments.cell_search.candidates import Candidate
 from pcsim.core import storage
 from pcsim.models import Gate, ReciprocalCell
@@ -53,6 +53,22 @@ def numbers(out: Path) -> dict:
     found = storage.read_json(out / "results.json")
     assert found.pop("wall_time_s") >= 0
     return found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loads", "inf"], "--loads inf: Input should be a finite number"),
+        (["--loads", "0.1", "-3", "inf"], "--loads -3.0: Input should be greater than 0"),
+        (["--corruption=2"], "--corruption 2.0: Input should be less than or equal to 1"),
+    ],
+)
+def test_wrong_value_of_option_is_reported_once(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        base.parse(attractors.PRESETS, options, "", command="pcsim run attractors")
+    assert capsys.readouterr().err == f"pcsim run attractors: error: {message}\n"
 
 
 # The default test run must fit in eight minutes, of which these would take three.

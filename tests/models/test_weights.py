@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from pcsim import Iterate, models, simulate, stimuli
+from pcsim import Iterate, WiringError, models, simulate, stimuli
 
 SHIPPED = [(model, name) for model, names in models.weights.available().items() for name in names]
 
@@ -20,3 +21,8 @@ def test_weights_for_debris_classify_clean_digits() -> None:
     answers = simulate(models.build("blt", weights="debris-light"), shown, solver=Iterate())["readout"][-1].argmax(-1)
     assert (answers == shown.labels).double().mean() > 0.95
     assert torch.is_grad_enabled()
+
+
+def test_builder_given_weights_names_the_call_that_loads_them() -> None:
+    with pytest.raises(WiringError, match=r"models\.build\('blt', weights='debris-light'\)"):
+        models.blt(weights="debris-light")

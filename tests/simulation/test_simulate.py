@@ -12,6 +12,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.examples import chain, dense, leaky_net, linear_pc, two_layers
+from support.small import small
 from torch import nn
 
 import pcsim
@@ -267,3 +268,17 @@ def test_network_without_inputs_is_refused() -> None:
     for attempt in attempts:
         with pytest.raises(pcsim.StimulusError, match="a network without inputs"):
             attempt()
+
+
+def test_8_bit_images_converted_to_float_are_warned_about() -> None:
+    net, pixels = small("leaky_rcnn"), torch.randint(0, 256, (2, 1, 8, 8))
+    pixels[0, 0, 0, 0] = 255
+    for images in (pixels.float(), {"image": pixels.double()}, held(pixels.float())):
+        with pytest.warns(PcsimWarning, match="whole numbers up to 255, like 8-bit images.*pass images / 255"):
+            simulate(net, images, solver=Euler(dt=2.0), steps=1)
+    quiet = (pixels / 255, pixels + 0.5, pixels.clamp(max=127).float(), 1_000.0 * pixels)
+    for images in quiet:  # warnings are failures
+        simulate(net, images, solver=Euler(dt=2.0), steps=1)
+    nothing = blank(4.0, like=pixels.float())
+    with pytest.warns(PcsimWarning, match="8-bit"):
+        simulate(net, nothing.then(held(pixels.float())), solver=Euler(dt=2.0), until=8.0)
