@@ -177,6 +177,13 @@ def _misnamed(
             expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
             remedy=f"write {OPTIONS[unknown]}=...",
         )
+    by_name = [each for each, kind in signature.parameters.items() if kind.kind is kind.KEYWORD_ONLY]
+    if by_name and "too many positional arguments" in reason:
+        return error(
+            given=f"{name}(...): {reason}",
+            expected=f"{', '.join(by_name)} by name",
+            remedy=f"write {by_name[0]}=...",
+        )
     near = difflib.get_close_matches(unknown, known, 1) if unknown else []
     return error(
         given=f"{name}(...): {reason}",

@@ -278,13 +278,16 @@ def still(
 
 @checked(StimulusError, frames=None)
 def sequence(frames: Tensor, every: Positive, *, name: str = "frames") -> Timeline:
-    """Present `frames` (time, batch, channel, height, width) sequentially, each for `every` ms."""
+    """Present `frames` one after another, each for `every` ms.
+
+    frames  images (time, batch, channel, height, width) or vectors (time, batch, n)
+    """
     require_floating(frames)
-    if frames.dim() != 5 or not len(frames):
+    if frames.dim() not in (3, 5) or not len(frames):
         raise StimulusError(
             given=f"frames of shape {tuple(frames.shape)}",
-            expected="(time, batch, channel, height, width) with at least one frame",
-            remedy="add the missing axis with frames[:, None]",
+            expected="(time, batch, channel, height, width) or (time, batch, n), with at least one frame",
+            remedy="pass frames[:, None] for a single sample, or frames[:, :, None] if the images have no channel axis",
         )
     count = len(frames)
     return Timeline((Epoch(count * every, every, lambda k: frames[k], name, "sequence", {}, tuple(frames.shape[1:])),))

@@ -202,3 +202,13 @@ def test_message_shows_arrays_in_containers_by_shape() -> None:
     assert shown([array]) == f"[{text}]" and shown((array,)) == f"({text},)"
     assert shown((1, "a")) == "(1, 'a')" and shown(()) == "()" and shown({}) == "{}" and shown([]) == "[]"
     assert shown([0] * 1_000).endswith("0, ...") and len(shown([0] * 1_000)) == 100
+
+
+def test_excess_positional_arguments_name_those_to_pass_by_name() -> None:
+    @checked(WiringError)
+    def plot(x: float, *, width: float = 1.0, height: float = 1.0) -> float:
+        return x * width * height
+
+    with pytest.raises(WiringError, match="too many positional arguments") as caught:
+        plot(1.0, 2.0)
+    assert caught.value.expected == "width, height by name" and caught.value.remedy == "write width=..."

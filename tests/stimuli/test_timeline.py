@@ -229,3 +229,11 @@ def test_samples_of_a_timeline_keep_their_courses_and_labels() -> None:
     assert some.labels.tolist() == [7, 5, 7]
     for time in range(6):
         assert torch.equal(some.at(float(time)), line.at(float(time))[[2, 0, 2]])
+
+
+def test_sequence_of_vectors_presents_one_row_per_step() -> None:
+    rows = torch.rand(4, 2, 3)
+    net = Network({"u": (3,)}, [Population("a", Rate(3, "identity", bias=False))], [Projection("u", "a")])
+    assert torch.equal(simulate(net, sequence(rows, 10.0), solver=Iterate(), steps=4)["a"], rows)
+    with pytest.raises(StimulusError, match=r"\(time, batch, n\)"):
+        sequence(torch.rand(4, 2, 3, 3), 10.0)
