@@ -246,8 +246,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     paging.add_argument("--until", type=float, metavar="MS", help="end of a run")
     text = "run an experiment, or list the experiments if no name is given"
-    running = commands.add_parser("run", help=text, usage=f"{command} run [EXPERIMENT [OPTIONS]]", add_help=False)
-    running.add_argument("name", nargs="?")
+    usage = f"{command} run [EXPERIMENT [OPTIONS]]"
+    running = commands.add_parser("run", help=text, description=f"{text.capitalize()}.", usage=usage)
+    running.add_argument("name", nargs="?", metavar="EXPERIMENT", help="its options are listed by EXPERIMENT --help")
     text = "retrain a network whose weights ship with pcsim, and compare its scores with the stored ones"
     again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")

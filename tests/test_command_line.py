@@ -87,7 +87,7 @@ def test_export_page_command_refuses_untrained_and_unknown_models(tmp_path: Path
 
 def test_version_and_help_do_not_import_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    for words in ("--version", "--help", "run", "describe --help", "export-page --help"):
+    for words in ("--version", "--help", "run", "run --help", "describe --help", "export-page --help"):
         process = start("pcsim", *words.split(), cwd=ROOT, env=ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
         printed, said = process.communicate(timeout=60)
         assert process.returncode == 0 and not said and printed, words
