@@ -178,19 +178,17 @@ def _misnamed(
             remedy=f"write {OPTIONS[unknown]}=...",
         )
     by_name = [each for each, kind in signature.parameters.items() if kind.kind is kind.KEYWORD_ONLY]
-    if by_name and "too many positional arguments" in reason:
-        return error(
-            given=f"{name}(...): {reason}",
-            expected=f"{', '.join(by_name)} by name",
-            remedy=f"write {by_name[0]}=...",
-        )
     near = difflib.get_close_matches(unknown, known, 1) if unknown else []
+    if near:
+        remedy = f"use {near[0]!r} instead of {unknown!r}"
+    elif unknown:
+        remedy = f"remove {unknown!r}; help({name}) explains all arguments"
+    elif by_name and "too many positional arguments" in reason:
+        remedy = f"pass {', '.join(by_name)} by name, for example {by_name[0]}=..."
+    else:
+        remedy = f"add the missing argument or remove the extra one; help({name}) explains all arguments"
     return error(
-        given=f"{name}(...): {reason}",
-        expected=f"the arguments {', '.join(known) or '(none)'}",
-        remedy=f"use {near[0]!r} instead of {unknown!r}"
-        if near
-        else f"add the missing argument or remove the extra one; help({name}) explains all arguments",
+        given=f"{name}(...): {reason}", expected=f"the arguments {', '.join(known) or '(none)'}", remedy=remedy
     )
 
 

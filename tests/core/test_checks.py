@@ -110,7 +110,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [  # argument, words of what is
     ({"kind": Euler(1.0)}, "a subclass of Solver", "kind"),
     ({"apply": "abs"}, "a function", "apply"),
     ({"wrod": "one"}, "the arguments", "'word' instead of 'wrod'"),
-    ({"zzz": "one"}, "the arguments", "remove the extra one; help(take)"),
+    ({"zzz": "one"}, "the arguments", "remove 'zzz'; help(take)"),
 ]
 
 
@@ -211,4 +211,4 @@ def test_excess_positional_arguments_name_those_to_pass_by_name() -> None:
 
     with pytest.raises(WiringError, match="too many positional arguments") as caught:
         plot(1.0, 2.0)
-    assert caught.value.expected == "width, height by name" and caught.value.remedy == "write width=..."
+    assert caught.value.remedy == "pass width, height by name, for example width=..."
