@@ -208,7 +208,7 @@ def _prepared(
         raise StimulusError(
             given=f"{'no labels' if labels is None else 'labels'} and key={key!r}",
             expected="labels (n,), unless the run's stimulus has labels, and a key only with a run",
-            remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
+            remedy="pass labels=..., and pass key='l2' only with a run",
         )
     values, y, counts = _checked(features, labels, folds)
     together = None if groups is None else as_ids(groups, "groups", len(y))
@@ -281,7 +281,7 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: NDArray[An
 
 
 def _permuted(y: NDArray[np.int64], groups: NDArray[Any] | None, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return labels permuted across samples, across whole groups if each has one label, or else within groups."""
+    """Return permuted labels: across samples, or across whole groups if each has one label, or else within groups."""
     if groups is None:
         return generator.permutation(y)
     members = [np.flatnonzero(groups == name) for name in np.unique(groups)]

@@ -29,7 +29,7 @@ class Estimate:
 
 @checked(StimulusError)
 def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
-    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval. To compare pairs, pass differences.
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval. For pairs, pass their differences.
 
     Raises StimulusError if there are no values, or if they are not finite.
     """

@@ -216,7 +216,7 @@ class PredictiveCoding(LocalRule):
     rate: Positive
 
     def post_of(self, network: Network, edge: Projection) -> str:
-        """Return the name of the prediction error, after it has passed through f' if the prediction is f(W r)."""
+        """Return the name of the prediction error, or of the error passed through f' if the prediction is f(W r)."""
         fed = [e.target for e in network.projections if e.source == edge.target and e.port in (None, "prediction")]
         fed = [e for e in fed if e in network.populations]
         through = [name for name in fed if isinstance(network.populations[name].rule, ErrorThrough)]
