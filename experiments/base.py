@@ -206,7 +206,7 @@ def caution(config: Options) -> str:
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it belongs to another."""
+    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it was created with another."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:
@@ -373,7 +373,7 @@ def job_bar(description: str) -> Callable[..., tqdm]:
 
 
 def accuracy(correct: ArrayLike) -> dict[str, float]:
-    """Return the fraction of true values (repetition, image), with a 95 % interval over repetitions and images."""
+    """Return the fraction of True values (repetition, image), with a 95 % interval over repetitions and images."""
     error = error_rate(np.asarray(correct))
     return {"mean": 1 - error.mean, "low": 1 - error.high, "high": 1 - error.low}
 

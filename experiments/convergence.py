@@ -222,8 +222,8 @@ def report(config: Convergence, results: dict[str, Any]) -> Report:
 def settling(curves: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> Figure:
     """Plot curves against time and mark their settling times, with one row per quantity and one column per condition.
 
-    curves[condition][quantity][line] contains "times", the "median" and "quartiles" over images, and "settling",
-    the settling time in ms, which a triangle marks on the median, or None if the curve does not settle.
+    curves[condition][quantity][line] contains "times", the "median" and "quartiles" over images, and "settling", the
+    settling time in ms (a triangle on the median), or None if the curve does not settle.
     """
     quantities = list(next(iter(curves.values())))
     figure = Figure(figsize=(0.8 + 3.3 * len(curves), 0.6 + 2.4 * len(quantities)), layout="constrained")

@@ -183,7 +183,7 @@ def score(network: Network, images: Tensor, targets: Tensor) -> float:
 
 
 def alignment(config: LocalLearning, repetition: int) -> dict[str, Any]:
-    """Return the cosine between the local and the backpropagation weight update for several label precisions.
+    """Return the cosine between the local and backpropagation weight updates for several label precisions.
 
     With a lower label precision, relaxation moves the layers less far from their feed-forward values, so their errors
     are closer to those of backpropagation. In theory, the cosine approaches 1 as the precision approaches 0.

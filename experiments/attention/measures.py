@@ -25,7 +25,7 @@ def tuning(config: Attention, net: Network, seed: int) -> dict[str, Tensor]:
 
 
 def reader(net: Network) -> Simulator:
-    """Return a simulator that records the readout; reuse it for all cues of a network, as its first run is slowest."""
+    """Return a simulator that records the readout; reuse it for all cues, because its first run is the slowest."""
     return Simulator(net, solver=Iterate(), record=Record(states=["readout"]))
 
 
@@ -40,9 +40,9 @@ def percent(cell: dict[str, float]) -> str:
 
 
 def detection(present: Tensor, missing: Tensor, scores: dict[str, Tensor]) -> float:
-    """Return the area under the ROC curve of a digit's readout, for images with the digit versus images without it.
+    """Return the area under the ROC curve of a digit's readout, for images with versus without the digit.
 
-    present, missing  readouts (time, n, classes) of the images with a cue to the target, and to the foil
+    present, missing  readouts (time, n, classes) with a cue to the target, and with a cue to the foil
     """
     rows = torch.arange(present.shape[1])
     hits, alarms = present[-1, rows, scores["blend"]], missing[-1, rows, scores["foil"]]

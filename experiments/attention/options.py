@@ -30,7 +30,7 @@ class Attention(Repeated):
     images: Count = 200
     """number of test images of each kind and repetition"""
     repetitions: Count = 3
-    """number of sets of images, with learned steering trained anew for each"""
+    """number of sets of images; learned steering is trained separately for each"""
     steering_images: Count = 800
     """number of blends on which steering is trained"""
     updates: Count = 100
@@ -40,7 +40,7 @@ class Attention(Repeated):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """initial learning rate of steering"""
     cue_delays: Some[Annotated[int, Field(gt=0, lt=8)]] = (1, 2, 4)
-    """steps from image onset to late cues"""
+    """delays of late cues after image onset, in steps"""
 
 
 PRESETS = {

@@ -25,7 +25,7 @@ def report(config: Attention, results: dict[str, Any]) -> Report:
             f"{task}s",
             by_cue(accuracy, task, strongest, (*cues, "absent")),
             f"Accuracy for the target in {task}s after a gain of strength {strongest} in each area, by cue. Bars are "
-            "95 % intervals over sets of images and images.",
+            "95 % intervals over image sets and images.",
             ("accuracy",),
         )
         for task, cues in (("blend", GOALS), ("array", PLACES))
@@ -40,13 +40,13 @@ def report(config: Attention, results: dict[str, Any]) -> Report:
         Picture(
             "lesions",
             lesions(accuracy, strongest),
-            "Accuracy in blends with a valid cue and without a cue, after lesions.",
+            "Accuracy in blends with a valid cue and with no cue, after lesions.",
             ("accuracy",),
         ),
         Picture(
             "detection",
             detections(results["detection"], config.strengths),
-            "Area under the ROC curve for detecting the cued digit: digits in the image against digits that are not. "
+            "Area under the ROC curve for detecting the cued digit: digits in the image versus digits that are not. "
             "Grey: the same digits without a cue. A gain that only favours an answer would not change it.",
             ("detection",),
         ),
@@ -105,7 +105,7 @@ def over_time(curves: dict[str, list[float]], strength: str) -> Axes:
 
 
 def lesions(accuracy: dict[str, Any], strength: str) -> Axes:
-    """Plot the accuracy with a valid cue and without a cue, intact and lesioned."""
+    """Plot the accuracy with a valid cue and with no cue, for intact and lesioned networks."""
     names = [name for name in LESIONS if f"lesion/{name}/valid" in accuracy]
     ax = axes(6.0, 3.5)
     for offset, cue in ((-0.1, "valid"), (0.1, "absent")):
@@ -118,7 +118,7 @@ def lesions(accuracy: dict[str, Any], strength: str) -> Axes:
 
 
 def detections(found: dict[str, dict[str, list[float]]], strengths: tuple[float, ...]) -> Axes:
-    """Plot the area under the ROC curve against the strength, for gains in each area."""
+    """Plot the area under the ROC curve against strength, for gains in each area."""
     ax = axes(5.0, 3.5)
     for area in AREAS:
         values = [np.mean(found[f"blend/{area}/{strength:g}"]["cued"]) for strength in strengths]

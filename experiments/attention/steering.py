@@ -1,8 +1,8 @@
 """Learned steering, and cues that come early or late, in `experiments.attention`.
 
 The weights of the network are frozen, and only the weights W from the goal to the gains are trained (Konkle & Alvarez
-2023). The task is to name the cued digit if it is in the blend, and otherwise one of the two digits that are. It cannot
-be solved without the image, because a cue does not reveal whether its digit is there.
+2023). The task is to name the cued digit if it is in the blend, and otherwise either of the digits in the blend. It
+cannot be solved without the image, because a cue does not reveal whether its digit is present.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONDITIONS = (
 )
 """rows of the results; the last rows are for W trained with valid and foil cues"""
 BEFORE, AFTER, BRIEF = 2, 8, 2
-"""steps before and from image onset on, and steps for which a brief cue lasts"""
+"""numbers of steps before and after image onset, and duration of a brief cue in steps"""
 HALVINGS = 6
 
 
@@ -113,7 +113,7 @@ def answers(net: Network, blends: Cued, cues: tuple[str, ...] = CUES) -> dict[st
 
 
 def matched(config: Attention, net: Network, tuned: dict[str, Tensor], blends: Cued, wanted: float) -> float:
-    """Return the strength at which tuning gains reach an accuracy for valid cues, or the last strength if none does."""
+    """Return the strength at which tuning gains reach the accuracy `wanted` for valid cues, or the last strength."""
     low, high = 0.0, config.strengths[-1]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -129,7 +129,7 @@ def accuracy(readout: Tensor, blends: Cued) -> float:
 
 
 def named(name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with a name prefixed to their keys."""
+    """Return the tensors with `name` prefixed to their keys."""
     return {f"{name}/{key}": value for key, value in found.items()}
 
 
@@ -164,7 +164,7 @@ def timed(config: Attention, net: Network, blends: Cued) -> dict[str, Tensor]:
 
 
 def joined(*parts: Timeline | None) -> Timeline:
-    """Return one timeline of all parts that are not None."""
+    """Return one timeline that joins all parts other than None."""
     return reduce(Timeline.then, [part for part in parts if part is not None])
 
 

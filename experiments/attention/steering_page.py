@@ -1,4 +1,4 @@
-"""Figures and tables of `experiments.attention` on learned steering, the time of cues, and kinds of spotlights."""
+"""Figures and tables of `experiments.attention` on learned steering, cue timing, and kinds of spotlights."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def pictures(config: Attention, results: dict[str, Any]) -> list[Picture]:
         Picture(
             "steering",
             answers(results["steering"]["answers"]),
-            "Answers after learned steering, and after gains by tuning with a matched strength: that which reaches "
-            "the same accuracy for valid cues, or the last one if none does. Bars are 95 % intervals over sets of "
-            "images and images.",
+            "Answers after learned steering, and after tuning gains of matched strength: the strength that reaches "
+            "the same accuracy for valid cues, or the last one if none does. Bars are 95 % intervals over image sets "
+            "and images.",
             ("steering",),
         ),
         Picture(
             "steering_detection",
             detections(results, config.strengths),
-            "Detection of the cued digit against the accuracy for valid cues. A point per set of images; the line "
-            "joins strengths of gains by tuning in both areas, from no cue on.",
+            "Detection of the cued digit against the accuracy for valid cues. One point per set of images; the line "
+            "joins tuning gains of increasing strength in both areas, starting without a cue.",
             ("steering", "detection"),
         ),
         Picture(
             "cue_times",
             cue_times(config, results["steering"]["cue_times"]),
-            f"Accuracy for the target over steps, by the time of the valid cue. Gains by tuning have strength "
+            f"Accuracy for the target over steps, by the timing of the valid cue. Tuning gains have strength "
             f"{strongest}. Dashed: after {BEFORE} steps of grey.",
             ("steering",),
         ),
@@ -93,7 +93,7 @@ def tables(config: Attention, results: dict[str, Any]) -> list[Table]:
     ]
     return [
         Table(
-            f"Learned steering: answers (%) and area under the ROC curve. Matched strengths of tuning: {matched}",
+            f"Learned steering: answers (%) and area under the ROC curve. Matched tuning strengths: {matched}",
             ("gains", *SHARES.values(), "detection, by set"),
             rows,
         ),
@@ -137,7 +137,7 @@ def detections(results: dict[str, Any], strengths: tuple[float, ...]) -> Axes:
 
 
 def cue_times(config: Attention, curves: dict[str, list[float]]) -> Figure:
-    """Plot accuracy over steps for each time course of the cue, with gains by tuning and with learned steering."""
+    """Plot accuracy over steps for each time course of the cue, with tuning gains and with learned steering."""
     figure, panels = pyplot.subplots(1, 2, figsize=(9.0, 4.4), sharey=True, layout="constrained")
     shades = pyplot.get_cmap("viridis")(np.linspace(0.0, 0.8, 1 + len(config.cue_delays)))
     colours = ["0.6", *shades, "C3", "0.6", "C3", shades[0]]

@@ -25,7 +25,7 @@ def build(config: Grouping, name: str) -> Network:
 
 
 def hgru(config: Grouping) -> Network:
-    """Build an hGRU with a unit for each dash length."""
+    """Build an hGRU with one unit for each node of the lattice."""
     return models.hgru(
         config.channels, KERNEL, filters=FILTER, stride=STRIDE, steps=config.steps, image=IMAGE, classes=2
     )

@@ -31,7 +31,7 @@ class Grouping(Repeated):
     layers: Annotated[int, Field(ge=1)] = 6
     """number of layers in the feed-forward network"""
     steps: Steps = 6
-    """number of steps of the recurrent networks in training; tests also run twice as many"""
+    """number of steps that the recurrent networks run in training; tests also run twice as many"""
     phases: Some[Path_] = (3, 5, 7)
     """longest path in each training phase, in dashes"""
     images: Count = 8_000

@@ -16,7 +16,7 @@ from .networks import NETWORKS
 from .options import LENGTH, Grouping
 from .science import FAR, LESIONS, PATHS, RECURRENT, SPREADS
 
-RIGHT = "Right answers for trained paths, with 95 % intervals"
+RIGHT = "Correct answers for trained paths, with 95 % intervals"
 COLOURS = {"hgru": "C0", "lateral": "C1", "feedforward": "0.4"}
 
 
@@ -35,20 +35,20 @@ def report(config: Grouping, results: dict[str, Any]) -> Report:
         Picture(
             "steps",
             over_steps(accuracy, config),
-            "Accuracy after each step, by path in dashes (shades). Training ended at the dotted line.",
+            "Accuracy after each step, by path in dashes (shades). The dotted line marks the steps used in training.",
             ("accuracy",),
         ),
         Picture(
             "time",
             times(results["reaction_times"]),
-            "Mean time of right answers for each path, one line per repetition. Left: area under the uncertainty. "
-            "Right: time of the decision. Dashed: different curves, by the path in the other trials of the scene.",
+            "Mean time of correct answers for each path, one line per repetition. Left: area under the uncertainty. "
+            "Right: time of the decision. Dashed: dots on different curves, by the path in the scene's other trials.",
             ("reaction_times",),
         ),
         Picture(
             "spread",
             spreads(results["spread"]),
-            "Change of activity that the first dot causes. Left: at nodes of its own curve, by the number of dashes to "
+            "Change of activity caused by the first dot. Left: at nodes of its own curve, by the number of dashes to "
             "the dot (shades). Right: at the last step of training, at nodes of its own and of the other curve.",
             ("spread",),
         ),
@@ -80,7 +80,7 @@ def accuracy_table(results: dict[str, Any]) -> Table:
 
 
 def estimate_table(results: dict[str, Any], part: str, caption: str, head: tuple[str, ...]) -> Table:
-    """Return a table of estimates with intervals, with one column per repetition."""
+    """Return a table of estimates and their intervals, with one column per repetition."""
     rows = []
     for name, repetitions in results[part].items():
         for key in repetitions[0]:

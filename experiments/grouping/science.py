@@ -68,7 +68,7 @@ def draw(config: Grouping, phase: int, repetition: int) -> dict[str, Tensor]:
 
 
 def fit(config: Grouping, name: str, repetition: int) -> list[float]:
-    """Train one network on longer and longer paths, or resume its training, and return the loss curve."""
+    """Train one network on increasingly long paths, or resume its training, and return the loss curve."""
     torch.manual_seed(repetition)
     network = build(config, name)
     settings = dataclasses.replace(config.training, seed=repetition)
@@ -170,7 +170,7 @@ def analyse(config: Grouping) -> dict[str, Any]:
 
 
 def accuracies(config: Grouping, sets: list[dict[str, Tensor]], trials: list[stimuli.Contours]) -> dict[str, Any]:
-    """Return accuracies by path at the last step of training, over all steps, by class, and after lesions."""
+    """Return accuracies at the last step used in training (by path, by class and after lesions) and over all steps."""
     last = min(config.steps, len(sets[0]["evidence"])) - 1
     right = np.stack([hits(s["evidence"], t) for s, t in zip(sets, trials, strict=True)], 1)  # (time, seed, n)
     paths = np.stack([t.scene_path for t in trials])
@@ -239,9 +239,9 @@ def by_path(times: Times, trials: stimuli.Contours) -> dict[str, Any]:
 
 
 def correlations(config: Grouping, times: Times, trials: stimuli.Contours) -> dict[str, Any]:
-    """Correlate the measures for correct answers with path, straight distance and final uncertainty, for trained paths.
+    """Correlate the measures for correct answers with path, straight distance and final uncertainty on trained paths.
 
-    "path | straight" is the partial correlation with the path, without the effect of the straight distance.
+    "path | straight" is the partial correlation with the path, controlling for the straight distance.
     """
     scenes, found = np.arange(len(trials.same)) // 4, {}
     given = {"path": trials.scene_path.astype(float), "straight": trials.straight, "final": times["final"][0]}

@@ -18,9 +18,9 @@ Logits = Annotated[Tensor, Axes("time, sample, class")]
 def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
     """Return True where the k largest outputs are exactly the k target classes: (time, n).
 
-    `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and otherwise zeros. For k = 1, the mean
-    is the accuracy. Logits with NaN, as in a sample that diverged, are never correct. Raises StimulusError if the
-    targets do not match the logits in shape, or contain other values.
+    `logits` are (time, n, classes), and `targets` (n, classes) contain k ones and zeros elsewhere. For k = 1, the mean
+    is the accuracy. Logits that contain NaN, as in a sample that diverged, never count as correct. Raises StimulusError
+    if the targets do not match the shape of the logits, or contain other values.
     """
     wanted = _wanted(logits, targets)
     return (_chosen(logits, wanted) == wanted).all(-1) & ~logits.isnan().any(-1)
@@ -30,7 +30,7 @@ def correct_choices(logits: Logits, targets: Tensor) -> Tensor:
 def hit_rate(logits: Logits, targets: Tensor) -> Tensor:
     """Return the fraction of the k target classes that are among the k largest outputs: (time, n).
 
-    The rate is NaN if the logits contain NaN. The arguments and errors are those of `correct_choices`.
+    The fraction is NaN if the logits contain NaN. The arguments and errors are the same as for `correct_choices`.
     """
     wanted = _wanted(logits, targets)
     rate = (_chosen(logits, wanted) & wanted).sum(-1) / wanted.sum(-1)

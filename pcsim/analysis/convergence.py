@@ -32,7 +32,7 @@ STILL = 1e-3
 
 
 class Ending(Enum):
-    """The end of a curve: at rest, in a cycle, growing without bound, or not yet settled."""
+    """How a curve ends: at rest, in a cycle, growing without bound, or not yet settled."""
 
     STEADY = "steady"
     CYCLE = "cycle"
@@ -68,10 +68,10 @@ def settling_time(times: ArrayLike, curves: ArrayLike, share: float = 0.05) -> S
 
 @checked(StimulusError)
 def rate_of_change(times: ArrayLike, *states: States) -> Samples:
-    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms; norms are over all `states` of a sample: (time - 1, n).
+    """Return |x(t_k) - x(t_k-1)| / (t_k - t_k-1) per ms, with norms over all `states` of a sample: (time - 1, n).
 
     The rate decreases as a network settles, even without predictions. `states` are (time, n, ...) at `times` in ms.
-    Raises StimulusError if the states differ in time or samples, or if the times do not match them.
+    Raises StimulusError if the states differ in time or samples, or do not match `times`.
     """
     parts = _states(states)
     squares = sum(state.diff(dim=0).square().sum(2).detach().cpu().numpy() for state in parts)
@@ -80,7 +80,7 @@ def rate_of_change(times: ArrayLike, *states: States) -> Samples:
 
 @checked(StimulusError)
 def distance_from_end(*states: States) -> Samples:
-    """Return |x(t) - x(T)|, in the norm over all `states` (time, n, ...) of a sample: (time, n).
+    """Return |x(t) - x(T)|, the norm over all `states` (time, n, ...) of a sample: (time, n).
 
     Raises StimulusError if the states differ in time or samples.
     """
@@ -197,7 +197,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
     way = x[0] - x[-1]
     if not way:
         return Fit(math.nan, math.nan, math.nan, float(x[-1]), 0.0)
-    # The curve is rescaled, so that values of 1e-9 are fitted as well as values of 1e3.
+    # The curve is rescaled, so that the fit works equally well for values of 1e-9 and of 1e3.
     unit, scale = float(t[-1]), float(abs(way))
     fallen = np.flatnonzero(np.abs(x - x[-1]) <= abs(way) / math.e)
     guess = unit / max(t[fallen[0]], t[1])
@@ -209,7 +209,7 @@ def fit_rate(times: ArrayLike, curve: ArrayLike, start: float = 0.0) -> Fit:
         left = np.exp(-rate * s)
         return np.stack([np.ones_like(s), left, -amplitude * s * left], 1)
 
-    # Because of rounding, finite differences and thus the interval would be inaccurate for an end near 0.
+    # For an end near 0, rounding would make finite differences, and thus the interval, inaccurate.
     begin = (x[-1] / scale, way / scale, guess)
     try:
         found, covariance = curve_fit(falling, t / unit, x / scale, begin, jac=slopes, maxfev=20_000)

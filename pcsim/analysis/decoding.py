@@ -1,7 +1,7 @@
 """Linear decoding from a population over time with scikit-learn (extra `analysis`).
 
 decoded = decode_over_time(run, key="l2", permutations=200)      cross-validated: one decoder for each time and fold
-decoded.times, decoded.accuracy, decoded.p                       (time,), next to decoded.chance
+decoded.times, decoded.accuracy, decoded.p                       (time,); compare accuracy with decoded.chance
 low, high = decoded.interval()                                   (time,)
 across = decode_across_time(run, key="l2")                       each decoder is tested at every time
 across.accuracy, across.stability                                (training time, test time), and one number
@@ -36,8 +36,8 @@ class Decoded:
     chance         chance level: the fraction of samples in the largest class, 1 / classes if all classes are equal
     times          (time,) in ms, if a `Run` was decoded
     p              (time,), p-values of the accuracy if `permutations` were requested
-    p_corrected    (time,), corrected for the number of times by the maximum statistic (Nichols & Holmes 2002)
-    groups         (n,), the groups of the samples, if there are any
+    p_corrected    (time,), corrected for the number of time points by the maximum statistic (Nichols & Holmes 2002)
+    groups         (n,), the groups of the samples, if any
     """
 
     probabilities: Array
@@ -92,7 +92,7 @@ def decode_over_time(
     groups    (n,); samples of a group, such as an image and its occluded version, are kept in the same fold
     seed      random seed of the stratified folds and of the permutations; every sample is tested once
     permutations  number m of random permutations of the labels, each of which is decoded like the labels themselves.
-              p = (b + 1) / (m + 1), where b permutations reach at least the same accuracy (Phipson & Smyth 2010).
+              p = (b + 1) / (m + 1), where b permutations are at least as accurate (Phipson & Smyth 2010).
               Groups whose samples share a label are permuted as a whole, among groups of the same size. If the labels
               in some group differ, labels are permuted within groups
 
@@ -129,8 +129,8 @@ def decode_over_time(
 class DecodedAcross:
     """Cross-validated accuracy of decoders that were fitted at one time and tested at another.
 
-    correct  (training time, test time, n), True if the decoded class is the label. No decoder is tested with samples,
-             or groups of samples, to which it was fitted, at any time
+    correct  (training time, test time, n), True if the decoded class is the label. No decoder is tested, at any time,
+             on samples (or groups of samples) to which it was fitted
     chance   chance level: the fraction of samples in the largest class
     times    (time,) in ms, if a `Run` was decoded
     """
@@ -173,9 +173,9 @@ def decode_across_time(
 ) -> DecodedAcross:
     """Decode `labels` (n,) from `features` (time, n, ...) with decoders fitted at each time and tested at all times.
 
-    The arguments are those of `decode_over_time`, and the diagonal is its result. Features are z-scored with the
-    statistics of the training samples at the training time. Source: King & Dehaene 2014 (temporal generalisation).
-    Raises StimulusError as `decode_over_time` does.
+    The arguments are the same as for `decode_over_time`, and the diagonal equals its result. Features are z-scored with
+    the statistics of the training samples at the training time. Source: King & Dehaene 2014 (temporal generalisation).
+    Raises StimulusError in the same cases as `decode_over_time`.
     """
     values, y, chance, times, together = _prepared("decode_across_time()", features, labels, key, folds, groups)
     with needs_extra("analysis", StimulusError, "decode_across_time()"):
@@ -198,7 +198,7 @@ def decode_across_time(
 def _prepared(
     name: str, features: Any, labels: Any, key: str | None, folds: int, groups: Any
 ) -> tuple[Array, NDArray[np.int64], float, Array | None, NDArray[Any] | None]:
-    """Return the features (time, n, unit), labels, chance level, times and groups of the function called `name`."""
+    """Return the features (time, n, unit), labels, chance level, times and groups for the function called `name`."""
     times = None
     if isinstance(features, Run):
         record = recorded(features, key)
@@ -207,8 +207,8 @@ def _prepared(
     if labels is None or (key is not None and times is None):
         raise StimulusError(
             given=f"{'no labels' if labels is None else 'labels'} and key={key!r}",
-            expected="labels (n,), unless the stimulus of a run has labels, and a key only for a run",
-            remedy="pass labels=..., and a run instead of an array if you pass key='l2'",
+            expected="labels (n,), unless the run's stimulus has labels, and a key only with a run",
+            remedy="pass labels=..., and pass key='l2' only with a run",
         )
     values, y, counts = _checked(features, labels, folds)
     together = None if groups is None else as_ids(groups, "groups", len(y))
@@ -281,7 +281,7 @@ def _splits(labels: NDArray[np.int64], folds: int, seed: int, groups: NDArray[An
 
 
 def _permuted(y: NDArray[np.int64], groups: NDArray[Any] | None, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return labels permuted across samples, across whole groups if each has one label, or else within groups."""
+    """Return permuted labels: across samples, or across whole groups if each has one label, or else within groups."""
     if groups is None:
         return generator.permutation(y)
     members = [np.flatnonzero(groups == name) for name in np.unique(groups)]

@@ -3,7 +3,8 @@
     MSE = mean (x - y)^2,   MAE = mean |x - y|,   PSNR = 10 log10(1 / MSE)            for pixels from 0 to 1
     SSIM = mean over windows of (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))
 
-Scores from variants of SSIM (Wang et al. 2004) can differ more than those of models, so each name specifies a variant.
+Scores can differ more between variants of SSIM (Wang et al. 2004) than between models, so each name specifies a
+variant.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def _pair(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 def _scaled(predicted: Tensor) -> Tensor:
     """Return predictions in floating point (at least float32), with non-finite values replaced by NaN.
 
-    Values outside [0, 1] are allowed, as networks may return them. Raises StimulusError for a scale other than that of
-    pixels.
+    Values outside [0, 1] are allowed, because networks may return them. Raises StimulusError if the scale is not that
+    of pixels.
     """
     require_floating(shown := as_pixels(predicted))
     known = shown.where(shown.isfinite(), math.nan)
@@ -187,8 +188,8 @@ def _last_input(frames: Tensor, closed_loop_from: int | None) -> Tensor:
 class Scored:
     """Frame-by-frame scores of predictions and baselines, averaged over clips: rows[name][score] is (time,).
 
-    Rows are NaN if they were not predicted, or if a clip diverged there. `horizon` is the number of frames from the
-    last input frame to each row, and `begins` is the first predicted row.
+    A row is NaN if it was not predicted, or if a clip diverged in it. `horizon` is the number of frames from the last
+    input frame to each row, and `begins` is the first predicted row.
     """
 
     rows: dict[str, dict[str, Tensor]]
@@ -235,7 +236,7 @@ def score(
 
     predictions  8-bit or in floating point, with white as 1; NaN if nothing was predicted or a clip diverged
     frames       8-bit or in [0, 1]
-    training     frames whose mean serves as a third baseline, "training mean", besides "copy last frame" and "linear"
+    training     frames whose mean serves as a baseline, "training mean", in addition to "copy last frame" and "linear"
 
     Raises StimulusError for invalid frames, predictions on another scale, different shapes or unknown scores.
     """

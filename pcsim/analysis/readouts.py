@@ -2,7 +2,7 @@
 
 `logits` are (time, batch, class), as returned by `training.evaluate`; `log_alpha` is a Dirichlet readout of the same
 shape. `first` is the first step to use. If the readout does not depend on the image in the first steps, pass
-`first=net.arrivals[net.readout]`. For logits with NaN, as in samples that diverged, functions that return steps raise
+`first=net.arrivals[net.readout]`. If logits contain NaN, as in samples that diverged, functions that return steps raise
 StimulusError; all others return NaN.
 """
 
@@ -90,7 +90,7 @@ def entropy_threshold(logits: Runs, mean_step: float, cumulated: bool = True, fi
     if not first <= mean_step <= len(logits) - 1:
         raise StimulusError(
             given=f"a mean of step {mean_step:g} for steps {first} to {len(logits) - 1}",
-            expected="a mean within these steps",
+            expected="a mean within the range of steps",
             remedy="divide the mean reaction time by net.step_ms, or run the model for more steps",
         )
     candidates = torch.cat([values[:1] * 0.5, (values[1:] + values[:-1]) / 2, values[-1:] + 1.0])
@@ -114,8 +114,8 @@ def decision_times(times: ArrayLike, logits: Runs) -> Tensor:
     """Return the time after which the answer no longer changes, in the unit of `times`: (batch,).
 
     If the answer never changes, this is the first time. A time near the end means that the answer may not be final. The
-    time is NaN for samples with NaN. Raises StimulusError unless there is one time per row of logits, in increasing
-    order.
+    time is NaN for samples whose logits contain NaN. Raises StimulusError unless there is one time per row of logits,
+    in increasing order.
     """
     at = torch.from_numpy(as_times(times, len(logits))).to(logits.device)
     answers = logits.argmax(-1)
@@ -131,7 +131,7 @@ def evidential_uncertainty(log_alpha: Logits) -> Tensor:
 
     log_alpha  logarithm of the concentrations alpha >= 1, the readout of `models.with_evidence`
 
-    Without evidence, all alpha are 1 and u is 1. Source: Sensoy et al. 2018 eq. 1. Raises StimulusError if an alpha is
+    Without evidence, all alpha are 1 and u is 1. Source: Sensoy et al. 2018 eq. 1. Raises StimulusError if any alpha is
     below 1.
     """
     if (log_alpha < -1e-6).any():
@@ -158,12 +158,11 @@ def uncertainty_area(times: ArrayLike, log_alpha: Runs) -> Tensor:
 def bound_crossings(times: ArrayLike, evidence: Runs, bound: Positive) -> tuple[Tensor, Tensor]:
     """Return the decision time of each sample, in the unit of `times`, and the chosen accumulator: (batch,), (batch,).
 
-    The decision is made when one of the accumulators `evidence` (time, sample, choice), such as
-    `run["decision"]`, first reaches `bound`; if several do so in the same row, the largest is chosen. The time is
-    interpolated between this row and the previous one. A decision in the first row has the time of this row, with a
-    warning unless it is 0; `Record(initial=True)` adds the row at 0. A single accumulator (a drift-diffusion process)
-    has two bounds: choice 0 is made at `bound`, and choice 1 at -bound. Without a decision, the time is NaN and the
-    choice -1.
+    The decision is made when one of the accumulators `evidence` (time, sample, choice), such as `run["decision"]`,
+    first reaches `bound`; if several do so in the same row, the largest is chosen. The time is interpolated between
+    this row and the previous one. A decision in the first row is assigned the time of this row, and a warning is issued
+    unless it is 0; `Record(initial=True)` adds the row at 0. A single accumulator (a drift-diffusion process) has two
+    bounds: choice 0 is made at `bound`, and choice 1 at -bound. Without a decision, the time is NaN and the choice -1.
     Source: Ratcliff 1978; Usher & McClelland 2001. Raises StimulusError unless there is one time per row of evidence,
     in increasing order.
     """
@@ -189,7 +188,7 @@ def bound_crossings(times: ArrayLike, evidence: Runs, bound: Positive) -> tuple[
 
 
 def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
-    """Raise StimulusError for a first step outside the run, a threshold of NaN, or samples with NaN."""
+    """Raise StimulusError for a first step outside the run, a NaN threshold, or samples with NaN."""
     if not 0 <= first < len(logits):
         raise StimulusError(
             given=f"first={first} for {len(logits)} steps",
@@ -201,6 +200,6 @@ def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
         which = unknown.nonzero().flatten().tolist()
         raise StimulusError(
             given=f"threshold={threshold}, and logits with NaN in {len(which)} of {len(unknown)} samples {which[:5]}",
-            expected="a number as the threshold, and logits of samples that did not diverge",
+            expected="a threshold that is not NaN, and logits of samples that did not diverge",
             remedy="leave out these samples with logits[:, ~logits.isnan().any(-1).any(0)], and report their number",
         )

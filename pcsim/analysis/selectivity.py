@@ -52,7 +52,7 @@ def population_angle(rates: Annotated[Tensor, Axes("time, sample, unit")]) -> Te
 
     rates  (time, sample, unit), such as run["r"]
 
-    Return angles from 0 to 360, (time, sample), in the type of the rates; NaN where the vector is 0. Source:
+    Return angles from 0 to 360, (time, sample), in the dtype of the rates; NaN where the vector is 0. Source:
     Georgopoulos, Schwartz & Kettner 1986.
     """
     angles = 2.0 * torch.pi / rates.shape[-1] * torch.arange(rates.shape[-1], device=rates.device).to(rates)

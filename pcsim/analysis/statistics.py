@@ -29,7 +29,7 @@ class Estimate:
 
 @checked(StimulusError)
 def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
-    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval. To compare pairs, pass differences.
+    """Return the mean of `values` (n,) with a 95 % percentile bootstrap interval. For pairs, pass their differences.
 
     Raises StimulusError if there are no values, or if they are not finite.
     """
@@ -84,11 +84,11 @@ def rank_correlation(
     """r = (r12 - r13 r23) / sqrt( (1 - r13^2) (1 - r23^2) ), Spearman's correlation with a 95 % bootstrap interval.
 
     first, second  values (n,)
-    control        values (n,) whose effect is removed (r13, r23: the correlations with it); None for r = r12
+    control        values (n,) whose effect is removed (r13, r23: correlations with them); None for r = r12
     groups         ids (n,), such as those of scenes; all samples of a group are resampled together
 
-    All values are NaN if an array does not vary; draws in which one does not vary are left out. Raises StimulusError
-    for arrays of different lengths, fewer than three samples, or values that are not finite.
+    The result is NaN if an array does not vary; draws in which one does not vary are left out. Raises StimulusError for
+    arrays of different lengths, fewer than three samples, or values that are not finite.
     """
     given = [np.asarray(values, float) for values in (first, second, control) if values is not None]
     sizes = {each.shape for each in given}
@@ -111,7 +111,7 @@ def rank_correlation(
 
 
 def _partial_rank(arrays: list[NDArray[np.float64]]) -> float:
-    """Return Spearman's correlation of two arrays, without the effect of the third if there is one."""
+    """Return Spearman's correlation of two arrays, controlling for the third if there is one."""
     from scipy.stats import rankdata
 
     ranks = [centred(rankdata(each)) for each in arrays]
@@ -140,7 +140,7 @@ def centred(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]
 def error_rate(correct: Correct, draws: Count = 2_000, seed: Whole = 0) -> Estimate:
     """Return the error rate of `correct` (repetitions, images) with a 95 % percentile bootstrap interval.
 
-    Repetitions and images are both resampled, with the same images for all repetitions of a draw. The interval
+    Repetitions and images are both resampled, with the same images for all repetitions in a draw. The interval
     therefore covers variation across training runs and images or, with one repetition, across images only. Raises
     StimulusError for other shapes, and for values other than True and False (or 1 and 0).
     """
@@ -185,7 +185,7 @@ def mcnemar(first: Correct, second: Correct) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models compared on the same images, with McNemar's p, and q, which is p adjusted for all compared pairs."""
+    """Two models compared on the same images: McNemar's p, and q, the p-value adjusted for all compared pairs."""
 
     first: str
     second: str

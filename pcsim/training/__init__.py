@@ -1,4 +1,4 @@
-"""Training through time, for frame prediction, or by local rules, in one or several processes."""
+"""Training through time, on frame prediction, or by local rules, in one or several processes."""
 
 from typing import TYPE_CHECKING
 

@@ -53,7 +53,7 @@ def _updates_per_epoch(count: int, settings: Training) -> int:
 
 
 class Batches(ABC):
-    """A sequence of batches, one per update, that continues in the middle of an epoch."""
+    """A sequence of batches, one per update, that can resume in the middle of an epoch."""
 
     per_epoch: int | None
     """number of updates per epoch; None if unknown"""
@@ -83,10 +83,10 @@ class Drawn(Batches):
 
 
 class Loaded(Batches):
-    """The batches of a DataLoader, in the order of the loader.
+    """The batches of a DataLoader, in the loader's order.
 
     Random numbers that the loader draws from the global generators are determined by the seed. The states of its own
-    generators at the start of an epoch are stored, and resumed training loads the batches of the current epoch again.
+    generators at the start of an epoch are stored, and resumed training reloads the batches of the current epoch.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
@@ -136,7 +136,7 @@ class Loaded(Batches):
         return {"begun": self._begun, "generators": self._states}
 
     def resume(self, position: dict[str, Any], done: int) -> None:
-        """Load the batches of the current epoch again, up to `done` updates."""
+        """Reload the batches of the current epoch, up to `done` updates."""
         self._restore(position["generators"])
         for update in range(position["begun"], done):
             self.take(update)

@@ -63,7 +63,7 @@ class Data:
         if isinstance(images, IterableDataset) or not count:
             raise TrainingError(
                 given=_named(images),
-                expected="at least one image, and a number of images that is known",
+                expected="at least one image, and a known number of images",
                 remedy="pass an IterableDataset as DataLoader(dataset, batch_size=20)",
             )
         return count
@@ -92,8 +92,8 @@ class Data:
         if settings.batch != Training.batch:
             raise TrainingError(
                 given=f"Training(batch={settings.batch}) and a DataLoader with batch_size={size}",
-                expected="one batch size",
-                remedy="omit batch=, as batches are those of the DataLoader",
+                expected="a single batch size",
+                remedy="omit batch=, because the DataLoader determines the batches",
             )
         return replace(settings, batch=size)
 
@@ -102,12 +102,12 @@ class Data:
         if self.loader is not None and self.loader.persistent_workers:
             raise TrainingError(
                 given="a checkpoint and a DataLoader with persistent_workers=True",
-                expected="workers that are seeded in every epoch, because resuming repeats their random numbers",
+                expected="workers that are reseeded in every epoch, because resuming repeats their random numbers",
                 remedy="pass DataLoader(..., persistent_workers=False), or checkpoint=None",
             )
 
     def pair(self, batch: Any) -> Pair:
-        """Return the images and targets of a batch: indices, or a batch of the DataLoader."""
+        """Return the images and targets of a batch, given as indices or as a batch of the DataLoader."""
         if self.loader is not None:
             return self._checked(batch)
         if self._dataset is None:

@@ -102,7 +102,7 @@ def _statistics_held(network: nn.Module) -> Iterator[None]:
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Truncated(Gradient):
-    """Truncated backpropagation in spans of `span` steps: not exact, but stores only a single span."""
+    """Truncated backpropagation in spans of `span` steps: not exact, but stores only one span at a time."""
 
     span: Count
     kind: str = field(default="truncated", init=False)
@@ -192,7 +192,7 @@ class Implicit(Gradient):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Adjoint(Gradient):
-    """Gradient integrated backwards by torchdiffeq, restarted every dt, which must not exceed the smallest tau.
+    """Gradient integrated backwards by torchdiffeq and restarted every dt; dt must not exceed the smallest tau.
 
     tolerance  maximum relative deviation from backpropagation. `training.train` compares the two on the first batch,
                and raises TrainingError for a larger deviation; `simulate` does not compare them

@@ -94,7 +94,7 @@ def _at_the_end(network: Network, until: Positive, solver: Solver | None = None)
 
 
 def _seems_unstable(network: Network, run: Run) -> bool:
-    """Return whether, in any sample, the energy has risen or steps still grow at the end of a relaxation.
+    """Return whether, in any sample, the energy has risen or steps are still growing at the end of a relaxation.
 
     The energy of a stable relaxation falls, and the second difference of its state shrinks. An overshooting mode, whose
     sign alternates, dominates the second difference long before it dominates the energy.
@@ -147,7 +147,7 @@ def _require_stable(plan: Plan, shown: Mapping[str, Tensor], run: Run, solver: S
 
 @torch.no_grad()
 def _fastest_rate(plan: Plan, inputs: State, state: State) -> float:
-    """Return the largest |eigenvalue| of the Jacobian of the rates, per ms, over samples; NaN if they diverged.
+    """Return the largest |eigenvalue| of the Jacobian of the rates, per ms, over samples; NaN if any sample diverged.
 
     Power iteration with finite differences: v <- (f(x + h v) - f(x)) / h.
     """

@@ -1,4 +1,4 @@
-"""Local learning rules: how the weight of a projection changes with the activities that it connects.
+"""Local learning rules: how the weight of a projection changes with pre- and postsynaptic activity.
 
     Hebb          dw = eta <post pre>                                        Hebb 1949
     Oja           dw = eta ( <post pre> - alpha <post^2> w )                 Oja 1982 eq. 3
@@ -46,7 +46,7 @@ class LocalRule(ABC):
 
     rate: float
     traces: tuple[str, ...] = ()
-    """state variables that belong to the samples of a batch; a new trial starts without them"""
+    """state variables that are per sample; a new trial starts without them"""
 
     def post_of(self, network: Network, edge: Projection) -> str:
         """Return the name of the population whose value is the postsynaptic activity: by default the target."""
@@ -159,7 +159,7 @@ class ThreeFactor(LocalRule):
         if before is not None and len(before) != len(products):
             raise TrainingError(
                 given=f"a batch of {len(products)} for an eligibility trace of {len(before)} samples",
-                expected="the same samples at all times of a trial",
+                expected="the same samples throughout a trial",
                 remedy="call start_trial() before the first update of a new batch",
             )
         eligibility = products if before is None else self.decay * before + products
@@ -176,10 +176,10 @@ class ThreeFactor(LocalRule):
 @checked(TrainingError)
 @dataclass(frozen=True)
 class Vogels(LocalRule):
-    """dw = eta <(post - rho) pre>, where w is the strength of an inhibitory projection: it balances excitation.
+    """dw = eta <(post - rho) pre>, where w is the strength of an inhibitory projection that balances excitation.
 
-    At equilibrium, the mean rate of each unit of the target is `target` = rho, for every pattern of inhibition if there
-    are enough inhibitory units. Raises WiringError unless the projection is inhibitory.
+    At equilibrium, the mean rate of each postsynaptic unit is `target` = rho; with enough inhibitory units, this holds
+    for every pattern of inhibition. Raises WiringError unless the projection is inhibitory.
     Source: Vogels et al. 2011, whose rule for spikes has this mean drift.
     """
 
@@ -207,16 +207,16 @@ class Vogels(LocalRule):
 class PredictiveCoding(LocalRule):
     """dw = eta e f(r)^T, the mean over samples and the sum over positions, for a projection that predicts.
 
-    e is the prediction error, already divided by its variance, that the target of the projection enters. This is minus
+    e is the error of the prediction that the projection targets, already divided by its variance. This is minus
     `local_gradient`, which `learn` passes to an optimiser; biases do not change. Raises WiringError for a projection
-    whose target is not a prediction. Apply it to relaxed values.
+    whose target is not a prediction. Apply the rule to values after relaxation.
     Source: Rao & Ballard 1999 eq. 9; Whittington & Bogacz 2017 eq. 2.19.
     """
 
     rate: Positive
 
     def post_of(self, network: Network, edge: Projection) -> str:
-        """Return the name of the prediction error, after it has passed through f' if the prediction is f(W r)."""
+        """Return the name of the prediction error, or of the error passed through f' if the prediction is f(W r)."""
         fed = [e.target for e in network.projections if e.source == edge.target and e.port in (None, "prediction")]
         fed = [e for e in fed if e in network.populations]
         through = [name for name in fed if isinstance(network.populations[name].rule, ErrorThrough)]

@@ -36,7 +36,7 @@ from pcsim.training.synapses import checked_values, synapses_of
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 """pre- and postsynaptic values by projection"""
 Reward = Callable[[State, Tensor], Tensor]
-"""a function of the values at the end of a trial and the indices of its samples, which returns the reward (batch,)"""
+"""a function that maps the values at the end of a trial and the sample indices to the reward (batch,)"""
 
 
 def presented(value: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ class Plasticity:
 
     rules  projection -> rule, such as {"image->v1": local.Oja(rate=1e-2)}
 
-    The presynaptic activity is the value of the source after the layers before the weight, such as pooling. The
-    postsynaptic activity is the value of the target, unless the rule states otherwise. A change is the mean over the
-    samples of the batch; eligibility traces and rewards differ between samples. All changes of an update are computed
-    from the weights before it. Signs fixed by `connections.signed` are kept.
+    The presynaptic activity is the value of the source after any layers that precede the weight, such as pooling. The
+    postsynaptic activity is the value of the target, unless the rule states otherwise. Changes are averaged over the
+    samples of the batch; eligibility traces and rewards are per sample. All changes of an update are computed from the
+    weights before it. Signs fixed by `connections.signed` are kept.
 
     names  the populations and inputs whose values the rules need
     state  the variables of each rule, such as thresholds, by projection
@@ -81,7 +81,7 @@ class Plasticity:
     def record(self, every: Count = 1, at: Sequence[NonNegative] | None = None) -> Record:
         """Return a `Record` of `names`, at every step or at the given times in ms, from which `follow` learns.
 
-        The values of an input "image" are under the key "image.presented".
+        The values of an input "image" are stored under the key "image.presented".
         """
         inputs = {name: presented for name in self.names if name in self.network.inputs}
         states = tuple(name for name in self.names if name not in inputs)
@@ -101,7 +101,7 @@ class Plasticity:
         return {name: rows[row] for name, rows in found.items()}
 
     def start_trial(self) -> None:
-        """Discard the variables that belong to the samples of a batch, such as eligibility traces."""
+        """Discard the variables that are per sample, such as eligibility traces."""
         for name, rule in self.rules.items():
             kept = {key: value for key, value in self.state[name].items() if key not in rule.traces}
             self.state[name] = kept
@@ -121,7 +121,7 @@ class Plasticity:
         if missing := [name for name in self.names if name not in values]:
             raise TrainingError(
                 given=f"values of {', '.join(values) or 'nothing'}",
-                expected=f"also values of {', '.join(missing)}",
+                expected=f"values of {', '.join(missing)} as well",
                 remedy="call step(plasticity.values(run)) after a run with record=plasticity.record()",
             )
         pairs = {name: (values[e.source], values[self._posts[name]]) for name, e in self._edges.items()}
@@ -133,12 +133,12 @@ class Plasticity:
         """Update the weights once for each row of a run, in temporal order. The run starts a new trial.
 
         run     a run with record=plasticity.record(). The source of a delayed projection is read at the time when it
-                sent the activity, so this time must also be recorded. The first rows, for which no past values exist,
+                sent the activity; this time must also be recorded. The first rows, for which no past values exist,
                 are skipped
         reward  (batch,) or a number, at the last row only; or (rows, batch)
         at      times of the rows in ms at which the weights are updated; by default all rows
 
-        Raises the same errors as `step`, and TrainingError if the run lacks values that are needed.
+        Raises the same errors as `step`, and TrainingError if the run lacks required values.
         """
         rows = self._rows(run, at)
         rewards: list[Any] = [None] * len(rows)
@@ -180,7 +180,7 @@ class Plasticity:
 
         shown   data (n, ...) for each input of the network, from which batches are drawn
         seed    determines the order of the samples, and random numbers drawn in an update
-        reward  function of the values at the last row and the indices of the samples, which returns rewards (batch,)
+        reward  function that maps the values at the last row and the sample indices to rewards (batch,)
         at      times in ms at which the rules are applied; by default only at the end
         checkpoint, every, bar  as for `training.train`: repeating the call resumes with bitwise equal results
         """
@@ -310,7 +310,7 @@ class Plasticity:
                 + (f" with {'; '.join(differing)}" if differing else ""),
                 expected=f"at most {updates} updates with "
                 + "; ".join(f"{key} {value}" for key, value in facts.items()),
-                remedy="use another path, or the options with which learning was started; only updates may grow",
+                remedy="use another path, or the options with which learning was started; only updates may increase",
             )
         load_tensors(self.network, storage.under("network/", tensors), str(path))
         with storage.content_of(path, "a checkpoint of plasticity", "delete this file and learn again"):
@@ -321,7 +321,7 @@ class Plasticity:
 
 
 def _checked_reward(reward: Tensor | float, post: Tensor) -> Tensor:
-    """Return the reward (batch,) in the type of the activities. Raises TrainingError for other shapes or NaN."""
+    """Return the reward (batch,) in the dtype of the activities. Raises TrainingError for other shapes or NaN."""
     given = torch.as_tensor(reward, dtype=post.dtype, device=post.device)
     if given.shape not in ((), (len(post),)) or not given.isfinite().all():
         raise TrainingError(
@@ -333,7 +333,7 @@ def _checked_reward(reward: Tensor | float, post: Tensor) -> Tensor:
 
 
 def _unrecorded(name: str, sent: float, received: float) -> TrainingError:
-    past = f"its source at {sent:g} ms and its target at {received:g} ms" if sent >= 0 else "a row with a past"
+    past = f"its source at {sent:g} ms and its target at {received:g} ms" if sent >= 0 else "a row with past values"
     return TrainingError(
         given=f"a run without the values that {name!r} needs",
         expected=past,

@@ -25,7 +25,7 @@ class Validation:
 
 
 class History(list[float]):
-    """The mean loss of every 20 updates, the validation scores, and the reason if a callback stopped the training."""
+    """The mean loss of every 20 updates, the validation scores and, if a callback stopped the training, the reason."""
 
     def __init__(self, losses: list[float] | tuple[float, ...] = ()) -> None:
         super().__init__(losses)

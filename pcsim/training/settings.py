@@ -32,11 +32,11 @@ class Training:
     over_time       how the losses at the individual steps are combined: "sum", "mean", or "last" for the last step only
     reconstruction  weight of an additional loss term: the relative prediction error, averaged over populations, samples
                     and steps
-    gradient        gradient through time, see `pcsim.training.gradients`: Checkpointed() is exact and needs less memory
+    gradient        gradient through time (`pcsim.training.gradients`): Checkpointed() is exact and needs less memory
                     than Full(); Truncated(span) does not backpropagate beyond a span of steps; Adjoint() (torchdiffeq,
                     flows only) and Implicit() (at a fixed point, with over_time="last") store no steps
-    precision       type in which edges are computed, as with `Network.autocast`; weights stay in float32. "float32": in
-                    the type of the weights; "float16": with loss scaling, because small gradients underflow
+    precision       dtype in which edges are computed, as with `Network.autocast`; weights stay in float32. "float32":
+                    the dtype of the weights; "float16": with loss scaling, because small gradients underflow
     seed            seed for the order of the images and all random numbers drawn in training; it does not affect the
                     initial weights
 

@@ -61,23 +61,23 @@ def train(
     """Train a network in place; return the mean loss of every 20 updates, and the `validation` scores, as a `History`.
 
     images   (n, channel, height, width), uint8 or floating point; uint8 is scaled to [0, 1]. Alternatively, images with
-             targets: a tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, in its own
-             order
+             targets: a tuple, a Dataset of (image, label) or {"image": ..., "label": ...}, or a DataLoader, which
+             determines the order
     targets  labels (n,), or (n, classes), 1 for every class present; omitted with a Dataset or DataLoader
     epochs, updates  length of the training; by default `settings.updates`
-    validation  held-out images with targets, scored after every epoch, or `validate_every` updates, and at the end
-    keep     "best" leaves the network with the weights of the lowest validation loss
+    validation  held-out images with targets, scored after every epoch (or `validate_every` updates) and at the end
+    keep     "best" leaves the network with the weights that had the lowest validation loss
     scheduler  builds a torch scheduler, which replaces `settings.schedule` and advances after every update
     callbacks  functions that are called with a `Progress` after every update, and may call its `stop()`
     solver   Iterate() by default
     steps    number of steps to train through; by default `network.steps`
     checkpoint  a path (`~` is expanded), written every `every` updates and at the end, from which training resumes with
-                bitwise equal results. Finished training continues if `updates` or `epochs` has grown
+                bitwise equal results. Finished training continues if `updates` or `epochs` is increased
     until    number of updates after which to pause; a later call with the same checkpoint continues
     bar      constructor of the progress bar
 
     The network's `Standardise` transforms are set to the pixel mean and standard deviation of the first 10,000 images.
-    Raises TrainingError if the loss explodes or is no longer finite, and StorageError for other settings on resuming.
+    Raises TrainingError if the loss explodes or is no longer finite, and StorageError if resumed with other settings.
 
         train(net, images, labels, Training(batch=32), epochs=10, validation=(others, their_labels), keep="best")
     """
@@ -121,7 +121,7 @@ def _trained(
 
 def _data_for(network: Network, images: Images, targets: Tensor | NDArray[Any] | Training | None) -> Data:
     if isinstance(targets, Training):
-        raise TrainingError(given="settings twice", expected="one Training", remedy="pass settings=Training(...)")
+        raise TrainingError(given="settings twice", expected="a single Training", remedy="pass settings=Training(...)")
     return Data(images, targets, network.shape(readout_of(network)), next(network.parameters()).dtype)
 
 

@@ -1,9 +1,9 @@
-"""The plastic weight of a projection, and the products of pre- and postsynaptic activity, which have the same shape.
+"""The plastic weight of a projection, and products of pre- and postsynaptic activity in the shape of this weight.
 
 <post pre> = mean over samples and positions of post_i pre_j        for a Linear
            = the same, where pre are the patches that `unfold` cuts out of the source, for a convolution
 
-These products are the gradient of <post, W pre> with respect to W, from which they are computed for every layer.
+For every layer, these products are computed as the gradient of <post, W pre> with respect to W.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pcsim.core.exceptions import TrainingError, WiringError
 from pcsim.network import Network, Projection
 
 _AFTER = (nn.Identity, nn.Flatten, nn.Unflatten, nn.ReLU, nn.Dropout, Activation)
-"""layers that may follow the weight, because they keep the order of the units"""
+"""layers that may follow the weight, because they preserve the order of the units"""
 
 
 class Synapses:
@@ -43,7 +43,7 @@ class Synapses:
                 given=f"{edge.name!r} with the transform {summary(edge.transform) or 'identity'}, which has "
                 + (f"a {type(strange[0]).__name__}" if strange else f"{len(places)} plastic weights"),
                 expected="one Linear, Conv2d or ConvTranspose2d, preceded by layers that do not depend on the step and "
-                "followed by layers that keep the shape",
+                "followed by layers that preserve the shape",
                 remedy="choose another projection, such as one with connections.conv(...), or split this one in two",
             )
         module = parts[places[0]]
@@ -161,7 +161,7 @@ def _require_parameter(edge: Projection, stored: Tensor, owner: nn.Module, is_tr
         raise WiringError(
             given=f"{edge.name!r}, whose weight is "
             + ("a transposed convolution in groups" if groups > 1 else "computed from other parameters"),
-            expected="a weight that is a parameter, of a transposed convolution without groups",
+            expected="a weight that is a parameter, and no groups in a transposed convolution",
             remedy="remove parametrizations such as weight_norm, or pass groups=1",
         )
 

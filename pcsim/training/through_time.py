@@ -145,7 +145,7 @@ def memory_of_update(
 
 
 def checked_steps(network: Network, steps: int | None) -> int:
-    """Return the number of steps. Raises TrainingError for None, or if the image cannot reach the readout."""
+    """Return the number of steps. Raises TrainingError for None, or if the image cannot reach the readout in time."""
     if steps is None:
         raise TrainingError(
             given="no number of steps", expected="the number of steps to train through", remedy="pass steps=10"
@@ -230,7 +230,7 @@ def require_adjoint(
     off = float((found[0] - found[1]).norm() / found[1].norm())
     if not off <= tolerance:
         raise TrainingError(
-            given=f"an adjoint gradient that differs by {off:.1e} of its norm from backpropagation on the first batch",
+            given=f"an adjoint gradient that differs from backpropagation by {off:.1e} of its norm on the first batch",
             expected=f"at most {tolerance:g}; leaky dynamics are unstable when integrated backwards in time",
             remedy="use gradient=Checkpointed(), which is exact, a smaller dt or tighter solver tolerances, or accept "
             f"the difference with Adjoint(tolerance={2 * off:.0e})",

@@ -76,7 +76,7 @@ def optimise(
     gradient  receives a batch and the update number, adds to every parameter's `grad` and returns the loss to report
     scaler    with precision="float16", the scaler that `gradient` applies to the loss before calling backward()
     validate  function that scores the network; it receives the number of completed updates
-    The other arguments are those of `train`. Under torchrun each process handles its own shard of every batch
+    The other arguments are the same as for `train`. Under torchrun, each process handles its own shard of every batch
     (`pcsim.training.distributed`). Random numbers drawn in an update are determined by the seed and the update.
     """
     batches = count if isinstance(count, Batches) else Drawn(count, settings)
@@ -240,7 +240,7 @@ def _resume(
         raise StorageError(
             given=f"{path}, a checkpoint of {name!r} after {done} updates" + (there and f" with {there}"),
             expected=f"a checkpoint of {network.name!r}" + (here and f" with {here}"),
-            remedy="use another folder, or the settings with which training was started; only updates may grow",
+            remedy="use another folder, or the settings with which training was started; only updates may increase",
         )
     is_longer = settings.updates != theirs["updates"]
     if is_longer and stepper.scheduler is None and settings.schedule in ("cosine", "linear") and done:
@@ -248,7 +248,7 @@ def _resume(
             f"Training continues from update {done} with a {settings.schedule} schedule over {settings.updates} "
             f"updates; the earlier updates followed one over {theirs['updates']}, so the rate jumps to "
             f"{settings.rate(done):g}. With schedule='constant' or 'exponential', the result equals that of a single "
-            "training."
+            "training run."
         )
     best = storage.under("best/", tensors) if keep == "best" else {}
     schedule, ours = facts.get("scheduler_class", "NoneType"), type(stepper.scheduler).__name__

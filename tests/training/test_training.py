@@ -188,9 +188,9 @@ def test_finished_training_continues_like_a_longer_one(
     again = fresh("blt_b")
     assert train(again, images, targets, longer, checkpoint="~/trained/file") == history
     assert bits(again) == bits(whole)
-    with pytest.raises(StorageError, match="only updates may grow"):
+    with pytest.raises(StorageError, match="only updates may increase"):
         train(again, images, targets, short, checkpoint="~/trained/file")
-    with pytest.raises(StorageError, match="only updates may grow"):
+    with pytest.raises(StorageError, match="only updates may increase"):
         train(again, images, targets, dataclasses.replace(longer, batch=4), checkpoint="~/trained/file")
 
 
