@@ -119,7 +119,7 @@ def spread(net: Network, trials: stimuli.Contours, population: str, steps: int) 
     """Return how much the first dot changes the activity of the units at the nodes of both curves.
 
     own, by path   (time, distance), at nodes of the curve with the dot, by the number of dashes between node and dot
-    own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in dash lengths
+    own, other     (time, distance), at nodes of that or the other curve, by the distance in the plane in lattice steps
 
     The change is the norm over channels, averaged over nodes. Only "different" trials are used, in which each curve has
     one dot.

@@ -28,7 +28,7 @@ class Synapses:
     before  layers between the source and the weight, such as pooling; their output is the presynaptic activity
     sign    1 or -1 if all weights have this sign (Dale's law), otherwise None
 
-    Raises WiringError for a transform without a weight or with several.
+    Raises WiringError unless exactly one layer has a weight, and the layers after it preserve the shape.
     """
 
     def __init__(self, edge: Projection) -> None:
