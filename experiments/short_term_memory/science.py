@@ -191,7 +191,7 @@ def _measured(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
 
 
 def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Network]:
-    """Return versions of the network: intact, without lateral edges during the delay or throughout, and others."""
+    """Return the intact network and its lesioned versions, keyed by lesion."""
     delay = (config.shown, config.shown + config.delays[1])
     found = {"intact": net, "delay": net.without("lateral", during=delay), "throughout": net.without("lateral")}
     if cell == "facilitation":
