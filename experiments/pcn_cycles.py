@@ -57,7 +57,7 @@ class Cycles(Repeated):
     training: Training = Training(
         updates=600, batch=50, optimiser="sgd", learning_rate=0.02, clip=5.0, over_time="last"
     )
-    """settings of the published training; each repetition uses its own seed"""
+    """training settings of the networks as published; each repetition uses its own seed"""
     predicting: Training = Training(
         updates=1_200, batch=50, optimiser="sgd", learning_rate=0.05, clip=5.0, over_time="last", reconstruction=0.3
     )

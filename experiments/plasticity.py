@@ -1,8 +1,8 @@
-"""Reward shifts orientation tuning: does a three-factor rule move preferences toward the rewarded stimulus?
+"""Test whether a three-factor rule shifts orientation preferences toward the rewarded stimulus.
 
 Orientation-tuned rate units see gratings, and one orientation is followed by a reward. Their input weights learn from
 the reward prediction error and an eligibility trace, while the norm of each unit's weights is held constant. The
-controls receive no reward, or the same number of rewards at random trials. In a fourth condition, the expected reward
+controls receive no reward, or the same number of rewards on random trials. In a fourth condition, the expected reward
 is not subtracted. The report shows the shifts of preferred orientations, and how they decrease with reward delay.
 
     python -m experiments.plasticity                     three repetitions, about 1 minute on 2 cores
@@ -39,7 +39,7 @@ CONDITIONS = ("rewarded", "shuffled reward", "no reward", "rewarded, no baseline
 DT, TAU = 10.0, 20.0
 """Euler step and time constant of the units, ms"""
 NEAR = 45.0
-"""units whose preferred orientation is closer than this to the rewarded orientation are analysed, degrees"""
+"""distance from the rewarded orientation within which the units' preferences are analysed, degrees"""
 PHASES = 8
 Numbers = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ class Plasticity(Repeated):
     size: Count = 12
     """height and width of the gratings in pixels"""
     trials: Count = 300
-    """number of trials of each condition, in batches"""
+    """number of trials in each condition, run in batches"""
     batch: Count = 10
     """number of trials per update"""
     orientations: Annotated[int, Field(ge=4)] = 12
@@ -96,7 +96,7 @@ def run(config: Plasticity) -> None:
 
 
 def find(config: Plasticity) -> dict[str, Any]:
-    """Train all conditions; return tuning before and after, and shifts."""
+    """Train all conditions; return the tuning before and after learning, and the shifts."""
     jobs = [(config, condition, config.delay, seed) for condition in CONDITIONS for seed in config.seeds]
     jobs += [(config, "rewarded", delay, seed) for delay in config.delays for seed in config.seeds]
     unique = list(dict.fromkeys(jobs))
@@ -111,7 +111,7 @@ def find(config: Plasticity) -> dict[str, Any]:
 
 
 def gratings(orientation: Tensor, phase: Tensor, size: int) -> Tensor:
-    """Return sinusoidal gratings (n, 1, size, size) of three cycles per image from -1 to 1; orientation in degrees."""
+    """Return sinusoidal gratings (n, 1, size, size) from -1 to 1, three cycles per image; orientation is in degrees."""
     ticks = torch.linspace(-0.5, 0.5, size)
     angle = torch.deg2rad(orientation)[:, None, None]
     across = ticks[None, :, None] * torch.cos(angle) + ticks[None, None, :] * torch.sin(angle)
@@ -119,7 +119,7 @@ def gratings(orientation: Tensor, phase: Tensor, size: int) -> Tensor:
 
 
 def build(config: Plasticity, seed: int) -> Network:
-    """Build leaky units with Gabor-like weights of all orientations, with noise."""
+    """Build leaky units with noisy Gabor weights of all orientations."""
     generator = torch.Generator().manual_seed(seed)
     angles = torch.arange(config.units) * 180.0 / config.units
     phases = 2 * math.pi * torch.rand(config.units, generator=generator)
@@ -137,7 +137,7 @@ def build(config: Plasticity, seed: int) -> Network:
 
 
 def tuning(config: Plasticity, network: Network) -> Numbers:
-    """Return the response (unit, orientation) at the end of a grating, averaged over phases, in steps of 5 degrees."""
+    """Return responses (unit, orientation) at the end of gratings, in steps of 5 degrees and averaged over phases."""
     angles = torch.arange(0.0, 180.0, 5.0)
     phases = torch.arange(PHASES) * 2 * math.pi / PHASES
     shown = gratings(angles.repeat_interleave(PHASES), phases.repeat(len(angles)), config.size)
@@ -147,7 +147,7 @@ def tuning(config: Plasticity, network: Network) -> Numbers:
 
 
 def preferred(curves: Numbers) -> Numbers:
-    """Return the preferred orientation of each tuning curve (unit, orientation) by the vector mean, in degrees."""
+    """Return the preferred orientation in degrees (vector mean) of each tuning curve (unit, orientation)."""
     angles = np.deg2rad(2 * 5.0 * np.arange(curves.shape[1]))
     return np.rad2deg(np.angle((curves * np.exp(1j * angles)).sum(1))) / 2 % 180.0
 
@@ -207,7 +207,7 @@ def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dic
 def shift(before: Numbers, after: Numbers, target: float) -> float:
     """Return the mean shift toward the target, in degrees, of units with preferences less than 45 degrees from it.
 
-    Units within 5 degrees of the target are excluded, as they can hardly move toward it.
+    Units within 5 degrees of the target are excluded, because they can hardly move toward it.
     """
     first, last = np.abs(apart(preferred(before), target)), np.abs(apart(preferred(after), target))
     chosen = (first > 5.0) & (first < NEAR)
@@ -220,7 +220,7 @@ def near_share(curves: Numbers, target: float) -> float:
 
 
 def gain(before: Numbers, after: Numbers, target: float) -> float:
-    """Return the ratio of the population response to the target after and before learning."""
+    """Return the population response to the target after learning, relative to that before learning."""
     column = round(target / 5.0) % before.shape[1]
     return float(after[:, column].sum() / before[:, column].sum())
 
@@ -242,7 +242,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
         Picture(
             "shifts",
             shift_curves(results["conditions"]),
-            "Shift toward the rewarded orientation against the initial distance of a unit's preferred orientation. "
+            "Shift toward the rewarded orientation against the initial distance of a unit's preference from it. "
             "Grey points are units of all repetitions; lines are means in bins of 10 degrees.",
             ("conditions",),
         ),
@@ -255,7 +255,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
         ),
     ]
     return Report(
-        "Reward shifts tuning by a three-factor rule",
+        "Reward shifts tuning under a three-factor rule",
         f"{config.units} units, {config.orientations} orientations, {config.trials:,} trials, "
         f"reward {config.delay:g} ms after the grating, {counted(config.repetitions, 'repetition')}.",
         pictures,

@@ -1,7 +1,7 @@
-"""Compare recurrent cells, numbers of steps, and weight sharing over time in the recognition of occluded digits.
+"""Compare recurrent cells, numbers of steps, and weight sharing over time on occluded digits.
 
-The experiment trains small networks on occluded digits and compares their answers to the same test images with
-McNemar's test:
+The experiment trains two groups of small networks on occluded digits and compares their answers to the same test images
+with McNemar's test:
 
     cells      ConvRNNs with reciprocal gated cells, simple RNN cells, LSTM cells or no recurrence, all with about the
                same number of parameters (Nayebi et al. 2018). "minimal" uses reciprocal gated cells but runs for only

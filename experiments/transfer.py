@@ -86,7 +86,7 @@ PRESETS = {
 
 
 def run(config: Transfer) -> None:
-    """Run the experiment, skipping training and decoding that have already been completed in the output folder."""
+    """Run the experiment, skipping any training and decoding already completed in the output folder."""
     base.conduct(config, find, report, check=lambda options: characters(options.part, options.omniglot))
 
 
@@ -200,7 +200,7 @@ def summarise(config: Transfer, name: str, alphabets: tuple[str, ...]) -> dict[s
 
 
 def pixel_accuracy(config: Transfer, alphabets: tuple[str, ...]) -> list[float]:
-    """Return the accuracy of decoding each alphabet from pixels, averaged to about the number of values in an area."""
+    """Return the accuracy of decoding each alphabet from pixels averaged to about as many values as an area has."""
     side = round((GRID**2 * config.width) ** 0.5)
     found = []
     for alphabet in alphabets:

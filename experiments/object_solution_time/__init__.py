@@ -6,7 +6,7 @@ when the decoder's d' between an image and the other digits reaches a criterion.
 tested with their top-down projections cut, and BLT with all recurrent projections cut.
 
 If --neural specifies a folder of public recordings (see docs/neural.md), the experiment also decodes macaque IT and
-compares the representational similarity of areas with that of monkey and human IT. Networks trained on digits are not
+compares the areas with monkey and human IT by representational similarity. Networks trained on digits are not
 models of IT, so none of these results is a fit to brain data.
 
     python -m experiments.object_solution_time                        about 4 minutes on 2 cores
@@ -24,5 +24,5 @@ __all__ = ["PRESETS", "run"]
 
 
 def run(config: ObjectSolutionTime) -> None:
-    """Run the experiment, skipping training and decoding that have already been completed in the output folder."""
+    """Run the experiment, skipping any training and decoding already completed in the output folder."""
     base.conduct(config, find, report, check=lambda options: neural_data.folder(options.neural))

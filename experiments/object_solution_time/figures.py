@@ -60,7 +60,7 @@ def similarities(
     references: Mapping[str, Mapping[str, float]],
     ceilings: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """Plot the rank correlation between dissimilarities in areas and in IT, with one panel per brain.
+    """Plot the rank correlation of each area's dissimilarities with those of IT, with one panel per brain.
 
     values[brain][area][training state] are drawn as bars, references[brain] as labelled lines, and ceilings[brain] as
     a band.

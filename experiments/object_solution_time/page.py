@@ -76,7 +76,7 @@ def decoding(results: dict[str, Any]) -> Figure:
 
 def decoding_sentence(results: dict[str, Any]) -> str:
     """Return the caption of the decoding figure."""
-    sentence = "Accuracy of decoding the digit linearly from an upper area, over time. Dashed lines: chance. "
+    sentence = "Accuracy of linearly decoding the digit from an upper area over time. Dashed lines: chance. "
     if results["macaque"]:
         sentence += (
             "Macaque IT (132 units of one monkey, recorded sequentially; Zhang et al. 2011) was tested with seven "

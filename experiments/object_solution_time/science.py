@@ -1,4 +1,4 @@
-"""Decoding, solution times and comparisons with IT of `experiments.object_solution_time`."""
+"""Decoding, solution times and comparisons with IT for `experiments.object_solution_time`."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def macaque(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
 
 
 def similarity_to_it(config: ObjectSolutionTime, folder: Path) -> dict[str, Any]:
-    """Return the rank correlation between dissimilarities in IT and in areas, before and after training."""
+    """Return the rank correlation of each area's dissimilarities with those of IT, before and after training."""
     data = neural_data.dissimilarities(folder)
     brains = {"monkey": data.monkey, "human": data.human}
     grey = torch.from_numpy(data.images).float().mean(-1)[:, None] / 255.0 - 0.5

@@ -18,7 +18,7 @@ def error_by_condition(
 ) -> Axes:
     """Plot the error rate of each model (colour) in each condition, with 95 % intervals.
 
-    estimates[model][condition] is the error rate, and chance[condition], drawn in grey, that of random guessing.
+    estimates[model][condition] is the error rate; chance[condition], drawn in grey, is that of random guessing.
     """
     conditions = list(next(iter(estimates.values())))
     ax = ax or axes(1.5 + 1.3 * len(conditions), 4.0)
@@ -104,7 +104,7 @@ def guesses(images: ArrayLike, probabilities: Mapping[str, ArrayLike], targets: 
     """Plot stimuli and, below each one, the class probabilities of every network over time.
 
     Shapes: images (n, height, width), probabilities[model] (time, n, classes), targets (n, classes). Targets are 1 for
-    each class that is present, and a red triangle marks these classes. A network with one step has one column.
+    each class present; red triangles mark these classes. A network with one step has one column.
     """
     images, targets = np.asarray(images), np.asarray(targets)
     count = len(images)

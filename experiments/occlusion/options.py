@@ -29,7 +29,7 @@ class Occlusion(Repeated):
     width: Count = 16
     """number of feature maps (32 in the published networks); BF has twice this number"""
     unroll: Literal["engineering", "biological"] = "engineering"
-    """duration of one step: a full feed-forward pass (engineering) or one connection (biological)"""
+    """what one step covers: a full feed-forward pass (engineering) or one connection (biological)"""
     images: Count = 8_000
     """number of training images"""
     test_images: Count = 2_000

@@ -154,7 +154,7 @@ def handwritten(split: str, folder: Path | None) -> stimuli.Glyphs:
 
 
 def label(model: str) -> str:
-    """Return the name of a model in the paper; for example, blt_bf becomes BF."""
+    """Return the paper's name for a model; for example, blt_bf becomes BF."""
     return model.removeprefix("blt_").upper()
 
 

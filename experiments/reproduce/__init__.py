@@ -19,11 +19,11 @@ __all__ = ["RECIPES", "full_name", "reproduce"]
 
 
 def reproduce(name: str, out: Path | None = None, recipes: Mapping[str, Recipe] = RECIPES) -> bool:
-    """Retrain a network, or resume in `out`; print a comparison of its scores, and return whether all agree.
+    """Retrain a network, or resume its training in `out`; compare and print its scores, and return whether all agree.
 
     name  MODEL.WEIGHTS, or MODEL if it has a single set of weights
 
-    Raises WiringError for an unknown name, and StorageError if `out` belongs to another network.
+    Raises WiringError for an unknown name, and StorageError if `out` was used for another network.
     """
     name = full_name(name, recipes)
     card = models.weights.card(*name.split("."))
@@ -48,7 +48,7 @@ def full_name(name: str, recipes: Mapping[str, Recipe] = RECIPES) -> str:
     of_model = [each for each in recipes if each.split(".")[0] == name]
     if len(of_model) > 1:
         raise StorageError(
-            given=f"{name!r}, for which there are several sets of weights",
+            given=f"{name!r}, which has several sets of weights",
             expected=f"one of {', '.join(of_model)}",
             remedy=f"pass {of_model[0]}",
         )

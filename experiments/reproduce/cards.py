@@ -48,7 +48,7 @@ def make(name: str, recipe: Recipe, seeds: Sequence[int], out: Path, count: int 
     about = {"trained_with": storage.plain(recipe) | {"seed": seeds[0]}}
     save_network(networks[seeds[0]], path, overwrite=True, about=about)
     card = describe(name, recipe, networks[seeds[0]], path, {seed: row["scores"] for seed, row in rows.items()}, count)
-    card |= {"training_cpu_s": max(row["training_cpu_s"] for row in rows.values())}  # less for one that was resumed
+    card |= {"training_cpu_s": max(row["training_cpu_s"] for row in rows.values())}  # resumed training takes less
     storage.write_json(path.with_suffix(".json"), card)
     return card
 
@@ -66,7 +66,7 @@ def from_shipped(name: str, recipe: Recipe, seed: int, out: Path, count: int = T
 def describe(
     name: str, recipe: Recipe, network: Network, path: Path, by_seed: Mapping[int, science.Scores], count: int
 ) -> dict[str, Any]:
-    """Return the card of a network, whose weights are those of the first seed."""
+    """Return the card of a network with the weights of the first seed."""
     first, *others = by_seed
     rows = {}
     for score, row in by_seed[first].items():
@@ -95,7 +95,7 @@ def describe(
 
 
 def tolerance(score: str, row: Mapping[str, Any], means: Sequence[float]) -> float:
-    """Return the largest difference at which a score still agrees; `means` has one value for each seed."""
+    """Return the largest difference at which a score still agrees; `means` contains one value per seed."""
     if len(means) == 1:
         return BY_HAND
     is_proportion = score.startswith(("accuracy", "energy", "image error falls"))
@@ -104,12 +104,12 @@ def tolerance(score: str, row: Mapping[str, Any], means: Sequence[float]) -> flo
 
 
 def updates(recipe: Recipe) -> int:
-    """Return the number of updates of all training stages."""
+    """Return the total number of updates in all training stages."""
     return sum(settings.updates for settings in recipe.settings)
 
 
 def markdown() -> str:
-    """Return the table of all weights that ship with pcsim, as on the page docs/models/README.md."""
+    """Return the table of all weights that ship with pcsim, for docs/models/README.md."""
     lines = ["| weights | trained on | score | three seeds | parameters | kB |", "|---|---|---|---|---|---|"]
     for name, card in models.weights.cards().items():
         row = card["scores"][card["headline"]]
@@ -124,9 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description="Make the weights and cards that ship with pcsim.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="MODEL.WEIGHTS; if omitted, print the table of the docs"
+        "names", nargs="*", metavar="NAME", help="MODEL.WEIGHTS; if omitted, print the table for the docs"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="the weights are those of the first")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="the first gives the weights")
     parser.add_argument("--out", type=Path, default=Path("results/cards"))
     parser.add_argument("--shipped", action="store_true", help="score the weights that ship with pcsim, seed 0")
     options = parser.parse_args(arguments)

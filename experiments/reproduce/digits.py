@@ -1,4 +1,4 @@
-"""Recipes of networks that classify digits: backpropagation through time, the local rule, and the BLT family."""
+"""Recipes for networks that classify digits: backpropagation through time, the local rule, and the BLT family."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Digits:
-    """Images of digits: under `fragments` pieces of debris, at random positions (or centred), averaged to `side`."""
+    """Images of digits under `fragments` pieces of debris, at random positions or centred, pooled to `side` pixels."""
 
     fragments: int = 0
     spread: float = 1.0

@@ -1,4 +1,4 @@
-"""Recipe of networks that predict the frames of moving digits."""
+"""Recipe for networks that predict the frames of moving digits."""
 
 from __future__ import annotations
 

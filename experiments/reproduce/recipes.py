@@ -1,4 +1,4 @@
-"""The recipes of the networks whose weights ship with pcsim."""
+"""The recipes for the networks whose weights ship with pcsim."""
 
 from __future__ import annotations
 

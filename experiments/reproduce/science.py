@@ -1,4 +1,4 @@
-"""Training and scores of the networks whose weights ship with pcsim, and the comparison with the stored scores."""
+"""Train and score the networks whose weights ship with pcsim, and compare with the stored scores."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def score(recipe: Recipe, network: Network, count: int, seed: int = TEST_SEED) -
 def train_and_score(name: str, recipe: Recipe, seed: int, out: Path, count: int) -> tuple[Network, dict[str, Any]]:
     """Train a network, or resume its training in `out`; return it with its "scores" and "training_cpu_s".
 
-    Training runs on one thread of the CPU, so that its result does not depend on the number of cores. The time is that
-    thread's CPU time in seconds, since training was last resumed.
+    Training runs on a single CPU thread, so the result does not depend on the number of cores. The time is that
+    thread's CPU time in seconds since training was last resumed.
     """
     folder = storage.make_folder(out / f"{name}-{seed}")
     begun = time.process_time()
@@ -44,7 +44,7 @@ def train_and_score(name: str, recipe: Recipe, seed: int, out: Path, count: int)
 
 
 def compare(found: Scores, stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return, for each stored score, the stored and the new mean, the tolerance, and whether they agree."""
+    """Return, for each stored score, the stored and new means, the tolerance, and whether the means agree."""
     compared = {}
     for name, row in stored.items():
         now = found[name]["mean"] if name in found else None

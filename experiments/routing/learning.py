@@ -24,7 +24,7 @@ NETWORKS = ("two_streams", "two_streams, end to end", "shifter")
 
 
 def build(name: str) -> Network:
-    """Build a network without training."""
+    """Build an untrained network."""
     return models.shifter() if name == "shifter" else models.two_streams()
 
 
@@ -73,7 +73,7 @@ def fit(config: Routing, name: str, seed: int) -> list[float]:
 
 
 def trainable(network: Network, states: list[str]) -> Simulator:
-    """Return a simulator with gradients that records the second half of the steps, so that answers persist."""
+    """Return a simulator with gradients that records the second half of the steps, to train persistent answers."""
     last = network.steps or 1
     times = [network.step_ms * step for step in range(last - last // 2, last + 1)]
     return Simulator(network.train(), solver=Iterate(), gradient=Full(), record=Record(states=states, at=times))

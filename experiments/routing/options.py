@@ -32,7 +32,7 @@ class Routing(Repeated):
     test_images: Annotated[int, Field(ge=40)] = 300
     """number of test images in each condition and repetition"""
     noise: Annotated[float, Field(ge=0, le=2)] = 0.25
-    """standard deviation of pixel noise, with black as 0 and white as 1"""
+    """standard deviation of pixel noise, on a scale from black (0) to white (1)"""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
     """initial learning rate; the control's learning rate is ten times as high"""
     taus: Some[Tau] = (20.0, 50.0, 100.0)

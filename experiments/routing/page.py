@@ -112,13 +112,13 @@ def gates(found: dict[str, list[list[list[float]]]]) -> Table:
 
 
 def carried(found: list[dict[str, Any]], cue: int, what: str) -> dict[str, float]:
-    """Return the mean over repetitions of what each edge carries under a cue."""
+    """Return what each edge carries under a cue, averaged over repetitions."""
     edges = found[0][str(cue)]
     return {edge: float(np.mean([rows[str(cue)][edge][what] for rows in found])) for edge in edges}
 
 
 def drawn(network: Network, shares: dict[str, float], ax: Axes, title: str) -> None:
-    """Draw a network with line widths as fractions of the widest line."""
+    """Draw a network with line widths given as fractions of `WIDEST`."""
     widths = {edge: WIDEST * min(value, 1.5) for edge, value in shares.items()}
     plots.network(network, shapes=False, legend=False, widths=widths, ax=ax)
     ax.set_title(title)

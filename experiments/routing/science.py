@@ -28,7 +28,7 @@ OPENINGS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 TIMED = 120
 """number of images used for time courses"""
 SWITCH, IMAGE, READ = 200.0, 300.0, 100.0
-"""time of the switch, duration of the image with late cues, and time of the answer after a late cue in ms"""
+"""time of the switch, duration of the image before late cues, and time of the answer after a late cue, ms"""
 
 
 def find(config: Routing) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def find(config: Routing) -> dict[str, Any]:
 
 
 def measure(config: Routing, name: str, seed: int) -> None:
-    """Write the correct answers in all conditions, and the traffic on the edges of one network."""
+    """Test one network; write whether its answers are correct in each condition, and the traffic on its edges."""
     path = base.kept(config, "scores", name, seed)
     if path.exists():
         return
@@ -67,7 +67,7 @@ def measure(config: Routing, name: str, seed: int) -> None:
 
 
 def answers(network: Network, images: Tensor, cue: Tensor, key: str = "readout", **inputs: Tensor) -> Tensor:
-    """Return a population at the last step, by default the readout."""
+    """Return the state of a population (by default, the readout) at the last step."""
     sim = Simulator(network, solver=Iterate(), record=Record(states=[key]))
     return sim({"image": images, "cue": cue, **inputs}, steps=network.steps)[key][-1].detach()
 
@@ -130,7 +130,7 @@ def _shifter(network: Network, shown: Trials) -> dict[str, Tensor]:
 
 
 def flow(name: str, network: Network, control: float, store: float = 10.0) -> Network:
-    """Return the network as an ODE, with the time constants of the control and of the first area in ms."""
+    """Return the network as an ODE, given the time constants of the control and of the first area in ms."""
     first, slow = ("retina", "goal") if name == "shifter" else ("v1", "context")
     return network.as_ode(tau={first: store, slow: control, "default": 10.0})
 

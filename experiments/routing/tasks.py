@@ -16,7 +16,7 @@ from torch import Tensor
 from pcsim import stimuli
 
 KEYS, CELL, BLOCK = 4, 20, 5
-"""response keys, and the size of a place and of the blocks that are scrambled in pixels"""
+"""number of response keys, size of a place in pixels, and size of the scrambled blocks in pixels"""
 TASKS = ("what", "where")
 
 
@@ -24,7 +24,7 @@ TASKS = ("what", "where")
 class Trials:
     """Images (n, 1, 40, 40) with a background of 0, the answer of each task (n, task), and the cued task, (n,).
 
-    In the task of the shifter, each place is a task.
+    For the shifter, each place counts as a separate task.
     """
 
     images: Tensor
@@ -60,14 +60,14 @@ def streams(seed: int, count: int) -> Trials:
 
 
 def arrays(seed: int, count: int) -> Trials:
-    """Draw trials of the shifter's task: the answer to place k is the digit in place k."""
+    """Draw trials of the shifter's task: the answer for place k is the digit at place k."""
     shown = stimuli.digit_arrays(seed, 0, count, cell=CELL)
     images = shown.pixels()
     return Trials(images - images.median(), torch.from_numpy(shown.identities), torch.from_numpy(shown.target))
 
 
 def _singles(seed: int, count: int, classes: range) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (count, 20, 20) of centred digits of some classes, and their classes."""
+    """Return images (count, 20, 20) of centred digits from the given classes, and their labels."""
     found = stimuli.scenes(stimuli.Condition(spread=0.0), seed, 0, 20 + 20 * count // len(classes))
     identities = found.identities[:, 0]
     chosen = np.flatnonzero(np.isin(identities, classes))[:count]

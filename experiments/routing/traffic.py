@@ -18,7 +18,7 @@ from .tasks import TASKS, Trials
 AREAS = ("v1", "ventral2", "ventral3", "dorsal2", "dorsal3")
 TIMES = (10.0, 20.0, 30.0, 50.0, 80.0, 120.0)
 NOISE = 1.0
-"""noise that is added before decoding, relative to the standard deviation of the signal under the stronger cue"""
+"""sd of the noise added before decoding, relative to the sd of the signal under the stronger cue"""
 SIDE = 5
 """height and width to which signals are averaged before decoding"""
 
@@ -27,8 +27,9 @@ def traffic(name: str, network: Network, shown: Trials) -> dict[str, Any]:
     """Return the drive on each edge under each cue, and the decoded digit and place.
 
     "drive" is the standard deviation over images (root mean square over units), relative to the cue under which it is
-    largest or, for the routes of the shifter, to the largest route. "digit" and "place" are decoded from the signal of
-    an edge with noise, from chance (0) to perfect (1). For the shifter, only the drive is returned.
+    largest or, for the routes of the shifter, to the largest route. "digit" and "place" are the accuracies of decoding
+    from the signal of an edge with added noise, from chance (0) to perfect (1). For the shifter, only the drive is
+    returned.
     """
     count = network.inputs["cue"][0]
     sent = [signals(network, shown, torch.eye(count)[number]) for number in range(count)]
@@ -47,7 +48,7 @@ def traffic(name: str, network: Network, shown: Trials) -> dict[str, Any]:
 
 
 def _group(edge: str) -> str:
-    """Return a name that the parallel routes of the shifter share."""
+    """Return the name of an edge, which is the same for all parallel routes of the shifter."""
     return re.sub(r"route_\w", "route", edge)
 
 
@@ -80,7 +81,7 @@ def pooled(signal: Tensor) -> Tensor:
 
 
 def information(signal: Tensor, noise: float, labels: Tensor) -> float:
-    """Return (accuracy - chance) / (1 - chance) of decoding labels from a signal with noise of a given size."""
+    """Return (accuracy - chance) / (1 - chance) for decoding labels from a signal with noise of the given sd."""
     values, generator = pooled(signal), torch.Generator().manual_seed(0)
     noisy = values + noise * torch.randn(values.shape, generator=generator, dtype=torch.float64)
     decoded = decode_over_time(noisy[None], labels.numpy(), folds=2, penalty=100.0)
@@ -88,7 +89,7 @@ def information(signal: Tensor, noise: float, labels: Tensor) -> float:
 
 
 def decoded_areas(network: Network, shown: Trials) -> dict[str, Any]:
-    """Return the information about the digit and the place in each area over time, under each cue, from image onset."""
+    """Return the information about digit and place in each area over time from image onset, under each cue."""
     sim = Simulator(network.as_ode(tau=10.0), solver=Euler(DT), record=Record(states=AREAS, at=TIMES))
     given = {"image": shown.images}
     runs = [sim(given | {"cue": cue.expand(len(shown.images), -1)}, until=TIMES[-1]) for cue in torch.eye(2)]

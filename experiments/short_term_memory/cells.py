@@ -1,4 +1,4 @@
-"""The networks of `experiments.short_term_memory`: a memory population, the same decision layer, and a readout.
+"""The networks of `experiments.short_term_memory`: different memories with the same decision layer and readout.
 
 Every memory receives the items, and the decision layer d receives the memory and the current item:
 
@@ -34,7 +34,7 @@ DECISION = 24
 PEAK_HZ = 40.0
 """firing rate of facilitating units with an activity of 1"""
 REST = -3.0
-"""initial bias of facilitating units, which fire at about 2 Hz at rest; items drive them with the same strength"""
+"""initial bias of facilitating units, which fire at about 2 Hz at rest; -REST is the sd of their input weights"""
 RETENTION = -2.0
 """initial bias of the retention gates 1 - s(.) of reciprocal cells, which then retain 0.88 of their value per step"""
 HIDDEN = {"lstm": "m.c", "reciprocal": "c", "facilitation": "synapses_f"}
@@ -110,7 +110,7 @@ CELLS: dict[str, Callable[[int, int], Wiring]] = {
 
 
 def network(cell: str, items: int, classes: int, width: int) -> Network:
-    """Build a network with `width` memory units, and noise inputs to them."""
+    """Build a network with `width` memory units that receive noise."""
     width = max(width, 3)  # a ring has at least three units
     populations, edges = CELLS[cell](items, width)
     source = "synapses" if cell == "facilitation" else "m"

@@ -45,7 +45,7 @@ class ShortTermMemory(Repeated):
     stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0)
     """factors by which elements are stretched in training"""
     test_stretch: Some[Annotated[float, Field(gt=0)]] = (1.0, 2.0, 3.0, 4.0, 6.0)
-    """largest stretch in the tests, in which every element has this factor or 1"""
+    """largest stretch in each test; every element is stretched by this factor or by 1"""
     noise: Annotated[float, Field(ge=0)] = 0.1
     """standard deviation of the noise in the drive of each memory unit, redrawn in each step"""
     trials: Annotated[int, Field(ge=40)] = 200

@@ -36,7 +36,7 @@ def report(config: ShortTermMemory, results: dict[str, Any]) -> Report:
             "across_time",
             matrices(cells, (config.shown, config.shown + config.delays[1])),
             "Accuracy of decoding the sample, for decoders trained at one time (vertical) and tested at another "
-            "(horizontal). White lines are the onset and the end of the delay.",
+            "(horizontal). White lines mark the onset and the end of the delay.",
             ("cells",),
         ),
         Picture(

@@ -23,7 +23,7 @@ from .options import STEP, ShortTermMemory
 
 TASKS = ("match", "order")
 ELEMENTS, LENGTH = 4, 3
-"""numbers of different elements, and of elements in a series, in serial order"""
+"""number of different elements, and number of elements in a series, in serial order"""
 ANSWER = 100.0
 """duration of the answer in serial order, ms"""
 EVERY = 3
@@ -59,7 +59,7 @@ def network(config: ShortTermMemory, task: str, cell: str) -> Network:
 
 
 def units_of(config: ShortTermMemory, cell: str) -> int:
-    """Return the number of units of the memory population m in delayed match to sample."""
+    """Return the number of units in the memory population m for delayed match to sample."""
     return int(network(config, "match", cell).shape("m")[0])
 
 
@@ -95,7 +95,7 @@ def order_trials(
 
 
 def training_trials(config: ShortTermMemory, task: str, seed: int, update: int) -> stimuli.Trials:
-    """Draw the trials of an update. In delayed match to sample, they share one delay and one number of distractors."""
+    """Draw the trials of an update. In delayed match to sample, all have the same delay and number of distractors."""
     count = config.training.batch
     if task == "order":
         return order_trials(config, seed, update * count, count, config.stretch)
@@ -106,7 +106,7 @@ def training_trials(config: ShortTermMemory, task: str, seed: int, update: int) 
 
 
 def run(config: ShortTermMemory, sim: Simulator, trials: stimuli.Trials, seed: int, first: int = 0) -> Run:
-    """Run a network with the items of trials and noise in its memory."""
+    """Run a network on the items of trials, with noise in its memory."""
     given: dict[str, Any] = {"u": trials.timeline()}
     for name, shape in sim.network.inputs.items():
         if name != "u":
@@ -191,7 +191,7 @@ def _measured(config: ShortTermMemory, cell: str, seed: int) -> dict[str, Any]:
 
 
 def lesioned(config: ShortTermMemory, net: Network, cell: str) -> dict[str, Network]:
-    """Return the network intact, without lateral edges during the delay, and without them throughout."""
+    """Return the intact network and its lesioned versions, keyed by lesion."""
     delay = (config.shown, config.shown + config.delays[1])
     found = {"intact": net, "delay": net.without("lateral", during=delay), "throughout": net.without("lateral")}
     if cell == "facilitation":

@@ -1,4 +1,4 @@
-"""Benchmark pcsim against a plain PyTorch loop, and against only the convolutions of this loop.
+"""Benchmark pcsim against a plain PyTorch loop, and against the convolutions of this loop alone.
 
 Each workload has several implementations: pcsim (a Simulator that has run before, a compiled Simulator, and a call to
 `simulate`), a hand-written PyTorch loop with the same arithmetic, the same loop with torch.compile or torchdiffeq, and

@@ -151,7 +151,7 @@ def higher_order(net: Network, plain: Areas, image: Tensor) -> Work:
 
 
 def adaptive(net: Network, plain: Areas, image: Tensor) -> Work:
-    """Return the workload that compares dopri5 over 50 ms, with tolerances of 1e-3, with 50 plain Euler steps."""
+    """Return the workload that compares dopri5 over 50 ms (tolerances of 1e-3) with 50 plain Euler steps."""
     by_pcsim = simulated(net, image, Dopri5(dt=50.0, rtol=1e-3, atol=1e-3), 1, plain.names)
     del by_pcsim["pcsim compiled"]  # its step size depends on the values, so it cannot be compiled
     return Work(

@@ -19,7 +19,7 @@ TRANSPOSED = ((1, 2), (1, 2))
 
 @cache
 def threads_of_jax() -> int:
-    """Start JAX with the number of threads that PyTorch uses, and return this number, which JAX cannot change later."""
+    """Start JAX with PyTorch's number of threads, which JAX cannot change later, and return this number."""
     threads = torch.get_num_threads()
     os.environ |= {"JAX_PLATFORMS": "cpu", "NPROC": str(threads)}  # the size of XLA's thread pools on the CPU
     import jax

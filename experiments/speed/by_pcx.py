@@ -1,8 +1,8 @@
 """pcx implementation for `experiments.speed`, which runs in a separate process because pcx 0.6.3 needs JAX below 0.5.
 
 `contenders.Worker` runs this file with the Python of an environment that contains pcx but not PyTorch or pcsim. The
-process receives (weights, image, label, steps) from standard input, followed by requests. Each is a number of calls.
-For 0, it returns z_1 and z_2; otherwise, the seconds per call.
+process receives (weights, image, label, steps) from standard input, followed by requests. Each request is a number of
+calls: for 0, the process returns z_1 and z_2; otherwise, it returns the seconds per call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Chain(pxc.EnergyModule):
 
 
 def layer(weight: Any) -> Any:
-    """Build a linear layer, or a convolution with stride 2, with this weight; channels come first, as in PyTorch."""
+    """Build a linear layer, or a convolution with stride 2, from this weight; channels come first, as in PyTorch."""
     outputs, inputs, *kernel = weight.shape
     if kernel:
         made = pxnn.Conv2d(inputs, outputs, kernel, stride=2, padding=1, use_bias=False)

@@ -81,7 +81,7 @@ class Worker:
         self._send(([weight.numpy() for weight in weights], image.numpy(), label.numpy(), steps))
 
     def __call__(self) -> Result:
-        """Return the answer of one call, in the same format as the plain loop."""
+        """Return the answer of one call, in the plain loop's format."""
         z1, z2 = self._request(0)
         return {"r2": torch.tensor(z1), "r1": torch.tensor(z2)}
 

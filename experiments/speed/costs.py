@@ -24,7 +24,7 @@ AREAS = ("l1", "l2", "l3")
 
 
 def recording(batch: int, steps: int) -> Work:
-    """Return the workload that compares recording only the last step of W2b, every error norm, and every state."""
+    """Return the workload that compares recording the last step of W2b with recording every error norm or state."""
     net, shown = build(IMAGES, batch)
     top = ("r1", "r2")
 

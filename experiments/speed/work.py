@@ -1,4 +1,4 @@
-"""Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and only its products.
+"""Workloads of `experiments.speed`: pcsim, a plain PyTorch loop with the same arithmetic, and its products alone.
 
 The plain loops are written like typical research code: they follow the equations without optimisation, and their
 weights have the default memory layout of torch modules. "torch's products" runs only the convolutions (by oneDNN, as

@@ -2,8 +2,8 @@
 
 The experiment trains four networks to classify digits under debris: hierarchical predictive coding by its local rule,
 and a PCN with global loops, BLT and a leaky RCNN by backpropagation through time. It then sweeps the time constant of
-each area, the ratio between areas, dt and the solver. The report shows how errors decrease, when networks settle, their
-accuracy at a deadline, the largest stable dt, and the trade-off between numerical error and cost. It includes
+each area, the ratio between areas, dt and the solver. The report shows the decrease of errors, settling times,
+accuracies at a deadline, the largest stable dt, and the trade-off between numerical error and cost. It includes
 interactive curves if plotly is installed (pip install "pcsim[viz]").
 
     python -m experiments.time_constants                               about 6 minutes on 2 cores

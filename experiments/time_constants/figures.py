@@ -110,7 +110,7 @@ def work_precision(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def _in_a_row(curves: Mapping[str, Mapping[str, Curve]], height: float) -> tuple[Figure, Sequence[Axes], list[str]]:
-    """Create a row of panels, one per network; return the figure, panels and line names, which fix the colours."""
+    """Create a row of panels, one per network; return the figure, panels and line names, which determine colours."""
     figure = Figure(figsize=(1.0 + 2.9 * len(curves), height), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     return (
