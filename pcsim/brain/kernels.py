@@ -1,4 +1,4 @@
-"""Regression with kernels X X^T between images: partial least squares and ridge regression.
+"""Regression with image-by-image kernels X X^T: partial least squares and ridge regression.
 
 The size of a kernel depends only on the number of images, and features can be passed in blocks.
 """
@@ -29,7 +29,7 @@ Matrix = Annotated[Tensor, Axes("row, column")]
 @checked(StimulusError)
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel X X^T of features X, centred over images. `products` contains its entries (image, image)."""
+    """The kernel X X^T of features X that are centred over images; `products` is the matrix (image, image)."""
 
     products: Tensor
 

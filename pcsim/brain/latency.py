@@ -18,7 +18,7 @@ Values = Annotated[Tensor, Axes("time, batch, ...")]
 
 @checked(StimulusError)
 def first_difference(values: Values, baseline: Values, tolerance: NonNegative = 0.0) -> Tensor:
-    """Return the first row in which a sample differs from `baseline` by more than `tolerance`, or -1 if none: (batch,).
+    """Return the first row in which each sample differs from `baseline` by more than `tolerance`, or -1: (batch,).
 
     `values` and `baseline` have the same shape (time, batch, ...). Pairs of NaN, as in a diverged sample, are not
     counted as differences. Raises StimulusError for other shapes, or for a tolerance that is negative or NaN.
@@ -41,11 +41,11 @@ def latencies(
 
     The latency is NaN if a sample does not respond, or if it diverges before it responds.
 
-    `run` and `baseline` are runs of the same network with and without the stimulus onset, with every step recorded. The
-    response is the first difference between them, and its time is the start of that step. In a discrete network, or in
-    a flow solved by Heun or RK4 with a dt that divides the delays, the latency is the total delay along the shortest
-    path (`Network.arrivals`). With Euler, every population on the path adds one dt. Raises StimulusError if the runs
-    differ in more than the stimulus, or skip steps.
+    `run` and `baseline` are runs of the same network, with and without the stimulus onset; both record every step. A
+    sample responds at the start of the first step in which the two differ. In a discrete network, or in a flow solved
+    by Heun or RK4 with a dt that divides the delays, the latency is the total delay along the shortest path
+    (`Network.arrivals`). With Euler, every population on the path adds one dt. Raises StimulusError if the runs differ
+    in more than the stimulus, or skip steps.
     """
     dt = run.final.clock.dt
     rows = np.diff(run.times, prepend=0.0)

@@ -4,8 +4,8 @@
     i1 = image_d_prime(decoded.probabilities, labels)   (time, n), d' of each image against the other classes
     solution_times(run.times, i1, thresholds)           (n,) in ms, NaN for images that are never solved
 
-I1 and the solution times follow Brain-Score's object solution time benchmark. The benchmark can be interpreted in two
-ways, and `last` selects one of them.
+I1 and the solution times follow Brain-Score's object solution time benchmark. `last` selects one of two possible
+interpretations of the benchmark.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LARGEST = 5.0
 def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
     """Return I1, the d' of each image averaged over all other classes, (..., n), from `probabilities` (..., n, class).
 
-    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm
-    rate is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5. Classes without images, or
+    p(i, c) = P(c) / (P(c) + P(truth of i));  d'(i, c) = z( 1 - p(i, c) ) - z( false alarm ), where the false alarm rate
+    is the mean of p(j, truth of i) over the images j of class c. d' is clipped to +-5. Classes that have no images, or
     for which both probabilities are 0, are excluded from the average. Source: Kar et al. 2019, as implemented in
     Brain-Score. Raises StimulusError if probabilities are NaN or negative, or if the labels do not match them.
     """
@@ -68,12 +68,12 @@ def image_d_prime(probabilities: ArrayLike, labels: Labels) -> Array:
 def solution_times(
     times: ArrayLike, i1: ArrayLike, thresholds: ArrayLike, last: Literal["record", "previous"] = "record"
 ) -> Array:
-    """Return the interpolated time at which I1 of each image reaches its threshold: (n,), NaN if it never does.
+    """Return the interpolated time at which each image's I1 reaches its threshold: (n,), NaN if it never does.
 
     times       (time,), starts of the time bins, in any order; the solution times have the same unit
     i1          (time, n), as returned by `image_d_prime`; bins with NaN are skipped
-    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image; for NaN, the
-                solution time is NaN
+    thresholds  (n,), or one value for all images: the I1 of the animal (or of a reference) for each image; where
+                a threshold is NaN, so is the solution time
     last        value from which to interpolate: "record", the highest so far (Brain-Score), or "previous", the value
                 in the preceding bin
 
@@ -153,7 +153,7 @@ def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
     if one.ndim != 1 or one.shape != other.shape:
         raise StimulusError(
             given=f"values of shapes {one.shape} and {other.shape}",
-            expected="two arrays (n,) with one value for each image, or NaN if it is undefined",
+            expected="two arrays (n,) with one value for each image, NaN where undefined",
             remedy="pass values for the same images in the same order",
         )
     return one, other

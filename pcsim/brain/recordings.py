@@ -4,8 +4,8 @@
     each = repetitions(recorded)                         (repetition, image, neuroid, time_bin), NaN if missing
     regression.predictivity(features, np.nanmean(each, 0)[..., 0])
 
-Axes are identified by their names, so a recording may have them in any order. Requires the extra `analysis` (xarray,
-and h5netcdf for netCDF files).
+Axes are identified by name, so their order does not matter. Requires the `analysis` extra (xarray, and h5netcdf for
+netCDF files).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def load(path: str | Path) -> xarray.DataArray:
           as presentation_stimulus_id. The prefixes presentation_ and neuroid_ are removed from the names; time_bin_ is
           kept, as in time_bin_start
 
-    Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError if the file is missing or has other
-    contents, and StimulusError if the labels do not match the responses.
+    Time bins are sorted by time_bin_start and time_bin_end. Raises StorageError if the file is missing or has
+    unexpected contents, and StimulusError if the labels do not match the responses.
     """
     path = require_file(path)
     with needs_extra("analysis", StorageError, str(path)):
@@ -62,7 +62,7 @@ def load(path: str | Path) -> xarray.DataArray:
     except UNREADABLE as reason:
         raise StorageError(
             given=f"{path} ({type(reason).__name__}: {reason})",
-            expected="a netCDF file (which needs h5netcdf) or an .npz file whose arrays contain no objects",
+            expected="a netCDF file (which needs h5netcdf) or an .npz file without object arrays",
             remedy='check the path, or install the extra with pip install "pcsim[analysis]"',
         ) from reason
     if path.suffix.lower() == ".npz":
@@ -121,9 +121,9 @@ def labelled(responses: ArrayLike, **coordinates: Labels) -> xarray.DataArray:
 
 @checked(StimulusError)
 def images_of(recorded: xarray.DataArray, by: str | None = None) -> NDArray[Any]:
-    """Return the unique ids of the presented images in sorted order, which is the order used by `repetitions`.
+    """Return the unique ids of the presented images, sorted as in `repetitions`.
 
-    Features must have the same order. Strings sort alphabetically, so "image 10" comes before "image 2". Raises
+    Features must be in the same order. Strings sort alphabetically, so "image 10" comes before "image 2". Raises
     StimulusError if an id is missing (NaN, None or blank).
     """
     return np.unique(_shown(recorded, by))

@@ -108,10 +108,10 @@ def predictivity_over_time(
     labels: Labels | None = None,
     seed: Whole = 1,
 ) -> list[Predictivity]:
-    """Return the predictivity in each bin of responses (image, neuroid, bin) from features (image, ...) of that bin.
+    """Return the predictivity in each bin of responses (image, neuroid, bin), given that bin's features (image, ...).
 
     weights  "each" fits a separate regression for every bin. "shared" fits one regression to the training images in
-             all bins, so predictions change over time only if the features do. It requires features instead of
+             all bins, so predictions change over time only if the features do. It requires features rather than
              `Kernel`s, and memory for (images * bins)^2 values
 
     `steps_of` assigns a model's steps to bins. Raises the same errors as `predictivity`, and StimulusError if the
@@ -156,7 +156,7 @@ def shuffled_splits(
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (training, test) indices, redrawn for each split and stratified by class if `labels` (n,) are given.
 
-    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (extra `analysis`). Raises StimulusError if labels are
+    Uses scikit-learn's ShuffleSplit or StratifiedShuffleSplit (`analysis` extra). Raises StimulusError if labels are
     missing, if their number is wrong, or if scikit-learn cannot split the images.
     """
     with needs_extra("analysis", StimulusError, "random splits of images"):
@@ -206,7 +206,7 @@ def _known_pearson(first: Array, second: ArrayLike) -> Array:
 
 
 def _named(values: Array, name: str) -> Array:
-    """Return values (split, neuroid), after warning about columns that contain NaN, unless all do."""
+    """Warn about columns of `values` (split, neuroid) that contain NaN, unless all do, and return `values`."""
     undefined = np.flatnonzero(np.isnan(values).any(0))
     if 0 < len(undefined) < values.shape[1]:
         more = f" and {len(undefined) - 10} more" if len(undefined) > 10 else ""
@@ -222,12 +222,12 @@ def _named(values: Array, name: str) -> Array:
 
 @checked(StimulusError)
 def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole = 1) -> Array:
-    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation of halves: (split, neuroid).
+    """Return the Spearman-Brown reliability 2 r / (1 + r), where r is the correlation between halves: (split, neuroid).
 
-    `repetitions` (repetition, image, neuroid) contain NaN for missing repetitions. Halves are redrawn for each
-    split. For each neuroid, both halves contain the same number of repetitions of an image, and images with fewer than
-    two repetitions are left out. The reliability is NaN if fewer than five images remain, or if the neuroid does not
-    vary. The square root of the reliability is the expected r between a perfect model and the mean response. Raises
+    `repetitions` (repetition, image, neuroid) contain NaN for missing repetitions. Halves are redrawn for each split.
+    For each neuroid, both halves contain the same number of repetitions of each image, and images with fewer than two
+    repetitions are left out. The reliability is NaN if fewer than five images remain, or if the neuroid does not vary.
+    The square root of the reliability is the expected r between a perfect model and the mean response. Raises
     StimulusError for infinite values, or if no neuroid has five images with two repetitions.
     """
     x = as_array(repetitions, "repetition", "image presentation", "neuroid").astype(float)
@@ -237,7 +237,7 @@ def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole =
         raise StimulusError(
             given=f"repetitions {x.shape}"
             + (", with infinite values" if np.isinf(x).any() else f", at most {count.max(initial=0)} for an image"),
-            expected=f"finite values or NaN (repetition, image, neuroid), two or more repetitions of {FEWEST} images",
+            expected=f"finite values or NaN (repetition, image, neuroid), and 2 or more repetitions of {FEWEST} images",
             remedy="pass a single time bin, repetitions[..., 0], and recordings in which images were repeated",
         )
     generator, found, half = np.random.default_rng(seed), [], count // 2
@@ -252,7 +252,7 @@ def split_half_ceiling(repetitions: ArrayLike, splits: Count = 10, seed: Whole =
 
 @dataclass(frozen=True)
 class Normalised:
-    """A score relative to its ceiling, by the three common definitions.
+    """A score relative to its ceiling, under the three common definitions.
 
     These are benchmark values, not fractions of the best possible score. A perfect model has r = sqrt(ceiling), so its
     ratio is 1 / sqrt(ceiling), which is above 1. Dividing r by sqrt(ceiling) instead would give 1.
@@ -261,8 +261,8 @@ class Normalised:
     squared     square of the ratio (current Brain-Score), in which the sign is lost
     neuroids    median over neuroids of each neuroid's r / ceiling
 
-    All three use only neuroids with both an r and a ceiling. If a ceiling is not above 0, the ratio is NaN, and
-    `neuroids` ignores it.
+    All three use only neuroids with both an r and a ceiling. A ratio is NaN unless its ceiling is above 0, and
+    `neuroids` ignores NaN.
     """
 
     ratio: float
@@ -309,8 +309,9 @@ def best_layer(
 ) -> BestLayer:
     """Choose the layer that predicts best on a fraction `share` of the images, and score it on the remaining images.
 
-    `layers` maps names to features (image, ...), and `responses` are (image, neuroid). Both parts are stratified by
-    `labels` (image,). Raises StimulusError if the images do not match, or if there are too few to split twice.
+    `layers` maps names to features (image, ...) of the same images as `responses` (image, neuroid). Both parts are
+    stratified by `labels` (image,). Raises StimulusError if the images do not match, or if there are too few to split
+    twice.
     """
     y = as_array(responses, "image presentation", "neuroid").astype(float)
     kernels = {name: _kernel(layer) for name, layer in layers.items()} if isinstance(layers, Mapping) else {}
@@ -397,7 +398,7 @@ def _held_out(splits: Splits | None, count: int, labels: ArrayLike | None, seed:
     if any(len(np.unique(np.concatenate(split))) < sum(map(len, split)) for split in parts):
         raise StimulusError(
             given="a split in which an image is both held out and trained on, or occurs twice",
-            expected="(training, test) indices, or masks of type bool, that have no image in common",
+            expected="(training, test) indices, or boolean masks, with no image in common",
             remedy="pass splits=regression.shuffled_splits(n), or convert masks with mask.astype(bool)",
         )
     return parts
@@ -456,7 +457,7 @@ def _responses(responses: ArrayLike) -> Tensor:
         raise StimulusError(
             given=f"responses {tuple(y.shape)}"
             + ("" if bool(torch.isfinite(y).all()) else " with NaN or infinite values"),
-            expected="responses (image, neuroid), which are finite, or NaN if they are missing",
+            expected="responses (image, neuroid), finite or, if missing, NaN",
             remedy="average with np.nanmean(repetitions, 0), and select the first time bin with responses[..., 0]",
         )
     return y

@@ -1,4 +1,4 @@
-"""Representational similarity: dissimilarity matrices between images, and comparisons of these matrices.
+"""Representational similarity: dissimilarity matrices of images, and comparisons between matrices.
 
     compare(dissimilarity(run["l2"][-1]), dissimilarity(responses))         both (image, ...) for the same images
 
@@ -116,11 +116,11 @@ def mantel(
     alternative: Literal["greater", "two-sided"] = "greater",
     seed: Whole = 0,
 ) -> Similarity:
-    """Compare two dissimilarity matrices by a Mantel test, with a bootstrap interval over images.
+    """Compare two dissimilarity matrices with a Mantel test and a bootstrap interval over images.
 
     permutations  number m of random permutations of the images of `first`. p = (b + 1) / (m + 1), where b permutations
-                  reach at least the same correlation, or the same |correlation| if "two-sided" (Mantel 1967;
-                  Phipson & Smyth 2010)
+                  reach at least the observed correlation, or |correlation| if "two-sided" (Mantel 1967; Phipson &
+                  Smyth 2010)
     draws         number of bootstrap samples of the images, with replacement; pairs of the same image are left out
                   (Nili et al. 2014). The interval contains the central 95 % of their correlations
 
@@ -159,8 +159,8 @@ def ceiling_of_matrices(
     high  mean correlation of each subject with the average ranks of all subjects; no model can exceed it
     low   mean correlation of each subject with the average ranks of the other subjects
 
-    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, or if the matrix of a subject contains
-    NaN or does not vary.
+    Source: Nili et al. 2014. Raises StimulusError for fewer than two subjects, or if a subject's matrix contains NaN or
+    does not vary.
     """
     from scipy.stats import rankdata
 
@@ -169,7 +169,7 @@ def ceiling_of_matrices(
     if len(triangles) < 2 or undefined or len({len(triangle) for triangle in triangles}) != 1:
         raise StimulusError(
             given=f"{len(triangles)} matrices"
-            + (f", of which {undefined} have NaN or do not vary" if undefined else ""),
+            + (f", of which {undefined} contain NaN or do not vary" if undefined else ""),
             expected="finite matrices (subject, image, image) of two or more subjects for the same images",
             remedy=f"leave out these subjects, as in np.delete(matrices, {undefined}, axis=0), or the images with NaN",
         )

@@ -4,7 +4,7 @@
     subject.start_recording("IT", [(70, 80), (80, 90)])
     subject.look_at(stimuli)                        xarray.DataArray (presentation, neuroid, time_bin)
 
-Brain-Score itself is not imported: benchmarks call these methods by name. Requires the extra `analysis`.
+Brain-Score itself is not imported: benchmarks call these methods by name. Requires the `analysis` extra.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Subject:
         number_of_trials  has no effect on the activations, because all trials are identical
 
         `regression.steps_of` assigns steps to bins, which may overlap and be in any order. If a sample diverges, its
-        activations are NaN and a warning is issued. Raises StimulusError for bins outside the run, and if an id is
+        activations are NaN and a warning is issued. Raises StimulusError for bins outside the run, or if an id is
         missing or occurs twice.
         """
         with needs_extra("analysis", StimulusError, "look_at()"):
@@ -192,8 +192,8 @@ def _images(stimuli: Any, prepare: Callable[[Any], Tensor | np.ndarray]) -> tupl
     if len({image.shape for image in images}) > 1:
         raise StimulusError(
             given=f"images of shapes {', '.join(sorted({str(tuple(image.shape)) for image in images}))}",
-            expected="images of one shape (channel, height, width)",
-            remedy="resize them in prepare, the function given to Subject",
+            expected="images of the same shape (channel, height, width)",
+            remedy="resize them in prepare, the function passed to Subject",
         )
     return names, images
 

@@ -1,4 +1,4 @@
-"""Noise that is correlated over time, to drive populations (`pcsim.models.with_noise`)."""
+"""Temporally correlated noise for driving populations (`pcsim.models.with_noise`)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def ou_noise(
     euler  x <- (1 - every / tau) x + sd sqrt(2 every / tau) N(0, 1): the Euler-Maruyama method, which requires
            every < 2 tau. Its variance is sd^2 / (1 - every / (2 tau))
 
-    The noise starts in its stationary distribution and is correlated over time, corr(lag) = exp(-lag / tau) if exact,
-    but not over pixels. The noise of sample i is a function of (seed, first + i) and the frame, independent of the
-    batch size. Pass `torch.zeros(...)` as the images to present only the noise. `duration` is one number, or a tensor
-    (batch,) of one duration per image. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact). Raises
-    StimulusError if the images do not have a floating-point type, for an invalid duration, or if `every` is too long
-    for "euler".
+    The noise starts in its stationary distribution. It is correlated over time, with corr(lag) = exp(-lag / tau) if
+    exact, but not across pixels. The noise of sample i is a function of (seed, first + i) and the frame, independent of
+    the batch size. Pass `torch.zeros(...)` as the images to present only the noise. `duration` is one number, or a
+    tensor (batch,) with one duration per image. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996 eq. 2.8 (exact).
+    Raises StimulusError if the images are not floating-point, if the duration is invalid, or if `every` is too long for
+    "euler".
     """
     plain = noise(images, sd, duration, every, seed, first, name=name)
     if method == "euler" and every >= 2.0 * tau:

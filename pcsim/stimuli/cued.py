@@ -1,7 +1,7 @@
 """Images with several digits, one of which is the target, and cues to the target or its location.
 
 Arrays   rows x columns of different digits, side by side
-Blends   different digits on top of one another, averaged, as if they were transparent
+Blends   different digits on top of one another, averaged as if transparent
 
 Every image, with its target and cues, is a function of (seed, index).
 """
@@ -36,7 +36,7 @@ class Cued:
     images      (n, 1, height, width), uint8
     identities  (n, digits), all different; those of an array are in reading order
     target      (n,), index of the target among the identities
-    centres     (digits, 2), the row and column of the centre of each place of an array in pixels; empty for blends
+    centres     (digits, 2), row and column of each place's centre in pixels for arrays; empty for blends
 
     Cues to the target are "valid". Cues to another digit of the image, the next one in `identities`, are "invalid", and
     cues to a digit that is not in the image are "foil". A "neutral" cue is the mean of the cues to all digits or
@@ -81,7 +81,7 @@ class Cued:
         if not len(self.centres):
             raise StimulusError(
                 given=f"a {cue} cue to a place for blends of digits",
-                expected="an array of digits, which are in different places",
+                expected="an array, whose digits are in different places",
                 remedy="pass the goals(...) of the blends, or use stimuli.digit_arrays",
             )
         masks = spotlight(torch.from_numpy(self.centres), self.images.shape[2:], sd)
@@ -129,7 +129,7 @@ def digit_arrays(
     first  index of the first image
     cell   height and width of each place in pixels, 20 to 32; digits are about 20 pixels high and centred
 
-    Raises StimulusError for fewer than 2 or more than 10 places, or for another `cell`.
+    Raises StimulusError for fewer than 2 or more than 10 places, or for a `cell` outside 20 to 32.
     """
     digits = rows * columns
     if not 2 <= digits <= CLASSES or not 20 <= cell <= SIZE:
@@ -156,7 +156,7 @@ def digit_blends(
     spread: Share = 0.5,
     glyphs: Glyphs | None = None,
 ) -> Cued:
-    """Draw averages of `digits` images (n, 1, 32, 32) of one digit each, one of which is the target.
+    """Draw images (n, 1, 32, 32), each the average of `digits` digits, one of which is the target.
 
     first   index of the first image
     spread  scales the offsets of the digits from the centre, see `Condition`

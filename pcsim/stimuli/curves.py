@@ -1,12 +1,12 @@
 """Two curves of dashes among distractors, with two dots on the same curve or on different curves.
 
-The curves are self-avoiding walks on a lattice. Every step of a walk is a dash of two pixels, and the dots are in the
-gaps between dashes, so that the path between dots on the same curve is a whole number of dashes.
+The curves are self-avoiding walks on a lattice. Every step of a walk is a dash of two pixels, and the dots lie in the
+gaps between dashes, so the path between dots on the same curve is a whole number of dashes.
 
 Four trials share a scene. Let A and B be nodes of one curve, and A' and B' nodes of the other, the same number of
 dashes apart. The trials are AB (same), AB' (different), A'B' (same) and A'B (different). Scenes are redrawn until AB'
-and A'B have the same distances in the plane as AB and A'B'. In the four trials of a scene, neither the ink, nor a
-single dot, nor the distance between the dots therefore predicts the class.
+and A'B have the same straight-line lengths as AB and A'B'. Within the four trials of a scene, therefore, neither the
+ink, nor either dot alone, nor the distance between the dots predicts the class.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pcsim.stimuli.pixels import as_pixels
 from pcsim.stimuli.random import integers, uniform
 
 SPACING = 3
-"""distance between nodes of the lattice in pixels"""
+"""distance between lattice nodes in pixels"""
 DASH, DOT = 128, 255
 """pixel values"""
 TRIALS = 4
@@ -48,7 +48,7 @@ class Contours:
     scene_path  (n,), number of dashes between the dots in the "same" trials of the scene
     straight    (n,), distance between the dots in the plane, in pixels
     dots        (n, 2, 2), row and column of both dots
-    curves      (n, 2, nodes, 2), row and column of the nodes of both curves, with the curve of the first dot first
+    curves      (n, 2, nodes, 2), row and column of the nodes of both curves, starting with the curve of the first dot
     """
 
     images: NDArray[np.uint8]
@@ -87,7 +87,7 @@ def contours(
     first        index of the first trial; every trial is a function of (seed, index) and the options
     paths        numbers of dashes between dots on the same curve, all equally probable
     lattice      number of nodes in a row and in a column
-    distractors  maximum number of single dashes that do not belong to a curve
+    distractors  maximum number of single dashes that are not part of a curve
 
     Raises StimulusError for a path longer than the curves, or if the curves do not fit on the lattice.
 
@@ -109,7 +109,7 @@ def contours(
     one = trial // 2  # the curve of the first dot
     same = trial % 2 == 0
     nodes = SPACING * np.stack([curves[scene, one], curves[scene, 1 - one]], 1) + 1
-    rows, far = np.arange(count), np.where(same, 0, 1)  # the curve of the second dot, counted from that of the first
+    rows, far = np.arange(count), np.where(same, 0, 1)  # the curve of the second dot, relative to that of the first
     first_dot = nodes[rows, 0, chosen[scene, one, 0]]
     dots = np.stack([first_dot, nodes[rows, far, chosen[scene, (one + far) % 2, 1]]], 1)
     images = ink[scene]
@@ -135,7 +135,7 @@ def _scenes(seed: int, begin: int, path: Ints, length: int, lattice: int) -> tup
         if not len(pending):
             return curves, dots
     raise StimulusError(
-        given=f"two curves of {length} dashes on {lattice} x {lattice} nodes, of which none was found in {ATTEMPTS} "
+        given=f"two curves of {length} dashes on {lattice} x {lattice} nodes, which were not found in {ATTEMPTS} "
         "attempts",
         expected="curves that fit on the lattice",
         remedy=f"pass lattice={lattice + 2}, or shorter curves",
@@ -143,7 +143,7 @@ def _scenes(seed: int, begin: int, path: Ints, length: int, lattice: int) -> tup
 
 
 def _choices(curves: Ints, path: int, lattice: int) -> Ints:
-    """Return all pairs of dots on both curves, (n, 2, 2), for which the distances AB, A'B' are also AB', A'B."""
+    """Return all pairs of dots on both curves, (n, 2, 2), for which AB' and A'B are as long as AB and A'B'."""
     nodes = curves.reshape(-1, 2)
     offset = np.sort(np.abs(nodes[:, None] - nodes), -1) @ (1, lattice)  # smaller, larger coordinate difference
     size = curves.shape[1]

@@ -1,4 +1,4 @@
-"""Files of public data sets, which are read from a local folder or downloaded once, and always verified."""
+"""Files of public data sets: read from a local folder or downloaded once, and always verified."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pcsim.core.exceptions import StimulusError, StorageError, needs_extra
 from pcsim.core.storage import full_path
 
 MOST_BYTES = 2**31
-"""largest memory in bytes for the frames of one file; increase it to load larger files"""
+"""maximum memory in bytes for the frames of one file; increase it to load larger files"""
 MOST_DATA_BYTES = 2**26
-"""largest size in bytes of an unpacked file of a public data set; MNIST's training images take 47 MB"""
+"""maximum size in bytes of an unpacked file from a public data set; MNIST's training images take 47 MB"""
 
 
 def require_affordable(size: int, path: Path) -> None:
@@ -35,7 +35,7 @@ def folder_of(given: Path | str | None, variable: str) -> Path | None:
 
 
 def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
-    """Return the path of the first of `names` that exists in `folder`. Raises StorageError if none does."""
+    """Return the path of the first of `names` that exists in `folder`. Raises StorageError if none exists."""
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -49,14 +49,14 @@ def local(folder: Path, names: Sequence[str], variable: str, what: str) -> Path:
 def cached(data_set: str, name: str, mirrors: Sequence[str], variable: str, what: str) -> Path:
     """Return the path of a file in the user's cache, downloading it with pooch from the first mirror that answers.
 
-    Raises StorageError if no mirror answers or if pooch (extra `data`) is not installed.
+    Raises StorageError if no mirror answers or if pooch (`data` extra) is not installed.
     """
     with needs_extra("data", StorageError, f"no local copy of {data_set}", f"set {variable} to a folder with {what}"):
         import pooch
     cache, failures = pooch.os_cache("pcsim") / data_set, []
     for mirror in mirrors:
         try:
-            # pooch checks no hash, because files may be compressed differently; `checked` verifies their content.
+            # pooch is given no hash, because files may be compressed differently; `checked` verifies their content.
             return Path(pooch.retrieve(f"{mirror}{name}", known_hash=None, fname=name, path=cache))
         except (OSError, ValueError) as reason:  # includes network and HTTP errors from requests
             failures.append(f"{mirror}: {reason}")

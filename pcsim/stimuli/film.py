@@ -57,7 +57,7 @@ class Film:
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise StimulusError(
                 given=f"{self.name}: a rate of {self.rate}",
-                expected="a number of frames per second above 0",
+                expected="a positive number of frames per second",
                 remedy="pass rate=10.0",
             )
         for clip in arrays:
@@ -129,7 +129,7 @@ class Film:
 
     @checked(StimulusError)
     def split(self, share: float = 0.2, by: Literal["time", "clip"] = "time") -> tuple[Film, Film]:
-        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of all clips."""
+        """Split into (train, test) without shared frames: test is the last `share` of each clip, or of the clips."""
         if not 0 < share < 1:
             raise StimulusError(
                 given=f"split(share={share})",
@@ -170,7 +170,7 @@ class Film:
 
     @checked(StimulusError)
     def sequences(self, length: Count) -> Frames:
-        """Cut the clips into consecutive sequences that do not overlap: (n, length, channel, height, width)."""
+        """Cut the clips into consecutive, non-overlapping sequences: (n, length, channel, height, width)."""
         starts = [range(0, len(clip) - length + 1, length) for clip in self.clips]
         self._require_length(length, np.array([len(own) for own in starts]))
         return np.stack([clip[at : at + length] for clip, own in zip(self.clips, starts, strict=True) for at in own])
@@ -229,14 +229,14 @@ def as_frames(frames: Frames | Tensor) -> Tensor:
 
 @checked(StimulusError, frames=None, how=None)
 def oddball(frames: Frames | Tensor, at: int, how: Literal["reverse", "cut"] = "reverse") -> Tensor:
-    """Return `frames` (n, time, ...) in which each clip continues in an unexpected way from frame `at` on.
+    """Return `frames` (n, time, ...) with an unexpected continuation of each clip from frame `at` on.
 
     how  "reverse": the clip runs backwards, x(at - 1 + h) = x(at - 1 - h), so each step changes the same
          pixels as the step that it reverses
          "cut": the clip continues with the frames of the next clip
 
-    Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3
-    frames (2 for "cut"), if too few frames precede `at` for reverse play, or if there is no second clip to cut to.
+    Use the unchanged frames as the standard for comparison. Raises StimulusError for clips of fewer than 3 frames (2
+    for "cut"), if too few frames precede `at` for reversed playback, or if there is no second clip to cut to.
     """
     shown = as_frames(frames)
     count, length = shown.shape[:2]
@@ -270,16 +270,16 @@ def read_film(
     """Load a film from an array, a file or a folder of images.
 
     source  an array, .npy file or .npz file (with arrays "frames" and "fps"); a folder of 8-bit images, sorted by the
-            numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file, which needs the
-            extra `video`
+            numbers in their names (hidden files are ignored); a GIF; a TIFF stack; or a video file, which requires
+            the `video` extra
     rate    frames per second; required if the source does not specify a rate, and otherwise replaces that rate
     axes    names of the axes of an array, such as "n time height width channel"; by default, (time, height,
             width), (time, height, width, 1 or 3) or (n, time, channel, height, width), also with 1 or 3 channels last
     background  grey level behind transparent pixels, from 0 (black) to 1 (white)
 
-    Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), for
-    ambiguous axes or an ambiguous order of files, for images with more than 8 bits per channel, for folders in which a
-    file contains several images, and for frames of unequal duration.
+    Raises StimulusError for a source that is damaged or too large (`pcsim.stimuli.files.MOST_BYTES`), for ambiguous
+    axes or an ambiguous file order, for images with more than 8 bits per channel, for folders in which a file contains
+    several images, and for frames of unequal duration.
     """
     if isinstance(source, Path | str):
         clips, found, path = read_clips(source, axes, background)

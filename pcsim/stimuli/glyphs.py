@@ -65,7 +65,7 @@ class Glyphs(ABC):
 
     @abstractmethod
     def faces(self, ids: NDArray[np.int64]) -> Array:
-        """Return the centred black faces as the fraction of each canvas sample covered: (len(ids), height, width)."""
+        """Return the centred black faces as the covered fraction of each canvas sample: (len(ids), height, width)."""
 
     @abstractmethod
     def patches(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -153,7 +153,7 @@ class RenderedGlyphs(Glyphs):
 
 @checked(StimulusError)
 class HandwrittenGlyphs(Glyphs):
-    """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are those of `load_mnist`."""
+    """MNIST digits, scaled to the height of the rendered digits. `split` and `folder` are as in `load_mnist`."""
 
     def __init__(self, split: str, folder: Path | str | None = None) -> None:
         images, labels = load_mnist(split, folder)
@@ -210,7 +210,7 @@ def _dilate(faces: NDArray[np.floating], radius: float) -> Array:
 
 
 def place(glyph: Glyph, y: int, x: int, canvas: Array, *covers: Array) -> None:
-    """Paint `glyph` centred at canvas sample (y, x), and set each of `covers` to 1 within its silhouette."""
+    """Paint `glyph` centred at canvas sample (y, x), and set each of `covers` to 1 within the glyph's silhouette."""
     height, width = glyph.through.shape
     top, left = y - height // 2, x - width // 2
     rows = slice(max(top, 0), min(top + height, CANVAS))

@@ -1,4 +1,4 @@
-"""Inference of the axes of frame arrays, the order of numbered files, and the frame rate from frame durations.
+"""Inference of the axes of frame arrays, the order of numbered files and, from frame durations, the frame rate.
 
 Ambiguous cases raise an error that states which information to pass.
 """
@@ -66,8 +66,8 @@ def _axes_of(shape: tuple[int, ...]) -> str | None:
 def in_order(files: Sequence[Path]) -> list[Path]:
     """Return files sorted by the numbers in their names, or alphabetically if the names contain no numbers.
 
-    Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if the alphabetical and
-    numerical orders of names with different text disagree, or if two names have the same number.
+    Raises StimulusError if the order is ambiguous: if decimals or signs would change it, if two names have the same
+    number, or if names with different text sort differently by letter and by number.
     """
     found = naturally_sorted(files)
     patterns = {_key(file, WHOLE)[::2] for file in files}
@@ -94,7 +94,7 @@ def _key(file: Path, number: re.Pattern[str]) -> tuple[Any, ...]:
 
 
 def even_rate(durations: Sequence[int | float], tick: Fraction, path: Path) -> float | None:
-    """Return the rate in Hz of frames with `durations` in units of `tick` s, or None if there are no durations.
+    """Return the frame rate in Hz, given `durations` in units of `tick` seconds, or None if there are no durations.
 
     Raises StimulusError if a duration differs from the median by more than a tenth and by more than one unit.
     """

@@ -1,6 +1,6 @@
 """Trials of short-term memory tasks: the times at which items are presented and answers are due.
 
-delayed_match     sample, delay with or without distractors, test      is the test the sample?
+delayed_match     sample, delay with or without distractors, test      is the test item the sample?
 n_back            a series of items                                    is it the item presented n items earlier?
 change_detection  several items, delay, the same places again          has an item changed?
 serial_order      items of varying duration                            in which order were they presented?
@@ -32,7 +32,7 @@ from pcsim.stimuli.random import integers, uniform
 from pcsim.stimuli.timeline import Timeline, blank, still
 
 MOST_ORDERS = 5_040
-"""largest number of orders, which is that of 7 items"""
+"""maximum number of orders: that of 7 items"""
 Items = Annotated[int, Field(ge=2)]
 
 
@@ -78,9 +78,9 @@ class Trials:
 
         items       (kinds, unit) or (kinds, channel, height, width), the pattern of each item; by default one-hot
                     vectors. The vectors of several places are concatenated, and images are placed side by side
-        background  value between items, at empty places and after the trial: 0 for vectors unless given. It is required
-                    for images, because a delay whose brightness differs from their background would itself be a
-                    stimulus
+        background  value between items, at empty places and after the trial. It is 0 by default for vectors, and
+                    required for images, because a delay whose brightness differs from their background would itself
+                    be a stimulus
 
         Raises StimulusError for patterns of the wrong shape, and for images without a background.
 
@@ -116,7 +116,7 @@ class Trials:
     def targets(self, times: ArrayLike) -> Tensor:
         """Return the answer that is due at each time of a run, or -1 for none: (time, n).
 
-        times  in ms, such as `run.times`. A record at time t belongs to the epoch that was presented just before t
+        times  in ms, such as `run.times`. A record at time t is assigned to the epoch presented just before t
         """
         at = np.asarray(times, float)
         if at.ndim != 1:
@@ -172,16 +172,16 @@ def delayed_match(
     distractor: Positive = 100.0,
     step: Positive = 10.0,
 ) -> Trials:
-    """Draw trials of delayed match to sample. During the test, the answer is 1 if the test is the sample, or else 0.
+    """Draw trials of delayed match to sample. During the test, the answer is 1 if the item is the sample, else 0.
 
     first        index of the first trial
     items        number of different items
     sample, delay, test, distractor  durations in ms; the delay includes the distractors
-    distractors  number of items at equal intervals in the delay, which differ from each other, the sample and the test
-    step         time in ms of which the intervals before distractors are multiples, usually the dt of the solver
+    distractors  number of items at equal intervals in the delay, all different from each other, the sample and the test
+    step         the intervals before distractors are multiples of this time in ms, usually the solver's dt
 
-    Source: Miller, Erickson & Desimone 1996. Raises StimulusError for more distractors than there are other items, or
-    if they do not fit into the delay with an interval of one step before and after each.
+    Source: Miller, Erickson & Desimone 1996. Raises StimulusError if the distractors leave fewer than 2 other items, or
+    do not fit into the delay with an interval of one step before and after each.
     """
     needed = distractors * (distractor + step) + step
     if distractors and (distractors > items - 2 or needed > delay):
@@ -219,12 +219,12 @@ def n_back(
     item: Positive = 100.0,
     gap: Positive = 100.0,
 ) -> Trials:
-    """Draw series of items. From item n + 1 on, the answer is 1 if it equals the item n positions earlier, or else 0.
+    """Draw series of items. From item n + 1 on, the answer is 1 if the item equals the one n positions earlier, else 0.
 
     first      index of the first series
     items      number of different items
     length     number of items in a series, half of which, from item n + 1 on, are matches
-    item, gap  duration of each item and of the interval that follows, in ms. Answers are due in both
+    item, gap  duration of each item and of the interval that follows, in ms; answers are due during both
 
     Source: Kirchner 1958. Raises StimulusError for a series without an answer.
     """
@@ -309,12 +309,12 @@ def serial_order(
 ) -> Trials:
     """Draw series of different items whose durations vary, like "sleep" and "sleeeep". The answer is their order.
 
-    Orders are numbered like `itertools.permutations(range(items), length)`. The durations are independent of the order.
+    Orders are numbered as in `itertools.permutations(range(items), length)`. Durations are independent of the order.
 
     first    index of the first series
     items    number of different items
     length   number of items in a series
-    element  duration of an item in ms, which is multiplied by one of the factors `stretch`, drawn for each item
+    element  duration of an item in ms, multiplied by a factor drawn from `stretch` for each item
     gap      duration of the interval after each item, in ms
     answer   duration of the epoch after the last item in which the answer is due, in ms
 

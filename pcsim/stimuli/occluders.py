@@ -30,12 +30,12 @@ def occluded(
 ) -> Tensor:
     """Return copies of `images` (batch, channel, height, width) with a fraction `share` of their pixels set to `level`.
 
-    bar     one vertical bar at a random position, whose width is share * width, rounded to whole pixels
-    blocks  squares of 1/8 of the shorter side, at random positions without overlap, until at least the fraction `share`
-            of the pixels is covered (with at most one square more than necessary)
+    bar     one vertical bar at a random position; its width is share * image width, rounded to whole pixels
+    blocks  squares whose side is 1/8 of the shorter image side, at random positions without overlap, until at least the
+            fraction `share` of the pixels is covered (with at most one square more than necessary)
 
     The occluder of sample i is a function of (seed, first + i), independent of the batch size, and covers all channels.
-    Raises StimulusError if the images do not have a floating-point type, or if a bar would be narrower than a pixel.
+    Raises StimulusError if the images are not floating-point, or if a bar would be narrower than a pixel.
 
         stimuli.occluded(images, 0.3, "blocks", seed=1)
     """
@@ -92,10 +92,10 @@ def _bars(share: float, count: int, width: int, seed: int, first: int) -> NDArra
 
 
 def _blocks(share: float, count: int, height: int, width: int, seed: int, first: int) -> NDArray[np.bool_]:
-    """Return the pixels that the blocks cover, (count, height, width). Blocks at the right and bottom are cropped."""
+    """Return the pixels covered by blocks, (count, height, width). Blocks at the right and bottom edges are cropped."""
     side = max(1, round(min(height, width) / BLOCKS_PER_SIDE))
     rows, columns = math.ceil(height / side), math.ceil(width / side)
-    number = np.arange(height)[:, None] // side * columns + np.arange(width) // side  # of the block of each pixel
+    number = np.arange(height)[:, None] // side * columns + np.arange(width) // side  # block of each pixel
     area = np.bincount(number.ravel())
     order = uniform(seed, "occluding blocks", first, count, rows * columns).argsort(1)
     before = area[order].cumsum(1) - area[order]  # pixels covered before a block is drawn

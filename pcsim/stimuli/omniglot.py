@@ -1,7 +1,7 @@
 """Omniglot's two small background sets, each with five alphabets, drawn by 20 people (Lake et al. 2015).
 
-Omniglot (Brenden Lake) has an MIT licence and is not shipped with pcsim. It is loaded from a local folder or from
-a verified download.
+Omniglot (Brenden Lake) is released under the MIT licence and is not shipped with pcsim. It is loaded from a local
+folder or from a verified download.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Characters:
 
     images      (n, 105, 105), uint8, where ink is 255
     alphabets   (n,), index of each drawing's alphabet in `names`
-    characters  (n,), index of each character in its alphabet, from 0
+    characters  (n,), index of each drawing's character in its alphabet, from 0
     """
 
     images: NDArray[np.uint8]
@@ -61,7 +61,7 @@ class Characters:
 
     @checked(StimulusError)
     def pixels(self, side: Count = 32) -> Tensor:
-        """Return the images resized by area averaging, where ink is 1: float32 (n, 1, side, side)."""
+        """Return the images resized by area averaging, with ink as 1: float32 (n, 1, side, side)."""
         return functional.interpolate(from_numpy(self.images)[:, None].float() / 255, (side, side), mode="area")
 
 

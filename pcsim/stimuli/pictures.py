@@ -49,8 +49,8 @@ def read_images(
                 transparent
 
     The orientation stored in a file is applied. Raises StimulusError if one of these settings is required but missing,
-    for a folder without pictures, and for files that are damaged, too large (`pcsim.stimuli.files.MOST_BYTES`), of
-    another type, or contain several images or more than 8 bits per channel.
+    for a folder without pictures, and for files that are damaged, too large (`pcsim.stimuli.files.MOST_BYTES`) or of
+    another type, or that contain several images or more than 8 bits per channel.
 
         images, names = pcsim.stimuli.read_images("objects", size=64, channels=1)
         run = pcsim.simulate(net, images, solver=RK4(dt=1.0), until=200.0)
@@ -68,7 +68,7 @@ def read_images(
 
 
 def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return the files of pictures. Raises StimulusError if there are none, or if one has an unsupported type."""
+    """Return the paths of the pictures. Raises StimulusError if there are none, or if one has an unsupported type."""
     if not isinstance(source, str | Path):
         paths = [full_path(path) for path in source]
     elif (folder := full_path(source)).is_dir():
@@ -105,7 +105,7 @@ def _with_channels(pixels: NDArray[np.uint8], channels: int | None) -> NDArray[A
 def _rescaled(image: Tensor, size: tuple[int, int], fit: Fit | None, path: Path) -> Tensor:
     """Return an image (channel, height, width) of the given size."""
     (height, width), (rows, columns) = image.shape[1:], size
-    # The largest part with the aspect ratio of `size`, which is the whole image up to rounding if the ratios agree.
+    # The largest part with the aspect ratio of `size` (if the ratios agree, the whole image, up to rounding).
     kept = min(height, round(width * rows / columns)), min(width, round(height * columns / rows))
     if kept != (height, width) and fit is None:
         raise StimulusError(

@@ -27,7 +27,7 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = 
     """Return (x - mean) / std for each channel of images (..., channel, height, width), 8-bit or from 0 to 1.
 
     mean, std  one value for each channel; by default those of ImageNet
-    Raises StimulusError if the images are on another scale, for example already normalised.
+    Raises StimulusError if the images are on another scale, for example because they are already normalised.
 
         net(stimuli.normalise(images))
     """
@@ -35,8 +35,8 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics = 
         raise StimulusError(
             given=f"images with values from {float(images.min()):g} to {float(images.max()):g}",
             expected="8-bit pixels, or finite floating-point values from 0 (black) to 1 (white)",
-            remedy="pass the images unchanged if they are already normalised, as it seems; otherwise pass "
-            "(images + 1) / 2 if black is -1",
+            remedy="pass the images unchanged if they are already normalised, as they seem to be; "
+            "pass (images + 1) / 2 if black is -1",
         )
     require_pixels(images, "images")
     centre, scale = _per_channel(images, mean, std)
@@ -49,7 +49,7 @@ def denormalise(images: Tensor, mean: Statistics = IMAGENET[0], std: Statistics 
     if not images.is_floating_point():
         raise StimulusError(
             given=f"images of type {images.dtype}",
-            expected="normalised images, in floating point",
+            expected="normalised floating-point images",
             remedy="pass the images that stimuli.normalise returned",
         )
     centre, scale = _per_channel(images, mean, std)
@@ -102,7 +102,7 @@ def _remedy(low: float, high: float) -> str:
 
 
 def require_floating(images: Tensor) -> None:
-    """Raise StimulusError unless `images` is a floating-point tensor, the input type of networks."""
+    """Raise StimulusError unless `images` is a floating-point tensor, the type that networks require."""
     if not isinstance(images, Tensor) or not images.is_floating_point() or not images.dim():
         kind = (
             f"{images.dtype} and shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__

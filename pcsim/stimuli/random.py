@@ -1,4 +1,4 @@
-"""Random numbers that depend only on (seed, index), and not on the other items that are drawn.
+"""Random numbers that depend only on (seed, index), not on which other items are drawn.
 
 The counter-based generator Philox (Salmon et al. 2011) is advanced to the first index, so the numbers for a range of
 items are drawn in a single vectorised call.

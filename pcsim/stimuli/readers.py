@@ -40,7 +40,7 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def read_clips(path: Path | str, axes: str | None, background: float) -> tuple[Clips, float | None, Path]:
-    """Return clips (time, channel, height, width), the rate in Hz (None if the file has none), and the full path."""
+    """Return clips (time, channel, height, width), the rate in Hz (None if unspecified), and the full path."""
     path = full_path(path)
     if not path.exists():
         raise StimulusError(given=str(path), expected="the path of an existing file or folder", remedy="check the path")
@@ -68,7 +68,7 @@ def read_clips(path: Path | str, axes: str | None, background: float) -> tuple[C
             raise StimulusError(
                 given=f"{path} with {len(frames)} frames" + (" of different sizes" if frames else ""),
                 expected="frames of the same size, all grey or all in colour",
-                remedy="put the images of each clip into a separate folder, all with the same size",
+                remedy="put the images of each clip, all of the same size, into a separate folder",
             )
         return clips_of(np.stack(frames), FRAME, str(path)), rate, path
 
@@ -182,7 +182,7 @@ def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float 
         if not file.read().rstrip(b"\0").endswith(b";"):  # without this check, Pillow stops at the last complete frame
             raise ValueError("the end of the file is missing")
     pages, durations = _pages(path, background)
-    # The last frame may last longer, because no frame follows it.
+    # The final frame may be longer, because no frame follows it.
     times = durations[:-1] or durations
     return pages, even_rate(times, Fraction(1, 100), path) if any(times) else None
 
@@ -190,7 +190,7 @@ def _read_gif(path: Path, background: float) -> tuple[list[NDArray[Any]], float 
 def _pages(path: Path, background: float | None, copies: int = 1) -> tuple[list[NDArray[Any]], list[float]]:
     """Return the pages of an image, uint8 (height, width, 1 or 3), and their durations in units of 10 ms.
 
-    background  grey level behind transparent pixels; None raises StimulusError if there are any
+    background  grey level behind transparent pixels; if None, such pixels raise StimulusError
     copies  number of files of this size that will be loaded, for the memory limit
     """
     with Image.open(path, formats=FORMATS) as picture:
@@ -230,7 +230,7 @@ def _require_8_bits(page: Image.Image, path: Path) -> None:
 
 
 def _opaque(layers: NDArray[np.uint8], background: float) -> NDArray[np.uint8]:
-    """Blend an image that has an alpha layer with a uniform field of level `background`: (height, width, 1 or 3)."""
+    """Blend an image that has an alpha channel with a uniform field of level `background`: (height, width, 1 or 3)."""
     colours, alpha = layers[..., :-1], layers[..., -1:]
     if alpha.min() == 255:
         return colours
@@ -283,7 +283,7 @@ def _upright(frame: Any, background: float) -> NDArray[np.uint8]:
 
 
 def _rate(stamps: Sequence[int | None], tick: Fraction, said: Fraction | None, path: Path) -> float | None:
-    """Return the file's nominal rate `said`, or the rate of the time stamps (in units of `tick` s) if they disagree."""
+    """Return the nominal rate `said` or, if they disagree, the rate of the time stamps (in units of `tick` seconds)."""
     known = [stamp for stamp in stamps if stamp is not None]
     measured = even_rate(np.diff(known).tolist(), tick, path)
     if measured is None or len(known) < len(stamps):

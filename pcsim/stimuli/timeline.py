@@ -27,7 +27,7 @@ class Epoch:
 
     duration  in ms; a tensor (batch,) gives each sample its own duration, and 0 skips the epoch
     name      a label for plots and tables, such as "fixation"
-    kind      the function that created the epoch, such as "noise", and its `settings`
+    kind      the function that created the epoch, such as "noise"; its settings are in `settings`
     """
 
     duration: float | Tensor
@@ -81,12 +81,12 @@ class Timeline:
 
     @property
     def duration(self) -> float:
-        """Total duration in ms, the longest of all samples; infinite if the last image is presented indefinitely."""
+        """Total duration in ms of the longest sample; infinite if the last image is presented indefinitely."""
         return max(math.fsum(row) for row in self._durations)
 
     @property
     def first_end(self) -> float:
-        """Time in ms at which the timeline ends for the first sample; equals `duration` if all samples are alike."""
+        """Total duration in ms of the shortest sample; equals `duration` if all samples are alike."""
         return min(math.fsum(row) for row in self._durations)
 
     @cached_property
@@ -98,7 +98,7 @@ class Timeline:
 
     @cached_property
     def _onsets(self) -> list[tuple[float, ...]]:
-        """The onsets of all epochs, in rows like those of the durations."""
+        """The onsets of all epochs, with the same rows as the durations."""
         return [tuple(math.fsum(row[:count]) for count in range(len(row))) for row in self._durations]
 
     @cached_property
@@ -108,15 +108,15 @@ class Timeline:
 
     @property
     def starts(self) -> list[float]:
-        """Onset of each epoch in ms, the earliest of all samples."""
+        """Earliest onset of each epoch over all samples, in ms."""
         return [min(onsets) for onsets in zip(*self._onsets, strict=True)]
 
     @checked(StimulusError)
     def described(self, until: float = math.inf, since: float = 0.0) -> list[dict[str, Any]]:
         """Return the epochs of a run from `since` to `until` ms as dicts of JSON types.
 
-        The keys are "from" and "to" (in ms; None without an end), "name", "kind" and the settings. If samples differ,
-        "from" and "to" span all samples, and "onsets" and "offsets" contain one value per sample.
+        The keys are "from" and "to" (in ms; None if the epoch never ends), "name", "kind" and the settings. If samples
+        differ, "from" and "to" span all samples, and "onsets" and "offsets" contain one value per sample.
         """
         found = []
         for number, epoch in enumerate(self.epochs):
@@ -248,7 +248,7 @@ class Timeline:
 
 
 Stimulus = Timeline | Tensor | Mapping[str, Timeline | Tensor]
-"""static images or a timeline, or a mapping of input names to these for a network with several inputs"""
+"""static images, a timeline or, for a network with several inputs, a mapping of input names to these"""
 
 
 def _then(frame: Frame, function: Callable[[Tensor], Tensor], number: int) -> Tensor:
@@ -261,7 +261,7 @@ def held(images: Tensor, duration: Number | Tensor = math.inf, *, name: str = "i
 
     duration  one number, or a tensor (batch,) with a duration for each image
 
-    Raises StimulusError unless the images have a floating-point type, which every timeline requires.
+    Every timeline requires floating-point images. Raises StimulusError for others.
     """
     require_floating(images)
     _require_duration(duration, len(images))
@@ -318,8 +318,8 @@ def noise(
     """Present `images` with Gaussian pixel noise of standard deviation `sd`, redrawn every `every` ms.
 
     The noise of sample i in frame k is a function of (seed, first + i, k), independent of the batch size. `duration` is
-    one number, or a tensor (batch,) with a duration for each image. Raises StimulusError if the
-    images do not have a floating-point type, or if `sd` or the duration is invalid.
+    one number, or a tensor (batch,) with a duration for each image. Raises StimulusError if the images are not
+    floating-point, or if `sd` or the duration is invalid.
     """
     require_floating(images)
     _require_duration(duration, len(images))
@@ -380,7 +380,7 @@ def turns(
     *,
     name: str = "turns",
 ) -> Timeline:
-    """Select one unit at a time in each sample, for `every` ms, as one-hot frames (batch, units).
+    """Present one-hot frames (batch, units), each of which selects one unit per sample, for `every` ms.
 
     Each round selects all units once, in random order. This stimulus is meant for networks whose units are updated
     asynchronously. By default, `every` is one step of a discrete network. The order for sample i in round n is a
@@ -413,7 +413,7 @@ def _require_duration(duration: float | Tensor, batch: int = 0) -> None:
 
 
 def _check_each(values: Tensor, batch: int, what: str, is_time: bool = False) -> None:
-    """Raise StimulusError unless `values` are finite numbers (batch,), which must not be negative if they are times."""
+    """Raise StimulusError unless `values` (batch,) are finite numbers and, if they are times, not negative."""
     fits = values.shape == (batch,) and not values.is_complex() and values.dtype != torch.bool
     if not fits or not bool(((values >= 0) if is_time else torch.isfinite(values)).all()):
         raise StimulusError(

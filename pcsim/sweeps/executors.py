@@ -1,4 +1,4 @@
-"""Executors, selected by name, which run calls locally or on a cluster:
+"""Executors that run calls locally or on a cluster, selected by name:
 
     here                               sequentially in this process, on one thread
     processes:4                        in 4 single-threaded processes on this machine
@@ -35,7 +35,7 @@ from pcsim.core.renamed import names_of
 from pcsim.sweeps.identity import is_interactive
 
 LOST = ("KilledWorker", "UncompletedJobError", "FutureCancelledError")
-"""names of the exceptions that Dask and submitit raise for a lost worker, so that neither package has to be imported"""
+"""names of the exceptions that Dask and submitit raise for a lost worker, so neither package has to be imported"""
 POLL_S, QUEUE_S = 0.02, 5.0
 START_TRIES = 3
 
@@ -133,7 +133,7 @@ class _Later(NamedTuple):
 class Processes(Executor):
     """An executor that runs calls in single-threaded processes. If one dies, it is replaced, and only its call fails.
 
-    prepare  called with the arguments `with_` in every new process
+    prepare  function called with the arguments `with_` in every new process
     The processes must be able to import the functions and the types of the arguments, unless they were entered in an
     interactive session, such as a notebook.
     """
@@ -147,7 +147,7 @@ class Processes(Executor):
         self._is_open, self._failed_starts = True, 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
-        """Return a future, which raises BrokenExecutor if its process dies."""
+        """Return a future that raises BrokenExecutor if its process dies."""
         return self._threads.submit(self._in_child, function, arguments, options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

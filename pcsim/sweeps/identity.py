@@ -1,4 +1,4 @@
-"""Identities of the points of a sweep: the function's name, its code, its bound arguments and the configuration."""
+"""Identities of sweep points: the function's name, code and bound arguments, and the configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pcsim.core.exceptions import SweepError
 
 
 def identity(content: list[Any], config: object) -> str:
-    """Return the identity of a point from the content of the function and its configuration."""
+    """Return a point's identity, derived from the function's content and the point's configuration."""
     what = {"function": content, "config": storage.plain(_known_by(config))}
     try:
         text = json.dumps(what, sort_keys=True, allow_nan=False)
@@ -36,11 +36,10 @@ def identity(content: list[Any], config: object) -> str:
 
 
 def content_of(function: Callable[..., Any]) -> list[Any]:
-    """Return a fingerprint of a function: its name, a hash of its compiled code, its defaults and, for a partial, the
-    bound arguments.
+    """Return a function's fingerprint: name, hash of its compiled code, defaults and, for a partial, bound arguments.
 
     The module name is not included, because it changes when a module is run as a script. For a function entered in an
-    interactive session, the fingerprint includes the functions, classes and values of the session that it uses.
+    interactive session, the fingerprint includes the session's functions, classes and values that it uses.
     """
     if isinstance(function, partial):
         arguments = storage.plain([_known_by(function.args), _known_by(function.keywords)])
@@ -112,8 +111,7 @@ def _used_by(code: CodeType, space: Mapping[str, Any], known: set[int]) -> list[
 
 
 def _content_of_value(value: Any, known: set[int]) -> Any:
-    """Return a value's content as JSON types: source code for code entered interactively, and bytes for arrays and
-    objects.
+    """Return a value's content as JSON types: source code for code entered interactively, bytes for arrays and objects.
 
     known  ids of the functions and classes visited so far, because functions may call each other
     """

@@ -1,4 +1,4 @@
-"""File locks that keep processes that share a folder from computing the same result twice.
+"""File locks that keep processes sharing a folder from computing the same result twice.
 
 The operating system releases a lock when its process exits or is killed, so stale locks cannot occur. If the
 system or the file system does not support locks, every attempt to acquire a lock succeeds. Results are still written

@@ -1,4 +1,4 @@
-"""Searches over configurations proposed by Optuna, in stages so that poor trials can be pruned (extra `sweep`).
+"""Searches over configurations proposed by Optuna, in stages so that poor trials can be pruned (`sweep` extra).
 
     def propose(trial): return Cell(kernel=trial.suggest_int("kernel", 1, 5), gate=trial.suggest_float("gate", 0, 1))
     def score(cell, number, stage): ...        runs trial `number` to the end of a stage; larger scores are better
@@ -7,9 +7,8 @@
     trials = search.run("processes:2", at_once=2)
 
 The first third of the trials is random; the others are sampled as in Bergstra et al. 2011 (tree-structured Parzen
-estimators, independent for every parameter). Results are written only by the process that calls `run`, in a
-journal that Optuna's own tools can read. A search can therefore be killed at any time, and the next run resumes
-unfinished trials.
+estimators, independent for each parameter). Results are written only by the process that calls `run`, in a journal that
+Optuna's own tools can read. A search can therefore be killed at any time, and the next run resumes unfinished trials.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Trial:
     """A trial of a search.
 
     parameters  the suggested values by name
-    values      the scores at the end of each completed stage
+    values      the score at the end of each completed stage
     state       complete; pruned (stopped after one of its stages); failed (no score); or running (possibly interrupted)
     """
 
@@ -113,7 +112,7 @@ class Search:
     ) -> list[Trial]:
         """Run the missing trials, `at_once` of them at a time, and return all trials.
 
-        where  as for `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
+        where  as in `Sweep.run`: "here", "processes:2", "dask", "slurm:...", or any executor with submit()
 
         If `score` raises an exception, the other trials still run. A SweepError at the end reports the failed trials,
         which the next run() retries.
@@ -276,7 +275,7 @@ def _sampler(seed: int, random: int) -> Any:
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function or partial without the module name, which changes when it is run as a script."""
+    """Return a function's or partial's name without the module name, which differs if the module runs as a script."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__qualname__", type(function).__qualname__)

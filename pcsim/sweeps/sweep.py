@@ -113,7 +113,7 @@ def names(config: object, prefix: str = "") -> list[str]:
 
 @checked(SweepError)
 class Sweep:
-    """A parameter sweep, which evaluates `function` at each of `points` and stores the results in `folder`.
+    """A parameter sweep that evaluates `function` at each of `points` and stores the results in `folder`.
 
     function  defined at the top level of a module; takes a configuration and returns a dict of numbers, arrays, tensors
               and strings. With together=n it takes a list of up to n configurations and returns one dict for each
@@ -174,9 +174,9 @@ class Sweep:
         tries  maximum number of attempts to compute a point if workers are lost
 
         If a point raises an exception, it is marked in the table (`table.failures`), the others still run, and the next
-        run() retries it. If the exception is a result of the point's settings, such as a solver that cannot use a dt (a
-        ValueError, which pcsim's exceptions are, or an ArithmeticError or LinAlgError), a PcsimWarning reports it.
-        Raises SweepError at the end if any other exception occurred (probably a bug), or if no point has a result.
+        run() retries it. A PcsimWarning reports exceptions that can result from the point's settings, such as a solver
+        that cannot use a dt: ValueError (which includes pcsim's exceptions), ArithmeticError and LinAlgError. Raises
+        SweepError at the end if any other exception occurred (probably a bug), or if no point has a result.
         """
         storage.make_folder(self.folder / "points")
         storage.remove_partials(self.folder)
@@ -229,7 +229,7 @@ class Sweep:
     def _work_off(
         self, executor: SupportsSubmit, lots: Sequence[list[int]], tries: int, progress: bool
     ) -> dict[int, Exception]:
-        """Run the points in lots, mark those that failed, and return their exceptions."""
+        """Run all `lots` of points, mark points that failed, and return their exceptions."""
         failures: dict[int, Exception] = {}
         bar = tqdm(total=len(self.points), initial=len(self.points) - len(self.missing()), disable=not progress or None)
         with bar:
@@ -241,7 +241,7 @@ class Sweep:
                     lost = [n for n in lot if n not in elsewhere and not self.path(self.ids[n]).exists()]
                     bar.update(len(lot) - len(lost) - len(others or ()))
                     if len(lost) > 1 and reason is not None:
-                        calls += [(self, [n]) for n in lost]  # retry separately, as only one failed
+                        calls += [(self, [n]) for n in lost]  # only one failed, so retry each separately
                     else:
                         failures |= {n: reason or self._unshared() for n in lost}
                 lots = self._wait_for(elsewhere, bar)
@@ -258,7 +258,7 @@ class Sweep:
         )
 
     def _report(self, failures: Mapping[int, Exception]) -> None:
-        """Warn about failed points, or raise SweepError if a bug or all points failed."""
+        """Warn about failed points, or raise SweepError if a bug is the cause or no point has a result."""
         bugs = {number: reason for number, reason in failures.items() if not _is_result(reason)}
         number, reason = min((bugs or failures).items(), key=lambda failure: failure[0])
         what = (
@@ -339,7 +339,7 @@ def _do(sweep: Sweep, lot: Sequence[int]) -> list[int]:
             results = [sweep.function(configs[0])] if sweep.together == 1 else sweep.function(configs)
             if len(results) != len(configs):
                 raise SweepError(
-                    given=f"{len(results)} results of {len(configs)} configurations",
+                    given=f"{len(results)} results for {len(configs)} configurations",
                     expected="one dict for each configuration",
                     remedy="return a list with one dict for each configuration",
                 )

@@ -16,7 +16,7 @@ from pcsim.core.exceptions import SweepError, needs_extra
 Point = dict[str, Any]
 """a point: dotted name -> value that replaces the value in the base configuration"""
 FAILURE = "failure"
-"""variable of `to_xarray` with the exception of each failed point"""
+"""variable of `to_xarray` that contains each failed point's exception"""
 
 
 @checked(SweepError)
@@ -135,13 +135,12 @@ class Table:
             )
 
     def to_xarray(self) -> Any:
-        """Return an `xarray.Dataset` with one dimension per axis; requires the extra `analysis`.
+        """Return an `xarray.Dataset` with one dimension per axis; requires the `analysis` extra.
 
-        Names that always change together share the dimension of the first name; the other names become coordinates.
-        Points that are missing or failed have NaN or empty strings, and `failure` contains the exceptions. The
-        dimensions of an array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are
-        padded with NaN, and curve_0_length contains the lengths. Raises SweepError if two points have the same values
-        on all axes.
+        Names that always change together share the dimension of the first name; the other names become coordinates. For
+        missing or failed points, values are NaN or empty strings; `failure` contains the exceptions. The dimensions of
+        an array "curve" are curve_0, curve_1, ... If arrays differ in length along curve_0, they are padded with NaN,
+        and curve_0_length contains the lengths. Raises SweepError if two points have the same values on all axes.
         """
         with needs_extra("analysis", SweepError, "to_xarray()"):
             import xarray
@@ -152,7 +151,7 @@ class Table:
         cells = [tuple(order[axis][_key(point[axis])] for axis in groups) for point in self.points]
         if len(set(cells)) < len(cells):
             raise SweepError(
-                given="two points with the same values of all axes",
+                given="two points with the same values on all axes",
                 expected="points that differ",
                 remedy="build tables with Sweep.table(), whose points always differ",
             )
