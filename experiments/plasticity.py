@@ -2,7 +2,7 @@
 
 Orientation-tuned rate units see gratings, and one orientation is followed by a reward. Their input weights learn from
 the reward prediction error and an eligibility trace, while the norm of each unit's weights is held constant. The
-controls receive no reward, or the same number of rewards on random trials. In a fourth condition, the expected reward
+controls receive no reward, or rewards at the same rate on random trials. In a fourth condition, the expected reward
 is not subtracted. The report shows the shifts of preferred orientations, and how they decrease with reward delay.
 
     python -m experiments.plasticity                     three repetitions, about 1 minute on 2 cores

@@ -91,7 +91,7 @@ def pls(k: Matrix, across: Matrix, y: Matrix, components: Count = 25) -> Tensor:
     Y' = across U ( T^T K U )^-1 T^T Y,  U = Y q                                                   for the prediction
 
     `k` (n, n) and `across` (m, n) come from `Kernel.centred`; `y` (n, neuroid) is centred. Source: Rosipal & Trejo
-    2001, with weights as in scikit-learn's PLSRegression(scale=False). Raises StimulusError for NaN.
+    2001, with weights as in scikit-learn's PLSRegression(scale=False). Raises StimulusError for NaN or infinite values.
     """
     _require_fitting(k, across, y)
     left, rest, whole = k.clone(), y.clone(), k.diagonal().sum()
@@ -120,7 +120,7 @@ def ridge(k: Matrix, across: Matrix, y: Matrix, penalties: Sequence[float] = RID
 
     Y' = across A,  A = ( K + lambda I )^-1 Y,  leave-one-out residual of image i: A_i / (K + lambda I)^-1_ii
     `penalties` are values of lambda relative to the mean of K's diagonal. For each neuroid, the penalty with the
-    smallest mean squared residual is used. Raises StimulusError for NaN.
+    smallest mean squared residual is used. Raises StimulusError for NaN or infinite values.
     """
     _require_fitting(k, across, y)
     values, vectors = torch.linalg.eigh(k)

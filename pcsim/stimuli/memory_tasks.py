@@ -223,7 +223,7 @@ def n_back(
 
     first      index of the first series
     items      number of different items
-    length     number of items in a series, half of which, from item n + 1 on, are matches
+    length     number of items in a series; from item n + 1 on, each is a match with probability 0.5
     item, gap  duration of each item and of the interval that follows, in ms; answers are due during both
 
     Source: Kirchner 1958. Raises StimulusError for a series without an answer.
