@@ -198,7 +198,9 @@ def caution(config: Options) -> str:
     if config.smoke:
         return "Smoke test: the networks and test sets are too small for their numbers to mean anything."
     if getattr(config, "repetitions", None) == 1:
-        return f"One seed ({config.seed}): intervals do not include the differences between trained networks."
+        return (
+            f"One seed ({config.seed}): other seeds give other numbers, and intervals do not include these differences."
+        )
     return ""
 
 

@@ -254,16 +254,18 @@ def format_curve(row: dict[str, Any]) -> tuple[str, ...]:
     if "summary" not in row:
         return ("-", "-" if row["settling"] is None else f"{row['settling']:.0f}", "-", "-", "-")
 
-    def interval(name: str, factor: float = 1.0) -> str:
+    def interval(name: str, factor: float = 1.0, digits: str = "3g") -> str:
         mean, low, high = (row["summary"][name][key] for key in ("mean", "low", "high"))
-        return "-" if mean is None else f"{factor * mean:.3g} [{factor * low:.3g}, {factor * high:.3g}]"
+        return (
+            "-" if mean is None else f"{factor * mean:.{digits}} [{factor * low:.{digits}}, {factor * high:.{digits}}]"
+        )
 
     ends = ", ".join(f"{count} {name}" for name, count in row["endings"].items() if count)
     fit_ = row["rate"]
     return (
         interval("half_life"),
         interval("settling"),
-        interval("overshoot", 100.0),
+        interval("overshoot", 100.0, "1f"),
         f"{fit_['rate']:.3g}" if fit_ and (fit_["low"] or 0.0) > 0 else "-",
         ends,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,14 @@ class Table(NamedTuple):
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def has_words(self) -> list[bool]:
+        """Whether each column is the first or contains only words. These columns are left-aligned, others right."""
+        return [
+            column == 0 or not any(re.match(r"[-+]?\d", row[column]) for row in self.rows)
+            for column in range(len(self.head))
+        ]
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,9 @@ def text_table(table: Table) -> str:
     widths = [max(len(row[column]) for row in lines) for column in range(len(table.head))]
     text = [
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if has_words else cell.rjust(width)
+            for cell, width, has_words in zip(row, widths, table.has_words, strict=True)
         )
         for row in lines
     ]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    return "\n".join([text[0].rstrip(), "-" * len(text[0]), *(line.rstrip() for line in text[1:])])

@@ -15,6 +15,7 @@ from support.paths import ROOT
 
 from experiments import attractors, base
 from experiments.cell_search.candidates import Candidate
+from experiments.report import Table, text_table
 from pcsim.core import storage
 from pcsim.models import Gate, ReciprocalCell
 
@@ -97,6 +98,20 @@ def test_experiment_writes_report_and_resumes_unchanged(
     module = importlib.import_module(f"experiments.{name}")
     module.run(replace(module.PRESETS["smoke"], out=out))  # resumes, with only the analysis left to do
     assert numbers(out) == found
+
+
+def test_columns_of_words_are_aligned_left_and_numbers_right() -> None:
+    table = Table(
+        "", ("network", "edges", "delay (ms)"), [("blt", "intact", "7"), ("b", "cut", "undefined"), ("c", "", "-1.5")]
+    )
+    assert table.has_words == [True, True, False]
+    assert text_table(table).splitlines() == [
+        "network  edges   delay (ms)",
+        "---------------------------",
+        "blt      intact           7",
+        "b        cut      undefined",
+        "c                      -1.5",
+    ]
 
 
 @pytest.mark.parametrize("name", [*FIGURES, "occlusion", "transfer"])
