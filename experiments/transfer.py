@@ -234,7 +234,7 @@ def report(config: Transfer, results: dict[str, Any]) -> Report:
     rows.append(("pixels", "-", f"{100 * pixels:.1f}", "-", "-"))
     head = ("network", "area", "trained (%)", "untrained (%)", "gain (points)")
     sentence = (
-        f"Accuracy of decoding the characters of an alphabet, averaged over {', '.join(results['alphabets'])}. Maps "
+        f"Accuracy of decoding the characters of an alphabet, averaged over {', '.join(results['alphabets']).replace('_', ' ')}. Maps "
         f"are averaged to a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders "
         "are fitted to the alphabets."
     )

@@ -100,8 +100,8 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
         values = [reduce(getitem, keys, row) for row in rows]
         if None in values:
             return "not finite"
-        spread = f" ({min(values):.5f}-{max(values):.5f})" if len(values) > 1 else ""
-        return f"{sum(values) / len(values):.5f}{spread}"
+        spread = f" ({min(values):#.3g}-{max(values):#.3g})" if len(values) > 1 else ""
+        return f"{sum(values) / len(values):#.3g}{spread}"
 
     contenders = [(name, rows, "network") for name, rows in networks.items()]
     contenders += [(name, [any_row], name) for name in BASELINES]
@@ -117,9 +117,9 @@ def tables(config: Extrapolation, results: dict[str, Any]) -> list[Table]:
         (
             name,
             layer,
-            f"{response['standard']:.5f}",
+            f"{response['standard']:.4f}",
             how,
-            f"{response['mean']:+.5f} ({response['low']:+.5f}, {response['high']:+.5f})",
+            f"{response['mean']:+.4f} ({response['low']:+.4f}, {response['high']:+.4f})",
         )
         for name, (row, *_) in prednets.items()
         for how, layers in row["network"]["evoked"].items()
