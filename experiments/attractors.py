@@ -131,7 +131,8 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
 
     completed  fraction of cues for which every unit ends with the same sign as in the pattern
     settled    median time after which the state stays within 1 % (in norm) of its final value, in rounds, time
-               constants or steps
+               constants or steps; a lower bound if at least half of the cues are unsettled
+    unsettled  fraction of cues whose state was still changing in the last tenth of the run
     """
     given, steps, unit = setting(kind, cues, seed)
     run_ = sim(given, steps=steps)
@@ -145,6 +146,7 @@ def complete(kind: str, sim: Simulator, cues: Tensor, wanted: Tensor, seed: int)
         "completed": (end == wanted).all(1).double().mean().item(),
         "overlap": (end * wanted).mean(1).double().mean().item(),
         "settled": settled.median().item(),
+        "unsettled": change[-1 - max(1, len(change) // 10) :].any(0).double().mean().item(),
         "energy": run_["energy"][:, :, 0].mean(1).tolist(),
         "rises": float(run_["energy"].diff(dim=0).max()),
     }
@@ -172,7 +174,8 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
             completion(config.corruption, completed, settled),
             "Left: fraction of cues from which the network recovers every unit of the pattern. Right: median settling "
             "time in rounds, in which each unit is updated once (binary), time constants (graded) or steps (modern). "
-            "Lines show means over repetitions; dots show individual repetitions.",
+            "Lines show means over repetitions; dots show individual repetitions. Times with > in the table are lower "
+            "bounds: at least half of the cues were still changing in the last tenth of the run.",
             ("repetitions",),
         ),
         Picture(
@@ -188,7 +191,7 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         (
             f"{100 * share:.0f} %",
             *(f"{100 * np.mean([row[i] for row in completed[kind]]):.1f}" for kind in KINDS),
-            *(f"{np.mean([row[i] for row in settled[kind]]):.1f}" for kind in KINDS),
+            *(settling([row[kind][i] for row in rows]) for kind in KINDS),
         )
         for i, share in enumerate(config.corruption)
     ]
@@ -200,6 +203,12 @@ def report(config: Attractors, results: dict[str, Any]) -> Report:
         pictures,
         [Table("Completion and settling time (binary: rounds; graded: time constants; modern: steps)", head, lines)],
     )
+
+
+def settling(repetitions: Sequence[Mapping[str, float]]) -> str:
+    """Format the settling time, averaged over repetitions, with > if at least half of the cues are unsettled."""
+    bound = "> " if any(row["unsettled"] >= 0.5 for row in repetitions) else ""
+    return f"{bound}{np.mean([row['settled'] for row in repetitions]):.1f}"
 
 
 def completion(

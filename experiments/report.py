@@ -42,7 +42,7 @@ class Table(NamedTuple):
     def has_words(self) -> list[bool]:
         """Whether each column is the first or contains only words. These columns are left-aligned, others right."""
         return [
-            column == 0 or not any(re.match(r"[-+]?\d", row[column]) for row in self.rows)
+            column == 0 or not any(re.match(r"(> )?[-+]?\d", row[column]) for row in self.rows)
             for column in range(len(self.head))
         ]
 

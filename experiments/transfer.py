@@ -233,10 +233,11 @@ def report(config: Transfer, results: dict[str, Any]) -> Report:
     ]
     rows.append(("pixels", "-", f"{100 * pixels:.1f}", "-", "-"))
     head = ("network", "area", "trained (%)", "untrained (%)", "gain (points)")
+    alphabets = ", ".join(results["alphabets"]).replace("_", " ")
     sentence = (
-        f"Accuracy of decoding the characters of an alphabet, averaged over {', '.join(results['alphabets']).replace('_', ' ')}. Maps "
-        f"are averaged to a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders "
-        "are fitted to the alphabets."
+        f"Accuracy of decoding the characters of an alphabet, averaged over {alphabets}. Maps are averaged to "
+        f"a {GRID} x {GRID} grid. Dashed line: chance. The networks are frozen; only the decoders are fitted to the "
+        "alphabets."
     )
     accuracies = ", ".join(f"{NETWORKS[name]} {100 * share:.0f} %" for name, share in results["digits"].items())
     summary = (

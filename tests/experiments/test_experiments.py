@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.paths import ROOT
 
 from experiments import attractors, base
@@ -122,6 +123,20 @@ def test_only_smoke_presets_are_declared_too_small(name: str) -> None:
         one = "One seed (0)" in base.caution(options)
         assert one == (getattr(options, "repetitions", None) == 1 and not options.smoke)
         assert ("too small" in base.caution(options)) == options.smoke
+
+
+def test_settling_times_of_unfinished_runs_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one time constant, graded units are still changing; after 40, they have settled."""
+    torch.manual_seed(0)
+    patterns = torch.randn(3, 40).sign()
+    cues = patterns * torch.where(torch.rand(3, 40) < 0.1, -1.0, 1.0)
+    sim = attractors.make_simulator("graded", patterns)
+    whole = attractors.complete("graded", sim, cues, patterns, 0)
+    monkeypatch.setattr(attractors, "GRADED_MS", attractors.TAU)
+    short = attractors.complete("graded", sim, cues, patterns, 0)
+    assert whole["unsettled"] == 0.0 and short["unsettled"] == 1.0 and short["settled"] <= 1.0 < whole["settled"]
+    assert attractors.settling([whole]) == f"{whole['settled']:.1f}"
+    assert attractors.settling([whole, short]).startswith("> ")
 
 
 def little_corruption_is_completed(found: dict) -> None:
