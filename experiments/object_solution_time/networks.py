@@ -33,7 +33,7 @@ LESIONS: dict[str, dict[str, tuple[str, ...]]] = {
 
 CORnet-S has no top-down projections. It cannot be tested without recurrence, because each repeat replaces the state of
 its area, so the image would be lost."""
-WHOLE = "whole"
+INTACT = "intact"
 SWEEPS = 8
 """number of steps of the feed-forward network, whose activity does not change over time"""
 
@@ -66,10 +66,10 @@ def fit(config: ObjectSolutionTime, name: Name) -> list[float]:
     return base.fit(config, network, shown.images, shown.targets, settings, name)
 
 
-def trained(config: ObjectSolutionTime, name: Name, lesion: str = WHOLE) -> Network:
+def trained(config: ObjectSolutionTime, name: Name, lesion: str = INTACT) -> Network:
     """Return the trained network, intact or with projections cut."""
     network = base.trained(config, build(config, name), name)
-    return network if lesion == WHOLE else network.without(*LESIONS[name][lesion])
+    return network if lesion == INTACT else network.without(*LESIONS[name][lesion])
 
 
 def run_on(config: ObjectSolutionTime, network: Network, images: Tensor, record: Record) -> Run:

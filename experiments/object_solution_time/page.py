@@ -69,8 +69,8 @@ def decoding(results: dict[str, Any]) -> Figure:
         curves[MACAQUE] = {"7 objects": (times, results["macaque"]["accuracy"])}
         chance[MACAQUE] = 1 / 7
     for name, lesions in results["networks"].items():
-        whole = lesions["whole"]
-        curves[TITLES[name]] = {c: (whole["times"], shares) for c, shares in whole["accuracy"].items()}
+        intact = lesions["intact"]
+        curves[TITLES[name]] = {c: (intact["times"], shares) for c, shares in intact["accuracy"].items()}
     return plots.decoding_over_time(curves, chance)
 
 

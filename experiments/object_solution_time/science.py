@@ -22,8 +22,8 @@ from ..base import TEST_SEED
 from .networks import (
     AREAS,
     DECODED,
+    INTACT,
     LESIONS,
-    WHOLE,
     build,
     decoding_times,
     fit,
@@ -40,12 +40,12 @@ def find(config: ObjectSolutionTime) -> dict[str, Any]:
     """Train all networks, decode the digits, and compare areas with IT."""
     folder = neural_data.folder(config.neural)
     base.train_all(config, fit, [(name,) for name in config.networks])
-    keys = [(name, lesion) for name in config.networks for lesion in (WHOLE, *LESIONS[name])]
+    keys = [(name, lesion) for name in config.networks for lesion in (INTACT, *LESIONS[name])]
     for _ in base.run_jobs(decode, [(config, *key) for key in keys], config.workers, "decoding"):
         pass
     return {
         "networks": {
-            name: {lesion: summarise(config, name, lesion) for lesion in (WHOLE, *LESIONS[name])}
+            name: {lesion: summarise(config, name, lesion) for lesion in (INTACT, *LESIONS[name])}
             for name in config.networks
         },
         "macaque": macaque(config, folder) if folder else None,

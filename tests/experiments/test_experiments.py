@@ -274,12 +274,12 @@ def every_trial_is_told_and_networks_match_in_size(found: dict) -> None:
 
 
 def nothing_is_solved_in_time_without_time(found: dict) -> None:
-    control = found["networks"]["feed_forward"]["whole"]
+    control = found["networks"]["feed_forward"]["intact"]
     assert not control["defined"] and "mean" not in control and len(set(control["i1"]["clean"])) > 1, (
         "only noise may change a feed-forward control over time"
     )
     lesions = found["networks"]["blt"]
-    assert set(lesions) == {"whole", "without top-down", "without recurrence"} and found["macaque"] is None
+    assert set(lesions) == {"intact", "without top-down", "without recurrence"} and found["macaque"] is None
     for row in lesions.values():
         assert row["defined"] and row["times"] == [20.0, 40.0] and len(row["solution"]["clean"]) == 100
         assert row["mean"]["clean"]["low"] <= row["mean"]["clean"]["mean"] <= row["mean"]["clean"]["high"]

@@ -79,8 +79,8 @@ def test_choice_effects_show_differences() -> None:
 
 
 def test_solution_times_and_similarities_show_values() -> None:
-    found = {"A": {"whole": {"clean": [10.0, np.nan], "occluded": [20.0, 30.0]}}, "B": {"whole": {}}}
-    means = {"A": {"whole": {"clean": (10.0, 9.0, 11.0), "occluded": (25.0, 20.0, 30.0)}}, "B": {"whole": {}}}
+    found = {"A": {"intact": {"clean": [10.0, np.nan], "occluded": [20.0, 30.0]}}, "B": {"intact": {}}}
+    means = {"A": {"intact": {"clean": (10.0, 9.0, 11.0), "occluded": (25.0, 20.0, 30.0)}}, "B": {"intact": {}}}
     first, second = solving.solution_times(found, means).axes
     words = [text.get_text() for text in first.texts]
     assert words == ["50 %", "100 %"] and "undefined" in second.texts[0].get_text()
