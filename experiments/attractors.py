@@ -5,7 +5,7 @@ fraction of the units is flipped. The experiment measures how often patterns are
 take to settle, as a function of this fraction. For the binary network, it also measures the final overlap as a function
 of the load. The storage limit is near 0.138 patterns per unit.
 
-    python -m experiments.attractors                     100 units, 7 patterns, about a minute
+    python -m experiments.attractors                     100 units, 7 patterns, about 10 s
     python -m experiments.attractors --preset standard   three repetitions of 500 units
 """
 

@@ -6,7 +6,7 @@ entropy of the readout. For each curve, the report lists the half-life, settling
 intervals, and how the curve ends. A surprising stimulus is a clean digit that follows a different digit of the same
 duration.
 
-    python -m experiments.convergence                        hierarchical predictive coding, about a minute
+    python -m experiments.convergence                        hierarchical predictive coding, about 10 s
     python -m experiments.convergence --network pcn_global   another network, a few minutes
 """
 

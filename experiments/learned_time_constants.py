@@ -5,7 +5,7 @@ and a long running average of the second. Each channel has its own time constant
 constants are learned together with the weights by backpropagation through time. In a control network, they stay fixed.
 The figure shows the time constants before and after training, and the training errors of both networks.
 
-    python -m experiments.learned_time_constants         two repetitions, a few minutes on 2 cores
+    python -m experiments.learned_time_constants         two repetitions, about a minute on 2 cores
 """
 
 from __future__ import annotations

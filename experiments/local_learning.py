@@ -5,7 +5,7 @@ at the bottom, learns from the product of activity and prediction error at each 
 initial weights computes the predictions in one feed-forward pass and learns by backpropagation. The report compares the
 test accuracies during training and shows the angle between the two weight updates before training.
 
-    python -m experiments.local_learning                     rendered digits, about 2 minutes
+    python -m experiments.local_learning                     rendered digits, about 30 s on 2 cores
     python -m experiments.local_learning --preset standard   MNIST, three repetitions
 """
 

@@ -5,7 +5,7 @@ questions. Does accuracy increase with T across networks? Does the prediction er
 network? The error is measured at initialisation, after training as published, after training with a reconstruction
 term, and in two networks designed to reduce it.
 
-    python -m experiments.pcn_cycles                     rendered digits, one repetition, about 6 minutes on 2 cores
+    python -m experiments.pcn_cycles                     rendered digits, one repetition, about 2 minutes on 2 cores
     python -m experiments.pcn_cycles --preset standard   MNIST, 1,000 training images, three repetitions
 """
 

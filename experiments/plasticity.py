@@ -5,7 +5,7 @@ the reward prediction error and an eligibility trace, while the norm of each uni
 controls receive no reward, or rewards at the same rate on random trials. In a fourth condition, the expected reward
 is not subtracted. The report shows the shifts of preferred orientations, and how they decrease with reward delay.
 
-    python -m experiments.plasticity                     three repetitions, about 1 minute on 2 cores
+    python -m experiments.plasticity                     three repetitions, about 20 s on 2 cores
 """
 
 from __future__ import annotations

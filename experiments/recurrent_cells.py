@@ -8,7 +8,7 @@ with McNemar's test:
                one step more than the image needs to reach the readout.
     residual   residual networks whose blocks either share their weights over time or do not (Liao & Poggio 2016)
 
-    python -m experiments.recurrent_cells                     one repetition, about 7 minutes on 2 cores
+    python -m experiments.recurrent_cells                     one repetition, about 3 minutes on 2 cores
     python -m experiments.recurrent_cells --preset standard   three repetitions, about an hour
 """
 

@@ -4,7 +4,7 @@ The experiment trains BLT and the feed-forward network B on handwritten digits (
 them. It then fits linear decoders for the characters of five Omniglot alphabets to each area and step, with
 cross-validation over drawings. The controls are untrained networks and raw pixels.
 
-    python -m experiments.transfer --mnist FOLDER --omniglot FOLDER     about 6 minutes on 2 cores
+    python -m experiments.transfer --mnist FOLDER --omniglot FOLDER     about 2 minutes on 2 cores
 
 If a folder is not specified, its data set is downloaded once.
 """

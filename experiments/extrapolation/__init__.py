@@ -5,7 +5,7 @@ extrapolation. It trains an encoder-forecaster on extrapolation only. All networ
 copying the last frame, linear extrapolation, and the training mean. Finally, the PredNets are tested on videos that
 are reversed or cut, to measure how their prediction errors respond to surprise.
 
-    python -m experiments.extrapolation                        moving digits, three repetitions, about 7 minutes
+    python -m experiments.extrapolation                        moving digits, three repetitions, about 3 minutes
     python -m experiments.extrapolation --data walk.gif        your own video: GIF, mp4, .npy, .npz or frame folder
     python -m experiments.extrapolation --preset paper         PredNet's KITTI size and schedule, for a GPU
 """

@@ -9,7 +9,7 @@ If --neural specifies a folder of public recordings (see docs/neural.md), the ex
 compares the areas with monkey and human IT by representational similarity. Networks trained on digits are not
 models of IT, so none of these results is a fit to brain data.
 
-    python -m experiments.object_solution_time                        about 4 minutes on 2 cores
+    python -m experiments.object_solution_time                        about 2 minutes on 2 cores
     python -m experiments.object_solution_time --neural FOLDER        with the recordings
 """
 

@@ -5,7 +5,7 @@ Each workload has several implementations: pcsim (a Simulator that has run befor
 only the loop's convolutions (by oneDNN) or matrix products. The implementations take turns in one process. Each result
 is the median over rounds of an implementation's time, divided by the time of the plain loop in the same round.
 
-    python -m experiments.speed                      one thread, without compilation, a few minutes
+    python -m experiments.speed                      one thread, without compilation, less than a minute
     python -m experiments.speed --preset standard    all workloads, with compilation and other packages, an hour
 """
 

@@ -6,7 +6,7 @@ each area, the ratio between areas, dt and the solver. The report shows the decr
 accuracies at a deadline, the largest stable dt, and the trade-off between numerical error and cost. It includes
 interactive curves if plotly is installed (pip install "pcsim[viz]").
 
-    python -m experiments.time_constants                               about 6 minutes on 2 cores
+    python -m experiments.time_constants                               about 3 minutes on 2 cores
     python -m experiments.time_constants --where slurm:partition=cpu   run the sweeps as job arrays (see docs/sweeps.md)
 """
 
