@@ -184,8 +184,8 @@ class LocalResponseNorm(nn.Module):
     """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
     Unlike torch's operator, this norm does not divide alpha by n, so torch's alpha is n times this one. TensorFlow's
-    operator takes the radius n//2. The window sum is a 1x1 convolution with a banded matrix. On a CPU, its forward and
-    backward passes are several times faster than the 3-d average pooling of torch's operator.
+    operator takes the radius n//2. The window sum is computed as a 1x1 convolution with a banded matrix. On a CPU, its
+    forward and backward passes are several times faster than the 3-d average pooling of torch's operator.
     Source: Krizhevsky et al. 2012 section 3.3; constants from Spoerer et al. 2017.
     """
 

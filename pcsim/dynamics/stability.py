@@ -129,7 +129,7 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor | State, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of J at x, (1, size) or the state of one sample (run.final.state), in 1/ms for a flow.
+    """Return the eigenvalues of J at x, (1, size) or a one-sample state such as run.final.state, in 1/ms for a flow.
 
     leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
     largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver
@@ -347,7 +347,7 @@ def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> floa
 
 
 def _mixing(dynamics: Dynamics) -> float:
-    """Return the length of Anderson's first steps along f: for a flow, half the smallest time constant."""
+    """Return the initial step length of Anderson acceleration along f: for a flow, half the smallest time constant."""
     if not dynamics.network.is_flow:
         return 1.0
     return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())

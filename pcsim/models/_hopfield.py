@@ -72,8 +72,8 @@ def hopfield(
 
     patterns   values of -1 and 1, (count, units); by default, `count` random patterns of `units` units
     weights    (units, units), used instead of the Hebbian weights. Fields are exact if the weights are, up to
-               rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, they are
-               rounded
+               rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, the fields
+               are rounded
     threshold  theta, with which the field is compared
     centred    see `hebbian`
 
