@@ -100,13 +100,13 @@ def export_page(
     """Write a page on which a trained network recognises 32x32-pixel digits, averaged down to the size of its input.
 
     model      a model with weights in pcsim, or a file written by `net.save`
-    weights    name of the included weights; by default, the last in alphabetical order
+    weights    name of the bundled weights; by default, the last in alphabetical order
     fragments  number of fragments of debris on ten of the images, by default 10; the other ten are clean
     spread     offsets of the digits from the centre, from 0 (none) to 1 (as published, the default)
     dt         Euler step in ms
 
-    The other options are those of `pcsim.plots.export_page`. Their defaults for included weights are on the card of the
-    weights.
+    The other options are those of `pcsim.plots.export_page`. For bundled weights, their defaults are listed on the
+    weights' card.
     """
     with importing():
         import torch
@@ -136,7 +136,7 @@ def export_page(
 
 
 def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], dict[str, Any]]:
-    """Return a model with included weights or the network from a file, the origin of its weights, and page options."""
+    """Return a model with bundled weights or the network from a file, the origin of its weights, and page options."""
     with importing():
         from pcsim import models
         from pcsim.core import storage
@@ -233,10 +233,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     describing.add_argument("--draw", metavar="FILE", help="also draw its graph (.png, .pdf or .svg)")
     text = "write a page that runs a trained network in the browser"
     paging = commands.add_parser("export-page", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
-    paging.add_argument("model", metavar="MODEL", help="a model with included weights, or a file written by net.save")
+    paging.add_argument("model", metavar="MODEL", help="a model with bundled weights, or a file written by net.save")
     paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
     paging.add_argument(
-        "--weights", metavar="NAME", help="name of the included weights (default: the last in alphabetical order)"
+        "--weights", metavar="NAME", help="name of the bundled weights (default: the last in alphabetical order)"
     )
     paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
     paging.add_argument("--fragments", type=int, metavar="N", help="fragments of debris on half of the images")

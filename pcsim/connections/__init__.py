@@ -1,4 +1,4 @@
-"""Transforms for the edges of a network: modules whose input is an activity (batch, channel, height, width).
+"""Transforms for network edges: modules that take activity of shape (batch, channel, height, width).
 
 Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
 """

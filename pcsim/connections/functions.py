@@ -52,8 +52,8 @@ class Function(nn.Module):
         if held := _state_of(function):
             raise WiringError(
                 given=f"the function {self.name!r} as a transform, which refers to {' and '.join(held)}",
-                expected="a function without modules and tensors, which the network could not train, save or move",
-                remedy="pass the module itself, nn.Sequential(...) of several modules, or your own nn.Module that "
+                expected="a function without modules or tensors, which the network could not train, save or move",
+                remedy="pass the module itself, an nn.Sequential(...) of several modules, or your own nn.Module that "
                 "registers its tensors as buffers",
             )
 
@@ -103,7 +103,7 @@ def _is_importable(function: Any) -> bool:
 
 
 def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
-    """Return the names of the modules and tensors to which a function refers, also through functions that it calls."""
+    """Return the names of the modules and tensors that a function uses, directly or through functions that it calls."""
     if isinstance(function, functools.partial):
         parts = {f"argument {n}": part for n, part in enumerate((*function.args, *function.keywords.values()))}
         found = parts | {"its function": function.func}
@@ -112,7 +112,7 @@ def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
     elif inspect.isfunction(function):
         defaults = {f"default {n}": value for n, value in enumerate(function.__defaults__ or ())}
         found = {**_referred(function), **defaults, **(function.__kwdefaults__ or {})}
-    else:  # an object with a method __call__, or a built-in function
+    else:  # an object with a __call__ method, or a built-in function
         found = dict(vars(function)) if hasattr(function, "__dict__") else {}
     held = [f"{name} (a {type(value).__name__})" for name, value in found.items() if _is_state(value)]
     for value in found.values():
@@ -138,15 +138,15 @@ def _picklable(function: Any, name: str) -> object:
         return _ByValue(import_module("cloudpickle"), function)
     except ImportError as reason:
         raise StorageError(
-            given=f"a network whose transform is the function {name!r}, which cannot be pickled, because it has no "
-            "name under which it can be imported",
+            given=f"a network whose transform is the function {name!r}, which cannot be pickled because it cannot be "
+            "imported by name",
             expected="a function defined with def at the top level of a module",
             remedy="move the function to a file and import it, or pip install cloudpickle",
         ) from reason
 
 
 class _ByValue:
-    """A function that is stored as its code, and becomes the function itself when it is loaded."""
+    """A wrapper that is pickled as the code of a function, and unpickled as the function itself."""
 
     def __init__(self, cloudpickle: Any, function: object) -> None:
         self._cloudpickle, self._function = cloudpickle, function

@@ -1,4 +1,4 @@
-"""Transforms of routes that a control signal opens and closes.
+"""Transforms for routes that a control signal opens and closes.
 
 y = x[..., top : top + height, left : left + width]       Window, the shift of one route
 gain = g_k - 1                                            Opening, so that drive (1 + gain) = g_k drive
@@ -30,7 +30,7 @@ class Window(nn.Module):
             raise WiringError(
                 given=f"rows {self.top} to {bottom} and columns {self.left} to {right} of {tuple(value.shape[1:])}",
                 expected="a window within the input (channel, height, width)",
-                remedy="pass a smaller window, or smaller top and left",
+                remedy="pass a smaller window, or reduce top and left",
             )
         return value[..., self.top : bottom, self.left : right]
 
@@ -44,7 +44,7 @@ class Opening(nn.Module):
     """gain = g_k - 1, for gate k of the source; (batch, gates, ...) -> (batch, 1, ...).
 
     On a modulatory edge to `rules.modulated`, the route delivers drive (1 + gain) = g_k drive: exactly 0 if the gate is
-    0, and the bitwise unchanged drive if it is 1. Without the edge, the route is open.
+    0, and bitwise equal to the drive if it is 1. Without the edge, the route is open.
     """
 
     def __init__(self, gate: Whole) -> None:
@@ -62,5 +62,5 @@ class Opening(nn.Module):
         return value[:, self.gate : self.gate + 1] - 1.0
 
     def describe(self) -> str:
-        """Return the number of the gate."""
+        """Return the formula of the transform."""
         return f"gate {self.gate} - 1"

@@ -1,4 +1,4 @@
-"""Transforms of edges: convolutions, pooling, norms, and linear maps that share weights.
+"""Transforms for edges: convolutions, pooling, norms, and linear maps that share weights.
 
 Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
 """
@@ -58,7 +58,7 @@ def same_conv(
 ) -> nn.Module:
     """Build a convolution with TensorFlow's SAME padding, which adds any odd pixel at the right and bottom.
 
-    The output has 1/stride times the size of the input.
+    The output size is the input size divided by `stride`.
 
     separable  if True, use a depthwise convolution followed by a 1x1 convolution that mixes the channels
     """
@@ -126,7 +126,7 @@ class HalfSquare(nn.Module):
 
 @checked(WiringError)
 class Activation(nn.Module):
-    """y = f(gain x) with the pointwise nonlinearity f called `name`, for edges that apply f to the source's value."""
+    """y = f(gain x), where f is the pointwise nonlinearity `name`, for edges that apply f to the source's value."""
 
     def __init__(self, name: str, gain: float = 1.0) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class Activation(nn.Module):
 class ScaledLinear(nn.Module):
     """y = K x / n, with fixed weights K (out, in): a linear map whose weights are integers divided by n.
 
-    If K is an integer matrix and x = -1 or 1, the sums are exact below 2^24 in float32 and 2^53 in float64, so y is
-    correctly rounded. This would not hold if the weights K / n were rounded first.
+    If K is an integer matrix and each entry of x is -1 or 1, the sums are exact below 2^24 in float32 and 2^53 in
+    float64, so y is correctly rounded. This would not hold if the weights K / n were rounded first.
     """
 
     def __init__(self, weight: Annotated[Tensor, Axes("out, in")], divisor: Count) -> None:
@@ -164,8 +164,8 @@ class Standardise(nn.Module):
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0) -> None:
         super().__init__()
-        # In float64, as float32 would round the numbers of a network that is later converted with `.double()`. The
-        # result has the type of the images, because these buffers have no axes.
+        # Stored in float64, because float32 would round the values of a network that is later converted with
+        # `.double()`. The result has the dtype of the images, because these buffers are 0-dimensional.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
         self.register_buffer("sd", torch.tensor(sd, dtype=torch.float64))
 
@@ -183,9 +183,9 @@ class Standardise(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
-    alpha is not divided by n, whereas torch's own operator divides it, so its alpha is n times this one. TensorFlow's
-    operator takes the radius n//2. The window sum is a 1x1 convolution with a banded matrix. On a CPU, its forward and
-    backward passes are several times faster than the 3-d average pooling of torch's operator.
+    Unlike torch's operator, this norm does not divide alpha by n, so torch's alpha is n times this one. TensorFlow's
+    operator takes the radius n//2. The window sum is computed as a 1x1 convolution with a banded matrix. On a CPU, its
+    forward and backward passes are several times faster than the 3-d average pooling of torch's operator.
     Source: Krizhevsky et al. 2012 section 3.3; constants from Spoerer et al. 2017.
     """
 
@@ -196,7 +196,7 @@ class LocalResponseNorm(nn.Module):
         index = torch.arange(channels, device="cpu")  # setting up arithmetic on the meta device takes torch a second
         band = ((index[:, None] - index).abs() <= n // 2).to(torch.get_default_dtype())[:, :, None, None]
         self.register_buffer("band", band.to(torch.get_default_device()), persistent=False)
-        # Python numbers instead of buffers, which would still be rounded to float32 after `.double()`.
+        # Python numbers instead of buffers, which would remain rounded to float32 after `.double()`.
         self.alpha, self.beta, self.c = alpha, beta, c
 
     def forward(self, value: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class LocalResponseNorm(nn.Module):
 class Phased(nn.Module):
     """A transform that may differ from step to step, with the interface `forward(value, phase)`.
 
-    `phase` is the number of steps since the start of the run, or since the edge's window opened if the edge has one.
+    `phase` is the number of steps since the start of the run, or since the edge's window opened, if it has one.
     `phases` is the number of distinct phases, the last of which applies to all later steps. If `phases` is None, the
     transform may differ at every step.
     """
@@ -367,7 +367,7 @@ class Tied(nn.Module):
         return self.with_weight(value, self.forward_map.weight)
 
     def with_weight(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Return y = W^T x for the given weight W of the forward map instead of its own."""
+        """Return y = W^T x for the given weight W, which replaces that of the forward map."""
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
             return functional.linear(value, weight.t())
@@ -379,7 +379,7 @@ class Tied(nn.Module):
 
 @checked(WiringError)
 class Adjoint(nn.Module):
-    """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J, for inputs of shape `shape`.
+    """y = scale J^T x, the transpose of an affine `forward_map` with Jacobian J and inputs of shape `shape`.
 
     For `Linear` and `Conv2d`, `Tied` is faster. Raises WiringError unless `forward_map` is affine.
     """
@@ -395,8 +395,8 @@ class Adjoint(nn.Module):
         except RuntimeError as reason:
             raise WiringError(
                 given=f"{summary(forward_map)} with an input of shape {shape}: {str(reason).splitlines()[0]}",
-                expected="the shape of an input that the module accepts, such as (channel, height, width)",
-                remedy="pass the shape of the input to the module",
+                expected="an input shape that the module accepts, such as (channel, height, width)",
+                remedy="pass the module's input shape",
             ) from reason
         if not torch.allclose(both + origin, first + second, rtol=1e-3, atol=1e-4):
             raise WiringError(

@@ -30,14 +30,14 @@ FLOOR = 1e-11
 
 @dataclass(frozen=True)
 class Orders:
-    """The errors and orders of solvers measured by `check_order`.
+    """Solver errors and orders, as measured by `check_order`.
 
     dts       time steps in ms, each half the previous one
-    errors    solver -> largest error of the final state at each dt, relative to its largest value; NaN if the run
-              diverged
+    errors    solver -> largest error of the final state at each dt, relative to the state's largest value; NaN if the
+              run diverged
     orders    solver -> slope of log error against log dt over the last three halvings above rounding, or NaN
-    halving   solver -> largest change of the final state when dt is halved, relative to its largest value; 0 if the
-              response does not depend on dt
+    halving   solver -> largest change of the final state when dt is halved, relative to the state's largest value; 0 if
+              the response does not depend on dt
     """
 
     dts: tuple[float, ...]
@@ -69,9 +69,9 @@ def check_order(
     """Measure the errors of solvers after `until` ms for dt, dt/2, ..., relative to RK4 at 1/8 of the smallest dt.
 
     dt  the largest step in ms; by default, the largest value that divides `until` and is at most half the smallest tau.
-        If the stimulus changes, dt must divide the times of the changes
+        If the stimulus changes, dt must divide the times at which it does
 
-    Smooth networks show the theoretical orders (1, 2 and 4), which rectified units lower. All computations use double
+    Smooth networks show the theoretical orders (1, 2 and 4); rectified units lower them. All computations use double
     precision. Raises SolverError for a discrete network.
     """
     if not network.is_flow:

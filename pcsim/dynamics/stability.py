@@ -1,4 +1,4 @@
-"""Stability of a network on a constant stimulus, treating the state of the network as a single vector.
+"""Stability of a network under a constant stimulus, treating the state of the network as a single vector.
 
 flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
 map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
@@ -40,10 +40,11 @@ CHUNK = 256
 
 @checked(SolverError)
 class Dynamics:
-    """The dynamics of a network on the constant stimulus at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
+    """The dynamics of a network under its stimulus at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
 
-    x is (n, size): n states, each the concatenated variables of all populations with memory. `start` is the initial
-    state of a simulation. `flat` and `named` convert states to vectors and back.
+    The stimulus is held constant. x has shape (n, size): n states, each of which concatenates the variables of all
+    populations with memory. `start` is the initial state of a simulation. `flat` and `named` convert states to vectors
+    and back.
 
     Raises SolverError for more than one sample, for conduction delays (which add past values to the state), and for
     networks that change from step to step.
@@ -90,7 +91,7 @@ class Dynamics:
         return self.flat(plan.evaluate(plan.rates(), plan.precompute(inputs), self.named(x)))
 
     def step(self, x: Tensor, solver: Solver) -> Tensor:
-        """Return the state one step of `solver` later: (n, size) -> (n, size)."""
+        """Return the state after one step of `solver`: (n, size) -> (n, size)."""
         plan, inputs = self._plan(solver), self._inputs(len(x))
         return self.flat(plan.step(plan.precompute(inputs), self.named(x)))
 
@@ -128,7 +129,7 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor | State, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of J at x, (1, size) or the state of one sample, such as run.final.state; 1/ms for a flow.
+    """Return the eigenvalues of J at x, (1, size) or a one-sample state such as run.final.state, in 1/ms for a flow.
 
     leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
     largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver
@@ -331,7 +332,8 @@ def _stability_function(solver: type[Solver]) -> Callable[[NDArray], NDArray]:
 
 def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> float:
     """Return the first dt at which |R(dt lambda)| exceeds 1."""
-    # On the imaginary axis, |R| exceeds 1 from 0 on for Euler and from 2.83 on for RK4, at first by less than rounding.
+    # On the imaginary axis, |R| exceeds 1 beyond 0 for Euler and beyond 2.83 for RK4, at first by less than the
+    # rounding error.
     bound = 1.0 + 1e-12
     grid = np.linspace(0.0, 6.0, 1_201) / abs(value)
     beyond = np.flatnonzero(grows(grid * value) > bound)
@@ -345,7 +347,7 @@ def _first_crossing(grows: Callable[[NDArray], NDArray], value: complex) -> floa
 
 
 def _mixing(dynamics: Dynamics) -> float:
-    """Return the length of Anderson's first steps along f: for a flow, half the smallest time constant."""
+    """Return the initial step length of Anderson acceleration along f: for a flow, half the smallest time constant."""
     if not dynamics.network.is_flow:
         return 1.0
     return 0.5 * min(rule.tau.smallest() for rule in dynamics.network.flows.values())

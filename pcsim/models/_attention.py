@@ -1,10 +1,10 @@
-"""Attention: inputs that change the gain of the populations of any network.
+"""Attention: inputs that change the gain of populations in any network.
 
     feature   gain_k = strength sum_c goal_c tuning_ck             feature-similarity gain, Lindsay & Miller 2018
     steering  gain_k = sum_c goal_c W_kc, with learnable W         Konkle & Alvarez 2023
     place     gain_ij = strength spotlight_ij                      or 1 / (1 + strength spotlight_ij) - 1, divisive
 
-Gains at a population are added. Goals and spotlights are inputs, so a timeline can change them during a run.
+The gains of a population are added. Goals and spotlights are inputs, so a timeline can change them during a run.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ def attend(
     divisive: bool = False,
     port: str | None = None,
 ) -> Network:
-    """Return the network with attention to features ("goal") or places ("spotlight") as further inputs.
+    """Return the network with additional inputs for attention to features ("goal") or places ("spotlight").
 
-    The named populations become `rules.modulated`, with edges of kind `modulatory` from the new inputs. With a goal and
-    spotlight of zeros, or after `without("modulatory")`, the results are bitwise unchanged. To combine both kinds of
-    attention, or to give areas a different strength, call `attend` again. Parameters are shared with `net`.
+    The rules of the named populations become `rules.modulated`, with edges of kind `modulatory` from the new inputs.
+    With all-zero goals and spotlights, or after `without("modulatory")`, the results are bitwise unchanged. To combine
+    both kinds of attention, or to give areas different strengths, call `attend` again. Parameters are shared with
+    `net`.
 
     feature   tuning (classes, channels) of each population, as returned by `analysis.tuning`; or the number of goals,
-              for learnable weights that are initially 0, regardless of `strength`. Adds the input "goal" (classes,)
+              for learnable weights that start at 0 and ignore `strength`. Adds the input "goal" (classes,)
     place     if True, adds the input "spotlight" (1, height, width), with the size of the first image-like input; it is
               averaged down to the size of each population
     strength  gain for a goal or spotlight of 1 and a tuning of 1
     divisive  if True, the spotlight suppresses: drive / (1 + strength spotlight); pass 1 - mask to spare a place
     port      input port that is multiplied, or "value"; see `rules.modulated`
 
-    Raises WiringError for unknown populations, a tuning of the wrong shape, or place=True for populations without
-    height and width, or unless exactly one of `feature` and `place` is set.
+    Raises WiringError for unknown populations, for a tuning of the wrong shape, for place=True with populations that
+    have no height and width, and unless exactly one of `feature` and `place` is set.
 
         tuned = {"l2": analysis.tuning(run["l2"], labels)}
         net = models.attend(net, "l2", feature=tuned, strength=0.5)
@@ -61,7 +62,7 @@ def attend(
             given=f"attend({', '.join(map(repr, populations))}), feature={feature!r}, place={place}, "
             f"strength={strength:g}, divisive={divisive}",
             expected=f"populations of {net.name!r} ({', '.join(net.populations)}), either feature= or place=True, and "
-            "divisive=True only for a place with strength >= 0",
+            "divisive=True only with place=True and strength >= 0",
             remedy=f"call attend(net, {next((p for p in net.populations if p not in unknown), 'v1')!r}, "
             + ("place=True)" if feature is None else "feature=...)"),
         )
@@ -76,7 +77,7 @@ def attend(
     if net.inputs.get(source, shape) != shape:
         raise WiringError(
             given=f"{source!r} of shape {shape} for a network whose input {source!r} is {net.inputs[source]}",
-            expected="the same shape in all calls of attend",
+            expected="the same shape in all calls to attend",
             remedy="use tunings for the same classes",
         )
     changed = [
@@ -119,15 +120,15 @@ def _place(name: str, shape: Shape, strength: float, divisive: bool) -> nn.Modul
     if len(shape) != 3:
         raise WiringError(
             given=f"a spotlight for {name!r} of shape {shape}",
-            expected="populations (channel, height, width)",
-            remedy="name areas with places, or use feature=...",
+            expected="populations of shape (channel, height, width)",
+            remedy="name populations with a height and width, or use feature=...",
         )
     resized = nn.AdaptiveAvgPool2d((shape[1], shape[2]))
     return nn.Sequential(resized, _Suppression(strength) if divisive else Gain(strength), _Spread(shape))
 
 
 class _Spread(nn.Module):
-    """Repeat a gain per channel or place for all units, because gains that are added must have the same shape."""
+    """Expand a gain per channel or place to all units, because gains that are added must have the same shape."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -148,7 +149,7 @@ class _Suppression(nn.Module):
         self.strength = strength
 
     def forward(self, value: Tensor) -> Tensor:
-        """gain = -s / (1 + s), s = strength [x]+, which is exactly 0 for x = 0."""
+        """gain = -s / (1 + s), with s = strength [x]+; exactly 0 for x = 0."""
         suppression = self.strength * torch.relu(value)
         return -suppression / (1.0 + suppression)
 
@@ -164,6 +165,6 @@ def _image_shape(net: Network) -> Shape:
             return (1, *shape[1:])
     raise WiringError(
         given=f"a spotlight for {net.name!r}, whose inputs are {dict(net.inputs)}",
-        expected="an input (channel, height, width)",
+        expected="an input of shape (channel, height, width)",
         remedy="use feature=... for networks without images",
     )

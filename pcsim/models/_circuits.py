@@ -5,7 +5,8 @@
     ssn           tau_E dr_E/dt = -r_E + k [ J_EE r_E - J_EI r_I + h ]+^n,   and r_I with J_IE, J_II, tau_I
     interneurons  e, pv, som and vip cells:  tau dr/dt = -r + [ W r + h ]+
 
-All edges are `connections.signed`, so training changes the size of a weight but never its sign.
+Edges between rate populations are `connections.signed`: training changes the size of a weight but never its sign. Edges
+from inputs and to readouts are unconstrained.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def ei_rcnn(
     Only excitatory cells project to other areas. The sign of every weight is that of its source and does not change
     during training. The weights from the image and to the readout can have either sign.
 
-    channels    excitatory maps of each area
+    channels    number of excitatory maps in each area
     inhibitory  number of excitatory maps per inhibitory map (4 in cortex)
     top_down    if True, e2 projects back to e1, and so on
 
@@ -113,7 +114,7 @@ def ei_rcnn(
 def _with_gain(layer: nn.Module, gain: float) -> nn.Module:
     """Draw the weights of a layer from U(0, 2 gain / n), with n inputs per unit, and return the layer.
 
-    The weights of a unit then sum to `gain` on average.
+    The weights onto a unit then sum to `gain` on average.
     """
     weight = next(layer.parameters())
     is_up = isinstance(layer, nn.ConvTranspose2d)
@@ -133,7 +134,7 @@ def _dense(weight: torch.Tensor, sign: Sign) -> Signed:
 
 
 def _recurrent(ee: torch.Tensor, ei: torch.Tensor, ie: torch.Tensor, ii: torch.Tensor) -> list[Projection]:
-    """Return the lateral projections of a pair of populations; `ei` has the weights from i to e, (e, i)."""
+    """Return the lateral projections of a pair of populations; `ei`, (e, i), contains the weights from i to e."""
     return [
         Projection("e", "e", _dense(ee, 1), "lateral"),
         Projection("i", "e", _dense(ei, -1), "lateral"),
@@ -187,8 +188,8 @@ def ssn(
     gain     k in r = k [drive]+^n
     power    n
     tau      time constants of e and i in ms
-    units    cells of each type. More than one cell form a ring of preferred orientations, with weights that are a
-             Gaussian function of the difference in orientation and sum to J
+    units    cells of each type. Several cells form a ring of preferred orientations, with weights that are a Gaussian
+             function of the difference in orientation and sum to J
     spread   standard deviation of that function in degrees
 
         net = pcsim.models.ssn(units=36)

@@ -4,8 +4,8 @@
 
 In "biological" unrolling, as published, each layer receives the output of the layer below one step (10 ms) later, so
 the image needs one step per layer; in "engineering" unrolling it passes through all layers within a step. Cells
-(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. As long
-as the source of a projection has no value, the projection applies its transform to zeros.
+(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. Until the
+source of a projection has a value, the projection applies its transform to zeros.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Choice = str | ReciprocalCell | Callable[[Site], Wiring]
 @checked(WiringError)
 @dataclass(frozen=True)
 class Layer:
-    """A convolution to `channels` maps and an ELU. If `pooled`, other layers receive the 2x2 max-pooled output."""
+    """A convolution to `channels` maps, then an ELU. If `pooled`, other layers receive the 2x2 max-pooled output."""
 
     EXAMPLE: ClassVar[str] = "Layer(8, pooled=True)"
 
@@ -71,7 +71,7 @@ def convrnn(
     unroll     "biological": projections between layers take one step; "engineering": each step is a full
                feed-forward pass
     readout    "mean": global average pooling and a linear layer; "conv": a 2x2 convolution and global average pooling
-    steps      number of steps: by default, one per layer, one for the readout and 6 more for recurrence. The
+    steps      number of steps; by default, one per layer, one for the readout and 6 more for recurrence. The
                published control with minimal unrolling uses len(layers) + 2
 
     Raises WiringError if `cell`, `recurrent` or `feedback` is invalid.
@@ -180,7 +180,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return a `Site` for each layer, which states the map size before pooling and the source of the input."""
+    """Return a `Site` for each layer, with its map size before pooling and the source of its input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):

@@ -43,7 +43,7 @@ def cornet_z(
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
 ) -> Network:
-    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and 3x3 max pooling of stride 2.
+    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and 3x3 max pooling with stride 2.
 
     It has 2,071,656 parameters, with Xavier initialisation and zero biases. `channels` has one entry per area.
     """
@@ -77,7 +77,7 @@ def cornet_r(
 ) -> Network:
     """Build CORnet-R as in the published code: after step 0, areas receive the current output of the area below.
 
-    It has 5,208,936 parameters. `channels` has one entry per area, which must be divisible by the number of `groups` in
+    It has 5,208,936 parameters. `channels` has one entry per area, each divisible by `groups`, the number of groups in
     group norm.
     """
     return _cornet_recurrent("cornet_r", 0, channels, steps, image, classes, groups)
@@ -94,7 +94,7 @@ def cornet_rt(
 ) -> Network:
     """Build CORnet-RT, in which each area receives the output of the area below one step later.
 
-    The image therefore reaches IT in the fourth step. The network has 5,208,936 parameters and the options of
+    The image therefore reaches IT in the fourth step. The network has 5,208,936 parameters and the same options as
     `cornet_r`. The 2018 paper calls it R.
     """
     return _cornet_recurrent("cornet_rt", 1, channels, steps, image, classes, groups)

@@ -72,7 +72,7 @@ def subconvlstm(
     image: tuple[Count, Count, Count] = (1, 64, 64),
     patch: Count = 4,
 ) -> Network:
-    """Build a subConvLSTM encoder-forecaster, a `convlstm` with subtractive gates. No results are published for it.
+    """Build a subConvLSTM encoder-forecaster, a `convlstm` with subtractive gates. It has no published results.
 
     With `fixed_forget`, one learned factor per channel replaces the forget gate. The other options are those of
     `convlstm`.
@@ -95,7 +95,7 @@ def sublstm(
     steps: Count = 784,
     classes: Count = 10,
 ) -> Network:
-    """Build a subLSTM for sequences of vectors with `inputs` elements; the default is for MNIST digits pixel by pixel.
+    """Build a subLSTM for sequences of vectors with `inputs` elements; the default is for MNIST digits, pixel by pixel.
 
     fixed_forget  build a fix-subLSTM, whose forget factors are learned but constant in time
     forget        initial bias of the forget gate; the published value is 0, but 1 works better

@@ -43,7 +43,7 @@ def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
 
 @checked(WiringError)
 def hebbian(patterns: Patterns, centred: bool = False) -> Tensor:
-    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), with the dtype of the patterns.
+    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), in float64 for patterns in float64, otherwise in the default dtype.
 
     With `centred`, the overall mean of the patterns is subtracted first, which suits images with unequal amounts of
     black and white.
@@ -72,8 +72,8 @@ def hopfield(
 
     patterns   values of -1 and 1, (count, units); by default, `count` random patterns of `units` units
     weights    (units, units), used instead of the Hebbian weights. Fields are exact if the weights are, up to
-               rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, they are
-               rounded
+               rounding error, integers divided by the number of units, like those of `hebbian`; otherwise, the fields
+               are rounded
     threshold  theta, with which the field is compared
     centred    see `hebbian`
 

@@ -5,7 +5,7 @@
     tau dl5_n/dt = f'(l5_n) l4_n - l23_n                                      representations, in layer 5
 
 Errors ascend from layer 2/3 to layer 4 of the next area, and predictions descend from layer 5 to layer 2/3 of the area
-below (Bastos et al. 2012; Shipp 2016). The errors of an input are those of its relay (thalamus).
+below (Bastos et al. 2012; Shipp 2016). The errors of an input are computed in its relay (thalamus).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def laminar(
     tau     time constant of layer 5 in ms, one for all areas or one per area; the other arguments are those of
             `laminar_hierarchy`
 
-    If layers 4 and 2/3 respond immediately, this is `predictive_coding` without biases.
+    If layers 4 and 2/3 respond immediately, this is equivalent to `predictive_coding` without biases.
     Raises WiringError for fewer than two layers, incompatible map sizes, or a wrong number of time constants.
 
         net = pcsim.models.laminar(((1, 28, 28), (128,), (32,)), tau_l4=5.0, tau_l23=5.0)

@@ -2,7 +2,7 @@
 
     tau dr_i/dt = -r_i + [ I - J_0 <r> + J_1 <r_j cos(theta_i - theta_j - shift)> + u_i ]+
 
-<> is the mean over the units j. Without input u, a bump of half-width theta_c is stationary at any position psi:
+<> denotes the mean over the units j. Without input u, a bump of half-width theta_c is stationary at any position psi:
 
     r_i = A [ cos(theta_i - psi) - cos theta_c ]+
     J_1 (theta_c - sin(2 theta_c) / 2) = 2 pi
@@ -29,7 +29,7 @@ from pcsim.rules.rate import leaky_rate
 
 Ring = Annotated[int, Field(ge=3)]
 SMALLEST = 2.0
-"""cosine weights below which the uniform state of the ring is stable, so that there is no bump"""
+"""cosine weight below which the uniform state of the ring is stable, so there is no bump"""
 
 
 @checked(WiringError)

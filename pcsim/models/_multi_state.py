@@ -66,7 +66,7 @@ def multi_state(
     if needed == math.inf:
         raise WiringError(
             given=f"adjacency {adjacency!r}",
-            expected="transitions through which the image reaches every state, starting from the first",
+            expected="transitions that carry the image from the first state to every other state",
             remedy="pass adjacency='feed-forward', or connect each unreached state to one that the image reaches",
         )
     if steps < needed:

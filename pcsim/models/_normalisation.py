@@ -5,8 +5,9 @@
     organics               y -> b z / sqrt( sigma^2 b_0^2 + W (b z)^2 )
     dynamic_synapses       post <- W released,  released = u x pre / U,  with resources x and utilisation u
 
-In delayed normalisation, h1(t) = t exp(-t / tau_1) / tau_1^2 is a cascade of two leaky populations, minus `undershoot`
-times the same with 1.5 tau_1. All populations can be recorded, and all edges can be lesioned.
+In delayed normalisation, h1(t) = t exp(-t / tau_1) / tau_1^2 is the response of a cascade of two leaky populations,
+minus `undershoot` times the same response with 1.5 tau_1. All populations can be recorded, and all edges can be
+lesioned.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def delayed_normalisation(
 ) -> Network:
     """Build an area whose responses are divided by a delayed copy of themselves.
 
-    channels    feature maps of a convolution of the image, or None to normalise the pixels themselves
+    channels    number of feature maps of a convolution of the image, or None to normalise the pixels themselves
     tau         tau_1 of the impulse response and tau_2 of the normalisation pool, in ms
     sigma       semisaturation constant
     power       n
@@ -120,7 +121,7 @@ def organics(
 ) -> Network:
     """Build a recurrent circuit for divisive normalisation, y_i -> b z_i / sqrt(sigma^2 b_0^2 + sum_j W_ij b^2 z_j^2).
 
-    This fixed point holds for z >= 0. The input is "z", (units,). The weights W are non-negative, initially 1 / units.
+    This is the fixed point for z >= 0. The input is "z", (units,). The weights W are non-negative, initially 1 / units.
 
     tau             time constants of the principal cells y and of the modulator cells a, in ms
     sigma           semisaturation constant
@@ -162,10 +163,10 @@ def synapses(
     tau_facilitation: Positive | None = None,
     peak_hz: Positive = 100.0,
 ) -> Wiring:
-    """Return the population NAME, the activity of `source` as scaled by its synapses, and the edges that drive it.
+    """Return the population NAME (the activity of `source`, scaled by its synapses) and the edges that drive it.
 
     NAME_d is the depleted fraction of the resources and NAME_f the increase of the utilisation above U. To make an edge
-    depress or facilitate, start it at NAME instead of at `source`.
+    depress or facilitate, start it at NAME instead of `source`.
 
     utilisation       U
     tau_depletion     time constant of recovery in ms, or None for no depression

@@ -6,11 +6,11 @@
     bottom-up, l = 1..L:    e_{l-1} = r_{l-1} - p_{l-1}
                             r_l <- ReLU( r_l + b FF_l( e_{l-1} ) )
 
-The result of the top-down pass is a separate population, `prior`, so each population is computed once per cycle and the
-order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution, both without
-biases. In a layer that downsamples, FF is followed by 2x2 max pooling and FB is preceded by bilinear upsampling. The
-rates a (initially 0.5) and b (initially 1) are rectified, with one value per channel. The published loss does not
-include the prediction error, which can be added with `Training(reconstruction=...)`.
+The result of the top-down pass is stored in a separate population, `prior`, so each population is computed once per
+cycle and the order of both passes follows from the delays. FF is a 3x3 convolution and FB a transposed convolution,
+both without biases. In a layer that downsamples, FF is followed by 2x2 max pooling and FB is preceded by bilinear
+upsampling. The rates a (initially 0.5) and b (initially 1) are rectified, with one value per channel. The published
+loss does not include the prediction error, which can be added with `Training(reconstruction=...)`.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def pcn_global(
     channels   number of feature maps in layers 1..L
     pooled     numbers (from 1) of the layers that halve the map size
     cycles     number of cycles of the loop; 0 gives the feed-forward network
-    tied       share weights between FF and FB and initialise them by Xavier normal, as published
+    tied       share weights between FF and FB, with Xavier normal initialisation, as published
     order      "sequential": a top-down pass followed by a bottom-up pass, as published; "synchronous": all layers are
-               updated from the previous cycle
+               updated from values of the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each
                layer has a single norm, shared by the feed-forward, top-down and bottom-up passes
     rates      initial values of a and b
     align_corners  option of the bilinear upsampling: True in the published results, but False by default in current
                PyTorch
 
-    Raises WiringError if a pooled layer does not exist, or if the image cannot be halved that many times.
+    Raises WiringError if a pooled layer does not exist, or if the image cannot be halved once per pooled layer.
     """
     count = len(channels)
     _check(count, pooled, image)

@@ -5,7 +5,7 @@ The blocks run sequentially. Each block completes its T cycles before the next o
     x = BatchNorm( output of the block below )                  once, fixed during the cycles
     y(0) = ReLU( FF( x ) )
     p = FB( y );  e = ReLU( x - p );  y <- y + b FF( e )         T times; b = ReLU( b0 + 1 ), initially b0 = 0
-    output = y + Bypass( x ), then 2x2 max pooling if the architecture has it
+    output = y + Bypass( x ), then 2x2 max pooling if the architecture includes it
 
 In the cycles, the nonlinearity is applied to the error, not to y, and there is one b0 per channel. FF and FB are 3x3
 convolutions and Bypass is a 1x1 convolution, all without biases. Each block is active for T + 1 steps, the first of
@@ -38,7 +38,7 @@ class Architecture:
     """Sizes of a PCN with local loops.
 
     `channels` lists the number of output channels of each block, and `pooled` the numbers (from 1) of the blocks
-    followed by pooling. `stem` is the number of channels of an initial 7x7 convolution of stride 2, or None.
+    followed by pooling. `stem` is the number of channels of an initial 7x7 convolution with stride 2, or None.
     """
 
     channels: tuple[Count, ...]

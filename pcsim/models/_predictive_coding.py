@@ -57,7 +57,7 @@ def predictive_coding(
     precision  pi, one for all errors or one per error, e0 first
     start      "zeros", or "predictions": each layer starts at its prediction, so the top layer must be clamped
 
-    If f has slope 0 at 0 ("relu"), a top layer that starts at zero never moves: a PcsimWarning says so, unless the top
+    If f has slope 0 at 0 ("relu"), a top layer that starts at zero never moves; a PcsimWarning is issued unless the top
     is clamped. Raises WiringError for fewer than two layers, incompatible map sizes, or a `start` that requires a
     clamped top.
 

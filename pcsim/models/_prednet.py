@@ -6,9 +6,9 @@
     A_{l+1}(t) = maxpool2( ReLU( conv( E_l(t) ) ) ),   A_0 the frame
 
 R is computed before the frame is used, so P_0(t) predicts frame t from the preceding frames. P_0(0) depends on no frame
-and is excluded from losses and scores. The gates of a layer are one convolution over the concatenation, computed as the
-sum of one convolution per source. The delays imply the order of evaluation: R from the top down, then P, E and A from
-the bottom up.
+and is excluded from losses and scores. The gates of a layer result from one convolution over the concatenation,
+computed as the sum of one convolution per source. The delays imply the order of evaluation: R from the top down, then
+P, E and A from the bottom up.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def prednet(
     """Build PredNet. The default is the network used in the paper for rotating faces.
 
     channels         channels of A and P in layers 0, 1, ...; the first entry is the number of channels of the image
-    representations  channels of R, by default equal to `channels`. Small networks may collapse to predicting black
-                     for dark frames; more channels in layer 0 and a positive initial bias of P_0 prevent this
+    representations  channels of R, by default equal to `channels`. For dark frames, small networks may collapse to
+                     predicting black; more channels in layer 0 and a positive initial bias of P_0 prevent this
     cell      "convlstm" or "subconvlstm"
     peephole, gate  options of the ConvLSTM, as in `rules.LSTM`; the defaults are those of the original code
     feedback  input in the closed loop (`pcsim.predict(..., closed_loop_from=10)`): "current", the prediction of the
@@ -58,8 +58,7 @@ def prednet(
     image     shape of a frame, (channel, height, width); height and width must be divisible by 2^(layers - 1)
 
     Weights are initialised as in Keras: Glorot uniform, with zero biases. Raises WiringError for an unknown option or
-    an
-    image that does not match `channels`.
+    an image that does not match `channels`.
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)

@@ -79,8 +79,8 @@ def rcnn(
 
     Global max pooling precedes the readout.
 
-    channels    number of maps in each recurrent layer, an even number of layers. RCNN-K of the paper has four layers of
-                K maps, with K = 96, 128 or 160 (0.67, 1.19 and 1.86 M parameters)
+    channels    number of maps in each recurrent layer, for an even number of layers. RCNN-K of the paper has four
+                layers of K maps, with K = 96, 128 or 160 (0.67, 1.19 and 1.86 M parameters)
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network
     dropout     dropout probability between layers in training
     lrn         alpha and beta; alpha is divided by the window N, as in PyTorch but not in TensorFlow

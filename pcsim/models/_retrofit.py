@@ -54,18 +54,18 @@ def retrofit(
                 list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
     nodes       with a single module as `stages`: the nodes of its graph that become areas, as in `cut`, for example
-                ["relu", "layer1", "layer2", "layer3", "layer4"] of a ResNet
+                ["relu", "layer1", "layer2", "layer3", "layer4"] for a ResNet
     head        module that maps the last area to the readout; by default, the rest of the module that was cut, or
                 the identity
     predictors  affine modules, one per stage, that map an area to the shape of the one below; by default,
                 transposed convolutions between maps and dense layers otherwise
     feed_forward, feedback, correction  initial values of beta, lambda and alpha, which are learnable for each area
-    scale       scaling of the gradient: "mean", as in the equation, or "receptive_field", as in the reference's
-                PCoderN, where 1/sqrt(C) replaces the 1/N of the mean and C is the number of predicted values that
-                depend on one unit
+    scale       scaling of the gradient: "mean", as in the equation, or "receptive_field", as in PCoderN of the
+                reference implementation, where 1/sqrt(C) replaces the 1/N of the mean and C is the number of predicted
+                values that depend on one unit
 
-    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError for nodes at
-    which the module cannot be cut, for predictors that have the wrong shape or are not affine, or if beta, lambda or
+    Call eval() on a trained network first; otherwise batch norm mixes the samples. Raises WiringError if the module
+    cannot be cut at the nodes, if a predictor has the wrong shape or is not affine, or if beta, lambda or
     1 - beta - lambda is not positive.
     """
     stages, head = _stages(stages, nodes, head)
@@ -129,7 +129,7 @@ def _stages(
         raise WiringError(
             given=f"a {type(stages).__name__} without nodes",
             expected="nodes at which it is cut, or a sequence of stages, one for each area",
-            remedy="pass nodes=[...], a choice of models.node_names(module), or a list of stages such as "
+            remedy="pass nodes=[...], chosen from models.node_names(module), or a list of stages such as "
             "[nn.Sequential(net.conv1, net.relu), net.layer1]",
         )
     return list(stages), head

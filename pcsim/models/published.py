@@ -119,7 +119,7 @@ def libilab_pcn(network: Network) -> Sources:
     The network must have at least one cycle, from which the mapping infers whether the weights are tied.
 
     The original names are FFconv.L.conv2d.weight and FBconv.L.convtranspose2d.weight (tied: conv.L.weights), a0.L,
-    b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 belongs to layer 1. The original rates have
+    b0.L, linear.weight and linear.bias, where L counts from 0 and a0.0 is for layer 1. The original rates have
     shape (1, channel, 1, 1), and those of pcsim (channel,).
     """
     layers = len(network.predicted)
@@ -227,7 +227,8 @@ def cornet(network: Network) -> Sources:
 
     The original names are V1.conv and so on in Z; V1.conv_input, V1.norm_input, V1.conv1, V1.norm1 and so on in R and
     RT; and V1.conv1, V1.norm1, V1.conv2, V1.norm2, V2.conv_input, V2.skip, V2.norm_skip, V2.conv1..3, V2.norm1_0,
-    V2.norm1_1 and so on in S. All have decoder.linear. The norms of successive repeats are rows of one tensor in pcsim.
+    V2.norm1_1 and so on in S. All have decoder.linear. The norms of successive repeats are stored as rows of one tensor
+    in pcsim.
     """
     naming = _OfModules(network)
     naming.add("it->readout", ["decoder.linear"])
@@ -281,7 +282,7 @@ def torchvision_resnet(network: Network) -> Sources:
 
 
 class _OfModules:
-    """A builder of `Sources` from the modules in each projection that have tensors."""
+    """A builder of `Sources` for those modules in each projection that have tensors."""
 
     def __init__(self, network: Network) -> None:
         self.names = _names(network)
@@ -306,7 +307,7 @@ class _OfModules:
 
 
 def _names(network: Network) -> dict[int, str]:
-    """Return the name of each stored tensor, by its id."""
+    """Return the names of the stored tensors by id."""
     return {id(tensor): name for name, tensor in trained_tensors(network).items()}
 
 

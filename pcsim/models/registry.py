@@ -40,7 +40,7 @@ RENAMED = {
 
 @checked(WiringError)
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Return a decorator that registers a function that builds a `Network` as a model of the same name.
+    """Return a decorator that registers a `Network`-building function as a model of the same name.
 
     The function's options are checked against their annotations.
 
@@ -98,7 +98,7 @@ Graph.construct = staticmethod(construct)
 
 
 def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) -> None:
-    """Raise WiringError for an option that had another name in pcsim 0.1, and for trained weights."""
+    """Raise WiringError for an option that has been renamed since pcsim 0.1, and for trained weights."""
     known = inspect.signature(model).parameters
     if "weights" in options and "weights" not in known:
         raise WiringError(
@@ -116,7 +116,7 @@ def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) 
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """Return an exception for a name that is not in `known`, which suggests the closest known name."""
+    """Return an exception that suggests the closest known name for a name that is not in `known`."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",
