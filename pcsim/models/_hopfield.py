@@ -43,10 +43,10 @@ def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
 
 @checked(WiringError)
 def hebbian(patterns: Patterns, centred: bool = False) -> Tensor:
-    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units), in float64 for patterns in float64, otherwise in the default dtype.
+    """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
 
-    With `centred`, the overall mean of the patterns is subtracted first, which suits images with unequal amounts of
-    black and white.
+    The result is in float64 for patterns in float64, and otherwise in the default dtype. With `centred`, the overall mean
+    of the patterns is subtracted first, which suits images with unequal amounts of black and white.
     """
     sums, divisor = _hebbian_sums(patterns, centred)
     return (sums / divisor).to(_precision(patterns))
