@@ -101,7 +101,7 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool, style: Mapping[str, Any
 def errors_over_frames(
     errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, *, ax: Axes | None = None, **line: Any
 ) -> Axes:
-    """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
+    """Draw the mean squared prediction error of each layer, (time,) or (time, n), on a log scale against frames.
 
     A line marks `closed_loop_from`. Bands show the standard error over clips. Frame 0 is omitted, because it is
     predicted before there is any input. `line` is passed to `ax.plot`.

@@ -115,7 +115,7 @@ def error_convergence(
     errors       populations whose errors are drawn; by default all that were recorded
     relative_to  "none" draws mean squared errors; "start" divides the error of each sample by its error in the first
                  recorded row, whose time is stated in the axis label (0 ms with Record(initial=True)); "activity"
-                 draws the sum of e^2 divided by that of the predicted activity, which needs Record(relative=True)
+                 draws the sum of e^2 divided by that of the predicted activity, which requires Record(relative=True)
 
     The other arguments are as in `activity`. Errors of 0 are not visible on the logarithmic axis. Raises
     StimulusError if the runs did not record the values to be drawn.
