@@ -34,7 +34,7 @@ def stimulus(
     """Draw a timeline: a bar for each epoch, and pictures of one sample above their times.
 
     until   end of the time axis in ms; by default the end of the timeline. A final epoch without an end is then drawn
-            with the mean duration of the others, or with 100 ms if it is the only epoch
+            with the mean duration of the others, or 100 ms if it is the only epoch
     sample  index in the batch; if onsets or durations differ between samples, the bars show this sample
     most    maximum number of pictures: the first of each epoch, and then further frames at even intervals
     image   passed to the `ax.imshow` of the pictures

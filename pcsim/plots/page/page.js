@@ -269,7 +269,7 @@ function setUpTaus() {
   const place = $("taus"), taus = state.taus[state.mode], own = model().tau;
   place.textContent = "";
   const names = Object.keys(own);
-  if (!names.length && MODELS.length > 1) made(place, "p", {}, "Time constants belong to continuous time.");
+  if (!names.length && MODELS.length > 1) made(place, "p", {}, "Time constants exist only in continuous time.");
   for (const name of names) {
     const low = Math.log2(Math.max(2 * model().dt, own[name] / 4)), label = made(place, "label");
     made(label, "span", {}, `tau of ${name}`);
