@@ -374,7 +374,7 @@ function drawReadout() {
     made(answer, "strong", {}, `Answer ${first}`);
     answer.append(`, ${what} ${last[name][first].toFixed(2)} at ${short(time(rows.length - 1))} ms.` + (label === null ? "" : ` True digit: ${label}.`) + (intact ? ` Intact: ${say(intact)}.` : ""));
   }
-  $("readout").setAttribute("aria-label", `Read-out over time, ${what} of each digit. ${answer.textContent}`);
+  $("readout").setAttribute("aria-label", `Readout over time, ${what} of each digit. ${answer.textContent}`);
   legend($("readout-legend"), [
     ...(label === null ? [] : [[`true digit, ${label}`, "var(--true)"]]), ...(first === label ? [] : [[`answer, ${first}`, "var(--top)"]]),
     ["other digits", "var(--soft)"], ["intact network", "var(--soft)", "before"],

@@ -59,7 +59,7 @@ function simulation(model, constants) {
           step.takes[key][0] = lesioned.has(edge) || isShut(edge, at) ? 0 : 1;
         }
         run(step.late);
-        // The new value of a state can be the old array of another one, so copy it before that array is overwritten.
+        // The new value of a state can be the old array of another one, so copy it before it is overwritten.
         const before = Object.values(step.takes);
         const after = states.map((key) => (before.includes(step.gives[key]) ? step.gives[key].slice() : step.gives[key]));
         states.forEach((key, n) => step.takes[key].set(after[n]));
