@@ -1,4 +1,4 @@
-"""Descriptions of the wiring of a network as JSON types, their SHA-256, and their differences in words."""
+"""Descriptions of a network's wiring as JSON types, their SHA-256 hashes, and their differences in words."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ MOST_DIFFERENCES = 4
 
 
 def description(network: Graph) -> dict[str, Any]:
-    """Return everything that determines the computation of a network except its weights, as JSON types.
+    """Return, as JSON types, everything that determines the computation of a network except its weights.
 
-    Modules are described by their class, settings, fixed buffers and children; hooks and the code of modules are not
-    included.
+    Modules are described by their class, settings, fixed buffers and children; hooks and module code are not included.
     """
     populations, edges = network.populations, network.projections
     described: dict[str, Any] = {
@@ -62,12 +61,12 @@ def description(network: Graph) -> dict[str, Any]:
 
 
 def fingerprint(described: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a description."""
+    """Return the SHA-256 hash of a description."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return the differences between a description read from a file and that of a network, in words."""
+    """List, in words, the differences between a description read from a file and that of a network."""
     found = list(_differences((), theirs, own))
     more = len(found) - MOST_DIFFERENCES
     return [*found[:MOST_DIFFERENCES], f"{more} more differences"] if more > 0 else found
@@ -117,7 +116,7 @@ def _module(module: nn.Module, outer: tuple[int, ...] = ()) -> dict[str, Any]:
 
 
 def _plain(value: Any, outer: tuple[int, ...] = ()) -> Any:
-    """Return a setting as JSON types: arrays by their SHA-256, functions and other objects by their name."""
+    """Return a setting as JSON types: arrays become SHA-256 hashes, and functions and other objects their names."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

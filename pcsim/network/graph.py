@@ -159,7 +159,7 @@ class Graph(nn.Module):
 
     @property
     def flows(self) -> dict[str, Flow]:
-        """The rules that are flows, by the name of their population."""
+        """The rules that are flows, by population name."""
         return self.wiring().flows
 
     @property
@@ -169,24 +169,24 @@ class Graph(nn.Module):
 
     @property
     def predicted(self) -> dict[str, str]:
-        """The target (a population or an input) of each prediction error, by the name of the error."""
+        """The target (a population or an input) of each prediction error, by the error's name."""
         return self.wiring().predicted
 
     @property
     def step_delays(self) -> dict[str, int]:
-        """The longest nonzero delay, in steps, of the edges from each source of a discrete network."""
+        """The longest nonzero delay, in steps, among the edges leaving each source in a discrete network."""
         return self.wiring().step_delays
 
     @property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays, in ms, of the edges from each source of a flow."""
+        """The delays, in ms, of the edges leaving each source in a flow."""
         return self.wiring().conduction_delays
 
     @property
     def arrivals(self) -> Mapping[str, float]:
         """The time at which an input onset first reaches each population, along the path with the shortest delay.
 
-        Times are in steps for a discrete network (0 is the first step) and in ms for a flow. They are infinite if the
+        Times are in steps for a discrete network (0 is the first step) and in ms for a flow. A time is infinite if the
         onset never arrives. Edges with a permanent lesion are ignored.
         """
         return self.wiring().arrivals
@@ -211,9 +211,9 @@ class Graph(nn.Module):
     def time_of(self, name: str, step: int) -> float:
         """Return the time in ms after image onset that a step (0, 1, ...) of a population represents.
 
-        By default this is the end of the step, (step + 1) step_ms. For populations in `timing`, it is computed from
-        their entry, with steps counted from the start of the population's window. Only discrete networks
-        have such times. Raises WiringError for a step outside that window.
+        By default, this is the end of the step, (step + 1) step_ms. For a population in `timing`, it is computed from
+        the population's entry, with steps counted from the start of its window. Step times are defined only for
+        discrete networks. Raises WiringError for a step outside the population's window.
         """
         if name not in self.timing:
             return (step + 1) * self.step_ms
@@ -222,6 +222,6 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"step {step} of {name!r}",
                 expected=f"a step in which the population is active: {begin:g} <= step < {end:g}",
-                remedy=f"pass step={begin:g}, for example; outside its window the value of the population is constant",
+                remedy=f"pass step={begin:g}, for example; the value is constant outside the window",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

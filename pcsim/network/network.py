@@ -1,4 +1,4 @@
-"""Networks of populations and projections, which `pcsim.simulate` runs."""
+"""Networks of populations and projections, run by `pcsim.simulate`."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Network(Graph):
 
         If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
-        `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name. The
-        values of a dict can also be a `LearnableTau` or a sequence with one number per channel, and its entry "default"
-        applies to all other populations. Without a "default", a flow keeps the time constants of the others, and a
-        discrete network is refused, because it has none. A wire with delayed outgoing edges also becomes a memory,
-        because its past values are needed. `step_ms` is the time in ms that one step of the discrete network
+        `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name. A value
+        in a dict can also be a `LearnableTau` or a sequence with one number per channel, and the entry "default"
+        applies to all other populations. Without a "default", a flow keeps its other time constants; a discrete network
+        has none to keep, so every population with memory must be named. A wire with delayed outgoing edges also becomes
+        a memory, because its past values are needed. `step_ms` is the time in ms that one step of the discrete network
         represents. It is used to convert windows, lesions, per-step transforms and delays of more than one step to ms,
         and defaults to `tau` if `tau` is a scalar.
 
@@ -90,14 +90,14 @@ class Network(Graph):
         (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
 
-        A discrete network is usually trained for `net.steps` steps. In longer runs of the trained network, also as a
-        flow, activity drifts and answers become wrong: run the flow for about `net.steps` times `step_ms`.
+        A discrete network is usually trained for `net.steps` steps. In longer runs, including those
+        of the flow, activity drifts and answers become wrong, so run the flow for about `net.steps` times `step_ms`.
         """
         return self._as_variant(variants.as_ode(self, tau, step_ms), "as_ode", tau, step_ms)
 
     @checked(WiringError)
     def clamped(self, *names: str) -> Network:
-        """Return the network with the named populations clamped to stimuli, which makes them inputs.
+        """Return the network with the named populations clamped to stimuli, and thus turned into inputs.
 
         Edges to these populations are removed, and edges from them transmit the stimulus without delay. Parameters are
         shared.
@@ -113,11 +113,12 @@ class Network(Graph):
         inputs: Mapping[str, Sequence[int]] | None = None,
         readout: str | None = None,
     ) -> Network:
-        """Return the network with further populations, projections and inputs, which can be connected to its own.
+        """Return the network with additional populations, projections and inputs, which can connect to existing ones.
 
-        Everything else is that of this network, including parameters, which are shared, and the readout unless another
-        one is named. If no new projection targets an old population, the old populations keep their activity. Load a
-        saved network with `pcsim.load(path, into=net)`. Raises WiringError if a name already exists, and as `Network`.
+        Everything else is taken from this network: parameters are shared, and the readout is kept unless another one is
+        named. If no new projection targets an existing population, the existing populations respond as before. Load a
+        saved network with `pcsim.load(path, into=net)`. Raises WiringError if a name already exists, and in the same
+        cases as `Network`.
 
             probe = Population("lateral_drive", rules.Sum())
             net = net.extended([probe], [Projection("l1", "lateral_drive", net.transforms["l1_to_l1"])])
@@ -158,13 +159,13 @@ class Network(Graph):
 
     @checked(StorageError)
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Save the network to a single file without code, which `pcsim.load` verifies.
+        """Save the network to a single file, which contains no code and is verified by `pcsim.load`.
 
         For registered models and their variants, the file contains all that is needed to rebuild the network: the model
         and its options, tensors, dtype and mode. For other networks, and for networks that were changed after they were
-        built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` fills a network
-        with the same wiring. The extension is .pcsim, .run, .safetensors or absent. Raises StorageError for others, and
-        if `path` exists, unless `overwrite` is True.
+        built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` loads the
+        weights into a network with the same wiring. The extension must be .pcsim, .run or .safetensors, or be omitted.
+        Raises StorageError for other extensions, and if `path` exists, unless `overwrite` is True.
         """
         save_network(self, path, overwrite)
 
@@ -173,7 +174,7 @@ class Network(Graph):
         return describe(self)
 
     def _as_variant(self, variant: Network, name: str, *arguments: Any, **options: Any) -> Network:
-        """Return `variant` with a recipe: that of this network, followed by the call that built the variant."""
+        """Return `variant` with this network's recipe, extended by the call that built the variant."""
         variant.recipe = self.recipe.then(name, *arguments, **options) if self.recipe is not None else None
         return variant
 

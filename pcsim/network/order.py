@@ -34,7 +34,7 @@ def _topological_order(nodes: Sequence[Node], before: Mapping[Node, Sequence[Nod
 
 
 def evaluation_order(names: Sequence[str], edges: Iterable[Projection]) -> tuple[str, ...]:
-    """Sort the populations so that each follows the sources of the given edges to it."""
+    """Sort the populations so that each follows the sources of its incoming `edges`."""
     before: dict[str, list[str]] = {name: [] for name in names}
     for edge in edges:
         if edge.source in before:

@@ -1,4 +1,4 @@
-"""Recipes of networks: the registered model, its options and the variants from which a network can be rebuilt."""
+"""Recipes for rebuilding networks: a registered model, its options, and the variants derived from it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VARIANTS = ("as_ode", "autocast", "clamped", "without")
 class Recipe:
     """The calls that built a network: a registered model with its options, then variants such as "as_ode".
 
-    Arguments are stored as they were at the time of the call. `unkept` names an argument that cannot be stored in a
-    file, such as a module, or is "".
+    Arguments are stored as they were at the time of the call. `unkept` is the name of an argument that cannot be
+    stored in a file, such as a module, or "" if there is none.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Recipe:
         return tuple((name, restore_nested(self._tensors, given)) for name, given in self._calls)
 
     def build(self, construct: Callable[..., Any], **options: Any) -> Any:
-        """Build the network with `construct`, the function for registered models; `options` override those stored.
+        """Build the network with `construct`, which builds registered models; `options` override the stored ones.
 
         Torch's random number generators are left unchanged.
         """

@@ -1,4 +1,4 @@
-"""Runs of several settings of a network in one large batch, whose samples have their own time constants and gains.
+"""Run several settings of a network in one large batch, in which each sample has its own time constants and gains.
 
     many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)
@@ -126,7 +126,7 @@ def batched(network: Network, taus: Values | None = None, gains: Values | None =
     counts = {name: len(values) for name, values in given.items()}
     if len(set(counts.values())) != 1 or set(taus or {}) & set(gains or {}):
         raise WiringError(
-            given=f"taus and gains with the numbers of values {counts}",
+            given=f"taus and gains with these numbers of values: {counts}",
             expected="the same number of values for each tau and gain, and at least one tau or gain",
             remedy="give every tau and gain one value per point, repeating values that do not change",
         )

@@ -41,7 +41,7 @@ def check_taus(
     projections: Sequence[Projection],
     variables: Mapping[str, Mapping[str, Shape]],
 ) -> None:
-    """Raise WiringError for an edge with several delays, or several time constants that do not match the channels."""
+    """Raise WiringError for several delays on one edge, or for time constants that do not match the channels."""
     for name, rule in ((p.name, p.rule) for p in populations if isinstance(p.rule, Flow)):
         count = rule.tau.channels
         for variable, shape in variables[name].items():
@@ -51,7 +51,7 @@ def check_taus(
                 )
                 raise WiringError(
                     given=f"{count} time constants for {what}, which has {shape[0]} channels",
-                    expected=f"one time constant, or {shape[0]}, one for each channel",
+                    expected=f"one time constant, or {shape[0]} (one per channel)",
                     remedy=f"pass tau=10.0, or a tensor of {shape[0]} values in ms",
                 )
     for edge in projections:
@@ -140,7 +140,7 @@ def check_names(
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="names that still differ after replacing all but letters, digits and underscores with '_'",
+            expected="names that still differ when '_' replaces everything but letters, digits and underscores",
             remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:
@@ -165,7 +165,7 @@ def _is_timed(rule: Flow) -> bool:
 
 
 def all_flows(populations: Sequence[Population]) -> bool:
-    """Return True if the memories are flows. Raises WiringError for flows mixed with maps or without a tau."""
+    """Return whether the memories are flows. Raises WiringError if flows are mixed with maps or lack a tau."""
     flows = [p.name for p in populations if isinstance(p.rule, Flow)]
     maps = [p.name for p in populations if isinstance(p.rule, Map)]
     if flows and maps:

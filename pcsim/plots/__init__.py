@@ -1,11 +1,13 @@
 """Plots of results with matplotlib.
 
-Every function takes `ax=` and draws there; without it, it draws on a new pyplot figure, which appears in a notebook or
-with `plt.show()`. Functions that draw a single panel return the `Axes`. Those that draw several panels return the
-`Figure`; with `ax`, the panels replace it in its figure. Further keyword arguments are passed to the main artist, which
-is named in the docstring. Close figures that are no longer needed with `plt.close(figure)`, as with any pyplot figure.
+With `ax=`, plotting functions draw on existing axes; by default, they draw on a new pyplot figure, which appears in a
+notebook or with `plt.show()`. Functions that draw a single panel return the `Axes`. Those that draw several panels
+return the `Figure`; with `ax`, the panels take the place of these axes. Additional keyword arguments are passed to the
+main artist, which is named in the docstring. Like any pyplot figure, a figure that is no longer needed should be closed
+with `plt.close(figure)`.
 
-`animation` returns images, and `explore` a plotly figure. Figures specific to one experiment are in `experiments/`.
+`animation` returns images, and `explore` returns a plotly figure. Figures specific to one experiment are in
+`experiments/`.
 """
 
 from typing import TYPE_CHECKING

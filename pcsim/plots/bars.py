@@ -23,7 +23,7 @@ _HEIGHT = 6.0
 
 
 def draw_bars(ax: Axes, named: Mapping[str, Run], in_steps: bool) -> None:
-    """Draw the stimuli and the lesions of runs as bars between the axis and its labels; equal rows appear once."""
+    """Draw the stimuli and lesions of runs as bars between the axis and its labels; identical rows are drawn once."""
     rows: list[list[Bar]] = []
     for name, run in named.items():
         scale = 1.0 / run.about["step_ms"] if in_steps else 1.0

@@ -1,4 +1,4 @@
-"""Axes and figures on which the functions of this package draw, their style, and their formatting."""
+"""The axes and figures on which this package draws, with their style and formatting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import StimulusError
 
 PALETTE = ("#0072b2", "#d55e00", "#56b4e9", "#cc79a7", "#e69f00", "#000000", "#009e73", "#999999")
-"""colours of Okabe and Ito (2008), which remain distinct with colour blindness; green is far from vermillion"""
+"""colours of Okabe and Ito (2008), distinguishable to colour-blind readers; green is listed far from vermillion"""
 ARTISTS: dict[str, type[Artist]] = {
     "plot": Line2D,
     "imshow": AxesImage,
@@ -40,7 +40,7 @@ ARTISTS: dict[str, type[Artist]] = {
 WIDTHS_MM = {1: 89.0, 1.5: 120.0, 2: 183.0}
 """widths of figures that span 1, 1.5 or 2 columns of a journal (Nature's guide for authors)"""
 FONTS = ("Arial", "Helvetica", "DejaVu Sans")
-"""fonts of `style("paper")`, in order of preference; the last one comes with matplotlib"""
+"""fonts of `style("paper")`, in order of preference; the last one is bundled with matplotlib"""
 
 
 @checked(StimulusError)
@@ -52,7 +52,7 @@ def style(name: Literal["paper", "screen"] = "paper", columns: float = 1) -> Ite
             Text in PDF and SVG files remains text, which can be searched and edited.
     screen  matplotlib's sizes
 
-    Both use a palette for colour-blind readers, and hide the upper and right spines.
+    Both styles use a colour-blind-safe palette and hide the top and right spines.
 
         with pcsim.plots.style("paper", columns=2):
             ax = pcsim.plots.activity(run)
@@ -105,7 +105,7 @@ def size(width: float, height: float) -> tuple[float, float]:
 def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
     """Return axes on a new pyplot figure, with the given size in inches.
 
-    Like every figure of pyplot, it is shown by `plt.show()` or at the end of a notebook cell, and is kept in memory
+    Like any pyplot figure, the figure is shown by `plt.show()` or at the end of a notebook cell, and is kept in memory
     until it is closed with `plt.close(ax.figure)`.
     """
     return pyplot.figure(figsize=size(width, height), layout="constrained").add_subplot()
@@ -113,7 +113,7 @@ def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
 
 @contextmanager
 def drawing(ax: Axes | None, width: float = 5.0, height: float = 3.5) -> Iterator[Axes]:
-    """Yield `ax` or, without it, axes on a new figure, which is closed if drawing fails."""
+    """Yield `ax`, or axes on a new figure if it is None; a new figure is closed if drawing fails."""
     target = ax if ax is not None else axes(width, height)
     try:
         yield target
@@ -127,7 +127,7 @@ def drawing(ax: Axes | None, width: float = 5.0, height: float = 3.5) -> Iterato
 def panels(
     ax: Axes | None, rows: int, columns: int, width: float, height: float, **options: Any
 ) -> Iterator[tuple[Figure | SubFigure, NDArray[Any]]]:
-    """Yield a figure and its panels (rows, columns). With `ax`, the panels replace it in its figure.
+    """Yield a figure and its panels (rows, columns). With `ax`, the panels take the place of these axes.
 
     options  passed to `Figure.subplots`
     """
@@ -139,7 +139,7 @@ def panels(
         if place is None:
             raise StimulusError(
                 given="axes at a free position",
-                expected="axes in a grid, which several panels can replace",
+                expected="axes in a grid, which can be replaced with several panels",
                 remedy="create the axes with plt.subplots() or figure.add_subplot()",
             )
         ax.remove()
@@ -157,7 +157,7 @@ def merged(
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return keyword arguments for an artist, under full names: `defaults`, overridden by those passed by the user.
+    """Return keyword arguments for an artist, under their full names: `defaults` overridden by those in `given`.
 
     Raises StimulusError for names that neither the artist nor the method of `Axes` accepts.
     """
@@ -168,7 +168,7 @@ def merged(
         raise StimulusError(
             given=f"the keyword {unknown[0]!r}",
             expected=f"an option of this function, or a property of a {artist.__name__} in matplotlib",
-            remedy=f"did you mean {near[0]!r}?" if near else "see the options with help(), or leave this one out",
+            remedy=f"did you mean {near[0]!r}?" if near else "list the options with help(), or omit this one",
         )
     if "norm" in given:
         defaults = {name: value for name, value in defaults.items() if name not in ("vmin", "vmax")}
@@ -196,7 +196,7 @@ def require(is_valid: bool, given: str, expected: str, remedy: str) -> None:
 
 
 def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
-    """Return an array or tensor as an array, detached from its autograd graph."""
+    """Convert an array or tensor to a NumPy array, detached from the autograd graph."""
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
 
 
@@ -217,5 +217,5 @@ def _two_or_five(shown: bool, value: float, _: int | None = None) -> str:
 
 
 def tidy(ax: Axes) -> None:
-    """Hide the upper and right spines."""
+    """Hide the top and right spines."""
     ax.spines[["top", "right"]].set_visible(False)

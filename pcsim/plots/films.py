@@ -101,10 +101,10 @@ def _show(ax: Axes, value: NDArray[Any], is_error: bool, style: Mapping[str, Any
 def errors_over_frames(
     errors: Mapping[str, ArrayLike], closed_loop_from: int | None = None, *, ax: Axes | None = None, **line: Any
 ) -> Axes:
-    """Draw the mean squared prediction error of each layer, (time,) or (time, n), against frames on a log scale.
+    """Draw the mean squared prediction error of each layer, (time,) or (time, n), on a log scale against frames.
 
-    A line marks `closed_loop_from`. Bands are standard errors over clips. Frame 0 is omitted, because it is predicted
-    before there is any input. `line` is passed to `ax.plot`.
+    A line marks `closed_loop_from`. Bands show the standard error over clips. Frame 0 is omitted, because it is
+    predicted before there is any input. `line` is passed to `ax.plot`.
     """
     with drawing(ax, 5.0, 3.4) as ax:
         for number, (name, values) in enumerate(errors.items()):
@@ -123,8 +123,8 @@ def errors_over_frames(
 def surprise(errors: Mapping[str, Mapping[str, ArrayLike]], at: int, *, ax: Axes | None = None, **line: Any) -> Figure:
     """Draw the prediction errors around a surprise at frame `at`, with one panel per layer.
 
-    errors[kind][layer] is (time, n). The first kind is the baseline without a surprise. Bands are standard errors over
-    clips. Frame 0 is omitted. `line` is passed to `ax.plot`.
+    errors[kind][layer] is (time, n). The first kind is the baseline without a surprise. Bands show the standard error
+    over clips. Frame 0 is omitted. `line` is passed to `ax.plot`.
     """
     first: Mapping[str, ArrayLike] = next(iter(errors.values()), {})
     require(

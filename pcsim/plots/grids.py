@@ -34,7 +34,7 @@ def heatmap(
     ax: Axes | None = None,
     **image: Any,
 ) -> Axes:
-    """Draw a result of a sweep over two of its parameters. Points that are missing or not finite are marked x.
+    """Draw one result of a sweep against two of its parameters. Missing or non-finite points are marked with an x.
 
     repeats  how to combine several points with the same x and y, such as seeds; required if there are any
     label    label of the colour bar; the name of the value by default
@@ -42,20 +42,20 @@ def heatmap(
              most 150 cells
     image    passed to `ax.imshow`, for example norm="log" or cmap="magma"
 
-    Raises StimulusError if points are repeated and `repeats` is not given, if the values are not single numbers, or for
-    an unknown format.
+    Raises StimulusError if points are repeated and `repeats` is not given, if the values are not single numbers, or if
+    the format is invalid.
     """
     try:
         format(0.0, numbers or "")
     except ValueError as reason:
-        require(False, f"numbers={numbers!r} ({reason})", "a format of a float", "pass numbers='.2f', or '' for none")
+        require(False, f"numbers={numbers!r} ({reason})", "a format for a float", "pass numbers='.2f', or '' for none")
     found = table.over(value, x, y)
     others = ", ".join(name for name in table.axes if name not in (x, y))
     require(
         found.ndim == 3,
         f"{value!r} with values of shape {found.shape[3:]}",
         "one number for each point",
-        f"reduce {value!r} to a number in the function of the sweep",
+        f"reduce {value!r} to a number in the sweep's function",
     )
     require(
         found.shape[2] == 1 or repeats is not None,
@@ -127,7 +127,7 @@ def matrix(
     ranked  if True, draw the rank of each dissimilarity, scaled to [0, 1], as in Kriegeskorte et al. (2008)
     image   passed to `ax.imshow`
 
-    Raises StimulusError for other shapes, or a matrix that is not symmetric.
+    Raises StimulusError for other shapes, and for a matrix that is not symmetric.
     """
     square = as_numbers(values).astype(float)
     if square.ndim == 1:
@@ -135,7 +135,7 @@ def matrix(
         require(
             side == int(side) and side > 1,
             f"a vector of {len(square)} dissimilarities",
-            "n (n - 1) / 2 dissimilarities of n stimuli",
+            "n (n - 1) / 2 dissimilarities between n stimuli",
             "pass a matrix (n, n)",
         )
         square = _square(square, int(side))
@@ -187,7 +187,7 @@ def receptive_fields(
 ) -> Axes:
     """Draw the weights of units as a grid of small images, with zero in the middle of the colour scale.
 
-    weights  (unit, height, width), (unit, channel, height, width) with 1 channel or 3 for a colour image, or
+    weights  (unit, height, width), (unit, channel, height, width) with 1 channel, or 3 for colour images, or
              (unit, pixel) with `shape`
     columns  number of images in a row; by default the grid is about square
     most     maximum number of units; further units are omitted, as stated in the title
@@ -195,7 +195,7 @@ def receptive_fields(
              a colour bar
     image    passed to `ax.imshow`
 
-    The weights of an edge are those of its transform. In `models.predictive_coding`,
+    The weights of an edge are stored in its transform. In `models.predictive_coding`,
     `net.transforms["e0_to_r1"].weight` is (unit, pixel), and the prediction edge "r1_to_p0" uses its transpose.
     """
     fields = as_numbers(weights).astype(float)

@@ -1,4 +1,4 @@
-"""Interactive figures for the browser (plotly, extra `viz`)."""
+"""Interactive plotly figures for the browser, which require the `viz` extra."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def explore(
     if len(layouts) != 1 or len(set(next(iter(layouts))[1:])) != 1:
         raise PcsimError(
             given=f"{len(layouts)} sets of settings and panels",
-            expected="the same second settings and the same panels for every first setting",
+            expected="the same second settings and panels for every first setting",
             remedy="fill missing curves with NaN",
         )
     firsts = list(curves)
@@ -96,7 +96,7 @@ def _finite(values: ArrayLike) -> list[float]:
 
 
 def _scale(values: list[float], log: bool) -> dict[str, Any]:
-    """Return the range of an axis; on a log scale, also ticks at 1, 2 and 5 times powers of ten."""
+    """Return the range of an axis and, on a log scale, ticks at 1, 2 and 5 times powers of ten."""
     low, high = min(values), max(values)
     if not log or low <= 0:
         room = 0.05 * (high - low or 1.0)

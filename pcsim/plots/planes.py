@@ -1,4 +1,4 @@
-"""Phase planes of systems of two variables."""
+"""Phase planes of two-variable systems."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def phase_plane(
     stream    passed to `ax.streamplot`
 
     On a nullcline, one variable does not change: x on the solid line, and y on the dashed line.
-    For a discrete network, the rate of change is the next state minus the current one. Raises StimulusError for a
-    state or points of another size, and for ranges that are not increasing.
+    For a discrete network, the rate of change is the next state minus the current one. Raises StimulusError
+    if the state or a point does not consist of two values, or if the ranges are not increasing.
     """
     require(
         dynamics.size == 2,

@@ -17,7 +17,7 @@ Route = NDArray[np.float64]
 WIDE, HIGH = 0.5, 0.2
 """half the width and height of a box; columns are 2 apart, and rows 1"""
 _PITCH, _LOOP, _GAP = 2.0, 0.28, 0.12
-"""distance between columns, size of the loop of an edge to its own population, minimum distance of parallel lines"""
+"""distance between columns, size of the loop of an edge to its own population, minimum gap between parallel lines"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layout:
 
     @property
     def limits(self) -> tuple[Place, Place]:
-        """Return the lower left and upper right corner of the diagram, with a margin."""
+        """Return the lower left and upper right corners of the diagram, with a margin."""
         boxes = np.array(list(self.places.values()))
         half = np.array([WIDE, HIGH])
         low, high = boxes.min(0) - half, boxes.max(0) + half
@@ -60,7 +60,7 @@ def laid_out(net: Network, edges: Sequence[Projection]) -> Layout:
 def _bends(
     edge: Projection, places: dict[str, Place], looped: set[str], lanes: list[tuple[float, float, float]]
 ) -> list[Place]:
-    """Return the corners of an edge between its ends. An edge over several rows follows a vertical lane of its own."""
+    """Return the corners of an edge between its ends. An edge that spans several rows has its own vertical lane."""
     (x0, y0), (x1, y1) = places[edge.source], places[edge.target]
     if y0 == y1:
         if not _between(places, x0, x1, y0):
@@ -111,7 +111,7 @@ def _free_lane(
 def _ports(
     edges: Sequence[Projection], places: dict[str, Place], bends: dict[str, list[Place]]
 ) -> dict[tuple[str, str], Place]:
-    """Return the ends of each edge, spread over the sides of the boxes in an order for which few edges cross."""
+    """Return the ends of each edge, spread along the sides of the boxes in an order that avoids most crossings."""
     sides: dict[tuple[str, float], list[tuple[float, int, str, str]]] = {}
     ports: dict[tuple[str, str], Place] = {}
     for number, edge in enumerate(edges):

@@ -3,11 +3,11 @@
     x <- max( floor, x + a ( [drive - gate]+ - inhibition - leak x ) ),   a = dt / tau
 
 race    one unit per choice, without leak or inhibition
-drift   no floor, and drives that sum to 0 over the choices: one unit of two choices is a drift-diffusion process
+drift   no floor, and drives that sum to 0 over the choices: with two choices, each unit is a drift-diffusion process
 LCA     leak, inhibition from the other units, floor 0 (Usher & McClelland 2001 eq. 4)
 gated   a gate, which blocks weak evidence (Purcell et al. 2010 eq. 4)
 
-A decision is made when a unit reaches a bound (see `pcsim.analysis.bound_crossings`). Noise arrives as part of the
+A decision is made when a unit reaches a bound (see `pcsim.analysis.bound_crossings`). Noise is part of the
 drive; see `pcsim.stimuli.noise` and `pcsim.models.with_noise`.
 """
 

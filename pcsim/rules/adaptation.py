@@ -24,7 +24,7 @@ class IntrinsicSuppression(Map):
     The suppression s is updated first, from the previous r. It can be recorded as "population.suppression". As a flow
     with time constant tau, s follows r with time constant tau / (1 - alpha).
 
-    alpha  decay of the suppression per step, in [0, 1]
+    alpha  decay factor of the suppression per step, in [0, 1]
     beta   strength; a negative value gives enhancement
 
     Source: Vinken, Boix & Kreiman 2020 eq. 1-2 (alpha = 0.96, beta = 0.7).

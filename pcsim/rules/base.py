@@ -110,7 +110,7 @@ class Rule(nn.Module):
         raise NotImplementedError
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of "value" and the extra variables, given the port shapes. By default, they are equal."""
+        """Return the shapes of "value" and the extra variables, given the port shapes. By default, all are equal."""
         given = set(ports.values())
         if len(given) != 1:
             raise WiringError(

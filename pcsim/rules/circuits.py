@@ -4,7 +4,7 @@
     E <- (S_max - rho E) S(drive)                                Wilson & Cowan, with refractoriness rho
     S(x) = 1 / (1 + exp(-a (x - theta))) - 1 / (1 + exp(a theta)),   S_max = 1 - 1 / (1 + exp(a theta))
 
-Each rule is a map. `rules.Leaky(rule, tau)` turns it into the published flow. Inhibition arrives through edges with
+Each rule is a map. `rules.Leaky(rule, tau)` turns it into the published flow. Inhibition is delivered by edges with
 negative weights (`connections.signed`).
 """
 

@@ -1,7 +1,7 @@
 """Gated cells, which receive the stacked inputs of all their gates at a single port.
 
-Each projection to a cell drives all gates with one transform, such as a convolution; the bias belongs to the cell.
-Cells are convolutional for image-shaped populations and dense for vectors.
+Each projection to a cell drives all gates with one transform, such as a convolution; the bias is a parameter of the
+cell. Cells are convolutional for image-shaped populations and dense for vectors.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     h1(t) = f( drive - f0( inhibition (alpha h2(t-1) + mu) ) )                    suppression, without memory
     h2(t) = (1 - g) h2(t-1) + g f( kappa h1 + beta excitation + omega h1 excitation ),   g = s( mix + b )
 
-f0 is ReLU if f is, and otherwise the identity. The edges compute inhibition = W * (gain h2(t-1)),
+f0 is ReLU if f is ReLU, and the identity otherwise. The edges compute inhibition = W * (gain h2(t-1)),
 excitation = W * h1(t), and the input of the gate, mix = U * h1(t). Source: Linsley et al. 2018 eq. 7-10.
 """
 

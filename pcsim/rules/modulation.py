@@ -2,7 +2,7 @@
 
     drive <- drive (1 + gain)
 
-The gain is 0 if nothing modulates the population, so its rule is then unchanged.
+If nothing modulates the population, the gain is 0 and the rule is unchanged.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ def modulated(rule: Rule, port: str | None = None) -> Rule:
 
     The gain can differ between units (channel, height, width), channels (channel, 1, 1) or (channel,), or places
     (1, height, width). In a rule whose port receives several values per channel, such as the gates of an LSTM, all of
-    them are multiplied by the gain of the channel. Without an edge to "gain", or with a gain of 0, the results are
+    them are multiplied by the channel's gain. Without an edge to "gain", or with a gain of 0, the results are
     bitwise equal to those of `rule`. Parameters are shared with `rule`.
 
     port  input port that is multiplied, by default the first; "value" multiplies the output of a map or wire instead,
           which changes the slope of its response (Lindsay & Miller 2018)
 
-    Raises WiringError for an unknown port, for the value of a flow, which is integrated, or a rule with a port "gain".
+    Raises WiringError for an unknown port, for port="value" in a flow, whose value is integrated, or for a rule that
+    already has a port "gain".
 
         Population("v1", rules.modulated(rules.Rate(16)))
     """
@@ -64,7 +65,7 @@ class _Modulated(Rule):
         driven = {port: shape for port, shape in ports.items() if port != GAIN}
         if not driven:
             raise WiringError(
-                given="a gain, and no other input from which its shape could be inferred",
+                given="a gain without another input from which its shape could be inferred",
                 expected="an input to another port, or a shape",
                 remedy="declare it: Population(name, rule, shape=(channel, height, width))",
             )
@@ -121,7 +122,7 @@ class _ModulatedMap(_Modulated, Map):
 
 
 class _ModulatedFlow(_Modulated, Flow):
-    """A modulated flow, which has the tau of its rule also in variants with another tau, such as `net.as_ode`."""
+    """A modulated flow. Its tau is that of its rule, even in variants that change tau, such as `net.as_ode`."""
 
     def __getattr__(self, name: str) -> Any:
         return self.rule.tau if name == "tau" else super().__getattr__(name)

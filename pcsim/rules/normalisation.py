@@ -25,7 +25,7 @@ class DivisiveNormalisation(Wire):
     sigma  semisaturation constant: the drive at which r = 1/2 if pool = drive
     power  n >= 1
 
-    Source: Heeger 1992; Zhou, Benson, Kay & Winawer 2019 eq. 3, where the pool is a delayed copy of the drive.
+    Source: Heeger 1992; Zhou, Benson, Kay & Winawer 2019 eq. 3, in which the pool is a delayed copy of the drive.
     """
 
     ports = ("drive", "pool")

@@ -103,7 +103,7 @@ class GatedUpdate(Map):
     al. 2014.
 
     As an ODE, tau dh/dt = (1 - u) (f(candidate + b) - h): a leaky unit whose time constant tau / (1 - u) depends on its
-    input, at least tau, and is fixed if nothing projects to the port "update". Source: Jordan, Sokol & Park 2021.
+    input, is at least tau, and is fixed if nothing projects to the port "update". Source: Jordan, Sokol & Park 2021.
     """
 
     ports = ("candidate", "update")

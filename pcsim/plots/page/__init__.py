@@ -1,4 +1,4 @@
-"""Pages in which a network runs in the browser."""
+"""Web pages that run a network in the browser."""
 
 from pcsim.plots.page.export import export_page
 

@@ -1,4 +1,4 @@
-"""Pages that run a network in the browser: `export_page`."""
+"""Export of web pages that run a network in the browser: `export_page`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def export_page(
     continuous  whether a discrete network can also be run as `net.as_ode(tau=net.step_ms)`
     about       lines for the foot of the page, such as {"trained on": "debris-light", "seed": "0"}
 
-    An existing page is replaced. Raises WiringError for a network with several inputs, more than 500,000 parameters,
+    An existing file is overwritten. Raises WiringError for a network with several inputs, more than 500,000 parameters,
     windows, conduction delays or transforms that differ between steps, and for an operation that a page cannot run;
     docs/export_page.md lists them. Raises StimulusError for images of the wrong shape or range.
 
@@ -258,7 +258,7 @@ def _examples(images: Tensor, labels: Tensor | None) -> list[dict[str, Any]]:
 
 
 def _graph(net: Network) -> dict[str, Any]:
-    """Return the boxes and routes of a drawing, in pixels, with y downwards."""
+    """Return the boxes and routes of a drawing, in pixels, with y pointing downwards."""
     layout = laid_out(net, net.projections)
     (left, bottom), (right, top) = layout.limits
 

@@ -1,6 +1,6 @@
-"""JavaScript statements for operators, which fill an array, by the name of the operator in a trace.
+"""JavaScript statements that fill an array with the result of an operator, by the operator's name in a trace.
 
-Arguments have the names of torch's schemas. Any batch size works, although a page runs one image.
+Arguments are named as in torch's schemas. Any batch size works, although a page runs one image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pcsim.core.exceptions import WiringError
 from pcsim.plots.page.expressions import Value, dense, number, over, strides_of
 
 Scratch = Callable[[int, str], str]
-"""a function that declares an array of some length and type, and returns its name"""
+"""a function that declares an array of a given length and type, and returns its name"""
 Kernel = Callable[[Value, Mapping[str, Any], Scratch], str]
 UNROLLED = 25
 """the largest number of taps of a convolution that are unrolled"""
@@ -23,7 +23,7 @@ UNROLLED = 25
 
 
 def _matrix_product(out: Value, left: Value, right: Value, first: str, factor: str = "") -> str:
-    """out[m, n] = first + factor sum_k left[m, k] right[k, n], with zeros on the left skipped."""
+    """out[m, n] = first + factor sum_k left[m, k] right[k, n], skipping zeros in `left`."""
     (rows, inner), columns = left.shape[-2:], right.shape[-1]
     return (
         f"for (let m = 0; m < {rows}; m++) {{ for (let n = 0; n < {columns}; n++) "
@@ -58,7 +58,7 @@ def _convolution(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
     if len(out.shape) != 4:
         raise WiringError(
             given=f"a convolution over {len(out.shape) - 2} axes",
-            expected="2-d convolutions, of maps (batch, channel, height, width)",
+            expected="2-d convolutions of maps (batch, channel, height, width)",
             remedy="reshape the values to maps with a height of 1, and use nn.Conv2d",
         )
     spans = given["weight"].shape[2:]
@@ -160,7 +160,7 @@ def _bias_of(given: Mapping[str, Any]) -> str:
 
 
 def _windows(out: Value, given: Mapping[str, Any], first: str, add: str, end: str) -> str:
-    """Reduce windows: `first` is the start, `add` an update of a by {x}, and `end` the result."""
+    """Reduce windows: a starts from `first`, `add` updates it with {x}, and `end` is the result."""
     image = given["self"]
     height, width = image.shape[-2:]
     rows, columns = out.shape[-2:]
@@ -200,7 +200,7 @@ def _require(holds: Any, given: str, expected: str) -> None:
 
 
 def _reduced(first: str, add: str, end: str = "a") -> Kernel:
-    """Return an emitter that reduces axes; {x} in `add` is an element, and {n} in `end` their number."""
+    """Return an emitter that reduces axes; {x} in `add` is an element, and {n} in `end` the number of elements."""
 
     def emit(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
         value = given["self"]

@@ -153,7 +153,7 @@ def traced(function: Any, fixed: State, moving: State, instead: Instead, name: s
         raise WiringError(
             given=f"{name!r}, a step of which cannot be traced: {str(reason).splitlines()[0]}",
             expected="modules whose tensor operations do not depend on the values",
-            remedy="replace branches on values with torch.where, and calls of .item() with tensors",
+            remedy="replace branches on values with torch.where, and calls to .item() with tensors",
         ) from reason
     graph = fx.Graph()
     held = inputs_of(graph, (trace,))
@@ -194,7 +194,7 @@ def _closed(network: Wiring, solver: Solver, steps: int) -> dict[str, list[tuple
 
 
 def _require_plain(net: Network, solver: Solver) -> None:
-    """Raise WiringError for parts whose computations change from step to step, and for types other than float32."""
+    """Raise WiringError for parts whose computations change from step to step, and for dtypes other than float32."""
     parts = [f"an active window of {p.name!r}" for p in net.populations.values() if p.active]
     for edge in net.projections:
         if isinstance(edge.transform, Phased):

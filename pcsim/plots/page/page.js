@@ -269,7 +269,7 @@ function setUpTaus() {
   const place = $("taus"), taus = state.taus[state.mode], own = model().tau;
   place.textContent = "";
   const names = Object.keys(own);
-  if (!names.length && MODELS.length > 1) made(place, "p", {}, "Time constants belong to continuous time.");
+  if (!names.length && MODELS.length > 1) made(place, "p", {}, "Time constants exist only in continuous time.");
   for (const name of names) {
     const low = Math.log2(Math.max(2 * model().dt, own[name] / 4)), label = made(place, "label");
     made(label, "span", {}, `tau of ${name}`);
@@ -374,7 +374,7 @@ function drawReadout() {
     made(answer, "strong", {}, `Answer ${first}`);
     answer.append(`, ${what} ${last[name][first].toFixed(2)} at ${short(time(rows.length - 1))} ms.` + (label === null ? "" : ` True digit: ${label}.`) + (intact ? ` Intact: ${say(intact)}.` : ""));
   }
-  $("readout").setAttribute("aria-label", `Read-out over time, ${what} of each digit. ${answer.textContent}`);
+  $("readout").setAttribute("aria-label", `Readout over time, ${what} of each digit. ${answer.textContent}`);
   legend($("readout-legend"), [
     ...(label === null ? [] : [[`true digit, ${label}`, "var(--true)"]]), ...(first === label ? [] : [[`answer, ${first}`, "var(--top)"]]),
     ["other digits", "var(--soft)"], ["intact network", "var(--soft)", "before"],

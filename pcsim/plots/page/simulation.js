@@ -1,5 +1,5 @@
 "use strict";
-// Runs an exported network. A model holds two programs, `start` and `step`, each with arrays that it reads (`takes`)
+// Runs an exported network. A model contains two programs, `start` and `step`, each with arrays that it reads (`takes`)
 // and fills (`gives`), and functions for what depends on the image and time constants (`early`) and the rest (`late`).
 
 function unpacked(text) {
@@ -49,7 +49,7 @@ function simulation(model, constants) {
   const isShut = (edge, at) => (model.closed[edge] ?? []).some(([begin, end]) => begin <= at && at < end);
 
   return {
-    // Yield the recorded values after each step. `cut` holds names of edges, and `taus` time constants in ms.
+    // Yield the recorded values after each step. `cut` lists edges by name, and `taus` contains time constants in ms.
     *rows({ image, cut = [], taus = {} }) {
       const lesioned = new Set(cut);
       prepare(image, taus);
@@ -59,7 +59,7 @@ function simulation(model, constants) {
           step.takes[key][0] = lesioned.has(edge) || isShut(edge, at) ? 0 : 1;
         }
         run(step.late);
-        // A state may be the past of another one, which is copied before it changes.
+        // The new value of a state can be the old array of another one, so copy it before it is overwritten.
         const before = Object.values(step.takes);
         const after = states.map((key) => (before.includes(step.gives[key]) ? step.gives[key].slice() : step.gives[key]));
         states.forEach((key, n) => step.takes[key].set(after[n]));
