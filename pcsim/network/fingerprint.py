@@ -1,4 +1,4 @@
-"""Descriptions of the wiring of a network as JSON types, their SHA-256, and their differences in words."""
+"""The description of a network's wiring as JSON types, its SHA-256, and differences between descriptions in words."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ MOST_DIFFERENCES = 4
 
 
 def description(network: Graph) -> dict[str, Any]:
-    """Return everything that determines the computation of a network except its weights, as JSON types.
+    """Return, as JSON types, everything except the weights that determines what a network computes.
 
-    Modules are described by their class, settings, fixed buffers and children; hooks and the code of modules are not
-    included.
+    Modules are described by their class, settings, fixed buffers and children, but not by their hooks or code.
     """
     populations, edges = network.populations, network.projections
     described: dict[str, Any] = {
@@ -67,7 +66,7 @@ def fingerprint(described: Mapping[str, Any]) -> str:
 
 
 def differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return the differences between a description read from a file and that of a network, in words."""
+    """Return, in words, how the description in a file differs from that of a network."""
     found = list(_differences((), theirs, own))
     more = len(found) - MOST_DIFFERENCES
     return [*found[:MOST_DIFFERENCES], f"{more} more differences"] if more > 0 else found
@@ -117,7 +116,7 @@ def _module(module: nn.Module, outer: tuple[int, ...] = ()) -> dict[str, Any]:
 
 
 def _plain(value: Any, outer: tuple[int, ...] = ()) -> Any:
-    """Return a setting as JSON types: arrays by their SHA-256, functions and other objects by their name."""
+    """Return a setting as JSON types: arrays as their SHA-256, functions and other objects as their names."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

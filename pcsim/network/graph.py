@@ -159,7 +159,7 @@ class Graph(nn.Module):
 
     @property
     def flows(self) -> dict[str, Flow]:
-        """The rules that are flows, by the name of their population."""
+        """The flow rules, by population name."""
         return self.wiring().flows
 
     @property
@@ -169,24 +169,24 @@ class Graph(nn.Module):
 
     @property
     def predicted(self) -> dict[str, str]:
-        """The target (a population or an input) of each prediction error, by the name of the error."""
+        """The target (a population or an input) of each prediction error, by error name."""
         return self.wiring().predicted
 
     @property
     def step_delays(self) -> dict[str, int]:
-        """The longest nonzero delay, in steps, of the edges from each source of a discrete network."""
+        """The longest nonzero delay, in steps, among the edges from each source in a discrete network."""
         return self.wiring().step_delays
 
     @property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays, in ms, of the edges from each source of a flow."""
+        """The delays, in ms, of the edges from each source in a flow."""
         return self.wiring().conduction_delays
 
     @property
     def arrivals(self) -> Mapping[str, float]:
         """The time at which an input onset first reaches each population, along the path with the shortest delay.
 
-        Times are in steps for a discrete network (0 is the first step) and in ms for a flow. They are infinite if the
+        Times are in steps for a discrete network (0 is the first step) and in ms for a flow. A time is infinite if the
         onset never arrives. Edges with a permanent lesion are ignored.
         """
         return self.wiring().arrivals
@@ -222,6 +222,6 @@ class Graph(nn.Module):
             raise WiringError(
                 given=f"step {step} of {name!r}",
                 expected=f"a step in which the population is active: {begin:g} <= step < {end:g}",
-                remedy=f"pass step={begin:g}, for example; outside its window the value of the population is constant",
+                remedy=f"pass step={begin:g}, for example; outside the window, the population's value is constant",
             )
         return self.timing[name][0] + (step - begin) * self.timing[name][1]

@@ -26,7 +26,7 @@ class Network(Graph):
     """A validated network of populations and projections, with inferred shapes and evaluation order.
 
     inputs       shape (channel, height, width) of each stimulus, by name
-    readout      the population whose value is the output of the network, if there is one
+    readout      the population, if any, whose value is the output of the network
     steps        for a discrete model, the number of steps used in its paper
     step_ms      the neural time in ms that one step represents; in an ODE derived from a discrete network, the interval
                  at which per-step transforms advance
@@ -61,7 +61,7 @@ class Network(Graph):
         they are enabled. Use `pcsim.simulate` for flows, to run a different number of steps, or to record states and
         errors. Raises SolverError if the network is a flow, has no readout or does not define `steps`.
         """
-        if Network.runner is None:  # nothing but networks has been imported
+        if Network.runner is None:  # only pcsim.network has been imported
             import_module("pcsim.simulation")
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(
@@ -78,26 +78,26 @@ class Network(Graph):
         If the network already consists of flows, only its time constants change. Parameters are shared in both cases.
 
         `tau`, in ms, is one number, a sequence with one number per population with memory, or a dict by name. The
-        values of a dict can also be a `LearnableTau` or a sequence with one number per channel, and its entry "default"
-        applies to all other populations. Without a "default", a flow keeps the time constants of the others, and a
-        discrete network is refused, because it has none. A wire with delayed outgoing edges also becomes a memory,
-        because its past values are needed. `step_ms` is the time in ms that one step of the discrete network
-        represents. It is used to convert windows, lesions, per-step transforms and delays of more than one step to ms,
-        and defaults to `tau` if `tau` is a scalar.
+        values of a dict can also be a `LearnableTau` or a sequence with one number per channel, and its "default" entry
+        applies to all other populations. Without a "default", the other populations of a flow keep their time
+        constants, and a discrete network is rejected, because it has none. A wire with delayed outgoing edges also
+        becomes a memory, because its past values are needed. `step_ms` is the time in ms that one step of the discrete
+        network represents. It is used to convert windows, lesions, per-step transforms and delays of more than one step
+        to ms, and defaults to `tau` if `tau` is a scalar.
 
         A delay of 0 between two memories has no meaning in continuous time: every edge of the flow transmits the
         current value, regardless of the unrolling. The unrolling matters only for one-stage solvers
         (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
 
-        A discrete network is usually trained for `net.steps` steps. In longer runs of the trained network, also as a
-        flow, activity drifts and answers become wrong: run the flow for about `net.steps` times `step_ms`.
+        A discrete network is usually trained for `net.steps` steps. If the trained network runs for longer, even as a
+        flow, its activity drifts and its answers become wrong: run the flow for about `net.steps` times `step_ms`.
         """
         return self._as_variant(variants.as_ode(self, tau, step_ms), "as_ode", tau, step_ms)
 
     @checked(WiringError)
     def clamped(self, *names: str) -> Network:
-        """Return the network with the named populations clamped to stimuli, which makes them inputs.
+        """Return the network with the named populations clamped to stimuli; they become inputs.
 
         Edges to these populations are removed, and edges from them transmit the stimulus without delay. Parameters are
         shared.
@@ -113,11 +113,12 @@ class Network(Graph):
         inputs: Mapping[str, Sequence[int]] | None = None,
         readout: str | None = None,
     ) -> Network:
-        """Return the network with further populations, projections and inputs, which can be connected to its own.
+        """Return the network with added populations, projections and inputs, which can connect to the existing ones.
 
-        Everything else is that of this network, including parameters, which are shared, and the readout unless another
+        Everything else is taken from this network: parameters are shared, and the readout is the same unless another
         one is named. If no new projection targets an old population, the old populations keep their activity. Load a
-        saved network with `pcsim.load(path, into=net)`. Raises WiringError if a name already exists, and as `Network`.
+        saved network with `pcsim.load(path, into=net)`. Raises WiringError if a name already exists, and in the cases
+        listed under `Network`.
 
             probe = Population("lateral_drive", rules.Sum())
             net = net.extended([probe], [Projection("l1", "lateral_drive", net.transforms["l1_to_l1"])])
@@ -162,9 +163,9 @@ class Network(Graph):
 
         For registered models and their variants, the file contains all that is needed to rebuild the network: the model
         and its options, tensors, dtype and mode. For other networks, and for networks that were changed after they were
-        built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` fills a network
-        with the same wiring. The extension is .pcsim, .run, .safetensors or absent. Raises StorageError for others, and
-        if `path` exists, unless `overwrite` is True.
+        built, it contains the weights and a description of the wiring, and `pcsim.load(path, into=net)` loads the
+        weights into a network with the same wiring. `path` ends in .pcsim, .run or .safetensors, or has no extension.
+        Raises StorageError for other extensions, and if `path` exists and `overwrite` is False.
         """
         save_network(self, path, overwrite)
 

@@ -32,8 +32,8 @@ class Population:
     """A named group of units that share one rule.
 
     shape   (channel, height, width), inferred from the inputs unless declared
-    active  window [a, b) in which the population responds, in steps or, in a flow, in ms; outside the window,
-            its value is constant
+    active  window [a, b), in steps (in ms for a flow), in which the population responds; outside the window, its
+            value is constant
     starts_from  a population from which the value and extra variables are copied when the window opens
     """
 
@@ -47,7 +47,7 @@ class Population:
 if TYPE_CHECKING:
 
     class _AsModule:
-        """The type of `Projection.transform`: a module when it is read, and also a function or a number when passed."""
+        """The type of `Projection.transform`: a module when read; a function or a number can also be passed."""
 
         def __get__(self, owner: object, kind: type) -> nn.Module: ...
         def __set__(self, owner: object, value: nn.Module | Callable[..., torch.Tensor] | float) -> None: ...
@@ -58,15 +58,15 @@ if TYPE_CHECKING:
 class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
-    transform  a module, a function without state (see `connections.Function`), or a number (a fixed gain); by default,
+    transform  a module, a stateless function (see `connections.Function`), or a number (a fixed gain); by default,
             the identity
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
             None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.
     port    input port of the target's rule; by default the port named after `kind`, or else the rule's first port. A
-            modulatory edge targets the port "gain", see `rules.modulated`.
+            modulatory edge targets the port "gain"; see `rules.modulated`.
     before  output of a delayed edge before its source has a value: nothing ("absent"), or the transform applied to
             zeros ("zeros").
-    active  window [a, b) in which the edge delivers its output, in steps or, in a flow, in ms. The phase of a
+    active  window [a, b), in steps (in ms for a flow), in which the edge delivers its output. The phase of a
             `connections.Phased` transform is counted from a.
     delay_ms  conduction delay in a flow: a number, or a `LearnableTau(1, ...)` for a learnable delay. The source's
             value is interpolated between steps.

@@ -1,4 +1,4 @@
-"""Recipes of networks: the registered model, its options and the variants from which a network can be rebuilt."""
+"""Recipes for networks: the registered model, options and variants from which a network can be rebuilt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Recipe:
     """The calls that built a network: a registered model with its options, then variants such as "as_ode".
 
     Arguments are stored as they were at the time of the call. `unkept` names an argument that cannot be stored in a
-    file, such as a module, or is "".
+    file, such as a module; it is "" if there is none.
     """
 
     model: str
@@ -36,7 +36,7 @@ class Recipe:
         return cls(model, {"dict": []})._with("", dict(options))
 
     def then(self, variant: str, *arguments: Any, **options: Any) -> Recipe:
-        """Return the recipe followed by a call of a variant."""
+        """Return the recipe followed by a call to a variant."""
         return self._with(variant, {"arguments": arguments, "options": options})
 
     @property
@@ -50,7 +50,7 @@ class Recipe:
         return tuple((name, restore_nested(self._tensors, given)) for name, given in self._calls)
 
     def build(self, construct: Callable[..., Any], **options: Any) -> Any:
-        """Build the network with `construct`, the function for registered models; `options` override those stored.
+        """Build the network with `construct`, the function for registered models; `options` override the stored ones.
 
         Torch's random number generators are left unchanged.
         """

@@ -1,4 +1,4 @@
-"""Networks in files: their tensors, the recipe that rebuilds them, and the description of their wiring."""
+"""Saved networks: their tensors, the recipe for rebuilding them, and the description of their wiring."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SavedNetwork:
         return Recipe.read(facts, inner) if facts is not None else None
 
     def rebuild(self) -> Graph:
-        """Build the network anew, with the same tensors, modes and wiring as the network that was saved."""
+        """Rebuild the network with the same tensors, modes and wiring as the saved network."""
         with storage.content_of(self.path, "a network", "save it again with net.save(path)"):
             recipe = self.recipe
             if recipe is None:
@@ -83,7 +83,7 @@ class SavedNetwork:
         return network
 
     def rebuild_with(self, **options: Any) -> Graph:
-        """Build the network with other options than those stored, load its weights, and set evaluation mode."""
+        """Build the network with options other than the stored ones, load its weights, and set evaluation mode."""
         with storage.content_of(self.path, "a network", "save it again with net.save(path)"):
             recipe = self.recipe
             if recipe is None:
@@ -93,7 +93,7 @@ class SavedNetwork:
         return network.eval()
 
     def fill(self, network: Graph) -> Graph:
-        """Copy the weights into `network`, whose wiring has to be the same, and return it."""
+        """Copy the weights into `network`, whose wiring must be the same, and return it."""
         with storage.content_of(self.path, "a network", "save it again with net.save(path)"):
             self._require_wiring(network, "build the network as it was when it was saved, with the same settings")
             load_tensors(network, self._trained(), self.path)
@@ -120,9 +120,9 @@ class SavedNetwork:
 def _checked_recipe(
     network: Graph, tensors: dict[str, Tensor], described: Mapping[str, Any]
 ) -> tuple[Recipe | None, str, dict[str, Tensor]]:
-    """Return the recipe (None if it does not reproduce the network), the reason why not, and the tensors to store.
+    """Return the recipe (None if it does not reproduce the network), why it does not, and the tensors to store.
 
-    Fixed buffers are stored only if they differ from those of a network that is built anew.
+    Fixed buffers are stored only if they differ from those of a newly built network.
     """
     recipe, own = network.recipe, trained_tensors(network)
     if recipe is None:
@@ -144,20 +144,20 @@ def _checked_recipe(
 
 def _construct() -> Callable[..., Any]:
     """Return the function that builds registered models."""
-    if Graph.construct is None:  # nothing but networks has been imported, as after unpickling
+    if Graph.construct is None:  # only pcsim.network has been imported, as after unpickling
         import_module("pcsim.models")
     return cast(Callable[..., Any], Graph.construct)
 
 
 def _all_tensors(network: Graph) -> dict[str, Tensor]:
-    """Return all parameters and buffers once, by their first name; unlike `trained_tensors`, also fixed buffers."""
+    """Return every parameter and buffer once, under its first name; unlike `trained_tensors`, include fixed buffers."""
     found = trained_tensors(network)
     known = {id(tensor) for tensor in found.values()}
     return found | {name: buffer for name, buffer in network.named_buffers() if id(buffer) not in known}
 
 
 def _fill(network: Graph, tensors: Mapping[str, Tensor], strides: Mapping[str, list[int]], origin: str) -> None:
-    """Replace the values of all tensors, including their dtype and memory layout, on which rounding depends."""
+    """Replace the values of all tensors, and also their dtype and memory layout, on which rounding depends."""
     own, needed = _all_tensors(network), trained_tensors(network)
     missing = [name for name in needed if name not in tensors]
     if wrong := missing + [n for n, value in tensors.items() if n not in own or own[n].shape != value.shape]:

@@ -33,7 +33,7 @@ from pcsim.rules.base import Rule
 
 
 def transformed_shape(transform: nn.Module, shape: Shape) -> Shape:
-    """Return the output shape of `transform` for an activity of `shape`, without computing the output.
+    """Return the output shape of `transform` for an activity of shape `shape`, without computing the output.
 
     For common layer types, the shape is given by a formula. Other layers are run on the meta device, which takes 0.1 to
     4 ms per layer and 0.8 s for the first one. If the transform does not accept the shape, its exception is raised.

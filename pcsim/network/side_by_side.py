@@ -1,4 +1,4 @@
-"""Runs of several settings of a network in one large batch, whose samples have their own time constants and gains.
+"""Several settings of a network run as one large batch, with separate time constants and gains for each sample.
 
     many = batched(net, taus={"r1": [5.0, 10.0, 20.0]}, gains={"r2->r1": [0.0, 0.5, 1.0]})     3 points
     run = simulate(many.network, many.tile(images), solver=Euler(1.0), until=200.0)

@@ -31,7 +31,7 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="start the edge at the population that drives its source, or wrap the rule of the source in "
+            remedy="start the edge at the population that drives its source, or wrap the rule of its source in "
             "rules.Leaky(rule, tau)",
         )
 
@@ -41,7 +41,7 @@ def check_taus(
     projections: Sequence[Projection],
     variables: Mapping[str, Mapping[str, Shape]],
 ) -> None:
-    """Raise WiringError for an edge with several delays, or several time constants that do not match the channels."""
+    """Raise WiringError if an edge has several delays, or if several time constants do not match the channels."""
     for name, rule in ((p.name, p.rule) for p in populations if isinstance(p.rule, Flow)):
         count = rule.tau.channels
         for variable, shape in variables[name].items():
@@ -59,7 +59,7 @@ def check_taus(
             raise WiringError(
                 given=f"edge {edge.name} with {count} delays in ms",
                 expected="one delay for the edge",
-                remedy="pass delay_ms=10.0, or one projection for each delay",
+                remedy="pass delay_ms=10.0, or use one projection for each delay",
             )
 
 
@@ -140,7 +140,7 @@ def check_names(
     if twice := [edge.name for edge in projections if keys.count(edge.key) > 1]:
         raise WiringError(
             given=f"two projections called {' and '.join(twice)}",
-            expected="names that still differ after replacing all but letters, digits and underscores with '_'",
+            expected="names that still differ after all but letters, digits and underscores become '_'",
             remedy="merge their transforms, or rename one of them: Projection(..., name='second')",
         )
     if readout is not None and readout not in targets:
@@ -165,7 +165,7 @@ def _is_timed(rule: Flow) -> bool:
 
 
 def all_flows(populations: Sequence[Population]) -> bool:
-    """Return True if the memories are flows. Raises WiringError for flows mixed with maps or without a tau."""
+    """Return True if the memories are flows. Raises WiringError if flows are mixed with maps or have no tau."""
     flows = [p.name for p in populations if isinstance(p.rule, Flow)]
     maps = [p.name for p in populations if isinstance(p.rule, Map)]
     if flows and maps:

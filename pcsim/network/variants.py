@@ -109,7 +109,7 @@ def autocast(network: Net, dtype: torch.dtype) -> Net:
 
 
 def with_edges(network: Net, edges: Sequence[Projection]) -> Net:
-    """Return the network after replacing its edges with `edges` of the same names, sources and targets."""
+    """Return the network with its edges replaced by `edges`, which have the same names, sources and targets."""
     other = copy(network)
     other._modules = dict(network._modules)
     other._edges = {edge.key: edge for edge in edges}
@@ -123,7 +123,7 @@ def rebuilt(
     projections: Sequence[Projection] | None = None,
     **changes: Any,
 ) -> Net:
-    """Build a network from these parts; all other arguments are those of `network` unless given in `changes`."""
+    """Build a network from these parts; all other arguments are taken from `network` unless given in `changes`."""
     same = ("inputs", "readout", "steps", "step_ms", "timing", "name", "initialiser")
     options = {name: getattr(network, name) for name in same} | changes
     edges = network.projections if projections is None else projections
@@ -136,7 +136,7 @@ def current(network: Net) -> Net:
 
 
 def _with_tau(network: Graph, population: Population, taus: Mapping[str, Any], step_ms: object) -> Population:
-    """Return a memory with its time constant, or a wire without its window, because wires always follow their input."""
+    """Give a memory its time constant, and remove the window of a wire, because wires always follow their input."""
     name, active = population.name, population.active
     if name not in taus:
         return replace(population, active=None)
@@ -149,7 +149,7 @@ def _tau_by_name(
 ) -> Mapping[str, float | Sequence[float] | Tensor | TimeConstant]:
     """Return the time constants by name, from a number, a sequence in the order of `names`, or a dict.
 
-    With `may_keep`, names without an entry in a dict are left out; otherwise, all need an entry or a "default".
+    If `may_keep`, names without an entry in a dict are left out; otherwise, all need an entry or a "default".
     """
     if not isinstance(tau, Mapping | Sequence):
         return dict.fromkeys(names, tau)
@@ -187,7 +187,7 @@ def _in_ms(name: str, window: Window, step_ms: object) -> Window:
 
 
 def _timed(edge: Projection, from_input: bool, step_ms: object) -> Projection:
-    """Convert an edge for a flow: its windows to ms, and its delay beyond the first step to a conduction delay."""
+    """Convert an edge's windows to ms, and its delay beyond the first step to a conduction delay."""
     late = (edge.delay or 0) - (not from_input)
     if edge.active is not None:
         edge = replace(edge, active=_in_ms(edge.name, edge.active, step_ms))

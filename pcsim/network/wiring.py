@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """The dict that contains the first parameter, and the parameter's key in this dict."""
+        """The dict that contains the first parameter, and its key in that dict."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -61,7 +61,7 @@ class Wiring:
 
     @cached_property
     def memory_keys(self) -> list[tuple[int, str]]:
-        """The pair (population index, state key) of every variable of every memory."""
+        """The pair (population index, state key) for each variable of each memory."""
         numbers = {name: number for number, name in enumerate(self.shapes.variables)}
         variables = self.shapes.variables
         return [(numbers[name], variable_key(name, variable)) for name in self.memories for variable in variables[name]]
@@ -76,7 +76,7 @@ class Wiring:
 
     @cached_property
     def flows(self) -> dict[str, Flow]:
-        """The rules that are flows, by the name of their population."""
+        """The flow rules, by population name."""
         return {name: p.rule for name, p in self.populations.items() if isinstance(p.rule, Flow)}
 
     @cached_property
@@ -86,12 +86,12 @@ class Wiring:
 
     @cached_property
     def predicted(self) -> dict[str, str]:
-        """The target (a population or an input) of each prediction error, by the name of the error."""
+        """The target (a population or an input) of each prediction error, by error name."""
         return {name: edge.source for name in self.errors for edge in self.incoming[name] if edge.port == "target"}
 
     @cached_property
     def step_delays(self) -> dict[str, int]:
-        """The longest nonzero delay, in steps, of the edges from each source of a discrete network."""
+        """The longest nonzero delay, in steps, among the edges from each source in a discrete network."""
         longest: dict[str, int] = {}
         for edge in self.projections:
             if not self.is_flow and edge.delay:
@@ -100,7 +100,7 @@ class Wiring:
 
     @cached_property
     def conduction_delays(self) -> dict[str, tuple[TimeConstant, ...]]:
-        """The delays, in ms, of the edges from each source of a flow."""
+        """The delays, in ms, of the edges from each source in a flow."""
         found: dict[str, tuple[TimeConstant, ...]] = {}
         for edge in self.projections:
             if isinstance(edge.delay_ms, TimeConstant):

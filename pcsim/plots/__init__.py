@@ -1,9 +1,10 @@
 """Plots of results with matplotlib.
 
-Every function takes `ax=` and draws there; without it, it draws on a new pyplot figure, which appears in a notebook or
+Every function draws on the axes passed as `ax=` or, by default, on a new pyplot figure, which appears in a notebook or
 with `plt.show()`. Functions that draw a single panel return the `Axes`. Those that draw several panels return the
-`Figure`; with `ax`, the panels replace it in its figure. Further keyword arguments are passed to the main artist, which
-is named in the docstring. Close figures that are no longer needed with `plt.close(figure)`, as with any pyplot figure.
+`Figure`; if `ax` is given, the panels replace it in its figure. Further keyword arguments are passed to the main
+artist, which is named in the docstring. Close figures that are no longer needed with `plt.close(figure)`, as with any
+pyplot figure.
 
 `animation` returns images, and `explore` a plotly figure. Figures specific to one experiment are in `experiments/`.
 """

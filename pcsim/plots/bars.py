@@ -23,7 +23,7 @@ _HEIGHT = 6.0
 
 
 def draw_bars(ax: Axes, named: Mapping[str, Run], in_steps: bool) -> None:
-    """Draw the stimuli and the lesions of runs as bars between the axis and its labels; equal rows appear once."""
+    """Draw the stimuli and lesions of runs as bars between the axis and its labels; identical rows appear once."""
     rows: list[list[Bar]] = []
     for name, run in named.items():
         scale = 1.0 / run.about["step_ms"] if in_steps else 1.0
@@ -69,7 +69,7 @@ def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _bar(ax: Axes, begin: float, end: float, name: str, colour: str, row: int) -> None:
-    """Draw a bar whose height is in points, so that it does not depend on the size of the axes."""
+    """Draw a bar with its height in points, so that it does not depend on the size of the axes."""
     figure = cast(Figure, ax.get_figure(root=True))
     corner = ScaledTranslation(0, 0, cast(Affine2D, ax.transAxes))
     points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + corner

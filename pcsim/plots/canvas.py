@@ -1,4 +1,4 @@
-"""Axes and figures on which the functions of this package draw, their style, and their formatting."""
+"""Axes and figures for the functions of this package, and their style and formatting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pcsim.core.checks import Positive, checked
 from pcsim.core.exceptions import StimulusError
 
 PALETTE = ("#0072b2", "#d55e00", "#56b4e9", "#cc79a7", "#e69f00", "#000000", "#009e73", "#999999")
-"""colours of Okabe and Ito (2008), which remain distinct with colour blindness; green is far from vermillion"""
+"""colours of Okabe and Ito (2008), distinct with colour blindness, and ordered so that green is far from vermillion"""
 ARTISTS: dict[str, type[Artist]] = {
     "plot": Line2D,
     "imshow": AxesImage,
@@ -49,10 +49,10 @@ def style(name: Literal["paper", "screen"] = "paper", columns: float = 1) -> Ite
     """Draw the figures of a `with` block in a given style.
 
     paper   7 pt sans-serif type, thin lines, a width of 1, 1.5 or 2 journal columns (89, 120 or 183 mm), and 300 dpi.
-            Text in PDF and SVG files remains text, which can be searched and edited.
+            Text in PDF and SVG files can be searched and edited.
     screen  matplotlib's sizes
 
-    Both use a palette for colour-blind readers, and hide the upper and right spines.
+    Both use a colour-blind-safe palette, and hide the top and right spines.
 
         with pcsim.plots.style("paper", columns=2):
             ax = pcsim.plots.activity(run)
@@ -105,15 +105,15 @@ def size(width: float, height: float) -> tuple[float, float]:
 def axes(width: Positive = 5.0, height: Positive = 3.5) -> Axes:
     """Return axes on a new pyplot figure, with the given size in inches.
 
-    Like every figure of pyplot, it is shown by `plt.show()` or at the end of a notebook cell, and is kept in memory
-    until it is closed with `plt.close(ax.figure)`.
+    Like every pyplot figure, it is shown by `plt.show()` or at the end of a notebook cell, and stays in memory until it
+    is closed with `plt.close(ax.figure)`.
     """
     return pyplot.figure(figsize=size(width, height), layout="constrained").add_subplot()
 
 
 @contextmanager
 def drawing(ax: Axes | None, width: float = 5.0, height: float = 3.5) -> Iterator[Axes]:
-    """Yield `ax` or, without it, axes on a new figure, which is closed if drawing fails."""
+    """Yield `ax` or, if it is None, axes on a new figure, which is closed if drawing fails."""
     target = ax if ax is not None else axes(width, height)
     try:
         yield target
@@ -127,7 +127,7 @@ def drawing(ax: Axes | None, width: float = 5.0, height: float = 3.5) -> Iterato
 def panels(
     ax: Axes | None, rows: int, columns: int, width: float, height: float, **options: Any
 ) -> Iterator[tuple[Figure | SubFigure, NDArray[Any]]]:
-    """Yield a figure and its panels (rows, columns). With `ax`, the panels replace it in its figure.
+    """Yield a figure and its panels (rows, columns). If `ax` is given, the panels replace it in its figure.
 
     options  passed to `Figure.subplots`
     """
@@ -138,7 +138,7 @@ def panels(
         place, whole = ax.get_subplotspec(), ax.figure
         if place is None:
             raise StimulusError(
-                given="axes at a free position",
+                given="axes that are not in a grid",
                 expected="axes in a grid, which several panels can replace",
                 remedy="create the axes with plt.subplots() or figure.add_subplot()",
             )
@@ -157,9 +157,9 @@ def merged(
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return keyword arguments for an artist, under full names: `defaults`, overridden by those passed by the user.
+    """Return keyword arguments for an artist under their full names: `defaults`, overridden by the user's.
 
-    Raises StimulusError for names that neither the artist nor the method of `Axes` accepts.
+    Raises StimulusError for names that neither the artist nor its `Axes` method accepts.
     """
     artist = ARTISTS[kind]
     known = _keywords(kind)
@@ -167,7 +167,7 @@ def merged(
         near = difflib.get_close_matches(unknown[0], known, 1)
         raise StimulusError(
             given=f"the keyword {unknown[0]!r}",
-            expected=f"an option of this function, or a property of a {artist.__name__} in matplotlib",
+            expected=f"an option of this function, or a property of matplotlib's {artist.__name__}",
             remedy=f"did you mean {near[0]!r}?" if near else "see the options with help(), or leave this one out",
         )
     if "norm" in given:
@@ -196,12 +196,12 @@ def require(is_valid: bool, given: str, expected: str, remedy: str) -> None:
 
 
 def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
-    """Return an array or tensor as an array, detached from its autograd graph."""
+    """Return an array or tensor as a NumPy array, detached from any autograd graph."""
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
 
 
 def plain_logs(ax: Axes) -> None:
-    """Label logarithmic axes with plain numbers instead of powers of ten, unless they are very small or large."""
+    """Label logarithmic axes with plain numbers instead of powers of ten, except for very small or large numbers."""
     for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"):
         low, high = sorted(axis.get_view_interval())
         if high / low < 8:  # may contain no power of ten
@@ -217,5 +217,5 @@ def _two_or_five(shown: bool, value: float, _: int | None = None) -> str:
 
 
 def tidy(ax: Axes) -> None:
-    """Hide the upper and right spines."""
+    """Hide the top and right spines."""
     ax.spines[["top", "right"]].set_visible(False)

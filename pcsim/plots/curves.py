@@ -1,4 +1,4 @@
-"""Curves of accuracy: over the cycles of networks, and over time in decoding."""
+"""Accuracy curves: over the cycles of networks, and over time in decoding."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def accuracy_by_cycles(
     ax: Axes | None = None,
     **line: Any,
 ) -> Figure:
-    """Draw the accuracy of networks after the T cycles they were trained with (left) and after every cycle (right).
+    """Draw the accuracy of networks after the T cycles they were trained for (left) and after every cycle (right).
 
-    curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1, or a
-    single value for a network without cycles. cycles[network] is T, and `unit` is the name of a cycle in the labels.
-    Horizontal lines on the left are means over repetitions. `line` is passed to `ax.plot` on the right.
+    curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1, or a single value for a
+    network without cycles. cycles[network] is T, and `unit` is the word for a cycle in the labels. Horizontal lines on
+    the left are means over repetitions. `line` is passed to `ax.plot` on the right.
     """
     for name, rows in curves.items():
         shape = np.shape(np.asarray(rows, float)) if len({np.shape(row) for row in rows}) == 1 else ()
@@ -76,8 +76,8 @@ def decoding_over_time(
     """Draw decoding accuracy against time since image onset, with one panel per network or recording.
 
     curves[panel][condition] is one line, (times, fraction correct); chance[panel] is drawn as a dashed line.
-    bands[panel][condition] are the ends of its interval, (low, high), each (time,), such as a confidence interval.
-    `line` is passed to `ax.plot`.
+    bands[panel][condition] is an interval around it, such as a confidence interval: (low, high), each (time,). `line`
+    is passed to `ax.plot`.
     """
     shapes = [(np.shape(times), np.shape(shares)) for lines in curves.values() for times, shares in lines.values()]
     require(

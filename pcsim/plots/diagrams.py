@@ -27,7 +27,7 @@ STYLES: dict[str, tuple[str, Any, str, str]] = {
     "error": ("#c48500", (0, (8, 2)), "-|>", "prediction error"),
     "modulatory": ("#009e73", (0, (5, 1, 1, 1, 1, 1)), "-o", "modulatory"),
 }
-"""colour, line, arrow head ("-o" is a circle) and label of each kind of edge; kinds also differ without colour"""
+"""colour, line, arrow head ("-o" is a circle) and label of each kind of edge; kinds also differ in black and white"""
 LESION = "#999999"
 START = "#777777"
 _HAIRLINE = 0.2
@@ -48,8 +48,9 @@ def network(
     """Draw a wiring diagram: populations are boxes, and edges differ in colour, line and arrow head by kind.
 
     Edges are labelled with their delays: steps in a discrete network, ms in a flow. Lesioned edges are grey and crossed
-    out, with the window of a temporary lesion. Grey arrows mark edges that only set the initial state. Populations
-    whose names end in a number (r1, p1, e1) share a row with the same number and a column with the same prefix.
+    out; temporary lesions are labelled with their windows. Grey arrows mark edges that only set the initial state.
+    Populations whose names end in a number (r1, p1, e1) share a row with the same number and a column with the same
+    prefix.
 
     shapes  if True, boxes contain the shape (channel, height, width) of each population, if there is room
     legend  if True, the kinds of edges are listed on the right

@@ -18,7 +18,7 @@ from pcsim.plots.canvas import as_numbers, drawing, merged, require
 from pcsim.sweeps import Table
 
 MOST_NUMBERS = 150
-"""number of cells up to which numbers are written into a heat map"""
+"""largest number of cells for which a heat map shows numbers by default"""
 
 
 @checked(StimulusError)
@@ -34,7 +34,7 @@ def heatmap(
     ax: Axes | None = None,
     **image: Any,
 ) -> Axes:
-    """Draw a result of a sweep over two of its parameters. Points that are missing or not finite are marked x.
+    """Draw a sweep result over two parameters. Missing and non-finite points are marked with an x.
 
     repeats  how to combine several points with the same x and y, such as seeds; required if there are any
     label    label of the colour bar; the name of the value by default
@@ -42,13 +42,13 @@ def heatmap(
              most 150 cells
     image    passed to `ax.imshow`, for example norm="log" or cmap="magma"
 
-    Raises StimulusError if points are repeated and `repeats` is not given, if the values are not single numbers, or for
-    an unknown format.
+    Raises StimulusError if points are repeated and `repeats` is not given, if the values are not single numbers, or if
+    the format is unknown.
     """
     try:
         format(0.0, numbers or "")
     except ValueError as reason:
-        require(False, f"numbers={numbers!r} ({reason})", "a format of a float", "pass numbers='.2f', or '' for none")
+        require(False, f"numbers={numbers!r} ({reason})", "a format for floats", "pass numbers='.2f', or '' for none")
     found = table.over(value, x, y)
     others = ", ".join(name for name in table.axes if name not in (x, y))
     require(
@@ -89,7 +89,7 @@ def heatmap(
 
 
 def _write_numbers(ax: Axes, cells: NDArray[np.float64], shown: AxesImage, shape: str) -> None:
-    """Write a number into each cell (column, row), in a font size that fits, or an x if the number is not finite."""
+    """Write the number in each cell (column, row) in a font size that fits, or an x if the number is not finite."""
     texts = {at: format(number, shape) if shape else "" for at, number in np.ndenumerate(cells) if np.isfinite(number)}
     longest = max((len(text) for text in texts.values()), default=1)
     inches = cast(Figure, ax.get_figure(root=True)).get_figwidth() * ax.get_position().width / len(cells)
@@ -121,13 +121,13 @@ def matrix(
     ax: Axes | None = None,
     **image: Any,
 ) -> Axes:
-    """Draw a dissimilarity matrix (n, n), or its upper triangle as a vector (n (n - 1) / 2,).
+    """Draw a dissimilarity matrix, given as (n, n) or as the vector of its upper triangle, (n (n - 1) / 2,).
 
     labels  (n,): adjacent stimuli with the same label form a block, which is labelled once; the order is not changed
     ranked  if True, draw the rank of each dissimilarity, scaled to [0, 1], as in Kriegeskorte et al. (2008)
     image   passed to `ax.imshow`
 
-    Raises StimulusError for other shapes, or a matrix that is not symmetric.
+    Raises StimulusError for other shapes, and for a matrix that is not symmetric.
     """
     square = as_numbers(values).astype(float)
     if square.ndim == 1:
@@ -187,16 +187,16 @@ def receptive_fields(
 ) -> Axes:
     """Draw the weights of units as a grid of small images, with zero in the middle of the colour scale.
 
-    weights  (unit, height, width), (unit, channel, height, width) with 1 channel or 3 for a colour image, or
+    weights  (unit, height, width), (unit, channel, height, width) with 1 channel, or 3 for a colour image, or
              (unit, pixel) with `shape`
     columns  number of images in a row; by default the grid is about square
-    most     maximum number of units; further units are omitted, as stated in the title
-    each     if True, every field is scaled to its own largest absolute weight; otherwise all share one scale, which has
-             a colour bar
+    most     maximum number of units; if units are omitted, the title says so
+    each     if True, every field is scaled to its own largest absolute weight; otherwise all share one scale, shown
+             in a colour bar
     image    passed to `ax.imshow`
 
-    The weights of an edge are those of its transform. In `models.predictive_coding`,
-    `net.transforms["e0_to_r1"].weight` is (unit, pixel), and the prediction edge "r1_to_p0" uses its transpose.
+    An edge stores its weights in its transform. In `models.predictive_coding`, `net.transforms["e0_to_r1"].weight` is
+    (unit, pixel), and the prediction edge "r1_to_p0" uses its transpose.
     """
     fields = as_numbers(weights).astype(float)
     if fields.ndim == 2 and shape is not None and fields.shape[1] == shape[0] * shape[1]:

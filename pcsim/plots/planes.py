@@ -40,9 +40,9 @@ def phase_plane(
     grid      number of values of each variable at which rates of change are computed
     stream    passed to `ax.streamplot`
 
-    On a nullcline, one variable does not change: x on the solid line, and y on the dashed line.
-    For a discrete network, the rate of change is the next state minus the current one. Raises StimulusError for a
-    state or points of another size, and for ranges that are not increasing.
+    On a nullcline, one variable does not change: x on the solid line, and y on the dashed line. For a discrete network,
+    the rate of change is the next state minus the current one. Raises StimulusError unless the state and the points
+    have two variables and the ranges increase.
     """
     require(
         dynamics.size == 2,

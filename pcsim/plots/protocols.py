@@ -1,4 +1,4 @@
-"""Drawings of timelines, which show what is presented when."""
+"""Drawings of timelines that show what is presented when."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def stimulus(
     """Draw a timeline: a bar for each epoch, and pictures of one sample above their times.
 
     until   end of the time axis in ms; by default the end of the timeline. A final epoch without an end is then drawn
-            as long as the mean of the others, or for 100 ms if it is the only epoch
-    sample  index in the batch; with different onsets and durations, the bars are those of this sample
+            with the mean length of the others, or with 100 ms if it is the only epoch
+    sample  index in the batch; if onsets or durations differ between samples, the bars show those of this sample
     most    maximum number of pictures: the first of each epoch, and then further frames at even intervals
     image   passed to the `ax.imshow` of the pictures
 

@@ -17,7 +17,7 @@ Route = NDArray[np.float64]
 WIDE, HIGH = 0.5, 0.2
 """half the width and height of a box; columns are 2 apart, and rows 1"""
 _PITCH, _LOOP, _GAP = 2.0, 0.28, 0.12
-"""distance between columns, size of the loop of an edge to its own population, minimum distance of parallel lines"""
+"""distance between columns, size of a loop from a population to itself, minimum distance of parallel lines"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layout:
 
     @property
     def limits(self) -> tuple[Place, Place]:
-        """Return the lower left and upper right corner of the diagram, with a margin."""
+        """Return the lower left and upper right corners of the diagram, with a margin."""
         boxes = np.array(list(self.places.values()))
         half = np.array([WIDE, HIGH])
         low, high = boxes.min(0) - half, boxes.max(0) + half
@@ -101,7 +101,7 @@ def _free_lane(
 ) -> float:
     """Return the lowest free height in `span` for a horizontal line; horizontal lines are stored as (-height, ...)."""
     for height in np.arange(span[0], span[1], gap):
-        key = -1e3 - height  # apart from the x of vertical lanes
+        key = -1e3 - height  # far from the x of any vertical lane
         if all(abs(key - other) >= gap / 2 or begin >= right or end <= left for other, begin, end in lanes):
             break
     lanes.append((-1e3 - height, left, right))
@@ -111,7 +111,7 @@ def _free_lane(
 def _ports(
     edges: Sequence[Projection], places: dict[str, Place], bends: dict[str, list[Place]]
 ) -> dict[tuple[str, str], Place]:
-    """Return the ends of each edge, spread over the sides of the boxes in an order for which few edges cross."""
+    """Return the ends of each edge, spread over the sides of the boxes so that few edges cross."""
     sides: dict[tuple[str, float], list[tuple[float, int, str, str]]] = {}
     ports: dict[tuple[str, str], Place] = {}
     for number, edge in enumerate(edges):
@@ -160,7 +160,7 @@ def _loop(place: Place, number: int) -> Route:
 
 
 def _places(net: Network) -> dict[str, Place]:
-    """Return the position (x, y) of every input and population, with centred x; y counts rows from the bottom."""
+    """Return the position (x, y) of every input and population, with x centred and y counting rows from the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
     numbers = sorted({int(found[2]) for found in split.values() if found})

@@ -66,7 +66,7 @@ def activity(
     bars     if True, bars below the axis show the stimuli and the temporary lesions of the runs
     line     passed to `ax.plot`
 
-    Raises StimulusError for keys of several quantities, such as "v1" and "v1.norm": `compare` has a panel for each.
+    Raises StimulusError for keys of several quantities, such as "v1" and "v1.norm"; `compare` draws a panel for each.
     """
     named = _named(runs)
     chosen = _keys(named, keys)
@@ -76,7 +76,7 @@ def activity(
         f"keys of {len(quantities)} quantities: {', '.join(chosen)}",
         "keys of one quantity, because they share an axis",
         f"pass keys={[key for key in chosen if _quantity(key) == _quantity(chosen[0])]}, "
-        "or use plots.compare(runs), which has a panel for each key",
+        "or use plots.compare(runs), which draws a panel for each key",
     )
     with drawing(ax) as ax:
         how = samples or _default_samples(named)
@@ -115,7 +115,7 @@ def error_convergence(
     errors       populations whose errors are drawn; by default all that were recorded
     relative_to  "none" draws mean squared errors; "start" divides the error of each sample by its error in the first
                  recorded row, whose time is stated in the axis label (0 ms with Record(initial=True)); "activity"
-                 draws the sum of e^2 divided by that of the predicted activity, which needs Record(relative=True)
+                 divides squared errors by the squared predicted activity, which needs Record(relative=True)
 
     The other arguments are those of `activity`. Errors of 0 are not visible on the logarithmic axis. Raises
     StimulusError if the runs did not record the values to be drawn.
@@ -176,9 +176,9 @@ def compare(
     ax: Axes | None = None,
     **line: Any,
 ) -> Figure:
-    """Draw recorded values over time with a panel for each key, and one line for each run.
+    """Draw recorded values over time, with one panel per key and one line per run.
 
-    The arguments are those of `activity`; keys may be of different quantities. With `ax`, the panels replace it.
+    The arguments are those of `activity`; keys may be of different quantities. If `ax` is given, the panels replace it.
     """
     named = _named(runs)
     chosen = _keys(named, keys)
@@ -315,7 +315,7 @@ def _onsets(run: Run, name: str, in_steps: bool) -> NDArray[np.float64]:
 def _aligned(
     times: NDArray[np.float64], values: NDArray[np.float64], onsets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return values (time, batch) after shifting each sample by its onset, padded with NaN, and their times."""
+    """Shift each sample of values (time, batch) by its onset, padding with NaN, and return the new times and values."""
     steps = np.diff(times)
     every = float(steps[0]) if len(steps) else 1.0
     shifts = (onsets - times[0]) / every

@@ -3,12 +3,12 @@
     x <- max( floor, x + a ( [drive - gate]+ - inhibition - leak x ) ),   a = dt / tau
 
 race    one unit per choice, without leak or inhibition
-drift   no floor, and drives that sum to 0 over the choices: one unit of two choices is a drift-diffusion process
+drift   no floor, and drives that sum to 0 over the choices: with two choices, a unit is a drift-diffusion process
 LCA     leak, inhibition from the other units, floor 0 (Usher & McClelland 2001 eq. 4)
 gated   a gate, which blocks weak evidence (Purcell et al. 2010 eq. 4)
 
-A decision is made when a unit reaches a bound (see `pcsim.analysis.bound_crossings`). Noise arrives as part of the
-drive; see `pcsim.stimuli.noise` and `pcsim.models.with_noise`.
+A decision is made when a unit reaches a bound (see `pcsim.analysis.bound_crossings`). Noise is added to the drive; see
+`pcsim.stimuli.noise` and `pcsim.models.with_noise`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Accumulator(Map):
            unit integrates with the time constant T / a
     leak   0 for a perfect integrator
     gate   evidence below this value is ignored; None for no gate
-    floor  lowest value, or None for none
+    floor  lowest value, or None for no floor
     """
 
     ports = ("drive", "inhibition")

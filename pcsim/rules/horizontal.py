@@ -3,8 +3,8 @@
     h1(t) = f( drive - f0( inhibition (alpha h2(t-1) + mu) ) )                    suppression, without memory
     h2(t) = (1 - g) h2(t-1) + g f( kappa h1 + beta excitation + omega h1 excitation ),   g = s( mix + b )
 
-f0 is ReLU if f is, and otherwise the identity. The edges compute inhibition = W * (gain h2(t-1)),
-excitation = W * h1(t), and the input of the gate, mix = U * h1(t). Source: Linsley et al. 2018 eq. 7-10.
+f0 is ReLU if f is ReLU, and otherwise the identity. The edges compute inhibition = W * (gain h2(t-1)),
+excitation = W * h1(t), and the gate's input, mix = U * h1(t). Source: Linsley et al. 2018 eq. 7-10.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pcsim.rules.base import Map, Own, Wire, activation_named
 class HorizontalInhibition(Wire):
     """h1 = f(drive - f0(inhibition (alpha state + mu))), with one alpha and one mu per channel.
 
-    The port "state" receives h2 of the previous step. alpha scales divisive (shunting) inhibition, and mu scales
+    The port "state" receives h2 from the previous step. alpha scales divisive (shunting) inhibition, and mu scales
     subtractive inhibition.
     """
 
@@ -56,7 +56,7 @@ class HorizontalInhibition(Wire):
 class HorizontalExcitation(Map):
     """h2(t) = (1 - g) h2(t-1) + g f(kappa drive + beta excitation + omega drive excitation), g = s(mix + b).
 
-    The port "drive" receives h1. There is one kappa, beta, omega and b per channel.
+    The port "drive" receives h1. kappa, beta, omega and b have one value per channel.
     """
 
     ports = ("drive", "excitation", "mix")

@@ -2,7 +2,7 @@
 
     drive <- drive (1 + gain)
 
-The gain is 0 if nothing modulates the population, so its rule is then unchanged.
+If nothing modulates the population, the gain is 0 and the rule is unchanged.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ GAIN = "gain"
 def modulated(rule: Rule, port: str | None = None) -> Rule:
     """Return the rule with a port "gain": drive <- drive (1 + gain).
 
-    The gain can differ between units (channel, height, width), channels (channel, 1, 1) or (channel,), or places
-    (1, height, width). In a rule whose port receives several values per channel, such as the gates of an LSTM, all of
-    them are multiplied by the gain of the channel. Without an edge to "gain", or with a gain of 0, the results are
-    bitwise equal to those of `rule`. Parameters are shared with `rule`.
+    The gain can differ between units (channel, height, width), channels (channel, 1, 1) or (channel,), or positions
+    (1, height, width). In a rule whose port receives several values per channel, such as the gates of an LSTM, the
+    channel's gain multiplies all of them. Without an edge to "gain", or with a gain of 0, the results are bitwise equal
+    to those of `rule`. Parameters are shared with `rule`.
 
     port  input port that is multiplied, by default the first; "value" multiplies the output of a map or wire instead,
           which changes the slope of its response (Lindsay & Miller 2018)
 
-    Raises WiringError for an unknown port, for the value of a flow, which is integrated, or a rule with a port "gain".
+    Raises WiringError for an unknown port, for the value of a flow (which is integrated), and for a rule with a port
+    "gain".
 
         Population("v1", rules.modulated(rules.Rate(16)))
     """
@@ -60,7 +61,7 @@ class _Modulated(Rule):
         self.ports, self.extra, self.gates = (*rule.ports, GAIN), rule.extra, rule.gates
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of the rule, after checking that the gain can be broadcast."""
+        """Check that the gain can be broadcast, and return the shapes of the rule."""
         driven = {port: shape for port, shape in ports.items() if port != GAIN}
         if not driven:
             raise WiringError(
@@ -77,7 +78,7 @@ class _Modulated(Rule):
             ones = (1,) * (len(drive) - 1)
             raise WiringError(
                 given=f"a gain of shape {gain} for {self.port!r} of shape {drive}",
-                expected=f"one gain for each unit {drive}, channel {(drive[0], *ones)} or place {(1, *drive[1:])}",
+                expected=f"one gain for each unit {drive}, channel {(drive[0], *ones)} or position {(1, *drive[1:])}",
                 remedy="change the transform of the modulatory edge, for instance with connections.Resize((height, "
                 "width)), or pass port='value' to rules.modulated",
             )
@@ -121,7 +122,7 @@ class _ModulatedMap(_Modulated, Map):
 
 
 class _ModulatedFlow(_Modulated, Flow):
-    """A modulated flow, which has the tau of its rule also in variants with another tau, such as `net.as_ode`."""
+    """A modulated flow, which shares the tau of its rule, even in variants with another tau, such as `net.as_ode`."""
 
     def __getattr__(self, name: str) -> Any:
         return self.rule.tau if name == "tau" else super().__getattr__(name)

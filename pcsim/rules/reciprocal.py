@@ -102,8 +102,9 @@ class GatedUpdate(Map):
     Collins et al. 2017 eq. 5-7. If the candidate receives h through a `Gated` reset, the unit is the GRU of Cho et
     al. 2014.
 
-    As an ODE, tau dh/dt = (1 - u) (f(candidate + b) - h): a leaky unit whose time constant tau / (1 - u) depends on its
-    input, at least tau, and is fixed if nothing projects to the port "update". Source: Jordan, Sokol & Park 2021.
+    As an ODE, tau dh/dt = (1 - u) (f(candidate + b) - h): a leaky unit whose time constant tau / (1 - u) is at least
+    tau. It depends on the input, or is fixed if nothing projects to the port "update". Source: Jordan, Sokol & Park
+    2021.
     """
 
     ports = ("candidate", "update")

@@ -1,11 +1,11 @@
-"""Short-term plasticity of synapses, in terms of firing rates.
+"""Short-term synaptic plasticity in terms of firing rates.
 
 tau_d dd/dt = -d + tau_d u (1 - d) nu                                             depletion (depression)
 tau_f df/dt = -f + tau_f U (1 - U - f) nu                                         facilitation
 released = u (1 - d) drive / U,   u = U + f
 
-The resources of a synapse are x = 1 - d, its utilisation is u, and nu is the presynaptic rate in spikes per ms. d and f
-are 0 at rest, where a network starts.
+The resources of a synapse are x = 1 - d, its utilisation is u, and nu is the presynaptic rate in spikes per ms. A
+network starts at rest, where d and f are 0.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Facilitation(Flow):
 
 @checked(WiringError)
 class Release(Wire):
-    """y = (U + facilitation) (1 - depletion) drive / U, the presynaptic activity as scaled by its synapses.
+    """y = (U + facilitation) (1 - depletion) drive / U, the presynaptic activity scaled by its synapses.
 
-    At rest, y is the drive, because U is included in the weights of the edges from y.
+    At rest, y equals the drive, because U is included in the weights of the edges from y.
     """
 
     ports = ("drive", "depletion", "facilitation")

@@ -1,9 +1,9 @@
-"""JavaScript expressions and copies for operators, by the name of the operator in a trace.
+"""JavaScript expressions and copies for operators, keyed by operator name in a trace.
 
     POINTWISE  an expression of the operands
     COPIES     the offset and the strides with which a result reads its source
 
-Arguments have the names of torch's schemas.
+Argument names follow torch's schemas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in JavaScript: the name of its array, or the literal of a tensor with a single constant value."""
+    """A tensor in JavaScript: the name of its array, or a literal if it is a constant with a single value."""
 
     name: str
     shape: Shape
@@ -40,7 +40,7 @@ def number(value: float) -> str:
 
 
 def strides_of(shape: Shape) -> list[int]:
-    """Return the strides of an array of `shape`, 0 for axes of length 1, which broadcast."""
+    """Return the strides of an array of `shape`, with 0 for axes of length 1, which broadcast."""
     return [0 if length == 1 else math.prod(shape[d + 1 :]) for d, length in enumerate(shape)]
 
 

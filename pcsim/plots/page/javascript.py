@@ -61,7 +61,7 @@ def supported() -> frozenset[str]:
 
 @lru_cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return functions by which torch computes operators without an emitter in terms of simpler operators.
+    """Return torch's decompositions of operators without an emitter into simpler operators.
 
     Losses, log-sigmoids and others are thus traced as sums, products and exponentials.
     """
@@ -158,7 +158,7 @@ def _array(written: _Written, value: Value) -> str:
 
 
 def _guards(nodes: Sequence[Node], gates: set[Node]) -> dict[Node, Node]:
-    """Return, for each operation needed only while a gate is open, that gate."""
+    """Map each operation that is needed only while one gate is open to that gate."""
     found: dict[Node, Node] = {}
     for node in reversed(nodes):
         if node.op != "call_function" or not node.users:

@@ -1,6 +1,6 @@
-"""JavaScript statements for operators, which fill an array, by the name of the operator in a trace.
+"""JavaScript statements that fill an array with the result of an operator, keyed by operator name in a trace.
 
-Arguments have the names of torch's schemas. Any batch size works, although a page runs one image.
+Argument names follow torch's schemas. Any batch size works, although a page runs one image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scratch = Callable[[int, str], str]
 """a function that declares an array of some length and type, and returns its name"""
 Kernel = Callable[[Value, Mapping[str, Any], Scratch], str]
 UNROLLED = 25
-"""the largest number of taps of a convolution that are unrolled"""
+"""the largest number of convolution taps that are unrolled"""
 
 
 # ---------------------------------------------------------------------- products
@@ -58,7 +58,7 @@ def _convolution(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
     if len(out.shape) != 4:
         raise WiringError(
             given=f"a convolution over {len(out.shape) - 2} axes",
-            expected="2-d convolutions, of maps (batch, channel, height, width)",
+            expected="2-d convolutions of maps (batch, channel, height, width)",
             remedy="reshape the values to maps with a height of 1, and use nn.Conv2d",
         )
     spans = given["weight"].shape[2:]
@@ -68,7 +68,7 @@ def _convolution(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution with a stride: for each pair of maps, all taps at a pixel are summed and added to the result."""
+    """A strided convolution: for each pair of maps, all taps at a pixel are summed and added to the result."""
     image, weight = given["input"], given["weight"]
     batch, channels, height, width = image.shape
     _, maps, rows, columns = out.shape
@@ -97,7 +97,7 @@ def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _spread(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution without a stride, or a transposed one: each pixel adds its window to a frame, cropped at the end.
+    """A transposed or unstrided convolution: each pixel adds its window to a frame, which is cropped at the end.
 
     Pixels that are 0, as most are after rectification, are skipped.
     """
@@ -160,7 +160,7 @@ def _bias_of(given: Mapping[str, Any]) -> str:
 
 
 def _windows(out: Value, given: Mapping[str, Any], first: str, add: str, end: str) -> str:
-    """Reduce windows: `first` is the start, `add` an update of a by {x}, and `end` the result."""
+    """Reduce windows: `first` is the initial a, `add` updates a with {x}, and `end` is the result."""
     image = given["self"]
     height, width = image.shape[-2:]
     rows, columns = out.shape[-2:]
@@ -200,7 +200,7 @@ def _require(holds: Any, given: str, expected: str) -> None:
 
 
 def _reduced(first: str, add: str, end: str = "a") -> Kernel:
-    """Return an emitter that reduces axes; {x} in `add` is an element, and {n} in `end` their number."""
+    """Return an emitter that reduces axes; {x} in `add` is an element, and {n} in `end` is the number of elements."""
 
     def emit(out: Value, given: Mapping[str, Any], _scratch: Scratch) -> str:
         value = given["self"]
