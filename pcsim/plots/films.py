@@ -156,7 +156,7 @@ def _next_colour(ax: Axes) -> str:
 
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, style: Mapping[str, Any]) -> None:
-    """Draw values (time,) or (time, n) from frame 1 onwards: their mean over samples, and a band of one standard error."""
+    """Draw the mean over samples of values (time,) or (time, n) from frame 1 onwards, with a standard-error band."""
     require(
         values.ndim > 0 and len(values) > 1 and values.size > 0,
         f"errors of shape {values.shape}",
