@@ -26,7 +26,7 @@ class Network(Graph):
     """A validated network of populations and projections, with inferred shapes and evaluation order.
 
     inputs       shape (channel, height, width) of each stimulus, by name
-    readout      the population whose value is the output of the network, if there is one
+    readout      the population, if any, whose value is the output of the network
     steps        for a discrete model, the number of steps used in its paper
     step_ms      the neural time in ms that one step represents; in an ODE derived from a discrete network, the interval
                  at which per-step transforms advance
@@ -61,7 +61,7 @@ class Network(Graph):
         they are enabled. Use `pcsim.simulate` for flows, to run a different number of steps, or to record states and
         errors. Raises SolverError if the network is a flow, has no readout or does not define `steps`.
         """
-        if Network.runner is None:  # nothing but networks has been imported
+        if Network.runner is None:  # only pcsim.network has been imported
             import_module("pcsim.simulation")
         if self.is_flow or self.steps is None or self.readout is None or Network.runner is None:
             raise SolverError(

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 class Projection:
     """An edge that adds `transform` of the source's value to the input at a port of the target.
 
-    transform  a module, a function without state (see `connections.Function`), or a number (a fixed gain); by default,
+    transform  a module, a stateless function (see `connections.Function`), or a number (a fixed gain); by default,
             the identity
     delay   number of steps by which the source's value is delayed: 0 for the current step, 1 for the previous step.
             None (the default) means 0 in a discrete network. In a flow, every edge transmits the current value.

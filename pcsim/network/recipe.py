@@ -36,7 +36,7 @@ class Recipe:
         return cls(model, {"dict": []})._with("", dict(options))
 
     def then(self, variant: str, *arguments: Any, **options: Any) -> Recipe:
-        """Return the recipe followed by a call of a variant."""
+        """Return the recipe followed by a call to a variant."""
         return self._with(variant, {"arguments": arguments, "options": options})
 
     @property

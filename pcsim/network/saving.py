@@ -144,7 +144,7 @@ def _checked_recipe(
 
 def _construct() -> Callable[..., Any]:
     """Return the function that builds registered models."""
-    if Graph.construct is None:  # nothing but networks has been imported, as after unpickling
+    if Graph.construct is None:  # only pcsim.network has been imported, as after unpickling
         import_module("pcsim.models")
     return cast(Callable[..., Any], Graph.construct)
 

@@ -31,7 +31,7 @@ def check_delay_ms(edge: Projection, is_flow: bool, has_memory: bool | None) -> 
         raise WiringError(
             given=f"edge {edge.name} with a {'learnable ' if learned else ''}delay in ms",
             expected="a source with memory (or, for a fixed delay, an input)",
-            remedy="start the edge at the population that drives its source, or wrap the rule of the source in "
+            remedy="start the edge at the population that drives its source, or wrap the rule of its source in "
             "rules.Leaky(rule, tau)",
         )
 
@@ -59,7 +59,7 @@ def check_taus(
             raise WiringError(
                 given=f"edge {edge.name} with {count} delays in ms",
                 expected="one delay for the edge",
-                remedy="pass delay_ms=10.0, or one projection for each delay",
+                remedy="pass delay_ms=10.0, or use one projection for each delay",
             )
 
 

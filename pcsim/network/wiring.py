@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def _first(self) -> tuple[dict[str, nn.Parameter | None], str] | None:
-        """The dict that contains the first parameter, and the parameter's key in this dict."""
+        """The dict that contains the first parameter, and its key in that dict."""
         for module in self.module.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:

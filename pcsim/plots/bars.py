@@ -69,7 +69,7 @@ def tones(epochs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _bar(ax: Axes, begin: float, end: float, name: str, colour: str, row: int) -> None:
-    """Draw a bar whose height is in points, so that it does not depend on the size of the axes."""
+    """Draw a bar with its height in points, so that it does not depend on the size of the axes."""
     figure = cast(Figure, ax.get_figure(root=True))
     corner = ScaledTranslation(0, 0, cast(Affine2D, ax.transAxes))
     points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + corner

@@ -49,7 +49,7 @@ def style(name: Literal["paper", "screen"] = "paper", columns: float = 1) -> Ite
     """Draw the figures of a `with` block in a given style.
 
     paper   7 pt sans-serif type, thin lines, a width of 1, 1.5 or 2 journal columns (89, 120 or 183 mm), and 300 dpi.
-            Text in PDF and SVG files remains text, which can be searched and edited.
+            Text in PDF and SVG files can be searched and edited.
     screen  matplotlib's sizes
 
     Both styles use a colour-blind-safe palette and hide the top and right spines.
@@ -159,7 +159,7 @@ def merged(
 ) -> dict[str, Any]:
     """Return keyword arguments for an artist, under their full names: `defaults` overridden by those in `given`.
 
-    Raises StimulusError for names that neither the artist nor the method of `Axes` accepts.
+    Raises StimulusError for names that neither the artist nor its `Axes` method accepts.
     """
     artist = ARTISTS[kind]
     known = _keywords(kind)
@@ -201,7 +201,7 @@ def as_numbers(values: ArrayLike | Tensor) -> NDArray[Any]:
 
 
 def plain_logs(ax: Axes) -> None:
-    """Label logarithmic axes with plain numbers instead of powers of ten, unless they are very small or large."""
+    """Label logarithmic axes with plain numbers instead of powers of ten, except for very small or large numbers."""
     for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"):
         low, high = sorted(axis.get_view_interval())
         if high / low < 8:  # may contain no power of ten

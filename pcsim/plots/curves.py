@@ -29,7 +29,7 @@ def accuracy_by_cycles(
     ax: Axes | None = None,
     **line: Any,
 ) -> Figure:
-    """Draw the accuracy of networks after the T cycles they were trained with (left) and after every cycle (right).
+    """Draw the accuracy of networks after the T cycles they were trained for (left) and after every cycle (right).
 
     curves[network] is a list of arrays (cycles,), one per repetition, starting at cycle 1, or a single value for a
     network without cycles. cycles[network] is T, and `unit` is the word for a cycle in the labels.

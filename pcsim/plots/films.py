@@ -37,7 +37,7 @@ def forecast(
     Errors are prediction - frame, averaged over channels: red where the prediction is too bright, blue where it is too
     dark. From `closed_loop_from` on, each network's input is its own prediction, which has a coloured border. With
     `rate`, in frames per second, columns are labelled in ms. `image` is passed to the `ax.imshow` of frames and
-    predictions. Raises StimulusError for predictions of the wrong shape, or if `closed_loop_from` is outside the clip.
+    predictions. Raises StimulusError if predictions have the wrong shape, or if `closed_loop_from` is outside the clip.
     """
     true, predicted = _one_clip(frames, predictions, closed_loop_from)
     rows: list[tuple[str, NDArray[Any], bool]] = [("frame", true, False)]
@@ -73,7 +73,7 @@ def _one_clip(
     if len(set(shapes)) > 1 or (closed_loop_from is not None and not 0 < closed_loop_from < len(true)):
         raise StimulusError(
             given=f"clips of shapes {', '.join(map(str, shapes))}, closed_loop_from={closed_loop_from}",
-            expected=f"frames and predictions of the same shape, closed_loop_from between 1 and {len(true) - 1}",
+            expected=f"frames and predictions of the same shape, and closed_loop_from between 1 and {len(true) - 1}",
             remedy="pass the frames and closed_loop_from that you passed to predict",
         )
     return true, predicted
@@ -156,7 +156,7 @@ def _next_colour(ax: Axes) -> str:
 
 
 def _mean_and_error(ax: Axes, values: NDArray[Any], label: str, style: Mapping[str, Any]) -> None:
-    """Draw values (time,) or (time, n) from frame 1 on, as the mean over samples and a band of one standard error."""
+    """Draw the mean over samples of values (time,) or (time, n) from frame 1 onwards, with a standard-error band."""
     require(
         values.ndim > 0 and len(values) > 1 and values.size > 0,
         f"errors of shape {values.shape}",
@@ -215,7 +215,7 @@ def animation(
 
 
 def _tile(value: NDArray[Any], scale: int, own: bool) -> NDArray[np.uint8]:
-    """Return an enlarged frame (height, width, 3) with a border of 3 pixels."""
+    """Return an enlarged frame (height, width, 3) with a 3-pixel border."""
     levels = np.rint(255 * np.nan_to_num(value, nan=0.9).clip(0, 1)).astype(np.uint8)
     coloured = np.broadcast_to(levels, (3, *levels.shape[1:]))
     image = repeat(coloured, "colour y x -> (y a) (x b) colour", a=scale, b=scale)

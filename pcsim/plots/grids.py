@@ -18,7 +18,7 @@ from pcsim.plots.canvas import as_numbers, drawing, merged, require
 from pcsim.sweeps import Table
 
 MOST_NUMBERS = 150
-"""number of cells up to which numbers are written into a heat map"""
+"""largest number of cells for which a heat map shows numbers by default"""
 
 
 @checked(StimulusError)
@@ -89,7 +89,7 @@ def heatmap(
 
 
 def _write_numbers(ax: Axes, cells: NDArray[np.float64], shown: AxesImage, shape: str) -> None:
-    """Write a number into each cell (column, row), in a font size that fits, or an x if the number is not finite."""
+    """Write the number in each cell (column, row) in a font size that fits, or an x if the number is not finite."""
     texts = {at: format(number, shape) if shape else "" for at, number in np.ndenumerate(cells) if np.isfinite(number)}
     longest = max((len(text) for text in texts.values()), default=1)
     inches = cast(Figure, ax.get_figure(root=True)).get_figwidth() * ax.get_position().width / len(cells)
@@ -121,7 +121,7 @@ def matrix(
     ax: Axes | None = None,
     **image: Any,
 ) -> Axes:
-    """Draw a dissimilarity matrix (n, n), or its upper triangle as a vector (n (n - 1) / 2,).
+    """Draw a dissimilarity matrix, given as (n, n) or as the vector of its upper triangle, (n (n - 1) / 2,).
 
     labels  (n,): adjacent stimuli with the same label form a block, which is labelled once; the order is not changed
     ranked  if True, draw the rank of each dissimilarity, scaled to [0, 1], as in Kriegeskorte et al. (2008)
@@ -190,9 +190,9 @@ def receptive_fields(
     weights  (unit, height, width), (unit, channel, height, width) with 1 channel, or 3 for colour images, or
              (unit, pixel) with `shape`
     columns  number of images in a row; by default the grid is about square
-    most     maximum number of units; further units are omitted, as stated in the title
-    each     if True, every field is scaled to its own largest absolute weight; otherwise all share one scale, which has
-             a colour bar
+    most     maximum number of units; if units are omitted, the title says so
+    each     if True, every field is scaled to its own largest absolute weight; otherwise all share one scale, shown
+             in a colour bar
     image    passed to `ax.imshow`
 
     The weights of an edge are stored in its transform. In `models.predictive_coding`,

@@ -25,9 +25,9 @@ def explore(
     """Build a plotly figure with a slider for the first parameter, colours for the second, and values on hover.
 
     curves[first][second][label] is (times in ms, values), with one panel per label. `moved` and `coloured` are the
-    names of the two parameters, with units. With `log`, the time axes and the y axis of the first panel are logarithmic
+    names of the two parameters, with units. If `log`, the time axes and the y axis of the first panel are logarithmic
     if all their values are positive. Axis ranges stay fixed as the slider moves. Raises PcsimError if plotly is not
-    installed, or for curves of shape (time, n).
+    installed, or if curves have shape (time, n).
     """
     with needs_extra("viz", PcsimError, "explore()"):
         from plotly.graph_objects import Figure, Scatter

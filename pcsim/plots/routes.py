@@ -101,7 +101,7 @@ def _free_lane(
 ) -> float:
     """Return the lowest free height in `span` for a horizontal line; horizontal lines are stored as (-height, ...)."""
     for height in np.arange(span[0], span[1], gap):
-        key = -1e3 - height  # apart from the x of vertical lanes
+        key = -1e3 - height  # far from the x of any vertical lane
         if all(abs(key - other) >= gap / 2 or begin >= right or end <= left for other, begin, end in lanes):
             break
     lanes.append((-1e3 - height, left, right))
@@ -160,7 +160,7 @@ def _loop(place: Place, number: int) -> Route:
 
 
 def _places(net: Network) -> dict[str, Place]:
-    """Return the position (x, y) of every input and population, with centred x; y counts rows from the bottom."""
+    """Return the position (x, y) of every input and population, with x centred and y counting rows from the bottom."""
     names = [*net.inputs, *net.populations]
     split = {name: re.fullmatch(r"(.*?)(\d+)", name) for name in names}
     numbers = sorted({int(found[2]) for found in split.values() if found})

@@ -176,7 +176,7 @@ def compare(
     ax: Axes | None = None,
     **line: Any,
 ) -> Figure:
-    """Draw recorded values over time with a panel for each key, and one line for each run.
+    """Draw recorded values over time, with one panel per key and one line per run.
 
     The arguments are as in `activity`, but keys may refer to different quantities. With `ax`, the panels take the place
     of these axes.

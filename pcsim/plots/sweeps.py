@@ -30,7 +30,7 @@ def tau_maps(
     """Draw heat maps over the time constants of two areas, with quantities in rows and networks in columns.
 
     maps[quantity][network] is (low, high). Quantities whose name contains "(ms)" have a log colour scale; the others
-    are fractions, shown in percent. Cells that are not finite are labelled `beyond`. `image` is passed to `ax.imshow`.
+    are fractions, shown as percentages. Non-finite cells are labelled `beyond`. `image` is passed to `ax.imshow`.
     """
     networks = list(next(iter(maps.values()), {}))
     shapes = {np.shape(value) for found in maps.values() for value in found.values()}

@@ -29,7 +29,7 @@ class Accumulator(Map):
            unit integrates with the time constant T / a
     leak   0 for a perfect integrator
     gate   evidence below this value is ignored; None for no gate
-    floor  lowest value, or None for none
+    floor  lowest value, or None for no floor
     """
 
     ports = ("drive", "inhibition")

@@ -45,7 +45,7 @@ class Threshold(Map):
 
 
 class Energy(Wire):
-    """Base class of energies, which have one value per sample, (batch, 1)."""
+    """Base class for energies, which have one value per sample, (batch, 1)."""
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
         """Return (1,), the shape of an energy without the batch axis."""
@@ -91,7 +91,7 @@ class GradedEnergy(Energy):
 
 @checked(WiringError)
 class Softmax(Wire):
-    """p = softmax(beta drive) over channels, the weight of each stored pattern."""
+    """p = softmax(beta drive) over channels, the weights of the stored patterns."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def activation_named(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def slope_named(name: str) -> Callable[[Tensor], Tensor]:
-    """Return the derivative of the nonlinearity called `name`. Raises WiringError if it is unknown."""
+    """Return the derivative of the nonlinearity called `name`. Raises WiringError if the derivative is unknown."""
     if name not in SLOPES:
         raise WiringError(
             given=f"activation {name!r} in a gradient flow",
@@ -92,7 +92,7 @@ def slope_named(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class Rule(nn.Module):
-    """Base class of flows, maps and wires.
+    """Base class for flows, maps and wires.
 
     `ports` lists the input ports. A projection without a port name targets the port named after its `kind`
     ("prediction", "error") if there is one, and the first port otherwise.
@@ -122,7 +122,7 @@ class Rule(nn.Module):
         return dict.fromkeys(("value", *self.extra), shape)
 
     def describe(self) -> str:
-        """Return a short description for the wiring table, to which `net.describe()` adds the tau of a flow."""
+        """Return a short description for the wiring table; `net.describe()` adds the tau of a flow."""
         return type(self).__name__
 
     def _shapes_of_gates(self, channels: int, gates: int, ports: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -55,7 +55,8 @@ class WilsonCowan(Map):
     threshold   theta, the drive at which S is steepest; S(0) = 0
     refractory  rho, the refractory period relative to the time constant, usually 1; with rho = 0, E <- S_max S(drive)
 
-    Source: Wilson & Cowan 1972 eq. 11-12 and 15 (a = 1.3 and theta = 4 for excitatory, 2 and 3.7 for inhibitory cells).
+    Source: Wilson & Cowan 1972 eq. 11-12 and 15 (a = 1.3 and theta = 4 for excitatory cells, a = 2 and theta = 3.7 for
+    inhibitory cells).
     """
 
     def __init__(self, slope: Positive = 1.3, threshold: float = 4.0, refractory: NonNegative = 1.0) -> None:

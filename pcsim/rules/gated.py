@@ -33,7 +33,7 @@ class LSTM(Map):
     forget    initial bias of the forget gate
 
     Source: Shi et al. 2015 eq. 3 (convolutional, full peepholes); Hochreiter & Schmidhuber 1997, Gers et al. 2000.
-    Raises WiringError for an unknown peephole or gate, or if the size is missing.
+    Raises WiringError if the peephole or gate is unknown, or if the size is missing.
     """
 
     ports = ("gates",)
@@ -108,7 +108,7 @@ class SubLSTM(Map):
     """i, o, z, f = s(gates + b);  c(t) = f c(t-1) + z - i;  h(t) = s(c(t)) - o.
 
     Inhibition is subtractive: the input and output gates are subtracted instead of multiplied. All four gates are
-    logistic. The port "gates" receives i, o, z and f stacked, (batch, 4 * channels, ...). With `fixed_forget`, it
+    logistic. The port "gates" receives i, o, z and f stacked, (batch, 4 * channels, ...). If `fixed_forget`, it
     receives only i, o and z, and f is a learned constant in [0, 1] for each channel (fix-subLSTM).
 
     Source: Costa et al. 2017 eq. 5-10; subConvLSTM replaces the matrices with convolutions.

@@ -25,7 +25,7 @@ from pcsim.rules.base import Map, Own, Wire, activation_named
 class HorizontalInhibition(Wire):
     """h1 = f(drive - f0(inhibition (alpha state + mu))), with one alpha and one mu per channel.
 
-    The port "state" receives h2 of the previous step. alpha scales divisive (shunting) inhibition, and mu scales
+    The port "state" receives h2 from the previous step. alpha scales divisive (shunting) inhibition, and mu scales
     subtractive inhibition.
     """
 
@@ -56,7 +56,7 @@ class HorizontalInhibition(Wire):
 class HorizontalExcitation(Map):
     """h2(t) = (1 - g) h2(t-1) + g f(kappa drive + beta excitation + omega drive excitation), g = s(mix + b).
 
-    The port "drive" receives h1. There is one kappa, beta, omega and b per channel.
+    The port "drive" receives h1. kappa, beta, omega and b have one value per channel.
     """
 
     ports = ("drive", "excitation", "mix")

@@ -61,7 +61,7 @@ class _Modulated(Rule):
         self.ports, self.extra, self.gates = (*rule.ports, GAIN), rule.extra, rule.gates
 
     def shapes(self, ports: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the shapes of the rule, after checking that the gain can be broadcast."""
+        """Check that the gain can be broadcast, and return the shapes of the rule."""
         driven = {port: shape for port, shape in ports.items() if port != GAIN}
         if not driven:
             raise WiringError(
@@ -78,7 +78,7 @@ class _Modulated(Rule):
             ones = (1,) * (len(drive) - 1)
             raise WiringError(
                 given=f"a gain of shape {gain} for {self.port!r} of shape {drive}",
-                expected=f"one gain for each unit {drive}, channel {(drive[0], *ones)} or place {(1, *drive[1:])}",
+                expected=f"one gain for each unit {drive}, channel {(drive[0], *ones)} or position {(1, *drive[1:])}",
                 remedy="change the transform of the modulatory edge, for instance with connections.Resize((height, "
                 "width)), or pass port='value' to rules.modulated",
             )

@@ -56,7 +56,10 @@ class Prediction(Wire):
 
 
 class ErrorUnit(Wire):
-    """Base class of prediction errors. Edges of kind `prediction` target the port "prediction", all others "target"."""
+    """Base class for prediction errors.
+
+    Edges of kind `prediction` target the port "prediction"; all others target "target".
+    """
 
     ports = ("target", "prediction")
 
@@ -174,7 +177,7 @@ class UpdateRate(nn.Module):
 class Blend(Wire):
     """y = N( f( (1 - a) state + a prediction ) ): a representation blended with its prediction from the layer above.
 
-    `rate` is a, and `normalise` is N. Source: Wen et al. 2018 algorithm 1, the top-down pass.
+    a is given by `rate`, and N by `normalise`. Source: Wen et al. 2018 algorithm 1, the top-down pass.
     """
 
     ports = ("state", "prediction")
@@ -195,7 +198,7 @@ class Blend(Wire):
 class Correction(Map):
     """r <- N( f( prior + b drive ) ): a representation corrected by its drive, the error of the layer below.
 
-    `rate` is b, and `normalise` is N. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018
+    b is given by `rate`, and N by `normalise`. Source: Wen et al. 2018 algorithm 1, the bottom-up pass; Han et al. 2018
     algorithm 1, in which the prior is the representation itself and f is the identity.
     """
 
@@ -230,7 +233,7 @@ class Mixture(Map):
         self, feed_forward: float = 0.33, feedback: float = 0.33, correction: float = 0.01, has_feedback: bool = True
     ) -> None:
         super().__init__()
-        # The sum is rounded only once: 1 - 0.7 - 0.3 is above 0.
+        # Round the sum only once: in floating point, 1 - 0.7 - 0.3 is above 0.
         shares = [feed_forward, feedback, 1.0 - (feed_forward + feedback)]
         if not has_feedback:
             shares = [feed_forward, 1.0 - feed_forward]

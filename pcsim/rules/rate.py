@@ -3,8 +3,8 @@
     h(t) = N( f( drive(t) + b ) )                    as a map (RCNN, BLT)
     tau dr/dt = -r + f( drive + b )                  as a flow (leaky RCNN)
 
-f is a pointwise nonlinearity, N an optional normalisation over channels, and b one bias per channel,
-shared by all inputs of the population.
+f is a pointwise nonlinearity, N an optional normalisation over channels, and b one bias per channel, shared by all
+inputs to the population.
 """
 
 from __future__ import annotations

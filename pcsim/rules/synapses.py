@@ -83,7 +83,7 @@ class Facilitation(Flow):
 class Release(Wire):
     """y = (U + facilitation) (1 - depletion) drive / U, the presynaptic activity scaled by its synapses.
 
-    At rest, y is the drive, because U is included in the weights of the edges from y.
+    At rest, y equals the drive, because U is included in the weights of the edges from y.
     """
 
     ports = ("drive", "depletion", "facilitation")

@@ -185,11 +185,11 @@ def _end(net: Network, solver: Solver, until: float | None) -> float:
 
 
 def _checked_images(net: Network, images: Tensor, labels: Tensor | None) -> Tensor:
-    """Return the images as float32, after checking them, the labels, and the size and inputs of the network."""
+    """Check the images, the labels, and the network's size and inputs, and return the images as float32."""
     if len(net.inputs) != 1 or net.parameter_count > LARGEST:
         raise WiringError(
             given=f"a page of {net.name!r}, with {net.parameter_count:,} parameters and inputs {', '.join(net.inputs)}",
-            expected=f"one input, an image, and at most {LARGEST:,} parameters",
+            expected=f"one input (an image) and at most {LARGEST:,} parameters",
             remedy="build the model with fewer channels, and clamp only the image",
         )
     ((name, shape),) = net.inputs.items()
@@ -234,7 +234,7 @@ def _require_readout(net: Network, name: str | None) -> None:
 
 
 def _picture(net: Network) -> str | None:
-    """Return the population that predicts the input and can be drawn as an image, if there is one."""
+    """Return the population, if any, that predicts the input and can be drawn as an image."""
     wiring = net.wiring()
     for error, target in wiring.predicted.items():
         if target in net.inputs:

@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in JavaScript: the name of its array, or the literal of a tensor with a single constant value."""
+    """A tensor in JavaScript: the name of its array, or a literal if it is a constant with a single value."""
 
     name: str
     shape: Shape

@@ -16,7 +16,7 @@ Scratch = Callable[[int, str], str]
 """a function that declares an array of a given length and type, and returns its name"""
 Kernel = Callable[[Value, Mapping[str, Any], Scratch], str]
 UNROLLED = 25
-"""the largest number of taps of a convolution that are unrolled"""
+"""the largest number of convolution taps that are unrolled"""
 
 
 # ---------------------------------------------------------------------- products
@@ -68,7 +68,7 @@ def _convolution(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution with a stride: for each pair of maps, all taps at a pixel are summed and added to the result."""
+    """A strided convolution: for each pair of maps, all taps at a pixel are summed and added to the result."""
     image, weight = given["input"], given["weight"]
     batch, channels, height, width = image.shape
     _, maps, rows, columns = out.shape
@@ -97,7 +97,7 @@ def _gathered(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
 
 
 def _spread(out: Value, given: Mapping[str, Any], scratch: Scratch) -> str:
-    """A convolution without a stride, or a transposed one: each pixel adds its window to a frame, cropped at the end.
+    """A transposed or unstrided convolution: each pixel adds its window to a frame, which is cropped at the end.
 
     Pixels that are 0, as most are after rectification, are skipped.
     """

@@ -2,7 +2,7 @@
 
     (state, rows) = step(weights, images, gates, taus, state)
 
-The step is that of the network's plan, traced once with all edges open. Each edge delivers where(gate, f(x), 0), so
+The step comes from the network's plan, traced once with all edges open. Each edge delivers where(gate, f(x), 0), so
 closing a gate gives the same result as `net.without(edge)`. The time constants of flows are read at every step.
 """
 
@@ -44,7 +44,7 @@ Instead = Mapping[Any, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Lowered:
-    """A graph of operations with the `constants` and the inputs `takes` as placeholders, and the outputs `gives`."""
+    """A graph of operations with placeholders for `constants` and the inputs `takes`, and with the outputs `gives`."""
 
     graph: fx.Graph
     constants: tuple[Tensor, ...]
@@ -98,7 +98,7 @@ def lower(net: Network, solver: Solver, steps: int, wanted: Sequence[str], image
 
     instead  operator -> a function whose operations are recorded in its place
 
-    Raises WiringError for a network whose steps differ in more than their active edges, and for modules that cannot be
+    Raises WiringError if the steps of the network differ in more than their active edges, or if a module cannot be
     traced.
     """
     own = frozen(net).eval()
