@@ -45,7 +45,7 @@ def random_patterns(count: Count, units: Count, seed: Whole = 0) -> Tensor:
 def hebbian(patterns: Patterns, centred: bool = False) -> Tensor:
     """W = 1/N sum_mu xi xi^T with zero diagonal, (units, units).
 
-    The result is in float64 for patterns in float64, and otherwise in the default dtype. With `centred`, the overall mean
+    The result is in float64 for patterns in float64, otherwise in the default dtype. With `centred`, the overall mean
     of the patterns is subtracted first, which suits images with unequal amounts of black and white.
     """
     sums, divisor = _hebbian_sums(patterns, centred)

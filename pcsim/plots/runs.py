@@ -58,7 +58,7 @@ def activity(
     samples  "each" draws every sample; "quartiles" the median with a band between the quartiles; "sd", "sem" and "ci95"
              the mean with a band of one standard deviation, one standard error, or the 95 % confidence interval of the
              mean (Student's t). By default "quartiles", or "each" if there are fewer than 5 samples or if samples
-             differ in onset, contrast or duration. The legend or axis label states the choice.
+             differ in onset, contrast or duration. The title of the legend states the choice.
     units    reduction of populations that were recorded unit by unit: "rms" (root mean square), "mean" or "max"
     groups   (batch,): kind of each sample; samples of different kinds are summarised separately
     unit     unit of the time axis: by default "step" if all runs are of discrete networks, and otherwise "ms"

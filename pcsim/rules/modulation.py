@@ -33,8 +33,8 @@ def modulated(rule: Rule, port: str | None = None) -> Rule:
     port  input port that is multiplied, by default the first; "value" multiplies the output of a map or wire instead,
           which changes the slope of its response (Lindsay & Miller 2018)
 
-    Raises WiringError for an unknown port, for port="value" in a flow, whose value is integrated, or for a rule that
-    already has a port "gain".
+    Raises WiringError for an unknown port, for port="value" in a flow other than `Leaky`, whose value is integrated,
+    or for a rule that already has a port "gain".
 
         Population("v1", rules.modulated(rules.Rate(16)))
     """
