@@ -1,4 +1,4 @@
-"""Draw the pictures of the README from the included networks: python docs/readme_pictures.py
+"""Draw the pictures of the README from the bundled networks: python docs/readme_pictures.py
 
 `guesses.png` is written by `python -m experiments.occlusion`.
 """

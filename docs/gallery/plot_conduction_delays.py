@@ -2,10 +2,10 @@
 Conduction delays set the order of responses
 ============================================
 
-Three areas, with delays in ms on every connection. Each area responds when the fastest path from the image has reached
-it, here through V2 and not along the direct but slower connection from V1 to V4. Feedback comes back to V1 only after
-a full loop: cutting it leaves the first part of the V1 response exactly as it was. A difference in the late part of a
-response is what feedback can explain; a difference in the early part is not.
+Three areas, with delays in ms on every connection. Each area responds when the signal has reached it along the
+fastest path, here through V2 and not along the direct but slower connection from V1 to V4. Feedback returns to V1 only
+after a full loop: cutting it leaves the first part of the V1 response exactly as it was. A difference in the late part
+of a response is what feedback can explain; a difference in the early part is not.
 """
 
 import matplotlib.pyplot as plt

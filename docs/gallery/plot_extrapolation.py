@@ -3,7 +3,7 @@ A network with subConvLSTM cells extrapolates a moving digit
 ============================================================
 
 From frame 6 on, the network no longer sees the film and feeds on its own predictions (framed). It was trained for a
-few seconds only. It carries the digit on for a frame or two, while it blurs and fades, because the squared error
+few seconds only. It moves the digit on for a frame or two, but the digit blurs and fades, because the squared error
 favours the mean over the positions that the network cannot tell apart. Compare the errors below with those of an empty
 frame.
 """

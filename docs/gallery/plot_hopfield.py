@@ -2,7 +2,7 @@
 Hopfield completion, and the landscape that it descends
 =======================================================
 
-Above, a binary network that stores four letters completes a cue in which a fifth of the pixels is flipped. One
+Above, a binary network that stores four letters completes a cue in which a fifth of the pixels are flipped. One
 randomly chosen unit is updated at a time, and the energy never rises. Below, the whole landscape of a network of two
 graded units that excite each other: from every start, the state runs downhill into one of two valleys, the memories.
 The ridge between them separates the cues that end in one memory from those that end in the other.

@@ -2,9 +2,10 @@
 A new cell in fifty lines
 =========================
 
-A rate unit with slow adaptation, written as a rule of its own: what it knows is its own state and its summed input.
-Solvers, recording, lesions and training work at once. A stimulus evokes an onset transient and a lower sustained
-response; after a short pause, the response to its repetition is suppressed, and after a long pause it has recovered.
+A rate unit with slow adaptation, written as a new rule, which knows only its own state and its summed input.
+Solvers, recording, lesions and training work with it immediately. A stimulus evokes an onset transient and a lower
+sustained response; after a short pause, the response to its repetition is suppressed, and after a long pause it has
+recovered.
 """
 
 import matplotlib.pyplot as plt

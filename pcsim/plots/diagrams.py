@@ -51,7 +51,7 @@ def network(
     out; temporary lesions are labelled with their window. Grey arrows mark edges that only set the initial state.
     Populations whose names end in a number (r1, p1, e1) are arranged with one row per number and one column per prefix.
 
-    shapes  if True, boxes contain the shape (channel, height, width) of each population, in a smaller font if space is tight
+    shapes  if True, boxes contain the shape (channel, height, width) of each population
     legend  if True, the kinds of edges are listed on the right
     widths  line widths of edges in points, by name, for example proportional to the drive that each edge delivers;
             edges with a width of 0 are drawn as hairlines
