@@ -1,4 +1,4 @@
-"""Test whether a three-factor rule shifts orientation preferences toward the rewarded stimulus.
+"""Test whether a three-factor rule shifts orientation preferences towards the rewarded stimulus.
 
 Orientation-tuned rate units see gratings, and one orientation is followed by a reward. Their input weights learn from
 the reward prediction error and an eligibility trace, while the norm of each unit's weights is held constant. The
@@ -205,9 +205,9 @@ def _learned(config: Plasticity, condition: str, delay: float, seed: int) -> dic
 
 
 def shift(before: Numbers, after: Numbers, target: float) -> float:
-    """Return the mean shift toward the target, in degrees, of units with preferences less than 45 degrees from it.
+    """Return the mean shift towards the target, in degrees, of units with preferences less than 45 degrees from it.
 
-    Units within 5 degrees of the target are excluded, because they can hardly move toward it.
+    Units within 5 degrees of the target are excluded, because they can hardly move towards it.
     """
     first, last = np.abs(apart(preferred(before), target)), np.abs(apart(preferred(after), target))
     chosen = (first > 5.0) & (first < NEAR)
@@ -242,7 +242,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
         Picture(
             "shifts",
             shift_curves(results["conditions"]),
-            "Shift toward the rewarded orientation against the initial distance of a unit's preference from it. "
+            "Shift towards the rewarded orientation against the initial distance of a unit's preference from it. "
             "Grey points are units of all repetitions; lines are means in bins of 10 degrees.",
             ("conditions",),
         ),
@@ -259,7 +259,7 @@ def report(config: Plasticity, results: dict[str, Any]) -> Report:
         f"{config.units} units, {config.orientations} orientations, {config.trials:,} trials, "
         f"reward {config.delay:g} ms after the grating, {counted(config.repetitions, 'repetition')}.",
         pictures,
-        [Table("Shift of the preferred orientation toward the rewarded one", head, rows)],
+        [Table("Shift of the preferred orientation towards the rewarded one", head, rows)],
     )
 
 
@@ -277,7 +277,7 @@ def shift_curves(conditions: dict[str, list[dict[str, Any]]]) -> Figure:
         ax.plot(edges[filled] + 5.0, [(first - last)[bins == b].mean() for b in filled], "o-", color="C0", ms=3)
         ax.axhline(0.0, color="0.4", linewidth=0.8)
         ax.set(title=condition, xlabel="initial distance (deg)")
-    np.ravel(places)[0].set_ylabel("shift toward the target (deg)")
+    np.ravel(places)[0].set_ylabel("shift towards the target (deg)")
     return figure
 
 
@@ -291,7 +291,7 @@ def delay_curve(delays: dict[str, Sequence[float]], tau: float) -> Axes:
     fine = np.linspace(times.min(), times.max(), 100)
     decay = shifts.mean(1)[0] * np.exp(-(fine - times[0]) / tau)
     ax.plot(fine, decay, "--", color="0.4", label="decay of the eligibility trace")
-    ax.set(xlabel="delay of the reward (ms)", ylabel="shift toward the target (deg)")
+    ax.set(xlabel="delay of the reward (ms)", ylabel="shift towards the target (deg)")
     ax.legend()
     return ax
 

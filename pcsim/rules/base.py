@@ -189,7 +189,7 @@ class Leaky(Flow):
         return self.rule.shapes(ports)
 
     def target(self, own: Own, **ports: Tensor) -> Own:
-        """Return F(own, ports), the value that `own` decays toward."""
+        """Return F(own, ports), the value that `own` decays towards."""
         return cast(Own, self.rule(own, **ports) if isinstance(self.rule, Map) else self.rule(**ports))
 
     def forward(self, own: Own, **ports: Tensor) -> Own:
