@@ -204,7 +204,7 @@ def reproduce(name: str | None, out: str | None) -> bool:
 
 
 def _experiments() -> str:
-    """Return the package of the experiments, which is part of an installed pcsim but beside pcsim in a clone."""
+    """Return the name of the experiments package: part of pcsim if installed, next to pcsim in a clone."""
     if find_spec("pcsim.experiments") is not None:
         return "pcsim.experiments"
     clone = Path(__file__).parents[1]

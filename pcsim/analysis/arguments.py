@@ -55,7 +55,7 @@ def as_times(times: ArrayLike, rows: int | None = None) -> NDArray[np.float64]:
 
 def recorded(run: Run, key: str | None) -> str:
     """Return the key of one of a run's records, by default the only one. Raises StimulusError for unknown keys."""
-    known = ", ".join(run.values) or "none, as nothing was recorded"
+    known = ", ".join(run.values) or "none, because nothing was recorded"
     if key is None and len(run.values) == 1:
         return next(iter(run.values))
     if key is None or key not in run.values:

@@ -62,7 +62,7 @@ def linear_map(layer: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
 
 
 class Constrained(nn.Module):
-    """Base class of linear maps y = V x, where V is a function of the stored weight of `layer`.
+    """Base class for linear maps y = V x, where V is a function of the stored weight of `layer`.
 
     `layer` is a Linear, Conv2d, ConvTranspose2d, Strided or Tied without bias. Raises WiringError for other modules.
     """

@@ -85,7 +85,7 @@ def importing() -> Iterator[None]:
 
 
 def _release(reason: BaseException) -> None:
-    """Clear the frames of an exception, to close generators that have workers, and terminate all child processes."""
+    """Clear the frames of an exception, which closes generators with workers, and terminate all child processes."""
     import multiprocessing
     import traceback
 

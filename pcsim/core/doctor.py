@@ -1,4 +1,4 @@
-"""The report of `pcsim doctor`: versions, devices, compilation, data folders and extras."""
+"""The report printed by `pcsim doctor`: versions, devices, compilation, data folders and extras."""
 
 from __future__ import annotations
 

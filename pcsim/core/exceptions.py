@@ -49,7 +49,7 @@ class StorageError(PcsimError):
 
 
 class TrainingError(PcsimError):
-    """A training run that cannot start or continue."""
+    """A training run that cannot be started or continued."""
 
 
 class SweepError(PcsimError):

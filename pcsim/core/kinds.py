@@ -30,7 +30,7 @@ class Axes:
     is_float: bool = True
 
     def fits(self, value: Any) -> bool:
-        """Return whether an array has these axes and, if `is_float`, real floating-point values."""
+        """Return whether an array has these axes and, if `is_float` is True, real floating-point values."""
         names = self.names.split(", ")
         least = len([name for name in names if name != "..."])
         value = value if isinstance(value, Tensor) else np.asarray(value)

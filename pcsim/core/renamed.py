@@ -94,7 +94,7 @@ def _renamed(old: str, new: str) -> dict[str, str]:
 
 
 class _OldModules(MetaPathFinder):
-    """A finder of old modules, as in `import pcsim.storage`, which is used only if all other finders fail."""
+    """An import finder for old module names, such as `pcsim.storage`; used only if all other finders fail."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -124,7 +124,7 @@ def stream(
 
 
 class _Task:
-    """The arguments of `simulate` for frame prediction, and the frame that each output predicts."""
+    """The arguments that `simulate` needs for frame prediction, and the frame that each output predicts."""
 
     def __init__(
         self,

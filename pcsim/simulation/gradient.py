@@ -14,7 +14,7 @@ from pcsim.solvers.base import Solver
 
 @dataclass(frozen=True)
 class Gradient(ABC):
-    """Base class of methods that compute gradients through time."""
+    """Base class for methods that compute gradients through time."""
 
     kind: str = field(default="", init=False)
 

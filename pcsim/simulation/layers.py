@@ -38,7 +38,7 @@ class Layers:
         return self._natures[module]
 
     def function(self, module: nn.Module, what: str, is_cast: bool = False) -> Function:
-        """Return a module as a function that does not write to its arguments; error messages refer to it as `what`.
+        """Return a module as a function that does not write to its arguments; error messages call it `what`.
 
         is_cast  whether it runs under autocast, which supports only torch's default kernels
         """

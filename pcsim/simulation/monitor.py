@@ -116,7 +116,7 @@ class Monitor:
         self.has_diverged |= bool(new.any())
 
     def look_at_rows(self, key: str, rows: np.ndarray, values: Tensor) -> None:
-        """Check recorded values (time, batch, ...) of a population as well; `rows` contains their steps."""
+        """Also check a population's recorded values (time, batch, ...); `rows` gives the step of each row."""
         if not values.is_floating_point() or math.isfinite(values.detach().sum()):
             return
         fine = finite(values.detach(), 2)

@@ -193,7 +193,7 @@ class Plan:
         return self.evaluate([node for node in self._observed if node.name == wire], precomputed, values, values)[wire]
 
     def complete(self, precomputed: State, state: State, after: State) -> State:
-        """Return the state after a step from the newly computed values `after`, and shift the stored past values."""
+        """Build the state after a step from the newly computed values `after`, and shift the stored past values."""
         tables = (after, state, precomputed)
         return {key: tables[table][source] for key, table, source in self._carry}
 

@@ -36,7 +36,7 @@ LONG = 16
 
 
 class UntraceableError(Exception):
-    """A function that reads tensor values or writes to its arguments, and therefore can be run but not replayed."""
+    """Raised for a function that reads tensor values or writes to its arguments: it can be run, but not replayed."""
 
 
 class Trace:

@@ -173,7 +173,7 @@ def window_ends(network: Wiring) -> tuple[float, ...]:
 
 
 def steady_regime(network: Wiring) -> Regime:
-    """Return the regime of an autonomous network, which is constant once all sources have a value.
+    """Return the regime of an autonomous network; it is constant once all sources have a value.
 
     Raises SolverError if the network changes with time or has conduction delays.
     """

@@ -58,7 +58,7 @@ Instead = Mapping[Any, Callable[..., Tensor]] | None
 
 
 class _Unit(nn.Module):
-    """A wrapper that calls a function, so that functional_call can replace the tensors of the network."""
+    """A module that wraps a function, so that functional_call can replace the tensors of the network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _Unit(nn.Module):
 
 
 class _Traced:
-    """The traces of a plan's step, without and with recorded values, for tensors of given shapes and types.
+    """Traces of a plan's step, with and without recorded values, for tensors of given shapes and types.
 
     for_loops  the corresponding traces for compiled loops, or None
     """
@@ -93,7 +93,7 @@ class _Traced:
         return (due, compiled) in self.programs or count < (MOST_COMPILED if compiled else KEPT)
 
     def loop(self, rows: int, has_gap: bool) -> Loop | None:
-        """Return the compiled loop with the largest number of rows up to `rows`, or None if there is none."""
+        """Return the compiled loop with the most rows, at most `rows`, or None if there is none."""
         key = (rows, has_gap)
         if self._for_loops is not None and key not in self.loops and len(self.loops) < MOST_COMPILED:
             self.loops[key] = Loop(*self._for_loops, rows, has_gap)
@@ -337,7 +337,7 @@ def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
 
 
 def _fitting(every: int, most: int) -> int:
-    """Return a number of steps up to `most`: a multiple of `every`, or `every` divided by an integer, rounded up."""
+    """Return at most `most` steps: a multiple of `every`, or `every` divided by an integer, rounded up."""
     parts = -(-every // most)
     return -(-every // parts) if parts > 1 else most // every * every
 

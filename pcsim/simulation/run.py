@@ -90,7 +90,7 @@ class Run:
                 near = next(iter(get_close_matches(name, known, 1, 0.0)))
                 raise RecordError(
                     given=f"run[{key!r}], where {name!r} is not a population of {self.about['network']!r}",
-                    expected=f"a recorded key: {', '.join(self.values) or 'none, as nothing was recorded'}",
+                    expected=f"a recorded key: {', '.join(self.values) or 'none, because nothing was recorded'}",
                     remedy=f"write run[{near!r}]"
                     + (f", recorded with Record(states=[{near!r}])" if near not in self.values else "")
                     + f"; the populations are {', '.join(known)}",
@@ -146,10 +146,10 @@ class Run:
         return {name: self.values[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in self.values}
 
     def to_xarray(self) -> xarray.Dataset:
-        """Return a labelled dataset: time in ms, sample, channel, height, width. Requires the extra `analysis`.
+        """Return a labelled dataset: time in ms, sample, channel, height, width. Requires the `analysis` extra.
 
-        Labels are the coordinate "label" of the samples. If records have rows at different times, each key has its own
-        time axis, "time_key".
+        Labels become the coordinate "label" of the sample axis. If records have rows at different times, each key has
+        its own time axis, "time_key".
         """
         return dataset(self)
 

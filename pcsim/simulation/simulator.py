@@ -288,7 +288,7 @@ class Simulator:
         return Replay(self.wiring, self.solver, Places(self.network), compile=False)
 
     def _how(self, settled: Settled | None, quick: Replay | None) -> str:
-        """Return a description of a step-by-step run, with the reason why it was not faster, if there is one."""
+        """Return a description of a step-by-step run, with the reason, if any, why it was not faster."""
         if self._replay is None and quick is None:
             return "step by step"
         reason = "Settled checks every step" if settled else "a sample diverged"

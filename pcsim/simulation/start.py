@@ -48,7 +48,7 @@ class Beginning:
 
 
 def spoken_before(network: Wiring, initial: Mapping[str, Tensor] | None = None) -> frozenset[str]:
-    """Return the populations with a value before the first step: those of the initialiser and of `initial`."""
+    """Return the populations that have a value before the first step: those in the initialiser and in `initial`."""
     early = network.initialiser.populations if network.initialiser is not None else ()
     return frozenset([*early, *(key.split(".")[0] for key in initial or ())])
 

@@ -50,7 +50,7 @@ class Plan(Protocol):
 
 
 class Solver(ABC):
-    """Base class of solvers, which advance a network by one step.
+    """Base class for solvers, which advance a network by one step.
 
     is_one_stage  True if the solver uses `update` to advance populations sequentially, in evaluation order
     is_traceable  True if every step consists of the same tensor operations, regardless of the values

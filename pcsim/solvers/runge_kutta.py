@@ -19,7 +19,7 @@ Tableau = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class RungeKutta(FlowSolver):
-    """Base class of explicit methods with a fixed step, which advance all populations simultaneously."""
+    """Base class for explicit methods with a fixed step, which advance all populations simultaneously."""
 
     def check(self, network: Wiring) -> None:
         """Also raise SolverError if a conduction delay is shorter than a step."""

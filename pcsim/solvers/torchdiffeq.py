@@ -22,7 +22,7 @@ FIXED = {"euler": 2.0, "midpoint": 2.0, "heun2": 2.0, "heun3": 2.512, "rk4": 2.7
 """Fixed-step methods by their torchdiffeq names, with the largest stable dt / tau for a leak; `scipy_solver` (with
 options={"solver": ...}) is adaptive."""
 MULTISTEP = ("explicit_adams", "implicit_adams", "fixed_adams")
-"""methods that use previous steps, which torchdiffeq replaces with Runge-Kutta steps if called anew for every dt"""
+"""methods that use previous steps, which torchdiffeq replaces with Runge-Kutta steps if each dt is a separate call"""
 
 
 @checked(SolverError)
@@ -50,7 +50,7 @@ class TorchDiffEq(FlowSolver):
         if self.method in MULTISTEP:
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r})",
-                expected="a one-step method, because every dt starts anew, without values of previous steps",
+                expected="a one-step method, because every dt starts afresh, without values from previous steps",
                 remedy="pass method='rk4', with which torchdiffeq would replace it, or an adaptive method",
             )
         known = (*ADAPTIVE, *FIXED, "scipy_solver")

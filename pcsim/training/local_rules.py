@@ -42,7 +42,7 @@ class Activity:
 
 
 class LocalRule(ABC):
-    """Base class of local learning rules. Subclass it to add a rule; `rate` is the learning rate eta."""
+    """Base class for local learning rules. Subclass it to add a rule; `rate` is the learning rate eta."""
 
     rate: float
     traces: tuple[str, ...] = ()
