@@ -2,10 +2,10 @@
 Conduction delays set the order of responses
 ============================================
 
-Three areas, with delays in ms on every connection. Each area responds when the fastest path from the image has reached
-it, here through V2 and not along the direct but slower connection from V1 to V4. Feedback comes back to V1 only after
-a full loop: cutting it leaves the first part of the V1 response exactly as it was. A difference in the late part of a
-response is what feedback can explain; a difference in the early part is not.
+In a network of three areas, every connection has a delay in ms. Each area responds once the signal has arrived along
+the fastest path from the image; for V4, this is the path through V2, not the direct but slower connection from V1.
+Feedback returns to V1 only after a full loop, so cutting it leaves the first part of the V1 response exactly as it was.
+Feedback can explain a difference in the late part of a response, but not in the early part.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 A network with subConvLSTM cells extrapolates a moving digit
 ============================================================
 
-From frame 6 on, the network no longer sees the film and feeds on its own predictions (framed). It was trained for a
-few seconds only. It carries the digit on for a frame or two, while it blurs and fades, because the squared error
-favours the mean over the positions that the network cannot tell apart. Compare the errors below with those of an empty
-frame.
+From frame 6 on, the network no longer sees the film, and receives its own predictions (framed) instead. It was trained
+for only a few seconds. It continues the motion of the digit for a frame or two, while the digit blurs and fades,
+because the squared error favours the mean over the positions that the network cannot tell apart. Compare the errors
+below with those of an empty frame.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
 
 # %%
-# A PredNet with two layers first learns to predict the next frame, and then to go on without input. The bias keeps its
-# rectified prediction from starting at zero, where it would have no gradient.
+# A PredNet with two layers first learns to predict the next frame, and then to continue without input. The bias keeps
+# its rectified prediction from starting at zero, where it would have no gradient.
 
 torch.manual_seed(0)
 digits = stimuli.MovingDigits(digits=1, size=16, side=7, speed=(1.0, 2.0))

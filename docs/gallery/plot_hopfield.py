@@ -2,10 +2,10 @@
 Hopfield completion, and the landscape that it descends
 =======================================================
 
-Above, a binary network that stores four letters completes a cue in which a fifth of the pixels is flipped. One
-randomly chosen unit is updated at a time, and the energy never rises. Below, the whole landscape of a network of two
-graded units that excite each other: from every start, the state runs downhill into one of two valleys, the memories.
-The ridge between them separates the cues that end in one memory from those that end in the other.
+Above, a binary network that stores four letters completes a cue in which a fifth of the pixels are flipped. One
+randomly chosen unit is updated at a time, and the energy never rises. Below is the entire energy landscape of a network
+of two graded units that excite each other: from every starting point, the state runs downhill into one of two valleys,
+the memories. The ridge between them separates the cues that end in one memory from those that end in the other.
 """
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ print(f"wrong pixels: {wrong[0]} in the cue, {wrong[1]} at the end")
 print(f"largest rise of the energy: {binary['energy'].diff(dim=0).max():.1e}")
 
 # %%
-# Two graded units: the energy of every state, and the paths from 16 starts.
+# Two graded units: the energy of every state, and the paths from 16 starting points.
 
 pair = models.hopfield_continuous(weights=torch.tensor([[0.0, 1.0], [1.0, 0.0]]), tau=10.0, gain=2.0)
 record = Record(states=["v", "energy"], initial=True)

@@ -3,8 +3,8 @@ Feedback lesioned at 50 ms
 ==========================
 
 A trained network runs in continuous time on digits under debris. At 50 ms, a lesion removes its top-down connections.
-Until then, the two runs are identical to the bit. Area l1, which loses an input, departs at once; area l2 follows a
-few milliseconds later, because it only receives the consequences, but in the end it departs further.
+Until then, the two runs are bitwise identical. Area l1, which loses an input, deviates immediately; area l2 follows a
+few milliseconds later, because it is affected only indirectly, but eventually deviates further.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 A masking protocol, and a network that is not masked
 ====================================================
 
-A digit for 20 ms, a blank interval, and a pattern mask. In people, such a mask erases a digit that a blank field would
-leave visible, perhaps because it interrupts recurrent processing. Not so here: the network, which was trained with
-images that stay, forgets the digit faster when only a blank field follows. A protocol takes a few lines; whether a
-model shows the effect must be looked at.
+A digit is shown for 20 ms, followed by a blank interval and a pattern mask. In people, such a mask erases a digit that
+a blank field would leave visible, perhaps because it interrupts recurrent processing. This network does not show the
+effect: it was trained with images that stay, and forgets the digit faster when only a blank field follows. A protocol
+takes a few lines; whether a model shows the effect must be tested.
 """
 
 import matplotlib.pyplot as plt

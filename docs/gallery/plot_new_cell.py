@@ -2,9 +2,10 @@
 A new cell in fifty lines
 =========================
 
-A rate unit with slow adaptation, written as a rule of its own: what it knows is its own state and its summed input.
-Solvers, recording, lesions and training work at once. A stimulus evokes an onset transient and a lower sustained
-response; after a short pause, the response to its repetition is suppressed, and after a long pause it has recovered.
+A rate unit with slow adaptation is written as a new rule, which has access only to its own state and its summed input.
+Solvers, recording, lesions and training work without further code. A stimulus evokes an onset transient and a lower
+sustained response; after a short pause, the response to its repetition is suppressed, and after a long pause it has
+recovered.
 """
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,7 @@ from pcsim import RK4, Network, Population, Projection, Record, plots, simulate,
 from pcsim.rules import Flow, time_constant
 
 # %%
-# The rule. Rates of change are divided by `tau`, so the second variable is given in units of the first one's.
+# The rule. Solvers divide both rates of change by `tau`, so that of the second variable is multiplied by tau / tau_a.
 
 
 class Adapting(Flow):
