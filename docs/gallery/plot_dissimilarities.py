@@ -2,9 +2,9 @@
 Dissimilarities over time
 =========================
 
-How alike a trained network represents 50 digits under debris, in each time step: one matrix of dissimilarities (1 -
-correlation of the activity in area l2) per step, sorted by digit. As recurrence acts, dark blocks appear along the
-diagonal: images of the same digit come to be represented alike, although different debris covers each of them.
+For each time step, a matrix shows how differently a trained network represents 50 digits under debris (1 - correlation
+of the activity in area l2), sorted by digit. As recurrence acts, dark blocks appear along the diagonal: the
+representations of images of the same digit become similar, although different debris covers each image.
 """
 
 import matplotlib.pyplot as plt

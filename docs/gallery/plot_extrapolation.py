@@ -17,8 +17,8 @@ from pcsim.training import Training
 from pcsim.training.frames import Goal, train_to_predict
 
 # %%
-# A PredNet with two layers first learns to predict the next frame, and then to go on without input. The bias keeps its
-# rectified prediction from starting at zero, where it would have no gradient.
+# A PredNet with two layers first learns to predict the next frame, and then to continue without input. The bias keeps
+# its rectified prediction from starting at zero, where it would have no gradient.
 
 torch.manual_seed(0)
 digits = stimuli.MovingDigits(digits=1, size=16, side=7, speed=(1.0, 2.0))

@@ -35,7 +35,7 @@ print(f"wrong pixels: {wrong[0]} in the cue, {wrong[1]} at the end")
 print(f"largest rise of the energy: {binary['energy'].diff(dim=0).max():.1e}")
 
 # %%
-# Two graded units: the energy of every state, and the paths from 16 starts.
+# Two graded units: the energy of every state, and the paths from 16 starting points.
 
 pair = models.hopfield_continuous(weights=torch.tensor([[0.0, 1.0], [1.0, 0.0]]), tau=10.0, gain=2.0)
 record = Record(states=["v", "energy"], initial=True)

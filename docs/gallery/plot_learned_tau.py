@@ -3,8 +3,9 @@ Units learn the time scales of their task
 =========================================
 
 Sixteen leaky units report a fast (6 ms) and a slow (60 ms) running average of two noisy inputs. Their time constants
-start near 20 ms and are learned together with the weights. Some move to the fast time scale of the task, and the
-others slow down towards the slow one. With time constants that stay fixed, the weights alone reach a larger error.
+start near 20 ms and are learned together with the weights. Some move to the fast time scale of the task, and the others
+slow down towards the slow one. If the time constants stay fixed and only the weights are learned, the error remains
+larger.
 """
 
 import math

@@ -15,7 +15,7 @@ from pcsim import RK4, Network, Population, Projection, Record, plots, simulate,
 from pcsim.rules import Flow, time_constant
 
 # %%
-# The rule. Rates of change are divided by `tau`, so the second variable is given in units of the first one's.
+# The rule. Solvers divide both rates of change by `tau`, so that of the second variable is multiplied by tau / tau_a.
 
 
 class Adapting(Flow):

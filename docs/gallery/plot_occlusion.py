@@ -2,9 +2,9 @@
 Seeing through occlusion
 ========================
 
-The probability that a recurrent network assigns to each digit, at each time step, for digits under debris. The images
-are the first four that the network misreads in the first step, when no recurrent signal has arrived, and reads
-correctly in the last. Recurrence changes the answer while the image stays the same.
+The curves show the probability that a recurrent network assigns to each digit at each time step, for digits under
+debris. The images are the first four that the network misreads in the first step, before any recurrent signal has
+arrived, and reads correctly in the last. Recurrence changes the answer while the image stays the same.
 """
 
 import matplotlib.pyplot as plt

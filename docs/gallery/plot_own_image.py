@@ -2,9 +2,10 @@
 Your own image, with an occluder
 ================================
 
-A picture file becomes a stimulus in one line. Here, the file is a digit drawn on the spot; put your own in its place.
-A trained network reads it, and then reads it behind grey bars that cover more and more. What is covered matters more
-than how much: with 30 % covered, the network is certain and wrong. A probability near 1 is no sign of a right answer.
+A picture file becomes a stimulus in one line. Here, the script draws a digit; replace it with your own file. A trained
+network reads the digit, first intact and then behind grey bars that cover more and more of it. What is covered matters
+more than how much: with 30 % covered, the network is certain but wrong. A probability near 1 does not mean that the
+answer is right.
 """
 
 import tempfile

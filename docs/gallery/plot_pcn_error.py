@@ -3,9 +3,9 @@ Why the error of a predictive coding network falls, or rises
 ============================================================
 
 In a linear layer whose feedback weights are tied to its feed-forward weights W, each cycle multiplies the error along
-an eigenvector of W Wᵀ by 1 - bλ, where b is the update rate. If all factors are between -1 and 1, the error falls.
-Just above b = 2 / λmax, the error falls at first, because most of it lies in other directions, and then grows in the
-few whose factor has passed -1, with alternating sign. Deeper rectified networks have no such guarantee at any rate.
+an eigenvector of W Wᵀ by 1 - bλ, where b is the update rate. If all factors are between -1 and 1, the error falls. Just
+above b = 2 / λmax, the error falls at first, because most of it lies in other directions, and then grows in the few
+whose factor has passed -1, with alternating sign. Deeper rectified networks have no such guarantee at any rate.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ image = stimuli.scenes("clean", seed=0, first=0, count=1).pixels()[:, :, 8:24, 8
 
 
 def layer(rate):
-    """Return the layer with update rate b, and always the same weights."""
+    """Return the layer with update rate b, always with the same weights."""
     torch.manual_seed(0)
     options = {"tied": True, "activation": "identity", "rates": (0.0, rate), "image": (1, 16, 16)}
     return models.pcn_global((3,), (), **options).double()

@@ -4,7 +4,7 @@ Hierarchical predictive coding settles on an explanation
 
 Three layers explain a digit, after learning from 500 digits with the local rule. At first, nothing is predicted, and
 the error of the image is large. As it falls, the error of the layer above rises, because its activity is not yet
-predicted by the top layer. This trade lowers the energy, the sum of both squared errors, at all times.
+predicted by the top layer. This trade-off lowers the energy, the sum of both squared errors, at all times.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 Receptive fields learned by prediction
 ======================================
 
-Weights that predictive coding learns from patches of digits, in the manner of Rao & Ballard (1999). Without a prior on
-activity (left), every rotation of the units predicts equally well, and single fields look like noise. With a sparse
-prior (right), which favours explanations by few active units, the fields become localised and oriented, like those of
-simple cells. Prediction alone does not give simple cells; prediction with a sparse prior does.
+Predictive coding learns these weights from patches of digits, as in Rao & Ballard (1999). Without a prior on activity
+(left), every rotation of the units predicts equally well, and individual fields look like noise. With a sparse prior
+(right), which favours explanations by few active units, the fields become localised and oriented, like those of simple
+cells. Prediction alone does not give simple cells; prediction with a sparse prior does.
 """
 
 import matplotlib.pyplot as plt

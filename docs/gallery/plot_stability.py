@@ -2,10 +2,10 @@
 The stability border of a solver
 ================================
 
-The eigenvalues of a random recurrent network at its fixed point, multiplied by dt, in the complex plane. A solver
-stays at the fixed point while all of them lie inside its region. With dt 5 % below the border, a small perturbation
-dies out; with dt 5 % above, it grows, although the network itself is stable. Oscillatory modes, far from the real
-axis, limit dt more than the time constant does.
+The left panel shows the eigenvalues of a random recurrent network at its fixed point, multiplied by dt, in the complex
+plane. A solver stays at the fixed point while all of them lie inside its stability region. With dt 5 % below the
+border, a small perturbation dies out; with dt 5 % above, it grows, although the network itself is stable. Oscillatory
+modes, far from the real axis, limit dt more than the time constant does.
 """
 
 import matplotlib.pyplot as plt

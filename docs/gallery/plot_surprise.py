@@ -4,8 +4,8 @@ The response to a surprise
 
 A predictive coding network sees a digit for 100 ms, and then either the same digit, another one, or a blank field. A
 repeated digit evokes no error, because its explanation is already active. Another digit evokes a larger error than the
-first one did: the old explanation predicts pixels that are now missing. The image error comes at once, and that of the
-next layer builds up later, when the representation below it changes.
+first one did: the old explanation predicts pixels that are now missing. The image error responds immediately, and that
+of the next layer builds up later, when the representation below it changes.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 The heat map of a sweep
 =======================
 
-How much of an image a predictive coding network has not explained after 20 ms, for 25 pairs of time constants. Each
-cell is one point of a sweep, which runs here or on a cluster with the same code, keeps what is finished when it is
-interrupted, and repeats nothing when it is started again. The time constant of the layer next to the image matters
-most.
+The map shows how much of an image a predictive coding network has not explained after 20 ms, for 25 pairs of time
+constants. Each cell is one point of a sweep, which runs locally or on a cluster with the same code, keeps finished
+points when it is interrupted, and repeats none of them when it is restarted. The time constant of the layer next to the
+image matters most.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from pcsim import Euler, Record, models, plots, simulate
 from pcsim.sweeps import Sweep, grid
 
 # %%
-# The function of the sweep receives a configuration and returns numbers.
+# The sweep's function receives a configuration and returns numbers.
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Setting:
 
 
 def settle(setting):
-    """Return the error of the image after 20 ms, in percent of the initial error."""
+    """Return the error of the image after 20 ms, as a percentage of the initial error."""
     torch.manual_seed(setting.seed)
     net = models.predictive_coding(((64,), (32,), (16,)), tau=(10.0, setting.lower, setting.upper))
     record = Record(errors="all", initial=True)

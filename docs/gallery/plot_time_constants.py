@@ -2,9 +2,10 @@
 Time constants and settling
 ===========================
 
-How long two areas with mutual connections take to settle, for eight time constants of the upper area. The lower area
-keeps its own 10 ms. Its first response does not change, but it waits for feedback: the slower the upper area, the
-later the lower area settles. A time constant measured in one area need not be a property of that area.
+The plots show how long two reciprocally connected areas take to settle, for eight time constants of the upper area. The
+lower area keeps its time constant of 10 ms. Its first response does not change, but it waits for feedback: the slower
+the upper area, the later the lower area settles. A time constant measured in one area need not be a property of that
+area.
 """
 
 import matplotlib.pyplot as plt

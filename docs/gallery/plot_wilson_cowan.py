@@ -2,9 +2,10 @@
 Wilson-Cowan: a limit cycle between two nullclines
 ==================================================
 
-Excitatory (E) and inhibitory (I) cells of a cortical column, for two strengths of input. With weak input, the
-nullclines cross on the left, falling branch of the E nullcline: the fixed point is stable, and activity settles. With
-stronger input, they cross on the rising branch: the fixed point is unstable, and E and I oscillate, with I lagging E.
+The plots show the activity of excitatory (E) and inhibitory (I) cells of a cortical column, for two input strengths.
+With weak input, the nullclines cross on the left, falling branch of the E nullcline: the fixed point is stable, and
+activity settles. With stronger input, they cross on the rising branch: the fixed point is unstable, and E and I
+oscillate, with I lagging E.
 """
 
 import matplotlib.pyplot as plt

@@ -2,10 +2,10 @@
 Work and precision of solvers
 =============================
 
-The error of a run against the number of times that the rates of change were computed. In a smooth network, the error
-of Euler falls with the first power of the work, that of Heun with the second, and that of RK4 with the fourth. For an
-error of 1 %, all are cheap. For small errors, a higher order costs far less. Rectified units and max pooling have
-kinks, which lower the order of Heun and RK4.
+The plot shows the error of a run as a function of the number of evaluations of the rates of change. In a smooth
+network, the error of Euler falls with the first power of the work, that of Heun with the second, and that of RK4 with
+the fourth. For an error of 1 %, all are cheap. For small errors, a higher order costs far less. Rectified units and max
+pooling have kinks, which lower the order of Heun and RK4.
 """
 
 import matplotlib.pyplot as plt
