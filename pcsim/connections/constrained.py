@@ -1,4 +1,4 @@
-"""Transforms whose weights are constrained during training: of one sign (Dale's law), or symmetric.
+"""Transforms whose weights are constrained during training: to one sign (Dale's law) or to symmetry.
 
 y = sign g(W) x,  g(W) = |W|, [W]+ or log(1 + exp(W))         Signed
 y = 1/2 (W + W^T) x                                           Symmetric
@@ -47,7 +47,7 @@ _MONOTONE = (
 
 
 def linear_map(layer: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
-    """y = W x for a given weight W instead of that of a Linear, Conv2d, ConvTranspose2d, Strided or Tied; no bias."""
+    """y = W x, with W in place of the weight of a Linear, Conv2d, ConvTranspose2d, Strided or Tied; no bias."""
     if isinstance(layer, Strided | Tied):
         return layer.with_weight(value, weight)
     if isinstance(layer, nn.Linear):
@@ -62,7 +62,7 @@ def linear_map(layer: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
 
 
 class Constrained(nn.Module):
-    """Base class of linear maps y = V x, where V is a function of the stored weight of `layer`.
+    """Base class for linear maps y = V x, where V is a function of the stored weight of `layer`.
 
     `layer` is a Linear, Conv2d, ConvTranspose2d, Strided or Tied without bias. Raises WiringError for other modules.
     """
@@ -74,7 +74,7 @@ class Constrained(nn.Module):
             raise WiringError(
                 given=f"{summary(layer) or 'an identity'}{' with a bias' if isinstance(layer, WEIGHTED) else ''}",
                 expected="a Linear, Conv2d, ConvTranspose2d, Strided or Tied without bias",
-                remedy="pass bias=False, because the bias belongs to the rule of the target; use "
+                remedy="pass bias=False, because the bias belongs in the target's rule; use "
                 "connections.signed(...) for a sequence of layers",
             )
         self.layer: Weighted = layer
@@ -125,8 +125,8 @@ class Signed(Constrained):
 class Symmetric(Constrained):
     """y = 1/2 (W + W^T) x: a linear map with the same weight in both directions between any two units.
 
-    For a convolution, W^T is flipped in space and transposed between channels. Raises WiringError unless the layer is
-    a Linear or a Conv2d with an odd kernel, and with as many output channels as input channels.
+    For a convolution, W^T is flipped in space and transposed between channels. Raises WiringError unless the layer is a
+    Linear or a Conv2d with an odd kernel, with equal numbers of input and output channels.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -135,7 +135,7 @@ class Symmetric(Constrained):
         if out != inside or not isinstance(layer, nn.Linear | nn.Conv2d) or any(length % 2 == 0 for length in kernel):
             raise WiringError(
                 given=f"a symmetric {summary(layer)}",
-                expected="a Linear or a Conv2d with an odd kernel, and as many output channels as input channels",
+                expected="a Linear or a Conv2d with an odd kernel, with equal numbers of input and output channels",
                 remedy=f"pass connections.conv({inside}, {inside}, kernel=3)",
             )
 
@@ -155,13 +155,13 @@ def signed(module: nn.Module, sign: Sign, form: Form = "absolute") -> nn.Module:
     """Return a transform whose output is `sign` times a non-negative, non-decreasing function of the source's rates.
 
     For non-negative rates, the edge is thus purely excitatory (sign=1) or inhibitory (sign=-1), and remains so while
-    it is trained. The sign belongs to the source: give all edges from a population the same sign (Dale's law).
+    it is trained. The sign is a property of the source: give all edges from a population the same sign (Dale's law).
 
     module  a linear layer without bias, a monotone layer such as pooling, or a sequence of these. Its weights are
             shared, not copied
-    form    how the non-negative weights are computed, see `Signed`
+    form    how the non-negative weights are computed (see `Signed`)
 
-    Raises WiringError for other modules and for biases.
+    Raises WiringError for other modules and for layers with a bias.
 
         Projection("e", "i", connections.signed(conv(8, 4), 1))
         Projection("i", "e", connections.signed(conv(4, 8), -1), kind="lateral")
@@ -186,6 +186,6 @@ def _non_negative(part: nn.Module, form: Form) -> nn.Module:
         raise WiringError(
             given=f"a signed transform with a {type(part).__name__}",
             expected="linear layers without bias, pooling, rectification, padding, resizing or flattening",
-            remedy="apply norms and other functions in the rule of the target",
+            remedy="apply norms and other functions in the target's rule",
         )
     return part

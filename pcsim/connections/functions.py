@@ -35,8 +35,8 @@ class Function(nn.Module):
     """y = f(x), where f is a stateless function; `Projection("v1", "v2", lambda x: x.relu())` builds it.
 
     The function must not refer to modules or tensors, because the network would not train, save or move them.
-    Networks with a lambda can be copied, but not pickled unless cloudpickle is installed. Raises WiringError for a
-    class, or for a function that refers to modules or tensors.
+    Networks with a lambda can be copied, but pickling them requires cloudpickle. Raises WiringError for a class, or for
+    a function that refers to modules or tensors.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -52,7 +52,7 @@ class Function(nn.Module):
         if held := _state_of(function):
             raise WiringError(
                 given=f"the function {self.name!r} as a transform, which refers to {' and '.join(held)}",
-                expected="a function without modules and tensors, which the network could not train, save or move",
+                expected="a function without modules or tensors, which the network could not train, save or move",
                 remedy="pass the module itself, nn.Sequential(...) of several modules, or your own nn.Module that "
                 "registers its tensors as buffers",
             )
@@ -103,7 +103,7 @@ def _is_importable(function: Any) -> bool:
 
 
 def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
-    """Return the names of the modules and tensors to which a function refers, also through functions that it calls."""
+    """Return the names of the modules and tensors to which a function refers, directly or through other functions."""
     if isinstance(function, functools.partial):
         parts = {f"argument {n}": part for n, part in enumerate((*function.args, *function.keywords.values()))}
         found = parts | {"its function": function.func}
@@ -112,7 +112,7 @@ def _state_of(function: object, known: tuple[object, ...] = ()) -> list[str]:
     elif inspect.isfunction(function):
         defaults = {f"default {n}": value for n, value in enumerate(function.__defaults__ or ())}
         found = {**_referred(function), **defaults, **(function.__kwdefaults__ or {})}
-    else:  # an object with a method __call__, or a built-in function
+    else:  # an object with a __call__ method, or a built-in function
         found = dict(vars(function)) if hasattr(function, "__dict__") else {}
     held = [f"{name} (a {type(value).__name__})" for name, value in found.items() if _is_state(value)]
     for value in found.values():
@@ -146,7 +146,7 @@ def _picklable(function: Any, name: str) -> object:
 
 
 class _ByValue:
-    """A function that is stored as its code, and becomes the function itself when it is loaded."""
+    """A function that is pickled as its code and unpickled as the function itself."""
 
     def __init__(self, cloudpickle: Any, function: object) -> None:
         self._cloudpickle, self._function = cloudpickle, function
@@ -156,7 +156,7 @@ class _ByValue:
 
 
 def as_transform(given: object) -> nn.Module:
-    """Return a module unchanged, and build a `Gain` from a number or a `Function` from a function.
+    """Return a module unchanged, a number as a `Gain`, and a function as a `Function`.
 
     Raises WiringError for other values.
     """

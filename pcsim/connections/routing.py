@@ -1,4 +1,4 @@
-"""Transforms of routes that a control signal opens and closes.
+"""Transforms for routes that a control signal opens and closes.
 
 y = x[..., top : top + height, left : left + width]       Window, the shift of one route
 gain = g_k - 1                                            Opening, so that drive (1 + gain) = g_k drive
@@ -44,7 +44,7 @@ class Opening(nn.Module):
     """gain = g_k - 1, for gate k of the source; (batch, gates, ...) -> (batch, 1, ...).
 
     On a modulatory edge to `rules.modulated`, the route delivers drive (1 + gain) = g_k drive: exactly 0 if the gate is
-    0, and the bitwise unchanged drive if it is 1. Without the edge, the route is open.
+    0, and bitwise equal to the drive if it is 1. Without the edge, the route is open.
     """
 
     def __init__(self, gate: Whole) -> None:

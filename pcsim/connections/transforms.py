@@ -1,4 +1,4 @@
-"""Transforms of edges: convolutions, pooling, norms, and linear maps that share weights.
+"""Transforms for edges: convolutions, pooling, norms, and linear maps that share weights.
 
 Any `torch.nn.Module` can serve as a transform. Those defined here are shared by several models.
 """
@@ -40,7 +40,7 @@ def draw(
     *arguments: float,
     **options: str,
 ) -> None:
-    """Initialise a weight with a `torch.nn.init` function, regardless of the memory format of the weight."""
+    """Initialise a weight with a `torch.nn.init` function, regardless of its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
@@ -56,9 +56,9 @@ def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias
 def same_conv(
     channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
-    """Build a convolution with TensorFlow's SAME padding, which adds any odd pixel at the right and bottom.
+    """Build a convolution with TensorFlow's SAME padding, which puts any odd pixel at the right and bottom.
 
-    The output has 1/stride times the size of the input.
+    The size of the output is 1/stride times that of the input.
 
     separable  if True, use a depthwise convolution followed by a 1x1 convolution that mixes the channels
     """
@@ -164,8 +164,8 @@ class Standardise(nn.Module):
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0) -> None:
         super().__init__()
-        # In float64, as float32 would round the numbers of a network that is later converted with `.double()`. The
-        # result has the type of the images, because these buffers have no axes.
+        # In float64, because float32 would round the values of a network later converted with `.double()`. The result
+        # has the dtype of the images, because these buffers are zero-dimensional.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
         self.register_buffer("sd", torch.tensor(sd, dtype=torch.float64))
 
@@ -183,9 +183,9 @@ class Standardise(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y_k = x_k ( c + alpha sum_{|k'-k| <= n//2} x_k'^2 )^-beta, with the window clipped at the first and last channel.
 
-    alpha is not divided by n, whereas torch's own operator divides it, so its alpha is n times this one. TensorFlow's
-    operator takes the radius n//2. The window sum is a 1x1 convolution with a banded matrix. On a CPU, its forward and
-    backward passes are several times faster than the 3-d average pooling of torch's operator.
+    torch's operator divides alpha by n, so its alpha is n times this one. TensorFlow's operator takes the radius n//2.
+    The window sum is a 1x1 convolution with a banded matrix. On a CPU, its forward and backward passes are several
+    times faster than the 3-d average pooling of torch's operator.
     Source: Krizhevsky et al. 2012 section 3.3; constants from Spoerer et al. 2017.
     """
 
@@ -248,7 +248,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`, or the last transform if this step has none of its own."""
+        """Apply the transform for step `phase`, or the last transform if this step has none of its own."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 
@@ -367,7 +367,7 @@ class Tied(nn.Module):
         return self.with_weight(value, self.forward_map.weight)
 
     def with_weight(self, value: Tensor, weight: Tensor) -> Tensor:
-        """Return y = W^T x for the given weight W of the forward map instead of its own."""
+        """Return y = W^T x, with W in place of the weight of the forward map."""
         owner = self.forward_map
         if isinstance(owner, nn.Linear):
             return functional.linear(value, weight.t())

@@ -71,13 +71,13 @@ def check_order(
     dt  the largest step in ms; by default, the largest value that divides `until` and is at most half the smallest tau.
         If the stimulus changes, dt must divide the times of the changes
 
-    Smooth networks show the theoretical orders (1, 2 and 4), which rectified units lower. All computations use double
+    Smooth networks show the theoretical orders (1, 2 and 4); rectified units lower them. All computations use double
     precision. Raises SolverError for a discrete network.
     """
     if not network.is_flow:
         raise SolverError(
             given=f"check_order of {network.name!r}, a discrete network",
-            expected="a flow, because the step of a discrete network cannot be reduced",
+            expected="a flow, because a discrete network's step cannot be reduced",
             remedy="pass net.as_ode(tau=20.0)",
         )
     smallest = min(rule.tau.smallest() for rule in network.flows.values())

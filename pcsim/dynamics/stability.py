@@ -1,4 +1,4 @@
-"""Stability of a network on a constant stimulus, treating the state of the network as a single vector.
+"""Stability of a network under a constant stimulus, with its state treated as a single vector.
 
 flow  dx/dt = f(x),  J = df/dx per ms       a fixed point is stable if every Re(lambda) < 0
 map   x <- F(x),     J = dF/dx per step     a fixed point is stable if every |lambda| < 1
@@ -40,7 +40,7 @@ CHUNK = 256
 
 @checked(SolverError)
 class Dynamics:
-    """The dynamics of a network on the constant stimulus at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
+    """The dynamics of a network whose stimulus is frozen at `at` ms: `dynamics(x)` is dx/dt per ms, or a map's next x.
 
     x is (n, size): n states, each the concatenated variables of all populations with memory. `start` is the initial
     state of a simulation. `flat` and `named` convert states to vectors and back.
@@ -96,7 +96,7 @@ class Dynamics:
 
     @property
     def _rates(self) -> Solver:
-        """A multi-stage solver, whose plans precompute time constants instead of their ratios to a step."""
+        """A multi-stage solver; its plans precompute time constants instead of their ratios to a step."""
         return Heun(1.0)
 
     def _plan(self, solver: Solver) -> Plan:
@@ -128,7 +128,8 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor | State, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of J at x, (1, size) or the state of one sample, such as run.final.state; 1/ms for a flow.
+    """Return the eigenvalues of J, in 1/ms for a flow, at x: (1, size) or the state of one sample, as in
+    run.final.state.
 
     leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
     largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver
@@ -148,7 +149,7 @@ def eigenvalues(
 
 @checked(SolverError)
 def is_stable(dynamics: Dynamics, x: Tensor | State) -> bool:
-    """Return True if the fixed point x, (1, size) or a state of one sample, attracts nearby states."""
+    """Return True if the fixed point x attracts nearby states; x is (1, size) or the state of one sample."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 

@@ -1,10 +1,11 @@
-"""Attention: inputs that change the gain of the populations of any network.
+"""Attention: inputs that change the gain of populations in any network.
 
     feature   gain_k = strength sum_c goal_c tuning_ck             feature-similarity gain, Lindsay & Miller 2018
     steering  gain_k = sum_c goal_c W_kc, with learnable W         Konkle & Alvarez 2023
     place     gain_ij = strength spotlight_ij                      or 1 / (1 + strength spotlight_ij) - 1, divisive
 
-Gains at a population are added. Goals and spotlights are inputs, so a timeline can change them during a run.
+Gains that act on the same population are added. Goals and spotlights are inputs, so a timeline can change them during a
+run.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def attend(
     divisive: bool = False,
     port: str | None = None,
 ) -> Network:
-    """Return the network with attention to features ("goal") or places ("spotlight") as further inputs.
+    """Return the network with an additional input for attention to features ("goal") or places ("spotlight").
 
-    The named populations become `rules.modulated`, with edges of kind `modulatory` from the new inputs. With a goal and
-    spotlight of zeros, or after `without("modulatory")`, the results are bitwise unchanged. To combine both kinds of
-    attention, or to give areas a different strength, call `attend` again. Parameters are shared with `net`.
+    The named populations become `rules.modulated`, with edges of kind `modulatory` from the new inputs. With an
+    all-zero goal and spotlight, or after `without("modulatory")`, the results are bitwise unchanged. To combine both
+    kinds of attention, or to give areas different strengths, call `attend` again. Parameters are shared with `net`.
 
     feature   tuning (classes, channels) of each population, as returned by `analysis.tuning`; or the number of goals,
               for learnable weights that are initially 0, regardless of `strength`. Adds the input "goal" (classes,)
@@ -46,10 +47,10 @@ def attend(
               averaged down to the size of each population
     strength  gain for a goal or spotlight of 1 and a tuning of 1
     divisive  if True, the spotlight suppresses: drive / (1 + strength spotlight); pass 1 - mask to spare a place
-    port      input port that is multiplied, or "value"; see `rules.modulated`
+    port      input port to multiply, or "value"; see `rules.modulated`
 
-    Raises WiringError for unknown populations, a tuning of the wrong shape, or place=True for populations without
-    height and width, or unless exactly one of `feature` and `place` is set.
+    Raises WiringError for unknown populations, for a tuning of the wrong shape, for place=True with populations that
+    lack height and width, and unless exactly one of `feature` and `place` is set.
 
         tuned = {"l2": analysis.tuning(run["l2"], labels)}
         net = models.attend(net, "l2", feature=tuned, strength=0.5)
@@ -120,7 +121,7 @@ def _place(name: str, shape: Shape, strength: float, divisive: bool) -> nn.Modul
         raise WiringError(
             given=f"a spotlight for {name!r} of shape {shape}",
             expected="populations (channel, height, width)",
-            remedy="name areas with places, or use feature=...",
+            remedy="name populations with a height and width, or use feature=...",
         )
     resized = nn.AdaptiveAvgPool2d((shape[1], shape[2]))
     return nn.Sequential(resized, _Suppression(strength) if divisive else Gain(strength), _Spread(shape))

@@ -65,7 +65,7 @@ def ei_rcnn(
     Only excitatory cells project to other areas. The sign of every weight is that of its source and does not change
     during training. The weights from the image and to the readout can have either sign.
 
-    channels    excitatory maps of each area
+    channels    excitatory maps in each area
     inhibitory  number of excitatory maps per inhibitory map (4 in cortex)
     top_down    if True, e2 projects back to e1, and so on
 
@@ -133,7 +133,7 @@ def _dense(weight: torch.Tensor, sign: Sign) -> Signed:
 
 
 def _recurrent(ee: torch.Tensor, ei: torch.Tensor, ie: torch.Tensor, ii: torch.Tensor) -> list[Projection]:
-    """Return the lateral projections of a pair of populations; `ei` has the weights from i to e, (e, i)."""
+    """Return the lateral projections between e and i; `ei` contains the weights from i to e, (e, i)."""
     return [
         Projection("e", "e", _dense(ee, 1), "lateral"),
         Projection("i", "e", _dense(ei, -1), "lateral"),
@@ -187,7 +187,7 @@ def ssn(
     gain     k in r = k [drive]+^n
     power    n
     tau      time constants of e and i in ms
-    units    cells of each type. More than one cell form a ring of preferred orientations, with weights that are a
+    units    cells of each type. If more than one, they form a ring of preferred orientations, with weights that are a
              Gaussian function of the difference in orientation and sum to J
     spread   standard deviation of that function in degrees
 
@@ -226,8 +226,8 @@ def interneuron_area(
 
     channels  maps of e, pv, som and vip cells
     tau       time constants in ms, in the same order
-    weights   (source, target) -> initial total weight of the source's cells on a target cell; all signs follow from
-              the source
+    weights   (source, target) -> initial total weight from the source's cells to a target cell; the source determines
+              the sign
     kernel    size of the convolutions
 
     Source: Pfeffer et al. 2013; Litwin-Kumar, Rosenbaum & Doiron 2016; Hertäg & Sprekeler 2019. Raises WiringError for

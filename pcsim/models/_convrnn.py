@@ -4,8 +4,8 @@
 
 In "biological" unrolling, as published, each layer receives the output of the layer below one step (10 ms) later, so
 the image needs one step per layer; in "engineering" unrolling it passes through all layers within a step. Cells
-(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. As long
-as the source of a projection has no value, the projection applies its transform to zeros.
+(`models.cells`) add memory to a layer. The feedback f_n comes from higher layers and is resized bilinearly. While the
+source of a projection has no value, the projection applies its transform to zeros.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _pool(layer: Layer) -> list[nn.Module]:
 
 
 def _sites(layers: Sequence[Layer], image: tuple[int, int, int], delay: int) -> list[Site]:
-    """Return a `Site` for each layer, which states the map size before pooling and the source of the input."""
+    """Return a `Site` for each layer, with its map size before pooling and the source of its input."""
     sites: list[Site] = []
     channels, height, width = image
     for n, layer in enumerate(layers, 1):

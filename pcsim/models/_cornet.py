@@ -7,8 +7,8 @@
 
 In R and RT, the image drives V1 at every step. The two models differ only in the delay of the bottom-up projections
 between areas, which transmit nothing in the first step. In S, each area completes its repeats before the next one
-starts. The repeats share weights but not batch norms, and the first one halves the size of the maps. Map sizes follow
-from the image size. The decoder of every model is global average pooling followed by a linear layer.
+starts. The repeats share weights but not batch norms, and the first repeat halves the size of the maps. Map sizes
+follow from the image size. The decoder of every model is global average pooling followed by a linear layer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cornet_z(
     image: tuple[Count, Count, Count] = (3, 224, 224),
     classes: Count = 1000,
 ) -> Network:
-    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and 3x3 max pooling of stride 2.
+    """Build the feed-forward CORnet-Z: each area is a convolution with bias, a ReLU and 3x3 max pooling with stride 2.
 
     It has 2,071,656 parameters, with Xavier initialisation and zero biases. `channels` has one entry per area.
     """
@@ -77,7 +77,7 @@ def cornet_r(
 ) -> Network:
     """Build CORnet-R as in the published code: after step 0, areas receive the current output of the area below.
 
-    It has 5,208,936 parameters. `channels` has one entry per area, which must be divisible by the number of `groups` in
+    It has 5,208,936 parameters. `channels` has one entry per area, each divisible by `groups`, the number of groups in
     group norm.
     """
     return _cornet_recurrent("cornet_r", 0, channels, steps, image, classes, groups)
@@ -148,7 +148,7 @@ def cornet_s(
 
     channels    number of channels in each area
     iterations  number of repeats in V2, V4 and IT
-    scale       number of channels in the middle of a repeat, relative to the number of channels of the area
+    scale       number of channels in the middle of a repeat, relative to that of the area
 
     V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have additional
     populations. In V2, for example, in_v2 is the 1x1 convolution of the input, first_v2 and wide_v2 are the expanded

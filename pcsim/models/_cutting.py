@@ -31,8 +31,8 @@ def node_names(module: nn.Module) -> list[str]:
     """Return the names of the nodes of a module at which `cut` and `retrofit` can cut it, in order of evaluation.
 
     Names are those of torchvision's `get_graph_node_names`: the path of a module ("layer1.0.relu"), or the path of the
-    module that calls a function, with the name of the function ("layer1.0.add"). Repeated names end in _1, _2, ... A
-    node is left out if a branch, such as a skip connection, bypasses it.
+    module that calls a function, followed by the name of the function ("layer1.0.add"). Repeated names end in _1, _2,
+    ... A node is left out if a branch, such as a skip connection, bypasses it.
     """
     traced = _Traced(module)
     return [traced.names[node] for node in traced.order if traced.bypass(node) is None]
@@ -46,14 +46,14 @@ def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
            to its last node
 
     Branches and skip connections inside a part are preserved. Raises WiringError for a module that torch.fx cannot
-    trace, for unknown names, and for nodes that a branch passes, naming the branch.
+    trace, for unknown names, and for nodes that a branch bypasses.
 
         stages, head = models.cut(resnet, ["relu", "layer1", "layer2", "layer3", "layer4"])
     """
     if module.training:
         raise WiringError(
             given=f"a {type(module).__name__} in training mode",
-            expected="a module in evaluation mode, as tracing records flags such as those of functional dropout",
+            expected="a module in evaluation mode, because tracing records flags such as those of functional dropout",
             remedy="pass module.eval()",
         )
     traced = _Traced(module)
@@ -71,7 +71,7 @@ def cut(module: nn.Module, nodes: Sequence[str]) -> Cut:
             reader, source = found
             raise WiringError(
                 given=f"the node {traced.names[node]!r}, which {reader!r} bypasses by using {source!r}",
-                expected="nodes through which everything computed later depends on the image",
+                expected="nodes that no branch bypasses",
                 remedy=f"cut at {traced.near(node)}; models.node_names(module) lists all possible nodes",
             )
     starts = [traced.image, *ends]
@@ -108,7 +108,7 @@ class _Tracer(fx.Tracer):
             self._path = outer
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *others: Any, **options: Any) -> fx.Proxy:
-        """Create a node, and name it."""
+        """Create and name a node."""
         proxy = super().create_proxy(kind, target, args, kwargs, *others, **options)
         own = [] if kind == "call_module" else [SUFFIX.sub("", str(proxy.node))]
         name = ".".join([self._path] * bool(self._path) + own)
@@ -210,13 +210,14 @@ class _Traced:
             made[node] = graph.node_copy(node, made.__getitem__)
         graph.output(made[end])
         part = fx.GraphModule(self._module, graph, f"{type(self._module).__name__}Part")
-        for container in part.modules():  # containers created anew so that the original modules keep their paths
+        for container in part.modules():  # new containers, so that the original modules keep their paths
             if type(container) is nn.Module:
                 container.training = self._module.training
         return part
 
     def _behind(self, end: fx.Node, start: fx.Node | None = None) -> set[fx.Node]:
-        """Return the nodes from which `end` is computed, including `end`, but not `start` and those before it."""
+        """Return the nodes from which `end` is computed, including `end` but neither `start` nor the nodes before
+        it."""
         found, waiting = set[fx.Node](), [end]
         while waiting:
             node = waiting.pop()

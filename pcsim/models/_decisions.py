@@ -25,7 +25,7 @@ from pcsim.rules.base import Leaky, Rule
 from pcsim.rules.wires import Sum
 
 SUBSTEPS = 10
-"""In a flow, an accumulator with integration time constant tau approaches its target with tau / SUBSTEPS."""
+"""In a flow, an accumulator with integration time constant tau approaches its target with a tau of tau / SUBSTEPS."""
 
 
 @checked(WiringError)
@@ -43,7 +43,7 @@ def with_decision(
     """Return the network with a population of evidence accumulators, one per choice, driven by its readout.
 
     The new population becomes the readout. Parameters are shared with `net`. `analysis.bound_crossings` returns the
-    choices and decision times. Drift of two choices is a drift-diffusion process: x_1 = -x_2.
+    choices and decision times. With two choices, "drift" is a drift-diffusion process: x_1 = -x_2.
 
     tau         time in ms in which evidence of 1 raises an accumulator by 1
     leak        by default 0, and 1 for "lca"
@@ -51,8 +51,8 @@ def with_decision(
     gate        evidence below this value is ignored
     source      population that provides the evidence, (choices,); by default the readout
 
-    Raises WiringError if the network has no readout, if the source is not a vector, for a `tau` below the duration of
-    a step, or for inhibition of drifting accumulators.
+    Raises WiringError if the network has no readout, if the source is not a vector, if `tau` is shorter than a step, or
+    if "drift" is combined with inhibition.
     """
     evidence = source or net.readout
     shape = net.shape(evidence) if evidence else ()
@@ -93,8 +93,8 @@ def with_evidence(net: Network, *, name: str = "evidence") -> Network:
     The new population holds the logarithm of the concentrations alpha, and becomes the readout. Its softmax is the
     expected probability alpha_c / S with S = sum alpha, so that `training.train` with loss="softmax" minimises
     log S - log alpha_target. `analysis.evidential_uncertainty` returns the uncertainty K / S. Parameters are shared
-    with `net`. Source: Sensoy et al. 2018 eq. 3. Raises WiringError if the network has no readout, or if it is not a
-    vector of at least two classes.
+    with `net`. Source: Sensoy et al. 2018 eq. 3. Raises WiringError unless the network has a readout that is a vector
+    of at least two classes.
 
         net = models.with_evidence(models.hgru(channels=8, kernel=3, image=(1, 24, 24)))
     """
@@ -118,7 +118,7 @@ def _log_concentration(value: Tensor) -> Tensor:
 
 @checked(WiringError)
 def with_noise(net: Network, *populations: str) -> Network:
-    """Return the network with an input "noise_NAME" for each of the named populations, which is added to its drive.
+    """Return the network with an input "noise_NAME" that is added to the drive of each named population.
 
     The input has the shape of the drive. With the stimulus `stimuli.ou_noise` or `stimuli.noise`, the noise is a
     function of the seed, the sample and the step, so every run can be repeated. Parameters are shared with `net`.

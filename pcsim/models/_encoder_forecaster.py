@@ -95,7 +95,7 @@ def sublstm(
     steps: Count = 784,
     classes: Count = 10,
 ) -> Network:
-    """Build a subLSTM for sequences of vectors with `inputs` elements; the default is for MNIST digits pixel by pixel.
+    """Build a subLSTM for sequences of vectors with `inputs` elements; the defaults suit MNIST pixel by pixel.
 
     fixed_forget  build a fix-subLSTM, whose forget factors are learned but constant in time
     forget        initial bias of the forget gate; the published value is 0, but 1 works better
