@@ -128,8 +128,7 @@ class Dynamics:
 def eigenvalues(
     dynamics: Dynamics, x: Tensor | State, count: Count | None = None, which: Literal["leading", "largest"] = "leading"
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of J, in 1/ms for a flow, at x: (1, size) or the state of one sample, as in
-    run.final.state.
+    """Return the eigenvalues of J (1/ms for a flow) at x, (1, size) or one sample's state, such as run.final.state.
 
     leading  sort by real part for a flow and by modulus for a map; the first eigenvalues determine stability
     largest  sort by modulus; the largest eigenvalues limit the dt of an explicit solver

@@ -216,8 +216,7 @@ class _Traced:
         return part
 
     def _behind(self, end: fx.Node, start: fx.Node | None = None) -> set[fx.Node]:
-        """Return the nodes from which `end` is computed, including `end` but neither `start` nor the nodes before
-        it."""
+        """Return `end` and the nodes from which it is computed, except `start` and those before it."""
         found, waiting = set[fx.Node](), [end]
         while waiting:
             node = waiting.pop()

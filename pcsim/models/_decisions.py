@@ -25,7 +25,7 @@ from pcsim.rules.base import Leaky, Rule
 from pcsim.rules.wires import Sum
 
 SUBSTEPS = 10
-"""In a flow, an accumulator with integration time constant tau approaches its target with a tau of tau / SUBSTEPS."""
+"""In a flow, an accumulator that integrates with tau approaches its target with time constant tau / SUBSTEPS."""
 
 
 @checked(WiringError)

@@ -6,7 +6,7 @@
     g2(t) = s( U2 * h1(t) + b2 )
     h2(t) = (1 - g2) h2(t-1) + g2 f( kappa h1 + beta W * h1 + omega h1 (W * h1) )
 
-The kernel W is shared by inhibition and excitation, and is symmetric: the weights between two units are equal.
+Inhibition and excitation share the kernel W, which is symmetric: the weights between two units are equal.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ def hgru(
     """Build a network for contour tasks: filters, one hGRU layer, and a readout of its global maximum.
 
     kernel     size of the horizontal kernel W, usually odd
-    norm       if True, the authors' later variant: f is ReLU instead of tanh, the inhibition is rectified, and
-               the inputs of both gates, the inhibition and the excitation have batch norms that differ between steps
+    norm       if True, the authors' later variant: f is ReLU instead of tanh, the inhibition is rectified, and batch
+               norms that differ between steps are applied to the inhibition, the excitation and the inputs of both
+               gates
     symmetric  if True, W has the same weight in both directions between any two units, and an odd size
-    filters    size of the filters of the image
+    filters    size of the filters applied to the image
     stride     distance between neighbouring filters in pixels; 1 in the paper
 
         net = pcsim.models.hgru(channels=8, kernel=7, image=(1, 32, 32))

@@ -162,9 +162,9 @@ def synapses(
     tau_facilitation: Positive | None = None,
     peak_hz: Positive = 100.0,
 ) -> Wiring:
-    """Return the population NAME, the activity of `source` as scaled by its synapses, and the edges that drive it.
+    """Return the population NAME (the activity of `source`, scaled by its synapses) and the edges that drive it.
 
-    NAME_d is the depleted fraction of the resources and NAME_f the increase of the utilisation above U. To make an edge
+    NAME_d is the depleted fraction of the resources and NAME_f the increase in utilisation above U. To make an edge
     depress or facilitate, start it at NAME instead of at `source`.
 
     utilisation       U

@@ -50,7 +50,7 @@ def pcn_global(
     channels   number of feature maps in layers 1..L
     pooled     numbers (from 1) of the layers that halve the map size
     cycles     number of cycles of the loop; 0 gives the feed-forward network
-    tied       share weights between FF and FB and initialise them by Xavier normal, as published
+    tied       share weights between FF and FB and initialise them with Xavier normal, as published
     order      "sequential": a top-down pass followed by a bottom-up pass, as published; "synchronous": all layers are
                updated from the previous cycle
     norm       "none", or "group": GroupNorm with one group after every update, as in an early version of the code; each

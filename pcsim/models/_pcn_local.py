@@ -38,7 +38,7 @@ class Architecture:
     """Sizes of a PCN with local loops.
 
     `channels` lists the number of output channels of each block, and `pooled` the numbers (from 1) of the blocks
-    followed by pooling. `stem` is the number of channels of an initial 7x7 convolution of stride 2, or None.
+    followed by pooling. `stem` is the number of channels of an initial 7x7 convolution with stride 2, or None.
     """
 
     channels: tuple[Count, ...]
@@ -51,7 +51,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""C and D (CIFAR) and E (ImageNet) of the paper; pooling comes one block later than in the paper, as in its code"""
+"""C and D (CIFAR) and E (ImageNet) of the paper; as in its code, pooling comes one block later than in the paper"""
 
 
 @register(paper="Han et al. 2018")

@@ -58,8 +58,7 @@ def prednet(
     image     shape of a frame, (channel, height, width); height and width must be divisible by 2^(layers - 1)
 
     Weights are initialised as in Keras: Glorot uniform, with zero biases. Raises WiringError for an unknown option or
-    an
-    image that does not match `channels`.
+    an image that does not match `channels`.
     """
     layers = len(channels)
     maps = tuple(channels if representations is None else representations)
@@ -128,7 +127,7 @@ def _check(channels: Sequence[int], representations: int, image: tuple[int, int,
     if channels[0] != image[0]:
         raise WiringError(
             given=f"channels={tuple(channels)} for an image of shape {image}",
-            expected="the number of channels of the image as the first entry of `channels`",
+            expected="the image's number of channels as the first entry of `channels`",
             remedy=f"pass channels={(image[0], *channels[1:])}",
         )
     if layers != representations or image[1] % multiple or image[2] % multiple:

@@ -5,7 +5,7 @@
     r_n(0) = F_n( r_{n-1}(0) )
 
 The stages F of a trained network become areas, and a predictor P is added to each stage. The error is computed for each
-sample. The reference implementation averages it over the batch, so the dynamics of a sample depend on its batch.
+sample. The reference implementation averages it over the batch, so there the dynamics of a sample depend on its batch.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def retrofit(
                 list such as [nn.Sequential(net.conv1, net.bn1, net.relu), net.layer1, net.layer2]
     image       shape of the input, (channel, height, width)
     nodes       with a single module as `stages`: the nodes of its graph that become areas, as in `cut`, for example
-                ["relu", "layer1", "layer2", "layer3", "layer4"] of a ResNet
+                ["relu", "layer1", "layer2", "layer3", "layer4"] for a ResNet
     head        module that maps the last area to the readout; by default, the rest of the module that was cut, or
                 the identity
     predictors  affine modules, one per stage, that map an area to the shape of the one below; by default,
@@ -128,8 +128,8 @@ def _stages(
     if isinstance(stages, nn.Module) and not isinstance(stages, nn.Sequential | nn.ModuleList):
         raise WiringError(
             given=f"a {type(stages).__name__} without nodes",
-            expected="nodes at which it is cut, or a sequence of stages, one for each area",
-            remedy="pass nodes=[...], a choice of models.node_names(module), or a list of stages such as "
+            expected="nodes at which to cut it, or a sequence of stages, one for each area",
+            remedy="pass nodes=[...], chosen from models.node_names(module), or a list of stages such as "
             "[nn.Sequential(net.conv1, net.relu), net.layer1]",
         )
     return list(stages), head
@@ -151,7 +151,7 @@ def _shapes(stages: Iterable[nn.Module], image: Shape) -> list[Shape]:
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:
-    """Build the default predictor: a transposed convolution if the map sizes allow it, or else a dense layer."""
+    """Build the default predictor: a transposed convolution if the map sizes allow it, otherwise a dense layer."""
     if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
         stride = low[1] // high[1]
         return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)

@@ -37,9 +37,10 @@ def two_streams(
 ) -> Network:
     """Build a ventral stream for "what" and a dorsal stream for "where" from one v1, with a gate at the start of each.
 
-    Both streams end at the same response `keys`, so the context has to select one of them. The input "cue" (2,) drives
-    the population "context", which contains the gates of the ventral and the dorsal stream, from 0 to 1. Its weights
-    start at 0, where both gates are half open. With `net.clamped("context")`, the gates are an input.
+    Both streams end at the same response `keys`, so the context has to select a stream. The input "cue" (2,) drives
+    the population "context", which contains the gates of the ventral and the dorsal stream, with values from 0 to 1.
+    The weights from the cue start at 0, so both gates start half open. With `net.clamped("context")`, the gates are an
+    input.
 
     channels  maps of v1, of ventral2 and dorsal2, and of ventral3; dorsal3 has a single map of places
     keys      number of responses, each of which represents one object and one place
@@ -101,10 +102,10 @@ def shifter(
 ) -> Network:
     """Build a shifter circuit: control neurons select which window of the image reaches the next layer.
 
-    Each window is a separate route: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain
-    is set by a neuron of "control". The routes are added in "field", which a small network recognises. The weights from
-    the input "cue" (places,) to the control start at 0, where all routes are equally open. With
-    `net.clamped("control")`, the control is an input.
+    Each window is a separate route: an edge from "retina" to "route_a", "route_b", ... in reading order, whose gain is
+    set by a neuron in "control". The routes are summed in "field", whose content a small network recognises. The
+    weights from the input "cue" (places,) to the control neurons start at 0, so all routes start equally open. With
+    `net.clamped("control")`, "control" is an input.
 
     channels   maps of "features" and "object", which recognise the content of the field
     window     height and width of a window in pixels
@@ -112,7 +113,7 @@ def shifter(
     places     number of cues
     sharpness  beta, the slope of the competition between control neurons
 
-    Raises WiringError for windows that are larger than the image, or more than 26 of them.
+    Raises WiringError for windows larger than the image, or for more than 26 windows.
 
         net = pcsim.models.shifter()
     """
@@ -165,7 +166,7 @@ def _starts(length: int, window: int, count: int) -> list[int]:
 
 
 def _lettered(tops: list[int], lefts: list[int]) -> list[tuple[str, tuple[int, int]]]:
-    """Return a letter and the corner of each window in reading order."""
+    """Return the letter and the corner of each window, in reading order."""
     corners = [(top, left) for top in tops for left in lefts]
     if len(corners) > len(ascii_lowercase):
         raise WiringError(

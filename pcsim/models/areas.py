@@ -29,7 +29,7 @@ def areas(
     """Build areas l1, l2, ... with `maps` feature maps above the input "image", each half the size of the one below.
 
     Bottom-up projections are 2x2 max pooling (from area 2 on) and a convolution, lateral projections are convolutions,
-    and top-down projections are transposed convolutions of stride 2. Biases belong to the rules.
+    and top-down projections are transposed convolutions with stride 2. Biases are part of the rules.
     `delays` is a pair: the delay of bottom-up projections between areas, and that of lateral and top-down projections.
     `bottom_up(channels)` builds the module that precedes pooling in bottom-up projections between areas.
     Raises WiringError unless the image size can be halved once for every area but the first.

@@ -63,7 +63,7 @@ class ReciprocalCell:
     input_to_cell: bool = True
     """x drives c"""
     cell_kernel: Kernel | None = None
-    """kernel size of the convolution from x to c; None for no convolution, which requires equal channels in x and c"""
+    """kernel size of the convolution from x to c; None to omit it, which requires as many channels in c as in x"""
     input_to_out_kernel: Kernel | None = None
     """kernel size of the convolution from x to h; None for no convolution"""
     input_to_tau: bool = False
@@ -118,7 +118,7 @@ MEDIAN = ReciprocalCell(
 )
 """The median cell of the published search, used in the intermediate ConvRNN."""
 SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activation="elu", bias=True)
-"""The cell used in the shallow ConvRNN, with the ELU that follows the convolution of its layers."""
+"""The cell used in the shallow ConvRNN, with the ELU that follows the convolution in each layer."""
 
 
 @checked(WiringError)
@@ -198,7 +198,7 @@ def reciprocal(site: Site, cell: ReciprocalCell = PUBLISHED) -> Wiring:
     units = [(h, maps, cell.out_activation), *([(c, depth, cell.cell_activation)] if depth else [])]
     populations = []
     projections = [drive(h, maps, cell.input_to_out_kernel)]
-    # The bias of a gate belongs to the convolution from the other unit; without this convolution, there is no bias.
+    # The bias of a gate is that of the convolution from the other unit; without this convolution, there is no bias.
     is_gated = {h: bool(depth) and not cell.cell_to_out, c: True}
     for name, out, activation in units:
         rule = ReciprocalGated(out, activation, cell.gate, cell.tau, cell.bias, is_gated[name])

@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=Callable[..., Network])
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: the function that builds it, and the paper that describes it."""
+    """A registered model: the function that builds it and the paper that describes it."""
 
     build: Callable[..., Network]
     paper: str
@@ -40,7 +40,7 @@ RENAMED = {
 
 @checked(WiringError)
 def register(*, paper: str) -> Callable[[Model], Model]:
-    """Return a decorator that registers a function that builds a `Network` as a model of the same name.
+    """Return a decorator that registers a function as a model of the same name; the function must build a `Network`.
 
     The function's options are checked against their annotations.
 
@@ -116,7 +116,7 @@ def _require_current(model: Callable[..., Network], options: Mapping[str, Any]) 
 
 
 def unknown(what: str, given: str, known: Sequence[str]) -> WiringError:
-    """Return an exception for a name that is not in `known`, which suggests the closest known name."""
+    """Return an exception for a name that is not in `known`; its message suggests the closest known name."""
     near = difflib.get_close_matches(given, known, 1)
     return WiringError(
         given=f"{what} {given!r}",

@@ -1,4 +1,4 @@
-"""Trained weights included in pcsim: small safetensors files, each with a card of its recipe, seeds and scores.
+"""Trained weights bundled with pcsim: small safetensors files, each with a card of its recipe, seeds and scores.
 
 models.weights.cards()                                   what each was trained on, its scores and its size
 models.build("blt", weights="debris-light")              the trained network
@@ -24,7 +24,7 @@ FOLDER = files("pcsim.models") / "trained"
 
 @checked(StorageError)
 def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
-    """Build the registered model `name` with `options`, and load the trained `weights` included in pcsim, if given.
+    """Build the registered model `name` with `options`, and load the bundled trained `weights`, if given.
 
     weights   named after what the network was trained on; `models.weights.cards()` and `pcsim models` list them
               "digits": centred digits under 5 fragments of debris, 16x16 pixels (32x32 for cornet_s)
@@ -42,7 +42,7 @@ def build(name: str, *, weights: str | None = None, **options: Any) -> Network:
 
 
 def available() -> dict[str, tuple[str, ...]]:
-    """Return the names of the included weights for each model."""
+    """Return the names of the bundled weights for each model."""
     found: dict[str, list[str]] = {}
     for entry in sorted(item.name for item in FOLDER.iterdir() if item.name.endswith(".safetensors")):
         model, weights = entry.removesuffix(".safetensors").split(".")
@@ -64,7 +64,7 @@ def pretrained(model: str, weights: str, **options: Any) -> Network:
 
 @checked(StorageError)
 def card(model: str, weights: str) -> dict[str, Any]:
-    """Return the card of the included weights: recipe, seeds, scores, size, checksum and the command that trains them.
+    """Return the card of the bundled weights: recipe, seeds, scores, size, checksum and the command that trains them.
 
     card["scores"][name] contains "mean", "low" and "high" (95 % interval over test images), the means of all "seeds",
     and the "tolerance" of `pcsim reproduce`. Raises StorageError if the weights do not exist.
@@ -75,13 +75,13 @@ def card(model: str, weights: str) -> dict[str, Any]:
 
 
 def cards() -> dict[str, dict[str, Any]]:
-    """Return the cards of all included weights, as "model.weights" -> card."""
+    """Return the cards of all bundled weights, as "model.weights" -> card."""
     return {f"{model}.{name}": card(model, name) for model, names in available().items() for name in names}
 
 
 @checked(StorageError)
 def about(model: str, weights: str) -> dict[str, Any]:
-    """Return the settings stored with the included weights. Scores are on the `card`."""
+    """Return the settings stored with the bundled weights. Scores are on the `card`."""
     with as_file(FOLDER / f"{model}.{weights}.safetensors") as path:
         saved = SavedNetwork(str(path), *storage.read_tensors(path, KIND))
         options = saved.recipe.options if saved.recipe is not None else {}
@@ -89,12 +89,12 @@ def about(model: str, weights: str) -> dict[str, Any]:
 
 
 def _require(model: str, weights: str) -> None:
-    """Raise StorageError if pcsim does not include these weights."""
+    """Raise StorageError if pcsim does not bundle these weights."""
     known = available().get(model, ())
     if weights not in known:
         raise StorageError(
             given=f"weights {weights!r} for {model!r}",
-            expected=f"one of {', '.join(known)}" if known else "a model for which pcsim includes weights",
+            expected=f"one of {', '.join(known)}" if known else "a model with bundled weights",
             remedy="choose from models.weights.available(), or train your own with pcsim.training.train",
         )
 
