@@ -1,4 +1,4 @@
-"""Transforms whose weights are constrained during training: of one sign (Dale's law), or symmetric.
+"""Transforms whose weights are constrained during training: to one sign (Dale's law) or to symmetry.
 
 y = sign g(W) x,  g(W) = |W|, [W]+ or log(1 + exp(W))         Signed
 y = 1/2 (W + W^T) x                                           Symmetric

@@ -35,8 +35,8 @@ class Function(nn.Module):
     """y = f(x), where f is a stateless function; `Projection("v1", "v2", lambda x: x.relu())` builds it.
 
     The function must not refer to modules or tensors, because the network would not train, save or move them.
-    Networks with a lambda can be copied, but not pickled unless cloudpickle is installed. Raises WiringError for a
-    class, or for a function that refers to modules or tensors.
+    Networks with a lambda can be copied, but pickling them requires cloudpickle. Raises WiringError for a class, or for
+    a function that refers to modules or tensors.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -156,7 +156,7 @@ class _ByValue:
 
 
 def as_transform(given: object) -> nn.Module:
-    """Return a module unchanged, and build a `Gain` from a number or a `Function` from a function.
+    """Return a module unchanged, a number as a `Gain`, and a function as a `Function`.
 
     Raises WiringError for other values.
     """

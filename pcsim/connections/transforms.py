@@ -40,7 +40,7 @@ def draw(
     *arguments: float,
     **options: str,
 ) -> None:
-    """Initialise a weight with a `torch.nn.init` function, regardless of the memory format of the weight."""
+    """Initialise a weight with a `torch.nn.init` function, regardless of its memory format."""
     plain = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         weight.copy_(initialise(plain, *arguments, **options))
@@ -56,7 +56,7 @@ def conv(channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias
 def same_conv(
     channels: Count, out: Count, kernel: Count = 3, stride: Count = 1, bias: bool = False, separable: bool = False
 ) -> nn.Module:
-    """Build a convolution with TensorFlow's SAME padding, which adds any odd pixel at the right and bottom.
+    """Build a convolution with TensorFlow's SAME padding, which puts any odd pixel at the right and bottom.
 
     The output size is the input size divided by `stride`.
 
@@ -248,7 +248,7 @@ class PerStep(Phased):
         self.phases = len(self.transforms)
 
     def forward(self, value: Tensor, phase: int = 0) -> Tensor:
-        """Apply the transform of step `phase`, or the last transform if this step has none of its own."""
+        """Apply the transform for step `phase`, or the last transform if this step has none of its own."""
         return self.transforms[min(phase, len(self.transforms) - 1)](value)
 
 

@@ -77,7 +77,7 @@ def check_order(
     if not network.is_flow:
         raise SolverError(
             given=f"check_order of {network.name!r}, a discrete network",
-            expected="a flow, because the step of a discrete network cannot be reduced",
+            expected="a flow, because a discrete network's step cannot be reduced",
             remedy="pass net.as_ode(tau=20.0)",
         )
     smallest = min(rule.tau.smallest() for rule in network.flows.values())

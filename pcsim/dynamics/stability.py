@@ -97,7 +97,7 @@ class Dynamics:
 
     @property
     def _rates(self) -> Solver:
-        """A multi-stage solver, whose plans precompute time constants instead of their ratios to a step."""
+        """A multi-stage solver; its plans precompute time constants instead of their ratios to a step."""
         return Heun(1.0)
 
     def _plan(self, solver: Solver) -> Plan:
@@ -149,7 +149,7 @@ def eigenvalues(
 
 @checked(SolverError)
 def is_stable(dynamics: Dynamics, x: Tensor | State) -> bool:
-    """Return True if the fixed point x, (1, size) or a state of one sample, attracts nearby states."""
+    """Return True if the fixed point x attracts nearby states; x is (1, size) or the state of one sample."""
     leading = eigenvalues(dynamics, x)[0]
     return bool(leading.real < 0 if dynamics.network.is_flow else abs(leading) < 1)
 

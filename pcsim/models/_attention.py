@@ -47,7 +47,7 @@ def attend(
               averaged down to the size of each population
     strength  gain for a goal or spotlight of 1 and a tuning of 1
     divisive  if True, the spotlight suppresses: drive / (1 + strength spotlight); pass 1 - mask to spare a place
-    port      input port that is multiplied, or "value"; see `rules.modulated`
+    port      input port to multiply, or "value"; see `rules.modulated`
 
     Raises WiringError for unknown populations, for a tuning of the wrong shape, for place=True with populations that
     have no height and width, and unless exactly one of `feature` and `place` is set.

@@ -227,8 +227,8 @@ def interneuron_area(
 
     channels  maps of e, pv, som and vip cells
     tau       time constants in ms, in the same order
-    weights   (source, target) -> initial total weight of the source's cells on a target cell; all signs follow from
-              the source
+    weights   (source, target) -> initial total weight from the source's cells to a target cell; the source determines
+              the sign
     kernel    size of the convolutions
 
     Source: Pfeffer et al. 2013; Litwin-Kumar, Rosenbaum & Doiron 2016; Hertäg & Sprekeler 2019. Raises WiringError for

@@ -7,8 +7,8 @@
 
 In R and RT, the image drives V1 at every step. The two models differ only in the delay of the bottom-up projections
 between areas, which transmit nothing in the first step. In S, each area completes its repeats before the next one
-starts. The repeats share weights but not batch norms, and the first one halves the size of the maps. Map sizes follow
-from the image size. The decoder of every model is global average pooling followed by a linear layer.
+starts. The repeats share weights but not batch norms, and the first repeat halves the size of the maps. Map sizes
+follow from the image size. The decoder of every model is global average pooling followed by a linear layer.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def cornet_s(
 
     channels    number of channels in each area
     iterations  number of repeats in V2, V4 and IT
-    scale       number of channels in the middle of a repeat, relative to the number of channels of the area
+    scale       number of channels in the middle of a repeat, relative to that of the area
 
     V1 runs in the first step, then V2, V4 and IT in turn, one step per repeat. These three areas have additional
     populations. In V2, for example, in_v2 is the 1x1 convolution of the input, first_v2 and wide_v2 are the expanded

@@ -38,8 +38,7 @@ def grcnn(
     """Build a GRCNN: a convolution, gated recurrent layers, global average pooling and a linear layer.
 
     Each recurrent layer is preceded by 2x2 max pooling. The layers are those of the paper's network for text
-    recognition. There, they are followed by two LSTMs and a CTC loss, which are replaced here with global average
-    pooling.
+    recognition. There, two LSTMs and a CTC loss follow them; here, global average pooling.
 
     channels    number of channels in each recurrent layer
     iterations  T, the number of iterations after the feed-forward step; 0 gives the feed-forward network

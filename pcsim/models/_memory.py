@@ -60,7 +60,7 @@ def bump_attractor(
     inhibition  J_0; must be large enough for the bump to be stable
     excitation  J_1, above 2
     background  uniform input I, the initial bias of the units
-    shift       angle in degrees by which the weights are rotated; the bump moves unless it is 0
+    shift       angle in degrees by which the weights are rotated; the bump moves unless the angle is 0
     tau         time constant of the units in ms
 
     Raises WiringError unless the ring has a stable bump. Source: Hansel & Sompolinsky 1998 section 13.3.

@@ -118,7 +118,7 @@ def shared_resnet(
     image: tuple[Count, Count, Count] = (3, 32, 32),
     classes: Count = 10,
 ) -> Network:
-    """Build a one-state network, with steps - 1 weight-shared residual blocks. Options are those of `multi_state`."""
+    """Build a one-state network with steps - 1 weight-shared residual blocks. Options are those of `multi_state`."""
     return multi_state(
         (channels,),
         "full",

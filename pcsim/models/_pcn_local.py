@@ -51,7 +51,7 @@ ARCHITECTURES = {
     "D": Architecture((64, 64, 128, 128, 256, 256, 512, 512), (3, 5)),
     "E": Architecture((64, 128, 128, 128, 128, 256, 256, 256, 512, 512, 512), (3, 5, 7, 10), 64),
 }
-"""C and D (CIFAR) and E (ImageNet) of the paper; pooling comes one block later than in the paper, as in its code"""
+"""C and D (CIFAR) and E (ImageNet) of the paper; as in its code, pooling comes one block later than in the paper"""
 
 
 @register(paper="Han et al. 2018")

@@ -8,7 +8,7 @@
 Layer 0 is the lowest, and every layer predicts the one below. If layer 0 is clamped to an image, the layers above infer
 its causes. If the top is clamped, the network generates an image. If both are clamped, it can learn with supervision.
 W^T shares the weights of W. The equations are those of Whittington & Bogacz 2017 (eq. 2.15-2.19), with f inside the
-prediction. In Rao & Ballard 1999, f is outside, p_l = f( W_l r_{l+1} + b_l ), and the error passed up is W_l^T d_l,
+prediction. In Rao & Ballard 1999, f is outside: p_l = f( W_l r_{l+1} + b_l ), and the error passed up is W_l^T d_l,
 with d_l = f'( W_l r_{l+1} + b_l ) e_l.
 """
 

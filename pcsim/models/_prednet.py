@@ -127,7 +127,7 @@ def _check(channels: Sequence[int], representations: int, image: tuple[int, int,
     if channels[0] != image[0]:
         raise WiringError(
             given=f"channels={tuple(channels)} for an image of shape {image}",
-            expected="the number of channels of the image as the first entry of `channels`",
+            expected="the image's number of channels as the first entry of `channels`",
             remedy=f"pass channels={(image[0], *channels[1:])}",
         )
     if layers != representations or image[1] % multiple or image[2] % multiple:

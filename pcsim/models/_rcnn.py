@@ -1,12 +1,12 @@
-"""Recurrent convolutional networks (Liang & Hu 2015), in the published and in a leaky version.
+"""Recurrent convolutional networks (Liang & Hu 2015): the published version and a leaky one.
 
     published   z(t) = W_f u + W_r x(t-1) + b,   x(t) = LRN( ReLU( z(t) ) ),   x(-1) = 0,   t = 0..T
     leaky       tau_a dr_a/dt = -r_a + f( BU_a(r_{a-1}) + LAT_a(r_a) + TD_a(r_{a+1}) + b_a )
 
 In the published network, each layer iterates on the fixed output u of the layer below for T + 1 steps before the next
-layer starts. In the leaky network, every area receives the current activity of itself and its neighbours. Each area has
-its own tau in ms, and Euler with dt = tau equals the discrete network in which every projection takes one step. Source:
-Liang & Hu 2015 eq. 1-3. LRN is x_k / (1 + alpha/N sum of x^2 over N maps)^beta, with alpha 0.001, beta 0.75 and
+layer starts. In the leaky network, every area receives its own current activity and that of its neighbours. Each area
+has its own tau in ms, and Euler with dt = tau equals the discrete network in which every projection takes one step.
+Source: Liang & Hu 2015 eq. 1-3. LRN is x_k / (1 + alpha/N sum of x^2 over N maps)^beta, with alpha 0.001, beta 0.75 and
 N = K/8 + 1.
 """
 

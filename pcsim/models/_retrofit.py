@@ -5,7 +5,7 @@
     r_n(0) = F_n( r_{n-1}(0) )
 
 The stages F of a trained network become areas, and a predictor P is added to each stage. The error is computed for each
-sample. The reference implementation averages it over the batch, so the dynamics of a sample depend on its batch.
+sample. The reference implementation averages it over the batch, so there the dynamics of a sample depend on its batch.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _shapes(stages: Iterable[nn.Module], image: Shape) -> list[Shape]:
 
 
 def _predictor(high: Shape, low: Shape) -> nn.Module:
-    """Build the default predictor: a transposed convolution if the map sizes allow it, or else a dense layer."""
+    """Build the default predictor: a transposed convolution if the map sizes allow it, otherwise a dense layer."""
     if len(high) == len(low) == 3 and low[1] % high[1] == 0 and low[1] // high[1] == low[2] // high[2]:
         stride = low[1] // high[1]
         return up_conv(high[0], low[0], max(3, 2 * stride - stride % 2), stride, bias=True)

@@ -118,7 +118,7 @@ MEDIAN = ReciprocalCell(
 )
 """The median cell of the published search, used in the intermediate ConvRNN."""
 SHALLOW = ReciprocalCell(cell_kernel=3, residual_to_out_gate=True, input_activation="elu", bias=True)
-"""The cell used in the shallow ConvRNN, with the ELU that follows the convolution of its layers."""
+"""The cell used in the shallow ConvRNN, with the ELU that follows the convolution in each layer."""
 
 
 @checked(WiringError)

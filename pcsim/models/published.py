@@ -1,4 +1,4 @@
-"""Functions that load published weights of other implementations into pcsim's networks.
+"""Functions that load published weights from other implementations into pcsim's networks.
 
     tensors = torch.load("PCN.pth", weights_only=True)       # a state dict of the authors' class
     models.published.load(net, tensors, models.published.libilab_pcn)
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 Sources = dict[str, Source]
 """name of a tensor of the network, or UNUSED -> its origin"""
 UNUSED = ""
-"""key of tensors of the original code that the network does not need and that may be missing"""
+"""key for tensors of the original code that the network does not need and that may be missing"""
 Naming = Callable[[Network], Sources]
 COUNTER = "num_batches_tracked"
 """a tensor in batch norms that does not affect their output and is missing from old state dicts"""
@@ -149,8 +149,8 @@ def libilab_local(network: Network) -> Sources:
 
     The original names are PcConvs.L.FFconv.weight, PcConvs.L.FBconv.weight, PcConvs.L.b0.0, PcConvs.L.bypass.weight,
     the batch norms BNs.L and BNend, linear.weight and linear.bias, where L counts from 0; with a stem, also
-    baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have shape (1, channel, 1, 1), and those
-    of pcsim (channel,). A network without cycles does not use FBconv and b0.
+    baseconv.conv.weight and the batch norm baseconv.featBN. The original rates have shape (1, channel, 1, 1); those of
+    pcsim have shape (channel,). A network without cycles uses neither FBconv nor b0.
     """
     naming = _OfModules(network)
     source = "image"

@@ -20,7 +20,7 @@ Model = TypeVar("Model", bound=Callable[..., Network])
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: the function that builds it, and the paper that describes it."""
+    """A registered model: the function that builds it and the paper that describes it."""
 
     build: Callable[..., Network]
     paper: str

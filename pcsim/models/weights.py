@@ -94,7 +94,7 @@ def _require(model: str, weights: str) -> None:
     if weights not in known:
         raise StorageError(
             given=f"weights {weights!r} for {model!r}",
-            expected=f"one of {', '.join(known)}" if known else "a model for which pcsim includes weights",
+            expected=f"one of {', '.join(known)}" if known else "a model with bundled weights",
             remedy="choose from models.weights.available(), or train your own with pcsim.training.train",
         )
 

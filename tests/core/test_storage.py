@@ -135,7 +135,7 @@ def test_weights_round_trip_and_refuse_other_networks(tmp_path: Path) -> None:
     assert storage.read_tensors(tmp_path / "w", "network")[1]["about"] == {"error": 0.5}
     with pytest.raises(StorageError, match="options used when the weights were trained"):
         models.build("blt", weights="debris-light", channels=(4, 4))
-    with pytest.raises(StorageError, match="for which pcsim includes weights"):
+    with pytest.raises(StorageError, match="a model with bundled weights"):
         models.build("hgru", weights="debris-light")
 
 
