@@ -6,8 +6,8 @@
     g2(t) = s( U2 * h1(t) + b2 )
     h2(t) = (1 - g2) h2(t-1) + g2 f( kappa h1 + beta W * h1 + omega h1 (W * h1) )
 
-The kernel W is shared by inhibition and excitation, and is symmetric: the weights between two units are equal in
-both directions.
+The kernel W is shared by inhibition and excitation. By default it is symmetric: the weights between two units are equal
+in both directions.
 """
 
 from __future__ import annotations
