@@ -137,6 +137,13 @@ def predictivity_over_time(
     blocks = [np.atleast_1d(as_array(x, "image presentation sample", more=True)) for x in features]
     if any(len(block) != len(y) for block in blocks):
         raise _other_images([len(block) for block in blocks], len(y))
+    shapes = {block.shape[1:] for block in blocks}
+    if len(shapes) > 1 or not math.prod(max(shapes)):
+        raise StimulusError(
+            given=f"features of shape (image, ...) with ... = {', '.join(map(str, shapes))}, and weights='shared'",
+            expected="the same features in all bins, at least one",
+            remedy="pass the features of one area for every bin, or use weights='each'",
+        )
     kernel = Kernel.of(np.concatenate([block.reshape(len(y), -1) for block in blocks]))
     stacked = _responses(rearrange(y, "image neuroid bin -> (bin image) neuroid"))
     begins = len(y) * np.arange(y.shape[2])

@@ -135,6 +135,14 @@ def test_predictivity_over_time_with_shared_or_own_weights() -> None:
         n.predictivity_over_time([n.Kernel.of(part) for part in x], same, weights="shared")
 
 
+def test_shared_weights_require_the_same_features_in_all_bins() -> None:
+    x, same, _ = moving()
+    folded = [x[0].reshape(120, 2, 4), x[1].reshape(120, 4, 2)]
+    for features in (folded, [x[0], x[1][:, :-1]], [x[0][:, :0], x[1]], [x[0][:, :0], x[1][:, :0]]):
+        with pytest.raises(StimulusError, match="the same features in all bins, at least one"):
+            n.predictivity_over_time([*features, *x[2:]], same, weights="shared")
+
+
 def test_predictivity_over_time_shared_matches_scikit_learn() -> None:
     decomposition = pytest.importorskip("sklearn.cross_decomposition")
     x, same, _ = moving()
@@ -215,7 +223,7 @@ def test_regression_and_similarity_reject_invalid_arguments() -> None:
         n.predictivity(x, np.full((5, 2), np.nan))
     with pytest.raises(StimulusError, match="finite features"):
         n.Kernel.of(np.full((5, 2), np.inf))
-    with pytest.raises(StimulusError, match="two or more"):
+    with pytest.raises(StimulusError, match="2 or more repetitions"):
         n.split_half_ceiling(x)
     with pytest.raises(StimulusError, match="hold out more"):
         n.predictivity(np.zeros((40, 3)), np.zeros((40, 2)))
