@@ -1,4 +1,4 @@
-"""The command `pcsim`, also run by `python -m pcsim`."""
+"""The `pcsim` command, also available as `python -m pcsim`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def list_models() -> None:
-    """List the registered models with their papers, parameter and edge counts, and the trained weights with a score."""
+    """List all models with their papers, parameter counts and edge counts, and all trained weights with their scores."""
     with importing():
         import torch
 
@@ -38,7 +38,7 @@ def list_models() -> None:
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
     _print_table(rows)
-    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` trains them again")
+    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` retrains them")
     trained: list[tuple[str, ...]] = [("name.weights", "kB", "score", "three seeds", "what is scored; trained on")]
     for name, card in models.weights.cards().items():
         score = card["scores"][card["headline"]]
@@ -97,16 +97,16 @@ def export_page(
     weights: str | None = None,
     **options: Any,
 ) -> None:
-    """Write a page on which a trained network recognises 32x32-pixel digits, averaged down to the size of its input.
+    """Write a page on which a trained network recognises 32x32-pixel digits, average-pooled to its input size.
 
     model      a model with weights in pcsim, or a file written by `net.save`
-    weights    name of the included weights; by default, the last in alphabetical order
+    weights    name of the bundled weights; by default, the last in alphabetical order
     fragments  number of fragments of debris on ten of the images, by default 10; the other ten are clean
     spread     offsets of the digits from the centre, from 0 (none) to 1 (as published, the default)
     dt         Euler step in ms
 
-    The other options are those of `pcsim.plots.export_page`. Their defaults for included weights are on the card of the
-    weights.
+    The other options are those of `pcsim.plots.export_page`. For bundled weights, their defaults are on the weights'
+    card.
     """
     with importing():
         import torch
@@ -136,7 +136,7 @@ def export_page(
 
 
 def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], dict[str, Any]]:
-    """Return a model with included weights or the network from a file, the origin of its weights, and page options."""
+    """Return a network with bundled weights or from a file, the origin of its weights, and its page options."""
     with importing():
         from pcsim import models
         from pcsim.core import storage
@@ -148,18 +148,18 @@ def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], 
         net = load(model)
         if not isinstance(net, Network):
             raise StorageError(
-                given=f"{model}, a file of a run",
-                expected="a file of a network, written by net.save(...)",
-                remedy="pass the file of the network that made this run",
+                given=f"{model}, a saved run",
+                expected="a file with a network, written by net.save(...)",
+                remedy="pass the file of the network that produced this run",
             )
         return net, {"file": Path(model).name}, {}
-    models.paper(model)  # refuses unknown names
+    models.paper(model)  # raises an error for unknown names
     known = included.available().get(model, ())
     if not known:
         raise StorageError(
             given=f"the model {model!r}, for which pcsim includes no weights",
-            expected=f"one of {', '.join(included.available())}, or a file of a network",
-            remedy=f"train the model, call net.save('{model}.pcsim'), and pass this file instead of the name",
+            expected=f"one of {', '.join(included.available())}, or a file with a network",
+            remedy=f"train the model, call net.save('{model}.pcsim'), and pass that file instead of the name",
         )
     chosen = weights or known[-1]
     net = models.build(model, weights=chosen)
@@ -204,13 +204,13 @@ def reproduce(name: str | None, out: str | None) -> bool:
 
 
 def _experiments() -> str:
-    """Return the package of the experiments, which is part of an installed pcsim but beside pcsim in a clone."""
+    """Return the name of the experiments package, which is inside an installed pcsim but next to pcsim in a clone."""
     if find_spec("pcsim.experiments") is not None:
         return "pcsim.experiments"
     clone = Path(__file__).parents[1]
     if not (clone / "experiments" / "base.py").is_file():
         raise PcsimError(
-            given=f"{Path(__file__).parent}, a pcsim without experiments",
+            given=f"{Path(__file__).parent}, a copy of pcsim without experiments",
             expected="pcsim as installed by pip, or a clone of its repository",
             remedy="install pcsim with pip",
         )
@@ -222,7 +222,7 @@ def _experiments() -> str:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser of all commands; `run` leaves the options of an experiment to the experiment."""
+    """Return the parser for all commands; the options of an experiment are parsed by the experiment itself."""
     parser = argparse.ArgumentParser(command, description="Recurrent models of vision and predictive coding.")
     parser.add_argument("--version", action="version", version=f"pcsim {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -233,10 +233,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     describing.add_argument("--draw", metavar="FILE", help="also draw its graph (.png, .pdf or .svg)")
     text = "write a page that runs a trained network in the browser"
     paging = commands.add_parser("export-page", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
-    paging.add_argument("model", metavar="MODEL", help="a model with included weights, or a file written by net.save")
+    paging.add_argument("model", metavar="MODEL", help="a model with bundled weights, or a file written by net.save")
     paging.add_argument("path", metavar="FILE", help="the page, such as out.html")
     paging.add_argument(
-        "--weights", metavar="NAME", help="name of the included weights (default: the last in alphabetical order)"
+        "--weights", metavar="NAME", help="name of the bundled weights (default: the last in alphabetical order)"
     )
     paging.add_argument("--readout", metavar="NAME", help="population whose values are shown instead of probabilities")
     paging.add_argument("--fragments", type=int, metavar="N", help="fragments of debris on half of the images")
@@ -252,14 +252,14 @@ def _parser(command: str) -> argparse.ArgumentParser:
     again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
     again.add_argument(
-        "--out", metavar="FOLDER", help="output folder; if training is interrupted, the same folder resumes it"
+        "--out", metavar="FOLDER", help="output folder; to resume interrupted training, pass the same folder"
     )
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command `pcsim`; its exit statuses are listed in `pcsim.core.command_line`."""
+    """Run the `pcsim` command; its exit statuses are listed in `pcsim.core.command_line`."""
     command = f"python -m {COMMAND}" if Path(sys.argv[0]).stem == "__main__" else COMMAND
     given = list(sys.argv[1:] if arguments is None else arguments)
     with program():

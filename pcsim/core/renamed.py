@@ -1,6 +1,6 @@
 """Public names that changed in version 0.2.0: an old name raises an exception whose message states the new name.
 
-CHANGELOG.md lists the same names. Remove them in 0.3.0.
+CHANGELOG.md lists the same names. Remove the old names in 0.3.0.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _renamed(old: str, new: str) -> dict[str, str]:
 
 
 class _OldModules(MetaPathFinder):
-    """A finder of old modules, as in `import pcsim.storage`, which is used only if all other finders fail."""
+    """A finder for old module names, as in `import pcsim.storage`, consulted only if all other finders fail."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
