@@ -23,7 +23,7 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def list_models() -> None:
-    """List all models with their papers, parameter counts and edge counts, and all trained weights with their scores."""
+    """List all models with papers, parameter counts and edge counts, and all trained weights with their scores."""
     with importing():
         import torch
 

@@ -100,7 +100,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
 
 
 class _Arguments:
-    """The parameters of a function. `bind` replaces inspect.Signature.bind, which is slower than all checks together."""
+    """The parameters of a function. `bind` replaces inspect.Signature.bind, which is slower than all the checks."""
 
     def __init__(self, signature: inspect.Signature, error: type[PcsimError]) -> None:
         self._signature, self._error = signature, error

@@ -311,7 +311,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
 def read_tensors(path: str | Path, *kinds: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and metadata from a file written by `write_tensors`, whose kind must be one of `kinds`.
 
-    Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
+    Raises StorageError if the file is missing, truncated or altered, or if it has another kind or format version.
     """
     path = require_file(path)
     try:

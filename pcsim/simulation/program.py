@@ -360,7 +360,7 @@ def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
             options = {"triton.cudagraphs": True} if tensors[0].is_cuda else {"cpp_wrapper": True}
             # torch.compile would trace the graph again and check its inputs at every call.
             for node in graph.nodes:
-                node.meta.clear()  # metadata of the traces, which belong to different fake-tensor modes
+                node.meta.clear()  # the traces have metadata from different fake-tensor modes
             ready = inductor.compile(fx.GraphModule({}, graph), list(tensors), options=options)
         return ready(*tensors)
 
