@@ -50,12 +50,12 @@ class ExponentialEuler(FlowSolver):
     is_one_stage: ClassVar[bool] = True
 
     def check(self, network: Wiring) -> None:
-        """Also raise SolverError unless every population leaks toward a target."""
+        """Also raise SolverError unless every population leaks towards a target."""
         super().check(network)
         if others := [name for name, rule in network.flows.items() if not isinstance(rule, Leaky)]:
             raise SolverError(
                 given=f"ExponentialEuler for {', '.join(others)} of {network.name!r}",
-                expected="populations that leak toward a target, tau dr/dt = F - r",
+                expected="populations that leak towards a target, tau dr/dt = F - r",
                 remedy=f"pass solver=pcsim.RK4(dt={self.dt:g}), or use Euler, Heun or TorchDiffEq",
             )
 

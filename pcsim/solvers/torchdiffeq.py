@@ -22,13 +22,13 @@ FIXED = {"euler": 2.0, "midpoint": 2.0, "heun2": 2.0, "heun3": 2.512, "rk4": 2.7
 """Fixed-step methods by their torchdiffeq names, with the largest stable dt / tau for a leak; `scipy_solver` (with
 options={"solver": ...}) is adaptive."""
 MULTISTEP = ("explicit_adams", "implicit_adams", "fixed_adams")
-"""methods that use previous steps, which torchdiffeq replaces with Runge-Kutta steps if called anew for every dt"""
+"""methods that use previous steps; torchdiffeq, called once per interval, replaces them with Runge-Kutta steps"""
 
 
 @checked(SolverError)
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
-    """Any method of torchdiffeq except the multistep (Adams) methods, called once per interval of `dt` ms.
+    """Any torchdiffeq method except the multistep (Adams) methods, called once per interval of `dt` ms.
 
     For a fixed-step method, `dt` is the step. For an adaptive method, it is the interval at which the state can be
     recorded and the stimulus can change, so that no step straddles a change. Adaptive methods require `rtol` and
@@ -50,7 +50,7 @@ class TorchDiffEq(FlowSolver):
         if self.method in MULTISTEP:
             raise SolverError(
                 given=f"TorchDiffEq(method={self.method!r})",
-                expected="a one-step method, because every dt starts anew, without values of previous steps",
+                expected="a one-step method, because every step starts afresh, without values from previous steps",
                 remedy="pass method='rk4', with which torchdiffeq would replace it, or an adaptive method",
             )
         known = (*ADAPTIVE, *FIXED, "scipy_solver")
@@ -116,7 +116,7 @@ class TorchDiffEq(FlowSolver):
 
 
 class _WithAdjoint(TorchDiffEq):
-    """The adjoint method, restarted every dt because a leak diverges when integrated backwards."""
+    """The adjoint method, restarted in every interval `dt` because a leak diverges when integrated backwards."""
 
     adjoint: ClassVar[bool] = True
 

@@ -191,7 +191,7 @@ def test_torchdiffeq_refuses_multistep_methods(method: str) -> None:
     start, times = torch.ones(1), torch.tensor([0.0, 0.5])
     one, other = (odeint(lambda t, r: -r, start, times, method=name)[-1] for name in (method, "rk4"))
     assert torch.equal(one, other)
-    with pytest.raises(SolverError, match="(?s)every dt starts anew.*method='rk4'"):
+    with pytest.raises(SolverError, match="(?s)every step starts afresh.*method='rk4'"):
         pcsim.TorchDiffEq(1.0, method)
 
 
