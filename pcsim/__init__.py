@@ -66,7 +66,7 @@ _PACKAGES = (
     *("solvers", "stimuli", "sweeps", "training"),
 )
 _HOMES = ("core.exceptions", "core.clock", "network", "solvers", "simulation", "saved")
-"""where the public names that are not packages are defined"""
+"""modules that define the public names other than packages"""
 
 
 if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
@@ -83,7 +83,7 @@ if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
 
 def __dir__() -> list[str]:
-    """List the public names, including those that are not imported yet."""
+    """List the public names, including those not yet imported."""
     return sorted(__all__)
 
 

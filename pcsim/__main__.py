@@ -1,4 +1,4 @@
-"""The command `pcsim`, also run by `python -m pcsim`."""
+"""The `pcsim` command, also available as `python -m pcsim`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKED_BY = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def list_models() -> None:
-    """List the registered models with their papers, parameter and edge counts, and the trained weights with a score."""
+    """List all models with papers, parameter counts and edge counts, and all trained weights with their scores."""
     with importing():
         import torch
 
@@ -38,7 +38,7 @@ def list_models() -> None:
         count = net.parameter_count
         rows.append((name, f"{count:,}", *(str(kinds.count(kind)) for kind in KINDS), models.paper(name)))
     _print_table(rows)
-    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` trains them again")
+    print("\ntrained weights, models.build(NAME, weights=...); `pcsim reproduce NAME.WEIGHTS` retrains them")
     trained: list[tuple[str, ...]] = [("name.weights", "kB", "score", "three seeds", "what is scored; trained on")]
     for name, card in models.weights.cards().items():
         score = card["scores"][card["headline"]]
@@ -97,7 +97,7 @@ def export_page(
     weights: str | None = None,
     **options: Any,
 ) -> None:
-    """Write a page on which a trained network recognises 32x32-pixel digits, averaged down to the size of its input.
+    """Write a page on which a trained network recognises 32x32-pixel digits, average-pooled to its input size.
 
     model      a model with weights in pcsim, or a file written by `net.save`
     weights    name of the bundled weights; by default, the last in alphabetical order
@@ -148,18 +148,18 @@ def _trained(model: str, weights: str | None) -> tuple[Network, dict[str, str], 
         net = load(model)
         if not isinstance(net, Network):
             raise StorageError(
-                given=f"{model}, a file of a run",
-                expected="a file of a network, written by net.save(...)",
-                remedy="pass the file of the network that made this run",
+                given=f"{model}, a saved run",
+                expected="a file with a network, written by net.save(...)",
+                remedy="pass the file of the network that produced this run",
             )
         return net, {"file": Path(model).name}, {}
-    models.paper(model)  # refuses unknown names
+    models.paper(model)  # raises an error for unknown names
     known = included.available().get(model, ())
     if not known:
         raise StorageError(
             given=f"the model {model!r}, for which pcsim includes no weights",
-            expected=f"one of {', '.join(included.available())}, or a file of a network",
-            remedy=f"train the model, call net.save('{model}.pcsim'), and pass this file instead of the name",
+            expected=f"one of {', '.join(included.available())}, or a file with a network",
+            remedy=f"train the model, call net.save('{model}.pcsim'), and pass that file instead of the name",
         )
     chosen = weights or known[-1]
     net = models.build(model, weights=chosen)
@@ -210,7 +210,7 @@ def _experiments() -> str:
     clone = Path(__file__).parents[1]
     if not (clone / "experiments" / "base.py").is_file():
         raise PcsimError(
-            given=f"{Path(__file__).parent}, a pcsim without experiments",
+            given=f"{Path(__file__).parent}, a copy of pcsim without experiments",
             expected="pcsim as installed by pip, or a clone of its repository",
             remedy="install pcsim with pip",
         )
@@ -222,7 +222,7 @@ def _experiments() -> str:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser of all commands; `run` leaves the options of an experiment to the experiment."""
+    """Return the parser for all commands; the options of an experiment are parsed by the experiment itself."""
     parser = argparse.ArgumentParser(command, description="Recurrent models of vision and predictive coding.")
     parser.add_argument("--version", action="version", version=f"pcsim {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -253,14 +253,14 @@ def _parser(command: str) -> argparse.ArgumentParser:
     again = commands.add_parser("reproduce", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
     again.add_argument("name", nargs="?", metavar="NAME", help="MODEL.WEIGHTS; if omitted, the names are listed")
     again.add_argument(
-        "--out", metavar="FOLDER", help="output folder; if training is interrupted, the same folder resumes it"
+        "--out", metavar="FOLDER", help="output folder; to resume interrupted training, pass the same folder"
     )
     commands.add_parser("doctor", help="show versions, devices, data folders and missing extras")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command `pcsim`; its exit statuses are listed in `pcsim.core.command_line`."""
+    """Run the `pcsim` command; its exit statuses are listed in `pcsim.core.command_line`."""
     command = f"python -m {COMMAND}" if Path(sys.argv[0]).stem == "__main__" else COMMAND
     given = list(sys.argv[1:] if arguments is None else arguments)
     with program():

@@ -1,4 +1,4 @@
-"""Loading of the files that pcsim writes: networks and runs."""
+"""Loading of files written by pcsim: networks and runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def load(path: str | Path, into: None = None) -> Any: ...
 def load(path: str | Path, into: Network | None = None) -> Network | Run:
     """Load a network saved with `net.save`, or a run saved with `run.save`.
 
-    A registered model is rebuilt with the same tensors, dtype, mode and variants. For other networks, pass a network
-    with the same wiring as `into`, which is filled with the weights and returned.
+    A registered model is rebuilt with the same tensors, dtype, mode and variants. For any other network, pass as `into`
+    a network with the same wiring; the weights are loaded into it and it is returned.
 
-    Raises StorageError if the file is missing, damaged or of another kind, if a network has to be passed as `into`, or
-    if its wiring differs from that of the saved network; the message lists the differences.
+    Raises StorageError if the file is missing, damaged or of another kind, if `into` is required but missing, or if its
+    wiring differs from that of the saved network; the message lists the differences.
 
         net.save("net.pcsim")
         net = pcsim.load("net.pcsim")
@@ -45,7 +45,7 @@ def load(path: str | Path, into: Network | None = None) -> Network | Run:
     if (reader := READERS.get(storage.full_path(path).suffix)) is not None:
         raise StorageError(
             given=f"{path}, an export to another format",
-            expected="a file written by net.save() or by run.save() without one of these extensions",
+            expected="a file written by net.save(), or by run.save() in pcsim's own format",
             remedy=f"read it with {reader}",
         )
     tensors, facts = storage.read_tensors(path, *([KIND] if into is not None else [KIND, "run"]))

@@ -80,7 +80,7 @@ def test_export_page_command_refuses_untrained_and_unknown_models(tmp_path: Path
         export_page("blt", tmp_path / "page.html", weights="none")
     run = pcsim.simulate(models.blt((2, 2)), torch.rand(1, 1, 32, 32), solver=pcsim.Iterate())
     run.save(tmp_path / "a.run")
-    with pytest.raises(pcsim.StorageError, match="a file of a run"):
+    with pytest.raises(pcsim.StorageError, match="a saved run"):
         export_page(str(tmp_path / "a.run"), tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

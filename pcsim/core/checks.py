@@ -55,7 +55,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
     others  argument name -> another exception for this argument; None if the function itself checks the argument
 
     Default values are not checked. NumPy scalars are converted to Python numbers, and integers to floats if the
-    annotation is float. Annotations are evaluated on the first call, when all names that they use have been defined.
+    annotation is float. Annotations are evaluated on the first call, by which time all names they use are defined.
     """
 
     def decorate(target: Target) -> Target:
@@ -100,7 +100,7 @@ def checked(error: type[PcsimError], **others: type[PcsimError] | None) -> Calla
 
 
 class _Arguments:
-    """The parameters of a function. `bind` replaces inspect.Signature.bind, which takes longer than all checks."""
+    """The parameters of a function. `bind` replaces inspect.Signature.bind, which is slower than all the checks."""
 
     def __init__(self, signature: inspect.Signature, error: type[PcsimError]) -> None:
         self._signature, self._error = signature, error
@@ -128,7 +128,7 @@ class _Arguments:
 
 
 def shown(value: object) -> str:
-    """Format a value for a message in one line of at most 100 characters. For an array, show its shape and type."""
+    """Format a value for a message on one line of at most 100 characters. For an array, show its shape and type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and type {value.dtype}"
     if type(value) is dict:

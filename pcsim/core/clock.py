@@ -1,4 +1,4 @@
-"""A clock that counts steps and derives the time in ms from their number, so that rounding errors do not accumulate."""
+"""A clock that counts steps and derives the time in ms from the count, so that rounding errors do not accumulate."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
     130  stopped by Ctrl-C; run the same command again to resume
     143  stopped by SIGTERM; run the same command again to resume
 
-Import this module before PyTorch, so that signals are handled during the import of PyTorch, which takes over a second.
+Import this module before PyTorch, so that signals are handled while PyTorch is imported, which takes over a second.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Stopped(KeyboardInterrupt):
 
 @contextmanager
 def program() -> Iterator[None]:
-    """Run the block as a program that exits with one of the statuses of this module.
+    """Run the block as a program that exits with one of this module's statuses.
 
     If its output is no longer read, as in `... | head -1`, the program continues and its output is discarded.
     """
@@ -78,7 +78,7 @@ def program() -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Let signals end a program immediately while it imports packages, which could swallow an exception."""
+    """Let signals end the program immediately during imports, which could swallow an exception."""
     _on_signals(_leave)
     yield
     _on_signals(_stop)
@@ -128,7 +128,7 @@ def _leave_if_swallowed(unraisable: UnraisableHookArgs) -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output that discards everything after its pipe is closed. Raises StorageError if the disk is full."""
+    """Standard output that discards everything written to a closed pipe. Raises StorageError if the disk is full."""
 
     def write(self, content: Any) -> int:
         try:
@@ -171,7 +171,7 @@ def _say(message: str) -> None:
 
 
 def _is_program() -> bool:
-    """Return whether Python is starting the command `pcsim`, or a module of these packages with `python -m`."""
+    """Return whether Python is starting the `pcsim` command, or a module of one of `PROGRAMS` with `python -m`."""
     if sys.argv[:1] != ["-m"]:
         return os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".exe") == COMMAND
     return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] in PROGRAMS

@@ -31,11 +31,11 @@ EXTRAS = {
 }
 """extra -> (the modules that it installs, what needs them)"""
 VARIABLES = {
-    "PCSIM_MNIST": "the four idx files of MNIST; without it, they are downloaded (extra data)",
-    "PCSIM_OMNIGLOT": "the zip files of Omniglot; without it, they are downloaded (extra data)",
+    "PCSIM_MNIST": "the four idx files of MNIST; without it, they are downloaded (data extra)",
+    "PCSIM_OMNIGLOT": "the zip files of Omniglot; without it, they are downloaded (data extra)",
     "PCSIM_NEURAL": "recordings of inferior temporal cortex for pcsim run object_solution_time (docs/neural.md)",
 }
-"""environment variable -> what the folder that it names contains"""
+"""environment variable -> contents of the folder that it names"""
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -77,7 +77,7 @@ def _compilation() -> Iterator[str]:
         said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
         yield f"C++ compiler: {found} ({(said.splitlines() or ['unknown version'])[0]})"
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        yield "no Python.h: install the headers of Python, on Debian with apt install python3-dev"
+        yield "no Python.h: install the Python headers, on Debian with apt install python3-dev"
 
 
 def _folders() -> Iterator[str]:

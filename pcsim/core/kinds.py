@@ -43,7 +43,7 @@ class Axes:
         )
 
     def __str__(self) -> str:
-        return f"with the axes ({self.names})" + (" and floating-point numbers" if self.is_float else "")
+        return f"with the axes ({self.names})" + (" and floating-point values" if self.is_float else "")
 
 
 class OfLabels:

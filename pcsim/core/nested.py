@@ -69,7 +69,7 @@ def _joined(parts: Any) -> dict[str, Tensor]:
 
 
 def _is_settings(value: object) -> bool:
-    """Return whether a value contains settings of a model, such as `models.Layer`."""
+    """Return whether a value is a settings object, such as `models.Layer`."""
     return is_dataclass(value) and not isinstance(value, type) and type(value).__module__.startswith(OWNERS)
 
 

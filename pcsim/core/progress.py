@@ -21,7 +21,7 @@ COLUMNS, ROWS = 79, 20
 
 
 class tqdm(_auto):  # type: ignore[misc]  # noqa: N801 - the customary name
-    """The bar of tqdm, which also appears in terminals of unknown size, such as those of `script` and `ssh -tt`."""
+    """A tqdm progress bar that also appears in terminals of unknown size, such as those of `script` and `ssh -tt`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         with suppress(OSError, ValueError, AttributeError):

@@ -1,6 +1,6 @@
 """Public names that changed in version 0.2.0: an old name raises an exception whose message states the new name.
 
-CHANGELOG.md lists the same names. Remove them in 0.3.0.
+CHANGELOG.md lists the same names. Remove the old names in 0.3.0.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ def finite(value: Tensor, first: int = 1) -> Tensor:
 
 
 def units(value: Tensor) -> tuple[int, ...]:
-    """Return all axes except the batch, for reductions. Flattening instead would copy a channels_last tensor."""
+    """Return all axes except the batch axis, for reductions. Flattening instead would copy a channels_last tensor."""
     return tuple(range(1, value.dim()))
 
 
 def norm(value: Tensor) -> Tensor:
-    """Return the norm of each sample, (batch,), in one pass over memory; for half precision, in float32."""
+    """Return the norm of each sample, (batch,), in one pass over memory; float32 for half precision."""
     half = value.dtype in (torch.float16, torch.bfloat16)
     return cast(Tensor, torch.linalg.vector_norm(value, dim=units(value), dtype=torch.float32 if half else None))
 

@@ -83,10 +83,10 @@ def require_file(path: str | Path, error: type[PcsimError] = StorageError) -> Pa
 
 
 def require_own_extension(path: str | Path, name: str, exports: Iterable[str] = ()) -> None:
-    """Raise StorageError if the extension of `path` belongs to another format.
+    """Raise StorageError if `path` has the extension of another format.
 
-    name     variable to which the remedy refers, such as "net"
-    exports  extensions of the other formats in which it can be saved
+    name     variable name used in the remedy, such as "net"
+    exports  extensions of the other formats in which the variable can be saved
     """
     extension = full_path(path).suffix
     is_number = not extension[1:2].isalpha()  # as in "rate0.01"
@@ -103,8 +103,8 @@ def require_new(path: str | Path, overwrite: bool) -> None:
     """Raise StorageError if `path` exists, unless `overwrite` is True."""
     if not overwrite and os.path.lexists(full := full_path(path)):
         raise StorageError(
-            given=f"{full}, which exists",
-            expected="a new path, because nothing is overwritten by default",
+            given=f"{full}, which already exists",
+            expected="a new path, because files are not overwritten by default",
             remedy="pass overwrite=True to replace this file, or choose another path",
         )
 
@@ -114,8 +114,8 @@ def replacing(path: str | Path, is_ours: bool = True) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` once it is complete and on disk.
 
     If `path` is a link, the link is kept and its target is replaced. Raises StorageError if the file cannot be written,
-    or if `path` exists and was not written by pcsim. With `is_ours=False`, any regular file may be
-    replaced; this is for formats that cannot contain `MARK`.
+    or if `path` exists and was not written by pcsim. With `is_ours=False`, for formats that cannot contain `MARK`, any
+    regular file may be replaced.
     """
     target = Path(os.path.realpath(full_path(path)))
     name = f".{target.name[:120]}.{_HOST}.{os.getpid()}-{threading.get_ident()}.pcsim-part"
@@ -138,7 +138,7 @@ def replacing(path: str | Path, is_ours: bool = True) -> Iterator[Path]:
 
 
 def _require_own(target: Path) -> None:
-    """Raise StorageError if `target` exists and was not written by pcsim, as its contents would be lost."""
+    """Raise StorageError if `target` exists and was not written by pcsim, because its contents would be lost."""
     if not target.exists():
         return
     if is_own := target.is_file():
@@ -148,7 +148,7 @@ def _require_own(target: Path) -> None:
             is_own = not head or MARK.encode() in head + (file.read() if head.startswith(b"%PDF-") else b"")
     if not is_own:
         raise StorageError(
-            given=f"{target}, which exists and was not written by pcsim",
+            given=f"{target}, which already exists and was not written by pcsim",
             expected="a new path, or a file written by pcsim",
             remedy="choose another path, or move the existing file",
         )
@@ -220,7 +220,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, with a checksum and with the keys in the given order.
+    """Write a JSON file atomically, with a checksum and the keys in the given order.
 
     Raises StorageError for NaN, infinity and types that JSON does not support.
     """
@@ -294,7 +294,7 @@ def _damaged(path: Path, reason: Exception) -> StorageError:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON-serialisable `facts`, including a "kind", to a single file with a checksum."""
-    # Copy the tensors, because safetensors rejects tensors that share memory, which stored past values may do.
+    # Copy the tensors, because safetensors rejects tensors that share memory, as stored past values may.
     dense = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     try:
         described = json.dumps({"sha256": NO_DIGEST.decode(), "format": FORMAT, **facts})
@@ -311,7 +311,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Mappin
 def read_tensors(path: str | Path, *kinds: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and metadata from a file written by `write_tensors`, whose kind must be one of `kinds`.
 
-    Raises StorageError if the file is missing, truncated or altered, or if its kind or format version differs.
+    Raises StorageError if the file is missing, truncated or altered, or if it has another kind or format version.
     """
     path = require_file(path)
     try:

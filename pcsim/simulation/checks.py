@@ -16,7 +16,7 @@ ERRORS: dict[str, type[PcsimError]] = {
     "start": StimulusError,
     "record": RecordError,
 }
-"""exceptions for arguments of a run that do not match their annotations"""
+"""argument of a run -> the exception raised if it does not match its annotation"""
 
 
 def records_of(record: Records, network: Wiring) -> tuple[tuple[Record, ...], list[list[Kept]]]:

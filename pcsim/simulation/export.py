@@ -1,4 +1,4 @@
-"""Exports of runs: xarray datasets, data frames, and files in netCDF, CSV, MATLAB and NWB."""
+"""Export of runs to xarray datasets, data frames, and netCDF, CSV, MATLAB and NWB files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 AXES = ("channel", "height", "width")
 MATLAB_LENGTH = 63
-"""largest length of a MATLAB name"""
+"""maximum length of a MATLAB name"""
 MATLAB_KEYWORDS = (
     *("break", "case", "catch", "classdef", "continue", "else", "elseif", "end", "for", "function", "global"),
     *("if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try", "while"),
 )
-"""names that no MATLAB variable may have"""
+"""names that MATLAB does not allow for variables"""
 
 
 class Results(Protocol):
@@ -74,7 +74,7 @@ def dataset(run: Results) -> xarray.Dataset:
         time = "time" if is_common else f"time_{key}"
         units = _axes_of(value)
         shared = [f"{key.split('.')[0]}_{axis}" for axis in units]
-        # A reduction may have other sizes than the population.
+        # A reduction may differ in size from its population.
         fits = all(sizes.get(axis, size) == size for axis, size in zip(shared, value.shape[2:], strict=True))
         axes = shared if fits else [f"{key}_{axis}" for axis in units]
         sizes |= zip(axes, value.shape[2:], strict=True)
@@ -187,7 +187,7 @@ def _write_mat(run: Results, path: Path) -> None:
 
 
 def _matlab_name(key: str, taken: set[str]) -> str:
-    """Return a MATLAB variable name for a key, "v1.norm" -> "v1_norm", that differs from those already used."""
+    """Return an unused MATLAB variable name for a key, such as "v1_norm" for "v1.norm"."""
     plain = re.sub(r"\W", "_", key, flags=re.ASCII)
     plain = (plain if plain[:1].isalpha() else f"x{plain}")[:MATLAB_LENGTH]
     name, number = plain, 1
@@ -204,7 +204,7 @@ EXPORTS: dict[str, Callable[[Results, Path], None]] = {
     ".mat": _write_mat,
     ".nwb": _write_nwb,
 }
-"""the function that writes a run, by the extension of the file"""
+"""file extension -> the function that writes a run"""
 
 
 def export(run: Results, path: Path, overwrite: bool) -> None:

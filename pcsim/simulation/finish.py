@@ -35,7 +35,7 @@ def finished(
 ) -> Run:
     """Return the Run with all recorded values, and warn about samples that diverged or did not settle."""
     dt, values, steps = final.clock.dt, recorder.arrays(), recorder.steps()
-    checked = {monitor.names[place] for place, _ in network.memory_keys}  # for NaN and infinity, in the run
+    checked = {monitor.names[place] for place, _ in network.memory_keys}  # for NaN and infinity, during the run
     reduced = {key for key, name in recorder.reduced.items() if name in checked}
     for key in values.keys() - reduced:
         monitor.look_at_rows(key, steps[key], values[key])
@@ -85,7 +85,7 @@ def _warn_of_overflow(reduced: Mapping[str, Tensor], steps: Mapping[str, np.ndar
         if not fine.all():
             warn(
                 f"{key!r} is NaN or infinite in {int((~fine.all(0)).sum())} of {len(bad)} samples whose states are "
-                "finite. Reduce to a smaller number, or run the network in double precision with net.double()."
+                "finite. Use a reduction with smaller values, or run the network in double precision with net.double()."
             )
 
 

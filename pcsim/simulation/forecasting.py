@@ -110,7 +110,7 @@ def stream(
     solver: Solver | None = None,
     every: Positive | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield (t, prediction of frame t) one at a time without storing them, for clips of any length.
+    """Yield (t, prediction of frame t) frame by frame, without storing the predictions, for clips of any length.
 
     The arguments are those of `predict`. If the network has layers that track running statistics, call
     network.eval() first.
@@ -205,8 +205,8 @@ def rows_of(network: Network, frame: float = 1.0) -> tuple[int, int]:
 def closed_loop(network: Network) -> Network:
     """Return the network with an additional input, "closed_loop", that replaces frames with the network's predictions.
 
-    This input has shape (batch, 1, 1, 1), and selects the frame if it is 0 and the prediction if it is 1. Every sample
-    can therefore close and reopen its loop at different times.
+    This input has shape (batch, 1, 1, 1), and selects the frame if it is 0 and the prediction if it is 1. Each sample
+    can therefore close and reopen its loop at its own times.
 
     Parameters are shared. Raises WiringError unless the network has an edge, lesioned or not, from the readout to the
     population that receives the frame.

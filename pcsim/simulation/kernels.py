@@ -123,9 +123,9 @@ def as_product(
 ) -> Any:
     """Compute a small convolution as a matrix product; return NotImplemented for other convolutions.
 
-    The arguments are those of the corresponding aten op. A matrix product has an overhead of only 1 us, and its copies
-    and sums of windows can be fused with neighbouring operations by a compiler. With batch size 1, a compiled step of
-    the three areas of W4 takes 305 us, compared with 412 us with oneDNN.
+    The arguments are those of the corresponding aten op. A matrix product has an overhead of only 1 us, and a compiler
+    can fuse its copies and sums of windows with neighbouring operations. With batch size 1, a compiled step of the
+    three areas of W4 takes 305 us, compared with 412 us with oneDNN.
     """
     if image.dim() != 4 or groups != 1 or tuple(dilation) != (1, 1) or image.device.type != "cpu":
         return NotImplemented
@@ -208,7 +208,7 @@ def _added(parts: Sequence[Tensor]) -> Tensor:
 
 
 def products() -> dict[Any, Callable[..., Tensor]]:
-    """Return replacements for operators in traces to be compiled, as a dict for make_fx."""
+    """Return the operator replacements for traces to be compiled, as a dict for make_fx."""
     aten = torch.ops.aten
     # Traced calls omit arguments that equal the defaults of the operator.
     none, one = (0, 0), (1, 1)

@@ -87,7 +87,7 @@ def _plain(module: nn.Module, chooses: bool) -> Function:
 
 
 def _convolution(module: nn.Module) -> tuple[Convolution, Parameters, bool] | None:
-    """Return the settings and parameters of a zero-padded convolution and whether it has a bias, or None for others."""
+    """Return the settings, parameters and bias flag of a zero-padded convolution, or None for any other module."""
     owner = {Strided: "convolution", Tied: "forward_map"}.get(type(module))
     layer = module._modules[owner] if owner else module
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or type(layer) not in (nn.Conv2d, nn.ConvTranspose2d):

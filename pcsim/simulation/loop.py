@@ -62,8 +62,10 @@ class Loop:
         self._run: Callable[..., Sequence[Tensor]] | None = None
 
     def given(self, fixed: Tensors) -> tuple[Tensor, ...]:
-        """Precompute, from `fixed`, the values needed at each step. Matrices are made contiguous for fast
-        multiplication."""
+        """Precompute, from `fixed`, the values needed at each step.
+
+        Matrices are made contiguous for fast multiplication.
+        """
         known = fixed | self.constants
         with torch.no_grad():
             made = self._before(*(known[name] for name in self.fixed))
@@ -148,7 +150,7 @@ class Loop:
 
 
 def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
-    """Return a graph of all placeholders and some results, which are separate tensors. States keep their layout."""
+    """Return a graph with all placeholders and some results, as separate tensors. States keep their layout."""
     part = fx.Graph()
     ends = results_of(body)[results]
     needed, waiting = set(ends), list(ends)
@@ -170,7 +172,7 @@ def _part(body: fx.Graph, results: slice, states: int) -> fx.Graph:
         made.append(node)
     part.output(tuple(made))
     for node in part.nodes:
-        node.meta.clear()  # metadata of the traces, which belong to different fake-tensor modes
+        node.meta.clear()  # the traces have metadata from different fake-tensor modes
     return part
 
 

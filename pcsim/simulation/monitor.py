@@ -44,7 +44,7 @@ class Settled:
 class Monitor:
     """A monitor of the states of a run, which checks several states at a time to reduce transfers to the host.
 
-    step, population  (batch,): the first step after which a sample was not finite, and the population; -1 if none
+    step, population  (batch,): the first step after which a sample was not finite, and its population; -1 if none
     settled_step      (batch,): the first step after which a sample had settled; -1 if it has not
     """
 
@@ -54,7 +54,7 @@ class Monitor:
     span: float = 1.0
     """duration of a step in the unit of the tolerance: 1 for a map, dt in ms for a flow"""
     last_change: float = 0
-    """the last step at which no sample can be considered settled"""
+    """samples are considered settled only after this step"""
     step: np.ndarray = field(init=False)
     population: np.ndarray = field(init=False)
     settled_step: np.ndarray = field(init=False)

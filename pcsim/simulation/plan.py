@@ -183,7 +183,7 @@ class Plan:
             else:
                 raise RecordError(
                     given=f"a record of {name!r} in a step outside the window of {name.split('.')[0]!r}",
-                    expected="steps in which the population is active, as its gates are not computed in other steps",
+                    expected="steps in which the population is active; its gates are not computed in other steps",
                     remedy="pass Record(at=[...]) with times inside the window",
                 )
         return found

@@ -28,7 +28,7 @@ INTO |= {"lerp", "addcmul", "addcdiv"}
 OUT = INTO | {"mm", "addmm", "bmm"}
 # torch functions equivalent to the operators of the same name, with half the overhead of a call through torch.ops.
 DIRECT = OUT | {"rsub", "relu", "convolution", "cat", "clamp_min", "clamp_max", "isfinite"}
-# The corresponding functions for the kernels in `kernels`, by the names of their operators in a trace.
+# Operator name in a trace -> the corresponding function, for the kernels in `kernels`.
 KERNELS = {"_slow_conv2d_forward": "thnn_conv2d", "slow_conv_transpose2d": "slow_conv_transpose2d"}
 
 LONG = 16
@@ -208,7 +208,7 @@ def _schema(node: Node) -> torch._C.FunctionSchema | None:
 
 
 def _is_pure(node: Node) -> bool:
-    """Return whether identical calls to an operation can be merged, which excludes those that draw random numbers."""
+    """Return whether identical calls to an operation can be merged (not if it draws random numbers)."""
     if isinstance(node.target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in node.target.tags
     return node.op == "call_function"
@@ -261,7 +261,7 @@ def split(graph: fx.Graph, fixed: set[Node]) -> tuple[fx.Graph, fx.Graph]:
 
 
 def _owner(node: Node, owners: dict[Node, Node]) -> Node:
-    """Return the node that owns the memory of the value of `node`."""
+    """Return the node that owns the memory of `node`'s value."""
     schema = _schema(node)
     source = node.args[0] if node.args else None
     if not isinstance(source, Node):
@@ -275,7 +275,7 @@ def _owner(node: Node, owners: dict[Node, Node]) -> Node:
 
 
 def _reusing(graph: fx.Graph) -> fx.Graph:
-    """Return the graph with results written to free buffers of the same layout, preferably to that of an operand."""
+    """Return the graph with results written to free buffers of the same layout, preferably an operand's."""
     result = fx.Graph()
     nodes: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -360,7 +360,7 @@ def _compiled(graph: fx.Graph) -> Callable[..., tuple[Tensor, ...]]:
             options = {"triton.cudagraphs": True} if tensors[0].is_cuda else {"cpp_wrapper": True}
             # torch.compile would trace the graph again and check its inputs at every call.
             for node in graph.nodes:
-                node.meta.clear()  # metadata of the traces, which belong to different fake-tensor modes
+                node.meta.clear()  # the traces have metadata from different fake-tensor modes
             ready = inductor.compile(fx.GraphModule({}, graph), list(tensors), options=options)
         return ready(*tensors)
 

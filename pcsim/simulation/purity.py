@@ -60,7 +60,7 @@ class Nature:
     is_pure      all of them return the same result for the same value at every step
     is_watched   a hook is registered on one of them, or globally
     is_compiled  one of them was compiled with `module.compile()`
-    writes       one of them is declared to work in place
+    writes       one of them has `inplace=True`
     """
 
     is_known: bool
@@ -81,7 +81,7 @@ class Nature:
 
 
 def walked(module: nn.Module) -> list[nn.Module]:
-    """Return a module and all modules inside it. Called in every run, so it must be faster than `modules()`."""
+    """Return a module and all modules inside it. Every run calls it, so it must be faster than `modules()`."""
     known = {module}
     waiting = [module]
     for part in waiting:
@@ -110,7 +110,7 @@ def nature(module: nn.Module, is_watched: bool = False) -> Nature:
 class _Kind:
     """Properties of a class of modules.
 
-    learns  whether it draws random numbers or updates running statistics in training mode only
+    learns  whether it draws random numbers or updates running statistics, but only in training mode
     """
 
     is_known: bool
@@ -167,7 +167,7 @@ def _watched(module: nn.Module, what: str, *values: Any, **ports: Tensor) -> Any
     if any(value._version != version for value, version in zip(given, before, strict=True)):
         raise WiringError(
             given=f"{what}, a {type(module).__name__} that modifies its arguments in place",
-            expected="a module that returns a new tensor, as its argument may be recorded or used elsewhere",
+            expected="a module that returns a new tensor, because its argument may be recorded or used elsewhere",
             remedy="replace value.relu_() with value.relu() and value += x with value + x, or call value.clone() first",
         )
     return made
@@ -180,12 +180,12 @@ def _require_ports(rule: Rule, what: str, values: tuple[Any, ...], ports: dict[s
         raise WiringError(
             given=f"{what}, a {type(rule).__name__} whose forward cannot be called with its ports ({reason})",
             expected=f"forward({'own, ' * bool(values)}*, {', '.join(ports)})",
-            remedy="give the arguments of forward and the entries of the rule's `ports` the same names",
+            remedy="use the same names for the arguments of forward and for the rule's `ports`",
         ) from reason
 
 
 def _require_variables(rule: Rule, what: str, values: tuple[Any, ...], made: Any) -> None:
-    """Raise WiringError unless a rule returned its variables, with their shapes."""
+    """Raise WiringError unless a rule returned its variables in the correct shapes."""
     names = {"value", *rule.extra}
     found = made if isinstance(made, dict) else {"value": made}
     is_mixed = isinstance(made, dict) != bool(rule.extra)
@@ -194,7 +194,7 @@ def _require_variables(rule: Rule, what: str, values: tuple[Any, ...], made: Any
             given=f"{what}, a {type(rule).__name__} with extra = {rule.extra}, which returned "
             + (f"a dict of {', '.join(map(repr, made))}" if isinstance(made, dict) else f"a {type(made).__name__}"),
             expected=f"a dict with a tensor for each of {', '.join(sorted(names))}" if rule.extra else "a tensor",
-            remedy="list every variable but the value in `extra`, and return all of them"
+            remedy="list every variable other than the value in `extra`, and return all variables"
             if rule.extra or isinstance(made, dict)
             else "return a tensor (batch, ...)",
         )
@@ -204,5 +204,5 @@ def _require_variables(rule: Rule, what: str, values: tuple[Any, ...], made: Any
             raise WiringError(
                 given=f"{what}, a {type(rule).__name__} that returned {name!r} of shape {tuple(found[name].shape)}",
                 expected=f"the shape of its own {name!r}, {tuple(own[name].shape)}",
-                remedy="return one value per unit; declare other shapes in the `shapes` method of the rule",
+                remedy="return one value per unit; declare other shapes in the rule's `shapes` method",
             )

@@ -66,9 +66,10 @@ class Record:
              "error.relative"
     reduce   {population: one or more reductions}, each "mean_square", "norm" or "mean" (all (time, batch)), "max_space"
              (time, batch, channel), or a function from (batch, ...) to (batch, ...). The keys are
-             "population.reduction"; for a function, "population.name_of_the_function". They are computed in the dtype
-             of the state (half precision in float32), where squares of values above 1e19 or below 1e-19 are lost
-    every    number of steps between two rows
+             "population.reduction"; for a function, "population.name_of_the_function". Reductions are computed in the
+             dtype of the state (half precision in float32), where squares of values above 1e19 overflow and those of
+             values below 1e-19 are lost
+    every    number of steps between rows
     at       times of the rows in ms, as an alternative to `every`
     initial  if True, also keep a row before the first step. In a discrete network, wires have a value before the first
              step only if the initialiser provides one
@@ -232,7 +233,7 @@ class Recorder:
         return step in self._all
 
     def keep(self, step: int, values: State) -> None:
-        """Store the rows of a step, computed from `values` of the names in `self.names`."""
+        """Store the rows of a step, computed from `values`, which is keyed by `self.names`."""
         for number, kept in enumerate(self.kept):
             if step not in self._sets[number]:
                 continue
@@ -264,7 +265,7 @@ class Recorder:
 
     @property
     def reduced(self) -> dict[str, str]:
-        """Keys of reductions, with the population that each reduces."""
+        """Reduction key -> the population that it reduces."""
         return {key: names[0] for kept in self.kept for key, names, function in kept if function is not _whole}
 
     def steps(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """Execution of several steps per call in a Simulator, either traced (bitwise identical) or compiled.
 
 A step is traced the first time it runs with inputs of a given shape and type. Steps with user-defined modules are
-traced twice. If the traces differ, the step changes from call to call, so the network runs step by step instead, which
-`how` reports.
+traced twice. If the traces differ, the step changes from call to call, so the network runs step by step instead; `how`
+reports this.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Replay:
         self._in_a_row = self.compile and not self._loops
         most = IN_A_ROW[self._has_images] if self._in_a_row else BLOCK
         self._block = _fitting(recorder.every, most) if recorder.every else most
-        # If blocks end at a recorded step, two programs suffice; otherwise its position would vary between blocks.
+        # If blocks end at a recorded step, two programs suffice; otherwise the position of that step would vary.
         self._ends_at_rows = recorder.every is not None and recorder.every > most and not self._in_a_row
         if self.compile and self._why:
             self._say_that_it_is_not_compiled()
@@ -202,7 +202,7 @@ class Replay:
         except Exception as reason:
             if loop.runs:
                 raise
-            # This is an error of the compiler, because the steps have been traced successfully.
+            # This is a compiler error, because the steps were traced successfully.
             self._no_loops = f"the compiler failed on its steps ({type(reason).__name__}: {str(reason)[:200]})"
             self._warn(f"{self.network.name!r} is traced instead of compiled: {self._no_loops}.")
             return None, count
@@ -229,7 +229,7 @@ class Replay:
         return self._given[program]
 
     def _compiling(self, run: Callable[[], Made]) -> Made:
-        """Call `run` for the first time, which compiles it, and log the time this takes."""
+        """Call `run` for the first time, which compiles it, and log how long this takes."""
         begun = time.perf_counter()
         logger.info("compiling the steps of %r (once) ...", self.network.name)
         made = run()
@@ -310,7 +310,7 @@ class Replay:
         return first
 
     def _carried(self, state: State, inputs: State) -> State:
-        """Return the state for programs, extended by FINITE for a map, in which non-finite values may disappear."""
+        """Return the state for programs; for a map, where non-finite values may disappear, it includes FINITE."""
         if self.network.is_flow or not self.network.memories or FINITE in state:
             return state
         like = next(iter(inputs.values()))
@@ -322,7 +322,10 @@ class Replay:
 
 
 def _cadence(step: int, end: int, taps: Taps, most: int) -> tuple[int, int]:
-    """Return the number of rows that follow, up to `most`, and the steps before each (0 and the steps if none)."""
+    """Return the number of rows that follow, up to `most`, and the number of steps before each.
+
+    If no row follows, return 0 and the number of steps to take.
+    """
     last = min(step + CHUNK, end)
     span = next((number for number in range(1, last - step + 1) if taps.due(step + number)), None)
     if span is None:
@@ -356,7 +359,7 @@ def _watched(network: Wiring) -> str:
 
 
 def _suspects(network: Wiring) -> str:
-    """Return a note that lists the modules of unknown type, one of which must prevent tracing."""
+    """Return a note that lists the modules of unknown type, one of which must have prevented tracing."""
     parts = parts_of(network)
     own = [f"{what} ({type(part).__name__})" for what, part in parts.items() if not nature(part).is_known]
     return f" [modules of unknown type: {', '.join(own)}]" if own else ""
@@ -364,7 +367,7 @@ def _suspects(network: Wiring) -> str:
 
 @contextmanager
 def _as_before(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Restore on exit the attributes of modules (except tensors) and the states of random number generators."""
+    """On exit, restore the attributes of modules (except tensors) and the states of random number generators."""
     drawn = random.getstate(), np.random.get_state()
     shared = ("_parameters", "_buffers", "_modules", *HOOKS)
     memo = {id(thing): thing for module in modules for thing in (module, *module.parameters(), *module.buffers())}

@@ -39,7 +39,7 @@ class Status(Enum):
 class Snapshot:
     """A state from which a run can be continued with `simulate(..., start=run.final)`.
 
-    spoken  populations that had a value before the first step, whose delayed edges deliver one step earlier
+    spoken  populations that had a value before the first step, so their delayed edges deliver one step earlier
     """
 
     EXAMPLE: ClassVar[str] = "run.final"
@@ -155,11 +155,10 @@ class Run:
 
     @checked(RecordError)
     def to_dataframe(self, keys: Sequence[str] | None = None) -> pandas.DataFrame:
-        """Return a data frame with one row per value, for all recorded keys or only those in `keys`. Needs the
-        extra `analysis`.
+        """Return a data frame with one row per value, for all recorded keys or only those in `keys`.
 
-        The columns are key, time_ms, sample, label (or label_0, label_1, ... for labels (batch, classes)), the unit
-        axes channel, height and width (missing where a key has no such axis), and value.
+        Requires the `analysis` extra. The columns are key, time_ms, sample, label (or label_0, label_1, ... for labels
+        (batch, classes)), the unit axes channel, height and width (missing where a key has no such axis), and value.
         """
         wanted = self.keys() if keys is None else tuple(keys)
         for key in wanted:
@@ -170,15 +169,15 @@ class Run:
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Save the run to a file in the format given by the extension of `path`.
 
-        .nc   the dataset of `to_xarray`, as netCDF (extra `analysis`)
-        .csv  the data frame of `to_dataframe` (extra `analysis`)
-        .nwb  Neurodata Without Borders: each key as a `TimeSeries` with timestamps in seconds (extra `nwb`)
+        .nc   the dataset of `to_xarray`, as netCDF (`analysis` extra)
+        .csv  the data frame of `to_dataframe` (`analysis` extra)
+        .nwb  Neurodata Without Borders: each key as a `TimeSeries` with timestamps in seconds (`nwb` extra)
         .mat  MATLAB: each key as an array with "." replaced by "_", `times` with a field for each, and `labels`,
               `status`, `valid_until` and `about` (as JSON)
-        .pcsim, .run, .safetensors, or no extension: a single file without code that `pcsim.load` verifies and restores
-              completely
+        .pcsim, .run, .safetensors, or no extension: a single file, without code, that `pcsim.load` verifies and
+              restores completely
 
-        Raises StorageError for other extensions, and if `path` exists, unless `overwrite` is True.
+        Raises StorageError for other extensions, or if `path` exists and `overwrite` is False.
         """
         full = storage.full_path(path)
         if full.suffix in EXPORTS:

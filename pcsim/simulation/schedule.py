@@ -183,7 +183,7 @@ def steps_of(network: Wiring, stimulus: Stimulus, solver: Solver, until: float |
 
 
 def warn_of_end(network: Wiring, timelines: Mapping[str, Timeline], until: float, dt: float) -> None:
-    """Warn about timelines that end before the run does, at `until` ms, while the network still receives them."""
+    """Warn about timelines that end before the run (at `until` ms) while the network still receives them."""
     for name, line in timelines.items():
         end = until * (1.0 - 1e-9)
         if line.first_end < end and line.first_end < _last_use(network, name, dt) * (1.0 - 1e-9):
@@ -253,7 +253,7 @@ def _check_image(name: str, image: Tensor, shape: tuple[int, ...], at: float) ->
             remedy="resize or pad the images, add the missing axis (stimuli.sequence for a clip), or build "
             "the network for this size"
             if is_image
-            else f"pass one row of {' x '.join(map(str, shape))} values for each sample; one-hot vectors are "
+            else f"pass one row of {' x '.join(map(str, shape))} values for each sample; for one-hot vectors, use "
             "torch.nn.functional.one_hot(indices, count).float()",
         )
     if not image.is_floating_point():

@@ -42,7 +42,7 @@ PLANS = 1_000
 
 @checked(SolverError, network=WiringError, record=RecordError)
 class Simulator:
-    """A prepared simulation for running a network repeatedly, whose steps are traced or compiled once.
+    """A prepared simulation for repeated runs of a network; steps are traced or compiled once.
 
     Runs use the current values of parameters and buffers. Everything else about the network is fixed when the Simulator
     is created: modules, hooks, lesions, and attributes including lists, dicts and other tensors. Globals, closures and
@@ -50,8 +50,7 @@ class Simulator:
     if they change.
 
     record    the values that each run keeps; by default the readout at every step
-    gradient  `Full()` or another gradient through time from `pcsim.training`; by default, no gradients are
-              computed
+    gradient  `Full()` or another gradient through time from `pcsim.training`; by default, no gradients are computed
     compile   whether to compile a step and the loop over time with torch's compiler. This takes 3 to 20 s on the first
               run; later runs are up to three times as fast, and results agree up to rounding
 
@@ -244,8 +243,8 @@ class Simulator:
     def windows(self, stimulus: Stimulus, steps: int, names: Sequence[str]) -> Iterator[Iterable[Moment]]:
         """Yield (clock, values of `names`) after every step, in windows and with gradients.
 
-        A loss can be backpropagated through each window separately. A window contains all steps, or for `Truncated` one
-        span.
+        A loss can be backpropagated through each window separately. A window contains all steps or, for `Truncated`,
+        one span.
         """
         gradient = self.gradient or Full()
         if self._places is not None:

@@ -42,7 +42,7 @@ def rollout(
     names  populations, other variables and gates, as in a `Record`; by default all populations
 
     The network runs in its current mode. All arguments are checked before the first step. The values are
-    differentiable, and `rollout` supports vmap, jacfwd, jacrev and functional_call of torch.func. If samples
+    differentiable, and `rollout` supports vmap, jacfwd, jacrev and functional_call from torch.func. If samples
     diverge, a warning at the end reports them.
     """
     chooses = not torch.is_grad_enabled() and not _is_transformed(network, stimulus)

@@ -37,7 +37,7 @@ class Dopri5(FlowSolver):
     """The Dormand-Prince pair of orders 5 and 4, with adaptive steps inside each interval of `dt` ms.
 
     rtol, atol  tolerances for each sample; as every sample has its own step size, samples do not affect each other
-    max_evaluations  maximum number of rate evaluations in one dt; exceeding it raises SolverError
+    max_evaluations  maximum number of rate evaluations per interval; exceeding it raises SolverError
 
     `dt` is the interval at which the state can be recorded and the stimulus can change. The last adaptive step ends
     exactly at the end of the interval. The solver is differentiable, with step sizes treated as constants.

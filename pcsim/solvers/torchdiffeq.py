@@ -28,7 +28,7 @@ MULTISTEP = ("explicit_adams", "implicit_adams", "fixed_adams")
 @checked(SolverError)
 @dataclass(frozen=True)
 class TorchDiffEq(FlowSolver):
-    """Any method of torchdiffeq except the multistep (Adams) methods, called once per interval of `dt` ms.
+    """Any torchdiffeq method except the multistep (Adams) methods, called once per interval of `dt` ms.
 
     For a fixed-step method, `dt` is the step. For an adaptive method, it is the interval at which the state can be
     recorded and the stimulus can change, so that no step straddles a change. Adaptive methods require `rtol` and
@@ -116,7 +116,7 @@ class TorchDiffEq(FlowSolver):
 
 
 class _WithAdjoint(TorchDiffEq):
-    """The adjoint method, restarted every dt because a leak diverges when integrated backwards."""
+    """The adjoint method, restarted in every interval `dt` because a leak diverges when integrated backwards."""
 
     adjoint: ClassVar[bool] = True
 
