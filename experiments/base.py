@@ -208,7 +208,7 @@ def caution(config: Options) -> str:
 
 
 def claim(folder: Path, config: object) -> None:
-    """Reserve `folder` for this configuration, or resume in it. Raises StorageError if it was created with another."""
+    """Reserve `folder` for this configuration, or resume the run in it. Raises StorageError if it holds another's."""
     mine = recorded(config)
     path = folder / "config.json"
     if distributed.rank() == 0:

@@ -151,7 +151,7 @@ def by_distance(values: Tensor, distance: NDArray[Any]) -> Tensor:
 
 
 def analyse(config: Grouping) -> dict[str, Any]:
-    """Compute accuracies, reaction times and their correlations with distance from the saved answers."""
+    """From the saved answers, compute accuracies, reaction times and their correlations with distance."""
     results: dict[str, Any] = {
         key: {} for key in ("sizes", "accuracy", "reaction_times", "correlations", "slopes", "spread")
     }

@@ -99,7 +99,7 @@ class Supervised(Recipe):
 
 
 def relative_errors(network: Network, images: Tensor, name: str) -> Values:
-    """Return the squared error of the predicted image relative to the image, at the first and the last cycle."""
+    """Return the squared error of the predicted image relative to the image, at the first and last cycles."""
     record = Record(errors=["e0"], relative=True)
     error = simulate(network, images, solver=Iterate(), steps=network.steps, record=record).relative_errors["e0"]
     values = error.double().numpy()

@@ -124,7 +124,7 @@ def simulator(net: Network, record: Record | None = None, gradient: Full | None 
 
 
 def fit(config: ShortTermMemory, task: str, cell: str, seed: int) -> list[float]:
-    """Train one network on new trials in each update, or resume its training; return the loss every 20 updates."""
+    """Train one network on new trials at each update, or resume its training; return the loss at every 20th update."""
     torch.manual_seed(seed)
     net = network(config, task, cell)
     settings = dataclasses.replace(config.training, seed=seed)

@@ -201,5 +201,5 @@ def _require_known(logits: Logits, first: int, threshold: float = 0.0) -> None:
         raise StimulusError(
             given=f"threshold={threshold}, and logits with NaN in {len(which)} of {len(unknown)} samples {which[:5]}",
             expected="a threshold that is not NaN, and logits of samples that did not diverge",
-            remedy="leave out these samples with logits[:, ~logits.isnan().any(-1).any(0)], and report their number",
+            remedy="drop these samples with logits[:, ~logits.isnan().any(-1).any(0)], and report their count",
         )

@@ -38,7 +38,7 @@ def estimate(values: ArrayLike, draws: Count = 2_000, seed: Whole = 0) -> Estima
         raise StimulusError(
             given=f"values {drawn.shape}, {int((~np.isfinite(drawn)).sum())} of them NaN or infinite",
             expected="at least one value, (n,), and only finite values",
-            remedy="leave out undefined values with values[np.isfinite(values)], and report their number",
+            remedy="drop undefined values with values[np.isfinite(values)], and report how many are missing",
         )
     chosen = np.random.default_rng(seed).integers(len(drawn), size=(draws, len(drawn)))
     low, high = np.quantile(drawn[chosen].mean(1), [0.025, 0.975])

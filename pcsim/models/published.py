@@ -4,8 +4,8 @@
     models.published.load(net, tensors, models.published.libilab_pcn)
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
-code, their shape, and a function that converts these tensors. A tensor that is missing, left over or of the wrong shape
-raises StorageError, as does a network that does not match the mapping. pcsim does not ship any published weights.
+code, their shape, and a function that converts these tensors. A missing or unexpected tensor, or one of the wrong
+shape, raises StorageError, as does a network that does not match the mapping. pcsim does not ship any published weights.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def n_back(
     item: Positive = 100.0,
     gap: Positive = 100.0,
 ) -> Trials:
-    """Draw series of items. From item n + 1 on, the answer is 1 if the item equals the one n positions earlier, else 0.
+    """Draw sequences of items. From item n + 1 on, the answer is 1 if an item equals that n positions earlier, else 0.
 
     first      index of the first series
     items      number of different items

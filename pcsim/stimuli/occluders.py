@@ -56,7 +56,7 @@ def moving_bar(
     """Present `images` (batch, channel, height, W) behind a vertical bar that moves to the right, pixel by pixel.
 
     In frame k = 0, 1, ..., from k * every to (k + 1) * every ms, the bar covers columns k - width + 1 to k. It enters
-    the image from the left in frame 0 and has left it in the last frame, k = W + width - 1.
+    the image from the left in frame 0 and is fully outside it in the last frame, k = W + width - 1.
 
     width  width of the bar in pixels
     every  time per frame, in ms

@@ -438,7 +438,7 @@ def _check_labels(labels: Tensor, count: int) -> None:
 
 
 def labels_of(stimulus: Stimulus) -> Tensor | None:
-    """Return the labels of a stimulus or, for a mapping, of its labelled timelines, or None if there are no labels.
+    """Return the labels of a stimulus (for a mapping, those of its labelled timelines), or None if there are none.
 
     Raises StimulusError if timelines for several inputs have different labels.
     """

@@ -250,7 +250,7 @@ class Search:
 def _sampler(seed: int, random: int) -> Any:
     """Return a sampler whose draws depend only on the seed, trial, parameter and results of other trials.
 
-    Draws of Optuna's own samplers also depend on earlier draws, which are unknown when a search is resumed.
+    Draws from Optuna's own samplers also depend on earlier draws, which are unknown when a search is resumed.
     """
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 

@@ -37,7 +37,7 @@ def test_normalise_with_own_statistics() -> None:
         (lambda: stimuli.normalise(torch.rand(1, 1, 2, 2)), "expand"),
         (lambda: stimuli.normalise(torch.rand(2, 2, 3)), "mean"),
         (lambda: stimuli.normalise(torch.rand(1, 1, 2, 2), [0.5], [0.0]), "positive std"),
-        (lambda: stimuli.denormalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)), "floating point"),
+        (lambda: stimuli.denormalise(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)), "normalised floating-point images"),
     ],
 )
 def test_normalise_refuses_other_scales_and_channels(call: object, words: str) -> None:
