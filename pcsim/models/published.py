@@ -5,8 +5,8 @@
 
 A mapping is a function that takes a network and returns, for each of its tensors, the tensor names used in the original
 code, their shape, and a function that converts these tensors. A missing or unexpected tensor, or one of the wrong
-shape, raises StorageError, as does a network that does not match the mapping. No published weights
-ship with pcsim.
+shape, raises StorageError, as does a network that does not match the mapping. No published
+weights ship with pcsim.
 """
 
 from __future__ import annotations

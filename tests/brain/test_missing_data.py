@@ -134,7 +134,7 @@ def test_recordings_without_any_repetition_or_response_are_rejected() -> None:
     once = EACH.copy()
     once[1:] = NAN
     for each in (once, EACH[:1], EACH[:, :4], np.where(EACH > 2, np.inf, EACH), EACH * NAN):
-        with pytest.raises(StimulusError, match="two or more"):
+        with pytest.raises(StimulusError, match="2 or more repetitions"):
             n.split_half_ceiling(each)
     for y in (Y * NAN, np.where(Y > 2, np.inf, Y)):
         with pytest.raises(StimulusError, match="with NaN or infinite"):
