@@ -55,7 +55,7 @@ class Dissimilarities:
 
 
 def folder(given: Path | None) -> Path | None:
-    """Return the folder of both data sets: `given`, or else the value of PCSIM_NEURAL, or None if neither is set.
+    """Return the folder with both data sets: `given`, otherwise the value of PCSIM_NEURAL, or None if neither is set.
 
     Raises StorageError if either data set is missing from the folder.
     """

@@ -283,7 +283,7 @@ def torchvision_resnet(network: Network) -> Sources:
 
 
 class _OfModules:
-    """A builder of `Sources` for those modules in each projection that have tensors."""
+    """A builder of `Sources` for the modules of each projection, except those without tensors."""
 
     def __init__(self, network: Network) -> None:
         self.names = _names(network)

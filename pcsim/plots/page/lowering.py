@@ -94,7 +94,7 @@ class _Call(nn.Module):
 
 
 def lower(net: Network, solver: Solver, steps: int, wanted: Sequence[str], image: Tensor, instead: Instead) -> Steps:
-    """Lower `net` under `solver` for a batch of one image; the rows contain `wanted`.
+    """Lower `net` with `solver` for a batch of one image; each row contains the values of `wanted`.
 
     instead  operator -> a function whose operations are recorded in its place
 
