@@ -83,7 +83,7 @@ class SavedNetwork:
         return network
 
     def rebuild_with(self, **options: Any) -> Graph:
-        """Build the network with `options` instead of the stored ones, load its weights, and put it in eval mode."""
+        """Build the network (`options` override stored ones), load its weights, and put it in evaluation mode."""
         with storage.content_of(self.path, "a network", "save it again with net.save(path)"):
             recipe = self.recipe
             if recipe is None:
