@@ -177,10 +177,9 @@ def _misnamed(
             expected=f"{OPTIONS[unknown]}, its name since pcsim 0.2.0",
             remedy=f"write {OPTIONS[unknown]}=...",
         )
-    by_name = [each for each, kind in signature.parameters.items() if kind.kind is kind.KEYWORD_ONLY]
-    near = difflib.get_close_matches(unknown, known, 1) if unknown else []
-    if near:
-        remedy = f"use {near[0]!r} instead of {unknown!r}"
+    by_name = [each for each, parameter in signature.parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    if near := _nearest(unknown, known):
+        remedy = f"use {near!r} instead of {unknown!r}"
     elif unknown:
         remedy = f"remove {unknown!r}; help({name}) explains all arguments"
     elif by_name and "too many positional arguments" in reason:
@@ -223,7 +222,7 @@ def _remedy(name: str, default: object, kind: Kind, value: object) -> str:
         return f"pass {name}={int(value)}"
     if kind.words.startswith("one of "):
         options = {word.strip("'"): word for word in kind.words.removeprefix("one of ").split(", ")}
-        return f"pass {name}={options[_nearest(value, tuple(options))]}"
+        return f"pass {name}={options[_nearest(value, tuple(options)) or next(iter(options))]}"
     if default is inspect.Parameter.empty or not isinstance(default, int | float | str | tuple):
         omit = "" if default is inspect.Parameter.empty else ", or omit it"
         return f"pass {name} as {kind.words}{omit}"
@@ -239,10 +238,11 @@ def _as_tensor(value: np.ndarray) -> object:
         return None
 
 
-def _nearest(value: object, options: Sequence[str]) -> str:
+def _nearest(value: object, options: Sequence[str]) -> str | None:
+    """Return the option that is most similar to `value`, ignoring case, or None if none is similar."""
     known = {option.lower(): option for option in options}
     near = difflib.get_close_matches(value.lower(), known, 1) if isinstance(value, str) else []
-    return known[near[0]] if near else options[0]
+    return known[near[0]] if near else None
 
 
 __all__ = [

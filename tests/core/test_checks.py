@@ -110,6 +110,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [  # argument, words of what is
     ({"kind": Euler(1.0)}, "a subclass of Solver", "kind"),
     ({"apply": "abs"}, "a function", "apply"),
     ({"wrod": "one"}, "the arguments", "'word' instead of 'wrod'"),
+    ({"WORD": "one"}, "the arguments", "'word' instead of 'WORD'"),
     ({"zzz": "one"}, "the arguments", "remove 'zzz'; help(take)"),
 ]
 
