@@ -105,10 +105,11 @@ def text_table(table: Table) -> str:
     """Format a table as aligned plain text."""
     lines = (table.head, *table.rows)
     widths = [max(len(row[column]) for row in lines) for column in range(len(table.head))]
+    columns = list(zip(widths, table.has_words, strict=True))
     text = [
         "  ".join(
             cell.ljust(width) if has_words else cell.rjust(width)
-            for cell, width, has_words in zip(row, widths, table.has_words, strict=True)
+            for cell, (width, has_words) in zip(row, columns, strict=True)
         )
         for row in lines
     ]

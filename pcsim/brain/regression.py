@@ -138,7 +138,7 @@ def predictivity_over_time(
     if any(len(block) != len(y) for block in blocks):
         raise _other_images([len(block) for block in blocks], len(y))
     shapes = {block.shape[1:] for block in blocks}
-    if len(shapes) > 1 or not math.prod(max(shapes)):
+    if len(shapes) > 1 or any(0 in shape for shape in shapes):
         raise StimulusError(
             given=f"features of shape (image, ...) with ... = {', '.join(map(str, shapes))}, and weights='shared'",
             expected="the same features in all bins, at least one",

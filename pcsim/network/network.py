@@ -90,8 +90,8 @@ class Network(Graph):
         (Euler, ExponentialEuler), which advance populations sequentially in evaluation order. With dt = tau, Euler
         reproduces the published map exactly.
 
-        A discrete network is usually trained for `net.steps` steps. In longer runs, including those
-        of the flow, activity drifts and answers become wrong, so run the flow for about `net.steps` times `step_ms`.
+        A discrete network is usually trained for `net.steps` steps. In longer runs, including those of the flow,
+        activity drifts and answers become wrong, so run the flow for about `net.steps` times `step_ms`.
         """
         return self._as_variant(variants.as_ode(self, tau, step_ms), "as_ode", tau, step_ms)
 
